@@ -1,0 +1,1 @@
+"""jaxglmm: mixed models on JAX."""

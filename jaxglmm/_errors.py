@@ -1,0 +1,58 @@
+"""What can go wrong, by name: a small tree of exceptions and the named warnings.
+
+An exception is raised for what can be known before anything is compiled (a column that
+is not there, a response outside its support). What depends on the values of a fit
+(singular, not converged) is a status inside and one named warning outside.
+"""
+
+
+class JaxGLMMError(Exception):
+    """Base of every exception that jaxglmm raises on purpose."""
+
+
+class FormulaError(JaxGLMMError, ValueError):
+    """The formula cannot be read, or asks for something that does not exist."""
+
+
+class DataError(JaxGLMMError, ValueError):
+    """The data cannot be used as they are: missing columns, wrong lengths, not finite."""
+
+
+class ModelError(JaxGLMMError, ValueError):
+    """The parts are fine one by one but do not make a model (p > n, one level, ...)."""
+
+
+class ComparisonError(JaxGLMMError, ValueError):
+    """These fits cannot be compared."""
+
+
+class NotApplicableError(JaxGLMMError, ValueError):
+    """The method asked for does not apply to this model."""
+
+
+class JaxGLMMWarning(UserWarning):
+    """Base of every warning that jaxglmm gives on purpose."""
+
+
+class MissingRowsWarning(JaxGLMMWarning):
+    """Rows with missing values were dropped."""
+
+
+class RankDeficientWarning(JaxGLMMWarning):
+    """Columns of the fixed-effects design were dropped: they depend on others."""
+
+
+class SingularFitWarning(JaxGLMMWarning):
+    """A variance is estimated as zero, or a correlation as plus or minus one."""
+
+
+class ConvergenceWarning(JaxGLMMWarning):
+    """The optimiser stopped before its test of convergence was met."""
+
+
+class ScaleWarning(JaxGLMMWarning):
+    """Numbers of very different size where it matters."""
+
+
+class NewLevelsWarning(JaxGLMMWarning):
+    """Prediction for levels that were not in the data."""

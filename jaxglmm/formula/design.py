@@ -1,0 +1,105 @@
+"""Design: a model as names and NumPy arrays, the last place where strings live.
+
+``y = X beta + sum over terms of values[i] . b[codes[i]] + offset + e``. A random-effects
+term is an index and values, never a matrix with a column a level. Everything downstream
+sees arrays and static integers; names come back in ``results``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RandomTerm:
+    """One term ``(columns | factor)``.
+
+    label:  unique name of the term: the factor's, then ``factor.1``, ... as in lme4
+    factor: name of the grouping factor, ``"Subject"``, ``"batch:cask"``
+    names:  (q,) names of the columns, ``"(Intercept)"``, ``"Days"``
+    codes:  (n,) int32, the level of each row, 0 .. J-1 (in new data -1: a level not seen)
+    values: (n, q) float64, the row's values of the columns
+    levels: (J,) labels, in order of the codes
+    covariance: "us" (unstructured) or "diag" (independent columns)
+    """
+
+    label: str
+    factor: str
+    names: tuple[str, ...]
+    codes: np.ndarray
+    values: np.ndarray
+    levels: np.ndarray
+    covariance: str = "us"
+
+    @property
+    def n_levels(self) -> int:
+        return len(self.levels)
+
+
+@dataclass(frozen=True)
+class FixedTerm:
+    """One term of the fixed effects: its name, the variables in it, its columns of X."""
+
+    name: str
+    variables: frozenset[str]
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """The design of new rows (``codes`` of -1 where a level was not in the data)."""
+
+    X: np.ndarray
+    offset: np.ndarray
+    terms: tuple[RandomTerm, ...]
+    index: object = None
+
+
+class Recipe(Protocol):
+    """How the design was made, remembered: it makes the same columns from new data.
+
+    Picklable; ``to_dict``/``from_dict`` carry it through JSON where that is possible.
+    """
+
+    def new_rows(self, data, *, new_levels: str = "zero") -> NewRows:
+        """Same columns from new data; an unseen fixed level raises ``DataError``."""
+        ...
+
+    def sum_coded(self) -> np.ndarray:
+        """X again with sum-to-zero contrasts (all columns, same order of terms)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Design:
+    """A model as names and arrays; made by ``jaxglmm.formula``.
+
+    y: (n,), X: (n, p) of full column rank, weights and offset: (n,) or None.
+    """
+
+    y: np.ndarray
+    X: np.ndarray
+    x_names: tuple[str, ...]
+    terms: tuple[RandomTerm, ...]
+    response: str = "y"
+    formula: str | None = None
+    weights: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    fixed_terms: tuple[FixedTerm, ...] = ()
+    dropped_columns: tuple[str, ...] = ()
+    n_missing: int = 0
+    rows: np.ndarray | None = None  # positions of the kept rows where some were dropped
+    index: object = None  # labels of the kept rows, of the frame they came from
+    recipe: Recipe | None = None
+    variables: dict[str, np.ndarray] = field(default_factory=dict)  # columns used
+
+    @property
+    def n(self) -> int:
+        return len(self.y)
+
+    @property
+    def p(self) -> int:
+        return self.X.shape[1]
