@@ -1,0 +1,64 @@
+"""One positive definite matrix at a time: unrolled when small, LAPACK when not."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+
+from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.numerics import small
+
+SMALL = 5  # sides up to this are unrolled to scalars: faster in a loop, and under vmap
+
+
+def cholesky(M: Float[Array, "p p"]) -> Float[Array, "p p"]:
+    """Lower Cholesky factor (NaN where M is not positive definite)."""
+    if 0 < M.shape[0] <= SMALL:
+        return small.stack(small.cholesky(small.rows(M)), M[0, 0])
+    return jnp.linalg.cholesky(M, symmetrize_input=False)
+
+
+def forward(L: Float[Array, "p p"], B: Float[Array, "p ..."]) -> Float[Array, "p ..."]:
+    """L^-1 B for one vector or several columns."""
+    if 0 < L.shape[0] <= SMALL:
+        return jnp.stack(small.forward(small.lower(L), list(B)))
+    return solve_triangular(L, B, lower=True)
+
+
+def backward(L: Float[Array, "p p"], B: Float[Array, "p ..."]) -> Float[Array, "p ..."]:
+    """L'^-1 B for one vector or several columns."""
+    if 0 < L.shape[0] <= SMALL:
+        return jnp.stack(small.backward(small.lower(L), list(B)))
+    return solve_triangular(L, B, lower=True, trans=1)
+
+
+def solve(L: Float[Array, "p p"], B: Float[Array, "p ..."]) -> Float[Array, "p ..."]:
+    """(L L')^-1 B."""
+    return backward(L, forward(L, B))
+
+
+def inverse(L: Float[Array, "p p"]) -> Float[Array, "p p"]:
+    """(L L')^-1."""
+    return solve(L, jnp.eye(L.shape[0], dtype=L.dtype))
+
+
+def log_det(L: Float[Array, "p p"]) -> Scalar:
+    """log |L L'|."""
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(L)))
+
+
+def positive_part(G: Float[Array, "q q"]) -> Float[Array, "q q"]:
+    """Nearest positive semidefinite matrix: negative eigenvalues set to zero."""
+    q = G.shape[0]
+    if q == 1:
+        return jnp.maximum(G, 0)
+    if q == 2:
+        middle, half, off = (G[0, 0] + G[1, 1]) / 2, (G[0, 0] - G[1, 1]) / 2, G[1, 0]
+        radius = jnp.sqrt(half * half + off * off) + 1e-300
+        one, two = jnp.maximum(middle + radius, 0), jnp.maximum(middle - radius, 0)
+        h, w = (one + two) / 2, (one - two) / (2 * radius)
+        return jnp.stack(
+            [jnp.stack([h + w * half, w * off]), jnp.stack([w * off, h - w * half])]
+        )
+    values, vectors = jnp.linalg.eigh(G)
+    return (vectors * jnp.maximum(values, 0)) @ vectors.T
