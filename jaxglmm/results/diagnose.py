@@ -1,0 +1,106 @@
+"""What a user should know about a fit, in words: the fact, the numbers, what to try."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxglmm import _errors, _status
+from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.results.components import sd_and_correlation
+from jaxglmm.results.estimates import Estimates
+
+NEAR_ZERO = 1e-4  # of the residual sd: lme4's tolerance for a singular fit
+NEAR_ONE = 1 - 1e-6
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing to know: the warning it is, and its text."""
+
+    category: type[Warning]
+    text: str
+
+
+def status_text(estimates: Estimates) -> str:
+    """How the optimiser ended."""
+    return _status.message(
+        estimates.status, steps=estimates.n_iter, decrement=estimates.decrement
+    )
+
+
+def notes(design: Design, estimates: Estimates) -> tuple[Note, ...]:
+    """Everything worth a warning, in the order in which it happened."""
+    found = []
+    if design.n_missing:
+        found.append(Note(_errors.MissingRowsWarning, _missing(design)))
+    if design.dropped_columns:
+        found.append(Note(_errors.RankDeficientWarning, _dropped(design)))
+    if not estimates.converged:
+        text = status_text(estimates)
+        found.append(Note(_errors.ConvergenceWarning, f"Not converged: {text}."))
+    if estimates.singular:
+        found.append(Note(_errors.SingularFitWarning, _singular(design, estimates)))
+    return tuple(found)
+
+
+def warn(design: Design, estimates: Estimates, stacklevel: int = 3) -> None:
+    """Give every note as one named warning."""
+    for note in notes(design, estimates):
+        warnings.warn(note.text, note.category, stacklevel=stacklevel)
+
+
+def _missing(design: Design) -> str:
+    total = design.n + design.n_missing
+    return (
+        f"{design.n_missing} of {total} rows have a missing value in a variable of the "
+        f"model and were dropped; {design.n} rows are used."
+    )
+
+
+def _dropped(design: Design) -> str:
+    names = ", ".join(design.dropped_columns)
+    return (
+        f"The fixed-effects design is rank deficient: dropped {names}, which the other "
+        "columns determine already."
+    )
+
+
+def _singular(design: Design, estimates: Estimates) -> str:
+    facts = [
+        fact
+        for term, lam in zip(design.terms, estimates.lam)
+        for fact in _degenerate(term, lam)
+    ]
+    what = "; ".join(facts) if facts else "a covariance matrix has not full rank"
+    return (
+        f"Singular fit: {what}. The data do not support all of the random effects: drop "
+        "a term, write (x || g) for (x | g), or give the standard deviations a weak prior."
+    )
+
+
+def _degenerate(term: RandomTerm, lam: np.ndarray) -> list[str]:
+    """The zero variances and perfect correlations of a term, in words."""
+    sd, corr = sd_and_correlation(lam @ lam.T)
+    zero = sd < NEAR_ZERO
+    facts = [
+        f"the standard deviation of {name} by {term.label} is estimated as 0"
+        for name, is_zero in zip(term.names, zero)
+        if is_zero
+    ]
+    rows, columns = np.nonzero(np.tril(np.abs(corr) > NEAR_ONE, -1))
+    facts += [
+        f"the correlation of {term.names[j]} and {term.names[i]} by {term.label} is "
+        f"estimated as {np.sign(corr[i, j]):+.0f}"
+        for i, j in zip(rows, columns)
+        if not (zero[i] or zero[j])
+    ]
+    small = np.abs(np.diagonal(lam)) < NEAR_ZERO
+    if not facts and small.any():
+        facts.append(
+            f"the {len(sd)} by {len(sd)} covariance matrix of {term.label} has rank "
+            f"{len(sd) - int(small.sum())}"
+        )
+    return facts

@@ -1,0 +1,47 @@
+"""Random effects by factor: conditional modes and their covariances, with names.
+
+Terms on one factor are joined: their columns stand side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm.formula.design import Design, RandomTerm
+
+
+def by_factor(terms: Sequence[RandomTerm]) -> dict[str, list[int]]:
+    """Factor -> positions of its terms, in order of first appearance."""
+    positions: dict[str, list[int]] = {}
+    for k, term in enumerate(terms):
+        positions.setdefault(term.factor, []).append(k)
+    return positions
+
+
+def column_names(terms: Sequence[RandomTerm]) -> list[str]:
+    """Names of the joined columns; a name that comes twice gets its term's label."""
+    names = [name for term in terms for name in term.names]
+    labelled = [f"{name}|{term.label}" for term in terms for name in term.names]
+    return [a if names.count(a) == 1 else b for a, b in zip(names, labelled)]
+
+
+def modes(design: Design, b: Sequence[np.ndarray]) -> dict[str, pd.DataFrame]:
+    """Factor -> conditional modes, a (J, q) frame: levels by columns."""
+    out = {}
+    for factor, positions in by_factor(design.terms).items():
+        terms = [design.terms[k] for k in positions]
+        values = np.concatenate([b[k] for k in positions], axis=1)
+        index = pd.Index(terms[0].levels, name=factor)
+        out[factor] = pd.DataFrame(values, index=index, columns=column_names(terms))
+    return out
+
+
+def n_levels(design: Design) -> dict[str, int]:
+    """Factor -> number of levels."""
+    return {
+        factor: design.terms[positions[0]].n_levels
+        for factor, positions in by_factor(design.terms).items()
+    }

@@ -1,0 +1,47 @@
+"""The linear predictor, in the user's coordinates and without a matrix for Z.
+
+``eta = X beta + offset + sum over terms of values[i] . b[codes[i]]``. A code of -1 is a
+level that the fit has not seen; its random effect is zero, the mean of its distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxglmm.formula.design import RandomTerm
+
+
+def fixed_part(X: np.ndarray, beta: np.ndarray, offset: np.ndarray | None):
+    """X beta + offset, (n,)."""
+    eta = X @ beta
+    return eta if offset is None else eta + offset
+
+
+def random_part(terms: Sequence[RandomTerm], b: Sequence[np.ndarray]) -> np.ndarray | float:
+    """Z b as a sum over the terms, (n,); 0.0 without terms."""
+    return sum((_one_term(term, effects) for term, effects in zip(terms, b)), 0.0)
+
+
+def _one_term(term: RandomTerm, effects: np.ndarray) -> np.ndarray:
+    rows = np.einsum("iq,iq->i", term.values, effects[term.codes])
+    return np.where(term.codes >= 0, rows, 0.0)
+
+
+def random_variance(
+    terms: Sequence[RandomTerm], covariances: Sequence[np.ndarray]
+) -> np.ndarray | float:
+    """z' Sigma z of every row, summed over the terms, (n,): prior variance of Z b."""
+    return sum(
+        (
+            np.einsum("ij,jk,ik->i", term.values, cov, term.values)
+            for term, cov in zip(terms, covariances)
+        ),
+        0.0,
+    )
+
+
+def residual_sd(sigma: float, weights: np.ndarray | None) -> np.ndarray | float:
+    """sd of a row's error, sigma / sqrt(w): (n,), or a number without weights."""
+    return sigma if weights is None else sigma / np.sqrt(weights)
