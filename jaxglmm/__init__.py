@@ -1,1 +1,110 @@
-"""jaxglmm: mixed models on JAX."""
+"""Mixed models on JAX: formulas in, lme4-like results out.
+
+>>> import jaxglmm as jg
+>>> sleep = jg.datasets.load("sleepstudy")
+>>> fit = jg.lmm("Reaction ~ Days + (Days | Subject)", sleep)
+>>> round(fit.criterion, 4)
+1743.6283
+
+Every name below is imported when it is first used, so that ``import jaxglmm`` is quick
+and leaves JAX's global settings and devices alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what the table below says, for editors and type checkers
+    from jaxglmm import datasets as datasets
+    from jaxglmm._cache import enable_compilation_cache as enable_compilation_cache
+    from jaxglmm._errors import ComparisonError as ComparisonError
+    from jaxglmm._errors import ConvergenceWarning as ConvergenceWarning
+    from jaxglmm._errors import DataError as DataError
+    from jaxglmm._errors import FormulaError as FormulaError
+    from jaxglmm._errors import JaxGLMMError as JaxGLMMError
+    from jaxglmm._errors import JaxGLMMWarning as JaxGLMMWarning
+    from jaxglmm._errors import MissingRowsWarning as MissingRowsWarning
+    from jaxglmm._errors import ModelError as ModelError
+    from jaxglmm._errors import NewLevelsWarning as NewLevelsWarning
+    from jaxglmm._errors import NotApplicableError as NotApplicableError
+    from jaxglmm._errors import RankDeficientWarning as RankDeficientWarning
+    from jaxglmm._errors import ScaleWarning as ScaleWarning
+    from jaxglmm._errors import SingularFitWarning as SingularFitWarning
+    from jaxglmm.api import anova as anova
+    from jaxglmm.api import lmm as lmm
+    from jaxglmm.api import load as load
+    from jaxglmm.estimate.presets import ML as ML
+    from jaxglmm.estimate.presets import REML as REML
+    from jaxglmm.results.fit import Fit as Fit
+    from jaxglmm.results.fits import Fits as Fits
+
+__version__ = "0.1.0"
+
+_ERRORS = (
+    "ComparisonError",
+    "ConvergenceWarning",
+    "DataError",
+    "FormulaError",
+    "JaxGLMMError",
+    "JaxGLMMWarning",
+    "MissingRowsWarning",
+    "ModelError",
+    "NewLevelsWarning",
+    "NotApplicableError",
+    "RankDeficientWarning",
+    "ScaleWarning",
+    "SingularFitWarning",
+)
+
+_WHERE = {  # public name -> module that holds it
+    "ML": "jaxglmm.estimate.presets",
+    "REML": "jaxglmm.estimate.presets",
+    "Fit": "jaxglmm.results.fit",
+    "Fits": "jaxglmm.results.fits",
+    "anova": "jaxglmm.api",
+    "enable_compilation_cache": "jaxglmm._cache",
+    "lmm": "jaxglmm.api",
+    "load": "jaxglmm.api",
+    **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
+}
+
+_SUBMODULES = ("datasets", "density", "estimate", "integrate", "structure")
+
+__all__ = [
+    "ML",
+    "REML",
+    "ComparisonError",
+    "ConvergenceWarning",
+    "DataError",
+    "Fit",
+    "Fits",
+    "FormulaError",
+    "JaxGLMMError",
+    "JaxGLMMWarning",
+    "MissingRowsWarning",
+    "ModelError",
+    "NewLevelsWarning",
+    "NotApplicableError",
+    "RankDeficientWarning",
+    "ScaleWarning",
+    "SingularFitWarning",
+    "anova",
+    "datasets",
+    "enable_compilation_cache",
+    "lmm",
+    "load",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        value = getattr(import_module(_WHERE[name]), name)
+    elif name in _SUBMODULES:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # found once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

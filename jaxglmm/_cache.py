@@ -1,0 +1,90 @@
+"""Compiled programs kept on disk, so that a fresh process need not compile again.
+
+Off by default in the library, because a library does not write to a disk unasked; on in
+the command line. A first fit then spends its time on tracing only, about a third.
+
+Entries are native code: those of another processor may crash, so the processor's
+identity is part of the folder's name, and whoever can write into the folder can run code
+as its reader, so it is private (mode 0700).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from pathlib import Path
+
+import jax
+
+ENVIRONMENT = "JAX_COMPILATION_CACHE_DIR"
+
+
+def enable_compilation_cache(dir: str | os.PathLike[str] | None = None) -> Path:
+    """Keep compiled programs in a folder, for this process and later ones.
+
+    Changes JAX's settings of the whole process (the cache is JAX's own).
+
+    Args:
+        dir: where; the user's cache folder by default, or what the environment variable
+            ``JAX_COMPILATION_CACHE_DIR`` says, which is taken as it is. Below ``dir``
+            and the default, JAX's version and the processor get a folder each.
+
+    Returns:
+        The folder in use.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> path = jg.enable_compilation_cache()  # doctest: +SKIP
+    """
+    chosen = os.environ.get(ENVIRONMENT)
+    if dir is None and chosen:
+        path = Path(chosen)
+        path.mkdir(parents=True, exist_ok=True)
+    else:
+        root = user_cache() if dir is None else Path(dir).expanduser()
+        path = root / f"jax-{jax.__version__}" / processor_identity()
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    # the defaults skip what compiles within a second: all our kernels
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    _forget_open_cache()
+    return path
+
+
+def cache_size(path: Path) -> tuple[int, int]:
+    """Number of files below ``path`` and their bytes."""
+    sizes = [f.stat().st_size for f in path.rglob("*") if f.is_file()]
+    return len(sizes), sum(sizes)
+
+
+def user_cache() -> Path:
+    """The folder for jaxglmm in the user's cache, by the system's custom."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "jaxglmm"
+
+
+def processor_identity() -> str:
+    """A short hash of what native code depends on: processor model and features."""
+    facts = [platform.system(), platform.machine(), platform.processor()]
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        keys = ("vendor_id", "model name", "flags", "Features", "CPU part")
+        lines = cpuinfo.read_text(errors="replace").split("\n\n")[0].splitlines()
+        facts += [line for line in lines if line.startswith(keys)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
+
+
+def _forget_open_cache() -> None:
+    """JAX opens its cache at the first compile and never looks again; let it look."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    compilation_cache.reset_cache()
