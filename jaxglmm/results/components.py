@@ -1,8 +1,8 @@
 """Variance components: what the relative factors mean in the units of the response.
 
-A term's covariance is Sigma = sigma^2 Lambda Lambda'. Three views of the same numbers: by
-term (``VarCorr``), flat records (``VarianceComponent``), and names for every standard
-deviation and correlation (``sd_(Intercept)|g``, ``cor_x.(Intercept)|g``, ``sigma``).
+A term's covariance is Sigma = sigma^2 Lambda Lambda'. Three views of the same numbers:
+by term (``VarCorr``), flat records (``VarianceComponent``), and names for every
+standard deviation and correlation (``sd_(Intercept)|g``, ``cor_x.(Intercept)|g``).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def sd_and_correlation(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class TermCovariance:
     """One term's covariance with its names.
 
-    factor: grouping factor; sd: (q,) Series; corr and cov: (q, q) frames; structure: "us"
-    or "diag" (correlations are zero by assumption)
+    factor: grouping factor; sd: (q,) Series; corr and cov: (q, q) frames
+    structure: "us" or "diag" (correlations are zero by assumption)
     """
 
     factor: str
@@ -70,7 +70,7 @@ def varcorr(design: Design, estimates: Estimates) -> VarCorr:
     """The covariance of every term, by label."""
     terms = {
         term.label: _named(term, cov)
-        for term, cov in zip(design.terms, covariances(estimates))
+        for term, cov in zip(design.terms, covariances(estimates), strict=True)
     }
     return VarCorr(terms, float(estimates.sigma))
 
@@ -91,7 +91,7 @@ def _named(term: RandomTerm, cov: np.ndarray) -> TermCovariance:
 class VarianceComponent:
     """One variance: its group and column, and the correlation with the first column.
 
-    corr is None for the first column of a term, for uncorrelated terms and the residual.
+    corr is None for a term's first column, for uncorrelated terms and the residual.
     """
 
     group: str
@@ -108,10 +108,12 @@ class VarianceComponent:
 def flat(design: Design, estimates: Estimates) -> tuple[VarianceComponent, ...]:
     """All variances in order, the residual last."""
     rows = []
-    for term, cov in zip(design.terms, covariances(estimates)):
+    for term, cov in zip(design.terms, covariances(estimates), strict=True):
         sd, corr = sd_and_correlation(cov)
         for k, name in enumerate(term.names):
-            with_first = None if k == 0 or term.covariance == "diag" else float(corr[k, 0])
+            with_first = (
+                None if k == 0 or term.covariance == "diag" else float(corr[k, 0])
+            )
             variance = float(cov[k, k])
             rows.append(
                 VarianceComponent(term.label, name, variance, float(sd[k]), with_first)
@@ -144,7 +146,7 @@ def parameters(design: Design, estimates: Estimates) -> tuple[Parameter, ...]:
     column of the lower triangle, (later column, earlier column).
     """
     out = []
-    for term, cov in zip(design.terms, covariances(estimates)):
+    for term, cov in zip(design.terms, covariances(estimates), strict=True):
         sd, corr = sd_and_correlation(cov)
         out += [
             Parameter("sd", term.label, (name,), float(sd[k]))

@@ -71,13 +71,14 @@ def _dropped(design: Design) -> str:
 def _singular(design: Design, estimates: Estimates) -> str:
     facts = [
         fact
-        for term, lam in zip(design.terms, estimates.lam)
+        for term, lam in zip(design.terms, estimates.lam, strict=True)
         for fact in _degenerate(term, lam)
     ]
     what = "; ".join(facts) if facts else "a covariance matrix has not full rank"
     return (
-        f"Singular fit: {what}. The data do not support all of the random effects: drop "
-        "a term, write (x || g) for (x | g), or give the standard deviations a weak prior."
+        f"Singular fit: {what}. The data do not support all of the random effects: "
+        "drop a term, write (x || g) for (x | g), or give the standard deviations a "
+        "weak prior."
     )
 
 
@@ -87,14 +88,14 @@ def _degenerate(term: RandomTerm, lam: np.ndarray) -> list[str]:
     zero = sd < NEAR_ZERO
     facts = [
         f"the standard deviation of {name} by {term.label} is estimated as 0"
-        for name, is_zero in zip(term.names, zero)
+        for name, is_zero in zip(term.names, zero, strict=True)
         if is_zero
     ]
     rows, columns = np.nonzero(np.tril(np.abs(corr) > NEAR_ONE, -1))
     facts += [
         f"the correlation of {term.names[j]} and {term.names[i]} by {term.label} is "
         f"estimated as {np.sign(corr[i, j]):+.0f}"
-        for i, j in zip(rows, columns)
+        for i, j in zip(rows, columns, strict=True)
         if not (zero[i] or zero[j])
     ]
     small = np.abs(np.diagonal(lam)) < NEAR_ZERO

@@ -25,7 +25,9 @@ def column_names(terms: Sequence[RandomTerm]) -> list[str]:
     """Names of the joined columns; a name that comes twice gets its term's label."""
     names = [name for term in terms for name in term.names]
     labelled = [f"{name}|{term.label}" for term in terms for name in term.names]
-    return [a if names.count(a) == 1 else b for a, b in zip(names, labelled)]
+    return [
+        a if names.count(a) == 1 else b for a, b in zip(names, labelled, strict=True)
+    ]
 
 
 def modes(design: Design, b: Sequence[np.ndarray]) -> dict[str, pd.DataFrame]:

@@ -3,6 +3,9 @@
 Holds a ``Design`` (names and arrays) and the ``Estimates`` (arrays); every method hands
 over to a small module that does the work, when it is asked for. Building one costs
 nothing: a warm fit takes a fraction of a millisecond, a data frame takes more.
+
+The file is long because the list of what a fit can be asked is long; no method has more
+than a few lines, and none computes.
 """
 
 from __future__ import annotations
@@ -19,9 +22,19 @@ from jaxglmm.results import coefficients as _coefficients
 from jaxglmm.results import components as _components
 from jaxglmm.results import diagnose as _diagnose
 from jaxglmm.results import effects as _effects
+from jaxglmm.results import explained as _explained
+from jaxglmm.results import frames as _frames
+from jaxglmm.results import hypotheses as _hypotheses
+from jaxglmm.results import intervals as _intervals
+from jaxglmm.results import marginal as _marginal
+from jaxglmm.results import predict as _predict
 from jaxglmm.results import predictor as _predictor
+from jaxglmm.results import simulate as _simulate
+from jaxglmm.results import store as _store
 from jaxglmm.results import summary as _summary
+from jaxglmm.results import view as _view
 from jaxglmm.results.estimates import Estimates
+from jaxglmm.results.plotting import PlotAccessor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +91,16 @@ class Fit:
         return bool(self.estimates.reml)
 
     @property
+    def family_name(self) -> str:
+        """Name of the response's family."""
+        return "gaussian"
+
+    @property
+    def link_name(self) -> str:
+        """Name of the link."""
+        return "identity"
+
+    @property
     def nobs(self) -> int:
         """Number of rows used."""
         return self.design.n
@@ -86,6 +109,21 @@ class Fit:
     def ngroups(self) -> dict[str, int]:
         """Factor -> number of levels."""
         return _effects.n_levels(self.design)
+
+    @property
+    def n_obs(self) -> int:
+        """``nobs``."""
+        return self.nobs
+
+    @property
+    def n_groups(self) -> dict[str, int]:
+        """``ngroups``."""
+        return self.ngroups
+
+    @property
+    def params(self) -> _view.Params:
+        """The main numbers as one frozen record."""
+        return _view.params(self)
 
     # Fixed effects -------------------------------------------------------------------
 
@@ -102,7 +140,7 @@ class Fit:
     @property
     def fixef(self) -> dict[str, float]:
         """Name -> fixed effect."""
-        return dict(zip(self.design.x_names, self.coefficients.tolist()))
+        return dict(zip(self.design.x_names, self.coefficients.tolist(), strict=True))
 
     @cached_property
     def se(self) -> np.ndarray:
@@ -116,6 +154,26 @@ class Fit:
 
         names = list(self.design.x_names)
         return pd.DataFrame(self.estimates.vcov, index=names, columns=names)
+
+    @property
+    def coef(self) -> np.ndarray:
+        """``coefficients``."""
+        return self.coefficients
+
+    @property
+    def standard_errors(self) -> np.ndarray:
+        """``se``."""
+        return self.se
+
+    @property
+    def z_values(self) -> None:
+        """None: a Gaussian model has t values, a generalised one z values."""
+        return None
+
+    @property
+    def conf_int(self) -> np.ndarray:
+        """95 per cent Wald limits of the fixed effects, (p, 2)."""
+        return _intervals.wald(self.coefficients, self.se, self.df_satterthwaite, 0.95)
 
     @property
     def t_values(self) -> np.ndarray:
@@ -164,6 +222,11 @@ class Fit:
 
         return inference.kenward_roger(self)
 
+    @property
+    def ddf(self) -> str:
+        """How this fit counts degrees of freedom: "satterthwaite" or "residual"."""
+        return self._ddf
+
     def _check_ddf(self, ddf: str | None) -> str:
         ddf = self._ddf if ddf is None else ddf
         if ddf not in DDF:
@@ -177,13 +240,18 @@ class Fit:
         """Factor -> conditional modes, a frame of levels by columns."""
         return _effects.modes(self.design, self.estimates.b)
 
+    @property
+    def random_effects(self) -> dict[str, pd.DataFrame]:
+        """``ranef``."""
+        return self.ranef
+
     @cached_property
     def ranef_cov(self) -> dict[str, np.ndarray]:
         """Factor -> conditional covariances given the parameters, (J, q, q)."""
         from jaxglmm.results.covariance import conditional_covariance
 
         factors = _effects.by_factor(self.design.terms)
-        return dict(zip(factors, conditional_covariance(self)))
+        return dict(zip(factors, conditional_covariance(self), strict=True))
 
     @cached_property
     def varcorr(self) -> _components.VarCorr:
@@ -201,9 +269,33 @@ class Fit:
         return float(self.estimates.sigma)
 
     @property
+    def residual_std(self) -> float:
+        """``sigma``."""
+        return self.sigma
+
+    @property
+    def residual_variance(self) -> float:
+        """sigma squared."""
+        return self.sigma**2
+
+    @property
+    def dispersion(self) -> float:
+        """Scale of the family's variance; sigma squared in a Gaussian model."""
+        return self.sigma**2
+
+    @property
     def theta(self) -> np.ndarray:
         """Free entries of the relative factors, (m,), in lme4's order."""
         return np.asarray(self.estimates.theta)
+
+    @cached_property
+    def icc(self) -> _explained.ICC:
+        """Factor -> intraclass correlation; ``.adjusted``, ``.unadjusted``."""
+        return _explained.intraclass(self.design, self.estimates)
+
+    def r2(self) -> _explained.R2:
+        """Nakagawa's R squared: ``.marginal`` and ``.conditional``."""
+        return _explained.r_squared(self.design, self.estimates)
 
     # How good it is ------------------------------------------------------------------
 
@@ -216,6 +308,11 @@ class Fit:
     def log_likelihood(self) -> float:
         """Log-likelihood (restricted under REML), with all constants."""
         return -self.criterion / 2
+
+    @property
+    def deviance(self) -> float:
+        """``criterion``: -2 log-likelihood (restricted under REML)."""
+        return self.criterion
 
     @property
     def npar(self) -> int:
@@ -248,6 +345,21 @@ class Fit:
         return bool(self.estimates.singular)
 
     @property
+    def n_iter(self) -> int:
+        """Steps of the optimiser."""
+        return int(self.estimates.n_iter)
+
+    @property
+    def timing(self):
+        """Seconds by stage, where they were taken."""
+        return self.diagnostics.get("timing")
+
+    @property
+    def backend_name(self) -> str:
+        """Where it was computed."""
+        return self.diagnostics.get("backend", "cpu")
+
+    @property
     def status(self) -> str:
         """How the optimiser ended, in words."""
         return _diagnose.status_text(self.estimates)
@@ -262,12 +374,13 @@ class Fit:
     @cached_property
     def linear_predictor(self) -> np.ndarray:
         """X beta + Z b + offset, (n,)."""
-        return self._fixed_part + _predictor.random_part(
+        return self.fixed_part + _predictor.random_part(
             self.design.terms, self.estimates.b
         )
 
     @cached_property
-    def _fixed_part(self) -> np.ndarray:
+    def fixed_part(self) -> np.ndarray:
+        """X beta + offset, (n,)."""
         d = self.design
         return _predictor.fixed_part(d.X, self.estimates.beta, d.offset)
 
@@ -299,6 +412,168 @@ class Fit:
             "'scaled' residuals"
         )
 
+    # Asking it -----------------------------------------------------------------------
+
+    def predict(
+        self,
+        newdata=None,
+        re: str = "conditional",
+        type: str = "response",
+        se: bool = False,
+        interval: str | None = None,
+        level: float = 0.95,
+        new_levels: str = "zero",
+    ):
+        """Predicted means for the data of the fit or for new data.
+
+        Args:
+            newdata: data frame or mapping of arrays; default the data of the fit.
+            re: "conditional" (with the random effects of each row's levels),
+                "population" (random effects zero) or "marginal" (a level at random).
+            type: "response" or "link"; the same in a linear model.
+            se: also standard errors of the mean.
+            interval: "confidence" for the mean, "prediction" for a new observation.
+            level: coverage of the interval.
+            new_levels: "zero" predicts levels that were not in the data with a random
+                effect of zero and its prior variance; "error" refuses them.
+
+        Returns:
+            (n,) array; a frame with fit, se, lower, upper where these were asked for.
+        """
+        _predict.check(re=re, type=type, interval=interval, new_levels=new_levels)
+        return _predict.predict(self, newdata, re, se, interval, level, new_levels)
+
+    def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
+        """New responses from the fitted model, (n, nobs).
+
+        Args:
+            n: number of data sets.
+            seed: seed of numpy's generator.
+            re: None draws new random effects, "conditional" keeps the modes.
+        """
+        if re not in (None, "marginal", "conditional"):
+            raise NotApplicableError(
+                f"simulate(re={re!r}): None draws new random effects, 'conditional' "
+                "keeps the modes"
+            )
+        new = re != "conditional"
+        return _simulate.simulate(self.design, self.estimates, n, seed, new)
+
+    def refit(self, y) -> Fit:
+        """The same model for another response, (n,)."""
+        from jaxglmm.results.bootstrap import refit
+
+        return refit(self, y)
+
+    def bootstrap(self, n: int = 1000, seed=0, **options):
+        """Parametric bootstrap: n data sets simulated and fitted; a ``Fits``."""
+        from jaxglmm.results.bootstrap import bootstrap
+
+        return bootstrap(self, n, seed, **options)
+
+    def profile(self, which=None, **options):
+        """Profile likelihood of the parameters: ``.intervals(level)``, ``.zeta``."""
+        from jaxglmm.results.profile import profile
+
+        return profile(self, which, **options)
+
+    def confint(
+        self,
+        level: float = 0.95,
+        method: str = "wald",
+        *,
+        n: int = 1000,
+        seed=0,
+        kind: str = "percentile",
+    ) -> pd.DataFrame:
+        """Confidence intervals, a frame of lower and upper.
+
+        Args:
+            level: coverage.
+            method: "wald" (fixed effects, t quantiles), "profile" or "bootstrap" (all
+                parameters).
+            n: data sets of the bootstrap.
+            seed: its seed.
+            kind: "percentile" or "basic" bootstrap intervals.
+        """
+        return _intervals.confint(self, level, method, n, seed, kind)
+
+    def test(self, L, rhs=0.0, ddf: str | None = None) -> _hypotheses.WaldTest:
+        """F-test (t-test for one row) of L beta = rhs.
+
+        Args:
+            L: (k, p) matrix or (p,) row; or a coefficient's name, a dict name ->
+            weight,
+                or a list of these.
+            rhs: (k,) or a number.
+            ddf: "satterthwaite", "kenward-roger" or "residual"; default as fitted.
+        """
+        return _hypotheses.test(self, L, rhs, self._check_ddf(ddf))
+
+    def anova(self, type: int = 3, ddf: str | None = None) -> pd.DataFrame:
+        """F-tests of the terms: sum_sq, mean_sq, num_df, den_df, F, p.
+
+        Args:
+            type: 1 (in order), 2 (respecting marginality) or 3 (each after all others).
+            ddf: "satterthwaite", "kenward-roger" or "residual"; default as fitted.
+        """
+        from jaxglmm.results.inference import anova_table
+
+        return anova_table(self, type, self._check_ddf(ddf))
+
+    def compare(self, *others: Fit, refit: bool = True):
+        """Likelihood-ratio test against other fits of the same data.
+
+        Args:
+            *others: fits, any order.
+            refit: fit again by ML where REML fits differ in their fixed effects.
+        """
+        from jaxglmm.results.inference import compare
+
+        return compare((self, *others), refit=refit)
+
+    def predictions(self, newdata=None, by=None, level: float = 0.95) -> pd.DataFrame:
+        """Population predictions with standard errors and limits.
+
+        Args:
+            newdata: rows to predict; default the rows of the data.
+            by: variable or variables: the mean prediction of each of their groups.
+            level: coverage of conf_low and conf_high.
+        """
+        return _marginal.predictions(self, newdata, by, level)
+
+    def slopes(
+        self, variable: str, newdata=None, by=None, level: float = 0.95
+    ) -> pd.DataFrame:
+        """Average slope of the population prediction in a numeric variable.
+
+        Args:
+            variable: which.
+            newdata: rows to average over; default the data of the fit.
+            by: variable or variables: one average for each of their groups.
+            level: coverage of conf_low and conf_high.
+        """
+        return _marginal.slopes(self, variable, newdata, by, level)
+
+    def contrasts(
+        self,
+        factor: str,
+        *,
+        grid: str = "equal",
+        adjust: str = "none",
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Pairwise differences of a factor's marginal means.
+
+        Args:
+            factor: a variable with levels.
+            grid: "equal" averages over all combinations of the other factors' levels,
+                numeric variables at their means; "observed" over the rows of the data.
+            adjust: of the p-values: "none", "holm", "bonferroni" or "tukey".
+            level: coverage of conf_low and conf_high, for one difference each.
+        """
+        return _marginal.contrasts(self, factor, grid, adjust, level)
+
     # Showing it ----------------------------------------------------------------------
 
     def summary(self, ddf: str | None = None) -> _summary.Summary:
@@ -313,6 +588,36 @@ class Fit:
         """
         return _summary.summarise(self, self._check_ddf(ddf))
 
+    def tidy(
+        self,
+        effects="fixed",
+        conf_int: bool = False,
+        conf_level: float = 0.95,
+        conf_method: str = "wald",
+    ) -> pd.DataFrame:
+        """One row an estimate, with the columns of R's broom.mixed.
+
+        Args:
+            effects: "fixed", "ran_pars", "ran_vals", "all", or several of them.
+            conf_int: also conf_low and conf_high.
+            conf_level: their coverage.
+            conf_method: "wald" (none for "ran_pars"), "profile" or "bootstrap".
+        """
+        return _frames.tidy(self, effects, conf_int, conf_level, conf_method)
+
+    def glance(self) -> pd.DataFrame:
+        """One row about the whole fit."""
+        return _frames.glance(self)
+
+    def augment(self) -> pd.DataFrame:
+        """The data with fitted values, residuals and X beta."""
+        return _frames.augment(self)
+
+    @property
+    def plot(self) -> PlotAccessor:
+        """Figures: ``plot.ranef()``, ``.residuals()``, ``.qq()``, ``.profile()``."""
+        return PlotAccessor(self)
+
     def __repr__(self) -> str:
         how = "REML" if self.reml else "ML"
         flags = "" if self.converged else ", not converged"
@@ -326,6 +631,15 @@ class Fit:
         return self.summary()._repr_html_()
 
     # Keeping it ----------------------------------------------------------------------
+
+    def save(self, path) -> None:
+        """Write the fit to a file that ``load`` reads; no pickle in it."""
+        _store.save(self, path)
+
+    @staticmethod
+    def load(path) -> Fit:
+        """Read a fit that ``save`` wrote."""
+        return _store.load(path)
 
     def copy(self) -> Fit:
         """A copy that shares nothing that can be changed."""

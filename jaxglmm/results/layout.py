@@ -46,9 +46,11 @@ def _text(block: Block) -> str:
     if isinstance(block, Paragraph):
         return "\n".join(block.lines)
     cells = [block.header, *block.rows]
-    widths = [max(map(len, column)) for column in zip(*cells)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
-        " ".join(f"{c:{a}{w}}" for c, a, w in zip(row, block.align, widths)).rstrip()
+        " ".join(
+            f"{c:{a}{w}}" for c, a, w in zip(row, block.align, widths, strict=True)
+        ).rstrip()
         for row in cells
     ]
     title = [block.title] if block.title else []
@@ -72,17 +74,18 @@ def as_html(blocks: Sequence[Block]) -> str:
 def _html(block: Block) -> str:
     if isinstance(block, Paragraph):
         return f"<p>{html.escape(chr(10).join(block.lines))}</p>"
-    head = "".join(_cell("th", c, a) for c, a in zip(block.header, block.align))
-    rows = "".join(
-        f"<tr>{''.join(_cell('td', c, a) for c, a in zip(row, block.align))}</tr>"
-        for row in block.rows
-    )
+    head = _cells("th", block.header, block.align)
+    rows = "".join(f"<tr>{_cells('td', row, block.align)}</tr>" for row in block.rows)
     caption = f"<caption>{html.escape(block.title.rstrip(':'))}</caption>"
     foot = "".join(f"<p>{html.escape(line)}</p>" for line in block.footer)
     return (
         f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         f"{foot}"
     )
+
+
+def _cells(tag: str, row: Sequence[str], align: str) -> str:
+    return "".join(_cell(tag, c, a) for c, a in zip(row, align, strict=True))
 
 
 def _cell(tag: str, text: str, align: str) -> str:
@@ -108,7 +111,15 @@ def random_effects(varcorr, sigma: float, footer: tuple[str, ...] = ()) -> Table
     variances = numbers.column([sd**2 for sd in sds])
     rows = tuple(
         (g, n, v, s, *c, *[""] * (width - len(c)))
-        for g, n, v, s, c in zip(groups, names, variances, numbers.column(sds), corrs)
+        for g, n, v, s, c in zip(
+            groups, names, variances, numbers.column(sds), corrs, strict=True
+        )
     )
-    header = ("Groups", "Name", "Variance", "Std.Dev.", *["Corr", *[""] * width][:width])
+    header = (
+        "Groups",
+        "Name",
+        "Variance",
+        "Std.Dev.",
+        *["Corr", *[""] * width][:width],
+    )
     return Table("Random effects:", header, rows, "<<>>" + ">" * width, footer)

@@ -1,8 +1,8 @@
 """Numbers for people: columns that line up, from 1e-6 to 1e6 and beyond.
 
-Numbers below each other share one number of decimals while the smallest shows ``digits``
-significant digits and the largest at most nine; where their sizes differ more than that,
-each is written for itself.
+Numbers below each other share one number of decimals while the smallest shows
+``digits`` significant digits and the largest at most nine; where their sizes differ
+more than that, each is written for itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _exponents(values: Iterable[float]) -> list[int]:
 
 
 def _decimals(small: Sequence[float], large: Sequence[float], digits: int):
-    """Decimals that show ``digits`` of the smallest; None where no number of them does."""
+    """Decimals that show ``digits`` of the smallest; None where none of them does."""
     low, high = _exponents(small), _exponents(large)
     if not low:
         low = high
@@ -64,8 +64,8 @@ def with_errors(
     """Estimates and standard errors, to as many decimals as the errors deserve."""
     decimals = _decimals(errors, [*estimates, *errors], digits)
     if decimals is not None:
-        return [fixed(v, decimals) for v in estimates], [fixed(v, decimals) for v in errors]
-    pairs = [_pair(e, s, digits) for e, s in zip(estimates, errors)]
+        return tuple([fixed(v, decimals) for v in side] for side in (estimates, errors))
+    pairs = [_pair(e, s, digits) for e, s in zip(estimates, errors, strict=True)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 

@@ -1,7 +1,8 @@
 """The linear predictor, in the user's coordinates and without a matrix for Z.
 
 ``eta = X beta + offset + sum over terms of values[i] . b[codes[i]]``. A code of -1 is a
-level that the fit has not seen; its random effect is zero, the mean of its distribution.
+level that the fit has not seen; its random effect is zero, the mean of its
+distribution.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ def fixed_part(X: np.ndarray, beta: np.ndarray, offset: np.ndarray | None):
     return eta if offset is None else eta + offset
 
 
-def random_part(terms: Sequence[RandomTerm], b: Sequence[np.ndarray]) -> np.ndarray | float:
+def random_part(
+    terms: Sequence[RandomTerm], b: Sequence[np.ndarray]
+) -> np.ndarray | float:
     """Z b as a sum over the terms, (n,); 0.0 without terms."""
-    return sum((_one_term(term, effects) for term, effects in zip(terms, b)), 0.0)
+    return sum(
+        (_one_term(term, effects) for term, effects in zip(terms, b, strict=True)), 0.0
+    )
 
 
 def _one_term(term: RandomTerm, effects: np.ndarray) -> np.ndarray:
@@ -36,7 +41,7 @@ def random_variance(
     return sum(
         (
             np.einsum("ij,jk,ik->i", term.values, cov, term.values)
-            for term, cov in zip(terms, covariances)
+            for term, cov in zip(terms, covariances, strict=True)
         ),
         0.0,
     )

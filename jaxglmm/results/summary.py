@@ -30,7 +30,8 @@ class Summary(str):
 
     coefficients: frame (estimate, std_error, df, statistic, p_value)
     varcorr, sigma: the random effects' covariances and the residual sd
-    scaled_residuals: Series of five quantiles; criteria: dict; correlation: (p, p) frame
+    scaled_residuals: Series of five quantiles; criteria: dict; correlation: (p, p)
+    frame
     notes: tuple of warnings
     """
 
@@ -138,7 +139,9 @@ def fixed_effects(table: pd.DataFrame) -> Table:
     header = ("", "Estimate", "Std. Error", "df", "t value", "Pr(>|t|)", "")
     any_star = any(columns[-1])
     footer = ("---", numbers.STARS_LEGEND) if any_star else ()
-    return Table("Fixed effects:", header, tuple(zip(*columns)), "<>>>>><", footer)
+    return Table(
+        "Fixed effects:", header, tuple(zip(*columns, strict=True)), "<>>>>><", footer
+    )
 
 
 def correlations(vcov: np.ndarray, names) -> pd.DataFrame:

@@ -1,0 +1,161 @@
+"""Fits: many fits of one model's shape, as arrays with the data sets first.
+
+What a parametric bootstrap returns. A data set that failed has its status and NaN, and
+the others are untouched; intervals and summaries use the rows that are finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm import _status
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.results import layout, numbers
+from jaxglmm.results.layout import Paragraph, Table
+from jaxglmm.results.predict import check_level
+from jaxglmm.results.summary import Summary
+
+
+@dataclass(frozen=True, repr=False)
+class Fits:
+    """Estimates of D data sets.
+
+    coefficients: (D, p) fixed effects, named by ``coefficient_names``
+    sd: (D, k) standard deviations of random effects, ``sd_names`` such as
+        ``sd_Days|Subject``
+    sigma: (D,) residual sd; theta: (D, m); log_likelihood: (D,)
+    status: (D,) codes; converged, singular: (D,) bool
+    original: name -> value in the fit that the data sets were drawn from
+    """
+
+    coefficients: np.ndarray
+    coefficient_names: tuple[str, ...]
+    sd: np.ndarray
+    sd_names: tuple[str, ...]
+    sigma: np.ndarray
+    theta: np.ndarray
+    log_likelihood: np.ndarray
+    status: np.ndarray
+    converged: np.ndarray
+    singular: np.ndarray
+    original: Mapping[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sigma)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of everything that has an interval."""
+        return [*self.coefficient_names, *self.sd_names, "sigma"]
+
+    def frame(self) -> pd.DataFrame:
+        """One row a data set, one column a parameter."""
+        values = np.column_stack([self.coefficients, self.sd, self.sigma])
+        return pd.DataFrame(values, columns=self.names)
+
+    def tidy(self) -> pd.DataFrame:
+        """One row a data set and parameter: dataset, effect, term, estimate."""
+        D, names = len(self), self.names
+        p = len(self.coefficient_names)
+        effects = ["fixed"] * p + ["ran_pars"] * (len(names) - p)
+        return pd.DataFrame(
+            {
+                "dataset": np.repeat(np.arange(D), len(names)),
+                "effect": np.tile(effects, D),
+                "term": np.tile(names, D),
+                "estimate": self.frame().to_numpy().ravel(),
+            }
+        )
+
+    def confint(self, level: float = 0.95, method: str = "percentile") -> pd.DataFrame:
+        """Bootstrap intervals, a frame of lower and upper.
+
+        Args:
+            level: coverage.
+            method: "percentile" (quantiles of the draws) or "basic" (twice the estimate
+                minus the opposite quantile; Davison and Hinkley 1997, 5.2).
+        """
+        check_level(level)
+        values = self._finite()
+        tail = (1 - level) / 2
+        lower, upper = np.quantile(values, [tail, 1 - tail], axis=0)
+        if method == "basic":
+            centre = self._original()
+            lower, upper = 2 * centre - upper, 2 * centre - lower
+        elif method != "percentile":
+            raise NotApplicableError(
+                f"confint(method={method!r}): there are 'percentile' and 'basic'"
+            )
+        return pd.DataFrame({"lower": lower, "upper": upper}, index=self.names)
+
+    def _finite(self) -> np.ndarray:
+        values = self.frame().to_numpy()
+        values = values[np.isfinite(values).all(axis=1)]
+        if len(values) < 2:
+            raise NotApplicableError(
+                f"{len(values)} of {len(self)} data sets have finite estimates: "
+                "see .status"
+            )
+        return values
+
+    def _original(self) -> np.ndarray:
+        if not self.original:
+            raise NotApplicableError(
+                "Basic intervals need the estimates that the draws came from; use "
+                "method='percentile'"
+            )
+        return np.array([self.original[name] for name in self.names])
+
+    def summary(self) -> Summary:
+        """Mean, sd, bias and quantiles of every parameter; what failed."""
+        values = self._finite()
+        table = pd.DataFrame(
+            {
+                "mean": values.mean(axis=0),
+                "sd": values.std(axis=0, ddof=1),
+                "2.5%": np.quantile(values, 0.025, axis=0),
+                "50%": np.quantile(values, 0.5, axis=0),
+                "97.5%": np.quantile(values, 0.975, axis=0),
+            },
+            index=self.names,
+        )
+        if self.original:
+            table.insert(0, "original", self._original())
+            table.insert(2, "bias", table["mean"] - table["original"])
+        blocks = [Paragraph(self._counts()), _table(table)]
+        out = Summary(layout.as_text(blocks))
+        out.html, out.table = layout.as_html(blocks), table
+        return out
+
+    def _counts(self) -> tuple[str, ...]:
+        failed = self.status[~self.converged]
+        counts = [
+            f"{int(np.sum(failed == code))} {name}"
+            for code, name in _STATUS_NAMES.items()
+            if np.any(failed == code)
+        ]
+        text = f"{len(self)} fits, {int(self.converged.sum())} converged"
+        text += f", {int(self.singular.sum())} singular"
+        return (text, *([f"not converged: {', '.join(counts)}"] if counts else []))
+
+    def __repr__(self) -> str:
+        return f"<Fits {'; '.join(self._counts())} | {', '.join(self.names)}>"
+
+
+_STATUS_NAMES = {
+    _status.MAX_STEPS: "out of steps",
+    _status.NOT_FINITE: "not finite",
+    _status.STALLED: "stalled",
+}
+
+
+def _table(table: pd.DataFrame) -> Table:
+    rows = tuple(
+        (str(name), *numbers.column(values.tolist()))
+        for name, values in zip(table.index, table.to_numpy(), strict=True)
+    )
+    return Table("", ("", *table.columns), rows, "<" + ">" * table.shape[1])

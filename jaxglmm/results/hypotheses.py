@@ -1,0 +1,104 @@
+"""Linear hypotheses L beta = r: reading them, and showing their tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.results import numbers
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+
+
+@dataclass(frozen=True)
+class WaldTest:
+    """F-test of L beta = r; with one row also its estimate, standard error and t.
+
+    estimate: (k,) L beta - r; std_error: (k,)
+    """
+
+    F: float
+    num_df: float
+    den_df: float
+    p: float
+    method: str
+    estimate: np.ndarray = field(repr=False)
+    std_error: np.ndarray = field(repr=False)
+
+    @property
+    def t(self) -> float:
+        """The t statistic of a test of one row."""
+        if len(self.estimate) != 1:
+            raise NotApplicableError(
+                f"A test of {len(self.estimate)} rows has an F, not a t: use .F"
+            )
+        return float(self.estimate[0] / self.std_error[0])
+
+    def __repr__(self) -> str:
+        p = numbers.p_value(self.p)
+        p = p if p.startswith("<") else f"= {p}"
+        text = f"F({self.num_df:g}, {self.den_df:.2f}) = {self.F:.4f}, p {p}"
+        if len(self.estimate) == 1:
+            est, se = numbers.with_errors(
+                self.estimate.tolist(), self.std_error.tolist()
+            )
+            text = (
+                f"estimate {est[0]} (se {se[0]}), t({self.den_df:.2f}) = {self.t:.4f}, "
+            )
+            text += f"p {p}"
+        return f"{text} [{self.method}]"
+
+
+def contrast_matrix(L, names: Sequence[str]) -> np.ndarray:
+    """(k, p) from a matrix, a row, a name, a dict name -> weight, or a list of them."""
+    if isinstance(L, str | Mapping):
+        return _row(L, names)[None]
+    if not isinstance(L, np.ndarray) and any(isinstance(r, str | Mapping) for r in L):
+        return np.array([_row(r, names) for r in L])
+    matrix = np.atleast_2d(np.asarray(L, float))
+    if matrix.ndim != 2 or matrix.shape[1] != len(names):
+        raise NotApplicableError(
+            f"L has shape {np.shape(L)}; it needs {len(names)} columns, one for each "
+            f"of {', '.join(names)}. Names work too: test('{names[-1]}')"
+        )
+    return matrix
+
+
+def _row(spec, names: Sequence[str]) -> np.ndarray:
+    weights = {spec: 1.0} if isinstance(spec, str) else spec
+    if not isinstance(weights, Mapping):
+        return np.asarray(spec, float)
+    row = np.zeros(len(names))
+    for name, weight in weights.items():
+        if name not in names:
+            raise NotApplicableError(
+                f"There is no coefficient {name!r}; there are {', '.join(names)}"
+            )
+        row[list(names).index(name)] = weight
+    return row
+
+
+def test(fit: Fit, L, rhs, ddf: str) -> WaldTest:
+    """F-test of L beta = rhs with denominator degrees of freedom by ``ddf``."""
+    from jaxglmm.results import inference
+
+    matrix = contrast_matrix(L, fit.coefficient_names)
+    rhs = np.broadcast_to(np.asarray(rhs, float), (len(matrix),))
+    found = inference.contrast_test(
+        fit, matrix, ddf, **({"rhs": rhs} if rhs.any() else {})
+    )
+    cov = matrix @ fit.coefficient_covariance(ddf) @ matrix.T
+    return WaldTest(
+        F=float(found["F"]),
+        num_df=float(found["num_df"]),
+        den_df=float(found["den_df"]),
+        p=float(found["p"]),
+        method=ddf,
+        estimate=matrix @ fit.coefficients - rhs,
+        std_error=np.sqrt(np.diagonal(cov)),
+    )

@@ -1,0 +1,41 @@
+"""Confidence intervals: Wald for fixed effects, profile and bootstrap for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.results.coefficients import t_quantile
+from jaxglmm.results.predict import check_level
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+
+METHODS = ("wald", "profile", "bootstrap")
+
+
+def wald(beta, se, df, level: float) -> np.ndarray:
+    """estimate -/+ t quantile times standard error, (p, 2)."""
+    half = t_quantile(level, df) * se
+    return np.column_stack([beta - half, beta + half])
+
+
+def confint(
+    fit: Fit, level: float, method: str, n: int, seed, kind: str
+) -> pd.DataFrame:
+    """Frame of lower and upper, one row a parameter."""
+    check_level(level)
+    if method == "wald":
+        limits = wald(fit.coefficients, fit.se, fit.df_satterthwaite, level)
+        names = list(fit.coefficient_names)
+        return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
+    if method == "profile":
+        return fit.profile().intervals(level)
+    if method == "bootstrap":
+        return fit.bootstrap(n, seed).confint(level, method=kind)
+    raise NotApplicableError(
+        f"confint(method={method!r}): there are {', '.join(map(repr, METHODS))}"
+    )

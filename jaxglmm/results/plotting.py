@@ -1,0 +1,77 @@
+"""``fit.plot``: the figures of a fit, drawn by ``jaxglmm.plots`` when asked for.
+
+Matplotlib is imported by the figure, not by the fit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+
+
+class PlotAccessor:
+    """Figures of one fit; each returns Matplotlib axes."""
+
+    def __init__(self, fit: Fit):
+        self._fit = fit
+
+    def ranef(self, factor: str | None = None, **options):
+        """Conditional modes with intervals, sorted: one panel a column.
+
+        Args:
+            factor: which grouping factor; all of them by default.
+            **options: ``terms``, ``level``, ``sort``, ``max_labels``, ``axes``.
+
+        Returns:
+            Array of axes.
+        """
+        from jaxglmm.plots import ranef
+
+        return ranef(self._fit, factor, **options)
+
+    def residuals(self, **options):
+        """Residuals against fitted values, with a smooth curve.
+
+        Args:
+            **options: ``type`` of residuals, ``smooth``, ``ax``.
+
+        Returns:
+            Axes.
+        """
+        from jaxglmm.plots import residuals
+
+        return residuals(self._fit, **options)
+
+    def qq(self, what: str = "residuals", **options):
+        """Normal quantile plot with a simultaneous band.
+
+        Args:
+            what: "residuals", or "ranef" for one panel a column of random effects.
+            **options: ``level`` of the band, ``factor``, ``ax`` or ``axes``.
+
+        Returns:
+            Axes for residuals, array of axes for random effects.
+        """
+        from jaxglmm.plots import qq
+
+        return qq(self._fit, what, **options)
+
+    def profile(self, profile=None, **options):
+        """Signed roots of the profile deviance: straight lines where Wald is right.
+
+        Args:
+            profile: what ``fit.profile()`` returned; computed where not given.
+            **options: ``levels`` of the marked intervals, ``which``, ``axes``.
+
+        Returns:
+            Array of axes.
+        """
+        from jaxglmm.plots import profile as draw
+
+        return draw(self._fit.profile() if profile is None else profile, **options)
+
+    def __call__(self, **options):
+        """Residuals against fitted values."""
+        return self.residuals(**options)

@@ -1,0 +1,115 @@
+"""Predictions for the rows of the data or for new ones, with their uncertainty.
+
+Three questions, by ``re``: *conditional*, what will this level do (X beta + Z b)?
+*population*, what does a level with b = 0 do (X beta)? *marginal*, what happens to a
+level drawn at random? The last two have the same mean in a linear model, but a new
+observation varies by sigma^2 in the one and by z' Sigma z + sigma^2 in the other.
+
+A level that was not in the data has b = 0 with its full prior variance, so its standard
+error and intervals are honest. Intervals use normal quantiles and the estimated
+variance parameters as if known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.formula.design import NewRows
+from jaxglmm.results import predictor
+from jaxglmm.results.components import covariances
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+
+CHOICES = {
+    "re": ("conditional", "population", "marginal"),
+    "type": ("response", "link"),
+    "interval": (None, "confidence", "prediction"),
+    "new_levels": ("zero", "error"),
+}
+
+
+def check(**given) -> None:
+    """Refuse a word that is not among the choices."""
+    for name, value in given.items():
+        if value not in CHOICES[name]:
+            allowed = ", ".join(map(repr, CHOICES[name]))
+            raise NotApplicableError(f"{name}={value!r} is not one of {allowed}")
+
+
+def check_level(level: float) -> None:
+    """Refuse a level outside (0, 1), above all 95 for 0.95."""
+    if not 0 < level < 1:
+        raise NotApplicableError(
+            f"level={level} must lie between 0 and 1: 0.95 for 95 per cent"
+        )
+
+
+def rows(fit: Fit, newdata, new_levels: str = "zero") -> NewRows:
+    """The design of new data, or of the data of the fit."""
+    design = fit.design
+    if newdata is None:
+        offset = np.zeros(design.n) if design.offset is None else design.offset
+        return NewRows(design.X, offset, design.terms, design.index)
+    if design.recipe is None:
+        raise NotApplicableError(
+            "This fit was made from arrays, so it does not know how to make columns "
+            "from new data. Fit with a formula and a data frame, or use "
+            "fit.coefficients and fit.ranef with your own arrays"
+        )
+    return design.recipe.new_rows(newdata, new_levels=new_levels)
+
+
+def mean(fit: Fit, new: NewRows, re: str) -> np.ndarray:
+    """Predicted means, (n_new,)."""
+    eta = predictor.fixed_part(new.X, fit.estimates.beta, new.offset)
+    if re == "conditional":
+        eta = eta + predictor.random_part(new.terms, fit.estimates.b)
+    return eta
+
+
+def fixed_variance(X: np.ndarray, vcov: np.ndarray) -> np.ndarray:
+    """x' V x of every row, (n,)."""
+    return np.einsum("ij,jk,ik->i", X, vcov, X)
+
+
+def variance(fit: Fit, new: NewRows, re: str) -> np.ndarray:
+    """Variance of the predicted mean, (n_new,)."""
+    if re != "conditional" or not new.terms:
+        return fixed_variance(new.X, fit.estimates.vcov)
+    from jaxglmm.results.covariance import prediction_variance
+
+    return np.asarray(prediction_variance(fit, new, re))
+
+
+def observation_variance(fit: Fit, new: NewRows, re: str, of_the_fit: bool):
+    """What a new observation adds to the variance of its mean, (n_new,) or a number."""
+    weights = fit.design.weights if of_the_fit else None
+    noise = predictor.residual_sd(fit.sigma, weights) ** 2
+    if re == "marginal":
+        noise = noise + predictor.random_variance(new.terms, covariances(fit.estimates))
+    return noise
+
+
+def predict(fit: Fit, newdata, re, se, interval, level, new_levels):
+    """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
+    check_level(level)
+    new = rows(fit, newdata, new_levels)
+    centre = mean(fit, new, re)
+    if not se and interval is None:
+        return centre
+    var = variance(fit, new, re)
+    out = {"fit": centre}
+    if se:
+        out["se"] = np.sqrt(var)
+    if interval is not None:
+        if interval == "prediction":
+            var = var + observation_variance(fit, new, re, newdata is None)
+        half = special.ndtri((1 + level) / 2) * np.sqrt(var)
+        out["lower"], out["upper"] = centre - half, centre + half
+    return pd.DataFrame(out, index=new.index)

@@ -1,0 +1,41 @@
+"""New responses from the fitted model, y = X beta + Z b + e, estimates as truth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxglmm.formula.design import Design
+from jaxglmm.results import predictor
+from jaxglmm.results.estimates import Estimates
+
+
+def simulate(
+    design: Design, estimates: Estimates, n: int, seed, new_effects: bool
+) -> np.ndarray:
+    """(n, nobs) responses.
+
+    Args:
+        design: names and arrays of the model.
+        estimates: the parameters to draw from.
+        n: number of data sets.
+        seed: of numpy's generator; the same seed gives the same numbers.
+        new_effects: draw b = sigma Lambda u anew in each; else keep the modes.
+    """
+    rng = np.random.default_rng(seed)
+    eta = predictor.fixed_part(design.X, estimates.beta, design.offset)
+    if not new_effects:
+        eta = eta + predictor.random_part(design.terms, estimates.b)
+    out = rng.standard_normal((n, design.n))
+    out *= predictor.residual_sd(estimates.sigma, design.weights)
+    out += eta
+    if new_effects:
+        for row in out:
+            row += predictor.random_part(design.terms, _draw(design, estimates, rng))
+    return out
+
+
+def _draw(design: Design, estimates: Estimates, rng) -> list[np.ndarray]:
+    return [
+        estimates.sigma * rng.standard_normal((t.n_levels, len(t.names))) @ lam.T
+        for t, lam in zip(design.terms, estimates.lam, strict=True)
+    ]

@@ -1,0 +1,246 @@
+"""Saving a fit without pickle: one zip file of JSON and plain arrays.
+
+``fit.json`` is a tree of JSON values in which an array stands as ``{"array": key}`` and
+lies in the file as ``key.npy``; text arrays are JSON lists. What cannot be written is
+refused by name, and a file can only make the records listed in ``RECORDS``: opening one
+that somebody sent runs none of its content.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm._errors import DataError
+from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
+from jaxglmm.results.estimates import Estimates
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+
+FORMAT, VERSION = "jaxglmm fit", 1
+RECORDS = {cls.__name__: cls for cls in (Design, Estimates, FixedTerm, RandomTerm)}
+
+
+def save(fit: Fit, path) -> None:
+    """Write a fit to ``path``."""
+    arrays: dict[str, np.ndarray] = {}
+    tree = {
+        "format": FORMAT,
+        "version": VERSION,
+        "design": _pack(fit.design, arrays, "design"),
+        "estimates": _pack(fit.estimates, arrays, "estimates"),
+        "diagnostics": _pack(_plain(fit.diagnostics), arrays, "diagnostics"),
+        "ddf": fit.ddf,
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("fit.json", json.dumps(tree))
+        for key, array in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            file.writestr(f"{key}.npy", buffer.getvalue())
+
+
+def load(path) -> Fit:
+    """Read a fit that ``save`` wrote."""
+    from jaxglmm.results.fit import Fit
+
+    if not Path(path).exists():
+        raise DataError(f"There is no file {str(path)!r}")
+    try:
+        with zipfile.ZipFile(path) as file:
+            tree = json.loads(file.read("fit.json"))
+            arrays = {
+                name.removesuffix(".npy"): np.load(
+                    io.BytesIO(file.read(name)), allow_pickle=False
+                )
+                for name in file.namelist()
+                if name.endswith(".npy")
+            }
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise DataError(f"{str(path)!r} is not a file that fit.save wrote") from error
+    _check_version(tree, path)
+    return Fit(
+        _unpack(tree["design"], arrays),
+        _unpack(tree["estimates"], arrays),
+        diagnostics=_unpack(tree["diagnostics"], arrays),
+        compute_satterthwaite=tree["ddf"] == "satterthwaite",
+    )
+
+
+def _check_version(tree, path) -> None:
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise DataError(f"{str(path)!r} is not a file that fit.save wrote")
+    if tree["version"] > VERSION:
+        raise DataError(
+            f"{str(path)!r} was written by a newer jaxglmm (format {tree['version']}, "
+            f"this one reads up to {VERSION}): upgrade jaxglmm to read it"
+        )
+
+
+def _plain(values: Mapping) -> dict:
+    """The diagnostics that can be written; the others are left out."""
+    out = {}
+    for key, value in values.items():
+        try:
+            json.dumps(_pack(value, {}, key))
+        except (DataError, TypeError):
+            continue
+        out[key] = value
+    return out
+
+
+def _pack(value, arrays: dict, where: str):
+    """A JSON value; arrays go to ``arrays``."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return (
+            value
+            if type(value) in (str, bool, int, float, type(None))
+            else _base(value)
+        )
+    if isinstance(value, np.generic):
+        return _pack(value.item(), arrays, where)
+    if dataclasses.is_dataclass(value) and type(value).__name__ in RECORDS:
+        return _pack_record(value, arrays, where)
+    if isinstance(value, list):
+        return [_pack(v, arrays, where) for v in value]
+    if isinstance(value, tuple | frozenset | set):
+        items = sorted(value) if isinstance(value, frozenset | set) else value
+        kind = "tuple" if isinstance(value, tuple) else "set"
+        return {"kind": kind, "items": [_pack(v, arrays, where) for v in items]}
+    if isinstance(value, Mapping):
+        pairs = [
+            [_pack(k, arrays, where), _pack(v, arrays, f"{where}.{k}")]
+            for k, v in value.items()
+        ]
+        return {"kind": "dict", "items": pairs}
+    return _pack_array(value, arrays, where)
+
+
+def _base(value):
+    """A subclass of a JSON type (numpy's float64 is one) as that type."""
+    kinds = (bool, int, float, str)
+    return next(kind(value) for kind in kinds if isinstance(value, kind))
+
+
+def _pack_record(value, arrays: dict, where: str) -> dict:
+    fields = {}
+    for f in dataclasses.fields(value):
+        item = getattr(value, f.name)
+        if f.name == "recipe":
+            fields[f.name] = _pack_recipe(item, arrays, f"{where}.recipe")
+        else:
+            fields[f.name] = _pack(item, arrays, f"{where}.{f.name}")
+    return {"kind": "record", "name": type(value).__name__, "fields": fields}
+
+
+def _pack_recipe(recipe, arrays: dict, where: str):
+    """The recipe's own dictionary; None where it has none (no new data then)."""
+    if recipe is None or not hasattr(recipe, "to_dict"):
+        return None
+    return {"kind": "recipe", "value": _pack(recipe.to_dict(), arrays, where)}
+
+
+def _pack_array(value, arrays: dict, where: str) -> dict:
+    if isinstance(value, pd.RangeIndex):
+        span = [value.start, value.stop, value.step]
+        return {"kind": "range", "span": span, "name": value.name}
+    if isinstance(value, pd.CategoricalDtype):
+        return _categories(value, arrays, where)
+    if isinstance(value, pd.Series | pd.Index | pd.Categorical):
+        return _pack_pandas(value, arrays, where)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: {type(value).__name__} cannot be saved") from error
+    if array.dtype == object or array.dtype.kind == "U":
+        if array.ndim == 0:
+            raise DataError(f"{where}: {type(value).__name__} cannot be saved")
+        items = [_pack(v, arrays, where) for v in array.tolist()]
+        return {"kind": "objects", "items": items, "text": array.dtype.kind == "U"}
+    key = f"a{len(arrays)}"
+    arrays[key] = array
+    return {"kind": "array", "key": key}
+
+
+def _categories(dtype: pd.CategoricalDtype, arrays: dict, where: str) -> dict:
+    categories = _pack_array(dtype.categories.to_numpy(), arrays, where)
+    return {"kind": "categories", "values": categories, "ordered": bool(dtype.ordered)}
+
+
+def _pack_pandas(value, arrays: dict, where: str) -> dict:
+    """Series and categoricals as their values; an index keeps its name."""
+    if isinstance(value, pd.MultiIndex):
+        names = [_pack(name, arrays, where) for name in value.names]
+        items = [_pack(v, arrays, where) for v in value.to_list()]
+        return {"kind": "multiindex", "items": items, "names": names}
+    if isinstance(value.dtype, pd.CategoricalDtype) and not isinstance(value, pd.Index):
+        cat = value.cat if isinstance(value, pd.Series) else value
+        codes = _pack_array(np.asarray(cat.codes), arrays, where)
+        dtype = _categories(value.dtype, arrays, where)
+        return {"kind": "categorical", "codes": codes, "dtype": dtype}
+    values = _pack_array(value.to_numpy(), arrays, where)
+    if isinstance(value, pd.Index):
+        return {"kind": "index", "values": values, "name": value.name}
+    return values
+
+
+def _unpack(tree, arrays: Mapping[str, np.ndarray]):
+    """The value that ``_pack`` wrote."""
+    if isinstance(tree, list):
+        return [_unpack(v, arrays) for v in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return UNPACK[tree["kind"]](tree, lambda value: _unpack(value, arrays), arrays)
+
+
+def _unpack_record(tree, unpack, arrays):
+    fields = {name: unpack(value) for name, value in tree["fields"].items()}
+    return RECORDS[tree["name"]](**fields)
+
+
+def _unpack_recipe(tree, unpack, arrays):
+    from jaxglmm.formula.recipe import recipe_from_dict
+
+    return recipe_from_dict(unpack(tree["value"]))
+
+
+def _unpack_objects(tree, unpack, arrays):
+    items = [unpack(v) for v in tree["items"]]
+    if tree["text"]:
+        return np.array(items, dtype=str)
+    out = np.empty(len(items), dtype=object)
+    out[:] = items
+    return out
+
+
+def _unpack_categorical(tree, unpack, arrays):
+    return pd.Categorical.from_codes(unpack(tree["codes"]), dtype=unpack(tree["dtype"]))
+
+
+UNPACK = {
+    "record": _unpack_record,
+    "recipe": _unpack_recipe,
+    "objects": _unpack_objects,
+    "categorical": _unpack_categorical,
+    "array": lambda t, unpack, arrays: arrays[t["key"]],
+    "tuple": lambda t, unpack, arrays: tuple(unpack(v) for v in t["items"]),
+    "set": lambda t, unpack, arrays: frozenset(unpack(v) for v in t["items"]),
+    "dict": lambda t, unpack, arrays: {unpack(k): unpack(v) for k, v in t["items"]},
+    "range": lambda t, unpack, arrays: pd.RangeIndex(*t["span"], name=t["name"]),
+    "index": lambda t, unpack, arrays: pd.Index(unpack(t["values"]), name=t["name"]),
+    "multiindex": lambda t, unpack, arrays: pd.MultiIndex.from_tuples(
+        unpack(t["items"]), names=unpack(t["names"])
+    ),
+    "categories": lambda t, unpack, arrays: pd.CategoricalDtype(
+        unpack(t["values"]), ordered=t["ordered"]
+    ),
+}
