@@ -7,6 +7,7 @@ sees arrays and static integers; names come back in ``results``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -94,7 +95,8 @@ class Design:
     rows: np.ndarray | None = None  # positions of the kept rows where some were dropped
     index: object = None  # labels of the kept rows, of the frame they came from
     recipe: Recipe | None = None
-    variables: dict[str, np.ndarray] = field(default_factory=dict)  # columns used
+    variables: Mapping[str, np.ndarray] = field(default_factory=dict)  # columns used
+    response_levels: np.ndarray | None = None  # labels of y's codes where y was text
 
     @property
     def n(self) -> int:

@@ -1,0 +1,320 @@
+"""A formula and a table to a ``Design``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import DataError, FormulaError
+from jaxglmm.formula.coding import Product, plan
+from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
+from jaxglmm.formula.encode import Encoder, build, check_finite
+from jaxglmm.formula.expressions import context_used, evaluate, spread, variables_of
+from jaxglmm.formula.groups import learn_groups
+from jaxglmm.formula.missing import complete_rows
+from jaxglmm.formula.notices import listed, nearest
+from jaxglmm.formula.parse import (
+    Atom,
+    Parsed,
+    RandomPart,
+    expand_dot,
+    parse,
+    read_terms,
+)
+from jaxglmm.formula.rank import drop_dependent
+from jaxglmm.formula.recipe import FormulaRecipe
+from jaxglmm.formula.tables import Column, Columns, Table, as_table, read_column
+
+WEIGHTS, OFFSET = "weights", "offset"
+
+
+def design_from_formula(
+    formula: str,
+    data,
+    *,
+    weights=None,
+    offset=None,
+    missing: str = "drop",
+    context: Mapping[str, Any] | None = None,
+    allow_nonnumeric_response: bool = False,
+) -> Design:
+    """Read a formula against a table.
+
+    Args:
+        formula: in lme4's syntax, ``"y ~ x + (1 + x | g)"``. Without a random term the
+            design has ``terms=()``.
+        data: pandas or polars frame, pyarrow table, record array or dict of columns.
+        weights: (n,) prior weights or the name of a column. A weight of 0 keeps the row
+            in the design (it is predicted, and counts as a row) but not in the fit.
+        offset: (n,) or the name of a column; ``offset()`` in the formula is added.
+        missing: ``"drop"`` rows with a missing value in any variable of the model, with
+            one warning, or ``"raise"``.
+        context: functions and constants that the formula may use.
+        allow_nonnumeric_response: give text or a categorical as codes 0, 1, ... of its
+            sorted levels (``Design.response_levels``) instead of refusing it.
+
+    Returns:
+        The design, columns of full rank, rows with missing values gone.
+
+    Raises:
+        FormulaError: the formula, or a name in it, cannot be read.
+        DataError: values that cannot be used.
+        ModelError: a factor with one level, more columns than rows.
+
+    Example:
+        >>> table = {"y": [1.0, 2, 4, 3], "x": [0, 1, 2, 3], "g": ["a", "a", "b", "b"]}
+        >>> design = design_from_formula("y ~ x + (1 | g)", table)
+        >>> design.x_names, design.terms[0].levels.tolist()
+        (('(Intercept)', 'x'), ['a', 'b'])
+    """
+    table = as_table(data)
+    parsed = parse(formula)
+    context = context or {}
+    response = _response_atom(parsed.response)
+    fixed = _fixed_text(parsed, table, response, weights, offset)
+    terms = read_terms(fixed)
+    atoms = [a for term in terms for a in term.atoms]
+    atoms += [a for part in parsed.random for t in part.terms for a in t.atoms]
+    offset_atoms = [Atom(text, text in table.names) for text in parsed.offsets]
+
+    known = frozenset(table.names)
+    used = _used(parsed, [response, *atoms, *offset_atoms], known, context)
+    columns = {name: table.column(name) for name in used}
+    extras = _extras(table, weights, offset)
+    rows = complete_rows(columns | extras, table.n, missing)
+    if rows is not None:
+        columns = {name: column.take(rows) for name, column in columns.items()}
+        extras = {name: column.take(rows) for name, column in extras.items()}
+    n = table.n if rows is None else len(rows)
+
+    texts = [a.expr for a in (response, *atoms, *offset_atoms) if not a.bare]
+    encoder = Encoder(context=context_used(texts, known, context))
+    values = encoder.learn(atoms, columns, n, rows)
+    y, response_levels = _response(
+        response, columns, n, rows, context, allow_nonnumeric_response
+    )
+    total = _total_offset(encoder, offset_atoms, extras, columns, n, rows)
+    w = checked_weights(extras.get(WEIGHTS), rows)
+
+    plans = plan(terms, encoder.is_factor)
+    names, X, spans = build(plans, encoder.codings, values, n)
+    X, names, kept, dropped = drop_dependent(X, names, _anchor(plans, encoder, spans))
+    random, groups = _random_terms(parsed.random, encoder, values, columns, n)
+    place = {j: i for i, j in enumerate(kept)}
+    training = Columns(columns)
+    return Design(
+        y=y,
+        X=X,
+        x_names=names,
+        terms=random,
+        response=parsed.response,
+        formula=formula,
+        weights=w,
+        offset=total,
+        fixed_terms=tuple(
+            FixedTerm(
+                term.name,
+                frozenset(
+                    v for a in term.atoms for v in variables_of(*_pair(a), known)
+                ),
+                tuple(place[j] for j in span if j in place),
+            )
+            for term, span in zip(terms, spans, strict=True)
+        ),
+        dropped_columns=dropped,
+        n_missing=table.n - n,
+        rows=rows,
+        index=table.index if rows is None or table.index is None else table.index[rows],  # type: ignore
+        recipe=FormulaRecipe(
+            formula=formula,
+            fixed=fixed,
+            encoder=encoder,
+            groups=groups,
+            kept=kept,
+            offsets=parsed.offsets,
+            offset_name=offset if isinstance(offset, str) else None,
+            offset_array=offset is not None and not isinstance(offset, str),
+            training=training,
+        ),
+        variables=training,
+        response_levels=response_levels,
+    )
+
+
+def _pair(atom: Atom) -> tuple[str, bool]:
+    return atom.expr, atom.bare
+
+
+def _response_atom(text: str) -> Atom:
+    """The left side: one column or one expression."""
+    if text.startswith(("cbind(", "p(", "prop(")) or "trials(" in text:
+        raise FormulaError(
+            f"response {text!r}: counts out of trials are given as proportions with "
+            "weights= (or trials=) the number of trials"
+        )
+    name = text.strip("`") if text.count("`") == 2 and text[0] == text[-1] else text
+    return Atom(name, name != text or text.isidentifier())
+
+
+def _fixed_text(parsed: Parsed, table: Table, response: Atom, weights, offset) -> str:
+    """The fixed part with ``.`` written out: the columns that have no other part."""
+    if not parsed.has_dot:
+        return parsed.fixed
+    taken = {p for part in parsed.random for p in part.grouping.parts}
+    taken |= variables_of(response.expr, response.bare, frozenset(table.names))
+    taken |= {v for v in (weights, offset) if isinstance(v, str)}
+    for text in parsed.offsets:
+        taken |= variables_of(text, False, frozenset(table.names))
+    return expand_dot(parsed.fixed, [c for c in table.names if c not in taken])
+
+
+def _used(
+    parsed: Parsed, atoms: Iterable[Atom], known: frozenset[str], context: Mapping
+) -> list[str]:
+    """Columns of the table that the model uses, in order of appearance."""
+    used: dict[str, None] = {}
+    for atom in atoms:
+        if atom.bare and atom.expr not in known:
+            raise FormulaError(_unknown(atom.expr, parsed.text, known, context))
+        for name in sorted(variables_of(atom.expr, atom.bare, known)):
+            used[name] = None
+    for part in parsed.random:
+        for name in part.grouping.parts:
+            if name not in known:
+                raise FormulaError(_unknown(name, parsed.text, known, context))
+            used[name] = None
+    return list(used)
+
+
+def _unknown(name: str, text: str, known: frozenset[str], context: Mapping) -> str:
+    message = f"no column {name!r} in the data (formula {text!r})"
+    if name in context and np.ndim(context[name]) > 0:
+        return message + "; a variable of that name exists: put it into the data"
+    return message + nearest(name, sorted(known))
+
+
+def _extras(table: Table, weights, offset) -> dict[str, Column]:
+    """Weights and offset as columns, whether given by name or as arrays."""
+    found = {}
+    for label, given in ((WEIGHTS, weights), (OFFSET, offset)):
+        if given is None:
+            continue
+        if isinstance(given, str):
+            if given not in table.names:
+                raise DataError(
+                    f"{label}={given!r}: no such column{nearest(given, table.names)}"
+                )
+            found[label] = table.column(given)
+        else:
+            found[label] = read_column(label, given)
+            if len(found[label]) != table.n:
+                raise DataError(
+                    f"{label} has {len(found[label])} values, but the data have "
+                    f"{table.n} rows"
+                )
+        if found[label].kind not in ("number", "truth"):
+            raise DataError(f"{label} must be numeric, not {found[label].kind}s")
+    return found
+
+
+def _response(
+    atom: Atom, columns, n: int, rows, context, allow_nonnumeric: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """y (n,) and, for text, the labels of its codes."""
+    if atom.bare:
+        column = columns[atom.expr]
+    else:
+        value = evaluate(atom.expr, columns, {}, context, tuple(columns))
+        column = spread(atom.expr, value, n)
+    if not isinstance(column, Column):
+        raise DataError(f"response {atom.expr!r} must be one numeric column")
+    return numeric_response(column, allow_nonnumeric, rows)
+
+
+def numeric_response(
+    column: Column, allow_nonnumeric: bool, rows=None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """y as float64; text only where it is allowed, as codes of its levels."""
+    if column.kind == "label":
+        codes, levels = column.as_factor()
+        if allow_nonnumeric:
+            return codes.astype(np.float64), levels
+        hint = "; make it a number, or use it as a predictor"
+        if len(levels) == 2:
+            hint = (
+                f" with two values ({listed(list(levels))}); did you mean "
+                "family='binomial'?"
+            )
+        raise DataError(f"response {column.name!r} is not numeric: it is text{hint}")
+    if column.kind == "time":
+        raise DataError(f"response {column.name!r} holds dates; make it a number first")
+    y = np.asarray(column.values, np.float64)
+    check_finite(column.name, (y,), rows)
+    return y, None
+
+
+def _total_offset(encoder, atoms, extras, columns, n, rows) -> np.ndarray | None:
+    """offset= plus every offset() of the formula."""
+    total = None
+    if OFFSET in extras:
+        total = np.asarray(extras[OFFSET].values, np.float64)
+        check_finite(OFFSET, (total,), rows)
+    values = encoder.learn(atoms, columns, n, rows)
+    for atom in atoms:
+        found = values[atom.expr]
+        if not isinstance(found, tuple) or len(found) != 1:
+            raise FormulaError(f"offset({atom.expr}) must be one numeric column")
+        total = found[0] if total is None else total + found[0]
+    return total
+
+
+def checked_weights(column: Column | None, rows) -> np.ndarray | None:
+    """Prior weights: finite, not negative, not all zero."""
+    if column is None:
+        return None
+    w = np.asarray(column.values, np.float64)
+    check_finite(WEIGHTS, (w,), rows)
+    negative = np.flatnonzero(w < 0)
+    if len(negative):
+        raise DataError(
+            f"weights must not be negative; {len(negative)} are, the first at position "
+            f"{negative[0] if rows is None else rows[negative[0]]}"
+        )
+    if not w.any():
+        raise DataError("all weights are zero: there is nothing to fit")
+    return w
+
+
+def _anchor(plans, encoder: Encoder, spans) -> int:
+    """Without an intercept: how many leading columns span the constant.
+
+    These are the indicators of the first factor, if it comes first; what follows can be
+    centred before ranks are judged.
+    """
+    if not plans or not plans[0]:
+        return 0
+    product: Product = plans[0][0]
+    if len(product) == 1 and not product[0][1] and encoder.is_factor(product[0][0]):
+        return len(spans[0])
+    return 0
+
+
+def _random_terms(parts: tuple[RandomPart, ...], encoder, values, columns, n):
+    """Random terms, and the grouping factors by name (each coded once)."""
+    coded: dict[str, tuple] = {}
+    terms = []
+    for part in parts:
+        name = part.grouping.name
+        if name not in coded:
+            coded[name] = learn_groups(part.grouping, columns)
+        coding, codes = coded[name]
+        plans = plan(part.terms, encoder.is_factor)
+        names, Z, _ = build(plans, encoder.codings, values, n)
+        terms.append(
+            RandomTerm(
+                part.label, name, names, codes, Z, coding.levels, part.covariance
+            )
+        )
+    return tuple(terms), {name: coding for name, (coding, _) in coded.items()}

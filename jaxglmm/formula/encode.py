@@ -1,0 +1,240 @@
+"""Atoms to numbers, and products of atoms to columns.
+
+``Encoder`` remembers per atom what training taught: the names of its columns if it is
+numeric, its ``Coding`` (levels and contrasts) if it is a factor, and the state of
+stateful transforms. With that it makes the same columns from new data.
+
+Plain columns never pass through formulaic: a numeric column is used as it lies, a factor
+is its codes. Equality with formulaic's matrices is tested.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import DataError, FormulaError, ModelError
+from jaxglmm.formula.coding import Product
+from jaxglmm.formula.contrasts import Coding, Marked, make_coding, treatment
+from jaxglmm.formula.expressions import evaluate, spread
+from jaxglmm.formula.levels import compress, match
+from jaxglmm.formula.notices import listed, plain
+from jaxglmm.formula.parse import Atom
+from jaxglmm.formula.tables import Column, read_column
+
+# Values of an atom: its numeric columns, or the codes of a factor.
+Values = tuple[np.ndarray, ...] | np.ndarray
+
+
+@dataclass
+class Encoder:
+    """What is remembered of every atom.
+
+    codings: expr -> ``Coding`` of a factor, or the suffixes of its numeric columns.
+    state: of stateful transforms. context: the caller's names that are used.
+    """
+
+    codings: dict[str, Coding | tuple[str, ...]] = field(default_factory=dict)
+    state: dict = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
+
+    def is_factor(self, expr: str) -> bool:
+        return isinstance(self.codings[expr], Coding)
+
+    def learn(
+        self,
+        atoms: Iterable[Atom],
+        columns: Mapping[str, Column],
+        n: int,
+        rows: np.ndarray | None = None,
+    ) -> dict[str, Values]:
+        """Evaluate atoms on the data of the fit; ``rows``: original positions."""
+        values: dict[str, Values] = {}
+        for atom in atoms:
+            if atom.expr in values:
+                continue
+            found = self._evaluate(atom, columns, n)
+            if isinstance(found, Marked):
+                coding, codes = _learn_marked(atom.expr, found, n)
+                self.codings[atom.expr], values[atom.expr] = coding, codes
+            elif isinstance(found, dict):
+                self.codings[atom.expr] = tuple(f"[{name}]" for name in found)
+                values[atom.expr] = tuple(found.values())
+            elif found.kind == "number":
+                self.codings[atom.expr] = ("",)
+                values[atom.expr] = (np.asarray(found.values, np.float64),)
+            else:
+                _refuse_time(atom.expr, found)
+                codes, levels = found.as_factor()
+                self.codings[atom.expr] = treatment(levels)
+                values[atom.expr] = codes
+            check_finite(atom.expr, values[atom.expr], rows)
+        return values
+
+    def apply(
+        self, atoms: Iterable[Atom], columns: Mapping[str, Column], n: int
+    ) -> dict[str, Values]:
+        """Evaluate atoms on new data as at training; missing values give NaN."""
+        values: dict[str, Values] = {}
+        for atom in atoms:
+            if atom.expr in values:
+                continue
+            found = self._evaluate(atom, columns, n)
+            coding = self.codings[atom.expr]
+            if isinstance(coding, Coding):
+                if isinstance(found, Marked):
+                    found = read_column(atom.expr, found.values)
+                if isinstance(found, dict):
+                    raise DataError(f"{atom.expr!r} was a factor, now several columns")
+                values[atom.expr] = _known_codes(atom.expr, found, coding.levels)
+            elif isinstance(found, dict):
+                values[atom.expr] = tuple(found.values())
+            elif isinstance(found, Marked) or found.values is None:
+                values[atom.expr] = (_as_numbers(atom.expr, found, n),)
+            else:
+                values[atom.expr] = (np.asarray(found.values, np.float64),)
+        return values
+
+    def _evaluate(self, atom: Atom, columns: Mapping[str, Column], n: int):
+        if atom.bare:
+            return columns[atom.expr]
+        raw = evaluate(atom.expr, columns, self.state, self.context, tuple(columns))
+        return spread(atom.expr, raw, n)
+
+
+def build(
+    plans: Sequence[Sequence[Product]],
+    codings: Mapping[str, Coding | tuple[str, ...]],
+    values: Mapping[str, Values],
+    n: int,
+) -> tuple[tuple[str, ...], np.ndarray, list[tuple[int, ...]]]:
+    """Names (p,), matrix (n, p), and the positions of each term's columns.
+
+    In a product the first factor's columns run fastest, as in R.
+    """
+    recipes = []
+    spans = []
+    for products in plans:
+        start = len(recipes)
+        for product in products:
+            recipes.extend(_columns(product, codings))
+        spans.append(tuple(range(start, len(recipes))))
+    X = np.empty((n, len(recipes)))
+    for j, (_, parts) in enumerate(recipes):
+        if not parts:
+            X[:, j] = 1.0
+        for i, (expr, table, k) in enumerate(parts):
+            found = values[expr]
+            if table is None:
+                column = found[k]
+            else:
+                column = table.take(found)  # code -1, a missing value, picks the NaN
+            if i == 0:
+                X[:, j] = column
+            else:
+                X[:, j] *= column
+    return tuple(name for name, _ in recipes), X, spans
+
+
+def check_finite(expr: str, values: Values, rows: np.ndarray | None) -> None:
+    """Refuse NaN and infinite numbers, saying where they are."""
+    if not isinstance(values, tuple):
+        return
+    for column in values:
+        with np.errstate(invalid="ignore", over="ignore"):
+            if np.isfinite(column.sum()):
+                continue
+        bad = np.flatnonzero(~np.isfinite(column))
+        if len(bad) == 0:
+            continue
+        shown = bad[:5] if rows is None else rows[bad[:5]]
+        infinite = int(np.isinf(column).sum())
+        what = "infinite" if infinite == len(bad) else "infinite or undefined (NaN)"
+        where = ", ".join(str(i) for i in shown) + (", ..." if len(bad) > 5 else "")
+        raise DataError(
+            f"{expr!r} is {what} in {len(bad)} row{'s' * (len(bad) > 1)} "
+            f"(position {where}); remove or correct them"
+        )
+
+
+def _columns(product: Product, codings) -> list[tuple[str, list]]:
+    """Name and parts (expr, lookup table or None, index) of each column of a product."""
+    choices = []
+    for expr, reduced in product:
+        coding = codings[expr]
+        if isinstance(coding, Coding):
+            matrix = coding.matrix(reduced)
+            table = np.vstack([matrix, np.full((1, matrix.shape[1]), np.nan)])
+            names = coding.names(reduced)
+            if reduced and matrix.shape[1] == 0:
+                raise ModelError(
+                    f"factor {expr!r} has only one level "
+                    f"({listed(list(coding.levels))}), so it has no effect to "
+                    "estimate; take it out of the formula"
+                )
+            choices.append(
+                [(expr + s, (expr, table[:, k], k)) for k, s in enumerate(names)]
+            )
+        else:
+            choices.append([(expr + s, (expr, None, k)) for k, s in enumerate(coding)])
+    found = []
+    for combination in itertools.product(*reversed(choices)):
+        ordered = combination[::-1]
+        name = ":".join(part[0] for part in ordered) or "(Intercept)"
+        found.append((name, [part[1] for part in ordered]))
+    return found
+
+
+def _learn_marked(expr: str, found: Marked, n: int) -> tuple[Coding, np.ndarray]:
+    """Levels and contrasts of ``C(...)``."""
+    column = read_column(expr, found.values)
+    if len(column) != n:
+        raise DataError(f"{expr!r} gives {len(column)} values for {n} rows")
+    codes, levels = column.as_factor()
+    if found.levels is not None:
+        wanted = read_column(expr, list(found.levels)).labels()
+        place = match(wanted, levels)
+        if (place < 0).any():
+            raise DataError(
+                f"{expr!r}: the data have levels {listed(list(levels[place < 0]))} "
+                "that levels= does not name"
+            )
+        codes, used = compress(place.take(codes), len(wanted))
+        levels = wanted[used]
+    return make_coding(expr, levels, found.contrasts), codes
+
+
+def _known_codes(expr: str, column: Column, levels: np.ndarray) -> np.ndarray:
+    """Codes of a factor in new data; levels that the fit did not see are an error."""
+    codes, labels = column.as_factor()
+    place = match(levels, labels)
+    if (place < 0).any():
+        raise DataError(
+            f"new data: {expr!r} has levels {listed(list(labels[place < 0]))} that were "
+            f"not in the data of the fit; known are {listed(list(levels))}"
+        )
+    return np.append(place, np.int32(-1)).take(codes)
+
+
+def _as_numbers(expr: str, found, n: int) -> np.ndarray:
+    """A numeric variable that new data hold as text: accepted where all is missing."""
+    if isinstance(found, Column) and (found.codes < 0).all():  # type: ignore[operator]
+        return np.full(n, np.nan)
+    shown = (
+        listed([plain(v) for v in found.levels[:3]]) if found.levels is not None else ""
+    )
+    raise DataError(
+        f"new data: {expr!r} was numeric in the fit, but is text now ({shown})"
+    )
+
+
+def _refuse_time(expr: str, column: Column) -> None:
+    if column.kind == "time":
+        raise FormulaError(
+            f"{expr!r} holds dates or durations; make a number of it first, e.g. a column "
+            "(t - t.min()).dt.days, or a factor with C()"
+        )

@@ -1,0 +1,73 @@
+"""NumPy arrays, and the small dictionaries that transforms keep, as JSON and back.
+
+What JSON has no word for is a dictionary with one key that starts with ``$``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def pack(value: Any) -> Any:
+    """Plain lists, dicts, numbers and texts.
+
+    Raises:
+        TypeError: for what has no plain form (functions, objects).
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, np.generic) and value.dtype.kind not in "mM":
+        value = value.item()
+        return pack(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if np.isfinite(value) else {"$float": repr(float(value))}
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "mM":
+            return {
+                "$times": value.astype(np.int64).tolist(),
+                "dtype": str(value.dtype),
+            }
+        if value.dtype.kind == "O":
+            return {"$objects": [pack(v) for v in value]}
+        if value.dtype.kind == "f":
+            items = [pack(v) for v in value.ravel().tolist()]
+        else:
+            items = value.ravel().tolist()
+        return {"$array": items, "dtype": str(value.dtype), "shape": list(value.shape)}
+    if isinstance(value, list):
+        return [pack(v) for v in value]
+    if isinstance(value, tuple):
+        return {"$tuple": [pack(v) for v in value]}
+    if isinstance(value, dict):
+        if all(isinstance(k, str) and not k.startswith("$") for k in value):
+            return {k: pack(v) for k, v in value.items()}
+        return {"$pairs": [[pack(k), pack(v)] for k, v in value.items()]}
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def unpack(value: Any) -> Any:
+    """What ``pack`` packed."""
+    if isinstance(value, list):
+        return [unpack(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if "$float" in value:
+        return float(value["$float"])
+    if "$array" in value:
+        items = [unpack(v) for v in value["$array"]]
+        return np.array(items, dtype=value["dtype"]).reshape(value["shape"])
+    if "$objects" in value:
+        found = np.empty(len(value["$objects"]), object)
+        found[:] = [unpack(v) for v in value["$objects"]]
+        return found
+    if "$times" in value:
+        return np.array(value["$times"], np.int64).astype(value["dtype"])
+    if "$tuple" in value:
+        return tuple(unpack(v) for v in value["$tuple"])
+    if "$pairs" in value:
+        return {unpack(k): unpack(v) for k, v in value["$pairs"]}
+    return {k: unpack(v) for k, v in value.items()}

@@ -1,0 +1,174 @@
+"""Columns of X that depend on earlier ones, as R's ``lm`` finds them.
+
+Columns are compared by direction, not by size: where a constant is in the model they are
+centred first, then all are scaled to length 1, and a column is dependent if less than
+1e-7 of it is left after projection on the columns before it. (A covariate such as
+1e6 + noise is nearly parallel to the constant but not dependent on it; centring tells
+the two apart.) Where centring itself loses digits the tolerance is what rounding leaves.
+
+Cost: one pass for the Gram matrix, O(n p^2) in BLAS, and that settles well-conditioned
+designs. A second pass, a QR of chunks of rows, is made only where the Gram matrix, which
+squares the condition number, cannot tell.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxglmm._errors import ModelError, RankDeficientWarning
+from jaxglmm.formula.notices import listed, warn
+
+TOLERANCE = 1e-7
+_CHUNK = 16384
+_EPS = np.finfo(float).eps
+
+
+def drop_dependent(
+    X: np.ndarray, names: tuple[str, ...], anchor: int = 0
+) -> tuple[np.ndarray, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
+    """X without its dependent columns, with one warning that names them.
+
+    Returns:
+        X, its names, the positions kept, the names dropped.
+    """
+    lost = dependent_columns(X, anchor)
+    kept = tuple(j for j in range(X.shape[1]) if j not in set(lost.tolist()))
+    n = len(X)
+    if len(kept) == n and X.shape[1] > n:
+        raise ModelError(
+            f"{X.shape[1]} fixed-effect columns but only {n} rows; a model needs more "
+            "rows than columns"
+        )
+    if len(lost) == 0:
+        return X, names, kept, ()
+    dropped = tuple(names[j] for j in lost)
+    warn(
+        f"the fixed effects are rank deficient: dropped {len(lost)} column"
+        f"{'s' * (len(lost) > 1)} that depend{'s' * (len(lost) == 1)} on others: "
+        f"{listed(list(dropped), 12)}",
+        RankDeficientWarning,
+    )
+    kept_names = tuple(names[j] for j in kept)
+    return np.ascontiguousarray(X[:, kept]), kept_names, kept, dropped
+
+
+def dependent_columns(X: np.ndarray, anchor: int = 0) -> np.ndarray:
+    """Positions of the columns of X (n, p) that depend on earlier ones.
+
+    The first constant column counts as the earliest of all. Without one, ``anchor`` says
+    how many leading columns together span the constant.
+    """
+    n, p = X.shape
+    if p == 0:
+        return np.empty(0, int)
+    mean, norm, constant = _moments(X)
+    live = norm > 0
+    ones = np.flatnonzero(constant & live)
+    if len(ones):
+        centre = mean
+        centred = _centred_norms(X, mean)
+        centred[constant] = 0.0
+    elif anchor:
+        centre = np.where(np.arange(p) < anchor, 0.0, mean)
+        centred = _centred_norms(X, centre)
+    else:
+        centre = np.zeros(p)
+        centred = norm
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tolerance = np.maximum(TOLERANCE, 64 * _EPS * norm / centred)
+    kept_constant = ones[:1]
+    candidates = np.flatnonzero(centred > 64 * _EPS * norm)
+    candidates = candidates[live[candidates]]
+    scale = 1 / centred[candidates]
+    independent = candidates
+    if len(candidates) and not _clearly_full(X, candidates, centre, scale, n):
+        R = _triangle(X, candidates, centre, scale)
+        independent = candidates[_greedy(R, tolerance[candidates])]
+    kept = np.zeros(p, bool)
+    kept[kept_constant] = True
+    kept[independent] = True
+    return np.flatnonzero(~kept)
+
+
+def _moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, lengths and exact constancy of the columns."""
+    constant = (X == X[:1]).all(axis=0) if len(X) < _CHUNK else _constant(X)
+    largest = np.maximum(np.abs(X.max(axis=0)), np.abs(X.min(axis=0)))
+    safe = np.where(largest > 0, largest, 1.0)
+    mean = np.empty(X.shape[1])
+    square = np.zeros(X.shape[1])
+    total = np.zeros(X.shape[1])
+    for block in _blocks(X):
+        scaled = block / safe  # so that squares of 1e200 do not overflow
+        total += scaled.sum(axis=0)
+        square += np.einsum("ij,ij->j", scaled, scaled)
+    mean = total / len(X) * safe
+    return mean, np.sqrt(square) * safe * (largest > 0), constant
+
+
+def _constant(X: np.ndarray) -> np.ndarray:
+    """Exactly constant columns; a look at the first rows rules most of them out."""
+    constant = (X[:_CHUNK] == X[0]).all(axis=0)
+    for j in np.flatnonzero(constant):
+        constant[j] = bool((X[:, j] == X[0, j]).all())
+    return constant
+
+
+def _centred_norms(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    largest = np.zeros(X.shape[1])
+    for block in _blocks(X):
+        np.maximum(largest, np.abs(block - mean).max(axis=0), out=largest)
+    safe = np.where(largest > 0, largest, 1.0)
+    square = np.zeros(X.shape[1])
+    for block in _blocks(X):
+        scaled = (block - mean) / safe
+        square += np.einsum("ij,ij->j", scaled, scaled)
+    return np.sqrt(square) * largest
+
+
+def _clearly_full(X, columns, centre, scale, n) -> bool:
+    """Whether the Gram matrix proves full rank: pivots far above its rounding."""
+    p = len(columns)
+    if p > n:
+        return False
+    gram = np.zeros((p, p))
+    for block in _blocks(X):
+        Z = (block[:, columns] - centre[columns]) * scale
+        gram += Z.T @ Z
+    try:
+        pivots = np.diag(np.linalg.cholesky(gram))
+    except np.linalg.LinAlgError:
+        return False
+    return bool(pivots.min() > 1e-4)
+
+
+def _triangle(X, columns, centre, scale) -> np.ndarray:
+    """R of a QR factorisation, folded over chunks of rows."""
+    p = len(columns)
+    rows = max(_CHUNK, 4 * p)
+    R = np.zeros((0, p))
+    for block in _blocks(X, rows):
+        Z = (block[:, columns] - centre[columns]) * scale
+        R = np.linalg.qr(np.vstack([R, Z]), mode="r")
+    return R
+
+
+def _greedy(R: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
+    """Columns kept when each is compared with the kept ones before it."""
+    basis = np.zeros_like(R)
+    kept: list[int] = []
+    for j in range(R.shape[1]):
+        v = R[:, j].copy()
+        Q = basis[:, : len(kept)]
+        for _ in range(2):  # twice is enough (Parlett)
+            v -= Q @ (Q.T @ v)
+        length = np.linalg.norm(v)
+        if length > tolerance[j] and len(kept) < R.shape[0]:
+            basis[:, len(kept)] = v / length
+            kept.append(j)
+    return np.array(kept, int)
+
+
+def _blocks(X: np.ndarray, rows: int = _CHUNK):
+    for start in range(0, len(X), rows):
+        yield X[start : start + rows]

@@ -1,0 +1,318 @@
+"""How a design was made from a formula, remembered: the same columns from new data.
+
+A recipe holds what training taught (levels, contrasts, the state of ``scale`` or
+``poly``) and no data, apart from the columns of the fit that ``sum_coded`` needs; these
+do not travel through JSON and can be handed back to ``from_dict``.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import DataError, FormulaError
+from jaxglmm.formula import jsonable
+from jaxglmm.formula.coding import plan
+from jaxglmm.formula.contrasts import Coding, sum_to_zero
+from jaxglmm.formula.design import NewRows, RandomTerm
+from jaxglmm.formula.encode import Encoder, build
+from jaxglmm.formula.expressions import read_expression
+from jaxglmm.formula.groups import GroupCoding
+from jaxglmm.formula.notices import nearest
+from jaxglmm.formula.parse import Atom, RandomPart, Term, parse, read_terms
+from jaxglmm.formula.tables import Column, Columns, Table, as_table, read_column
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class FormulaRecipe:
+    """The recipe of ``design_from_formula``.
+
+    formula: as given. fixed: its fixed part, ``.`` written out. kept: positions of the
+    columns of X that were not dropped. offset_name: the column given as ``offset=``;
+    ``offset_array`` where it was an array, which new data must bring again.
+    """
+
+    formula: str
+    fixed: str
+    encoder: Encoder
+    groups: dict[str, GroupCoding]
+    kept: tuple[int, ...]
+    offsets: tuple[str, ...] = ()
+    offset_name: str | None = None
+    offset_array: bool = False
+    training: Columns | None = field(default=None, repr=False)
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        return read_terms(self.fixed)
+
+    @cached_property
+    def random(self) -> tuple[RandomPart, ...]:
+        return parse(self.formula).random
+
+    def new_rows(
+        self,
+        data,
+        *,
+        new_levels: str = "zero",
+        random: bool = True,
+        offset=None,
+    ) -> NewRows:
+        """The design of new rows.
+
+        Args:
+            data: a table with the predictors; the response is not needed.
+            new_levels: ``"zero"`` gives levels of a grouping factor that the fit did not
+                see (and missing labels) the code -1, ``"error"`` refuses them.
+            random: False leaves the random terms out; their columns are then not needed.
+            offset: (m,) array or column name instead of the ``offset=`` of the fit.
+
+        Raises:
+            DataError: for a missing column, or a level of a fixed factor that was not in
+                the data of the fit. A missing value makes its row of X NaN.
+        """
+        if new_levels not in ("zero", "error"):
+            raise DataError(f"new_levels must be 'zero' or 'error', not {new_levels!r}")
+        table = as_table(data)
+        parts = self.random if random else ()
+        names = self._names(parts)
+        _require(names, table)
+        columns = {name: table.column(name) for name in names}
+        n = table.n
+        total = self._offset(columns, table, offset)
+        atoms = [a for t in self.terms for a in t.atoms]
+        atoms += [a for part in parts for t in part.terms for a in t.atoms]
+        values = self.encoder.apply(atoms, columns, n)
+        codings = self.encoder.codings
+        X = build(self._plan(self.terms), codings, values, n)[1][:, list(self.kept)]
+        terms = []
+        for part in parts:
+            coding = self.groups[part.grouping.name]
+            columns_of, Z, _ = build(self._plan(part.terms), codings, values, n)
+            terms.append(
+                RandomTerm(
+                    part.label,
+                    part.grouping.name,
+                    columns_of,
+                    coding.codes(columns, new_levels),
+                    Z,
+                    coding.levels,
+                    part.covariance,
+                )
+            )
+        return NewRows(X, total, tuple(terms), table.index)
+
+    def sum_coded(self) -> np.ndarray:
+        """X (n, p_all) of the fit with sum-to-zero contrasts for every factor.
+
+        Terms and columns are those of X before dependent columns were dropped.
+        """
+        if self.training is None:
+            raise FormulaError(
+                "this recipe was read without the data of the fit; pass "
+                "variables=design.variables to from_dict"
+            )
+        columns = self.training.columns
+        n = len(next(iter(columns.values())))
+        atoms = [a for t in self.terms for a in t.atoms]
+        values = self.encoder.apply(atoms, columns, n)
+        codings = {
+            expr: sum_to_zero(c) if isinstance(c, Coding) else c
+            for expr, c in self.encoder.codings.items()
+        }
+        return build(self._plan(self.terms), codings, values, n)[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and texts, for JSON.
+
+        The caller's functions cannot be written; their names are, and ``from_dict``
+        takes them back through ``context``.
+        """
+        return {
+            "kind": "formula",
+            "version": VERSION,
+            "formula": self.formula,
+            "fixed": self.fixed,
+            "codings": {
+                expr: (
+                    {
+                        "levels": jsonable.pack(c.levels),
+                        "reduced": jsonable.pack(c.reduced),
+                        "names": list(c.reduced_names),
+                    }
+                    if isinstance(c, Coding)
+                    else list(c)
+                )
+                for expr, c in self.encoder.codings.items()
+            },
+            "state": jsonable.pack(self.encoder.state),
+            "context": _plain_context(self.encoder.context),
+            "groups": {name: pack_group(g) for name, g in self.groups.items()},
+            "kept": list(self.kept),
+            "offsets": list(self.offsets),
+            "offset_name": self.offset_name,
+            "offset_array": self.offset_array,
+        }
+
+    @classmethod
+    def from_dict(
+        cls,
+        saved: Mapping[str, Any],
+        *,
+        context: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> FormulaRecipe:
+        """The recipe that ``to_dict`` wrote.
+
+        Args:
+            saved: the dictionary.
+            context: functions that the formula uses.
+            variables: columns of the fit (``design.variables``), for ``sum_coded``.
+        """
+        codings = {
+            expr: (
+                Coding(
+                    jsonable.unpack(c["levels"]),
+                    jsonable.unpack(c["reduced"]),
+                    tuple(c["names"]),
+                )
+                if isinstance(c, Mapping)
+                else tuple(c)
+            )
+            for expr, c in saved["codings"].items()
+        }
+        known = {**jsonable.unpack(saved["context"]), **(context or {})}
+        return cls(
+            formula=saved["formula"],
+            fixed=saved["fixed"],
+            encoder=Encoder(codings, jsonable.unpack(saved["state"]), known),
+            groups={name: unpack_group(g) for name, g in saved["groups"].items()},
+            kept=tuple(saved["kept"]),
+            offsets=tuple(saved["offsets"]),
+            offset_name=saved["offset_name"],
+            offset_array=saved["offset_array"],
+            training=read_columns(variables),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Functions that pickle refuses (lambdas, local ones) stay behind."""
+        state = dict(self.__dict__)
+        context = {k: v for k, v in self.encoder.context.items() if _pickles(v)}
+        state["encoder"] = replace(self.encoder, context=context)
+        return state
+
+    def _plan(self, terms):
+        return plan(terms, self.encoder.is_factor)
+
+    def _names(self, parts: tuple[RandomPart, ...]) -> list[str]:
+        """Columns that new data must have."""
+        atoms = [a for t in self.terms for a in t.atoms]
+        atoms += [a for part in parts for t in part.terms for a in t.atoms]
+        atoms += [Atom(text, False) for text in self.offsets]
+        context = self.encoder.context
+        names = dict.fromkeys(n for a in atoms for n in columns_used(a, context))
+        return list(names | dict.fromkeys(p for q in parts for p in q.grouping.parts))
+
+    def _offset(self, columns, table: Table, given) -> np.ndarray:
+        n = table.n
+        if given is None and self.offset_array:
+            raise DataError(
+                "the offset of the fit was an array, so new data need one as well: "
+                "pass offset=, or give the offset as a column when fitting"
+            )
+        if given is None:
+            given = self.offset_name
+        total = np.zeros(n)
+        if isinstance(given, str):
+            _require([given], table)
+            given = table.column(given)
+        if given is not None:
+            total += _numbers("offset", given, n)
+        atoms = [Atom(text, False) for text in self.offsets]
+        for found in self.encoder.apply(atoms, columns, n).values():
+            total += found[0]
+        return total
+
+
+def columns_used(atom: Atom, context: Mapping[str, Any]) -> frozenset[str]:
+    """Names in an atom that must be columns: no function, nothing of the caller's."""
+    from jaxglmm.formula.expressions import _transforms
+
+    if atom.bare:
+        return frozenset((atom.expr,))
+    names = read_expression(atom.expr).names
+    return frozenset(n for n in names if n not in context and n not in _transforms())
+
+
+def read_columns(variables: Mapping[str, Any] | None) -> Columns | None:
+    """Columns from plain arrays by name."""
+    if variables is None or isinstance(variables, Columns):
+        return variables
+    return Columns({k: read_column(k, v) for k, v in variables.items()})
+
+
+def pack_group(group: GroupCoding) -> dict[str, Any]:
+    return {
+        "parts": list(group.parts),
+        "part_levels": [jsonable.pack(v) for v in group.part_levels],
+        "combinations": jsonable.pack(group.combinations),
+        "levels": jsonable.pack(group.levels)
+        if group.combinations is not None
+        else None,
+        "name": group.name,
+    }
+
+
+def unpack_group(saved: Mapping[str, Any]) -> GroupCoding:
+    part_levels = tuple(jsonable.unpack(v) for v in saved["part_levels"])
+    levels = saved["levels"]
+    return GroupCoding(
+        saved["name"],
+        tuple(saved["parts"]),
+        part_levels,
+        jsonable.unpack(saved["combinations"]),
+        part_levels[0] if levels is None else jsonable.unpack(levels),
+    )
+
+
+def _numbers(name: str, given, n: int) -> np.ndarray:
+    column: Column = read_column(name, given)
+    if len(column) != n:
+        raise DataError(f"{name} has {len(column)} values for {n} rows")
+    if column.values is None or column.kind == "time":
+        raise DataError(f"{name} must be numeric")
+    return np.asarray(column.values, np.float64)
+
+
+def _require(names, table: Table) -> None:
+    absent = [name for name in names if name not in table.names]
+    if absent:
+        raise DataError(
+            f"new data lack the column{'s' * (len(absent) > 1)} "
+            f"{', '.join(map(repr, absent))}{nearest(absent[0], table.names)}"
+        )
+
+
+def _plain_context(context: Mapping[str, Any]):
+    plain = {}
+    for name, value in context.items():
+        try:
+            plain[name] = jsonable.pack(value)
+        except TypeError:
+            continue
+    return jsonable.pack({}) | plain
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:
+        return False
+    return True
