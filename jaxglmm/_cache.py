@@ -4,7 +4,7 @@ Off by default in the library, because a library does not write to a disk unaske
 the command line. A first fit then spends its time on tracing only, about a third.
 
 Entries are native code: those of another processor may crash, so the processor's
-identity is part of the folder's name, and whoever can write into the folder can run code
+identity is part of the folder's name, and whoever can write into it can run code
 as its reader, so it is private (mode 0700).
 """
 

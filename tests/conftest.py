@@ -1,0 +1,33 @@
+"""What every test may count on: no screen, one generator, compiled programs kept."""
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+
+import jaxglmm as jg
+
+# Kept on disk between runs, for the processes that tests start as well: a second run
+# spends its time on tests and not on compiling.
+CACHE = jg.enable_compilation_cache()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+@pytest.fixture
+def rng():
+    """The same numbers in every run."""
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    """Figures of a test end with it."""
+    yield
+    import sys
+
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
