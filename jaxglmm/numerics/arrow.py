@@ -20,6 +20,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from jaxglmm._typing import Array, Float, Int, Scalar
@@ -47,6 +48,10 @@ class AbstractCoupling(eqx.Module):
         """sum_g N_g' F_g N_g for symmetric F_g."""
 
     @abc.abstractmethod
+    def squares(self, member: Float[np.ndarray, "m k"]) -> Float[Array, "q k"]:
+        """Sums of the squares of N by its component and the group of its column."""
+
+    @abc.abstractmethod
     def outer(self, P: Float[Array, "m m"]) -> Float[Array, "q q J"]:
         """N_g P N_g' for symmetric P."""
 
@@ -66,6 +71,9 @@ class DenseCoupling(AbstractCoupling):
         FN = jnp.einsum("ijg,jgm->igm", F, self.N)
         m = self.N.shape[-1]
         return self.N.reshape(-1, m).T @ FN.reshape(-1, m)
+
+    def squares(self, member: Float[np.ndarray, "m k"]) -> Float[Array, "q k"]:
+        return jnp.sum(self.N**2, axis=1) @ member
 
     def outer(self, P: Float[Array, "m m"]) -> Float[Array, "q q J"]:
         return jnp.einsum("igm,jgm->ijg", self.N @ P, self.N)
@@ -120,6 +128,9 @@ class SparseCoupling(AbstractCoupling):
         flat = flat.at[self.pair_target].add(terms, mode="promise_in_bounds")
         lower = flat.reshape(self.m, self.m)
         return lower + jnp.tril(lower, -1).T
+
+    def squares(self, member: Float[np.ndarray, "m k"]) -> Float[Array, "q k"]:
+        return self.value**2 @ jnp.asarray(member)[self.col]
 
     def outer(self, P: Float[Array, "m m"]) -> Float[Array, "q q J"]:
         weight = P.reshape(-1)[self.pair_target] * self.once
@@ -182,6 +193,18 @@ class Arrow(AbstractSystem):
         fine = own + self.coupling.times(v)
         rest = self.coupling.transposed(w[0]) + self.A22 @ v
         return (fine, *self.effects(rest))
+
+    def squares(self) -> tuple[Float[Array, "k k"], Float[Array, " k"]]:
+        component, start = [], 0
+        for J, q in self.sides:
+            component.append(np.tile(np.arange(start, start + q), J))
+            start += q
+        member = np.equal.outer(np.concatenate(component), np.arange(start)) * 1.0
+        own, trace = self.first.squares()
+        cross = self.coupling.squares(member)
+        rest = member.T @ (self.A22**2 @ member)
+        traces = jnp.concatenate([trace, jnp.diagonal(self.A22) @ member])
+        return jnp.block([[own, cross], [cross.T, rest]]), traces
 
     def factor(self, lam: Lambdas) -> ArrowFactor:
         head = self.first.factor((lam[0],))

@@ -22,6 +22,10 @@ class Blocks(AbstractSystem):
     def normal(self, w: Effects) -> Effects:
         return (jnp.stack(small.apply(small.rows(self.A), list(w[0]))),)
 
+    def squares(self) -> tuple[Float[Array, "k k"], Float[Array, " k"]]:
+        total = jnp.sum(self.A, axis=-1)
+        return jnp.sum(self.A**2, axis=-1), jnp.diagonal(total)
+
     def factor(self, lam: Lambdas) -> BlocksFactor:
         return BlocksFactor(self, lam, _cholesky(self.A, lam[0]))
 

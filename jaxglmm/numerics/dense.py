@@ -49,6 +49,14 @@ class DenseSystem(AbstractSystem):
     def normal(self, w: Effects) -> Effects:
         return self.unflatten(self.ZZ @ flatten(w))
 
+    def squares(self) -> tuple[Float[Array, "k k"], Float[Array, " k"]]:
+        component, start = [], 0
+        for J, q in self.sides:
+            component += [start + i for _ in range(J) for i in range(q)]
+            start += q
+        member = (jnp.asarray(component)[:, None] == jnp.arange(start)).astype(float)
+        return member.T @ self.ZZ**2 @ member, jnp.diagonal(self.ZZ) @ member
+
     def factor(self, lam: Lambdas) -> DenseFactor:
         big = self.big_lambda(lam)
         M = big.T @ self.ZZ @ big + jnp.eye(len(self.ZZ))

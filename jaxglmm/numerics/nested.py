@@ -62,6 +62,17 @@ class Nested(AbstractSystem):
             ]
         return tuple(jnp.stack(x) for x in out)
 
+    def squares(self) -> tuple[Float[Array, "k k"], Float[Array, " k"]]:
+        K = len(self.levels)
+        table: list[list[Array]] = [[jnp.zeros(())] * K for _ in range(K)]
+        for k in range(K):
+            table[k][k] = jnp.sum(self.A[k] ** 2, axis=-1)
+        for k, m in self.pairs:  # every fine level meets one coarse level alone
+            table[k][m] = jnp.sum(self.C[k][m - k - 1] ** 2, axis=-1)
+            table[m][k] = table[k][m].T
+        traces = [jnp.diagonal(jnp.sum(A, axis=-1)) for A in self.A]
+        return jnp.block(table), jnp.concatenate(traces)
+
     def factor(self, lam: Lambdas) -> NestedFactor:
         K = len(self.levels)
         Lam = [small.lower(x) for x in lam]

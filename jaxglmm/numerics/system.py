@@ -96,6 +96,10 @@ class AbstractSystem(eqx.Module):
     def normal(self, w: Effects) -> Effects:
         """Z'Z w."""
 
+    @abc.abstractmethod
+    def squares(self) -> tuple[Float[Array, "k k"], Float[Array, " k"]]:
+        """||Z_k'Z_l||^2 and tr(Z_k'Z_k) for every single column k of the random effects."""
+
 
 class AbstractFactor(eqx.Module):
     """M = L L' at one Lambda."""

@@ -34,6 +34,10 @@ class Wide(AbstractSystem):
     def normal(self, w: Effects) -> Effects:
         return (_out(_in(self.A) @ _in(w[0])),)
 
+    def squares(self) -> tuple[Float[Array, "k k"], Float[Array, " k"]]:
+        total = jnp.sum(self.A, axis=-1)
+        return jnp.sum(self.A**2, axis=-1), jnp.diagonal(total)
+
     def factor(self, lam: Lambdas) -> WideFactor:
         A, Lam = _in(self.A), lam[0]
         M = Lam.T @ (A @ Lam) + jnp.eye(len(Lam), dtype=Lam.dtype)

@@ -1,0 +1,99 @@
+"""Maximum likelihood and REML: a damped Newton method on the profiled criterion.
+
+Then the rule of the boundary: a diagonal of Lambda below ``NEAR_ZERO`` (columns are scaled to
+mean square one, so this is a thousandth of the residual standard deviation) becomes exactly
+zero where the criterion does not mind. What depends on values is a status, never an exception.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxglmm._typing import Array, Bool, Count, Float, Scalar
+from jaxglmm.estimate import start
+from jaxglmm.estimate._base import AbstractEstimator, Fitted
+from jaxglmm.integrate import exact
+from jaxglmm.model.problem import Problem
+from jaxglmm.numerics import newton
+from jaxglmm.numerics.system import scale, scale_transposed
+
+NEAR_ZERO = 1e-3
+INDIFFERENT = 1e-8  # of the criterion, relative to its size
+
+
+class Maximise(AbstractEstimator):
+    """reml: integrate beta out too; tol: of the criterion; max_steps: evaluations."""
+
+    reml: bool = eqx.field(static=True)
+
+    def fit(
+        self,
+        problem: Problem,
+        theta: Float[Array, " m"] | None = None,
+        tol: float | Scalar = 1e-10,
+        max_steps: int | Count = 200,
+    ) -> Fitted:
+        """Fit from ``theta`` (by moments where it is None)."""
+        if theta is None:
+            theta = start.moments(problem)
+        found = newton.minimise(
+            lambda x: exact.profiled_derivatives(problem, x, self.reml),
+            theta,
+            tol,
+            max_steps,
+        )
+        return solution(problem, _pin(problem, found.x, self.reml), self.reml, found)
+
+
+def diagonal(problem: Problem) -> Bool[Array, " m"]:
+    """Which thetas are diagonals of Lambda."""
+    return jnp.asarray([i == j for pattern in problem.patterns for i, j in pattern])
+
+
+def _pin(problem: Problem, theta: Float[Array, " m"], reml: bool) -> Float[Array, " m"]:
+    """Diagonals next to zero set to zero where that costs nothing."""
+    near = diagonal(problem) & (jnp.abs(theta) < NEAR_ZERO)
+    pinned = jnp.where(near, 0.0, theta)
+
+    def choose() -> Array:
+        here = exact.profiled(problem, problem.lambdas(theta), reml)
+        there = exact.profiled(problem, problem.lambdas(pinned), reml)
+        cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(here))
+        return jnp.where(there <= here + cost, pinned, theta)
+
+    return lax.cond(jnp.any(near), choose, lambda: theta)
+
+
+def solution(
+    problem: Problem, theta: Float[Array, " m"], reml: bool, found: newton.Minimum
+) -> Fitted:
+    """Everything at the optimum."""
+    lam = problem.lambdas(theta)
+    at = exact.marginal(problem, lam)
+    N = exact.degrees(problem, reml)
+    criterion = at.log_det + N * (1 + exact.LOG_2PI + jnp.log(at.r2 / N))
+    if reml:
+        criterion = criterion + exact.spd.log_det(at.LQ)
+    b = scale(lam, scale_transposed(lam, at.t))
+    return Fitted(
+        theta,
+        at.beta,
+        at.LQ,
+        at.r2 / N,
+        b,
+        criterion,
+        found.decrement,
+        found.steps,
+        found.status,
+    )
+
+
+@jax.jit
+def fit_compiled(
+    estimator: Maximise, problem: Problem, tol: Scalar, max_steps: Count
+) -> Fitted:
+    """The one jit boundary of a fit."""
+    return estimator.fit(problem, None, tol, max_steps)

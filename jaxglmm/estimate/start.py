@@ -1,0 +1,71 @@
+"""Starting values by moments: MINQUE(0), no factorisation.
+
+With e the residuals of least squares and P their projector, E ||Z_k'e||^2 is linear in the
+variances of all components k (columns of the random effects) and of the residual:
+
+    ||Z_k'e||^2 = sum_l gamma_l ||Z_k'P Z_l||^2 + sigma^2 tr(Z_k'P Z_k)
+    e'e         = sum_l gamma_l tr(Z_l'P Z_l)   + sigma^2 (n - p)
+
+(Rao 1970, with prior weight zero on the components.) All of it from cross-products; the
+basis of X is orthonormal, so P = I - XX'.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.problem import Problem
+from jaxglmm.numerics.system import Effects
+
+LEAST, MOST = 0.1, 100.0  # relative standard deviations to start from
+
+
+def moments(problem: Problem) -> Float[Array, " m"]:
+    """theta with the diagonal by moments, zero elsewhere."""
+    p = problem.p
+    squares, diagonal = problem.system.squares()
+    K = len(diagonal)
+    X: Effects = tuple(b[:, :p] for b in problem.B)
+    own = jnp.concatenate([jnp.sum(b[:, p] ** 2, axis=-1) for b in problem.B])
+    spread = _spread(problem, X)
+    C = squares - 2 * spread[0] + spread[1]
+    trace = diagonal - spread[2]
+    residual = problem.n - p
+    A = jnp.zeros((K + 1, K + 1)).at[:K, :K].set(C)
+    A = A.at[K, :K].set(trace).at[:K, K].set(trace).at[K, K].set(residual)
+    right = jnp.append(own, problem.RR[p, p])
+    gamma = jnp.linalg.solve(A, right)
+    base = jnp.maximum(gamma[K], 1e-3 * problem.RR[p, p] / problem.n)
+    sd = jnp.sqrt(jnp.clip(gamma[:K] / base, LEAST**2, MOST**2))
+    sd = jnp.where(jnp.isfinite(sd), sd, 1.0)
+    theta, offset = [], 0
+    for pattern, q in zip(problem.patterns, problem.sides, strict=True):
+        theta += [sd[offset + i] if i == j else 0 * sd[0] for i, j in pattern]
+        offset += q
+    return jnp.stack(theta)
+
+
+def _spread(problem: Problem, X: Effects) -> tuple[Array, Array, Array]:
+    """tr(X_k'(Z_k'Z_l)X_l), tr(X_k X_k' X_l X_l') and tr(X_k'X_k), X_k = Z_k'X."""
+    p = problem.p
+    sides = problem.sides
+    K = sum(sides)
+    columns = []  # component l alone, its p columns side by side
+    offset = 0
+    for x, q in zip(X, sides, strict=True):
+        wide = jnp.zeros((q, K, p, x.shape[-1]), x.dtype)
+        for i in range(q):
+            wide = wide.at[i, offset + i].set(x[i])
+        columns.append(wide.reshape(q, K * p, -1))
+        offset += q
+    mapped = problem.system.normal(tuple(columns))
+    first = jnp.concatenate(
+        [
+            jnp.einsum("ipg,ilpg->il", x, m.reshape(len(x), K, p, -1))
+            for x, m in zip(X, mapped, strict=True)
+        ]
+    )
+    grams = jnp.concatenate([jnp.einsum("ipg,irg->ipr", x, x) for x in X])
+    second = jnp.einsum("kpr,lpr->kl", grams, grams)
+    return first, second, jnp.einsum("kpp->k", grams)

@@ -1,0 +1,264 @@
+"""From a design's arrays to one Gaussian problem: order, cross-products, padding.
+
+The pattern of the factors decides the structure, on the host:
+
+    one factor, few columns        Blocks     unrolled along the levels
+    one factor, many columns       Wide       batched LAPACK
+    each factor inside the next    Nested     eliminated fine to coarse, no fill
+    anything else                  Arrow      largest factor eliminated, the rest dense
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxglmm._errors import ModelError
+from jaxglmm.numerics import small
+from jaxglmm.numerics.arrow import Arrow, DenseCoupling, SparseCoupling
+from jaxglmm.numerics.blocks import Blocks
+from jaxglmm.numerics.dense import DenseSystem
+from jaxglmm.numerics.nested import Nested
+from jaxglmm.numerics.system import AbstractSystem
+from jaxglmm.numerics.wide import Wide
+from jaxglmm.structure import crossproducts as cross
+from jaxglmm.structure.bucket import bucket, pad
+from jaxglmm.structure.factors import Factor, join
+from jaxglmm.structure.factors import Columns as Columns
+from jaxglmm.structure.fixed import FixedBasis, orthonormal, residual
+
+UNROLLED = 4  # columns up to which one factor is unrolled
+FILLED = 0.07  # share of occupied cells above which a product beats the pair list
+MOST_PAIRS = 100_000_000
+MOST_DENSE = 20_000  # columns of the dense Schur complement: 3.2 GB
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Cross-products of a design in internal coordinates, and the way back.
+
+    system, B, RR: as in ``model.Problem``, padded; sizes: padded levels a factor;
+    n: rows of positive weight; log_weights: sum of the logs of the weights.
+    """
+
+    system: AbstractSystem
+    B: tuple[np.ndarray, ...]
+    RR: np.ndarray
+    n: int
+    log_weights: float
+    factors: tuple[Factor, ...]
+    sizes: tuple[int, ...]
+    fixed: FixedBasis
+    basis: np.ndarray
+    weights: np.ndarray | None
+
+    def respond(
+        self, y: np.ndarray
+    ) -> tuple[tuple[np.ndarray, ...], np.ndarray, FixedBasis]:
+        """B, RR and the fixed basis for another response (n,), offset taken off."""
+        y_new, coefficients, scale = residual(y, self.basis, self.weights)
+        column = y_new if self.weights is None else y_new * self.weights
+        B = tuple(
+            np.concatenate(
+                [b[:, :-1], cross.times(f, column[:, None], size)], axis=1
+            )
+            for b, f, size in zip(self.B, self.factors, self.sizes, strict=True)
+        )
+        p = len(self.fixed.R)
+        RR = self.RR.copy()
+        RR[:p, p] = RR[p, :p] = self.basis.T @ column
+        RR[p, p] = y_new @ column
+        return B, RR, _fixed(self.fixed.R, coefficients, scale)
+
+
+def build(
+    y: np.ndarray,
+    X: np.ndarray,
+    terms: list[Columns],
+    weights: np.ndarray | None,
+    structure: str | None = None,
+) -> Moments:
+    """Cross-products of a linear mixed model, by structure.
+
+    y: (n,) with the offset taken off; X: (n, p) of full rank; weights: (n,) or None.
+    structure: force "nested", "arrow", "arrow-sparse", "wide" or "dense" (for tests).
+    """
+    if weights is not None and not (weights > 0).all():
+        keep = weights > 0
+        y, X, weights = y[keep], X[keep], weights[keep]
+        terms = [
+            Columns(t.factor, t.codes[keep], t.values[keep], t.n_levels, t.covariance)
+            for t in terms
+        ]
+    factors = join(terms)
+    R, basis = orthonormal(X, weights)
+    y_new, coefficients, scale = residual(y, basis, weights)
+    system, factors, sizes = _system(factors, weights, structure)
+    right = np.concatenate([basis, y_new[:, None]], axis=1)
+    weighted = right if weights is None else right * weights[:, None]
+    B = tuple(cross.times(f, weighted, s) for f, s in zip(factors, sizes, strict=True))
+    log_weights = 0.0 if weights is None else float(np.sum(np.log(weights)))
+    return Moments(
+        system,
+        B,
+        right.T @ weighted,
+        len(y),
+        log_weights,
+        tuple(factors),
+        tuple(sizes),
+        _fixed(R, coefficients, scale),
+        basis,
+        weights,
+    )
+
+
+def _fixed(R: np.ndarray, coefficients: np.ndarray, scale: float) -> FixedBasis:
+    beta0 = np.linalg.solve(R, coefficients) if len(R) else coefficients
+    return FixedBasis(R, beta0, scale)
+
+
+def _system(
+    factors: list[Factor], w: np.ndarray | None, structure: str | None
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    """The structured system, its factors in its order, and their padded levels."""
+    if structure == "dense":
+        return _dense(factors, w)
+    if len(factors) == 1 and structure != "nested":
+        size = bucket(factors[0].n_levels)
+        A = cross.gram(factors[0], w, size)
+        wide = factors[0].q > UNROLLED or structure == "wide"
+        return (Wide(A) if wide else Blocks(A)), factors, [size]
+    if structure in (None, "nested"):
+        found = _nested(factors, w)
+        if found is not None:
+            return found
+    return _arrow(factors, w, structure)
+
+
+def _nested(
+    factors: list[Factor], w: np.ndarray | None
+) -> tuple[AbstractSystem, list[Factor], list[int]] | None:
+    """A nested system where every factor lies inside the next, else None."""
+    if max(f.q for f in factors) > small.UNROLL:
+        return None
+    chain = []
+    for fine, coarse in zip(factors[:-1], factors[1:], strict=True):
+        parent = cross.parents(fine, coarse)
+        if parent is None:
+            return None
+        chain.append(parent)
+    sizes = [bucket(f.n_levels) for f in factors]
+    ancestors, C = [], []
+    for k, fine in enumerate(factors):
+        up: list[np.ndarray] = []
+        for m in range(k + 1, len(factors)):
+            up.append(chain[m - 1] if m == k + 1 else chain[m - 1][up[-1]])
+        ancestors.append(tuple(pad(a, sizes[k]) for a in up))
+        C.append(
+            tuple(cross.coupling(fine, f, w, sizes[k]) for f in factors[k + 1 :])
+        )
+    A = tuple(cross.gram(f, w, s) for f, s in zip(factors, sizes, strict=True))
+    return Nested(A, tuple(C), tuple(ancestors), tuple(sizes)), factors, sizes
+
+
+def _arrow(
+    factors: list[Factor], w: np.ndarray | None, structure: str | None
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    first, others = factors[0], factors[1:]
+    sizes = [bucket(first.n_levels)] + [bucket(f.n_levels, 16) for f in others]
+    m = sum(s * f.q for s, f in zip(sizes[1:], others, strict=True))
+    if m > MOST_DENSE:
+        names = " and ".join(f"{f.name} ({f.n_levels:,})" for f in factors)
+        raise ModelError(
+            f"the crossed factors {names} leave {m:,} random effects for a dense matrix "
+            f"after the largest factor is eliminated; at most {MOST_DENSE:,} are "
+            "supported. Model the second largest factor by fixed effects of its own "
+            "predictors, or fit a sample of its levels"
+        )
+    entries = cross.Entries(first, others, sizes[1:], w)
+    A = cross.gram(first, w, sizes[0])
+    head = Wide(A) if first.q > UNROLLED else Blocks(A)
+    sides = tuple((s, f.q) for s, f in zip(sizes[1:], others, strict=True))
+    coupling = _coupling(entries, first, sizes[0], structure)
+    return Arrow(head, coupling, _second(others, sizes[1:], w), sides), factors, sizes
+
+
+def _coupling(
+    entries: cross.Entries, first: Factor, size: int, structure: str | None
+) -> DenseCoupling | SparseCoupling:
+    degree = entries.degrees(size).astype(float)
+    n_pairs = float(np.sum(degree * (degree + 1) / 2))
+    filled = len(entries) / (first.n_levels * entries.m)
+    dense = filled > FILLED or n_pairs > MOST_PAIRS
+    if dense and structure != "arrow-sparse":
+        N = np.zeros((first.q, size, entries.m))
+        N[:, entries.row, entries.col] = entries.value
+        return DenseCoupling(N)
+    e1, e2 = entries.pairs(size)
+    v = entries.value
+    products = np.empty((first.q, first.q, len(e1)))
+    for i in range(first.q):
+        for j in range(i + 1):
+            one = v[i, e1] * v[j, e2]
+            products[i, j] = one if i == j else one + v[j, e1] * v[i, e2]
+            products[j, i] = products[i, j]
+    target = entries.col[e1].astype(np.int64) * entries.m + entries.col[e2]
+    n_entries, n_pairs = bucket(len(entries)), bucket(len(e1))
+    return SparseCoupling(
+        _pad_index(entries.row, n_entries),
+        pad(entries.col, n_entries),
+        pad(v, n_entries),
+        _pad_index(entries.row[e1], n_pairs),
+        pad(target.astype(np.int32 if entries.m < 46_000 else np.int64), n_pairs),
+        pad(products, n_pairs),
+        pad(np.where(e1 == e2, 1.0, 2.0), n_pairs),
+        size,
+        entries.m,
+    )
+
+
+def _pad_index(index: np.ndarray, size: int) -> np.ndarray:
+    """Padding repeats the last index: it keeps sorted indices sorted."""
+    fill = np.full(size - len(index), index[-1] if len(index) else 0, index.dtype)
+    return np.concatenate([index, fill])
+
+
+def _second(
+    factors: list[Factor], sizes: list[int], w: np.ndarray | None
+) -> np.ndarray:
+    """Z_2'WZ_2 of all factors but the first, (m2, m2)."""
+    starts = np.cumsum([0] + [s * f.q for s, f in zip(sizes, factors, strict=True)])
+    out = np.zeros((starts[-1], starts[-1]))
+    for a, f in enumerate(factors):
+        for b, g in enumerate(factors[: a + 1]):
+            block = out[starts[a] : starts[a + 1], starts[b] : starts[b + 1]]
+            if a == b:
+                blocks = cross.gram(f, w, sizes[a])
+                level = np.arange(sizes[a]) * f.q
+                for i in range(f.q):
+                    for j in range(f.q):
+                        block[level + i, level + j] = blocks[i, j]
+            else:
+                for row, level, j, value in cross._pairs(f, g, w):
+                    for i in range(f.q):
+                        block[row * f.q + i, level * g.q + j] = value[i]
+                mirror = out[starts[b] : starts[b + 1], starts[a] : starts[a + 1]]
+                mirror[...] = block.T
+    return out
+
+
+def _dense(
+    factors: list[Factor], w: np.ndarray | None
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    """The dense twin, unpadded."""
+    n = len(factors[0].codes)
+    columns = []
+    for f in factors:
+        Z = np.zeros((n, f.n_levels, f.q))
+        Z[np.arange(n), f.codes] = 1.0 if f.values is None else f.values
+        columns.append(Z.reshape(n, -1))
+    Z = np.concatenate(columns, axis=1)
+    ZZ = Z.T @ (Z if w is None else Z * w[:, None])
+    sides = tuple((f.n_levels, f.q) for f in factors)
+    return DenseSystem(ZZ, sides), factors, [f.n_levels for f in factors]

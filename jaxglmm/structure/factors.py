@@ -1,0 +1,138 @@
+"""Grouping factors in the order the linear algebra wants, in coordinates it likes.
+
+Terms on one factor are joined: their columns side by side, their covariance in diagonal
+blocks. Columns are rescaled, and those of an unstructured term rotated, so that over all rows
+they have mean square one and are uncorrelated: Z = Z~ T with T upper triangular, hence
+b = T^-1 b~ and Sigma = T^-1 Sigma~ T^-T. Then theta is of order one whatever the units and
+the origin of a covariate, and the factors of well-posed problems are well conditioned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Entry = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """One term's columns for one factor: codes (n,), values (n, q), J levels."""
+
+    factor: str
+    codes: np.ndarray
+    values: np.ndarray
+    n_levels: int
+    covariance: str
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A grouping factor with all its columns.
+
+    codes: (n,) int32; values: (n, q) in internal coordinates, None for all ones;
+    T: (q, q), values in the user's coordinates = values @ T; pattern: free entries of
+    Lambda; spans: for each of its terms (index of the term, first column, last + 1).
+    """
+
+    name: str
+    codes: np.ndarray
+    values: np.ndarray | None
+    n_levels: int
+    T: np.ndarray
+    pattern: tuple[Entry, ...]
+    spans: tuple[tuple[int, int, int], ...]
+
+    @property
+    def q(self) -> int:
+        return len(self.T)
+
+    def column(self, i: int) -> np.ndarray | None:
+        """Values of one column; None for all ones."""
+        return None if self.values is None else self.values[:, i]
+
+
+def join(terms: list[Columns]) -> list[Factor]:
+    """Terms to factors, the one with most levels first (ties: as written)."""
+    names = list(dict.fromkeys(t.factor for t in terms))
+    factors = [_join_one(name, terms) for name in names]
+    return sorted(factors, key=lambda f: -f.n_levels)
+
+
+def _join_one(name: str, terms: list[Columns]) -> Factor:
+    spans, pattern, values, blocks = [], [], [], []
+    start = 0
+    for index, term in enumerate(terms):
+        if term.factor != name:
+            continue
+        q = term.values.shape[1]
+        stop = start + q
+        T, new = _standardise(term.values, term.covariance)
+        values.append(new)
+        blocks.append(T)
+        spans.append((index, start, stop))
+        pattern += [
+            (start + i, start + j)
+            for j in range(q)
+            for i in range(j, q if term.covariance == "us" else j + 1)
+        ]
+        start = stop
+    first = next(t for t in terms if t.factor == name)
+    T = np.zeros((start, start))
+    for (_, a, b), block in zip(spans, blocks, strict=True):
+        T[a:b, a:b] = block
+    joined = None
+    if start > 1 or values[0] is not None:
+        n = len(first.codes)
+        joined = np.concatenate(
+            [np.ones((n, 1)) if v is None else v for v in values], axis=1
+        )
+    return Factor(
+        name, first.codes, joined, first.n_levels, T, tuple(pattern), tuple(spans)
+    )
+
+
+def _standardise(Z: np.ndarray, covariance: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """T and Z T^-1 (None where the only column is constant one)."""
+    n, q = Z.shape
+    if q == 1 and (Z[:, 0] == 1.0).all():
+        return np.eye(1), None
+    scale = np.sqrt(np.einsum("ij,ij->j", Z, Z) / n)
+    scale[(scale == 0) | ~np.isfinite(scale)] = 1.0
+    if q == 1 or covariance != "us":
+        return np.diag(scale), Z / scale
+    R = np.linalg.qr(Z / scale, mode="r") / np.sqrt(n)
+    diagonal = np.abs(np.diag(R))
+    if len(R) < q or diagonal.min() < 1e-7:  # collinear columns: scale them only
+        return np.diag(scale), Z / scale
+    R = R * np.sign(np.diag(R))[:, None]
+    T = R * scale
+    if R[0, 0] > 0 and (Z[:, 0] == 1.0).all():
+        T[0, 0] = 1.0
+    # columns one by one: Z~_j = (Z_j - sum_{i<j} Z~_i T_ij) / T_jj, no n x q temporary
+    new = np.empty((n, q))
+    for j in range(q):
+        column = Z[:, j]
+        for i in range(j):
+            if T[i, j] != 0.0:
+                column = column - new[:, i] * T[i, j]
+        np.divide(column, T[j, j], out=new[:, j])
+    return T, new
+
+
+def to_user(lam: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Lambda in the user's coordinates: lower triangular, diagonal >= 0, same Sigma.
+
+    T^-1 Lambda~ is not triangular; its LQ decomposition is, for singular Lambda~ too.
+    """
+    A = np.linalg.solve(T, lam) if len(T) > 1 else lam / T
+    L = A
+    if np.any(np.triu(A, 1) != 0):
+        L = np.linalg.qr(A.T, mode="r").T
+    sign = np.where(np.diag(L) < 0, -1.0, 1.0)
+    out = np.tril(L * sign)
+    size = np.sqrt(np.einsum("ij,ij->i", out, out))
+    tiny = np.abs(np.diag(out)) < 1e-12 * np.where(size > 0, size, 1)
+    out[np.diag_indices(len(out))] = np.where(tiny, 0.0, np.diag(out))
+    return out
