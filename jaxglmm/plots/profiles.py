@@ -1,0 +1,74 @@
+"""Profile zeta plots: the signed root of the rise of the profiled deviance.
+
+zeta(x) = sign(x - estimate) sqrt(deviance(x) - deviance(estimate)). A straight line
+means a quadratic deviance, where Wald intervals are right; curvature shows by how much
+they are not. The marked intervals are where |zeta| is a normal quantile.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.plots import style
+
+SHADES = ("#1d5fbf", "#6f9fdc", "#b3cdf0")
+
+
+@style.styled
+def profile(profile, *, levels=(0.5, 0.8, 0.95), which=None, axes=None) -> np.ndarray:
+    """Zeta against each parameter, with intervals.
+
+    Args:
+        profile: what ``fit.profile()`` returned.
+        levels: coverages of the marked intervals.
+        which: names of the parameters; all by default.
+        axes: where to draw, one a parameter.
+
+    Returns:
+        Array of axes.
+    """
+    wanted = [which] if isinstance(which, str) else which
+    curves = {
+        str(name): curve.sort_values("value")
+        for name, curve in profile.zeta.groupby("parameter", sort=False)
+        if wanted is None or name in wanted
+    }
+    if not curves:
+        names = ", ".join(map(str, profile.zeta["parameter"].unique()))
+        raise NotApplicableError(f"No parameter of {wanted} was profiled; only {names}")
+    levels = sorted(levels, reverse=True)
+    limits = {level: profile.intervals(level) for level in levels}
+    grid = style.panels(len(curves), axes, size=(2.9, 2.6))
+    for ax, (name, curve) in zip(grid, curves.items(), strict=True):
+        _one(ax, name, curve, {k: v.loc[name] for k, v in limits.items()})
+    return grid
+
+
+def _one(ax, name: str, curve: pd.DataFrame, limits: dict[float, pd.Series]) -> None:
+    value, zeta = curve["value"].to_numpy(float), curve["zeta"].to_numpy(float)
+    finite = np.isfinite(value) & np.isfinite(zeta)
+    value, zeta = value[finite], zeta[finite]
+    style.zero_line(ax)
+    for (level, ends), colour in zip(
+        limits.items(), SHADES[::-1][-len(limits) :], strict=False
+    ):
+        _interval(ax, level, ends, colour, (value[0], value[-1]))
+    ax.plot(value, zeta, color=style.INK, lw=1.6, zorder=3)
+    ax.set_title(name, fontsize=9.5)
+    ax.set_ylabel("zeta")
+    ax.locator_params(axis="x", nbins=5)
+    ax.set_ylim(-3.2, 3.2)
+
+
+def _interval(ax, level: float, ends: pd.Series, colour: str, span) -> None:
+    """A box from lower to upper, as high as the normal quantile of its level."""
+    z = float(special.ndtri((1 + level) / 2))
+    lower, upper = float(ends["lower"]), float(ends["upper"])
+    lower = lower if np.isfinite(lower) else span[0]
+    upper = upper if np.isfinite(upper) else span[1]
+    ax.fill_between([lower, upper], -z, z, color=colour, alpha=0.35, lw=0, zorder=0)
+    for end in (lower, upper):
+        ax.vlines(end, -z, z, color=colour, lw=1, zorder=1)

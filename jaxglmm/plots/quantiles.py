@@ -1,0 +1,95 @@
+"""Normal quantile plots of residuals or random effects, with a simultaneous band."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.plots import style
+from jaxglmm.plots.bands import normal_band, positions
+
+
+@style.styled
+def qq(
+    fit,
+    what: str = "residuals",
+    *,
+    factor: str | None = None,
+    level: float = 0.95,
+    ax=None,
+    axes=None,
+):
+    """Normal quantile plot.
+
+    Args:
+        fit: the fit.
+        what: "residuals" (scaled) or "ranef" (a panel a factor and column).
+        factor: of the random effects; all by default.
+        level: probability that a normal sample stays inside the band everywhere.
+        ax: where to draw residuals.
+        axes: where to draw random effects.
+
+    Returns:
+        Axes for residuals, array of axes for random effects.
+    """
+    if what == "residuals":
+        ax = style.one_axes(ax, (4.4, 4.0))
+        one(ax, np.asarray(fit.resid("scaled")), level)
+        ax.set_title("Normal quantiles of residuals")
+        ax.set_ylabel("scaled residual")
+        return ax
+    if what != "ranef":
+        raise NotApplicableError(f"qq({what!r}): there are 'residuals' and 'ranef'")
+    shown = _columns(fit, factor)
+    grid = style.panels(len(shown), axes)
+    for panel, (name, values) in zip(grid, shown, strict=True):
+        one(panel, values, level)
+        panel.set_title(name)
+        panel.set_ylabel("random effect")
+    return grid
+
+
+def _columns(fit, factor) -> list[tuple[str, np.ndarray]]:
+    shown = [
+        (f"{name}: {column}", modes[column].to_numpy())
+        for name, modes in fit.ranef.items()
+        if factor in (None, name)
+        for column in modes.columns
+    ]
+    if not shown:
+        raise NotApplicableError(
+            f"There are no random effects of factor {factor!r}; there are "
+            f"{', '.join(fit.ranef) or 'none'}"
+        )
+    return shown
+
+
+def one(ax, values: np.ndarray, level: float) -> None:
+    """A sample against normal quantiles, the line through its mean and sd, the band."""
+    n = len(values)
+    centre, scale = float(values.mean()), float(values.std())
+    theory = special.ndtri(positions(np.arange(1, n + 1), n))
+    sample = np.sort(values)
+    at, lower, upper = normal_band(n, level)
+    ax.fill_between(
+        at, centre + scale * lower, centre + scale * upper, color=style.BAND, lw=0
+    )
+    ends = np.array([theory[0], theory[-1]])
+    ax.plot(ends, centre + scale * ends, color=style.QUIET, lw=1)
+    outside = _outside(theory, (sample - centre) / (scale or 1.0), at, lower, upper)
+    size = 14 if n <= 1000 else 6
+    for some, colour in ((~outside, style.ACCENT), (outside, style.SECOND)):
+        ax.scatter(theory[some], sample[some], s=size, color=colour, lw=0, zorder=3)
+    ax.set_xlabel("standard normal quantile")
+    text = f"{100 * level:g}% band for the whole sample"
+    if outside.any():
+        text += f"\n{int(outside.sum()):,} of {n:,} points outside"
+    ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=8)
+    ax.margins(x=0.04, y=0.08)
+
+
+def _outside(theory, scaled, at, lower, upper) -> np.ndarray:
+    """Which points leave the band (interpolated between its knots)."""
+    low, high = np.interp(theory, at, lower), np.interp(theory, at, upper)
+    return (scaled < low) | (scaled > high)

@@ -1,0 +1,53 @@
+"""Residuals against fitted values: what is left should have no shape."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxglmm.plots import style
+from jaxglmm.plots.smooth import local_linear
+
+MOST_POINTS = 20_000  # above this the density of points is drawn instead
+
+LABELS = {
+    "response": "residual",
+    "pearson": "Pearson residual",
+    "scaled": "scaled residual",
+}
+
+
+@style.styled
+def residuals(fit, *, type: str = "scaled", smooth: bool = True, ax=None):
+    """Residuals against fitted values, with a smooth curve.
+
+    Args:
+        fit: the fit.
+        type: "response", "pearson" or "scaled" residuals.
+        smooth: whether to draw the curve.
+        ax: where to draw.
+
+    Returns:
+        Axes.
+    """
+    x, y = np.asarray(fit.fitted_values), np.asarray(fit.resid(type))
+    ax = style.one_axes(ax, (5.2, 3.8))
+    if len(x) > MOST_POINTS:
+        cells = ax.hexbin(x, y, gridsize=70, bins="log", cmap="Blues", mincnt=1, lw=0)
+        cells.norm.vmin = 0.2  # a single row stays visible
+        bar = ax.figure.colorbar(cells, ax=ax, label="rows", shrink=0.8)
+        bar.outline.set_visible(False)
+        bar.ax.set_ylim(1, None)
+    else:
+        alpha = float(np.clip(120 / len(x) ** 0.6, 0.12, 0.75))
+        ax.scatter(x, y, s=16, color=style.ACCENT, alpha=alpha, lw=0)
+    style.zero_line(ax)
+    if smooth and len(x) > 4 and np.ptp(x) > 0:
+        ax.plot(*local_linear(x, y), color=style.SECOND, lw=2, label="local mean")
+        ax.legend(loc="upper left", bbox_to_anchor=(0.0, 1.0), fontsize=8)
+    ax.set_title("Residuals and fitted values")
+    ax.set_xlabel("fitted value")
+    ax.set_ylabel(LABELS[type])
+    limit = 1.22 * np.abs(y).max()
+    if limit > 0:
+        ax.set_ylim(-limit, limit)
+    return ax
