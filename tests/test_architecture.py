@@ -25,6 +25,7 @@ ROWS = [
     ["results"],
     ["api"],
     ["export", "plots", "compat", "spreadsheet", "cli"],
+    ["__main__"],
 ]
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}
 

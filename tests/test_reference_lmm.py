@@ -1,8 +1,9 @@
 """Linear mixed models against lme4, lmerTest, pbkrtest and statsmodels.
 
 Estimates agree to 1e-4 relative, and the criterion is at least as good as the best that
-any optimiser found (to 1e-6); Satterthwaite's and Kenward and Roger's degrees of freedom
-to 1e-4, profile intervals to 1e-3. ``tests/reference/README.md`` says what was computed.
+any optimiser found (to 1e-6); degrees of freedom by Satterthwaite and by Kenward and
+Roger to 1e-4, profile intervals to 1e-3. ``tests/reference/README.md`` says what was
+computed.
 """
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_criterion(case):
     f, ref = fit(case), reference(case.reference)
     best, ll = ref["loglik_best"], f.log_likelihood
     assert ll >= best - 1e-6 * max(1, abs(best))
-    assert ll <= best + 1e-4 * max(1, abs(best)) * 1e-2, "better than all of R's?"
+    assert ll <= best + 1e-3, "far better than R means another likelihood"
     assert f.criterion == pytest.approx(-2 * ll, rel=1e-12)
     assert f.converged
     assert f.is_singular == ref["singular"]
@@ -103,7 +104,7 @@ def test_coefficients(case):
     tol, se = tolerance(case), ref["se"]
     # a coefficient near zero is judged by its standard error
     close_by_name(
-        f.fixef and fixed(f, f.coefficients),
+        fixed(f, f.coefficients),
         ref["fixef"],
         tol,
         {k: 1e-4 * v for k, v in se.items()},

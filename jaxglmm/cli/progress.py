@@ -1,0 +1,33 @@
+"""What a command says while it works, on stderr, and the cache it works with."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxglmm._cache import enable_compilation_cache
+
+
+@contextlib.contextmanager
+def step(text: str) -> Iterator[None]:
+    """Say what is being done, and then how long it took."""
+    print(f"{text} ...", end="", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    try:
+        yield
+    except BaseException:
+        print(file=sys.stderr, flush=True)
+        raise
+    print(f" {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+
+
+def keep_compiled_programs() -> Path | None:
+    """The cache folder, or None (and a word about it) where none can be written."""
+    try:
+        return enable_compilation_cache()
+    except OSError as error:
+        print(f"compiled programs are not kept: {error}", file=sys.stderr, flush=True)
+        return None
