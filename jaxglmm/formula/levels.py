@@ -26,8 +26,6 @@ def factorize(values) -> tuple[np.ndarray, np.ndarray]:
     codes, uniques = pd.factorize(values)
     order = _order(uniques)
     labels = np.asarray(uniques)
-    if labels.dtype.kind == "O":
-        labels = np.asarray(list(uniques), dtype=object)
     rank = np.empty(len(order) + 1, np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     rank[-1] = -1  # the code of a missing label picks this one

@@ -19,7 +19,7 @@ from jaxglmm._errors import ModelError, RankDeficientWarning
 from jaxglmm.formula.notices import listed, warn
 
 TOLERANCE = 1e-7
-_CHUNK = 16384
+_CHUNK = 8192
 _EPS = np.finfo(float).eps
 
 
@@ -66,11 +66,11 @@ def dependent_columns(X: np.ndarray, anchor: int = 0) -> np.ndarray:
     ones = np.flatnonzero(constant & live)
     if len(ones):
         centre = mean
-        centred = _centred_norms(X, mean)
+        centred = _centred_norms(X, mean, norm)
         centred[constant] = 0.0
     elif anchor:
         centre = np.where(np.arange(p) < anchor, 0.0, mean)
-        centred = _centred_norms(X, centre)
+        centred = _centred_norms(X, centre, norm)
     else:
         centre = np.zeros(p)
         centred = norm
@@ -92,38 +92,29 @@ def dependent_columns(X: np.ndarray, anchor: int = 0) -> np.ndarray:
 
 def _moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means, lengths and exact constancy of the columns."""
-    constant = (X == X[:1]).all(axis=0) if len(X) < _CHUNK else _constant(X)
-    largest = np.maximum(np.abs(X.max(axis=0)), np.abs(X.min(axis=0)))
-    safe = np.where(largest > 0, largest, 1.0)
-    mean = np.empty(X.shape[1])
-    square = np.zeros(X.shape[1])
-    total = np.zeros(X.shape[1])
-    for block in _blocks(X):
-        scaled = block / safe  # so that squares of 1e200 do not overflow
-        total += scaled.sum(axis=0)
-        square += np.einsum("ij,ij->j", scaled, scaled)
-    mean = total / len(X) * safe
-    return mean, np.sqrt(square) * safe * (largest > 0), constant
+    p = X.shape[1]
+    low, high = np.full(p, np.inf), np.full(p, -np.inf)
+    for Z in _blocks(X):
+        np.minimum(low, Z.min(axis=1), out=low)
+        np.maximum(high, Z.max(axis=1), out=high)
+    size = np.maximum(np.abs(low), np.abs(high))
+    safe = np.where(size > 0, size, 1.0)[:, None]
+    total, square = np.zeros(p), np.zeros(p)
+    for Z in _blocks(X):
+        Z = Z / safe  # so that squares of 1e200 do not overflow
+        total += Z.sum(axis=1)
+        square += np.einsum("ij,ij->i", Z, Z)
+    return total / len(X) * safe[:, 0], np.sqrt(square) * size, low == high
 
 
-def _constant(X: np.ndarray) -> np.ndarray:
-    """Exactly constant columns; a look at the first rows rules most of them out."""
-    constant = (X[:_CHUNK] == X[0]).all(axis=0)
-    for j in np.flatnonzero(constant):
-        constant[j] = bool((X[:, j] == X[0, j]).all())
-    return constant
-
-
-def _centred_norms(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    largest = np.zeros(X.shape[1])
-    for block in _blocks(X):
-        np.maximum(largest, np.abs(block - mean).max(axis=0), out=largest)
-    safe = np.where(largest > 0, largest, 1.0)
-    square = np.zeros(X.shape[1])
-    for block in _blocks(X):
-        scaled = (block - mean) / safe
-        square += np.einsum("ij,ij->j", scaled, scaled)
-    return np.sqrt(square) * largest
+def _centred_norms(X: np.ndarray, mean: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Lengths after centring; ``size`` are the lengths before, to scale by."""
+    safe = np.where(size > 0, size, 1.0)[:, None]
+    square = np.zeros(len(mean))
+    for Z in _blocks(X):
+        Z = (Z - mean[:, None]) / safe
+        square += np.einsum("ij,ij->i", Z, Z)
+    return np.sqrt(square) * size
 
 
 def _clearly_full(X, columns, centre, scale, n) -> bool:
@@ -133,8 +124,8 @@ def _clearly_full(X, columns, centre, scale, n) -> bool:
         return False
     gram = np.zeros((p, p))
     for block in _blocks(X):
-        Z = (block[:, columns] - centre[columns]) * scale
-        gram += Z.T @ Z
+        Z = (block[columns] - centre[columns, None]) * scale[:, None]
+        gram += Z @ Z.T
     try:
         pivots = np.diag(np.linalg.cholesky(gram))
     except np.linalg.LinAlgError:
@@ -148,8 +139,8 @@ def _triangle(X, columns, centre, scale) -> np.ndarray:
     rows = max(_CHUNK, 4 * p)
     R = np.zeros((0, p))
     for block in _blocks(X, rows):
-        Z = (block[:, columns] - centre[columns]) * scale
-        R = np.linalg.qr(np.vstack([R, Z]), mode="r")
+        Z = (block[columns] - centre[columns, None]) * scale[:, None]
+        R = np.linalg.qr(np.vstack([R, Z.T]), mode="r")
     return R
 
 
@@ -170,5 +161,6 @@ def _greedy(R: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
 
 
 def _blocks(X: np.ndarray, rows: int = _CHUNK):
+    """Chunks of rows, transposed: (p, rows), so that each column lies together."""
     for start in range(0, len(X), rows):
-        yield X[start : start + rows]
+        yield np.ascontiguousarray(X[start : start + rows].T)

@@ -196,9 +196,9 @@ def read_column(name: str, raw) -> Column:
         return Column(name, "time", raw.to_numpy())
     if isinstance(dtype, pd.DatetimeTZDtype):
         return Column(name, "time", raw.to_numpy("datetime64[ns]"))
-    if dtype == object:
+    if dtype == np.dtype(object):
         better = raw.infer_objects()
-        if better.dtype != object:
+        if better.dtype != np.dtype(object):
             return read_column(name, better)
         if pd.api.types.infer_dtype(raw, skipna=True) == "decimal":
             return Column(name, "number", raw.astype(float).to_numpy())
@@ -207,7 +207,7 @@ def read_column(name: str, raw) -> Column:
     elif pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
         return _nullable(name, raw)
     try:
-        codes, levels = factorize(raw.array if dtype != object else raw.to_numpy())
+        codes, levels = factorize(raw.array if dtype != np.dtype(object) else raw.to_numpy())
     except TypeError:
         raise DataError(
             f"column {name!r} holds {type(raw.iloc[0]).__name__} objects; a column must "
@@ -286,12 +286,29 @@ def _from_narwhals(name: str, series) -> pd.Series | Column:
         return replace(_plain(name, values), whole=whole)
     if dtype in (nw.Datetime, nw.Date, nw.Duration):
         return pd.Series(series.to_numpy()).rename(name)
+    if dtype == nw.String:
+        return _text(name, series)
     labels = pd.Series(series.to_list(), dtype=object)
     is_polars = series.implementation is nw.Implementation.POLARS
     # polars' plain Categorical has the order of some global cache: no order at all.
     if dtype == nw.Enum or (dtype == nw.Categorical and not is_polars):
         return labels.astype(pd.CategoricalDtype(series.cat.get_categories().to_list()))
     return labels
+
+
+def _text(name: str, series) -> pd.Series | Column:
+    """Text of polars and pyarrow; Arrow's hash table spares a million Python strings."""
+    try:
+        encoded = series.to_arrow().dictionary_encode()
+    except ImportError:
+        return pd.Series(series.to_list(), dtype=object)
+    if hasattr(encoded, "combine_chunks"):
+        encoded = encoded.combine_chunks()
+    codes, levels = factorize(np.array(encoded.dictionary.to_pylist(), dtype=object))
+    raw = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return Column(
+        name, "label", codes=np.append(codes, np.int32(-1)).take(raw), levels=levels
+    )
 
 
 def _from_pandas(data: pd.DataFrame) -> Table:
