@@ -94,16 +94,12 @@ def profiled(problem: Problem, lam: Lambdas, reml: bool) -> Scalar:
     return _log_dets(at, reml) + N * (1 + LOG_2PI + jnp.log(at.r2 / N))
 
 
-def deviance(
-    problem: Problem, lam: Lambdas, log_sigma2: Scalar, reml: bool
-) -> Scalar:
+def deviance(problem: Problem, lam: Lambdas, log_sigma2: Scalar, reml: bool) -> Scalar:
     """The criterion at a given sigma^2, beta profiled out (internal scale)."""
     at = marginal(problem, lam)
     N = degrees(problem, reml)
     return (
-        _log_dets(at, reml)
-        + N * (LOG_2PI + log_sigma2)
-        + at.r2 * jnp.exp(-log_sigma2)
+        _log_dets(at, reml) + N * (LOG_2PI + log_sigma2) + at.r2 * jnp.exp(-log_sigma2)
     )
 
 
@@ -171,7 +167,9 @@ def directions(problem: Problem, lam: Lambdas, t: Effects) -> Effects:
         make = _directions if len(x) <= 4 else _directions_wide
         v = make(x, pattern, s)
         stop = start + len(pattern)
-        out.append(jnp.pad(v, ((0, 0), (start, m - stop), (0, 0))) if m > len(pattern) else v)
+        out.append(
+            jnp.pad(v, ((0, 0), (start, m - stop), (0, 0))) if m > len(pattern) else v
+        )
         start = stop
     return tuple(out)
 

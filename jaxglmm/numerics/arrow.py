@@ -113,7 +113,8 @@ class SparseCoupling(AbstractCoupling):
 
     def transposed(self, v: Float[Array, "q K J"]) -> Columns:
         total = sum(
-            self.value[i][:, None] * v[i].T[self.row] for i in range(self.value.shape[0])
+            self.value[i][:, None] * v[i].T[self.row]
+            for i in range(self.value.shape[0])
         )
         out = jnp.zeros((self.m, v.shape[1]), v.dtype)
         return out.at[self.col].add(total, mode="promise_in_bounds")

@@ -11,7 +11,13 @@ import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics import small
-from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas, inner
+from jaxglmm.numerics.system import (
+    AbstractFactor,
+    AbstractSystem,
+    Effects,
+    Lambdas,
+    inner,
+)
 
 
 class Blocks(AbstractSystem):

@@ -51,15 +51,15 @@ class Nested(AbstractSystem):
         return x[..., self.ancestors[k][m - k - 1]]
 
     def normal(self, w: Effects) -> Effects:
-        out = [small.apply(small.rows(a), list(x)) for a, x in zip(self.A, w, strict=True)]
+        out = [
+            small.apply(small.rows(a), list(x)) for a, x in zip(self.A, w, strict=True)
+        ]
         for k, m in self.pairs:
             C = small.rows(self.C[k][m - k - 1])
             fine = small.apply(C, list(self.down(k, m, w[m])))
             coarse = small.apply(small.transpose(C), list(w[k]))
             out[k] = [a + b for a, b in zip(out[k], fine, strict=True)]
-            out[m] = [
-                a + self.up(k, m, b) for a, b in zip(out[m], coarse, strict=True)
-            ]
+            out[m] = [a + self.up(k, m, b) for a, b in zip(out[m], coarse, strict=True)]
         return tuple(jnp.stack(x) for x in out)
 
     def squares(self) -> tuple[Float[Array, "k k"], Float[Array, " k"]]:
@@ -152,9 +152,7 @@ class NestedFactor(AbstractFactor):
             for m in range(k + 1, K):  # V_km, from the blocks among k's ancestors
                 V[k, m] = self._row(k, m, V)
             V[k, k] = self._diagonal(k, V)
-        return tuple(
-            small.stack(V[k, k], self.system.A[k][0, 0]) for k in range(K)
-        )
+        return tuple(small.stack(V[k, k], self.system.A[k][0, 0]) for k in range(K))
 
     def _down(self, k: int, m: int, A: small.Matrix) -> small.Matrix:
         return [[self.system.down(k, m, x) for x in row] for row in A]

@@ -70,7 +70,9 @@ def minimise(
         value = jnp.where(ok, f, s.f)
         g, H, D = jnp.where(ok, g, s.g), jnp.where(ok, H, s.H), jnp.where(ok, D, s.D)
         first = s.steps == 0
-        mu = jnp.where(ok, jnp.where(first, s.mu, s.mu * 0.1), jnp.maximum(10 * s.mu, 0.1))
+        mu = jnp.where(
+            ok, jnp.where(first, s.mu, s.mu * 0.1), jnp.maximum(10 * s.mu, 0.1)
+        )
         step = spd.solve(spd.cholesky(H + mu * jnp.diag(D)), g)
         gain = g @ step
         ratio = jnp.minimum(1.0, gain / jnp.where(first, gain, s.gain))
@@ -87,7 +89,9 @@ def minimise(
         # nothing left to gain at all (an exact optimum is met, or was the start)
         status = jnp.where(ok & (gain < 1e-3 * tol) & (mu <= LIGHT_DAMPING), 0, status)
         steps = s.steps + 1
-        status = jnp.where((status < 0) & (steps >= max_steps), _status.MAX_STEPS, status)
+        status = jnp.where(
+            (status < 0) & (steps >= max_steps), _status.MAX_STEPS, status
+        )
         return _State(x, value, g, H, D, x - step, mu, gain, steps, status)
 
     empty = jnp.zeros((m, m), dtype)

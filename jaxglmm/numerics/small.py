@@ -79,7 +79,9 @@ def apply(A: Matrix, b: Vector) -> Vector:
 
 def plus_identity(A: Matrix) -> Matrix:
     """A + I."""
-    return [[x + 1.0 if i == j else x for j, x in enumerate(r)] for i, r in enumerate(A)]
+    return [
+        [x + 1.0 if i == j else x for j, x in enumerate(r)] for i, r in enumerate(A)
+    ]
 
 
 def subtract(A: Matrix, B: Matrix) -> Matrix:

@@ -9,10 +9,18 @@ import jax
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas, inner
+from jaxglmm.numerics.system import (
+    AbstractFactor,
+    AbstractSystem,
+    Effects,
+    Lambdas,
+    inner,
+)
 
 
-def _solve(L: Float[Array, "J q q"], B: Float[Array, "J q K"], transposed: bool) -> Array:
+def _solve(
+    L: Float[Array, "J q q"], B: Float[Array, "J q K"], transposed: bool
+) -> Array:
     return jax.lax.linalg.triangular_solve(
         L, B, left_side=True, lower=True, transpose_a=transposed
     )

@@ -60,9 +60,7 @@ class Moments:
         y_new, coefficients, scale = residual(y, self.basis, self.weights)
         column = y_new if self.weights is None else y_new * self.weights
         B = tuple(
-            np.concatenate(
-                [b[:, :-1], cross.times(f, column[:, None], size)], axis=1
-            )
+            np.concatenate([b[:, :-1], cross.times(f, column[:, None], size)], axis=1)
             for b, f, size in zip(self.B, self.factors, self.sizes, strict=True)
         )
         p = len(self.fixed.R)
@@ -155,9 +153,7 @@ def _nested(
         for m in range(k + 1, len(factors)):
             up.append(chain[m - 1] if m == k + 1 else chain[m - 1][up[-1]])
         ancestors.append(tuple(pad(a, sizes[k]) for a in up))
-        C.append(
-            tuple(cross.coupling(fine, f, w, sizes[k]) for f in factors[k + 1 :])
-        )
+        C.append(tuple(cross.coupling(fine, f, w, sizes[k]) for f in factors[k + 1 :]))
     A = tuple(cross.gram(f, w, s) for f, s in zip(factors, sizes, strict=True))
     return Nested(A, tuple(C), tuple(ancestors), tuple(sizes)), factors, sizes
 

@@ -87,7 +87,11 @@ class Entries:
     """
 
     def __init__(
-        self, first: Factor, others: list[Factor], sizes: list[int], w: np.ndarray | None
+        self,
+        first: Factor,
+        others: list[Factor],
+        sizes: list[int],
+        w: np.ndarray | None,
     ):
         rows, columns, values = [], [], []
         offset = 0

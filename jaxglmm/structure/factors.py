@@ -10,6 +10,7 @@ the origin of a covariate, and the factors of well-posed problems are well condi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -47,6 +48,11 @@ class Factor:
     @property
     def q(self) -> int:
         return len(self.T)
+
+    @cached_property
+    def T_inverse(self) -> np.ndarray:
+        """(q, q) T^-1: effects in the user's coordinates are T^-1 times internal ones."""
+        return np.linalg.solve(self.T, np.eye(len(self.T)))
 
     def column(self, i: int) -> np.ndarray | None:
         """Values of one column; None for all ones."""
@@ -93,7 +99,9 @@ def _join_one(name: str, terms: list[Columns]) -> Factor:
     )
 
 
-def _standardise(Z: np.ndarray, covariance: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _standardise(
+    Z: np.ndarray, covariance: str
+) -> tuple[np.ndarray, np.ndarray | None]:
     """T and Z T^-1 (None where the only column is constant one)."""
     n, q = Z.shape
     if q == 1 and (Z[:, 0] == 1.0).all():
@@ -121,18 +129,18 @@ def _standardise(Z: np.ndarray, covariance: str) -> tuple[np.ndarray, np.ndarray
     return T, new
 
 
-def to_user(lam: np.ndarray, T: np.ndarray) -> np.ndarray:
+def to_user(lam: np.ndarray, factor: Factor) -> np.ndarray:
     """Lambda in the user's coordinates: lower triangular, diagonal >= 0, same Sigma.
 
     T^-1 Lambda~ is not triangular; its LQ decomposition is, for singular Lambda~ too.
     """
-    A = np.linalg.solve(T, lam) if len(T) > 1 else lam / T
-    L = A
-    if np.any(np.triu(A, 1) != 0):
-        L = np.linalg.qr(A.T, mode="r").T
-    sign = np.where(np.diag(L) < 0, -1.0, 1.0)
-    out = np.tril(L * sign)
-    size = np.sqrt(np.einsum("ij,ij->i", out, out))
-    tiny = np.abs(np.diag(out)) < 1e-12 * np.where(size > 0, size, 1)
-    out[np.diag_indices(len(out))] = np.where(tiny, 0.0, np.diag(out))
-    return out
+    L = factor.T_inverse @ lam
+    if len(L) > 1 and np.triu(L, 1).any():
+        L = np.linalg.qr(L.T, mode="r").T
+    diagonal = np.diagonal(L)
+    L = np.tril(L * np.where(diagonal < 0, -1.0, 1.0))
+    size = np.sqrt(np.einsum("ij,ij->i", L, L))
+    for i in range(len(L)):
+        if L[i, i] < 1e-12 * size[i]:  # rounding of an exact zero
+            L[i, i] = 0.0
+    return L

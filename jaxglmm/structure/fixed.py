@@ -8,6 +8,7 @@ and the units of the columns of X and of y; estimates go back by beta = beta0 + 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,22 +25,19 @@ class FixedBasis:
     beta0: np.ndarray
     scale: float
 
+    @cached_property
+    def R_inverse(self) -> np.ndarray:
+        """(p, p) R^-1."""
+        return np.linalg.solve(self.R, np.eye(len(self.R)))
+
     def beta(self, internal: np.ndarray) -> np.ndarray:
         """(..., p) coefficients in the user's coordinates."""
-        if not len(self.R):
-            return internal
-        return self.beta0 + self.scale * self.invert(internal)
+        return self.beta0 + self.scale * (internal @ self.R_inverse.T)
 
-    def invert(self, internal: np.ndarray) -> np.ndarray:
-        """(..., p) R^-1 times coefficients."""
-        return np.linalg.solve(self.R, internal[..., None])[..., 0]
-
-    def vcov(self, internal: np.ndarray, sigma: float) -> np.ndarray:
-        """(p, p) sigma^2 (X'V^-1X)^-1 from the internal Q^-1."""
-        if not len(self.R):
-            return internal
-        half = np.linalg.solve(self.R, internal)
-        return sigma**2 * np.linalg.solve(self.R, half.T)
+    def vcov(self, LQ: np.ndarray, sigma: float) -> np.ndarray:
+        """(p, p) sigma^2 (X'V^-1X)^-1 of the user's X from the internal factor of Q."""
+        half = np.linalg.solve(LQ, self.R_inverse.T)
+        return sigma**2 * (half.T @ half)
 
     @property
     def log_det(self) -> float:
@@ -47,9 +45,7 @@ class FixedBasis:
         return 2 * float(np.sum(np.log(np.abs(np.diag(self.R)))))
 
 
-def orthonormal(
-    X: np.ndarray, w: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+def orthonormal(X: np.ndarray, w: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """R and X~ (n, p)."""
     n, p = X.shape
     if p == 0:

@@ -1,0 +1,283 @@
+"""The front door: ``lmm``, ``anova``, ``load``. The only file that knows all layers."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._errors import (
+    ConvergenceWarning,
+    FormulaError,
+    ModelError,
+    SingularFitWarning,
+)
+from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.formula import check_linear, design_from_formula
+from jaxglmm.formula.design import Design
+from jaxglmm.results import engine as _engine
+from jaxglmm.results.fit import Fit
+
+METHODS = {"reml": True, "ml": False}
+
+
+def lmm(
+    formula: Any,
+    data: Any = None,
+    groups: Any = None,
+    *,
+    random_effects: dict | None = None,
+    random_data: dict | None = None,
+    reml: bool = True,
+    tol: float = 1e-8,
+    max_iter: int = 200,
+    compute_satterthwaite: bool = True,
+    weights: Any = None,
+    offset: Any = None,
+    correlated: bool | dict = True,
+    method: str | Maximise | None = None,
+    missing: str = "drop",
+) -> Fit:
+    """Fit a linear mixed model.
+
+    Two forms. A formula in lme4's syntax and a table::
+
+        jg.lmm("Reaction ~ Days + (Days | Subject)", frame)
+
+    or arrays, with one entry a grouping factor::
+
+        jg.lmm(y, X, {"subject": ids}, random_effects={"subject": ["1", "time"]},
+               random_data={"time": time})
+
+    Args:
+        formula: the formula, or the response (n,).
+        data: a pandas or polars frame, a pyarrow table or a dict of arrays; or the design
+            X (n, p), with its column of ones where an intercept is wanted.
+        groups: factor -> labels (n,), in the second form.
+        random_effects: factor -> terms, "1" and names in ``random_data``; an intercept a
+            factor where it is left out.
+        random_data: name -> (n,) values of the random slopes.
+        reml: restricted maximum likelihood (True) or maximum likelihood.
+        tol: stop when less than this is still to gain, in units of the criterion
+            (-2 log-likelihood).
+        max_iter: most evaluations of the criterion.
+        compute_satterthwaite: False for n - p degrees of freedom.
+        weights: prior weights, column name or (n,): the residual variance of a row is
+            sigma^2 / weight. Rows of weight zero take no part in the fit.
+        offset: known part of the predictor, column name or (n,).
+        correlated: in the second form, False (or factor -> False) for independent effects.
+        method: "reml", "ml", ``jg.REML()`` or ``jg.ML()``; wins over ``reml``.
+        missing: "drop" rows with missing values (counted, with a warning), or "raise".
+
+    Returns:
+        A ``Fit``. One that did not converge is returned too, with its status.
+
+    Raises:
+        FormulaError, DataError, ModelError: before anything is computed, where the formula,
+            the data or the model cannot be used; the message says what to change.
+
+    The method: the profiled criterion of Bates, Maechler, Bolker and Walker (2015), by
+    Newton's method with average information (Gilmour, Thompson and Cullis 1995) that is
+    right at the boundary, where a variance is zero.
+
+    >>> import jaxglmm as jg
+    >>> fit = jg.lmm("Reaction ~ Days + (Days | Subject)", jg.datasets.load("sleepstudy"))
+    >>> {name: round(value, 3) for name, value in fit.fixef.items()}
+    {'(Intercept)': 251.405, 'Days': 10.467}
+    """
+    estimator = _method(method, reml)
+    started = time.perf_counter()
+    if isinstance(formula, str):
+        _only_arrays(groups, random_effects, random_data)
+        if data is None:
+            raise FormulaError(
+                "a formula needs data: jg.lmm(formula, data), data a frame or a dict of "
+                "arrays"
+            )
+        design = design_from_formula(
+            formula,
+            data,
+            weights=weights,
+            offset=offset,
+            missing=missing,
+            context=_caller(),
+        )
+    else:
+        from jaxglmm.formula import design_from_arrays
+
+        design = design_from_arrays(
+            formula,
+            data,
+            groups,
+            random_effects=random_effects,
+            random_data=random_data,
+            weights=weights,
+            offset=offset,
+            correlated=correlated,
+            missing=missing,
+        )
+    return fit_design(design, estimator, tol, max_iter, compute_satterthwaite, started)
+
+
+def fit_design(
+    design: Design,
+    estimator: Maximise,
+    tol: float = 1e-8,
+    max_iter: int = 200,
+    compute_satterthwaite: bool = True,
+    started: float | None = None,
+) -> Fit:
+    """The steps after the formula: check, build, fit, name."""
+    began = time.perf_counter() if started is None else started
+    if not design.terms:
+        raise ModelError(
+            "the model has no random effects. Add a term such as (1 | group), or fit a "
+            "linear model with another library"
+        )
+    check_linear(design)
+    designed = time.perf_counter()
+    engine = _engine.build(design, estimator)
+    built = time.perf_counter()
+    fitted, criterion = engine.fit(tol, max_iter)
+    done = time.perf_counter()
+    diagnostics = {
+        "system": type(engine.problem.system).__name__,
+        "seconds": {
+            "design": designed - began,
+            "cross-products": built - designed,
+            "fit": done - built,
+        },
+        "evaluations": int(fitted.steps),
+        "decrement": float(fitted.decrement),
+        "tol": tol,
+        "max_iter": max_iter,
+    }
+    fit = Fit(
+        design,
+        _engine.estimates(engine, design, fitted, criterion),
+        engine,
+        diagnostics,
+        compute_satterthwaite=compute_satterthwaite,
+    )
+    _warn(fit)
+    return fit
+
+
+def _method(method: str | Maximise | None, reml: bool) -> Maximise:
+    if method is None:
+        return Maximise(bool(reml))
+    if isinstance(method, Maximise):
+        return method
+    if isinstance(method, str) and method.lower() in METHODS:
+        return Maximise(METHODS[method.lower()])
+    raise ModelError(
+        f"method {method!r} is not one of 'reml', 'ml', jg.REML(), jg.ML()"
+    )
+
+
+def _only_arrays(groups: Any, random_effects: Any, random_data: Any) -> None:
+    given = {
+        "groups": groups,
+        "random_effects": random_effects,
+        "random_data": random_data,
+    }
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise FormulaError(
+            f"{' and '.join(names)} belong to the form lmm(y, X, groups); with a formula "
+            "write the random effects in it: 'y ~ x + (1 + x | g)'"
+        )
+
+
+def _caller() -> dict[str, Any]:
+    """Names visible where ``lmm`` was called: users' own functions in formulas."""
+    import sys
+
+    frame = sys._getframe(2)
+    return {**frame.f_globals, **frame.f_locals}
+
+
+def _warn(fit: Fit) -> None:
+    found = fit.estimates
+    if not found.converged:
+        text = _status.message(
+            found.status, steps=found.n_iter, decrement=found.decrement
+        )
+        warnings.warn(
+            f"{text}. The estimates so far are returned",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    if found.singular:
+        warnings.warn(_singular(fit), SingularFitWarning, stacklevel=4)
+
+
+def _singular(fit: Fit) -> str:
+    """Which standard deviations are zero, which correlations are one, and what to do."""
+    facts = []
+    for term, lam in zip(fit.design.terms, fit.estimates.lam, strict=True):
+        sd = fit.estimates.sigma * np.sqrt(np.sum(lam**2, axis=1))
+        floor = 1e-4 * fit.estimates.sigma / _scales(term.values)
+        zero = [n for n, s, f in zip(term.names, sd, floor, strict=True) if s < f]
+        if zero:
+            facts.append(f"sd of {', '.join(zero)} within {term.factor} is 0")
+        elif any(lam[i, i] < f / fit.estimates.sigma for i, f in enumerate(floor)):
+            facts.append(
+                f"the covariance matrix within {term.factor} has lost a dimension "
+                "(a correlation of +1 or -1, or a linear combination without variance)"
+            )
+    return (
+        f"the fit is singular: {'; '.join(facts) or 'a variance is on its boundary'}. The "
+        "estimates are the right optimum; the data do not support all of the random "
+        "effects. To simplify: drop a term, or write (x || g) for (x | g); or keep the "
+        "model as it is"
+    )
+
+
+def _scales(values: np.ndarray) -> np.ndarray:
+    size = np.sqrt(np.mean(values**2, axis=0))
+    return np.where(size > 0, size, 1.0)
+
+
+def anova(*fits: Fit, refit: bool = True):
+    """Compare fits of the same data by likelihood-ratio tests, smallest model first.
+
+    Args:
+        fits: two or more fits.
+        refit: fit REML models again by maximum likelihood, as fixed effects differ.
+
+    Returns:
+        A text that shows itself, with ``.table``, ``.statistic``, ``.df``, ``.p_value``.
+
+    Raises:
+        ComparisonError: different data, one fit alone, or REML fits with different fixed
+            effects and ``refit=False``.
+
+    >>> import jaxglmm as jg
+    >>> sleep = jg.datasets.load("sleepstudy")
+    >>> one = jg.lmm("Reaction ~ Days + (1 | Subject)", sleep)
+    >>> two = jg.lmm("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> round(jg.anova(one, two).statistic, 3)
+    42.139
+    """
+    from jaxglmm.results.inference import compare
+
+    return compare(fits, refit=refit)
+
+
+def load(path: Any) -> Fit:
+    """Read a fit that ``Fit.save`` wrote.
+
+    >>> import jaxglmm as jg, tempfile, os
+    >>> fit = jg.lmm("Yield ~ 1 + (1 | Batch)", jg.datasets.load("Dyestuff"))
+    >>> path = os.path.join(tempfile.mkdtemp(), "fit.jaxglmm")
+    >>> _ = fit.save(path)
+    >>> round(jg.load(path).sigma, 4)
+    49.5101
+    """
+    from jaxglmm.results.store import load as read
+
+    return read(path)

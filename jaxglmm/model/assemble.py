@@ -1,0 +1,60 @@
+"""Design -> Problem: names are left behind here.
+
+Each step is a function one can stop after: ``columns`` (terms to plain arrays), ``moments``
+(cross-products, on the host), ``problem`` (a pytree for JAX).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxglmm.model import covariance
+from jaxglmm.model.problem import Problem
+from jaxglmm.structure.build import Moments, build
+from jaxglmm.structure.factors import Columns
+
+if TYPE_CHECKING:
+    from jaxglmm.formula.design import Design
+
+
+def columns(design: Design) -> list[Columns]:
+    """The random-effects terms as arrays."""
+    return [
+        Columns(t.factor, t.codes, t.values, t.n_levels, t.covariance)
+        for t in design.terms
+    ]
+
+
+def moments(design: Design, structure: str | None = None) -> Moments:
+    """Cross-products of a linear mixed model."""
+    y = design.y if design.offset is None else design.y - design.offset
+    return build(y, design.X, columns(design), design.weights, structure)
+
+
+def problem(m: Moments) -> Problem:
+    """The pytree, NumPy inside: move it to a device with ``jax.device_put``.
+
+    The start is Lambda = I; ``estimate.start`` finds a better one.
+    """
+    patterns = tuple(f.pattern for f in m.factors)
+    constant, constant_reml = constants(m)
+    return Problem(
+        m.system,
+        m.B,
+        m.RR,
+        np.float64(m.n),
+        np.asarray(covariance.identity(patterns)),
+        np.float64(constant),
+        np.float64(constant_reml),
+        patterns,
+    )
+
+
+def constants(m: Moments) -> tuple[float, float]:
+    """What the internal criteria lack: the scale of y and X, the weights (ML, REML)."""
+    log_scale2 = 2 * float(np.log(m.fixed.scale))
+    ml = m.n * log_scale2 - m.log_weights
+    reml = (m.n - len(m.fixed.R)) * log_scale2 - m.log_weights + m.fixed.log_det
+    return ml, reml

@@ -1,0 +1,157 @@
+"""Engine: the compiled side of one design, and the way back to the user's coordinates.
+
+Holds the cross-products on the host and on the device; fits them, again for another response
+where asked. Nothing in it is needed to read a fit: it is rebuilt from the design when a saved
+or pickled fit is asked for more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._precision import double_precision
+from jaxglmm.estimate._base import Fitted
+from jaxglmm.estimate.maximise import Maximise, fit_compiled
+from jaxglmm.formula.design import Design
+from jaxglmm.model import assemble
+from jaxglmm.model.problem import Problem
+from jaxglmm.results.estimates import Estimates
+from jaxglmm.structure.build import Moments
+from jaxglmm.structure.factors import Factor, to_user
+
+SINGULAR = 1e-4  # relative standard deviation (of a scaled column) that counts as zero
+TOLERANCE = 1e-8
+SAFETY = 1e-2  # the stop is estimated, so it aims below the tolerance asked for
+
+
+@dataclass(frozen=True)
+class Engine:
+    """moments: on the host; problem: on the device; estimator: how it is fitted."""
+
+    moments: Moments
+    problem: Problem
+    estimator: Maximise
+
+    @property
+    def reml(self) -> bool:
+        """Whether beta is integrated out."""
+        return self.estimator.reml
+
+    @double_precision
+    def fit(self, tol: float = TOLERANCE, max_steps: int = 200) -> tuple[Fitted, float]:
+        """Fit; the arrays of ``Fitted`` as NumPy, and the criterion with its constants."""
+        fitted = fit_compiled(
+            self.estimator, self.problem, np.float64(SAFETY * tol), np.int64(max_steps)
+        )
+        fitted = jax.device_get(fitted)
+        ml, reml = assemble.constants(self.moments)
+        return fitted, float(fitted.criterion) + (reml if self.reml else ml)
+
+    @double_precision
+    def for_response(self, y: np.ndarray) -> Engine:
+        """The same design with another response (n,), offset taken off."""
+        B, RR, fixed = self.moments.respond(y)
+        moments = replace(self.moments, B=B, RR=RR, fixed=fixed)
+        parts = (tuple(jnp.asarray(b) for b in B), jnp.asarray(RR))
+        problem = eqx.tree_at(lambda p: (p.B, p.RR), self.problem, parts)
+        return Engine(moments, problem, self.estimator)
+
+    def with_method(self, reml: bool) -> Engine:
+        """The same problem by the other criterion."""
+        return Engine(self.moments, self.problem, Maximise(reml))
+
+
+@double_precision
+def build(design: Design, estimator: Maximise, structure: str | None = None) -> Engine:
+    """Design to engine: cross-products, and these on the device."""
+    moments = assemble.moments(design, structure)
+    problem = jax.tree.map(jnp.asarray, assemble.problem(moments))
+    return Engine(moments, problem, estimator)
+
+
+def rebuild(design: Design, reml: bool) -> Engine:
+    """The engine of a fit that came from a file."""
+    return build(design, Maximise(reml))
+
+
+def lambdas(problem: Problem, theta: np.ndarray) -> list[np.ndarray]:
+    """Internal Lambda of every factor, on the host."""
+    out, start = [], 0
+    for pattern, q in zip(problem.patterns, problem.sides, strict=True):
+        lam = np.zeros((q, q))
+        for a, (i, j) in enumerate(pattern):
+            lam[i, j] = theta[start + a]
+        out.append(lam)
+        start += len(pattern)
+    return out
+
+
+def modes(factor: Factor, internal: np.ndarray) -> np.ndarray:
+    """(J, q) effects in the user's coordinates of Z, from (q, 1, J) padded."""
+    return internal[:, 0, : factor.n_levels].T @ factor.T_inverse.T
+
+
+def per_term(
+    factors: Sequence[Factor], values: Sequence[np.ndarray], axes: int
+) -> tuple[np.ndarray, ...]:
+    """Cut arrays a factor into arrays a term, in the order of the terms.
+
+    axes 1: cut the last axis; 2: the last two.
+    """
+    out = {}
+    for factor, value in zip(factors, values, strict=True):
+        for term, start, stop in factor.spans:
+            cut = value[..., start:stop]
+            out[term] = cut if axes == 1 else cut[..., start:stop, :]
+    return tuple(out[term] for term in sorted(out))
+
+
+def estimates(
+    engine: Engine, design: Design, fitted: Fitted, criterion: float
+) -> Estimates:
+    """Back to the user's coordinates: beta, Sigma and b of X, Z and y as given."""
+    m = engine.moments
+    internal = lambdas(engine.problem, fitted.theta)
+    lam = per_term(
+        m.factors,
+        [to_user(x, f) for x, f in zip(internal, m.factors, strict=True)],
+        axes=2,
+    )
+    b = [
+        m.fixed.scale * modes(factor, x)
+        for factor, x in zip(m.factors, fitted.b, strict=True)
+    ]
+    sigma = float(np.sqrt(fitted.sigma2)) * m.fixed.scale
+    smallest = min(abs(x[i, i]) for x in internal for i in range(len(x)))
+    return Estimates(
+        beta=m.fixed.beta(fitted.beta),
+        vcov=m.fixed.vcov(fitted.LQ, sigma),
+        sigma=sigma,
+        lam=lam,
+        theta=pack(design, lam),
+        b=per_term(m.factors, b, axes=1),
+        criterion=criterion,
+        reml=engine.reml,
+        converged=int(fitted.status) == _status.CONVERGED,
+        singular=bool(smallest < SINGULAR),
+        status=int(fitted.status),
+        n_iter=int(fitted.steps),
+        decrement=float(fitted.decrement),
+    )
+
+
+def pack(design: Design, lam: Sequence[np.ndarray]) -> np.ndarray:
+    """(m,) free entries of the terms' Lambdas, column by column."""
+    out = []
+    for term, x in zip(design.terms, lam, strict=True):
+        q = len(x)
+        last = q if term.covariance == "us" else 0
+        out += [x[i, j] for j in range(q) for i in range(j, max(last, j + 1))]
+    return np.array(out)
