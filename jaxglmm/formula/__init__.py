@@ -1,9 +1,12 @@
 """Text and tables to a ``Design``: formulas, factors, missing rows. No JAX here."""
 
+from jaxglmm.formula.arrays import design_from_arrays as design_from_arrays
 from jaxglmm.formula.build import design_from_formula as design_from_formula
 from jaxglmm.formula.checks import check_linear as check_linear
+from jaxglmm.formula.context import caller_context as caller_context
 from jaxglmm.formula.design import Design as Design
 from jaxglmm.formula.design import FixedTerm as FixedTerm
 from jaxglmm.formula.design import NewRows as NewRows
 from jaxglmm.formula.design import RandomTerm as RandomTerm
 from jaxglmm.formula.design import Recipe as Recipe
+from jaxglmm.formula.recipes import recipe_from_dict as recipe_from_dict

@@ -234,7 +234,7 @@ class FormulaRecipe:
             _require([given], table)
             given = table.column(given)
         if given is not None:
-            total += _numbers("offset", given, n)
+            total += numbers("offset", given, n)
         atoms = [Atom(text, False) for text in self.offsets]
         for found in self.encoder.apply(atoms, columns, n).values():
             total += found[0]
@@ -282,7 +282,7 @@ def unpack_group(saved: Mapping[str, Any]) -> GroupCoding:
     )
 
 
-def _numbers(name: str, given, n: int) -> np.ndarray:
+def numbers(name: str, given, n: int) -> np.ndarray:
     column: Column = read_column(name, given)
     if len(column) != n:
         raise DataError(f"{name} has {len(column)} values for {n} rows")

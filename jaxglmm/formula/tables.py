@@ -207,7 +207,9 @@ def read_column(name: str, raw) -> Column:
     elif pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
         return _nullable(name, raw)
     try:
-        codes, levels = factorize(raw.array if dtype != np.dtype(object) else raw.to_numpy())
+        codes, levels = factorize(
+            raw.array if dtype != np.dtype(object) else raw.to_numpy()
+        )
     except TypeError:
         raise DataError(
             f"column {name!r} holds {type(raw.iloc[0]).__name__} objects; a column must "

@@ -1,0 +1,178 @@
+"""The recipe of a design made of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import DataError, FormulaError
+from jaxglmm.formula.design import NewRows, RandomTerm
+from jaxglmm.formula.groups import GroupCoding
+from jaxglmm.formula.notices import nearest
+from jaxglmm.formula.recipe import (
+    VERSION,
+    numbers,
+    pack_group,
+    read_columns,
+    unpack_group,
+)
+from jaxglmm.formula.tables import Columns, Table, as_table, read_column
+
+INTERCEPT = "(Intercept)"
+
+
+@dataclass(frozen=True)
+class ArrayRecipe:
+    """New rows come in one of two forms.
+
+    - A dict with the arguments of the fit, ``{"X": ..., "groups": {...},
+      "random_data": {...}, "offset": ...}``; X has the columns of the fit, in their
+      order (a frame: by name). ``random_data`` is needed for slopes that are no columns
+      of X, ``groups`` for predictions that use random effects.
+    - A table with one column for each name in ``x_names`` (``(Intercept)`` may be left
+      out), each slope and each grouping factor.
+
+    parts: (label, names, covariance) of each random term.
+    """
+
+    x_names: tuple[str, ...]
+    kept: tuple[int, ...]
+    parts: tuple[tuple[str, tuple[str, ...], str], ...]
+    groups: dict[str, GroupCoding]
+    has_offset: bool = False
+    training: Columns | None = field(default=None, repr=False)
+
+    def new_rows(
+        self, data, *, new_levels: str = "zero", random: bool = True, offset=None
+    ) -> NewRows:
+        """See ``FormulaRecipe.new_rows``; the class says what ``data`` may be."""
+        if new_levels not in ("zero", "error"):
+            raise DataError(f"new_levels must be 'zero' or 'error', not {new_levels!r}")
+        if isinstance(data, Mapping) and "X" in data and "X" not in self.x_names:
+            table, X, given = self._from_arguments(data)
+        else:
+            table = as_table(data)
+            X, given = self._matrix(table), None
+        n = len(X)
+        given = given if offset is None else offset
+        if given is None and self.has_offset:
+            raise DataError("the model has an offset; pass offset= for the new rows")
+        total = np.zeros(n) if given is None else numbers("offset", given, n).copy()
+        terms = tuple(self._term(part, table, X, new_levels) for part in self.parts)
+        kept = X[:, list(self.kept)]
+        return NewRows(kept, total, terms if random else (), table.index)
+
+    def sum_coded(self) -> np.ndarray:
+        """X (n, p_all) of the fit: an array has no factors to code anew."""
+        if self.training is None:
+            raise FormulaError(
+                "this recipe was read without the data of the fit; pass "
+                "variables=design.variables to from_dict"
+            )
+        return np.column_stack([self.training[name] for name in self.x_names])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; see ``FormulaRecipe.to_dict``."""
+        return {
+            "kind": "arrays",
+            "version": VERSION,
+            "x_names": list(self.x_names),
+            "kept": list(self.kept),
+            "parts": [[label, list(names), cov] for label, names, cov in self.parts],
+            "groups": {name: pack_group(g) for name, g in self.groups.items()},
+            "has_offset": self.has_offset,
+        }
+
+    @classmethod
+    def from_dict(
+        cls,
+        saved: Mapping[str, Any],
+        *,
+        context: Mapping[str, Any] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> ArrayRecipe:
+        """The recipe that ``to_dict`` wrote; ``context`` is not needed here."""
+        del context
+        return cls(
+            x_names=tuple(saved["x_names"]),
+            kept=tuple(saved["kept"]),
+            parts=tuple((lab, tuple(names), cov) for lab, names, cov in saved["parts"]),
+            groups={name: unpack_group(g) for name, g in saved["groups"].items()},
+            has_offset=saved["has_offset"],
+            training=read_columns(variables),
+        )
+
+    def _from_arguments(self, data: Mapping) -> tuple[Table, np.ndarray, Any]:
+        """The dict form as a table of groups and slopes, with X and the offset."""
+        strange = [k for k in data if k not in ("X", "groups", "random_data", "offset")]
+        if strange:
+            raise DataError(
+                f"new data: unknown entry {strange[0]!r}; a dict with 'X' may hold "
+                "'groups', 'random_data' and 'offset'"
+            )
+        raw = data["X"]
+        if hasattr(raw, "columns") or isinstance(raw, Mapping):
+            X = self._matrix(as_table(raw))
+        else:
+            X = np.asarray(raw, np.float64)
+            X = X[:, None] if X.ndim == 1 else X
+            if X.ndim != 2 or X.shape[1] != len(self.x_names):
+                raise DataError(
+                    f"new data: X has shape {X.shape}, expected {len(self.x_names)} "
+                    f"columns ({', '.join(self.x_names)})"
+                )
+        groups = data.get("groups") or {}
+        if not isinstance(groups, Mapping) and not hasattr(groups, "columns"):
+            groups = {next(iter(self.groups)): groups}
+        columns = {}
+        for part in (groups, data.get("random_data") or {}):
+            names = part if isinstance(part, Mapping) else as_table(part).names
+            columns |= {str(name): part[name] for name in names}
+        table = Table(tuple(columns), len(X), columns.__getitem__)
+        for name in table.names:
+            rows = len(read_column(name, columns[name]))
+            if rows != len(X):
+                raise DataError(f"new data: {name!r} has {rows} rows, X has {len(X)}")
+        return table, X, data.get("offset")
+
+    def _matrix(self, table: Table) -> np.ndarray:
+        X = np.empty((table.n, len(self.x_names)))
+        for j, name in enumerate(self.x_names):
+            if name == INTERCEPT and name not in table.names:
+                X[:, j] = 1.0
+                continue
+            if name not in table.names:
+                raise DataError(
+                    f"new data lack the column {name!r}{nearest(name, table.names)}"
+                )
+            X[:, j] = numbers(name, table.column(name), table.n)
+        return X
+
+    def _term(self, part, table: Table, X: np.ndarray, new_levels: str) -> RandomTerm:
+        label, names, covariance = part
+        coding = self.groups[label]
+        n = len(X)
+        if label not in table.names:
+            codes = np.full(n, -1, np.int32)
+            if new_levels == "error":
+                raise DataError(f"new data lack the grouping factor {label!r}")
+        else:
+            codes = coding.codes({label: table.column(label)}, new_levels)
+        Z = np.empty((n, len(names)))
+        for k, name in enumerate(names):
+            if name in table.names:
+                Z[:, k] = numbers(name, table.column(name), n)
+            elif name in self.x_names:
+                Z[:, k] = X[:, self.x_names.index(name)]
+            elif name == INTERCEPT:
+                Z[:, k] = 1.0
+            elif (codes < 0).all():
+                Z[:, k] = 0.0
+            else:
+                raise DataError(
+                    f"new data lack the slope {name!r}; put it into random_data"
+                )
+        return RandomTerm(label, label, names, codes, Z, coding.levels, covariance)

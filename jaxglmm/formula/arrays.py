@@ -1,0 +1,381 @@
+"""Arrays to a ``Design``: response, design matrix, labels of groups.
+
+The form of ``lmm(y, X, groups={"subject": ids}, random_effects={"subject": ["1", "t"]},
+random_data={"t": t})``: no formula, no table. Names come from frames where there are
+some; otherwise a column of ones is ``(Intercept)`` and the others are ``X1``, ``X2``, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm._errors import DataError, ModelError
+from jaxglmm.formula.array_recipe import ArrayRecipe
+from jaxglmm.formula.build import OFFSET, WEIGHTS, checked_weights, numeric_response
+from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
+from jaxglmm.formula.encode import check_finite
+from jaxglmm.formula.groups import learn_groups
+from jaxglmm.formula.missing import complete_rows
+from jaxglmm.formula.notices import listed, nearest
+from jaxglmm.formula.parse import Grouping
+from jaxglmm.formula.rank import drop_dependent
+from jaxglmm.formula.tables import Column, Columns, as_table, read_column
+
+INTERCEPT = "(Intercept)"
+
+
+def design_from_arrays(
+    y,
+    X,
+    groups,
+    *,
+    random_effects: Mapping[str, Sequence[str]] | None = None,
+    random_data: Mapping[str, Any] | None = None,
+    weights=None,
+    offset=None,
+    correlated: bool | Mapping[str, bool] = True,
+    missing: str = "drop",
+    allow_nonnumeric_response: bool = False,
+) -> Design:
+    """Make a design of arrays.
+
+    Args:
+        y: (n,) response.
+        X: (n, p) matrix or frame of fixed effects, its intercept column included; (n,)
+            is one column.
+        groups: dict factor -> (n,) labels (or a frame of them). Several factors are
+            crossed; nesting is by labels.
+        random_effects: dict factor -> terms, ``"1"`` for the intercept and names of
+            ``random_data`` or of columns of X; default an intercept for every factor.
+        random_data: dict name -> (n,) values of the slopes.
+        weights: (n,) prior weights; see ``design_from_formula``.
+        offset: (n,) known part of the linear predictor.
+        correlated: False, or a dict factor -> bool: columns of a term independent.
+        missing: ``"drop"`` rows with a missing value anywhere, or ``"raise"``.
+        allow_nonnumeric_response: as in ``design_from_formula``.
+
+    Raises:
+        DataError: naming the argument that does not fit and the remedy.
+        ModelError: a grouping factor with one level, more columns than rows.
+
+    Example:
+        >>> design = design_from_arrays(
+        ...     [1.0, 2, 4, 3], np.ones((4, 1)), {"g": ["a", "a", "b", "b"]}
+        ... )
+        >>> design.x_names, design.terms[0].codes.tolist()
+        (('(Intercept)',), [0, 0, 1, 1])
+    """
+    response = _response_column(y)
+    n = len(response)
+    if n < 3:
+        raise DataError(f"y: need at least 3 observations, got {n}")
+    matrix, names, frame_index = _matrix(X, n)
+    labels = _groups(groups, n)
+    slopes = _slopes(random_data, n)
+    parts = _parts(random_effects, labels, slopes, names)
+    diagonal = _diagonal(correlated, labels)
+
+    fixed = {f"X[{name}]": _column(name, matrix[:, j]) for j, name in enumerate(names)}
+    used = {t for terms in parts.values() for t in terms if t in slopes}
+    extras = _extras(weights, offset, n)
+    every = {"y": response, **fixed, **labels, **{t: slopes[t] for t in used}, **extras}
+    rows = complete_rows(every, n, missing)
+    if rows is not None:
+        matrix, response = matrix[rows], response.take(rows)
+        labels = {name: column.take(rows) for name, column in labels.items()}
+        slopes = {name: column.take(rows) for name, column in slopes.items()}
+        extras = {name: column.take(rows) for name, column in extras.items()}
+    target, response_levels = numeric_response(
+        response, allow_nonnumeric_response, rows
+    )
+    for j, name in enumerate(names):
+        check_finite(f"X[{name!r}]", (matrix[:, j],), rows)
+    names = _named_ones(names, matrix)
+
+    terms, coded = [], {}
+    for factor, columns in parts.items():
+        coding, codes = learn_groups(Grouping(factor, (factor,)), labels)
+        coded[factor] = coding
+        Z = np.empty((len(matrix), len(columns)))
+        for k, name in enumerate(columns):
+            Z[:, k] = _slope(name, slopes, matrix, names)
+            check_finite(f"random_data[{name!r}]", (Z[:, k],), rows)
+        terms.append(
+            RandomTerm(
+                factor,
+                factor,
+                columns,
+                codes,
+                Z,
+                coding.levels,
+                "diag" if diagonal[factor] and len(columns) > 1 else "us",
+            )
+        )
+    kept_X, kept_names, kept, dropped = drop_dependent(matrix, names)
+    total = None
+    if OFFSET in extras:
+        total = np.asarray(extras[OFFSET].values, np.float64)
+        check_finite(OFFSET, (total,), rows)
+    training = Columns(
+        {
+            **{name: _column(name, matrix[:, j]) for j, name in enumerate(names)},
+            **labels,
+            **{t: slopes[t] for t in used},
+        }
+    )
+    return Design(
+        y=target,
+        X=kept_X,
+        x_names=kept_names,
+        terms=tuple(terms),
+        response=response.name,
+        weights=checked_weights(extras.get(WEIGHTS), rows),
+        offset=total,
+        fixed_terms=tuple(
+            FixedTerm(
+                name, frozenset() if name == INTERCEPT else frozenset((name,)), (j,)
+            )
+            for j, name in enumerate(kept_names)
+        ),
+        dropped_columns=dropped,
+        n_missing=n - len(matrix),
+        rows=rows,
+        index=_index(y, frame_index, rows),
+        recipe=ArrayRecipe(
+            x_names=names,
+            kept=kept,
+            parts=tuple((t.label, t.names, t.covariance) for t in terms),
+            groups=coded,
+            has_offset=offset is not None,
+            training=training,
+        ),
+        variables=training,
+        response_levels=response_levels,
+    )
+
+
+def _response_column(y) -> Column:
+    if isinstance(y, str) or y is None or np.ndim(y) == 0 and not hasattr(y, "__len__"):
+        raise DataError("y must be an array of values, one a row")
+    if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
+        y = y.iloc[:, 0]
+    if np.ndim(y) == 2 and np.shape(y)[1] != 1:
+        raise DataError(f"y must be one column, got shape {np.shape(y)}")
+    if np.ndim(y) == 2:
+        y = np.asarray(y)[:, 0]
+    name = getattr(y, "name", None)
+    return read_column(str(name) if isinstance(name, str) else "y", y)
+
+
+def _matrix(X, n: int) -> tuple[np.ndarray, tuple[str, ...], object]:
+    """X as float64 (n, p), names of its columns, labels of its rows."""
+    if X is None:
+        raise DataError("X is None; for a mean alone pass np.ones((n, 1))")
+    names: tuple[str, ...] | None = None
+    index = None
+    if isinstance(X, pd.Series):
+        X = X.to_frame(X.name if X.name is not None else 0)
+    if isinstance(X, pd.DataFrame | Mapping) or hasattr(X, "columns"):
+        table = as_table(X)
+        _same_rows("X", table.n, n)
+        columns = [table.column(name) for name in table.names]
+        for column in columns:
+            if column.values is None or column.kind == "time":
+                raise DataError(
+                    f"X: column {column.name!r} is not numeric; code it as numbers, or "
+                    "use a formula, which codes factors"
+                )
+        matrix = np.empty((n, len(columns)))
+        for j, column in enumerate(columns):
+            matrix[:, j] = column.values
+        named = isinstance(X, Mapping) or any(isinstance(c, str) for c in X.columns)
+        return matrix, table.names if named else _default_names(matrix), table.index
+    try:
+        matrix = np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(
+            "X is not numeric; code its columns as numbers, or use a formula, which "
+            "codes factors"
+        ) from None
+    if matrix.ndim == 1:
+        matrix = matrix[:, None]
+    if matrix.ndim != 2:
+        raise DataError(f"X must have 2 dimensions (rows, columns), got {matrix.ndim}")
+    _same_rows("X", len(matrix), n)
+    return np.ascontiguousarray(matrix), names or _default_names(matrix), index
+
+
+def _default_names(matrix: np.ndarray) -> tuple[str, ...]:
+    """``(Intercept)`` for the first column of ones, ``X1``, ``X2``, ... for the rest."""
+    names, count = [], 0
+    for j in range(matrix.shape[1]):
+        column = matrix[:, j]
+        ones = bool(len(column)) and column[0] == 1.0 and bool((column == 1.0).all())
+        if ones and INTERCEPT not in names:
+            names.append(INTERCEPT)
+        else:
+            count += 1
+            names.append(f"X{count}")
+    return tuple(names)
+
+
+def _named_ones(names: tuple[str, ...], matrix: np.ndarray) -> tuple[str, ...]:
+    """The usual names of a column of ones in frames, in the form used everywhere."""
+    return tuple(
+        INTERCEPT
+        if name in ("const", "Intercept", "intercept")
+        and INTERCEPT not in names
+        and (matrix[:, j] == 1.0).all()
+        else name
+        for j, name in enumerate(names)
+    )
+
+
+def _groups(groups, n: int) -> dict[str, Column]:
+    """Grouping factors as columns."""
+    if isinstance(groups, pd.Series):
+        groups = {str(groups.name or "group"): groups}
+    elif isinstance(groups, np.ndarray | list | tuple | pd.Categorical):
+        groups = {"group": groups}
+    elif hasattr(groups, "columns") and not isinstance(groups, Mapping):
+        table = as_table(groups)
+        groups = {name: table.fetch(name) for name in table.names}
+    if not isinstance(groups, Mapping):
+        raise DataError(
+            "groups must be a dict {factor: labels}, such as {'subject': ids}; got "
+            f"{type(groups).__name__}"
+        )
+    if not groups:
+        raise DataError(
+            "groups is empty: at least one grouping factor is required, such as "
+            "{'subject': ids}"
+        )
+    found = {str(name): read_column(str(name), raw) for name, raw in groups.items()}
+    for name, column in found.items():
+        if len(column) != n:
+            raise DataError(
+                f"groups[{name!r}] has {len(column)} elements, expected {n} (matching y)"
+            )
+    return found
+
+
+def _slopes(random_data, n: int) -> dict[str, Column]:
+    """Numeric columns for slopes."""
+    if random_data is None:
+        return {}
+    if not isinstance(random_data, Mapping):
+        if not hasattr(random_data, "columns"):
+            raise DataError("random_data must be a dict {name: values}")
+        table = as_table(random_data)
+        random_data = {name: table.fetch(name) for name in table.names}
+    found = {str(k): read_column(str(k), v) for k, v in random_data.items()}
+    for name, column in found.items():
+        if len(column) != n:
+            raise DataError(
+                f"random_data[{name!r}] has {len(column)} elements, expected {n} "
+                "(matching y)"
+            )
+        if column.values is None or column.kind == "time":
+            raise DataError(f"random_data[{name!r}] is not numeric")
+    return found
+
+
+def _parts(random_effects, labels, slopes, names) -> dict[str, tuple[str, ...]]:
+    """Columns of each factor's term, the intercept by its name."""
+    if random_effects is None:
+        return dict.fromkeys(labels, (INTERCEPT,))
+    if not isinstance(random_effects, Mapping):
+        raise DataError(
+            "random_effects must be a dict {factor: terms}, such as "
+            "{'subject': ['1', 'time']}"
+        )
+    parts: dict[str, tuple[str, ...]] = {}
+    for factor, wanted in random_effects.items():
+        if factor not in labels:
+            raise DataError(
+                f"random_effects: factor {factor!r} is not in groups; available: "
+                f"{listed(list(labels))}"
+            )
+        wanted = [wanted] if isinstance(wanted, str | int) else list(wanted)
+        columns = [
+            INTERCEPT if str(t) in ("1", INTERCEPT) else str(t)
+            for t in wanted
+            if str(t) not in ("0", "-1")
+        ]
+        if not columns:
+            raise DataError(
+                f"random_effects[{factor!r}] is empty; ['1'] is an intercept"
+            )
+        if len(set(columns)) < len(columns):
+            raise DataError(f"random_effects[{factor!r}] repeats a term: {columns}")
+        for term in columns:
+            if term != INTERCEPT and term not in slopes and term not in names:
+                available = [*slopes, *(x for x in names if x != INTERCEPT)]
+                raise DataError(
+                    f"random_effects[{factor!r}]: slope {term!r} needs its values in "
+                    f"random_data (or a column of X of that name); available: "
+                    f"{listed(available)}{nearest(term, available) if available else ''}"
+                )
+        parts[factor] = tuple(columns)
+    # Factors without an entry get their intercept, so that no label is lost in silence.
+    return {factor: parts.get(factor, (INTERCEPT,)) for factor in labels}
+
+
+def _diagonal(correlated, labels) -> dict[str, bool]:
+    if isinstance(correlated, Mapping):
+        strange = [k for k in correlated if k not in labels]
+        if strange:
+            raise DataError(
+                f"correlated: factor {strange[0]!r} is not in groups; available: "
+                f"{listed(list(labels))}"
+            )
+        return {factor: not correlated.get(factor, True) for factor in labels}
+    return dict.fromkeys(labels, not correlated)
+
+
+def _extras(weights, offset, n: int) -> dict[str, Column]:
+    found = {}
+    for label, given in ((WEIGHTS, weights), (OFFSET, offset)):
+        if given is None:
+            continue
+        if isinstance(given, str):
+            raise DataError(
+                f"{label}={given!r}: there is no table to look it up in; pass the values"
+            )
+        column = read_column(label, given)
+        if len(column) != n:
+            raise DataError(f"{label} must have length {n}, got {len(column)}")
+        if column.values is None or column.kind == "time":
+            raise DataError(f"{label} must be numeric")
+        found[label] = column
+    return found
+
+
+def _slope(name: str, slopes, matrix, names) -> np.ndarray:
+    if name in slopes:
+        return np.asarray(slopes[name].values, np.float64)
+    if name in names:
+        return matrix[:, names.index(name)]
+    if name == INTERCEPT:
+        return np.ones(len(matrix))
+    raise ModelError(f"no values for slope {name!r}")
+
+
+def _column(name: str, values: np.ndarray) -> Column:
+    return Column(name, "number", values)
+
+
+def _same_rows(label: str, rows: int, n: int) -> None:
+    if rows != n:
+        raise DataError(f"{label} has {rows} rows, expected {n} (matching y)")
+
+
+def _index(y, frame_index, rows):
+    index = y.index if isinstance(y, pd.Series | pd.DataFrame) else frame_index
+    if rows is None or index is None:
+        return index
+    return index[rows]

@@ -1,0 +1,22 @@
+"""The variables of the frame a public function was called from."""
+
+from __future__ import annotations
+
+import sys
+from collections import ChainMap
+from collections.abc import Mapping
+from typing import Any
+
+
+def caller_context(depth: int = 1) -> Mapping[str, Any]:
+    """Local, then global names of a caller, so that formulas can use their functions.
+
+    Args:
+        depth: 1 is the caller of the function that calls this one, 2 the next one out.
+            A frame that does not exist gives no names.
+    """
+    try:
+        frame = sys._getframe(depth + 1)
+    except ValueError:
+        return {}
+    return ChainMap(frame.f_locals, frame.f_globals)
