@@ -423,6 +423,7 @@ class Fit:
         interval: str | None = None,
         level: float = 0.95,
         new_levels: str = "zero",
+        offset=None,
     ):
         """Predicted means for the data of the fit or for new data.
 
@@ -436,12 +437,15 @@ class Fit:
             level: coverage of the interval.
             new_levels: "zero" predicts levels that were not in the data with a random
                 effect of zero and its prior variance; "error" refuses them.
+            offset: (n,) offset of new data, where the fit's was given as an array.
 
         Returns:
             (n,) array; a frame with fit, se, lower, upper where these were asked for.
         """
         _predict.check(re=re, type=type, interval=interval, new_levels=new_levels)
-        return _predict.predict(self, newdata, re, se, interval, level, new_levels)
+        return _predict.predict(
+            self, newdata, re, se, interval, level, new_levels, offset
+        )
 
     def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
         """New responses from the fitted model, (n, nobs).

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import special
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results import components
+from jaxglmm.results import components, data
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -126,22 +126,14 @@ def augment(fit: Fit) -> pd.DataFrame:
     A column of the data that has one of these names keeps it; ours gets an underscore.
     """
     design = fit.design
-    columns = {name: _kept(design, values) for name, values in design.variables.items()}
-    if design.response not in columns:
-        columns = {design.response: design.y, **columns}
+    out = data.frame(design)
+    if design.response not in out.columns:
+        out.insert(0, design.response, design.y)
     ours = {
         "fitted": fit.fitted_values,
         "resid": fit.residuals,
         "fixed": fit.fixed_part,
     }
     for name, values in ours.items():
-        columns[f"{name}_" if name in columns else name] = values
-    return pd.DataFrame(columns, index=design.index)
-
-
-def _kept(design, values):
-    """The rows of a variable that the fit used."""
-    values = np.asarray(values) if not hasattr(values, "dtype") else values
-    if len(values) != design.n and design.rows is not None:
-        return values[design.rows]
-    return values
+        out[f"{name}_" if name in out.columns else name] = values
+    return out.set_axis(data.labels(design))

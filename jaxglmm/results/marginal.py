@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm.formula.design import NewRows
 from jaxglmm.results import predict
 from jaxglmm.results.coefficients import t_p_values, t_quantile
+from jaxglmm.results.data import frame
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -28,17 +30,17 @@ STEP = 6e-6  # of a variable's spread: about the cube root of the rounding error
 
 def data_of(fit: Fit) -> pd.DataFrame:
     """The variables of the model, rows that were used."""
-    design = fit.design
-    if design.recipe is None or not design.variables:
+    if fit.design.recipe is None:
         raise NotApplicableError(
             "This fit was made from arrays: it has no named variables to change. Fit "
             "with a formula and a data frame"
         )
-    columns = {}
-    for name, values in design.variables.items():
-        whole = len(values) == design.n or design.rows is None
-        columns[name] = values if whole else values[design.rows]
-    return pd.DataFrame(columns)
+    return frame(fit.design)
+
+
+def fixed_rows(fit: Fit, data) -> NewRows:
+    """The fixed part of new rows; grouping factors need not be among the data."""
+    return predict.rows(fit, data, random=False)
 
 
 def linear(fit: Fit, L: np.ndarray, shift, level: float) -> pd.DataFrame:
@@ -85,7 +87,7 @@ def _df(fit: Fit, row: np.ndarray) -> float:
 def predictions(fit: Fit, newdata, by, level: float) -> pd.DataFrame:
     """Population predictions a row of the data, or their means by groups of rows."""
     data = data_of(fit) if newdata is None else pd.DataFrame(newdata)
-    new = predict.rows(fit, data)
+    new = fixed_rows(fit, data)
     if by is None:
         if len(data) > MOST_TESTED:
             raise NotApplicableError(
@@ -136,8 +138,8 @@ def slopes(fit: Fit, variable: str, newdata, by, level: float) -> pd.DataFrame:
     # of the numbers that the machine really added and subtracted
     above, below = x + step, x - step
     rise = (
-        predict.rows(fit, data.assign(**{variable: above})).X
-        - predict.rows(fit, data.assign(**{variable: below})).X
+        fixed_rows(fit, data.assign(**{variable: above})).X
+        - fixed_rows(fit, data.assign(**{variable: below})).X
     )
     jacobian = rise / (above - below)[:, None]
     groups = data.groupby(by, observed=True).indices if by else {(): np.arange(len(x))}
@@ -182,7 +184,7 @@ def marginal_rows(fit: Fit, factor: str, grid: str):
         )
     base = reference_grid(fit, data, factor) if grid == "equal" else data
     news = [
-        predict.rows(fit, base.assign(**{factor: _filled(data, factor, v, base)}))
+        fixed_rows(fit, base.assign(**{factor: _filled(data, factor, v, base)}))
         for v in levels
     ]
     return (

@@ -12,13 +12,14 @@ variance parameters as if known.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from jaxglmm._errors import NotApplicableError
+from jaxglmm._errors import NewLevelsWarning, NotApplicableError
 from jaxglmm.formula.design import NewRows
 from jaxglmm.results import predictor
 from jaxglmm.results.components import covariances
@@ -50,8 +51,18 @@ def check_level(level: float) -> None:
         )
 
 
-def rows(fit: Fit, newdata, new_levels: str = "zero") -> NewRows:
-    """The design of new data, or of the data of the fit."""
+def rows(
+    fit: Fit, newdata, new_levels: str = "zero", offset=None, random: bool = True
+) -> NewRows:
+    """The design of new data, or of the data of the fit.
+
+    Args:
+        fit: the fit.
+        newdata: table, or None for the data of the fit.
+        new_levels: "zero" or "error".
+        offset: of the new rows, where that of the fit was an array.
+        random: False for the fixed part only, which needs no grouping factors.
+    """
     design = fit.design
     if newdata is None:
         offset = np.zeros(design.n) if design.offset is None else design.offset
@@ -62,7 +73,26 @@ def rows(fit: Fit, newdata, new_levels: str = "zero") -> NewRows:
             "from new data. Fit with a formula and a data frame, or use "
             "fit.coefficients and fit.ranef with your own arrays"
         )
-    return design.recipe.new_rows(newdata, new_levels=new_levels)
+    given = {} if offset is None else {"offset": offset}
+    return design.recipe.new_rows(
+        newdata, new_levels=new_levels, random=random, **given
+    )
+
+
+def warn_of_new_levels(new: NewRows) -> None:
+    """One warning for all levels that were not in the data of the fit."""
+    counts = {}
+    for term in new.terms:
+        counts[term.factor] = int(np.sum(term.codes < 0))
+    unseen = {factor: k for factor, k in counts.items() if k}
+    if unseen:
+        what = ", ".join(f"{factor} in {k} rows" for factor, k in unseen.items())
+        text = (
+            f"Levels that were not in the data: {what}. Their random effects are "
+            "predicted as zero, with their whole prior variance in standard errors and "
+            "intervals; new_levels='error' refuses them."
+        )
+        warnings.warn(text, NewLevelsWarning, stacklevel=4)
 
 
 def mean(fit: Fit, new: NewRows, re: str) -> np.ndarray:
@@ -96,10 +126,14 @@ def observation_variance(fit: Fit, new: NewRows, re: str, of_the_fit: bool):
     return noise
 
 
-def predict(fit: Fit, newdata, re, se, interval, level, new_levels):
+def predict(fit: Fit, newdata, re, se, interval, level, new_levels, offset):
     """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
     check_level(level)
-    new = rows(fit, newdata, new_levels)
+    spread = re == "marginal" and interval == "prediction"
+    random = re == "conditional" or spread
+    new = rows(fit, newdata, new_levels, offset, random)
+    if re == "conditional":
+        warn_of_new_levels(new)
     centre = mean(fit, new, re)
     if not se and interval is None:
         return centre

@@ -21,13 +21,17 @@ import pandas as pd
 
 from jaxglmm._errors import DataError
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
+from jaxglmm.formula.recipe import FormulaRecipe
+from jaxglmm.formula.tables import Column, Columns
 from jaxglmm.results.estimates import Estimates
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
 FORMAT, VERSION = "jaxglmm fit", 1
-RECORDS = {cls.__name__: cls for cls in (Design, Estimates, FixedTerm, RandomTerm)}
+RECORDS = {
+    cls.__name__: cls for cls in (Column, Design, Estimates, FixedTerm, RandomTerm)
+}
 
 
 def save(fit: Fit, path) -> None:
@@ -110,6 +114,8 @@ def _pack(value, arrays: dict, where: str):
         return _pack(value.item(), arrays, where)
     if dataclasses.is_dataclass(value) and type(value).__name__ in RECORDS:
         return _pack_record(value, arrays, where)
+    if isinstance(value, Columns):
+        return {"kind": "columns", "value": _pack(value.columns, arrays, where)}
     if isinstance(value, list):
         return [_pack(v, arrays, where) for v in value]
     if isinstance(value, tuple | frozenset | set):
@@ -143,8 +149,8 @@ def _pack_record(value, arrays: dict, where: str) -> dict:
 
 
 def _pack_recipe(recipe, arrays: dict, where: str):
-    """The recipe's own dictionary; None where it has none (no new data then)."""
-    if recipe is None or not hasattr(recipe, "to_dict"):
+    """The recipe's own dictionary; None where there is none (no new data then)."""
+    if recipe is None:
         return None
     return {"kind": "recipe", "value": _pack(recipe.to_dict(), arrays, where)}
 
@@ -203,14 +209,18 @@ def _unpack(tree, arrays: Mapping[str, np.ndarray]):
 
 
 def _unpack_record(tree, unpack, arrays):
-    fields = {name: unpack(value) for name, value in tree["fields"].items()}
+    fields = {
+        name: unpack(value)
+        for name, value in tree["fields"].items()
+        if name != "recipe"
+    }
+    recipe = tree["fields"].get("recipe")
+    if recipe is not None:
+        saved = unpack(recipe["value"])
+        fields["recipe"] = FormulaRecipe.from_dict(
+            saved, variables=fields.get("variables")
+        )
     return RECORDS[tree["name"]](**fields)
-
-
-def _unpack_recipe(tree, unpack, arrays):
-    from jaxglmm.formula.recipe import recipe_from_dict
-
-    return recipe_from_dict(unpack(tree["value"]))
 
 
 def _unpack_objects(tree, unpack, arrays):
@@ -228,9 +238,9 @@ def _unpack_categorical(tree, unpack, arrays):
 
 UNPACK = {
     "record": _unpack_record,
-    "recipe": _unpack_recipe,
     "objects": _unpack_objects,
     "categorical": _unpack_categorical,
+    "columns": lambda t, unpack, arrays: Columns(unpack(t["value"])),
     "array": lambda t, unpack, arrays: arrays[t["key"]],
     "tuple": lambda t, unpack, arrays: tuple(unpack(v) for v in t["items"]),
     "set": lambda t, unpack, arrays: frozenset(unpack(v) for v in t["items"]),
