@@ -12,8 +12,9 @@ from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.results.components import sd_and_correlation
 from jaxglmm.results.estimates import Estimates
 
-NEAR_ZERO = 1e-4  # of the residual sd: lme4's tolerance for a singular fit
+NEAR_ZERO = 1e-4  # of the residual sd, for a column scaled to mean square one
 NEAR_ONE = 1 - 1e-6
+OF_THE_FIT = (_errors.ConvergenceWarning, _errors.SingularFitWarning)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,12 @@ def notes(design: Design, estimates: Estimates) -> tuple[Note, ...]:
 
 
 def warn(design: Design, estimates: Estimates, stacklevel: int = 3) -> None:
-    """Give every note as one named warning."""
+    """Warn, once each, of what the fit found (the formula has warned of the data)."""
+    if estimates.converged and not estimates.singular:
+        return
     for note in notes(design, estimates):
-        warnings.warn(note.text, note.category, stacklevel=stacklevel)
+        if note.category in OF_THE_FIT:
+            warnings.warn(note.text, note.category, stacklevel=stacklevel)
 
 
 def _missing(design: Design) -> str:
@@ -77,14 +81,16 @@ def _singular(design: Design, estimates: Estimates) -> str:
     what = "; ".join(facts) if facts else "a covariance matrix has not full rank"
     return (
         f"Singular fit: {what}. The data do not support all of the random effects: "
-        "drop a term, write (x || g) for (x | g), or give the standard deviations a "
-        "weak prior."
+        "drop a term, write (x || g) for (x | g), or keep the model as it is: the "
+        "estimates are the right optimum."
     )
 
 
 def _degenerate(term: RandomTerm, lam: np.ndarray) -> list[str]:
     """The zero variances and perfect correlations of a term, in words."""
-    sd, corr = sd_and_correlation(lam @ lam.T)
+    size = np.sqrt(np.mean(term.values**2, axis=0))
+    scaled = lam * np.where(size > 0, size, 1.0)[:, None]
+    sd, corr = sd_and_correlation(scaled @ scaled.T)
     zero = sd < NEAR_ZERO
     facts = [
         f"the standard deviation of {name} by {term.label} is estimated as 0"
@@ -98,7 +104,7 @@ def _degenerate(term: RandomTerm, lam: np.ndarray) -> list[str]:
         for i, j in zip(rows, columns, strict=True)
         if not (zero[i] or zero[j])
     ]
-    small = np.abs(np.diagonal(lam)) < NEAR_ZERO
+    small = np.abs(np.diagonal(scaled)) < NEAR_ZERO
     if not facts and small.any():
         facts.append(
             f"the {len(sd)} by {len(sd)} covariance matrix of {term.label} has rank "

@@ -352,7 +352,7 @@ class Fit:
     @property
     def timing(self):
         """Seconds by stage, where they were taken."""
-        return self.diagnostics.get("timing")
+        return self.diagnostics.get("seconds")
 
     @property
     def backend_name(self) -> str:

@@ -32,8 +32,8 @@ def data_of(fit: Fit) -> pd.DataFrame:
     """The variables of the model, rows that were used."""
     if fit.design.recipe is None:
         raise NotApplicableError(
-            "This fit was made from arrays: it has no named variables to change. Fit "
-            "with a formula and a data frame"
+            "This fit's design has no recipe, so its variables cannot be changed. Fit "
+            "with jg.lmm"
         )
     return frame(fit.design)
 

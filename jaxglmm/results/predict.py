@@ -19,14 +19,16 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from jaxglmm._errors import NewLevelsWarning, NotApplicableError
+from jaxglmm._errors import DataError, NewLevelsWarning, NotApplicableError
 from jaxglmm.formula.design import NewRows
+from jaxglmm.formula.tables import as_table
 from jaxglmm.results import predictor
 from jaxglmm.results.components import covariances
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
+MOST_NAMED = 5  # unseen levels that a warning lists
 CHOICES = {
     "re": ("conditional", "population", "marginal"),
     "type": ("response", "link"),
@@ -69,9 +71,9 @@ def rows(
         return NewRows(design.X, offset, design.terms, design.index)
     if design.recipe is None:
         raise NotApplicableError(
-            "This fit was made from arrays, so it does not know how to make columns "
-            "from new data. Fit with a formula and a data frame, or use "
-            "fit.coefficients and fit.ranef with your own arrays"
+            "This fit's design has no recipe, so it does not know how to make columns "
+            "from new data. Fit with jg.lmm, or use fit.coefficients and fit.ranef "
+            "with your own arrays"
         )
     given = {} if offset is None else {"offset": offset}
     return design.recipe.new_rows(
@@ -79,20 +81,33 @@ def rows(
     )
 
 
-def warn_of_new_levels(new: NewRows) -> None:
+def warn_of_new_levels(new: NewRows, newdata) -> None:
     """One warning for all levels that were not in the data of the fit."""
-    counts = {}
-    for term in new.terms:
-        counts[term.factor] = int(np.sum(term.codes < 0))
-    unseen = {factor: k for factor, k in counts.items() if k}
-    if unseen:
-        what = ", ".join(f"{factor} in {k} rows" for factor, k in unseen.items())
-        text = (
-            f"Levels that were not in the data: {what}. Their random effects are "
-            "predicted as zero, with their whole prior variance in standard errors and "
-            "intervals; new_levels='error' refuses them."
-        )
-        warnings.warn(text, NewLevelsWarning, stacklevel=4)
+    unseen = {t.factor: t.codes < 0 for t in new.terms if (t.codes < 0).any()}
+    if not unseen:
+        return
+    what = "; ".join(
+        f"{factor}{_labels(newdata, factor, rows)} in {int(rows.sum())} rows"
+        for factor, rows in unseen.items()
+    )
+    text = (
+        f"Levels that were not in the data: {what}. Their random effects are predicted "
+        "as zero, with their whole prior variance in standard errors and intervals; "
+        "new_levels='error' refuses them."
+    )
+    warnings.warn(text, NewLevelsWarning, stacklevel=4)
+
+
+def _labels(newdata, factor: str, rows: np.ndarray) -> str:
+    """The first few unseen labels of a factor, where new data has its columns."""
+    try:
+        table = as_table(newdata)
+        parts = [table.column(name).labels()[rows] for name in factor.split(":")]
+    except DataError:
+        return ""
+    found = dict.fromkeys(":".join(map(str, row)) for row in zip(*parts, strict=True))
+    few = ", ".join(list(found)[:MOST_NAMED])
+    return f" {few}{', ...' if len(found) > MOST_NAMED else ''}"
 
 
 def mean(fit: Fit, new: NewRows, re: str) -> np.ndarray:
@@ -133,7 +148,7 @@ def predict(fit: Fit, newdata, re, se, interval, level, new_levels, offset):
     random = re == "conditional" or spread
     new = rows(fit, newdata, new_levels, offset, random)
     if re == "conditional":
-        warn_of_new_levels(new)
+        warn_of_new_levels(new, newdata)
     centre = mean(fit, new, re)
     if not se and interval is None:
         return centre

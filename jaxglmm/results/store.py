@@ -21,7 +21,7 @@ import pandas as pd
 
 from jaxglmm._errors import DataError
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
-from jaxglmm.formula.recipe import FormulaRecipe
+from jaxglmm.formula.recipes import recipe_from_dict
 from jaxglmm.formula.tables import Column, Columns
 from jaxglmm.results.estimates import Estimates
 
@@ -217,9 +217,7 @@ def _unpack_record(tree, unpack, arrays):
     recipe = tree["fields"].get("recipe")
     if recipe is not None:
         saved = unpack(recipe["value"])
-        fields["recipe"] = FormulaRecipe.from_dict(
-            saved, variables=fields.get("variables")
-        )
+        fields["recipe"] = recipe_from_dict(saved, variables=fields.get("variables"))
     return RECORDS[tree["name"]](**fields)
 
 

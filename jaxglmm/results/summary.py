@@ -6,6 +6,8 @@ residuals, random effects, fixed effects, their correlations, notes.
 
 from __future__ import annotations
 
+import re
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,7 @@ from jaxglmm.results.layout import Paragraph, Table
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
+WIDTH = 80  # of the notes
 MOST_CORRELATED = 20  # columns of X up to which their correlations are shown
 TESTS = {
     "satterthwaite": "t-tests use Satterthwaite's method",
@@ -66,7 +69,8 @@ def summarise(fit: Fit, ddf: str) -> Summary:
         blocks.append(fixed_effects(coefficients))
     blocks += _correlation_block(correlation)
     if fit.warnings:
-        blocks.append(Paragraph(tuple(f"Note: {text}" for text in fit.warnings)))
+        notes = [textwrap.wrap(f"Note: {text}", WIDTH) for text in fit.warnings]
+        blocks.append(Paragraph(tuple(line for note in notes for line in note)))
     out = Summary(layout.as_text(blocks))
     out.html = layout.as_html(blocks)
     out.coefficients, out.scaled_residuals = coefficients, quantiles
@@ -191,7 +195,7 @@ def abbreviate(names: list[str], width: int = 6) -> list[str]:
 def _shorten(name: str, width: int) -> str:
     if name == "(Intercept)":
         return "(Intr)"
-    letters = list(name)
+    letters = list(re.sub(r"\[(?:T\.)?|\]", "", name))  # Machine[T.B]: MachineB
     for k in range(len(letters) - 1, 0, -1):
         if len(letters) <= width:
             break
