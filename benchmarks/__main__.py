@@ -1,0 +1,152 @@
+"""``python -m benchmarks``: measure, print the table, keep the numbers as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engines import available
+from benchmarks.measure import machine
+from benchmarks.problems import BY_NAME, PROBLEMS, Problem
+
+HEADER = ("", "first", "warm", "warm/goal", "log-likelihood", "")
+WIDTHS = (14, 10, 10, 10, 18, 0)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="PROBLEM", choices=list(BY_NAME))
+    parser.add_argument("--engines", nargs="+", metavar="ENGINE", help="default: all")
+    parser.add_argument("--slow", action="store_true", help="peers that take minutes")
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds a line")
+    parser.add_argument(
+        "--timeout", type=float, default=300.0, help="seconds an engine"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
+    parser.add_argument(
+        "--list", action="store_true", help="name the problems and stop"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run all lines; 1 where jaxglmm failed on one."""
+    args = arguments()
+    problems = [p for p in PROBLEMS if not args.only or p.name in args.only]
+    if args.list:
+        for p in problems:
+            print(f"{p.name:<14} {p.title}")
+        return 0
+    facts, lines = machine(), []
+    print(f"{facts['processor']}, {facts['processors']} processors, {facts['system']}")
+    print(", ".join(f"{k} {v}" for k, v in facts["packages"].items()))
+    for problem in problems:
+        print(f"\n{problem.title}; goal {duration(problem.goal)}")
+        print(row(HEADER))
+        for engine in asked(problem, args):
+            line = measure(problem, engine, args)
+            lines.append(line)
+            print(row(cells(problem, line)), flush=True)
+        if problem.note:
+            print(f"  ({problem.note})")
+    if args.json:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        report = {"when": when, "machine": facts, "lines": lines}
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    failed = [x for x in lines if x["engine"] == "jaxglmm" and x["error"]]
+    return 1 if failed else 0
+
+
+def asked(problem: Problem, args: argparse.Namespace) -> Iterator[str]:
+    """Engines for a problem that are wanted and installed."""
+    for engine in problem.engines + (problem.slow if args.slow else ()):
+        if (not args.engines or engine in args.engines) and available(engine):
+            yield engine
+
+
+def measure(problem: Problem, engine: str, args: argparse.Namespace) -> dict[str, Any]:
+    """One line, in a process of its own without programs from the disk cache."""
+    line: dict[str, Any] = {
+        "problem": problem.name,
+        "engine": engine,
+        "goal": problem.goal,
+        "error": None,
+    }
+    command = [sys.executable, "-m", "benchmarks.worker", problem.name, engine]
+    env = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    if problem.work == "fresh_cached":
+        env.pop("JAX_ENABLE_COMPILATION_CACHE")
+    try:
+        out = subprocess.run(
+            [*command, str(args.budget)],
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=args.timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return {**line, "error": f"over {args.timeout:g} s"}
+    if out.returncode:
+        last = (out.stderr.strip() or "failed").splitlines()[-1]
+        return {**line, "error": last}
+    result = json.loads(out.stdout.splitlines()[-1])
+    times = result["times"]
+    warm = min(times[1:])
+    return {
+        **line,
+        **result,
+        "first": times[0],
+        "warm": warm,
+        "compile": times[0] - warm,
+    }
+
+
+def cells(problem: Problem, line: dict[str, Any]) -> tuple[str, ...]:
+    """A line as text."""
+    if line["error"]:
+        return (line["engine"], "", "", "", "", line["error"][:90])
+    ll, note = line["log_likelihood"], ""
+    if problem.work == "build":
+        memory = line["memory"]
+        used = memory["peak"] - memory["before"]
+        note = f"memory {used / memory['data']:.1f} times the data"
+    if problem.work == "bootstrap":
+        note = f"{10_000 / line['warm']:,.0f} fits/s"
+    return (
+        line["engine"],
+        duration(line["first"]),
+        duration(line["warm"]),
+        f"{line['warm'] / line['goal']:.2f}",
+        "" if ll is None else f"{ll:.6f}",
+        note,
+    )
+
+
+def row(values: tuple[str, ...]) -> str:
+    """Columns: the first to the left, numbers to the right."""
+    first, *rest = values
+    text = f"  {first:<{WIDTHS[0]}}"
+    for value, width in zip(rest, WIDTHS[1:], strict=True):
+        text += f" {value:>{width}}" if width else f"  {value}"
+    return text.rstrip()
+
+
+def duration(seconds: float) -> str:
+    """A time with a unit that suits it."""
+    if seconds < 0.001:
+        return f"{1e6 * seconds:.0f} us"
+    if seconds < 1:
+        return f"{1e3 * seconds:.3g} ms"
+    return f"{seconds:.3g} s"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,19 @@
+# Times lme4 on a problem. Usage: Rscript lme4.R <csv> <formula> <reml> <factors> <work> <budget>
+args <- commandArgs(TRUE)
+suppressMessages(library(lme4))
+d <- read.csv(args[1])
+for (v in strsplit(args[4], ",")[[1]]) d[[v]] <- factor(d[[v]])
+f <- as.formula(args[2]); reml <- args[3] == "True"; work <- args[5]; budget <- as.numeric(args[6])
+fit <- function() lmer(f, d, REML = reml)
+m <- NULL
+if (work != "fit") m <- fit()
+run <- switch(work, fit = fit, refit = function() refit(m, d[[all.vars(f)[1]]]),
+  bootstrap = function() { for (y in simulate(m, 10000, seed = 1)) r <- refit(m, y); r })
+times <- c()
+repeat {
+  times <- c(times, system.time(r <- suppressMessages(suppressWarnings(run())))[["elapsed"]])
+  n <- length(times) - 1; used <- sum(times[-1])
+  if (n >= 200 || (n >= 3 && used > budget) || (n >= 1 && used > 4 * budget)) break
+}
+cat(sprintf('{"times": [%s], "log_likelihood": %.9f, "version": "%s"}\n',
+  paste(format(times, digits = 6), collapse = ", "), as.numeric(logLik(r)), as.character(packageVersion("lme4"))))

@@ -1,0 +1,94 @@
+"""Timing, memory, and a description of the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "jaxglmm",
+    "jax",
+    "jaxlib",
+    "numpy",
+    "scipy",
+    "pandas",
+    "formulaic",
+    "glmm",
+    "mixedlm",
+    "pystatistics",
+    "gpboost",
+    "statsmodels",
+)
+
+
+def repeat(
+    run: Callable[[], Any], budget: float, least: int = 3, most: int = 200
+) -> tuple[Any, list[float]]:
+    """Call ``run`` until ``budget`` seconds are used; its last result and all times.
+
+    The first time is that of the first call, compiling included. A call that takes
+    longer than the budget alone is not repeated ``least`` times but once.
+    """
+    times: list[float] = []
+    while True:
+        start = time.perf_counter()
+        result = run()
+        times.append(time.perf_counter() - start)
+        used, n = sum(times[1:]), len(times) - 1
+        if n >= most or (n >= least and used > budget):
+            return result, times
+        if n >= 1 and used > 4 * budget:
+            return result, times
+
+
+def peak_rss() -> float:
+    """The largest memory this process has held, in bytes; nan where unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def machine() -> dict[str, Any]:
+    """What the times depend on."""
+    return {
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "memory_gb": _memory_gb(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {p: v for p in PACKAGES if (v := version(p)) is not None},
+    }
+
+
+def version(package: str) -> str | None:
+    """The installed version, None without."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_gb() -> float | None:
+    try:
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+    return round(pages / 2**30, 1)

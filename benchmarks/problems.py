@@ -1,0 +1,149 @@
+"""The problems, as data: what is fitted, how fast it should be, and who else can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmarks import data
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One line of the table.
+
+    work: what is timed, a name in ``engines.py``: ``fit`` is the whole call from
+        formula and frame, ``refit`` the fit alone, ``fresh`` a process from import to
+        summary
+    fixed, random: the model once more for engines without formulas
+    goal: seconds that the warm call may take
+    engines: who is asked; ``slow`` only with ``--slow``
+    """
+
+    name: str
+    title: str
+    goal: float
+    data: Callable[[], pd.DataFrame]
+    formula: str
+    work: str = "fit"
+    reml: bool = True
+    response: str = "y"
+    fixed: tuple[str, ...] = ()
+    random: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    engines: tuple[str, ...] = ("jaxglmm",)
+    slow: tuple[str, ...] = ()
+    note: str = ""
+
+
+SLEEP = {
+    "data": data.sleepstudy,
+    "formula": "Reaction ~ Days + (Days | Subject)",
+    "response": "Reaction",
+    "fixed": ("Days",),
+    "random": (("Subject", ("1", "Days")),),
+}
+SLOPES = tuple(f"x{k}" for k in range(1, 8))
+PLUS = " + ".join(SLOPES)
+
+PROBLEMS = (
+    Problem(
+        name="sleepstudy",
+        title="sleepstudy (Days | Subject), whole call with Satterthwaite",
+        goal=0.011,
+        engines=("jaxglmm", "glmm", "mixedlm", "pystatistics", "statsmodels", "lme4"),
+        note="goal: lme4's lmer, 11 ms",
+        **SLEEP,
+    ),
+    Problem(
+        name="refit",
+        title="sleepstudy, the fit alone (refit)",
+        goal=0.0002,
+        work="refit",
+        engines=("jaxglmm", "glmm", "mixedlm", "lme4"),
+        note="glmm has no refit: its whole call without Satterthwaite",
+        **SLEEP,
+    ),
+    Problem(
+        name="fresh",
+        title="fresh process, import to summary, no disk cache",
+        goal=5.0,
+        work="fresh",
+        engines=("jaxglmm", "lme4"),
+        **SLEEP,
+    ),
+    Problem(
+        name="fresh-cached",
+        title="fresh process, import to summary, disk cache",
+        goal=1.8,
+        work="fresh_cached",
+        **SLEEP,
+    ),
+    Problem(
+        name="insteval",
+        title="InstEval, 73,421 rows, three crossed factors, ML",
+        goal=0.6,
+        data=data.insteval,
+        formula="y ~ service + (1 | s) + (1 | d) + (1 | dept)",
+        reml=False,
+        fixed=("service",),
+        random=(("s", ("1",)), ("d", ("1",)), ("dept", ("1",))),
+        engines=("jaxglmm", "glmm", "gpboost", "lme4"),
+        slow=("mixedlm", "pystatistics"),
+    ),
+    Problem(
+        name="many-groups",
+        title="500,264 rows, 125,066 groups, (x1 | g)",
+        goal=0.5,
+        data=data.many_groups,
+        formula="y ~ x1 + x2 + (x1 | g)",
+        fixed=("x1", "x2"),
+        random=(("g", ("1", "x1")),),
+        engines=("jaxglmm", "glmm", "lme4"),
+        slow=("mixedlm", "pystatistics", "statsmodels"),
+    ),
+    Problem(
+        name="crossed",
+        title="100,000 rows, 10,000 x 1,000 crossed, ML",
+        goal=0.3,
+        data=data.crossed,
+        formula="y ~ x + (1 | u) + (1 | i)",
+        reml=False,
+        fixed=("x",),
+        random=(("u", ("1",)), ("i", ("1",))),
+        engines=("jaxglmm", "glmm", "gpboost", "lme4"),
+        slow=("mixedlm", "pystatistics"),
+    ),
+    Problem(
+        name="many-slopes",
+        title="30,000 rows, 7 slopes, 36 variance parameters",
+        goal=0.1,
+        data=data.many_slopes,
+        formula=f"y ~ {PLUS} + ({PLUS} | g)",
+        fixed=SLOPES,
+        random=(("g", ("1", *SLOPES)),),
+        engines=("jaxglmm", "glmm"),
+        slow=("lme4", "mixedlm"),
+    ),
+    Problem(
+        name="million",
+        title="1,000,000 rows through formula and structure",
+        goal=1.0,
+        data=data.million,
+        formula="y ~ x1 + x2 + f + (x1 | g) + (1 | h)",
+        work="build",
+        note="goal: memory below 4 times the data",
+    ),
+    Problem(
+        name="bootstrap",
+        title="parametric bootstrap, 10,000 refits of sleepstudy",
+        goal=0.2,
+        work="bootstrap",
+        engines=("jaxglmm", "glmm"),
+        slow=("lme4",),
+        note="goal: 50,000 fits/s",
+        **SLEEP,
+    ),
+)
+BY_NAME = {problem.name: problem for problem in PROBLEMS}

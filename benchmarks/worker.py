@@ -1,0 +1,113 @@
+"""One problem by one engine: ``python -m benchmarks.worker crossed glmm 2``.
+
+Prints one line of JSON: times of the calls (the first one compiles), log-likelihood,
+memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks import engines
+from benchmarks.measure import peak_rss, repeat
+from benchmarks.problems import BY_NAME, Problem
+
+FRESH = """
+import jaxglmm as jg
+{cache}
+data = jg.datasets.load("sleepstudy")
+fit = jg.lmm("Reaction ~ Days + (Days | Subject)", data)
+fit.summary()
+print(fit.log_likelihood)
+"""
+FRESH_R = """
+suppressMessages(library(lmerTest))
+m <- lmer(Reaction ~ Days + (Days | Subject), sleepstudy)
+s <- capture.output(print(summary(m)))
+cat(sprintf("%.9f", as.numeric(logLik(m))))
+"""
+
+
+def main(name: str, engine: str, budget: str) -> None:
+    """Measure and print."""
+    engines.quiet()
+    problem, seconds = BY_NAME[name], float(budget)
+    if problem.work.startswith("fresh"):
+        result = fresh(problem.work, engine, seconds)
+    elif engine == "lme4":
+        result = in_r(problem, seconds)
+    else:
+        result = in_python(problem, engine, seconds)
+    print(json.dumps(result))
+
+
+def in_python(problem: Problem, engine: str, budget: float) -> dict[str, Any]:
+    """An engine that is a Python package."""
+    frame = problem.data()
+    size = int(frame.memory_usage(deep=True).sum())
+    start = time.perf_counter()
+    run = engines.adapter(engine, problem.work)(problem, frame)
+    prepared, before = time.perf_counter() - start, peak_rss()
+    found, times = repeat(run, budget)
+    memory = {"data": size, "peak": peak_rss(), "before": before}
+    return {
+        "times": times,
+        "prepare": prepared,
+        "log_likelihood": found,
+        "memory": memory,
+        "devices": devices() if engine == "jaxglmm" else None,
+    }
+
+
+def in_r(problem: Problem, budget: float) -> dict[str, Any]:
+    """R's lme4, timed inside R."""
+    frame = problem.data()
+    factors = [c for c in frame if isinstance(frame[c].dtype, pd.CategoricalDtype)]
+    with tempfile.TemporaryDirectory() as folder:
+        csv = Path(folder) / "data.csv"
+        frame.to_csv(csv, index=False)
+        script = Path(__file__).parent / "lme4.R"
+        facts = [problem.formula, problem.reml, ",".join(factors), problem.work, budget]
+        command = ["Rscript", str(script), str(csv), *map(str, facts)]
+        out = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def fresh(work: str, engine: str, budget: float) -> dict[str, Any]:
+    """A new process each time, from start to end."""
+    with tempfile.TemporaryDirectory() as folder:
+        cached = work == "fresh_cached"
+        env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+        cache = f"jg.enable_compilation_cache({folder!r})" if cached else ""
+        command = [sys.executable, "-c", FRESH.format(cache=cache)]
+        if engine == "lme4":
+            command = ["Rscript", "-e", FRESH_R]
+
+        def run():
+            out = subprocess.run(command, capture_output=True, text=True, env=env)
+            if out.returncode:
+                raise RuntimeError(out.stderr.strip().splitlines()[-1])
+            return float(out.stdout.split()[-1])
+
+        found, times = repeat(run, budget)
+    return {"times": times, "log_likelihood": found}
+
+
+def devices() -> list[str]:
+    """What JAX sees."""
+    import jax
+
+    return [f"{d.platform}: {d.device_kind}" for d in jax.devices()]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
