@@ -22,6 +22,7 @@ from jaxglmm.formula.parse import (
     expand_dot,
     parse,
     read_terms,
+    resolve,
 )
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.recipe import FormulaRecipe
@@ -74,12 +75,12 @@ def design_from_formula(
     context = context or {}
     response = _response_atom(parsed.response)
     fixed = _fixed_text(parsed, table, response, weights, offset)
-    terms = read_terms(fixed)
-    atoms = [a for term in terms for a in term.atoms]
-    atoms += [a for part in parsed.random for t in part.terms for a in t.atoms]
-    offset_atoms = [Atom(text, text in table.names) for text in parsed.offsets]
-
     known = frozenset(table.names)
+    terms = resolve(read_terms(fixed), known)
+    parts = parsed.resolve_random(known)
+    atoms = [a for term in terms for a in term.atoms]
+    atoms += [a for part in parts for t in part.terms for a in t.atoms]
+    offset_atoms = [Atom(text, text in known) for text in parsed.offsets]
     used = _used(parsed, [response, *atoms, *offset_atoms], known, context)
     columns = {name: table.column(name) for name in used}
     extras = _extras(table, weights, offset)
@@ -101,7 +102,7 @@ def design_from_formula(
     plans = plan(terms, encoder.is_factor)
     names, X, spans = build(plans, encoder.codings, values, n)
     X, names, kept, dropped = drop_dependent(X, names, _anchor(plans, encoder, spans))
-    random, groups = _random_terms(parsed.random, encoder, values, columns, n)
+    random, groups = _random_terms(parts, encoder, values, columns, n)
     place = {j: i for i, j in enumerate(kept)}
     training = Columns(columns)
     return Design(
@@ -130,6 +131,14 @@ def design_from_formula(
         recipe=FormulaRecipe(
             formula=formula,
             fixed=fixed,
+            columns=tuple(
+                name
+                for name in used
+                if any(
+                    name in variables_of(*_pair(a), known)
+                    for a in (*atoms, *offset_atoms)
+                )
+            ),
             encoder=encoder,
             groups=groups,
             kept=kept,

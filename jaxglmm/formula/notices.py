@@ -12,7 +12,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 def warn(message: str, category: type[Warning]) -> None:
     """Warn at the first frame outside this package."""
-    level = 1
+    level = 2
     frame = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").startswith(
         _PACKAGE

@@ -14,8 +14,8 @@ one block. ``diag(x | g)`` keeps one term with independent columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from jaxglmm._errors import FormulaError
@@ -85,6 +85,12 @@ class Parsed:
     fixed: str
     offsets: tuple[str, ...]
     random: tuple[RandomPart, ...]
+
+    def resolve_random(self, columns: Container[str]) -> tuple[RandomPart, ...]:
+        """The random terms with their atoms resolved, see ``resolve``."""
+        return tuple(
+            replace(part, terms=resolve(part.terms, columns)) for part in self.random
+        )
 
     @property
     def has_dot(self) -> bool:
@@ -158,6 +164,24 @@ def read_terms(text: str) -> tuple[Term, ...]:
         raise FormulaError(
             f"cannot read {text!r}: {_first_line(error)}{hint}"
         ) from error
+
+
+def resolve(terms: tuple[Term, ...], columns: Container[str]) -> tuple[Term, ...]:
+    """Tell ``Sepal.Length``, a column, from ``day.year``, an attribute of one."""
+    return tuple(
+        Term(
+            tuple(
+                Atom(a.expr, False)
+                if a.bare
+                and a.expr not in columns
+                and "." in a.expr
+                and a.expr.partition(".")[0] in columns
+                else a
+                for a in term.atoms
+            )
+        )
+        for term in terms
+    )
 
 
 def expand_dot(fixed: str, names: list[str]) -> str:
@@ -358,7 +382,7 @@ def _holds_random(text: str) -> bool:
     before = ""
     for _, char, _ in _scan(text):
         if char == "(":
-            opened.append(not (before.isalnum() or before in "_."))
+            opened.append(not (before.isalnum() or before in ("_", ".")))
         elif char in "[{":
             opened.append(False)
         elif char in ")]}" and opened:

@@ -81,7 +81,9 @@ def dependent_columns(X: np.ndarray, anchor: int = 0) -> np.ndarray:
     candidates = candidates[live[candidates]]
     scale = 1 / centred[candidates]
     independent = candidates
-    if len(candidates) and not _clearly_full(X, candidates, centre, scale, n):
+    if len(candidates) and not _clearly_full(
+        X, candidates, centre, scale, tolerance[candidates]
+    ):
         R = _triangle(X, candidates, centre, scale)
         independent = candidates[_greedy(R, tolerance[candidates])]
     kept = np.zeros(p, bool)
@@ -117,10 +119,10 @@ def _centred_norms(X: np.ndarray, mean: np.ndarray, size: np.ndarray) -> np.ndar
     return np.sqrt(square) * size
 
 
-def _clearly_full(X, columns, centre, scale, n) -> bool:
+def _clearly_full(X, columns, centre, scale, tolerance) -> bool:
     """Whether the Gram matrix proves full rank: pivots far above its rounding."""
     p = len(columns)
-    if p > n:
+    if p > len(X):
         return False
     gram = np.zeros((p, p))
     for block in _blocks(X):
@@ -130,7 +132,7 @@ def _clearly_full(X, columns, centre, scale, n) -> bool:
         pivots = np.diag(np.linalg.cholesky(gram))
     except np.linalg.LinAlgError:
         return False
-    return bool(pivots.min() > 1e-4)
+    return bool((pivots > np.maximum(1e-4, 2 * tolerance)).all())
 
 
 def _triangle(X, columns, centre, scale) -> np.ndarray:

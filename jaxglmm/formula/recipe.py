@@ -21,10 +21,10 @@ from jaxglmm.formula.coding import plan
 from jaxglmm.formula.contrasts import Coding, sum_to_zero
 from jaxglmm.formula.design import NewRows, RandomTerm
 from jaxglmm.formula.encode import Encoder, build
-from jaxglmm.formula.expressions import read_expression
+from jaxglmm.formula.expressions import variables_of
 from jaxglmm.formula.groups import GroupCoding
 from jaxglmm.formula.notices import nearest
-from jaxglmm.formula.parse import Atom, RandomPart, Term, parse, read_terms
+from jaxglmm.formula.parse import Atom, RandomPart, Term, parse, read_terms, resolve
 from jaxglmm.formula.tables import Column, Columns, Table, as_table, read_column
 
 VERSION = 1
@@ -34,13 +34,14 @@ VERSION = 1
 class FormulaRecipe:
     """The recipe of ``design_from_formula``.
 
-    formula: as given. fixed: its fixed part, ``.`` written out. kept: positions of the
-    columns of X that were not dropped. offset_name: the column given as ``offset=``;
+    formula: as given. fixed: its fixed part, ``.`` written out. columns: of the data that
+    predictors and offset() use. kept: columns of X that were not dropped. offset_name: the column given as ``offset=``;
     ``offset_array`` where it was an array, which new data must bring again.
     """
 
     formula: str
     fixed: str
+    columns: tuple[str, ...]
     encoder: Encoder
     groups: dict[str, GroupCoding]
     kept: tuple[int, ...]
@@ -51,11 +52,13 @@ class FormulaRecipe:
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
-        return read_terms(self.fixed)
+        """Terms of the fixed part."""
+        return resolve(read_terms(self.fixed), self.columns)
 
     @cached_property
     def random(self) -> tuple[RandomPart, ...]:
-        return parse(self.formula).random
+        """Random terms."""
+        return parse(self.formula).resolve_random(self.columns)
 
     def new_rows(
         self,
@@ -140,6 +143,7 @@ class FormulaRecipe:
             "version": VERSION,
             "formula": self.formula,
             "fixed": self.fixed,
+            "columns": list(self.columns),
             "codings": {
                 expr: (
                     {
@@ -192,6 +196,7 @@ class FormulaRecipe:
         return cls(
             formula=saved["formula"],
             fixed=saved["fixed"],
+            columns=tuple(saved["columns"]),
             encoder=Encoder(codings, jsonable.unpack(saved["state"]), known),
             groups={name: unpack_group(g) for name, g in saved["groups"].items()},
             kept=tuple(saved["kept"]),
@@ -215,10 +220,15 @@ class FormulaRecipe:
         """Columns that new data must have."""
         atoms = [a for t in self.terms for a in t.atoms]
         atoms += [a for part in parts for t in part.terms for a in t.atoms]
-        atoms += [Atom(text, False) for text in self.offsets]
-        context = self.encoder.context
-        names = dict.fromkeys(n for a in atoms for n in columns_used(a, context))
-        return list(names | dict.fromkeys(p for q in parts for p in q.grouping.parts))
+        atoms += self._offset_atoms
+        known = frozenset(self.columns)
+        used = {n for a in atoms for n in variables_of(a.expr, a.bare, known)}
+        used |= {name for part in parts for name in part.grouping.parts}
+        return sorted(used)
+
+    @property
+    def _offset_atoms(self) -> list[Atom]:
+        return [Atom(text, text in self.columns) for text in self.offsets]
 
     def _offset(self, columns, table: Table, given) -> np.ndarray:
         n = table.n
@@ -235,20 +245,10 @@ class FormulaRecipe:
             given = table.column(given)
         if given is not None:
             total += numbers("offset", given, n)
-        atoms = [Atom(text, False) for text in self.offsets]
-        for found in self.encoder.apply(atoms, columns, n).values():
-            total += found[0]
+        values = self.encoder.apply(self._offset_atoms, columns, n)
+        for atom in self._offset_atoms:
+            total += values[atom.expr][0]
         return total
-
-
-def columns_used(atom: Atom, context: Mapping[str, Any]) -> frozenset[str]:
-    """Names in an atom that must be columns: no function, nothing of the caller's."""
-    from jaxglmm.formula.expressions import _transforms
-
-    if atom.bare:
-        return frozenset((atom.expr,))
-    names = read_expression(atom.expr).names
-    return frozenset(n for n in names if n not in context and n not in _transforms())
 
 
 def read_columns(variables: Mapping[str, Any] | None) -> Columns | None:
@@ -259,6 +259,7 @@ def read_columns(variables: Mapping[str, Any] | None) -> Columns | None:
 
 
 def pack_group(group: GroupCoding) -> dict[str, Any]:
+    """A grouping factor for JSON."""
     return {
         "parts": list(group.parts),
         "part_levels": [jsonable.pack(v) for v in group.part_levels],
@@ -271,6 +272,7 @@ def pack_group(group: GroupCoding) -> dict[str, Any]:
 
 
 def unpack_group(saved: Mapping[str, Any]) -> GroupCoding:
+    """The grouping factor that ``pack_group`` packed."""
     part_levels = tuple(jsonable.unpack(v) for v in saved["part_levels"])
     levels = saved["levels"]
     return GroupCoding(
@@ -283,6 +285,7 @@ def unpack_group(saved: Mapping[str, Any]) -> GroupCoding:
 
 
 def numbers(name: str, given, n: int) -> np.ndarray:
+    """A numeric column (n,) as float64, with the name of the argument in errors."""
     column: Column = read_column(name, given)
     if len(column) != n:
         raise DataError(f"{name} has {len(column)} values for {n} rows")

@@ -149,7 +149,7 @@ def as_table(data) -> Table:
             f"data must be a table with named columns (a pandas or polars frame, a "
             f"pyarrow table, a dict of arrays), not {type(data).__name__}"
         )
-    import narwhals as nw
+    import narwhals.stable.v1 as nw
 
     try:
         frame = nw.from_native(data)
@@ -182,6 +182,8 @@ def read_column(name: str, raw) -> Column:
         if isinstance(raw, Column):
             return raw
     dtype = raw.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind == "c":
+        raise DataError(f"column {name!r} is complex; a column must be real")
     if isinstance(dtype, np.dtype) and dtype.kind in "iufb":
         return _plain(name, raw.to_numpy())
     if isinstance(dtype, pd.CategoricalDtype):
@@ -250,8 +252,6 @@ def _to_series(name: str, raw) -> pd.Series | Column:
             raise DataError(
                 f"column {name!r} has {raw.ndim} dimensions; it must have 1"
             )
-        if raw.dtype.kind == "c":
-            raise DataError(f"column {name!r} is complex; a column must be real")
         if raw.dtype.kind in "US":
             raw = raw.astype(str).astype(object)
         return pd.Series(raw)
@@ -263,7 +263,7 @@ def _to_series(name: str, raw) -> pd.Series | Column:
         raw, pd.api.extensions.ExtensionArray
     ):
         return pd.Series(raw)
-    import narwhals as nw
+    import narwhals.stable.v1 as nw
 
     try:
         series = nw.from_native(raw, series_only=True)
@@ -277,7 +277,7 @@ def _to_series(name: str, raw) -> pd.Series | Column:
 
 
 def _from_narwhals(name: str, series) -> pd.Series | Column:
-    import narwhals as nw
+    import narwhals.stable.v1 as nw
 
     dtype = series.dtype
     if dtype.is_numeric():
