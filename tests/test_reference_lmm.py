@@ -40,13 +40,13 @@ def tolerance(case):
 
 
 def close(actual, expected, rtol, atol=0.0, what=""):
-    np.testing.assert_allclose(
-        np.asarray(actual, float),
-        np.asarray(expected, float),
-        rtol=rtol,
-        atol=atol,
-        err_msg=what,
-    )
+    """|actual - expected| <= atol + rtol |expected|; atol may be an array."""
+    a, e = np.asarray(actual, float), np.asarray(expected, float)
+    assert a.shape == e.shape, f"{what}: shape {a.shape}, not {e.shape}"
+    excess = np.abs(a - e) - (atol + rtol * np.abs(e))
+    if not (excess <= 0).all():
+        k = np.unravel_index(np.argmax(np.nan_to_num(excess, nan=np.inf)), a.shape)
+        pytest.fail(f"{what}{list(map(int, k))}: {a[k]:.10g}, reference {e[k]:.10g}")
 
 
 def fixed(f, values):
@@ -209,7 +209,12 @@ def test_satterthwaite(case):
         close(one.den_df, ref["df"][r_name(name)], 1e-4, 0, name)
 
 
-@having("kenward_roger")
+# pbkrtest 0.5.2 mixes weighted and unweighted matrices: its 26.3 degrees of freedom for 18
+# subjects with equal designs cannot be; see test_kenward_roger_with_weights
+UNWEIGHTED = [c for c in LME4 if c.weights is None]
+
+
+@having("kenward_roger", UNWEIGHTED)
 def test_kenward_roger(case):
     f, ref = fit(case), reference(case.reference)["kenward_roger"]
     for name, L in zip(f.fixef, np.eye(len(f.fixef)), strict=True):
@@ -236,7 +241,55 @@ def test_anova_satterthwaite(case):
     anova_close(case, fit(case).anova(type=3, ddf="satterthwaite"), ref)
 
 
-@having("anova_type3_kenward_roger")
+def test_kenward_roger_with_weights():
+    """Against the formulas of Kenward and Roger (1997) with dense matrices."""
+    case = next(c for c in LME4 if c.weights)
+    f = fit(case)
+    term = f.design.terms[0]
+    indicator = np.eye(term.n_levels)[term.codes]
+    Z = np.einsum("nj,nq->njq", indicator, term.values).reshape(f.nobs, -1)
+    units = [np.diag([1.0, 0.0]), np.ones((2, 2)) - np.eye(2), np.diag([0.0, 1.0])]
+    G = [Z @ np.kron(np.eye(term.n_levels), e) @ Z.T for e in units]
+    G.append(np.diag(1 / f.design.weights))
+    cov = f.varcorr["Subject"].cov.to_numpy()
+    gamma = [cov[0, 0], cov[1, 0], cov[1, 1], f.sigma**2]
+    for k, (df, se) in enumerate(dense_kenward_roger(f.design.X, G, gamma)):
+        one = f.test(np.eye(2)[k], ddf="kenward-roger")
+        close(one.den_df, df, 1e-6)
+        close(one.std_error, [se], 1e-6)
+
+
+def dense_kenward_roger(X, G, gamma):
+    """(df, se) of each coefficient where V = sum gamma_r G_r."""
+    inverse = np.linalg.inv(sum(g * c for g, c in zip(G, gamma, strict=True)))
+    phi = np.linalg.inv(X.T @ inverse @ X)
+    VG = [inverse @ g for g in G]
+    P = [-X.T @ a @ inverse @ X for a in VG]
+    Q = [[X.T @ a @ b @ inverse @ X for b in VG] for a in VG]
+    r = range(len(G))
+    information = [
+        [
+            np.trace(VG[a] @ VG[b])
+            - 2 * np.trace(phi @ Q[a][b])
+            + np.trace(phi @ P[a] @ phi @ P[b])
+            for b in r
+        ]
+        for a in r
+    ]
+    W = 2 * np.linalg.inv(information)
+    U = sum(W[a, b] * (Q[a][b] - P[a] @ phi @ P[b]) for a in r for b in r)
+    adjusted = phi + 2 * phi @ U @ phi
+    for row in np.eye(X.shape[1]):
+        v = row @ phi @ row
+        slope = np.array([row @ phi @ P[a] @ phi @ row for a in r]) / v
+        A = slope @ W @ slope  # A1 = A2 for one row
+        B, g = 3.5 * A, (2 * A - 5 * A) / (3 * A)
+        c1, c2, c3 = np.array([g, 1 - g, 3 - g]) / (3 + 2 * (1 - g))
+        rho = ((1 - A) / (1 - c2 * B)) ** 2 * (1 + c1 * B) / (1 - c3 * B)
+        yield 4 + 3 / (rho - 1), np.sqrt(row @ adjusted @ row)
+
+
+@having("anova_type3_kenward_roger", UNWEIGHTED)
 def test_anova_kenward_roger(case):
     ref = reference(case.reference)["anova_type3_kenward_roger"]
     anova_close(case, fit(case).anova(type=3, ddf="kenward-roger"), ref)
@@ -283,13 +336,15 @@ def test_likelihood_ratio(name):
 
 @having("fixef", STATSMODELS)
 def test_statsmodels(case):
+    """Its optimiser stops a little early, and its standard errors come from the joint
+    Hessian of fixed effects and variances: 1e-3 for those."""
     f, ref = fit(case), reference(case.reference)
     assert f.log_likelihood >= ref["loglik"] - 1e-6 * abs(ref["loglik"])
     close(f.log_likelihood, ref["loglik"], 1e-6)
     ours = {k.strip("()"): v for k, v in f.fixef.items()}
     close_by_name(ours, ref["fixef"], 1e-4)
     se = {k.strip("()"): v for k, v in zip(f.fixef, f.se, strict=True)}
-    close_by_name(se, ref["se"], 1e-4)
+    close_by_name(se, ref["se"], 1e-3)
     close(f.sigma, ref["sigma"], 1e-4)
     close(f.fitted_values[:20], ref["fitted_first20"], 1e-3)
 
