@@ -89,6 +89,11 @@ def design_from_arrays(
         labels = {name: column.take(rows) for name, column in labels.items()}
         slopes = {name: column.take(rows) for name, column in slopes.items()}
         extras = {name: column.take(rows) for name, column in extras.items()}
+    else:  # ``take`` has copied; here the user's arrays are still shared
+        response = response.owned()
+        labels = {name: column.owned() for name, column in labels.items()}
+        slopes = {name: slopes[name].owned() for name in used}
+        extras = {name: column.owned() for name, column in extras.items()}
     target, response_levels = numeric_response(
         response, allow_nonnumeric_response, rows
     )
@@ -159,7 +164,7 @@ def design_from_arrays(
 
 
 def _response_column(y) -> Column:
-    if isinstance(y, str) or y is None or np.ndim(y) == 0 and not hasattr(y, "__len__"):
+    if isinstance(y, str) or y is None or (np.ndim(y) == 0 and not hasattr(y, "__len__")):
         raise DataError("y must be an array of values, one a row")
     if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
         y = y.iloc[:, 0]
@@ -195,7 +200,7 @@ def _matrix(X, n: int) -> tuple[np.ndarray, tuple[str, ...], object]:
         named = isinstance(X, Mapping) or any(isinstance(c, str) for c in X.columns)
         return matrix, table.names if named else _default_names(matrix), table.index
     try:
-        matrix = np.asarray(X, dtype=np.float64)
+        matrix = np.array(X, dtype=np.float64, order="C")
     except (TypeError, ValueError):
         raise DataError(
             "X is not numeric; code its columns as numbers, or use a formula, which "
@@ -206,7 +211,7 @@ def _matrix(X, n: int) -> tuple[np.ndarray, tuple[str, ...], object]:
     if matrix.ndim != 2:
         raise DataError(f"X must have 2 dimensions (rows, columns), got {matrix.ndim}")
     _same_rows("X", len(matrix), n)
-    return np.ascontiguousarray(matrix), names or _default_names(matrix), index
+    return matrix, names or _default_names(matrix), index
 
 
 def _default_names(matrix: np.ndarray) -> tuple[str, ...]:

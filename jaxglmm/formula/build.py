@@ -82,12 +82,16 @@ def design_from_formula(
     atoms += [a for part in parts for t in part.terms for a in t.atoms]
     offset_atoms = [Atom(text, text in known) for text in parsed.offsets]
     used = _used(parsed, [response, *atoms, *offset_atoms], known, context)
+    predictors = _of_atoms([response, *atoms, *offset_atoms], known)
     columns = {name: table.column(name) for name in used}
     extras = _extras(table, weights, offset)
     rows = complete_rows(columns | extras, table.n, missing)
     if rows is not None:
         columns = {name: column.take(rows) for name, column in columns.items()}
         extras = {name: column.take(rows) for name, column in extras.items()}
+    else:  # ``take`` has copied; here the user's arrays are still shared
+        columns |= {name: columns[name].owned() for name in predictors}
+        extras = {name: column.owned() for name, column in extras.items()}
     n = table.n if rows is None else len(rows)
 
     texts = [a.expr for a in (response, *atoms, *offset_atoms) if not a.bare]
@@ -104,7 +108,8 @@ def design_from_formula(
     X, names, kept, dropped = drop_dependent(X, names, _anchor(plans, encoder, spans))
     random, groups = _random_terms(parts, encoder, values, columns, n)
     place = {j: i for i, j in enumerate(kept)}
-    training = Columns(columns)
+    coded = _coded_columns(columns, groups, random)
+    training = Columns(coded | {name: columns[name] for name in predictors})
     return Design(
         y=y,
         X=X,
@@ -131,14 +136,7 @@ def design_from_formula(
         recipe=FormulaRecipe(
             formula=formula,
             fixed=fixed,
-            columns=tuple(
-                name
-                for name in used
-                if any(
-                    name in variables_of(*_pair(a), known)
-                    for a in (*atoms, *offset_atoms)
-                )
-            ),
+            columns=tuple(_of_atoms([*atoms, *offset_atoms], known)),
             encoder=encoder,
             groups=groups,
             kept=kept,
@@ -180,20 +178,26 @@ def _fixed_text(parsed: Parsed, table: Table, response: Atom, weights, offset) -
 
 
 def _used(
-    parsed: Parsed, atoms: Iterable[Atom], known: frozenset[str], context: Mapping
+    parsed: Parsed, atoms: list[Atom], known: frozenset[str], context: Mapping
 ) -> list[str]:
     """Columns of the table that the model uses, in order of appearance."""
-    used: dict[str, None] = {}
     for atom in atoms:
         if atom.bare and atom.expr not in known:
             raise FormulaError(_unknown(atom.expr, parsed.text, known, context))
-        for name in sorted(variables_of(atom.expr, atom.bare, known)):
-            used[name] = None
+    used = dict.fromkeys(_of_atoms(atoms, known))
     for part in parsed.random:
         for name in part.grouping.parts:
             if name not in known:
                 raise FormulaError(_unknown(name, parsed.text, known, context))
             used[name] = None
+    return list(used)
+
+
+def _of_atoms(atoms: Iterable[Atom], known: frozenset[str]) -> list[str]:
+    """Columns that atoms use, in order of appearance."""
+    used: dict[str, None] = {}
+    for atom in atoms:
+        used |= dict.fromkeys(sorted(variables_of(atom.expr, atom.bare, known)))
     return list(used)
 
 
@@ -308,6 +312,22 @@ def _anchor(plans, encoder: Encoder, spans) -> int:
     if len(product) == 1 and not product[0][1] and encoder.is_factor(product[0][0]):
         return len(spans[0])
     return 0
+
+
+def _coded_columns(columns, groups, random) -> dict[str, Column]:
+    """Grouping columns as codes and levels: shared with the terms, and nobody else's."""
+    coded = {}
+    for term in random:
+        group = groups[term.factor]
+        if len(group.parts) == 1:
+            coded[group.name] = Column(
+                group.name, "label", codes=term.codes, levels=term.levels
+            )
+    for group in groups.values():
+        for part in group.parts:
+            if part not in coded:
+                coded[part] = columns[part].owned()
+    return coded
 
 
 def _random_terms(parts: tuple[RandomPart, ...], encoder, values, columns, n):

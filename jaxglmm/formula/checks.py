@@ -23,7 +23,7 @@ def check_linear(design: Design) -> None:
         )
     for term in design.terms:
         J, q = term.n_levels, len(term.names)
-        if J >= n:
+        if n <= J:
             raise ModelError(
                 f"grouping factor {term.factor!r} has {J} levels for {n} rows: the "
                 "number of levels must be smaller than the number of observations, or "

@@ -109,7 +109,7 @@ def parse(text: str) -> Parsed:
     """
     if not isinstance(text, str):
         raise FormulaError(f"the formula must be text, not {type(text).__name__}")
-    plain = _translate(" ".join(text.split()))
+    plain = _translate(re.sub(r"\s", " ", text).strip())
     _check_brackets(plain)
     sides = [side for _, side in _split(plain, "~")]
     if len(sides) != 2 or not sides[0].strip():
@@ -146,17 +146,7 @@ def read_terms(text: str) -> tuple[Term, ...]:
     from formulaic import Formula
 
     try:
-        terms = Formula(text)
-        return tuple(
-            Term(
-                tuple(
-                    Atom(f.expr, f.eval_method.value == "lookup")
-                    for f in term.factors
-                    if f.eval_method.value != "literal"
-                )
-            )
-            for term in terms
-        )
+        terms = list(Formula(text))
     except Exception as error:
         hint = ""
         if re.search(r"\w\.\w+\s*\(", text):
@@ -164,6 +154,22 @@ def read_terms(text: str) -> tuple[Term, ...]:
         raise FormulaError(
             f"cannot read {text!r}: {_first_line(error)}{hint}"
         ) from error
+    for term in terms:
+        for f in term.factors:
+            if f.eval_method.value == "literal" and str(f.expr) != "1":
+                raise FormulaError(
+                    f"{f.expr} in {text!r} cannot scale a term; write I({f.expr} * ...)"
+                )
+    return tuple(
+        Term(
+            tuple(
+                Atom(f.expr, f.eval_method.value == "lookup")
+                for f in term.factors
+                if f.eval_method.value != "literal"
+            )
+        )
+        for term in terms
+    )
 
 
 def resolve(terms: tuple[Term, ...], columns: Container[str]) -> tuple[Term, ...]:
@@ -305,6 +311,12 @@ def _column(text: str) -> str:
 
 def _label(parts: list[RandomPart]) -> tuple[RandomPart, ...]:
     """Unique labels: ``g``, then ``g.1``, ``g.2``."""
+    if len(set(parts)) < len(parts):
+        twice = next(part for part in parts if parts.count(part) > 1)
+        columns = " + ".join(t.name for t in twice.terms).replace("(Intercept)", "1")
+        raise FormulaError(
+            f"the random term ({columns} | {twice.grouping.name}) appears twice"
+        )
     seen: dict[str, int] = {}
     labelled = []
     for part in parts:

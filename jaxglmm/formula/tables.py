@@ -63,6 +63,12 @@ class Column:
             return replace(self, codes=self.codes[rows])
         return replace(self, values=self.values[rows])  # type: ignore[index]
 
+    def owned(self) -> Column:
+        """The column with values of its own, safe from later changes to the data."""
+        return (
+            self if self.codes is not None else replace(self, values=self.values.copy())
+        )  # type: ignore
+
     def as_factor(self) -> tuple[np.ndarray, np.ndarray]:
         """Codes and the levels that occur."""
         if self.codes is not None:

@@ -282,3 +282,16 @@ def test_linear_models(formula, text):
         check_linear(design)
     assert text in str(caught.value)
     check_linear(design_from_formula("y ~ x + (1 | half)", data))
+
+
+def test_later_changes_of_the_data_do_not_reach_the_design():
+    data = {k: table()[k].to_numpy().copy() for k in "yxzg"}
+    design = design_from_formula("y ~ x + z + (x | g)", data, weights=data["z"])
+    before = [design.y.copy(), design.recipe.sum_coded(), design.weights.copy()]
+    for column in data.values():
+        column[:] = 7
+    for old, new in zip(
+        before, [design.y, design.recipe.sum_coded(), design.weights], strict=True
+    ):
+        np.testing.assert_array_equal(old, new)
+    assert design.variables["g"].tolist() != data["g"].tolist()

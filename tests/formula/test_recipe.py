@@ -21,6 +21,7 @@ FORMULAS = [
     "y ~ ns(x, df=3) + offset(log(z))",
     "y ~ C(a, Sum) * C(g) + (1 | g:h)",
     "y ~ C(a, levels=['r', 'p', 'q'])",
+    "y ~ g + x + (x | g) + (1 | t:a) + t",
     "y ~ . - w - x + (1 | g)",
     "y ~ I(x > 0) + np.log(z) + x.clip(0, 1)",
 ]
