@@ -525,12 +525,13 @@ class Fit:
 
         return anova_table(self, type, self._check_ddf(ddf))
 
-    def compare(self, *others: Fit, refit: bool = True):
+    def compare(self, *others: Fit, refit: bool | None = None):
         """Likelihood-ratio test against other fits of the same data.
 
         Args:
             *others: fits, any order.
-            refit: fit again by ML where REML fits differ in their fixed effects.
+            refit: REML fits again by ML: always, never, or (None) where their fixed
+                effects differ.
         """
         from jaxglmm.results.inference import compare
 
