@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import time
-import warnings
 from typing import Any
 
-import numpy as np
-
-from jaxglmm import _status
-from jaxglmm._errors import (
-    ConvergenceWarning,
-    FormulaError,
-    ModelError,
-    SingularFitWarning,
-)
+from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.formula import check_linear, design_from_formula
 from jaxglmm.formula.design import Design
+from jaxglmm.results import diagnose
 from jaxglmm.results import engine as _engine
 from jaxglmm.results.fit import Fit
 
@@ -162,7 +154,7 @@ def fit_design(
         diagnostics,
         compute_satterthwaite=compute_satterthwaite,
     )
-    _warn(fit)
+    diagnose.warn(design, fit.estimates, stacklevel=4)
     return fit
 
 
@@ -198,48 +190,6 @@ def _caller() -> dict[str, Any]:
 
     frame = sys._getframe(2)
     return {**frame.f_globals, **frame.f_locals}
-
-
-def _warn(fit: Fit) -> None:
-    found = fit.estimates
-    if not found.converged:
-        text = _status.message(
-            found.status, steps=found.n_iter, decrement=found.decrement
-        )
-        warnings.warn(
-            f"{text}. The estimates so far are returned",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-    if found.singular:
-        warnings.warn(_singular(fit), SingularFitWarning, stacklevel=4)
-
-
-def _singular(fit: Fit) -> str:
-    """Which standard deviations are zero, which correlations are one, and what to do."""
-    facts = []
-    for term, lam in zip(fit.design.terms, fit.estimates.lam, strict=True):
-        sd = fit.estimates.sigma * np.sqrt(np.sum(lam**2, axis=1))
-        floor = 1e-4 * fit.estimates.sigma / _scales(term.values)
-        zero = [n for n, s, f in zip(term.names, sd, floor, strict=True) if s < f]
-        if zero:
-            facts.append(f"sd of {', '.join(zero)} within {term.factor} is 0")
-        elif any(lam[i, i] < f / fit.estimates.sigma for i, f in enumerate(floor)):
-            facts.append(
-                f"the covariance matrix within {term.factor} has lost a dimension "
-                "(a correlation of +1 or -1, or a linear combination without variance)"
-            )
-    return (
-        f"the fit is singular: {'; '.join(facts) or 'a variance is on its boundary'}. The "
-        "estimates are the right optimum; the data do not support all of the random "
-        "effects. To simplify: drop a term, or write (x || g) for (x | g); or keep the "
-        "model as it is"
-    )
-
-
-def _scales(values: np.ndarray) -> np.ndarray:
-    size = np.sqrt(np.mean(values**2, axis=0))
-    return np.where(size > 0, size, 1.0)
 
 
 def anova(*fits: Fit, refit: bool = True):

@@ -195,7 +195,7 @@ def derivatives(
 ) -> Derivatives:
     """Score and average information at fixed sigma^2 (None: at its profiled value)."""
     p = problem.p
-    at = marginal(problem, _kept_from_zero(lam))
+    at = marginal(problem, kept_from_zero(lam))
     if sigma2 is None:
         sigma2 = at.r2 / degrees(problem, reml)
     G = score_matrices(problem, at, sigma2, reml)
@@ -240,7 +240,7 @@ def profiled_derivatives(
     return value, d.score, info + d.boundary, 1 + jnp.diagonal(info)
 
 
-def _kept_from_zero(lam: Lambdas) -> Lambdas:
+def kept_from_zero(lam: Lambdas) -> Lambdas:
     """Lambda for the traces: of several factors they divide by it, of one they do not.
 
     Only the matrices are taken there; the score is G times the true Lambda, so that it

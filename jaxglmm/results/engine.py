@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -25,6 +26,9 @@ from jaxglmm.model.problem import Problem
 from jaxglmm.results.estimates import Estimates
 from jaxglmm.structure.build import Moments
 from jaxglmm.structure.factors import Factor, to_user
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
 
 SINGULAR = 1e-4  # relative standard deviation (of a scaled column) that counts as zero
 TOLERANCE = 1e-8
@@ -99,17 +103,24 @@ def modes(factor: Factor, internal: np.ndarray) -> np.ndarray:
 
 
 def per_term(
-    factors: Sequence[Factor], values: Sequence[np.ndarray], axes: int
+    factors: Sequence[Factor], values: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, ...]:
-    """Cut arrays a factor into arrays a term, in the order of the terms.
-
-    axes 1: cut the last axis; 2: the last two.
-    """
+    """Cut arrays (..., q) a factor into arrays a term, in the order of the terms."""
     out = {}
     for factor, value in zip(factors, values, strict=True):
         for term, start, stop in factor.spans:
-            cut = value[..., start:stop]
-            out[term] = cut if axes == 1 else cut[..., start:stop, :]
+            out[term] = value[..., start:stop]
+    return tuple(out[term] for term in sorted(out))
+
+
+def per_term_square(
+    factors: Sequence[Factor], values: Sequence[np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """The same for matrices (..., q, q): their diagonal blocks."""
+    out = {}
+    for factor, value in zip(factors, values, strict=True):
+        for term, start, stop in factor.spans:
+            out[term] = value[..., start:stop, start:stop]
     return tuple(out[term] for term in sorted(out))
 
 
@@ -119,10 +130,8 @@ def estimates(
     """Back to the user's coordinates: beta, Sigma and b of X, Z and y as given."""
     m = engine.moments
     internal = lambdas(engine.problem, fitted.theta)
-    lam = per_term(
-        m.factors,
-        [to_user(x, f) for x, f in zip(internal, m.factors, strict=True)],
-        axes=2,
+    lam = per_term_square(
+        m.factors, [to_user(x, f) for x, f in zip(internal, m.factors, strict=True)]
     )
     b = [
         m.fixed.scale * modes(factor, x)
@@ -136,7 +145,7 @@ def estimates(
         sigma=sigma,
         lam=lam,
         theta=pack(design, lam),
-        b=per_term(m.factors, b, axes=1),
+        b=per_term(m.factors, b),
         criterion=criterion,
         reml=engine.reml,
         converged=int(fitted.status) == _status.CONVERGED,
@@ -154,4 +163,26 @@ def pack(design: Design, lam: Sequence[np.ndarray]) -> np.ndarray:
         q = len(x)
         last = q if term.covariance == "us" else 0
         out += [x[i, j] for j in range(q) for i in range(j, max(last, j + 1))]
+    return np.array(out)
+
+
+def internal_theta(engine: Engine, fit: Fit) -> np.ndarray:
+    """(m,) theta of a fit in the engine's coordinates, from its Lambdas.
+
+    Sigma~ = T Sigma T', whose factor T Lambda is triangular because T is upper triangular
+    only up to a rotation: an LQ decomposition takes it off.
+    """
+    out = []
+    for factor, pattern in zip(
+        engine.moments.factors, engine.problem.patterns, strict=True
+    ):
+        lam = np.zeros((factor.q, factor.q))
+        for term, start, stop in factor.spans:
+            lam[start:stop, start:stop] = fit.estimates.lam[term]
+        L = np.linalg.qr((factor.T @ lam).T, mode="r").T
+        L = L * np.where(np.diagonal(L) < 0, -1.0, 1.0)
+        size = np.sqrt(np.sum(L**2, axis=1))
+        tiny = np.abs(np.diagonal(L)) < 1e-12 * size
+        L[np.diag_indices(len(L))] = np.where(tiny, 0.0, np.diagonal(L))
+        out += [L[i, j] for i, j in pattern]
     return np.array(out)

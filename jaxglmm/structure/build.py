@@ -39,7 +39,8 @@ class Moments:
     """Cross-products of a design in internal coordinates, and the way back.
 
     system, B, RR: as in ``model.Problem``, padded; sizes: padded levels a factor;
-    n: rows of positive weight; log_weights: sum of the logs of the weights.
+    n: rows of positive weight; log_weights: sum of the logs of the weights; keep: which
+    rows these are where there are others.
     """
 
     system: AbstractSystem
@@ -52,6 +53,7 @@ class Moments:
     fixed: FixedBasis
     basis: np.ndarray
     weights: np.ndarray | None
+    keep: np.ndarray | None = None
 
     def respond(
         self, y: np.ndarray
@@ -82,6 +84,7 @@ def build(
     y: (n,) with the offset taken off; X: (n, p) of full rank; weights: (n,) or None.
     structure: force "nested", "arrow", "arrow-sparse", "wide" or "dense" (for tests).
     """
+    keep = None
     if weights is not None and not (weights > 0).all():
         keep = weights > 0
         y, X, weights = y[keep], X[keep], weights[keep]
@@ -108,6 +111,7 @@ def build(
         _fixed(R, coefficients, scale),
         basis,
         weights,
+        keep,
     )
 
 

@@ -1,0 +1,252 @@
+"""Derivatives at the optimum of a linear mixed model, for inference.
+
+Exact: forward mode over the analytic score, and Kenward and Roger's matrices from blocks of
+Z'V^-1Z. All in the problem's internal coordinates; the degrees of freedom do not depend on
+them, for they are invariant under linear maps of X, of the columns of Z and of y.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.integrate import exact
+from jaxglmm.model.covariance import pack
+from jaxglmm.model.problem import Problem
+from jaxglmm.numerics import spd
+from jaxglmm.numerics.system import (
+    AbstractFactor,
+    Effects,
+    Lambdas,
+    at_least,
+    inner_all,
+    scale,
+    scale_transposed,
+)
+
+MOST_DENSE = 3000  # random effects in all up to which Z'V^-1Z is formed in full
+FAR = 1e-3  # smallest diagonal of Lambda where second derivatives divide by it
+
+
+class Curvature(eqx.Module):
+    """hessian: of the criterion over (theta, log sigma^2); vcov: sigma^2 Q^-1 and its
+    derivatives in the same parameters, (p, p) and (p, p, m + 1).
+    """
+
+    hessian: Float[Array, "k k"]
+    vcov: Float[Array, "p p"]
+    dvcov: Float[Array, "p p k"]
+
+
+def _gradient(
+    problem: Problem, v: Float[Array, " k"], reml: bool
+) -> tuple[Float[Array, " k"], Float[Array, "p p"]]:
+    """Score over (theta, log sigma^2), and the covariance of beta there."""
+    lam, sigma2 = problem.lambdas(v[:-1]), jnp.exp(v[-1])
+    at = exact.marginal(problem, exact.kept_from_zero(lam))
+    G = exact.score_matrices(problem, at, sigma2, reml)
+    score = 2 * pack([g @ x for g, x in zip(G, lam, strict=True)], problem.patterns)
+    last = exact.degrees(problem, reml) - at.r2 / sigma2
+    return jnp.append(score, last), sigma2 * spd.inverse(at.LQ)
+
+
+@partial(jax.jit, static_argnums=3)
+def curvature(
+    problem: Problem, theta: Float[Array, " m"], sigma2: Scalar, reml: bool
+) -> Curvature:
+    """What Satterthwaite's method needs (Kuznetsova et al. 2017), without differencing."""
+    v = jnp.append(theta, jnp.log(sigma2))
+
+    def along(direction: Array) -> tuple[Array, Array]:
+        return jax.jvp(lambda x: _gradient(problem, x, reml), (v,), (direction,))[1]
+
+    eye = jnp.eye(len(v), dtype=v.dtype)
+    big = max(b.shape[-1] for b in problem.B) > 5000
+    H, dvcov = jax.lax.map(along, eye) if big else jax.vmap(along)(eye)
+    return Curvature(
+        (H + H.T) / 2, _gradient(problem, v, reml)[1], jnp.moveaxis(dvcov, 0, -1)
+    )
+
+
+class Components(eqx.Module):
+    """Kenward and Roger's matrices for V = sum_r gamma_r G_r.
+
+    C: (p, p) X'V^-1X; P: (r, p, p) its derivatives; Q: (r, r, p, p)
+    X'V^-1G_rV^-1G_sV^-1X made symmetric; K: (r, r) tr(V^-1G_rV^-1G_s). The last component
+    is the residual variance.
+    """
+
+    C: Float[Array, "p p"]
+    P: Float[Array, "r p p"]
+    Q: Float[Array, "r r p p"]
+    K: Float[Array, "r r"]
+
+
+def _basis(problem: Problem) -> list[tuple[int, int, int]]:
+    """(factor, i, j) of every variance and covariance."""
+    return [(f, i, j) for f, pattern in enumerate(problem.patterns) for i, j in pattern]
+
+
+def _matrix(q: int, i: int, j: int) -> Float[Array, "q q"]:
+    """e_i e_j' + e_j e_i', or e_i e_i'."""
+    E = jnp.zeros((q, q)).at[i, j].set(1.0)
+    return E.at[j, i].set(1.0)
+
+
+@jax.jit
+def components(problem: Problem, theta: Float[Array, " m"], sigma2: Scalar) -> Components:
+    """C, P, Q and K (Kenward and Roger 1997), without an n x n matrix.
+
+    Everything with the residual component follows from V^-1 = sum_r gamma_r V^-1G_rV^-1.
+    """
+    p = problem.p
+    sides = problem.sides
+    lam = problem.lambdas(theta)
+    at = exact.marginal(problem, lam)
+    basis = _basis(problem)
+    R = len(basis)
+    T = [x[:, :p] / sigma2 for x in at.T]
+    blocks = []  # E_r T_X, (q, p, J), on its own factor
+    for f, i, j in basis:
+        blocks.append((f, jnp.tensordot(_matrix(sides[f], i, j), T[f], axes=1)))
+    P = jnp.stack([-jnp.einsum("ipg,iqg->pq", T[f], w) for f, w in blocks])
+    wide = _side_by_side(problem, blocks)
+    gram = (at.factor.gram(wide) / sigma2).reshape(R, p, R, p)
+    Q = jnp.transpose(gram, (0, 2, 1, 3))
+    Q = (Q + jnp.swapaxes(Q, 2, 3)) / 2
+    gamma = sigma2 * pack([x @ x.T for x in lam], problem.patterns)
+    K, trace = _traces(problem, lam, at.factor, basis)
+    K, trace = K / sigma2**2, trace / sigma2
+
+    C = at.LQ @ at.LQ.T / sigma2
+    P_last = -(C + jnp.tensordot(gamma, P, axes=1)) / sigma2
+    Q_last = (-P - jnp.tensordot(gamma, Q, axes=1)) / sigma2
+    Q_both = (-P_last - jnp.tensordot(gamma, Q_last, axes=1)) / sigma2
+    K_last = (trace - K @ gamma) / sigma2
+    trace_last = (problem.n - gamma @ trace) / sigma2  # tr V^-1
+    K_both = (trace_last - gamma @ K_last) / sigma2
+
+    Q = jnp.concatenate([Q, Q_last[None]], axis=0)
+    column = jnp.concatenate([Q_last, Q_both[None]], axis=0)[:, None]
+    return Components(
+        C,
+        jnp.concatenate([P, P_last[None]]),
+        jnp.concatenate([Q, column], axis=1),
+        jnp.block([[K, K_last[:, None]], [K_last[None], K_both]]),
+    )
+
+
+def _side_by_side(
+    problem: Problem, blocks: list[tuple[int, Float[Array, "q p J"]]]
+) -> Effects:
+    """All E_r T_X as columns of one multi-vector."""
+    out = []
+    for f, B in enumerate(problem.B):
+        q, _, J = B.shape
+        zero = jnp.zeros((q, problem.p, J), B.dtype)
+        out.append(jnp.concatenate([w if g == f else zero for g, w in blocks], axis=1))
+    return tuple(out)
+
+
+def _traces(
+    problem: Problem,
+    lam: Lambdas,
+    factor: AbstractFactor,
+    basis: list[tuple[int, int, int]],
+) -> tuple[Float[Array, "r r"], Float[Array, " r"]]:
+    """tr(V^-1G_rV^-1G_s) and tr(V^-1G_r) for sigma = 1.
+
+    Few random effects: from Z'V^-1Z in full. Many: K is minus the derivative of the traces
+    in Sigma, taken along dLambda = Lambda Phi(Lambda^-1 E Lambda'^-1).
+    """
+    sides = problem.sides
+    total = sum(b.shape[0] * b.shape[-1] for b in problem.B)
+    if len(sides) > 1 and total <= MOST_DENSE:
+        return _traces_in_full(problem, factor, basis)
+    floor = FAR if len(sides) > 1 else 1e-5
+    lam = at_least(lam, floor)
+
+    def first(x: Lambdas) -> Array:
+        S = problem.system.factor(x).traces()
+        return jnp.stack(
+            [jnp.sum(S[f] * _matrix(sides[f], i, j)) for f, i, j in basis]
+        )
+
+    def along(r: int) -> Array:
+        f, i, j = basis[r]
+        inverse = jnp.linalg.inv(lam[f])
+        middle = inverse @ _matrix(sides[f], i, j) @ inverse.T
+        phi = jnp.tril(middle) - jnp.diag(jnp.diagonal(middle)) / 2
+        change = tuple(
+            x @ phi if g == f else jnp.zeros_like(x) for g, x in enumerate(lam)
+        )
+        return -jax.jvp(first, (lam,), (change,))[1]
+
+    K = jnp.stack([along(r) for r in range(len(basis))])
+    return (K + K.T) / 2, first(lam)
+
+
+def _traces_in_full(
+    problem: Problem, factor: AbstractFactor, basis: list[tuple[int, int, int]]
+) -> tuple[Float[Array, "r r"], Float[Array, " r"]]:
+    identity, start = [], 0
+    total = sum(b.shape[0] * b.shape[-1] for b in problem.B)
+    spans = []
+    for B in problem.B:
+        q, J = B.shape[0], B.shape[-1]
+        own = jnp.eye(J * q, dtype=B.dtype).reshape(J * q, J, q).transpose(2, 0, 1)
+        identity.append(jnp.pad(own, ((0, 0), (start, total - start - J * q), (0, 0))))
+        spans.append((start, q, J))
+        start += q * J
+    S = factor.gram(tuple(identity))
+    placed = []
+    for f, i, j in basis:  # E_r S: rows of factor f only
+        begin, q, J = spans[f]
+        rows = S[begin : begin + q * J].reshape(J, q, total)
+        mixed = jnp.einsum("ab,gbt->gat", _matrix(q, i, j), rows).reshape(-1, total)
+        placed.append(jnp.zeros_like(S).at[begin : begin + q * J].set(mixed))
+    ES = jnp.stack(placed)
+    K = jnp.einsum("rab,sba->rs", ES, ES)
+    return K, jnp.einsum("raa->r", ES)
+
+
+class Conditional(eqx.Module):
+    """Given theta, for sigma = 1: D, the diagonal blocks of Lambda M^-1 Lambda', (q, q, J) a
+    factor; K = Lambda M^-1 Lambda'Z'X, (q, p, J): the modes fall by K beta as beta rises.
+    """
+
+    D: tuple[Float[Array, "q q J"], ...]
+    K: Effects
+
+
+@jax.jit
+def conditional(problem: Problem, theta: Float[Array, " m"]) -> Conditional:
+    """Covariances of the random effects given the parameters."""
+    lam = problem.lambdas(theta)
+    factor = problem.system.factor(lam)
+    X = tuple(b[:, : problem.p] for b in problem.B)
+    K = scale(lam, factor.backward(factor.forward(scale_transposed(lam, X))))
+    D = tuple(
+        jnp.einsum("ia,abg,jb->ijg", x, blocks, x)
+        for x, blocks in zip(lam, factor.inverse_blocks(), strict=True)
+    )
+    return Conditional(D, K)
+
+
+@jax.jit
+def leverages(
+    problem: Problem, theta: Float[Array, " m"], w: Effects
+) -> tuple[Float[Array, " K"], Float[Array, "K p"]]:
+    """w'Lambda M^-1 Lambda'w and w'K for several w at once, across all factors."""
+    lam = problem.lambdas(theta)
+    factor = problem.system.factor(lam)
+    z = factor.forward(scale_transposed(lam, w))
+    X = tuple(b[:, : problem.p] for b in problem.B)
+    x = factor.forward(scale_transposed(lam, X))
+    square = sum(jnp.sum(a * a, axis=(0, 2)) for a in z)
+    return square, inner_all(z, x)
+

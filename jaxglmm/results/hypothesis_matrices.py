@@ -1,0 +1,92 @@
+"""The contrasts behind an analysis of variance: one matrix L a term.
+
+Type 1: each term after those before it. Type 2: each after all that do not contain it.
+Type 3: each after all others, for effects averaged with equal weights over the levels of the
+factors it interacts with, that is, in sum-to-zero contrasts. They depend on X alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.formula.design import Design, FixedTerm
+
+INTERCEPT = "(Intercept)"
+
+
+def of_terms(design: Design, type: int) -> dict[str, np.ndarray]:
+    """Term -> L (rows, p)."""
+    make = {1: _first, 2: _second, 3: _third}.get(int(type))
+    if make is None:
+        raise NotApplicableError(f"anova(type={type!r}): there are types 1, 2 and 3")
+    return make(design, _terms(design))
+
+
+def _terms(design: Design) -> list[FixedTerm]:
+    """The terms with columns, the intercept left out; columns by name without any."""
+    if design.fixed_terms:
+        return [t for t in design.fixed_terms if t.columns and t.variables]
+    return [
+        FixedTerm(name, frozenset([name]), (j,))
+        for j, name in enumerate(design.x_names)
+        if name != INTERCEPT
+    ]
+
+
+def _triangle(X: np.ndarray) -> np.ndarray:
+    return np.linalg.qr(X, mode="r")
+
+
+def _first(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
+    R = _triangle(design.X)
+    return {t.name: R[list(t.columns)] for t in terms}
+
+
+def _second(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
+    R = _triangle(design.X)  # same inner products, p rows
+    out = {}
+    for term in terms:
+        above = [j for t in terms if _contains(design, t, term) for j in t.columns]
+        own = list(term.columns)
+        before = [j for j in range(design.p) if j not in own and j not in above]
+        order = before + own + above
+        rows = _triangle(R[:, order])[len(before) : len(before) + len(own)]
+        L = np.zeros((len(own), design.p))
+        L[:, order] = rows
+        out[term.name] = L
+    return out
+
+
+def _contains(design: Design, big: FixedTerm, small: FixedTerm) -> bool:
+    """Whether ``big`` is ``small`` times factors alone (same numeric variables)."""
+    if not small.variables < big.variables:
+        return False
+    return all(not _numeric(design, name) for name in big.variables - small.variables)
+
+
+def _numeric(design: Design, name: str) -> bool:
+    values = design.variables.get(name)
+    return values is not None and np.asarray(values).dtype.kind in "fiu"
+
+
+def _third(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
+    if not any(len(t.variables) > 1 for t in terms):  # nothing to average over
+        return {t.name: np.eye(design.p)[list(t.columns)] for t in terms}
+    if design.dropped_columns:
+        raise NotApplicableError(
+            "type 3 tests need every combination of the factors' levels; the columns "
+            f"{', '.join(design.dropped_columns)} were dropped because they depend on "
+            "others. Use anova(type=2), or test(L) for a contrast of your own"
+        )
+    if design.recipe is None:
+        return {t.name: np.eye(design.p)[list(t.columns)] for t in terms}
+    coded = design.recipe.sum_coded()
+    if coded.shape != design.X.shape:
+        raise NotApplicableError(
+            f"type 3 tests: the design has {design.p} columns, in sum-to-zero contrasts "
+            f"{coded.shape[1]}. Use anova(type=2), or test(L)"
+        )
+    change = np.linalg.lstsq(coded, design.X, rcond=None)[0]
+    change[np.abs(change) < 1e-12 * np.abs(change).max()] = 0.0
+    return {t.name: change[list(t.columns)] for t in terms}
