@@ -2,7 +2,7 @@
 
 The form of ``lmm(y, X, groups={"subject": ids}, random_effects={"subject": ["1", "t"]},
 random_data={"t": t})``: no formula, no table. Names come from frames where there are
-some; otherwise a column of ones is ``(Intercept)`` and the others are ``X1``, ``X2``, ...
+some; otherwise a column of ones is ``(Intercept)`` and the others are ``X1``, ``X2``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.groups import learn_groups
 from jaxglmm.formula.missing import complete_rows
-from jaxglmm.formula.notices import listed, nearest
+from jaxglmm.formula.notices import listed
 from jaxglmm.formula.parse import Grouping
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.tables import Column, Columns, as_table, read_column
@@ -164,7 +164,8 @@ def design_from_arrays(
 
 
 def _response_column(y) -> Column:
-    if isinstance(y, str) or y is None or (np.ndim(y) == 0 and not hasattr(y, "__len__")):
+    scalar = np.ndim(y) == 0 and not hasattr(y, "__len__")
+    if y is None or scalar or isinstance(y, str):
         raise DataError("y must be an array of values, one a row")
     if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
         y = y.iloc[:, 0]
@@ -215,7 +216,7 @@ def _matrix(X, n: int) -> tuple[np.ndarray, tuple[str, ...], object]:
 
 
 def _default_names(matrix: np.ndarray) -> tuple[str, ...]:
-    """``(Intercept)`` for the first column of ones, ``X1``, ``X2``, ... for the rest."""
+    """``(Intercept)`` for the first column of ones, ``X1``, ``X2`` for the rest."""
     names, count = [], 0
     for j in range(matrix.shape[1]):
         column = matrix[:, j]
@@ -263,7 +264,8 @@ def _groups(groups, n: int) -> dict[str, Column]:
     for name, column in found.items():
         if len(column) != n:
             raise DataError(
-                f"groups[{name!r}] has {len(column)} elements, expected {n} (matching y)"
+                f"groups[{name!r}] has {len(column)} elements, expected {n} "
+                "(matching y)"
             )
     return found
 
@@ -323,7 +325,7 @@ def _parts(random_effects, labels, slopes, names) -> dict[str, tuple[str, ...]]:
                 raise DataError(
                     f"random_effects[{factor!r}]: slope {term!r} needs its values in "
                     f"random_data (or a column of X of that name); available: "
-                    f"{listed(available)}{nearest(term, available) if available else ''}"
+                    f"{listed(available)}"
                 )
         parts[factor] = tuple(columns)
     # Factors without an entry get their intercept, so that no label is lost in silence.
@@ -349,7 +351,8 @@ def _extras(weights, offset, n: int) -> dict[str, Column]:
             continue
         if isinstance(given, str):
             raise DataError(
-                f"{label}={given!r}: there is no table to look it up in; pass the values"
+                f"{label}={given!r}: there is no table to look it up in; pass the "
+                "values"
             )
         column = read_column(label, given)
         if len(column) != n:

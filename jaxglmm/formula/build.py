@@ -315,7 +315,7 @@ def _anchor(plans, encoder: Encoder, spans) -> int:
 
 
 def _coded_columns(columns, groups, random) -> dict[str, Column]:
-    """Grouping columns as codes and levels: shared with the terms, and nobody else's."""
+    """Grouping columns as codes and levels, shared with the terms and no one else."""
     coded = {}
     for term in random:
         group = groups[term.factor]

@@ -41,8 +41,8 @@ def mark(data, contrasts=None, *, contr=None, levels=None, **unknown) -> Marked:
 class Coding:
     """Columns of one factor.
 
-    levels: (J,). reduced: (J, r) matrix with its names' suffixes; ``reduced_names`` such
-    as ``"[T.b]"``. Full columns are the indicators ``"[b]"``.
+    levels: (J,). reduced: (J, r) matrix; reduced_names: what follows the factor's name,
+    such as ``"[T.b]"``. Full columns are the indicators ``"[b]"``.
     """
 
     levels: np.ndarray
@@ -93,7 +93,7 @@ def make_coding(expr: str, levels: np.ndarray, wish: Any) -> Coding:
         if isinstance(wish, type) and issubclass(wish, Contrasts):
             wish = wish()
         if not isinstance(wish, Contrasts):
-            wish = CustomContrasts(wish)
+            wish = CustomContrasts(wish)  # type: ignore[arg-type]
         matrix = np.asarray(wish.get_coding_matrix(labels, True), np.float64)
         names = wish.get_coding_column_names(labels, True)
         style = wish.get_factor_format(labels, True)

@@ -1,8 +1,8 @@
 """Design: a model as names and NumPy arrays, the last place where strings live.
 
-``y = X beta + sum over terms of values[i] . b[codes[i]] + offset + e``. A random-effects
-term is an index and values, never a matrix with a column a level. Everything downstream
-sees arrays and static integers; names come back in ``results``.
+``y = X beta + sum over terms of values[i] . b[codes[i]] + offset + e``. A term of random
+effects is an index and values, never a matrix with a column a level. Everything
+downstream sees arrays and static integers; names come back in ``results``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class RandomTerm:
     label:  unique name of the term: the factor's, then ``factor.1``, ... as in lme4
     factor: name of the grouping factor, ``"Subject"``, ``"batch:cask"``
     names:  (q,) names of the columns, ``"(Intercept)"``, ``"Days"``
-    codes:  (n,) int32, the level of each row, 0 .. J-1 (in new data -1: a level not seen)
+    codes:  (n,) int32, the level of each row, 0 .. J-1 (in new data -1: not seen)
     values: (n, q) float64, the row's values of the columns
     levels: (J,) labels, in order of the codes
     covariance: "us" (unstructured) or "diag" (independent columns)
@@ -42,7 +42,7 @@ class RandomTerm:
 
 @dataclass(frozen=True)
 class FixedTerm:
-    """One term of the fixed effects: its name, the variables in it, its columns of X."""
+    """One term of the fixed effects: its name, its variables, its columns of X."""
 
     name: str
     variables: frozenset[str]

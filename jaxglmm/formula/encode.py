@@ -4,8 +4,8 @@
 numeric, its ``Coding`` (levels and contrasts) if it is a factor, and the state of
 stateful transforms. With that it makes the same columns from new data.
 
-Plain columns never pass through formulaic: a numeric column is used as it lies, a factor
-is its codes. Equality with formulaic's matrices is tested.
+Plain columns never pass through formulaic: a numeric column is used as it lies, a
+factor is its codes. Equality with formulaic's matrices is tested.
 """
 
 from __future__ import annotations
@@ -129,10 +129,8 @@ def build(
             X[:, j] = 1.0
         for i, (expr, table, k) in enumerate(parts):
             found = values[expr]
-            if table is None:
-                column = found[k]
-            else:
-                column = table.take(found)  # code -1, a missing value, picks the NaN
+            # code -1, a missing value, picks the NaN at the end of the table
+            column = found[k] if table is None else table.take(found)
             if i == 0:
                 X[:, j] = column
             else:
@@ -162,7 +160,7 @@ def check_finite(expr: str, values: Values, rows: np.ndarray | None) -> None:
 
 
 def _columns(product: Product, codings) -> list[tuple[str, list]]:
-    """Name and parts (expr, lookup table or None, index) of each column of a product."""
+    """Name of each column of a product, and parts (expr, table or None, index)."""
     choices = []
     for expr, reduced in product:
         coding = codings[expr]
@@ -214,8 +212,8 @@ def _known_codes(expr: str, column: Column, levels: np.ndarray) -> np.ndarray:
     place = match(levels, labels)
     if (place < 0).any():
         raise DataError(
-            f"new data: {expr!r} has levels {listed(list(labels[place < 0]))} that were "
-            f"not in the data of the fit; known are {listed(list(levels))}"
+            f"new data: {expr!r} has levels {listed(list(labels[place < 0]))} that "
+            f"were not in the data of the fit; known are {listed(list(levels))}"
         )
     return np.append(place, np.int32(-1)).take(codes)
 
@@ -235,6 +233,6 @@ def _as_numbers(expr: str, found, n: int) -> np.ndarray:
 def _refuse_time(expr: str, column: Column) -> None:
     if column.kind == "time":
         raise FormulaError(
-            f"{expr!r} holds dates or durations; make a number of it first, e.g. a column "
-            "(t - t.min()).dt.days, or a factor with C()"
+            f"{expr!r} holds dates or durations; make a number of it first, e.g. a "
+            "column (t - t.min()).dt.days, or a factor with C()"
         )

@@ -1,8 +1,9 @@
 """Evaluate one factor of a formula: ``log(x)``, ``poly(x, 2)``, ``C(a, Sum)``.
 
 The evaluation and the transforms that remember what they saw (``scale``, ``center``,
-``poly``, ``bs``, ``cr``) are formulaic's. Names are looked up in the data first, then in
-the transforms, then in the caller's variables, then in Python's builtins.
+``poly``, ``bs``, ``cr``) are formulaic's. Names are looked up in the data first, then
+in the transforms, then in the caller's variables, then in Python's builtins: a variable
+``C`` or ``scale`` that happens to exist in the caller's frame changes no formula.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def evaluate(
 def context_used(
     exprs: list[str], columns: Mapping | frozenset, context: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The caller's variables that the expressions use, and nothing else of his frame."""
+    """The caller's variables that the expressions use, and nothing else."""
     transforms = _transforms()
     used: dict[str, Any] = {}
     for expr in exprs:

@@ -56,10 +56,11 @@ class GroupCoding:
                 ":".join(text_of(columns[p].labels()[i]) for p in self.parts)
                 for i in rows[:50]
             ]
+            strange = listed(list(dict.fromkeys(labels)))
             raise DataError(
-                f"new data: {self.name!r} has levels {listed(list(dict.fromkeys(labels)))}"
-                " that were not in the data of the fit; new_levels='zero' predicts "
-                "for them at the population level"
+                f"new data: {self.name!r} has levels {strange} that were not in the "
+                "data of the fit; new_levels='zero' predicts for them at the "
+                "population level"
             )
         return np.where(known, total, -1).astype(np.int32)
 

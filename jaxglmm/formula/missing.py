@@ -14,7 +14,7 @@ from jaxglmm.formula.tables import Column
 def complete_rows(
     columns: Mapping[str, Column], n: int, missing: str
 ) -> np.ndarray | None:
-    """Positions of the rows in which nothing is missing; None where that is all of them.
+    """Positions of the rows in which nothing is missing; None where that is all.
 
     Args:
         columns: every variable of the model, weights and offset included.

@@ -6,9 +6,9 @@ between (``a*b``, ``poly(x, 2)``, ``0 + x``) is read by formulaic's parser. No d
 seen here, so that the result is remembered by the text alone.
 
 The grouping side: ``a/b`` means ``b:a`` and ``a`` (the fine one first, named as lme4
-names it), ``a:b`` the combinations that occur, ``a + b`` one term for each. ``(x || g)``
-is one term a column, as in lme4, except that the columns of one factor stay together in
-one block. ``diag(x | g)`` keeps one term with independent columns.
+names it), ``a:b`` the combinations that occur, ``a + b`` one term for each. With two
+bars, ``(x || g)``, there is one term a column, as in lme4; the columns of one factor
+stay together in one block. ``diag(x | g)`` keeps one term with independent columns.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _AS_FACTOR = re.compile(r"(?:as\.factor|factor|C)\s*\(([^()]*)\)\Z")
 
 @dataclass(frozen=True)
 class Atom:
-    """One factor of a term, ``x`` or ``log(x)``; ``bare`` where it is a column's name."""
+    """One factor of a term, ``x`` or ``log(x)``; ``bare`` if it names a column."""
 
     expr: str
     bare: bool
@@ -146,7 +146,7 @@ def read_terms(text: str) -> tuple[Term, ...]:
     from formulaic import Formula
 
     try:
-        terms = list(Formula(text))
+        terms = list(Formula(text))  # type: ignore[abstract]
     except Exception as error:
         hint = ""
         if re.search(r"\w\.\w+\s*\(", text):
@@ -257,10 +257,7 @@ def _read_bar(wrapper: str, text: str) -> Iterator[RandomPart]:
     terms = read_terms(columns)
     if not terms:
         raise FormulaError(f"({text}) has no columns; write (1 | {grouping})")
-    if double and len(terms) > 1:
-        blocks = [(term,) for term in terms]
-    else:
-        blocks = [terms]
+    blocks = [(term,) for term in terms] if double else [terms]
     # lme4 lists all groupings of (x | a/b) by block: the block runs slowest.
     for block in blocks:
         for group in _groupings(grouping):

@@ -1,14 +1,15 @@
 """Columns of X that depend on earlier ones, as R's ``lm`` finds them.
 
-Columns are compared by direction, not by size: where a constant is in the model they are
-centred first, then all are scaled to length 1, and a column is dependent if less than
-1e-7 of it is left after projection on the columns before it. (A covariate such as
+Columns are compared by direction, not by size: where a constant is in the model they
+are centred first, then all are scaled to length 1, and a column is dependent if less
+than 1e-7 of it is left after projection on the columns before it. (A covariate such as
 1e6 + noise is nearly parallel to the constant but not dependent on it; centring tells
-the two apart.) Where centring itself loses digits the tolerance is what rounding leaves.
+the two apart.) Where centring itself loses digits the tolerance is what rounding
+leaves.
 
-Cost: one pass for the Gram matrix, O(n p^2) in BLAS, and that settles well-conditioned
-designs. A second pass, a QR of chunks of rows, is made only where the Gram matrix, which
-squares the condition number, cannot tell.
+Cost: a few passes of O(n p) and a Gram matrix, O(n p^2) in BLAS, which settle
+well-conditioned designs. A QR of chunks of rows follows only where the Gram matrix,
+which squares the condition number, cannot tell.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ def drop_dependent(
 def dependent_columns(X: np.ndarray, anchor: int = 0) -> np.ndarray:
     """Positions of the columns of X (n, p) that depend on earlier ones.
 
-    The first constant column counts as the earliest of all. Without one, ``anchor`` says
-    how many leading columns together span the constant.
+    The first constant column counts as the earliest of all. Without one, ``anchor``
+    says how many leading columns together span the constant.
     """
-    n, p = X.shape
+    p = X.shape[1]
     if p == 0:
         return np.empty(0, int)
     mean, norm, constant = _moments(X)
@@ -142,7 +143,7 @@ def _triangle(X, columns, centre, scale) -> np.ndarray:
     R = np.zeros((0, p))
     for block in _blocks(X, rows):
         Z = (block[columns] - centre[columns, None]) * scale[:, None]
-        R = np.linalg.qr(np.vstack([R, Z.T]), mode="r")
+        R = np.asarray(np.linalg.qr(np.vstack([R, Z.T]), mode="r"))
     return R
 
 

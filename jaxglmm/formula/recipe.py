@@ -34,9 +34,11 @@ VERSION = 1
 class FormulaRecipe:
     """The recipe of ``design_from_formula``.
 
-    formula: as given. fixed: its fixed part, ``.`` written out. columns: of the data that
-    predictors and offset() use. kept: columns of X that were not dropped. offset_name: the column given as ``offset=``;
-    ``offset_array`` where it was an array, which new data must bring again.
+    formula: as given. fixed: its fixed part, ``.`` written out.
+    columns: names in the data that predictors and ``offset()`` use.
+    kept: positions of the columns of X that were not dropped.
+    offset_name: the column given as ``offset=``; offset_array: it was an array, and new
+    data must bring one as well.
     """
 
     formula: str
@@ -72,14 +74,14 @@ class FormulaRecipe:
 
         Args:
             data: a table with the predictors; the response is not needed.
-            new_levels: ``"zero"`` gives levels of a grouping factor that the fit did not
-                see (and missing labels) the code -1, ``"error"`` refuses them.
-            random: False leaves the random terms out; their columns are then not needed.
+            new_levels: ``"zero"`` gives levels of a grouping factor that the fit did
+                not see (and missing labels) the code -1, ``"error"`` refuses them.
+            random: False leaves the random terms and the columns they need out.
             offset: (m,) array or column name instead of the ``offset=`` of the fit.
 
         Raises:
-            DataError: for a missing column, or a level of a fixed factor that was not in
-                the data of the fit. A missing value makes its row of X NaN.
+            DataError: for a missing column, or a level of a fixed factor that was not
+                in the data of the fit. A missing value makes its row of X NaN.
         """
         if new_levels not in ("zero", "error"):
             raise DataError(f"new_levels must be 'zero' or 'error', not {new_levels!r}")

@@ -1,9 +1,9 @@
 """A table of any make as named columns of four kinds.
 
 pandas and polars frames, pyarrow tables, NumPy record arrays and dicts of columns are
-read column by column, and only the columns that a model names. A column is a ``number``,
-a ``truth``, a ``time`` or a ``label``; labels become codes and levels at once, since
-nothing downstream wants the text.
+read column by column, and only the columns that a model names. A column is a
+``number``, a ``truth``, a ``time`` or a ``label``; labels become codes and levels at
+once, since nothing downstream wants the text.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class Column:
 
     def owned(self) -> Column:
         """The column with values of its own, safe from later changes to the data."""
-        return (
-            self if self.codes is not None else replace(self, values=self.values.copy())
-        )  # type: ignore
+        if self.values is None:
+            return self
+        return replace(self, values=self.values.copy())
 
     def as_factor(self) -> tuple[np.ndarray, np.ndarray]:
         """Codes and the levels that occur."""
@@ -220,8 +220,8 @@ def read_column(name: str, raw) -> Column:
         )
     except TypeError:
         raise DataError(
-            f"column {name!r} holds {type(raw.iloc[0]).__name__} objects; a column must "
-            "be numbers, text, true/false, dates or categories"
+            f"column {name!r} holds {type(raw.iloc[0]).__name__} objects; a column "
+            "must be numbers, text, true/false, dates or categories"
         ) from None
     return Column(name, "label", codes=codes, levels=levels)
 
@@ -305,7 +305,7 @@ def _from_narwhals(name: str, series) -> pd.Series | Column:
 
 
 def _text(name: str, series) -> pd.Series | Column:
-    """Text of polars and pyarrow; Arrow's hash table spares a million Python strings."""
+    """Text of polars and pyarrow, by Arrow's hash table: no Python string a row."""
     try:
         encoded = series.to_arrow().dictionary_encode()
     except ImportError:
@@ -340,6 +340,7 @@ def _from_mapping(data: Mapping) -> Table:
     first = data[keys[names[0]]]
     if np.ndim(first) == 0 and not hasattr(first, "__len__"):
         raise DataError(
-            f"data[{names[0]!r}] is a single value; a dict of columns needs lists or arrays"
+            f"data[{names[0]!r}] is a single value; a dict of columns needs lists or "
+            "arrays"
         )
     return Table(names, len(first), lambda name: data[keys[name]])

@@ -1,4 +1,4 @@
-"""Columns of X: equal to formulaic's, with names, terms and levels as users see them."""
+"""Columns of X: equal to formulaic's; names, terms and levels as users see them."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""New data through the recipe of a fit: same columns, remembered state, unseen levels."""
+"""New data through a recipe: same columns, remembered state, unseen levels."""
 
 import json
 import pickle
@@ -108,7 +108,7 @@ def test_unseen_levels():
     with pytest.raises(DataError, match="'zero' or 'error'"):
         recipe.new_rows(new, new_levels="skip")
     new.loc[2, "a"] = "new"
-    with pytest.raises(DataError, match="'a' has levels 'new' .* known are 'p', 'q'"):
+    with pytest.raises(DataError, match=r"'a' has levels 'new' .* known are 'p', 'q'"):
         recipe.new_rows(new)
 
 
