@@ -141,14 +141,11 @@ def _precision() -> dict[str, Any]:
 def _timed_fit() -> tuple[Any, dict[str, float]]:
     import jaxglmm as jg
 
-    def fit():
-        return jg.lmm("Reaction ~ Days + (Days | Subject)", data)
-
     data = jg.datasets.load("sleepstudy")
-    start = time.perf_counter()
-    fit().p_values  # noqa: B018 - computed when asked for
-    first = time.perf_counter() - start
-    start = time.perf_counter()
-    result = fit()
-    result.p_values  # noqa: B018
-    return result, {"first": first, "again": time.perf_counter() - start}
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        fit = jg.lmm("Reaction ~ Days + (Days | Subject)", data)
+        fit.p_values  # noqa: B018 - computed when asked for
+        times.append(time.perf_counter() - start)
+    return fit, {"first": times[0], "again": min(times[1:])}

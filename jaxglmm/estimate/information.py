@@ -250,3 +250,48 @@ def leverages(
     square = sum(jnp.sum(a * a, axis=(0, 2)) for a in z)
     return square, inner_all(z, x)
 
+
+
+class Directional(eqx.Module):
+    """The ML deviance at fixed sigma^2 and its derivatives along given directions.
+
+    value; score (m,); info (m, m) average information; tv (m,), so that info with log
+    sigma^2 is tv; r2_ratio: r^2 / sigma^2; G: (q, q) a factor.
+    """
+
+    value: Scalar
+    score: Float[Array, " m"]
+    info: Float[Array, "m m"]
+    tv: Float[Array, " m"]
+    r2_ratio: Scalar
+    G: tuple[Float[Array, "q q"], ...]
+
+
+@jax.jit
+def along(
+    problem: Problem,
+    lam: Lambdas,
+    sigma2: Scalar,
+    changes: tuple[Float[Array, "m q q"], ...],
+) -> Directional:
+    """Derivatives along dSigma_a = changes[f][a], for any parametrisation of Sigma."""
+    at = exact.marginal(problem, exact.kept_from_zero(lam))
+    G = exact.score_matrices(problem, at, sigma2, reml=False)
+    score = sum(jnp.einsum("ij,aij->a", g, c) for g, c in zip(G, changes, strict=True))
+    v = tuple(
+        jnp.einsum("aij,jg->iag", c, t[:, 0]) for c, t in zip(changes, at.t, strict=True)
+    )
+    info = at.factor.gram(v)
+    p = problem.p
+    if p > 0:
+        half = spd.forward(at.LQ, inner_all(tuple(x[:, :p] for x in at.T), v))
+        info = info - half.T @ half
+    tv = sum(jnp.einsum("iag,ig->a", x, t[:, 0]) for x, t in zip(v, at.t, strict=True))
+    value = (
+        at.log_det
+        + problem.n * (exact.LOG_2PI + jnp.log(sigma2))
+        + at.r2 / sigma2
+    )
+    return Directional(
+        value, score, info / sigma2, tv / sigma2, at.r2 / sigma2, G
+    )

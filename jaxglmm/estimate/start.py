@@ -53,6 +53,8 @@ def _spread(problem: Problem, X: Effects) -> tuple[Array, Array, Array]:
     K = sum(sides)
     columns = []  # component l alone, its p columns side by side
     offset = 0
+    if p == 0:
+        return jnp.zeros((K, K)), jnp.zeros((K, K)), jnp.zeros(K)
     for x, q in zip(X, sides, strict=True):
         wide = jnp.zeros((q, K, p, x.shape[-1]), x.dtype)
         for i in range(q):

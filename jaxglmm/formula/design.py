@@ -1,7 +1,7 @@
 """Design: a model as names and NumPy arrays, the last place where strings live.
 
-``y = X beta + sum over terms of values[i] . b[codes[i]] + offset + e``. A term of random
-effects is an index and values, never a matrix with a column a level. Everything
+``y = X beta + sum over terms of values[i] . b[codes[i]] + offset + e``. A random
+term is an index and values, never a matrix with a column a level. Everything
 downstream sees arrays and static integers; names come back in ``results``.
 """
 

@@ -26,6 +26,8 @@ from jaxglmm.formula.notices import listed, plain
 from jaxglmm.formula.parse import Atom
 from jaxglmm.formula.tables import Column, read_column
 
+_BLOCK = 4096
+
 # Values of an atom: its numeric columns, or the codes of a factor.
 Values = tuple[np.ndarray, ...] | np.ndarray
 
@@ -123,19 +125,39 @@ def build(
         for product in products:
             recipes.extend(_columns(product, codings))
         spans.append(tuple(range(start, len(recipes))))
-    X = np.empty((n, len(recipes)))
-    for j, (_, parts) in enumerate(recipes):
-        if not parts:
-            X[:, j] = 1.0
-        for i, (expr, table, k) in enumerate(parts):
-            found = values[expr]
-            # code -1, a missing value, picks the NaN at the end of the table
-            column = found[k] if table is None else table.take(found)
-            if i == 0:
-                X[:, j] = column
-            else:
-                X[:, j] *= column
-    return tuple(name for name, _ in recipes), X, spans
+    return tuple(name for name, _ in recipes), _fill(recipes, values, n), spans
+
+
+def _fill(recipes, values: Mapping[str, Values], n: int) -> np.ndarray:
+    """The matrix, by blocks of rows: whole columns would miss the cache at each step."""
+    p = len(recipes)
+    X = np.empty((n, p))
+    if n <= _BLOCK:
+        for j, (_, parts) in enumerate(recipes):
+            _product(parts, values, slice(0, n), X[:, j])
+        return X
+    buffer = np.empty((p, _BLOCK))
+    for start in range(0, n, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, n))
+        block = buffer[:, : rows.stop - start]
+        for j, (_, parts) in enumerate(recipes):
+            _product(parts, values, rows, block[j])
+        X[rows] = block.T
+    return X
+
+
+def _product(parts, values: Mapping[str, Values], rows: slice, out: np.ndarray) -> None:
+    """One column at some rows: the product of its parts."""
+    if not parts:
+        out[:] = 1.0
+    for i, (expr, table, k) in enumerate(parts):
+        found = values[expr]
+        # code -1, a missing value, picks the NaN at the end of the table
+        column = found[k][rows] if table is None else table.take(found[rows])
+        if i == 0:
+            out[:] = column
+        else:
+            out *= column
 
 
 def check_finite(expr: str, values: Values, rows: np.ndarray | None) -> None:

@@ -52,6 +52,17 @@ class Fit:
             rebuilt from the design when it is first needed.
         diagnostics: facts about the computation (seconds, steps, system, ...).
         compute_satterthwaite: False for n - p degrees of freedom, which cost nothing.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> data = jg.datasets.load("sleepstudy")
+        >>> fit = jg.lmm("Reaction ~ Days + (Days | Subject)", data)
+        >>> fit.varcorr["Subject"].sd.round(2).tolist(), round(fit.sigma, 2)
+        ([24.74, 5.92], 25.59)
+        >>> fit.confint().round(2).loc["Days"].tolist()
+        [7.21, 13.73]
+        >>> fit.predict({"Days": [10]}, re="population").round(1).tolist()
+        [356.1]
     """
 
     def __init__(

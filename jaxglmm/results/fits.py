@@ -154,8 +154,10 @@ _STATUS_NAMES = {
 
 
 def _table(table: pd.DataFrame) -> Table:
+    """Every row to as many decimals as its sd deserves."""
+    sd = table["sd"].tolist()
     rows = tuple(
-        (str(name), *numbers.column(values.tolist()))
-        for name, values in zip(table.index, table.to_numpy(), strict=True)
+        (str(name), *(numbers.with_errors([v], [s])[0][0] for v in values.tolist()))
+        for name, s, values in zip(table.index, sd, table.to_numpy(), strict=True)
     )
     return Table("", ("", *table.columns), rows, "<" + ">" * table.shape[1])

@@ -49,4 +49,7 @@ def random_variance(
 
 def residual_sd(sigma: float, weights: np.ndarray | None) -> np.ndarray | float:
     """sd of a row's error, sigma / sqrt(w): (n,), or a number without weights."""
-    return sigma if weights is None else sigma / np.sqrt(weights)
+    if weights is None:
+        return sigma
+    with np.errstate(divide="ignore"):
+        return sigma / np.sqrt(weights)

@@ -26,12 +26,18 @@ def simulate(
     if not new_effects:
         eta = eta + predictor.random_part(design.terms, estimates.b)
     out = rng.standard_normal((n, design.n))
-    out *= predictor.residual_sd(estimates.sigma, design.weights)
+    out *= _noise(estimates.sigma, design.weights)
     out += eta
     if new_effects:
         for row in out:
             row += predictor.random_part(design.terms, _draw(design, estimates, rng))
     return out
+
+
+def _noise(sigma: float, weights: np.ndarray | None):
+    """sd of the rows; one of weight zero, which the fit left out, gets that of one."""
+    known = weights if weights is None else np.where(weights > 0, weights, 1.0)
+    return predictor.residual_sd(sigma, known)
 
 
 def _draw(design: Design, estimates: Estimates, rng) -> list[np.ndarray]:
