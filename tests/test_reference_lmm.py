@@ -209,8 +209,8 @@ def test_satterthwaite(case):
         close(one.den_df, ref["df"][r_name(name)], 1e-4, 0, name)
 
 
-# pbkrtest 0.5.2 mixes weighted and unweighted matrices: its 26.3 degrees of freedom for 18
-# subjects with equal designs cannot be; see test_kenward_roger_with_weights
+# pbkrtest 0.5.2 mixes weighted and unweighted matrices: its 26.3 degrees of freedom for
+# 18 subjects with equal designs cannot be; see test_kenward_roger_with_weights
 UNWEIGHTED = [c for c in LME4 if c.weights is None]
 
 
@@ -326,9 +326,9 @@ def test_likelihood_ratio(name):
         close(f.bic, theirs["BIC"], 1e-7)
         assert f.npar == theirs["npar"]
     table = jg.anova(*fits).table
-    close(table["chisq"].iloc[1:], ref["chisq"], 1e-4, 1e-5)
+    close(table["statistic"].iloc[1:], ref["chisq"], 1e-4, 1e-5)
     close(table["df"].iloc[1:], ref["df"], 0)
-    close(table["p"].iloc[1:], ref["p"], 1e-3)
+    close(table["p_value"].iloc[1:], ref["p"], 1e-3)
 
 
 # statsmodels ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 
 import jaxglmm
-from jaxglmm._errors import JaxGLMMError
+from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning
 from jaxglmm.cli import demo, doctor
 
 COMMANDS = (demo, doctor)
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     with warnings.catch_warnings():
         warnings.showwarning = _one_line
+        warnings.simplefilter("always", JaxGLMMWarning)
         try:
             return args.run(args)
         except (JaxGLMMError, OSError) as error:
