@@ -40,6 +40,7 @@ def _triangle(X: np.ndarray) -> np.ndarray:
 
 def _first(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
     R = _triangle(design.X)
+    R = R / np.diagonal(R)[:, None]
     return {t.name: R[list(t.columns)] for t in terms}
 
 
@@ -52,6 +53,7 @@ def _second(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
         before = [j for j in range(design.p) if j not in own and j not in above]
         order = before + own + above
         rows = _triangle(R[:, order])[len(before) : len(before) + len(own)]
+        rows = rows / np.diagonal(rows, len(before))[:, None]
         L = np.zeros((len(own), design.p))
         L[:, order] = rows
         out[term.name] = L
@@ -88,5 +90,14 @@ def _third(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
             f"{coded.shape[1]}. Use anova(type=2), or test(L)"
         )
     change = np.linalg.lstsq(coded, design.X, rcond=None)[0]
-    change[np.abs(change) < 1e-12 * np.abs(change).max()] = 0.0
-    return {t.name: change[list(t.columns)] for t in terms}
+    return {t.name: _reduced(change[list(t.columns)], list(t.columns)) for t in terms}
+
+
+def _reduced(L: np.ndarray, own: list[int]) -> np.ndarray:
+    """The same hypothesis with the identity in the term's own columns.
+
+    Satterthwaite's degrees of freedom of several rows depend a little on how the rows are
+    written; this form is the usual one.
+    """
+    L = np.linalg.solve(L[:, own], L)
+    return np.where(np.abs(L) < 1e-12 * np.abs(L).max(), 0.0, L)
