@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from scipy import special
+from scipy.interpolate import PchipInterpolator
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
@@ -32,7 +33,7 @@ def profile(profile, *, levels=(0.5, 0.8, 0.95), which=None, axes=None) -> np.nd
     """
     wanted = [which] if isinstance(which, str) else which
     curves = {
-        str(name): curve.sort_values("value")
+        str(name): curve.sort_values("value").drop_duplicates("value")
         for name, curve in profile.zeta.groupby("parameter", sort=False)
         if wanted is None or name in wanted
     }
@@ -56,11 +57,27 @@ def _one(ax, name: str, curve: pd.DataFrame, limits: dict[float, pd.Series]) -> 
         limits.items(), SHADES[::-1][-len(limits) :], strict=False
     ):
         _interval(ax, level, ends, colour, (value[0], value[-1]))
-    ax.plot(value, zeta, color=style.INK, lw=1.6, zorder=3)
-    ax.set_title(name, fontsize=9.5)
+    ax.plot(*_curve(value, zeta), color=style.INK, lw=1.6, zorder=3)
+    ax.set_title(_title(name), fontsize=9.5)
     ax.set_ylabel("zeta")
     ax.locator_params(axis="x", nbins=5)
     ax.set_ylim(-3.2, 3.2)
+
+
+def _curve(value: np.ndarray, zeta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points joined by a curve that rises wherever they do."""
+    if len(value) < 3:
+        return value, zeta
+    at = np.linspace(value[0], value[-1], 150)
+    return at, PchipInterpolator(value, zeta)(at)
+
+
+def _title(name: str, most: int = 30) -> str:
+    """The name, in two lines where it is long."""
+    if len(name) <= most:
+        return name
+    parts = name.replace("|", "\n| ").splitlines()
+    return "\n".join(p if len(p) <= most else f"{p[: most - 1]}…" for p in parts)
 
 
 def _interval(ax, level: float, ends: pd.Series, colour: str, span) -> None:
