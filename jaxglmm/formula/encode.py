@@ -129,7 +129,7 @@ def build(
 
 
 def _fill(recipes, values: Mapping[str, Values], n: int) -> np.ndarray:
-    """The matrix, by blocks of rows: whole columns would miss the cache at each step."""
+    """The matrix, by blocks of rows, since whole columns would miss the cache."""
     p = len(recipes)
     X = np.empty((n, p))
     if n <= _BLOCK:
