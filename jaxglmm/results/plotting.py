@@ -70,7 +70,9 @@ class PlotAccessor:
         """
         from jaxglmm.plots import profile as draw
 
-        return draw(self._fit.profile() if profile is None else profile, **options)
+        if profile is None:
+            profile = self._fit.profile(options.get("which"))
+        return draw(profile, **options)
 
     def __call__(self, **options):
         """Residuals against fitted values."""
