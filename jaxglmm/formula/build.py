@@ -109,7 +109,8 @@ def design_from_formula(
     random, groups = _random_terms(parts, encoder, values, columns, n)
     place = {j: i for i, j in enumerate(kept)}
     coded = _coded_columns(columns, groups, random)
-    training = Columns(coded | {name: columns[name] for name in predictors})
+    coded |= {name: columns[name] for name in predictors}
+    training = Columns({name: coded[name] for name in used})
     return Design(
         y=y,
         X=X,
@@ -126,6 +127,12 @@ def design_from_formula(
                     v for a in term.atoms for v in variables_of(*_pair(a), known)
                 ),
                 tuple(place[j] for j in span if j in place),
+                frozenset(
+                    v
+                    for a in term.atoms
+                    if encoder.is_factor(a.expr)
+                    for v in variables_of(*_pair(a), known)
+                ),
             )
             for term, span in zip(terms, spans, strict=True)
         ),

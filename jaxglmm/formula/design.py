@@ -42,11 +42,16 @@ class RandomTerm:
 
 @dataclass(frozen=True)
 class FixedTerm:
-    """One term of the fixed effects: its name, its variables, its columns of X."""
+    """One term of the fixed effects: its name, its variables, its columns of X.
+
+    factors: those of the variables that enter as factors (``g`` in ``C(g)`` is one,
+    although its values are numbers).
+    """
 
     name: str
     variables: frozenset[str]
     columns: tuple[int, ...]
+    factors: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

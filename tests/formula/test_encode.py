@@ -97,6 +97,19 @@ def test_terms_know_their_variables():
     }
 
 
+def test_terms_know_which_variables_are_factors():
+    design = design_from_formula("y ~ C(g) * x + a + (1 | h)", table())
+    found = {t.name: set(t.factors) for t in design.fixed_terms}
+    assert found == {
+        "(Intercept)": set(),
+        "C(g)": {"g"},
+        "x": set(),
+        "a": {"a"},
+        "C(g):x": {"g"},
+    }
+    assert list(design.variables) == ["y", "g", "x", "a", "h"]
+
+
 def test_levels():
     data = table()
     data["o"] = pd.Categorical(data.a, categories=["r", "unused", "p", "q"])
