@@ -71,7 +71,7 @@ class PlotAccessor:
         from jaxglmm.plots import profile as draw
 
         if profile is None:
-            profile = self._fit.profile(options.get("which"))
+            profile = self._fit.profile(options.pop("which", None))
         return draw(profile, **options)
 
     def __call__(self, **options):
