@@ -64,7 +64,7 @@ def minimise(
 
     def body(s: _State) -> _State:
         f, g, H, D = evaluate(s.trial)
-        slack = 1e-9 + 1e-13 * jnp.abs(s.f)
+        slack = 1e-9 + 1e-12 * jnp.abs(s.f)  # rounding of f
         ok = jnp.isfinite(f) & (jnp.isinf(s.f) | (f <= s.f + slack))
         x = jnp.where(ok, s.trial, s.x)
         value = jnp.where(ok, f, s.f)
@@ -86,8 +86,11 @@ def minimise(
                 jnp.where(mu > HOPELESS, _status.STALLED, running),
             ),
         )
-        # nothing left to gain at all (an exact optimum is met, or was the start)
-        status = jnp.where(ok & (gain < 1e-3 * tol) & (mu <= LIGHT_DAMPING), 0, status)
+        # nothing left to gain at all: an exact optimum is met, or was the start; or the
+        # last gain is lost in the rounding of f
+        nothing = ok & (gain < 1e-3 * tol) & (mu <= LIGHT_DAMPING)
+        rounding = ~ok & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
+        status = jnp.where(nothing | rounding, _status.CONVERGED, status)
         steps = s.steps + 1
         status = jnp.where(
             (status < 0) & (steps >= max_steps), _status.MAX_STEPS, status
@@ -108,7 +111,7 @@ def minimise(
         running,
     )
     end = lax.while_loop(lambda s: s.status < 0, body, init)
-    done = end.status == _status.CONVERGED
+    done = (end.status == _status.CONVERGED) & (end.mu <= LIGHT_DAMPING)
     return Minimum(
         jnp.where(done, end.trial, end.x), end.f, end.gain, end.steps, end.status
     )

@@ -22,14 +22,19 @@ def forward(L: Float[Array, "p p"], B: Float[Array, "p ..."]) -> Float[Array, "p
     """L^-1 B for one vector or several columns."""
     if 0 < L.shape[0] <= SMALL:
         return jnp.stack(small.forward(small.lower(L), list(B)))
-    return solve_triangular(L, B, lower=True)
+    return _triangular(L, B, 0)
 
 
 def backward(L: Float[Array, "p p"], B: Float[Array, "p ..."]) -> Float[Array, "p ..."]:
     """L'^-1 B for one vector or several columns."""
     if 0 < L.shape[0] <= SMALL:
         return jnp.stack(small.backward(small.lower(L), list(B)))
-    return solve_triangular(L, B, lower=True, trans=1)
+    return _triangular(L, B, 1)
+
+
+def _triangular(L: Float[Array, "p p"], B: Array, trans: int) -> Array:
+    columns = B.reshape(len(L), -1)  # LAPACK knows matrices only
+    return solve_triangular(L, columns, lower=True, trans=trans).reshape(B.shape)
 
 
 def solve(L: Float[Array, "p p"], B: Float[Array, "p ..."]) -> Float[Array, "p ..."]:

@@ -68,9 +68,7 @@ def _triangle(X: np.ndarray) -> np.ndarray:
 
 
 def _divide(X: np.ndarray, R: np.ndarray) -> np.ndarray:
-    from scipy.linalg import solve_triangular
-
-    return X @ solve_triangular(R, np.eye(len(R)))
+    return X @ np.linalg.solve(R, np.eye(len(R)))
 
 
 def residual(
