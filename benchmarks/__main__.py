@@ -98,15 +98,8 @@ def measure(problem: Problem, engine: str, args: argparse.Namespace) -> dict[str
         last = (out.stderr.strip() or "failed").splitlines()[-1]
         return {**line, "error": last}
     result = json.loads(out.stdout.splitlines()[-1])
-    times = result["times"]
-    warm = min(times[1:])
-    return {
-        **line,
-        **result,
-        "first": times[0],
-        "warm": warm,
-        "compile": times[0] - warm,
-    }
+    warm = min(result["times"])
+    return {**line, **result, "warm": warm, "compile": result["first"] - warm}
 
 
 def cells(problem: Problem, line: dict[str, Any]) -> tuple[str, ...]:

@@ -66,10 +66,10 @@ def jaxglmm_bootstrap(problem: Problem, frame: pd.DataFrame) -> Run:
 
 def jaxglmm_build(problem: Problem, frame: pd.DataFrame) -> Run:
     from jaxglmm.formula import design_from_formula
-    from jaxglmm.structure.build import build
+    from jaxglmm.model.assemble import moments
 
     def run():
-        build(design_from_formula(problem.formula, frame))
+        moments(design_from_formula(problem.formula, frame))
 
     return run
 

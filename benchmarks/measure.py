@@ -27,23 +27,26 @@ PACKAGES = (
 )
 
 
+def timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What ``run`` returns, and its seconds."""
+    start = time.perf_counter()
+    result = run()
+    return result, time.perf_counter() - start
+
+
 def repeat(
     run: Callable[[], Any], budget: float, least: int = 3, most: int = 200
 ) -> tuple[Any, list[float]]:
-    """Call ``run`` until ``budget`` seconds are used; its last result and all times.
+    """Call ``run`` until ``budget`` seconds are used; its last result and the times.
 
-    The first time is that of the first call, compiling included. A call that takes
-    longer than the budget alone is not repeated ``least`` times but once.
+    At least ``least`` times; once where one call takes four times the budget.
     """
     times: list[float] = []
     while True:
-        start = time.perf_counter()
-        result = run()
-        times.append(time.perf_counter() - start)
-        used, n = sum(times[1:]), len(times) - 1
-        if n >= most or (n >= least and used > budget):
-            return result, times
-        if n >= 1 and used > 4 * budget:
+        result, seconds = timed(run)
+        times.append(seconds)
+        used, n = sum(times), len(times)
+        if n >= most or used > 4 * budget or (n >= least and used > budget):
             return result, times
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import engines
-from benchmarks.measure import peak_rss, repeat
+from benchmarks.measure import peak_rss, repeat, timed
 from benchmarks.problems import BY_NAME, Problem
 
 FRESH = """
@@ -57,9 +57,11 @@ def in_python(problem: Problem, engine: str, budget: float) -> dict[str, Any]:
     start = time.perf_counter()
     run = engines.adapter(engine, problem.work)(problem, frame)
     prepared, before = time.perf_counter() - start, peak_rss()
-    found, times = repeat(run, budget)
+    found, first = timed(run)
     memory = {"data": size, "peak": peak_rss(), "before": before}
+    found, times = repeat(run, budget)
     return {
+        "first": first,
         "times": times,
         "prepare": prepared,
         "log_likelihood": found,
@@ -98,8 +100,9 @@ def fresh(work: str, engine: str, budget: float) -> dict[str, Any]:
                 raise RuntimeError(out.stderr.strip().splitlines()[-1])
             return float(out.stdout.split()[-1])
 
+        _, first = timed(run)
         found, times = repeat(run, budget)
-    return {"times": times, "log_likelihood": found}
+    return {"first": first, "times": times, "log_likelihood": found}
 
 
 def devices() -> list[str]:
