@@ -15,7 +15,7 @@ class FormulaError(JaxGLMMError, ValueError):
 
 
 class DataError(JaxGLMMError, ValueError):
-    """The data cannot be used as they are: missing columns, wrong lengths, not finite."""
+    """The data cannot be used: missing columns, wrong lengths, not finite."""
 
 
 class ModelError(JaxGLMMError, ValueError):

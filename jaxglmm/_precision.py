@@ -1,9 +1,9 @@
 """Double precision inside, invisible outside.
 
-Log-likelihoods of 1e5 are compared to 1e-9, so every computation runs in float64; but the
-global flag belongs to the user and is never touched. Public entry points are wrapped in
-``double_precision`` and return NumPy: a float64 JAX array that leaves the scope would turn
-into float32 at its next operation.
+Log-likelihoods of 1e5 are compared to 1e-9, so every computation runs in float64; but
+the global flag belongs to the user and is never touched. Public entry points are
+wrapped in ``double_precision`` and return NumPy: a float64 JAX array that leaves the
+scope would turn into float32 at its next operation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Result codes with teaching messages: failure is data inside, a warning at the edge."""
+"""Result codes with teaching messages: data inside, a warning at the edge."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MESSAGES = {
         "random effects: drop a term, or write (x || g) for (x | g)"
     ),
     NOT_FINITE: (
-        "the criterion is not finite at the starting values. Look for columns of extreme "
-        "scale, weights of zero, or a response that is constant"
+        "the criterion is not finite at the starting values. Look for columns of "
+        "extreme scale, weights of zero, or a response that is constant"
     ),
     STALLED: (
         "no step lowers the criterion any more although the Newton decrement is still "

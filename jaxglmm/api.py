@@ -46,11 +46,11 @@ def lmm(
 
     Args:
         formula: the formula, or the response (n,).
-        data: a pandas or polars frame, a pyarrow table or a dict of arrays; or the design
-            X (n, p), with its column of ones where an intercept is wanted.
+        data: a pandas or polars frame, a pyarrow table or a dict of arrays; or the
+            design X (n, p), with its column of ones where an intercept is wanted.
         groups: factor -> labels (n,), in the second form.
-        random_effects: factor -> terms, "1" and names in ``random_data``; an intercept a
-            factor where it is left out.
+        random_effects: factor -> terms, "1" and names in ``random_data``; an intercept
+            a factor where it is left out.
         random_data: name -> (n,) values of the random slopes.
         reml: restricted maximum likelihood (True) or maximum likelihood.
         tol: stop when less than this is still to gain, in units of the criterion
@@ -60,7 +60,7 @@ def lmm(
         weights: prior weights, column name or (n,): the residual variance of a row is
             sigma^2 / weight. Rows of weight zero take no part in the fit.
         offset: known part of the predictor, column name or (n,).
-        correlated: in the second form, False (or factor -> False) for independent effects.
+        correlated: in the second form, False (or factor -> False): independent effects.
         method: "reml", "ml", ``jg.REML()`` or ``jg.ML()``; wins over ``reml``.
         missing: "drop" rows with missing values (counted, with a warning), or "raise".
 
@@ -68,15 +68,17 @@ def lmm(
         A ``Fit``. One that did not converge is returned too, with its status.
 
     Raises:
-        FormulaError, DataError, ModelError: before anything is computed, where the formula,
-            the data or the model cannot be used; the message says what to change.
+        FormulaError, DataError, ModelError: before anything is computed, where the
+            formula, the data or the model cannot be used; the message says what to
+            change.
 
-    The method: the profiled criterion of Bates, Maechler, Bolker and Walker (2015), by
+    Method: the profiled criterion of Bates, Maechler, Bolker and Walker (2015), by
     Newton's method with average information (Gilmour, Thompson and Cullis 1995) that is
     right at the boundary, where a variance is zero.
 
     >>> import jaxglmm as jg
-    >>> fit = jg.lmm("Reaction ~ Days + (Days | Subject)", jg.datasets.load("sleepstudy"))
+    >>> sleep = jg.datasets.load("sleepstudy")
+    >>> fit = jg.lmm("Reaction ~ Days + (Days | Subject)", sleep)
     >>> {name: round(value, 3) for name, value in fit.fixef.items()}
     {'(Intercept)': 251.405, 'Days': 10.467}
     """
@@ -86,8 +88,8 @@ def lmm(
         _only_arrays(groups, random_effects, random_data)
         if data is None:
             raise FormulaError(
-                "a formula needs data: jg.lmm(formula, data), data a frame or a dict of "
-                "arrays"
+                "a formula needs data: jg.lmm(formula, data), data a frame or a dict "
+                "of arrays"
             )
         design = design_from_formula(
             formula,
@@ -179,8 +181,8 @@ def _only_arrays(groups: Any, random_effects: Any, random_data: Any) -> None:
     names = [name for name, value in given.items() if value is not None]
     if names:
         raise FormulaError(
-            f"{' and '.join(names)} belong to the form lmm(y, X, groups); with a formula "
-            "write the random effects in it: 'y ~ x + (1 + x | g)'"
+            f"{' and '.join(names)} belong to the form lmm(y, X, groups); with a "
+            "formula write the random effects in it: 'y ~ x + (1 + x | g)'"
         )
 
 
@@ -200,11 +202,12 @@ def anova(*fits: Fit, refit: bool = True):
         refit: fit REML models again by maximum likelihood, as fixed effects differ.
 
     Returns:
-        A text that shows itself, with ``.table``, ``.statistic``, ``.df``, ``.p_value``.
+        A text that shows itself, with ``.table``, ``.statistic``, ``.df``,
+        ``.p_value``.
 
     Raises:
-        ComparisonError: different data, one fit alone, or REML fits with different fixed
-            effects and ``refit=False``.
+        ComparisonError: different data, one fit alone, or REML fits with different
+            fixed effects and ``refit=False``.
 
     >>> import jaxglmm as jg
     >>> sleep = jg.datasets.load("sleepstudy")

@@ -1,1 +1,1 @@
-"""Many problems at once: lanes of one compiled program, and data sets drawn for them."""
+"""Many problems at once: lanes of one program, and data drawn for them."""

@@ -1,10 +1,11 @@
 """Data sets drawn from a linear mixed model without their rows.
 
-All that a fit reads of a response is Z'y, X'y and y'y. With one grouping factor these can be
-drawn directly: if Z_g'Z_g = U D U', then Z_g'e = U D^(1/2) w_g for standard normal w_g; what
-X'e adds to its regression on Z'e has the covariance X'X - sum B_g'A_g^-B_g; and e'e is the
-sum of the squares used so far plus a chi-squared of the remaining degrees of freedom. So a
-data set of any number of rows costs J q + p + 1 random numbers.
+All that a fit reads of a response is Z'y, X'y and y'y. With one grouping factor these
+can be drawn directly: if Z_g'Z_g = U D U', then Z_g'e = U D^(1/2) w_g for standard
+normal w_g; what X'e adds to its regression on Z'e has the covariance X'X - sum
+B_g'A_g^-B_g; and e'e is the sum of the squares used so far plus a chi-squared of the
+remaining degrees of freedom. So a data set of any number of rows costs J q + p + 1
+random numbers.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ RANK = 1e-10  # eigenvalues relative to the largest that count as zero
 
 
 class Sampler(eqx.Module):
-    """half: (q, q, J) with half half' = A_g; used: (q, J) 1 where an eigenvalue is positive;
-    carry: (q, p, J), X'e's regression on w; rest: (p, p) a root of what is left;
-    rest_used: (p,); df: remaining degrees of freedom.
+    """Roots of the covariance of the cross-products with noise.
+
+    half: (q, q, J) with half half' = A_g; used: (q, J) 1 where an eigenvalue is
+    positive; carry: (q, p, J), X'e's regression on w; rest: (p, p) a root of what is
+    left; rest_used: (p,); df: remaining degrees of freedom.
     """
 
     half: Float[Array, "q q J"]
@@ -86,14 +89,14 @@ def draw(
         Ze = sigma * jnp.sum(s.half * w[None], axis=1)
         Xe = sigma * (jnp.einsum("ipg,ig->p", s.carry, w) + s.rest @ v)
         chi = 2 * jax.random.gamma(draws[1], jnp.maximum(s.df, 1e-9) / 2)
-        ee = sigma**2 * (jnp.sum(w * w) + jnp.sum(v * v) + jnp.where(s.df > 0, chi, 0.0))
+        ee = sigma**2 * (
+            jnp.sum(w * w) + jnp.sum(v * v) + jnp.where(s.df > 0, chi, 0.0)
+        )
         Ab = jnp.sum(A * b[None], axis=1)
         Xb = jnp.einsum("ipg,ig->p", BX, b)
         Zy = jnp.sum(BX * beta[None, :, None], axis=1) + Ab + Ze
         Xy = XX @ beta + Xb + Xe
-        yy = (
-            beta @ (XX @ beta + 2 * (Xb + Xe)) + jnp.sum(b * (Ab + 2 * Ze)) + ee
-        )
+        yy = beta @ (XX @ beta + 2 * (Xb + Xe)) + jnp.sum(b * (Ab + 2 * Ze)) + ee
         return Responses((Zy,), Xy, yy)
 
     return jax.vmap(one)(keys)

@@ -1,7 +1,8 @@
 """Many responses of one design: the fit of one, vmapped in chunks that fit the cache.
 
-A chunk stops with its own slowest lane, so chunks are small: all lanes at once would wait for
-the slowest of all, and spill out of the cache on every step (3 to 14 times slower).
+A chunk stops with its own slowest lane, so chunks are small: all lanes at once would
+wait for the slowest of all, and spill out of the cache on every step (3 to 14 times
+slower).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from functools import partial
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -18,7 +18,6 @@ from jaxglmm._typing import Array, Float, Int, Scalar
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.model.problem import Problem
 from jaxglmm.numerics.arrow import Arrow
-from jaxglmm.numerics.system import Effects
 
 CELLS = 6000  # random effects x lanes in one chunk
 
@@ -42,19 +41,6 @@ class Lanes(eqx.Module):
     steps: Int[Array, " D"]
 
 
-def with_response(
-    problem: Problem, Zy: Effects, Xy: Float[Array, " p"], yy: Scalar
-) -> Problem:
-    """The problem with another response, given as cross-products."""
-    p = problem.p
-    B = tuple(
-        jnp.concatenate([b[:, :p], z[:, None]], axis=1)
-        for b, z in zip(problem.B, Zy, strict=True)
-    )
-    RR = problem.RR.at[:p, p].set(Xy).at[p, :p].set(Xy).at[p, p].set(yy)
-    return eqx.tree_at(lambda s: (s.B, s.RR), problem, (B, RR))
-
-
 def chunk_size(problem: Problem) -> int:
     """Lanes at once; one where a fit is dense linear algebra of some size."""
     if isinstance(problem.system, Arrow) and problem.system.A22.shape[0] > 64:
@@ -76,15 +62,19 @@ def fit_lanes(
     """Fit D responses (D a multiple of ``chunk``), all from ``theta``."""
 
     def one(r: Responses) -> Lanes:
-        own = with_response(problem, r.Zy, r.Xy, r.yy)
+        own = problem.with_response(r.Zy, r.Xy, r.yy)
         fitted = estimator.fit(own, theta, tol, max_steps)
         return Lanes(
-            fitted.theta, fitted.beta, fitted.sigma2, fitted.criterion, fitted.status,
+            fitted.theta,
+            fitted.beta,
+            fitted.sigma2,
+            fitted.criterion,
+            fitted.status,
             fitted.steps,
         )
 
     D = len(responses.yy)
-    if D == chunk:
+    if chunk == D:
         return jax.vmap(one)(responses)
     cut = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), responses)
     lanes = lax.map(jax.vmap(one), cut)

@@ -15,8 +15,9 @@ class Fitted(eqx.Module):
     """A fitted linear mixed model.
 
     theta: (m,); beta: (p,); LQ: (p, p) Cholesky factor of X'V^-1X; sigma2: residual
-    variance; b: a (q, 1, J) array a factor, conditional modes; criterion: internal, without
-    the problem's constant; score: (m,) its gradient where it was last evaluated.
+    variance; b: a (q, 1, J) array a factor, conditional modes; criterion: internal,
+    without the problem's constant; score: (m,) its gradient where it was last
+    evaluated.
     """
 
     theta: Float[Array, " m"]

@@ -1,8 +1,9 @@
 """Derivatives at the optimum of a linear mixed model, for inference.
 
-Exact: forward mode over the analytic score, and Kenward and Roger's matrices from blocks of
-Z'V^-1Z. All in the problem's internal coordinates; the degrees of freedom do not depend on
-them, for they are invariant under linear maps of X, of the columns of Z and of y.
+Exact: forward mode over the analytic score, and Kenward and Roger's matrices from
+blocks of Z'V^-1Z. All in the problem's internal coordinates; the degrees of freedom do
+not depend on them, for they are invariant under linear maps of X, of the columns of Z
+and of y.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ FAR = 1e-3  # smallest diagonal of Lambda where second derivatives divide by it
 
 
 class Curvature(eqx.Module):
-    """hessian: of the criterion over (theta, log sigma^2); vcov: sigma^2 Q^-1 and its
+    """The Hessian of the criterion, and how the covariance of beta moves.
+
+    hessian: of the criterion over (theta, log sigma^2); vcov: sigma^2 Q^-1 and its
     derivatives in the same parameters, (p, p) and (p, p, m + 1).
     """
 
@@ -58,7 +61,7 @@ def _gradient(
 def curvature(
     problem: Problem, theta: Float[Array, " m"], sigma2: Scalar, reml: bool
 ) -> Curvature:
-    """What Satterthwaite's method needs (Kuznetsova et al. 2017), without differencing."""
+    """What Satterthwaite's method needs (Kuznetsova et al. 2017), exactly."""
     v = jnp.append(theta, jnp.log(sigma2))
 
     def along(direction: Array) -> tuple[Array, Array]:
@@ -76,8 +79,8 @@ class Components(eqx.Module):
     """Kenward and Roger's matrices for V = sum_r gamma_r G_r.
 
     C: (p, p) X'V^-1X; P: (r, p, p) its derivatives; Q: (r, r, p, p)
-    X'V^-1G_rV^-1G_sV^-1X made symmetric; K: (r, r) tr(V^-1G_rV^-1G_s). The last component
-    is the residual variance.
+    X'V^-1G_rV^-1G_sV^-1X made symmetric; K: (r, r) tr(V^-1G_rV^-1G_s). The last
+    component is the residual variance.
     """
 
     C: Float[Array, "p p"]
@@ -98,10 +101,13 @@ def _matrix(q: int, i: int, j: int) -> Float[Array, "q q"]:
 
 
 @jax.jit
-def components(problem: Problem, theta: Float[Array, " m"], sigma2: Scalar) -> Components:
+def components(
+    problem: Problem, theta: Float[Array, " m"], sigma2: Scalar
+) -> Components:
     """C, P, Q and K (Kenward and Roger 1997), without an n x n matrix.
 
-    Everything with the residual component follows from V^-1 = sum_r gamma_r V^-1G_rV^-1.
+    Everything with the residual component follows from V^-1 = sum_r gamma_r
+    V^-1G_rV^-1.
     """
     p = problem.p
     sides = problem.sides
@@ -160,8 +166,8 @@ def _traces(
 ) -> tuple[Float[Array, "r r"], Float[Array, " r"]]:
     """tr(V^-1G_rV^-1G_s) and tr(V^-1G_r) for sigma = 1.
 
-    Few random effects: from Z'V^-1Z in full. Many: K is minus the derivative of the traces
-    in Sigma, taken along dLambda = Lambda Phi(Lambda^-1 E Lambda'^-1).
+    Few random effects: from Z'V^-1Z in full. Many: K is minus the derivative of the
+    traces in Sigma, taken along dLambda = Lambda Phi(Lambda^-1 E Lambda'^-1).
     """
     sides = problem.sides
     total = sum(b.shape[0] * b.shape[-1] for b in problem.B)
@@ -172,9 +178,7 @@ def _traces(
 
     def first(x: Lambdas) -> Array:
         S = problem.system.factor(x).traces()
-        return jnp.stack(
-            [jnp.sum(S[f] * _matrix(sides[f], i, j)) for f, i, j in basis]
-        )
+        return jnp.stack([jnp.sum(S[f] * _matrix(sides[f], i, j)) for f, i, j in basis])
 
     def along(r: int) -> Array:
         f, i, j = basis[r]
@@ -215,8 +219,10 @@ def _traces_in_full(
 
 
 class Conditional(eqx.Module):
-    """Given theta, for sigma = 1: D, the diagonal blocks of Lambda M^-1 Lambda', (q, q, J) a
-    factor; K = Lambda M^-1 Lambda'Z'X, (q, p, J): the modes fall by K beta as beta rises.
+    """Covariances of the random effects given theta, for sigma = 1.
+
+    D: diagonal blocks of Lambda M^-1 Lambda', (q, q, J) a factor; K: Lambda M^-1
+    Lambda'Z'X, (q, p, J): the modes fall by K beta as beta rises.
     """
 
     D: tuple[Float[Array, "q q J"], ...]
@@ -251,7 +257,6 @@ def leverages(
     return square, inner_all(z, x)
 
 
-
 class Directional(eqx.Module):
     """The ML deviance at fixed sigma^2 and its derivatives along given directions.
 
@@ -279,7 +284,8 @@ def along(
     G = exact.score_matrices(problem, at, sigma2, reml=False)
     score = sum(jnp.einsum("ij,aij->a", g, c) for g, c in zip(G, changes, strict=True))
     v = tuple(
-        jnp.einsum("aij,jg->iag", c, t[:, 0]) for c, t in zip(changes, at.t, strict=True)
+        jnp.einsum("aij,jg->iag", c, t[:, 0])
+        for c, t in zip(changes, at.t, strict=True)
     )
     info = at.factor.gram(v)
     p = problem.p
@@ -287,11 +293,5 @@ def along(
         half = spd.forward(at.LQ, inner_all(tuple(x[:, :p] for x in at.T), v))
         info = info - half.T @ half
     tv = sum(jnp.einsum("iag,ig->a", x, t[:, 0]) for x, t in zip(v, at.t, strict=True))
-    value = (
-        at.log_det
-        + problem.n * (exact.LOG_2PI + jnp.log(sigma2))
-        + at.r2 / sigma2
-    )
-    return Directional(
-        value, score, info / sigma2, tv / sigma2, at.r2 / sigma2, G
-    )
+    value = at.log_det + problem.n * (exact.LOG_2PI + jnp.log(sigma2)) + at.r2 / sigma2
+    return Directional(value, score, info / sigma2, tv / sigma2, at.r2 / sigma2, G)

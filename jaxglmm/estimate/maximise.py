@@ -1,15 +1,20 @@
 """Maximum likelihood and REML: a damped Newton method on the profiled criterion.
 
-Then the rule of the boundary: a diagonal of Lambda below ``NEAR_ZERO`` (columns are scaled to
-mean square one, so this is a thousandth of the residual standard deviation) becomes exactly
-zero where the criterion does not mind. What depends on values is a status, never an exception.
+Then the rule of the boundary: a diagonal of Lambda below ``NEAR_ZERO`` (columns are
+scaled to mean square one, so this is a thousandth of the residual standard deviation)
+becomes exactly zero where the criterion does not mind. What depends on values is a
+status, never an exception.
 """
 
 from __future__ import annotations
 
+import functools
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxglmm._typing import Array, Bool, Count, Float, Scalar
@@ -97,3 +102,47 @@ def fit_compiled(
 ) -> Fitted:
     """The one jit boundary of a fit."""
     return estimator.fit(problem, None, tol, max_steps)
+
+
+@jax.jit
+def fit_numbers(
+    estimator: Maximise, problem: Problem, numbers: Float[Array, " k"]
+) -> Float[Array, " r"]:
+    """``fit_compiled`` with one array in and one out, for each array costs time.
+
+    numbers: Z'y factor by factor, X'y, y'y (these replace the problem's), tol,
+    max_steps. Returns the leaves of ``Fitted`` end to end; ``unpack`` puts them back.
+    """
+    Zy, start = [], 0
+    for b in problem.B:
+        q, _, J = b.shape
+        Zy.append(numbers[start : start + q * J].reshape(q, J))
+        start += q * J
+    Xy, yy = numbers[start : start + problem.p], numbers[start + problem.p]
+    tol, max_steps = numbers[-2], numbers[-1].astype(int)
+    own = problem.with_response(tuple(Zy), Xy, yy)
+    fitted = estimator.fit(own, None, tol, max_steps)
+    return jnp.concatenate(
+        [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(fitted)]
+    )
+
+
+def unpack(problem: Problem, flat: np.ndarray) -> Fitted:
+    """The ``Fitted`` whose leaves ``fit_numbers`` put end to end, as NumPy."""
+    m, p = sum(len(pattern) for pattern in problem.patterns), problem.p
+    shapes = [(m,), (p,), (p, p), ()]
+    shapes += [(b.shape[0], 1, b.shape[2]) for b in problem.B]
+    parts, start = [], 0
+    for shape in shapes:
+        size = math.prod(shape)
+        parts.append(flat[start : start + size].reshape(shape))
+        start += size
+    criterion, decrement, steps, status = flat[start:]
+    leaves = [*parts, criterion, decrement, int(steps), int(status)]
+    return jax.tree.unflatten(_structure(len(problem.B)), leaves)
+
+
+@functools.cache
+def _structure(n_factors: int) -> jax.tree_util.PyTreeDef:
+    b = (0.0,) * n_factors
+    return jax.tree.structure(Fitted(0.0, 0.0, 0.0, 0.0, b, 0.0, 0.0, 0, 0))

@@ -1,7 +1,7 @@
 """Starting values by moments: MINQUE(0), no factorisation.
 
-With e the residuals of least squares and P their projector, E ||Z_k'e||^2 is linear in the
-variances of all components k (columns of the random effects) and of the residual:
+With e the residuals of least squares and P their projector, E ||Z_k'e||^2 is linear in
+the variances of all components k (columns of the random effects) and of the residual:
 
     ||Z_k'e||^2 = sum_l gamma_l ||Z_k'P Z_l||^2 + sigma^2 tr(Z_k'P Z_k)
     e'e         = sum_l gamma_l tr(Z_l'P Z_l)   + sigma^2 (n - p)

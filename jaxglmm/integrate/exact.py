@@ -1,14 +1,14 @@
 """The exact marginal of a linear mixed model: u, and for REML beta, integrated out.
 
-With V = I + Z Lambda Lambda' Z' (relative to sigma^2), Q = X'V^-1X, beta = Q^-1 X'V^-1y,
-r^2 = (y - X beta)'V^-1(y - X beta) and N = n - p (REML) or n (ML), minus twice the log of the
-marginal density is
+With V = I + Z Lambda Lambda' Z' (relative to sigma^2), Q = X'V^-1X, beta = Q^-1
+X'V^-1y, r^2 = (y - X beta)'V^-1(y - X beta) and N = n - p (REML) or n (ML), minus twice
+the log of the marginal density is
 
     d(theta, sigma) = log|M| + [REML: log|Q|] + N log(2 pi sigma^2) + r^2 / sigma^2
 
-(Bates, Maechler, Bolker, Walker 2015). Score and average information follow from the same
-few quantities for every structure. With t = Z'V^-1(y - X beta), T_X = Z'V^-1X and S the sum
-of the diagonal blocks of Z'V^-1Z of one factor,
+(Bates, Maechler, Bolker, Walker 2015). Score and average information follow from the
+same few quantities for every structure. With t = Z'V^-1(y - X beta), T_X = Z'V^-1X and
+S the sum of the diagonal blocks of Z'V^-1Z of one factor,
 
     dd = tr(G dSigma),  G = S - [REML: sum T_X Q^-1 T_X'] - sum t t' / sigma^2
     dd/dLambda_ij = 2 (G Lambda)_ij
@@ -17,8 +17,9 @@ of the diagonal blocks of Z'V^-1Z of one factor,
     AI_ab = (v_a'Z'V^-1Zv_b - (T_X'v_a)'Q^-1(T_X'v_b)) / sigma^2
 
 (Gilmour, Thompson, Cullis 1995, for components of the variance). Lambda -> Sigma is
-quadratic, so the Hessian also holds 2 G_ii' [j = j']; its positive semidefinite part is the
-whole curvature where a column of Lambda is zero, and makes Newton's method right there.
+quadratic, so the Hessian also holds 2 G_ii' [j = j']; its positive semidefinite part is
+the whole curvature where a column of Lambda is zero, and makes Newton's method right
+there.
 """
 
 from __future__ import annotations

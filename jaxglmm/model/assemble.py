@@ -1,7 +1,7 @@
 """Design -> Problem: names are left behind here.
 
-Each step is a function one can stop after: ``columns`` (terms to plain arrays), ``moments``
-(cross-products, on the host), ``problem`` (a pytree for JAX).
+Each step is a function one can stop after: ``columns`` (terms to plain arrays),
+``moments`` (cross-products, on the host), ``problem`` (a pytree for JAX).
 """
 
 from __future__ import annotations
@@ -40,10 +40,15 @@ def problem(m: Moments) -> Problem:
     """
     patterns = tuple(f.pattern for f in m.factors)
     constant, constant_reml = constants(m)
+    B = tuple(
+        np.concatenate([ZX, Zy[:, None]], axis=1)
+        for ZX, Zy in zip(m.ZX, m.Zy, strict=True)
+    )
+    RR = np.block([[m.XX, m.Xy[:, None]], [m.Xy[None], np.array([[m.yy]])]])
     return Problem(
         m.system,
-        m.B,
-        m.RR,
+        B,
+        RR,
         np.float64(m.n),
         np.asarray(covariance.identity(patterns)),
         np.float64(constant),

@@ -1,11 +1,11 @@
 """Covariance of the random effects: theta -> Lambda, one lower triangle a factor.
 
-Sigma_f = Lambda_f Lambda_f' is the covariance of the effects of one level, relative to the
-residual variance. A pattern lists the free entries (i, j), i >= j, of Lambda_f, column by
-column as in lme4; terms on one factor are diagonal blocks of one Lambda_f. The raw triangle
-is the parameter, its diagonal unconstrained: the criterion is even in the sign of each
-column, and a zero column is an ordinary point where a log-Cholesky would run off to minus
-infinity.
+Sigma_f = Lambda_f Lambda_f' is the covariance of the effects of one level, relative to
+the residual variance. A pattern lists the free entries (i, j), i >= j, of Lambda_f,
+column by column as in lme4; terms on one factor are diagonal blocks of one Lambda_f.
+The raw triangle is the parameter, its diagonal unconstrained: the criterion is even in
+the sign of each column, and a zero column is an ordinary point where a log-Cholesky
+would run off to minus infinity.
 """
 
 from __future__ import annotations

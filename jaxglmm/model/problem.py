@@ -1,13 +1,14 @@
 """Problem: a linear mixed model as cross-products; no names, no n.
 
-y = X beta + Z b + e, b = Lambda u, u ~ N(0, sigma^2 I), e ~ N(0, sigma^2 W^-1). Only Z'WZ,
-Z'W[X y] and [X y]'W[X y] enter any criterion, so the rows are read once, when the problem is
-built. A pytree: it can be jitted, differentiated and vmapped over.
+y = X beta + Z b + e, b = Lambda u, u ~ N(0, sigma^2 I), e ~ N(0, sigma^2 W^-1). Only
+Z'WZ, Z'W[X y] and [X y]'W[X y] enter any criterion, so the rows are read once, when the
+problem is built. A pytree: it can be jitted, differentiated and vmapped over.
 """
 
 from __future__ import annotations
 
 import equinox as eqx
+import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model import covariance
@@ -20,7 +21,8 @@ class Problem(eqx.Module):
 
     system: Z'WZ by structure; B: Z'W[X y], a (q, p + 1, J) array a factor, y last;
     RR: (p + 1, p + 1), [X y]'W[X y]; n: rows; start: (m,) theta to start from;
-    constant: what the criterion lacks (weights, scale of y), ML; constant_reml: same, REML.
+    constant: what the criterion lacks (weights, scale of y), ML; constant_reml: same,
+    REML.
     """
 
     system: AbstractSystem
@@ -41,6 +43,16 @@ class Problem(eqx.Module):
     def sides(self) -> tuple[int, ...]:
         """Random effects a level, factor by factor."""
         return tuple(b.shape[-3] for b in self.B)
+
+    def with_response(self, Zy: Effects, Xy: Float[Array, " p"], yy: Scalar) -> Problem:
+        """The same design with another response, given as Z'y (q, J), X'y and y'y."""
+        p = self.p
+        B = tuple(
+            jnp.concatenate([b[:, :p], z[:, None]], axis=1)
+            for b, z in zip(self.B, Zy, strict=True)
+        )
+        RR = self.RR.at[:p, p].set(Xy).at[p, :p].set(Xy).at[p, p].set(yy)
+        return eqx.tree_at(lambda s: (s.B, s.RR), self, (B, RR))
 
     def lambdas(self, theta: Float[Array, " m"]) -> tuple[Float[Array, "q q"], ...]:
         """Relative Cholesky factors from theta."""

@@ -1,16 +1,16 @@
 """Crossed factors: the largest is eliminated block by block, the rest is dense.
 
-With factor 1 the one with most levels, N its coupling with the m2 columns of all others and
-F_g = Lam_1 M_g^-1 Lam_1',
+With factor 1 the one with most levels, N its coupling with the m2 columns of all others
+and F_g = Lam_1 M_g^-1 Lam_1',
 
     G = Z_2'V_1^-1Z_2 = Z_2'Z_2 - sum_g N_g' F_g N_g ;   S = I + Lam_2' G Lam_2 = L L'
     log|M| = sum_g log|M_g| + log|S|
 
 No n enters. The coupling is held in one of two forms. ``SparseCoupling``: the entries
-(g, c, N_gc) and the list of all pairs of entries of one g; the sum over g is one scatter-add
-over the pairs (2.4 to 4 ns a pair on a CPU). ``DenseCoupling``: N in full, and matrix
-products, right where more than a few percent of N is filled. (Bates et al. 2015 describe the
-same elimination for sparse matrices.)
+(g, c, N_gc) and the list of all pairs of entries of one g; the sum over g is one
+scatter-add over the pairs (2.4 to 4 ns a pair on a CPU). ``DenseCoupling``: N in full,
+and matrix products, right where more than a few percent of N is filled. (Bates et al.
+2015 describe the same elimination for sparse matrices.)
 """
 
 from __future__ import annotations
@@ -80,8 +80,10 @@ class DenseCoupling(AbstractCoupling):
 
 
 class SparseCoupling(AbstractCoupling):
-    """Entries e = (row[e], col[e], value[:, e]), sorted by row; pairs (e1 >= e2) of entries
-    of one row: their row, the flat target col[e1] m2 + col[e2] in the lower triangle, and the
+    """The occupied entries of N, and all pairs of entries of one row.
+
+    Entries e = (row[e], col[e], value[:, e]) are sorted by row; pairs (e1 >= e2) have
+    their row, the flat target col[e1] m2 + col[e2] in the lower triangle, and the
     products of their values.
 
     value: (q, E); pair_value: (q, q, P), symmetric in i, j:
@@ -151,7 +153,9 @@ class SparseCoupling(AbstractCoupling):
 
 
 class Arrow(AbstractSystem):
-    """first: the blocks of factor 1; A22: (m2, m2) of all others; sides = ((J, q), ...) of
+    """Factor 1 in blocks, all others in one dense matrix.
+
+    first: the blocks of factor 1; A22: (m2, m2) of all others; sides: ((J, q), ...) of
     these, columns level by level and within a level component by component.
     """
 
@@ -226,7 +230,7 @@ def _sandwich_inverse(head: AbstractFactor, lam: Float[Array, "q q"]) -> Array:
 
 
 class ArrowFactor(AbstractFactor):
-    """head: factor of the blocks of factor 1; F: (q, q, J); L: (m2, m2) with L L' = S."""
+    """head: factor of the blocks of factor 1; F: (q, q, J); L: (m2, m2), L L' = S."""
 
     system: Arrow
     lam: Lambdas

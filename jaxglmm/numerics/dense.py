@@ -1,7 +1,7 @@
 """The dense twin: Z'Z as one matrix, M by one Cholesky. The executable specification.
 
-Exact for every pattern, at O(m^3) for m random effects in all. The structured systems are
-tested against it; it is never chosen for a fit.
+Exact for every pattern, at O(m^3) for m random effects in all. The structured systems
+are tested against it; it is never chosen for a fit.
 """
 
 from __future__ import annotations

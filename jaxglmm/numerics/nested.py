@@ -1,13 +1,13 @@
 """Nested factors: fine levels eliminated inside coarse ones, exactly and without fill.
 
-Factors are ordered from fine to coarse; each level of factor k lies in one level of every
-coarser factor l (its ancestor). Eliminating the fine levels changes only the blocks of their
-ancestors, so the factor of M has the pattern of M itself:
+Factors are ordered from fine to coarse; each level of factor k lies in one level of
+every coarser factor l (its ancestor). Eliminating the fine levels changes only the
+blocks of their ancestors, so the factor of M has the pattern of M itself:
 
     L_k L_k' = M_k ;  W_kl = L_k^-1 M_kl ;  M_lm -= sum over the k in l of W_kl' W_km
 
-Cost: linear in the levels. The inverse on the same pattern runs back from coarse to fine
-(Takahashi's recursion): with V_kl = (M^-1)_kl,
+Cost: linear in the levels. The inverse on the same pattern runs back from coarse to
+fine (Takahashi's recursion): with V_kl = (M^-1)_kl,
 
     V_kl = -L_k'^-1 sum_m W_km V_ml ;  V_kk = L_k'^-1 (L_k^-1 - sum_m W_km V_mk)
 """
@@ -26,7 +26,9 @@ Pair = tuple[int, int]
 
 
 class Nested(AbstractSystem):
-    """A[k]: (q_k, q_k, J_k); C[k][l - k - 1]: (q_k, q_l, J_k) for k < l, the coupling of
+    """Blocks of each factor, and its coupling with those it lies in.
+
+    A[k]: (q_k, q_k, J_k); C[k][l - k - 1]: (q_k, q_l, J_k) for k < l, the coupling of
     each level with its ancestor, whose index is ancestors[k][l - k - 1]: (J_k,).
     """
 

@@ -2,11 +2,11 @@
 
 Minimises f from a function that returns (f, g, H, D): value, gradient, a positive
 semidefinite stand-in for the Hessian and the diagonal scale of the damping. The step is
-x = (H + mu diag(D))^-1 g; a step that does not raise f is accepted and mu falls tenfold,
-another raises it. The test of convergence looks at what is still to gain: the Newton
-decrement g'x, times the ratio by which it shrank in the last step (the step that is about
-to be taken gains the rest). It counts only under light damping, for a heavily damped step
-gains nothing from any point.
+x = (H + mu diag(D))^-1 g; a step that does not raise f is accepted and mu falls
+tenfold, another raises it. The test of convergence looks at what is still to gain: the
+Newton decrement g'x, times the ratio by which it shrank in the last step (the step that
+is about to be taken gains the rest). It counts only under light damping, for a heavily
+damped step gains nothing from any point.
 """
 
 from __future__ import annotations

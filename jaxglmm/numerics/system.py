@@ -1,8 +1,9 @@
 """The one Gaussian problem under everything: M = Lambda' Z'Z Lambda + I.
 
-A *system* holds the cross-products Z'Z of a design (weights inside) for a list of grouping
-factors; ``factor(lam)`` factors M at one set of relative Cholesky factors. All that a
-likelihood, its score, its average information and its conditional variances need then is
+A *system* holds the cross-products Z'Z of a design (weights inside) for a list of
+grouping factors; ``factor(lam)`` factors M at one set of relative Cholesky factors. All
+that a likelihood, its score, its average information and its conditional variances need
+then is
 
     log|M|                                ``log_det``
     L^-1 c and L'^-1 z, M = L L'          ``forward``, ``backward``
@@ -98,7 +99,7 @@ class AbstractSystem(eqx.Module):
 
     @abc.abstractmethod
     def squares(self) -> tuple[Float[Array, "k k"], Float[Array, " k"]]:
-        """||Z_k'Z_l||^2 and tr(Z_k'Z_k) for every single column k of the random effects."""
+        """||Z_k'Z_l||^2 and tr(Z_k'Z_k) for every single column k of Z."""
 
 
 class AbstractFactor(eqx.Module):
@@ -126,8 +127,9 @@ class AbstractFactor(eqx.Module):
     def traces(self) -> tuple[Float[Array, "q q"], ...]:
         """Sums over the levels of the diagonal blocks of Z'V^-1Z, one (q, q) a factor.
 
-        From Lambda' Z'V^-1Z Lambda = I - M^-1. Lambda is inverted, so a caller keeps its
-        diagonal away from zero (``at_least``); at the floor the relative error is 1e-6.
+        From Lambda' Z'V^-1Z Lambda = I - M^-1. Lambda is inverted, so a caller keeps
+        its diagonal away from zero (``at_least``); at the floor the relative error is
+        1e-6.
         """
         out = []
         for lam, blocks in zip(self.lam, self.inverse_blocks(), strict=True):

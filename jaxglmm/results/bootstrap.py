@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -12,9 +14,11 @@ from jaxglmm import _status
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import draws, lanes
+from jaxglmm.estimate.maximise import fit_compiled
 from jaxglmm.model import assemble
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.wide import Wide
+from jaxglmm.results import diagnose
 from jaxglmm.results import engine as _engine
 from jaxglmm.results import simulate as _simulate
 from jaxglmm.results.fits import Fits
@@ -22,6 +26,7 @@ from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.bucket import bucket
 
 if TYPE_CHECKING:
+    from jaxglmm.formula.design import Design
     from jaxglmm.results.engine import Engine
     from jaxglmm.results.fit import Fit
 
@@ -36,46 +41,48 @@ def refit(fit: Fit, y: np.ndarray) -> Fit:
     Raises:
         DataError: of another length, or not finite.
     """
-    from dataclasses import replace
-
-    from jaxglmm.results.fit import Fit as _Fit
-
     y = np.asarray(y, float)
     if y.shape != fit.design.y.shape:
         raise DataError(
-            f"refit needs a response of shape {fit.design.y.shape} (the rows that the fit "
-            f"used), got {y.shape}"
+            f"refit needs a response of shape {fit.design.y.shape} (the rows that the "
+            f"fit used), got {y.shape}"
         )
     if not np.isfinite(y).all():
         raise DataError("the response has values that are not finite")
-    design = replace(fit.design, y=y)
+    design = copy.copy(fit.design)
+    object.__setattr__(design, "y", y)  # a frozen record, copied: cheaper than replace
     adjusted = y if design.offset is None else y - design.offset
-    if fit.engine.moments.keep is not None:
-        adjusted = adjusted[fit.engine.moments.keep]
-    own = fit.engine.for_response(adjusted)
-    fitted, criterion = own.fit()
-    return _Fit(
+    keep = fit.engine.moments.keep
+    return _again(
+        fit,
         design,
-        _engine.estimates(own, design, fitted, criterion),
-        own,
-        {**fit.diagnostics, "evaluations": int(fitted.steps)},
-        compute_satterthwaite=fit.ddf == "satterthwaite",
+        fit.engine.for_response(adjusted if keep is None else adjusted[keep]),
     )
 
 
 def with_method(fit: Fit, reml: bool) -> Fit:
     """The same model and data by the other criterion."""
+    return _again(fit, fit.design, fit.engine.with_method(reml))
+
+
+def _again(fit: Fit, design: Design, engine: Engine) -> Fit:
+    """Fit ``engine`` with the settings of ``fit``; a warning where it is due."""
     from jaxglmm.results.fit import Fit as _Fit
 
-    own = fit.engine.with_method(reml)
-    fitted, criterion = own.fit()
-    return _Fit(
-        fit.design,
-        _engine.estimates(own, fit.design, fitted, criterion),
-        own,
-        dict(fit.diagnostics),
+    settings = fit.diagnostics
+    fitted, criterion = engine.fit(
+        settings.get("tol", _engine.TOLERANCE), settings.get("max_iter", _engine.STEPS)
+    )
+    out = _Fit(
+        design,
+        partial(_engine.estimates, engine, design, fitted, criterion),
+        engine,
+        {**settings, "evaluations": int(fitted.steps)},
         compute_satterthwaite=fit.ddf == "satterthwaite",
     )
+    if fitted.status != _status.CONVERGED or _engine.is_singular(engine, fitted):
+        diagnose.warn(design, out.estimates, stacklevel=5)
+    return out
 
 
 @double_precision
@@ -135,10 +142,8 @@ def _responses(engine: Engine, fit: Fit, theta, n: int, seed: int, at_once: int)
     calls = -(-n // at_once)
     if _free_of_rows(engine):
         m = engine.moments
-        p = len(m.fixed.R)
-        (B,), RR = m.B, m.RR
         A = np.asarray(engine.problem.system.A)
-        s = draws.sampler(A, B[:, :p], RR[:p, :p], m.n)
+        s = draws.sampler(A, m.ZX[0], m.XX, m.n)
         beta = m.fixed.R @ (fit.estimates.beta - m.fixed.beta0) / m.fixed.scale
         sigma = np.float64(fit.sigma / m.fixed.scale)
         for key in jax.random.split(jax.random.key(seed), calls):
@@ -175,14 +180,19 @@ def _fit_lanes(
     """Fit all lanes; those that are not done go on alone, from the default start."""
     start = jnp.where(jnp.abs(theta) < 0.05, jnp.asarray(_nudged(engine, theta)), theta)
     out = lanes.fit_lanes(
-        engine.estimator, engine.problem, responses, start, np.float64(TOLERANCE), chunk,
+        engine.estimator,
+        engine.problem,
+        responses,
+        start,
+        np.float64(TOLERANCE),
+        chunk,
         np.int64(STEPS),
     )
     out = jax.tree.map(np.array, out)
     for i in np.flatnonzero(out.status == _status.MAX_STEPS):
         own = jax.tree.map(lambda x, i=i: x[i], responses)
-        problem = lanes.with_response(engine.problem, own.Zy, own.Xy, own.yy)
-        fitted = _engine.fit_compiled(
+        problem = engine.problem.with_response(own.Zy, own.Xy, own.yy)
+        fitted = fit_compiled(
             engine.estimator, problem, np.float64(TOLERANCE), np.int64(500)
         )
         for name in ("theta", "beta", "sigma2", "criterion", "status", "steps"):
@@ -201,9 +211,7 @@ def _fits(fit: Fit, engine: Engine, out: lanes.Lanes) -> Fits:
     m = engine.moments
     sigma = np.sqrt(out.sigma2) * m.fixed.scale
     internal = _all_lambdas(engine, out.theta)
-    rotated = [
-        f.T_inverse @ lam for f, lam in zip(m.factors, internal, strict=True)
-    ]
+    rotated = [f.T_inverse @ lam for f, lam in zip(m.factors, internal, strict=True)]
     terms = _engine.per_term_square(m.factors, rotated)
     sd = np.concatenate(
         [np.sqrt(np.sum(x**2, axis=-1)) * sigma[:, None] for x in terms], axis=1
@@ -264,4 +272,3 @@ def _packed(fit: Fit, terms: tuple[np.ndarray, ...]) -> np.ndarray:
             for i in range(j, q if term.covariance == "us" else j + 1):
                 columns.append(x[:, i, j])
     return np.stack(columns, axis=1)
-

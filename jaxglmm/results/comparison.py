@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 
 CRITERIA = ("aic", "bic", "log_likelihood", "criterion")
 BOUNDARY = (
-    "boundary: p-value by the mixture of chi-squared distributions that holds because the "
-    "smaller model sets variances to zero."
+    "boundary: p-value by the mixture of chi-squared distributions that holds because "
+    "the smaller model sets variances to zero."
 )
 
 
 class Comparison(Summary):
     """A table of fits, the smallest first, that shows itself.
 
-    table: frame with npar, aic, bic, log_likelihood, criterion, statistic, df, p_value and
-    p_boundary; statistic, df, p_value, p_boundary: of the last (or only) step. ``p_value``
-    is by the chi-squared distribution, as lme4 prints it; ``p_boundary`` by the mixture of
-    chi-squared distributions that holds where the smaller model sets variances to zero
-    (Self and Liang 1987; Stram and Lee 1994), NaN where it does not apply.
+    table: frame with npar, aic, bic, log_likelihood, criterion, statistic, df, p_value
+    and p_boundary; statistic, df, p_value, p_boundary: of the last (or only) step.
+    ``p_value`` is by the chi-squared distribution, as lme4 prints it; ``p_boundary`` by
+    the mixture of chi-squared distributions that holds where the smaller model sets
+    variances to zero (Self and Liang 1987; Stram and Lee 1994), NaN where it does not
+    apply.
     """
 
     table: pd.DataFrame
@@ -69,8 +70,8 @@ def _same_data(fits: Sequence[Fit]) -> None:
         if other.n != one.n:
             raise ComparisonError(
                 f"the fits are of different data: {one.n} and {other.n} rows. Missing "
-                "values in one model's variables drop rows of that model alone: drop them "
-                "from the data first"
+                "values in one model's variables drop rows of that model alone: drop "
+                "them from the data first"
             )
         if other.response != one.response or not np.array_equal(other.y, one.y):
             raise ComparisonError(
@@ -120,8 +121,9 @@ def _same_criterion(fits: list[Fit], refit: bool | None) -> tuple[list[Fit], str
         )
     if not _same_fixed(fits):
         raise ComparisonError(
-            "REML likelihoods of models with different fixed effects cannot be compared: "
-            "each is of other contrasts of the data. Use refit=True, or reml=False"
+            "REML likelihoods of models with different fixed effects cannot be "
+            "compared: each is of other contrasts of the data. Use refit=True, or "
+            "reml=False"
         )
     return fits, "restricted likelihoods"
 
@@ -143,14 +145,21 @@ def _table(fits: list[Fit], order: list[int]) -> pd.DataFrame:
             [fit.npar, fit.aic, fit.bic, fit.log_likelihood, fit.criterion, *step]
         )
     columns = [
-        "npar", "aic", "bic", "log_likelihood", "criterion", "statistic", "df",
-        "p_value", "p_boundary",
+        "npar",
+        "aic",
+        "bic",
+        "log_likelihood",
+        "criterion",
+        "statistic",
+        "df",
+        "p_value",
+        "p_boundary",
     ]
     return pd.DataFrame(rows, index=[f"model{i + 1}" for i in order], columns=columns)
 
 
 def _boundary(small: Fit, big: Fit, statistic: float, df: int) -> float:
-    """p by the mixture over how many of the tested variances are zero under the null."""
+    """p by the mixture over how many of the tested variances are zero."""
     from scipy import stats
 
     tested = _added_variances(small, big)

@@ -1,7 +1,7 @@
 """Covariances of the random effects, and of predictions that use them.
 
-lme4's conditional variances are given the parameters; ``with_beta`` adds what the estimation
-of beta contributes. Both given theta.
+lme4's conditional variances are given the parameters; ``with_beta`` adds what the
+estimation of beta contributes. Both given theta.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _quadratic(a: np.ndarray, Q: np.ndarray) -> np.ndarray:
 
 
 def _rows(engine: Engine, new: NewRows) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Codes (n,) and internal values (n, q) of each factor; unseen levels have zeros."""
+    """Codes (n,) and internal values (n, q) a factor; zeros where unseen."""
     out = []
     for factor in engine.moments.factors:
         terms = [new.terms[term] for term, _, _ in factor.spans]

@@ -1,17 +1,16 @@
 """Engine: the compiled side of one design, and the way back to the user's coordinates.
 
-Holds the cross-products on the host and on the device; fits them, again for another response
-where asked. Nothing in it is needed to read a fit: it is rebuilt from the design when a saved
-or pickled fit is asked for more.
+Holds the cross-products on the host and on the device; fits them, again for another
+response where asked. Nothing in it is needed to read a fit: it is rebuilt from the
+design when a saved or pickled fit is asked for more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._precision import double_precision
 from jaxglmm.estimate._base import Fitted
-from jaxglmm.estimate.maximise import Maximise, fit_compiled
+from jaxglmm.estimate.maximise import Maximise, fit_numbers, unpack
 from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble
 from jaxglmm.model.problem import Problem
@@ -32,52 +31,69 @@ if TYPE_CHECKING:
 
 SINGULAR = 1e-4  # relative standard deviation (of a scaled column) that counts as zero
 TOLERANCE = 1e-8
+STEPS = 200
 SAFETY = 1e-2  # the stop is estimated, so it aims below the tolerance asked for
 
 
-@dataclass(frozen=True)
 class Engine:
-    """moments: on the host; problem: on the device; estimator: how it is fitted."""
+    """One design and response, ready to be fitted.
 
-    moments: Moments
-    problem: Problem
-    estimator: Maximise
+    moments: cross-products, on the host; base: the problem on the device, of this
+    design and perhaps another response; estimator: how it is fitted.
+    """
+
+    def __init__(self, moments: Moments, base: Problem, estimator: Maximise):
+        self.moments, self.base, self.estimator = moments, base, estimator
 
     @property
     def reml(self) -> bool:
         """Whether beta is integrated out."""
         return self.estimator.reml
 
+    @cached_property
     @double_precision
-    def fit(self, tol: float = TOLERANCE, max_steps: int = 200) -> tuple[Fitted, float]:
-        """Fit; the arrays of ``Fitted`` as NumPy, and the criterion with its constants."""
-        fitted = fit_compiled(
-            self.estimator, self.problem, np.float64(SAFETY * tol), np.int64(max_steps)
-        )
-        fitted = jax.device_get(fitted)
-        ml, reml = assemble.constants(self.moments)
-        return fitted, float(fitted.criterion) + (reml if self.reml else ml)
+    def problem(self) -> Problem:
+        """The problem on the device, of this response."""
+        m = self.moments
+        Zy = tuple(jnp.asarray(z) for z in m.Zy)
+        return self.base.with_response(Zy, jnp.asarray(m.Xy), jnp.asarray(m.yy))
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """(m,) which thetas are diagonals of Lambda."""
+        return np.array([i == j for pattern in self.base.patterns for i, j in pattern])
 
     @double_precision
+    def fit(
+        self, tol: float = TOLERANCE, max_steps: int = STEPS
+    ) -> tuple[Fitted, float]:
+        """Fit; arrays as NumPy, and the criterion with its constants."""
+        m = self.moments
+        parts = [*(z.ravel() for z in m.Zy), m.Xy, (m.yy, SAFETY * tol, max_steps)]
+        flat = fit_numbers(self.estimator, self.base, np.concatenate(parts))
+        fitted = unpack(self.base, np.asarray(flat))
+        ml, reml = assemble.constants(m)
+        return fitted, float(fitted.criterion) + (reml if self.reml else ml)
+
     def for_response(self, y: np.ndarray) -> Engine:
         """The same design with another response (n,), offset taken off."""
-        B, RR, fixed = self.moments.respond(y)
-        moments = replace(self.moments, B=B, RR=RR, fixed=fixed)
-        parts = (tuple(jnp.asarray(b) for b in B), jnp.asarray(RR))
-        problem = eqx.tree_at(lambda p: (p.B, p.RR), self.problem, parts)
-        return Engine(moments, problem, self.estimator)
+        return Engine(self.moments.respond(y), self.base, self.estimator)
 
     def with_method(self, reml: bool) -> Engine:
         """The same problem by the other criterion."""
-        return Engine(self.moments, self.problem, Maximise(reml))
+        return Engine(self.moments, self.base, Maximise(reml))
 
 
 @double_precision
 def build(design: Design, estimator: Maximise, structure: str | None = None) -> Engine:
     """Design to engine: cross-products, and these on the device."""
     moments = assemble.moments(design, structure)
-    problem = jax.tree.map(jnp.asarray, assemble.problem(moments))
-    return Engine(moments, problem, estimator)
+    return Engine(moments, jax.device_put(assemble.problem(moments)), estimator)
+
+
+def is_singular(engine: Engine, fitted: Fitted) -> bool:
+    """Whether a diagonal of an internal Lambda is next to zero."""
+    return bool(np.abs(fitted.theta[engine.diagonal]).min() < SINGULAR)
 
 
 def rebuild(design: Design, reml: bool) -> Engine:
@@ -129,7 +145,7 @@ def estimates(
 ) -> Estimates:
     """Back to the user's coordinates: beta, Sigma and b of X, Z and y as given."""
     m = engine.moments
-    internal = lambdas(engine.problem, fitted.theta)
+    internal = lambdas(engine.base, fitted.theta)
     lam = per_term_square(
         m.factors, [to_user(x, f) for x, f in zip(internal, m.factors, strict=True)]
     )
@@ -138,7 +154,6 @@ def estimates(
         for factor, x in zip(m.factors, fitted.b, strict=True)
     ]
     sigma = float(np.sqrt(fitted.sigma2)) * m.fixed.scale
-    smallest = min(abs(x[i, i]) for x in internal for i in range(len(x)))
     return Estimates(
         beta=m.fixed.beta(fitted.beta),
         vcov=m.fixed.vcov(fitted.LQ, sigma),
@@ -149,7 +164,7 @@ def estimates(
         criterion=criterion,
         reml=engine.reml,
         converged=int(fitted.status) == _status.CONVERGED,
-        singular=bool(smallest < SINGULAR),
+        singular=is_singular(engine, fitted),
         status=int(fitted.status),
         n_iter=int(fitted.steps),
         decrement=float(fitted.decrement),
@@ -169,8 +184,8 @@ def pack(design: Design, lam: Sequence[np.ndarray]) -> np.ndarray:
 def internal_theta(engine: Engine, fit: Fit) -> np.ndarray:
     """(m,) theta of a fit in the engine's coordinates, from its Lambdas.
 
-    Sigma~ = T Sigma T', whose factor T Lambda is triangular because T is upper triangular
-    only up to a rotation: an LQ decomposition takes it off.
+    Sigma~ = T Sigma T', whose factor T Lambda is triangular because T is upper
+    triangular only up to a rotation: an LQ decomposition takes it off.
     """
     out = []
     for factor, pattern in zip(

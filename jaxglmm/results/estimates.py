@@ -1,7 +1,7 @@
 """Estimates: what a fit found, as NumPy arrays in the user's coordinates, no names.
 
-Random effects are b = Lambda u, u ~ N(0, sigma^2 I); one Lambda a term, lower triangular
-with diagonal >= 0, so that a term's covariance is sigma^2 Lambda Lambda'.
+Random effects are b = Lambda u, u ~ N(0, sigma^2 I); one Lambda a term, lower
+triangular with diagonal >= 0, so that a term's covariance is sigma^2 Lambda Lambda'.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class Estimates:
     """Point estimates of a linear mixed model.
 
     beta: (p,); vcov: (p, p) covariance of beta; sigma: residual standard deviation
-    lam: a (q, q) relative Cholesky factor a term; theta: (m,) its free entries, column by
-        column of the lower triangle, term by term (lme4's order)
+    lam: a (q, q) relative Cholesky factor a term; theta: (m,) its free entries, column
+        by column of the lower triangle, term by term (lme4's order)
     b: a (J, q) array of conditional modes a term
     criterion: -2 log-likelihood with all constants (-2 REML log-likelihood where REML)
     decrement: the Newton decrement at the end, in units of the criterion

@@ -11,6 +11,7 @@ than a few lines, and none computes.
 from __future__ import annotations
 
 import copy as _copy
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ class Fit:
 
     Args:
         design: names and arrays of the model.
-        estimates: what the fit found.
+        estimates: what the fit found, or a function that makes them when they are read.
         engine: whatever computes for this design again (refit, profile, Satterthwaite);
             rebuilt from the design when it is first needed.
         diagnostics: facts about the computation (seconds, steps, system, ...).
@@ -68,17 +69,24 @@ class Fit:
     def __init__(
         self,
         design: Design,
-        estimates: Estimates,
+        estimates: Estimates | Callable[[], Estimates],
         engine: object = None,
         diagnostics: dict | None = None,
         *,
         compute_satterthwaite: bool = True,
     ):
         self.design = design
-        self.estimates = estimates
+        self._estimates = estimates
         self.diagnostics = {} if diagnostics is None else diagnostics
         self._engine = engine
         self._ddf = "satterthwaite" if compute_satterthwaite else "residual"
+
+    @property
+    def estimates(self) -> Estimates:
+        """What the fit found, in the user's coordinates."""
+        if not isinstance(self._estimates, Estimates):
+            self._estimates = self._estimates()
+        return self._estimates
 
     # What was fitted -----------------------------------------------------------------
 
@@ -662,8 +670,8 @@ class Fit:
         return _copy.deepcopy(self)
 
     def __getstate__(self) -> dict:
-        kept = ("design", "estimates", "diagnostics", "_ddf")
-        return {name: self.__dict__[name] for name in kept} | {"_engine": None}
+        kept = {name: self.__dict__[name] for name in ("design", "diagnostics", "_ddf")}
+        return kept | {"_estimates": self.estimates, "_engine": None}
 
 
 def _formula(design: Design) -> str:

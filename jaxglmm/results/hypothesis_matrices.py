@@ -1,8 +1,9 @@
 """The contrasts behind an analysis of variance: one matrix L a term.
 
 Type 1: each term after those before it. Type 2: each after all that do not contain it.
-Type 3: each after all others, for effects averaged with equal weights over the levels of the
-factors it interacts with, that is, in sum-to-zero contrasts. They depend on X alone.
+Type 3: each after all others, for effects averaged with equal weights over the levels
+of the factors it interacts with, that is, in sum-to-zero contrasts. They depend on X
+alone.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def _third(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
     coded = design.recipe.sum_coded()
     if coded.shape != design.X.shape:
         raise NotApplicableError(
-            f"type 3 tests: the design has {design.p} columns, in sum-to-zero contrasts "
-            f"{coded.shape[1]}. Use anova(type=2), or test(L)"
+            f"type 3 tests: the design has {design.p} columns, in sum-to-zero "
+            f"contrasts {coded.shape[1]}. Use anova(type=2), or test(L)"
         )
     change = np.linalg.lstsq(coded, design.X, rcond=None)[0]
     return {t.name: _reduced(change[list(t.columns)], list(t.columns)) for t in terms}
@@ -96,8 +97,8 @@ def _third(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
 def _reduced(L: np.ndarray, own: list[int]) -> np.ndarray:
     """The same hypothesis with the identity in the term's own columns.
 
-    Satterthwaite's degrees of freedom of several rows depend a little on how the rows are
-    written; this form is the usual one.
+    Satterthwaite's degrees of freedom of several rows depend a little on how the rows
+    are written; this form is the usual one.
     """
     L = np.linalg.solve(L[:, own], L)
     return np.where(np.abs(L) < 1e-12 * np.abs(L).max(), 0.0, L)

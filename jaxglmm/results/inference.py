@@ -124,7 +124,10 @@ class KenwardRoger:
         F = distance @ np.linalg.solve(L @ self.adjusted @ L.T, distance) / q
         plain = distance @ np.linalg.solve(L @ self.vcov @ L.T, distance) / q
         return {
-            "F": float(scale * F), "num_df": q, "den_df": den_df, "scale": scale,
+            "F": float(scale * F),
+            "num_df": q,
+            "den_df": den_df,
+            "scale": scale,
             "F_unscaled": float(plain),
         }
 
@@ -152,8 +155,8 @@ def kenward_roger_parts(fit: Fit) -> KenwardRoger:
     """Phi_A and the ingredients of the test, once a fit."""
     if not fit.reml:
         raise NotApplicableError(
-            "Kenward and Roger's method is defined for REML fits; this one is by maximum "
-            "likelihood. Fit with reml=True, or use ddf='satterthwaite'"
+            "Kenward and Roger's method is defined for REML fits; this one is by "
+            "maximum likelihood. Fit with reml=True, or use ddf='satterthwaite'"
         )
     engine = fit.engine
     fixed = engine.moments.fixed
@@ -163,9 +166,7 @@ def kenward_roger_parts(fit: Fit) -> KenwardRoger:
     Phi = np.linalg.inv(C)
     PhiP = Phi @ P  # (r, p, p)
     IE2 = (
-        K
-        - 2 * np.einsum("ij,rsji->rs", Phi, Q)
-        + np.einsum("rij,sji->rs", PhiP, PhiP)
+        K - 2 * np.einsum("ij,rsji->rs", Phi, Q) + np.einsum("rij,sji->rs", PhiP, PhiP)
     )
     W = 2 * np.linalg.pinv(IE2, rcond=1e-12, hermitian=True)
     inside = Q - np.einsum("rij,sjk->rsik", P, PhiP)
@@ -174,8 +175,10 @@ def kenward_roger_parts(fit: Fit) -> KenwardRoger:
     back = fixed.scale * fixed.R_inverse
     PP = PhiP @ Phi
     return KenwardRoger(
-        back @ Phi @ back.T, back @ (adjusted + adjusted.T) @ back.T / 2,
-        back @ PP @ back.T, W,
+        back @ Phi @ back.T,
+        back @ (adjusted + adjusted.T) @ back.T / 2,
+        back @ PP @ back.T,
+        W,
     )
 
 
@@ -219,10 +222,16 @@ def contrast_test(
         distance = rows @ fit.coefficients - values
         spread = rows @ fit.estimates.vcov @ rows.T
         F = float(distance @ np.linalg.solve(spread, distance) / len(rows))
-        found = {"F": F, "num_df": len(rows), "den_df": float(fit.design.n - fit.design.p)}
+        found = {
+            "F": F,
+            "num_df": len(rows),
+            "den_df": float(fit.design.n - fit.design.p),
+        }
     else:
         found = _satterthwaite_test(fit, L, rhs)
-    found["p"] = float(stats.f.sf(found["F"], found["num_df"], _finite(found["den_df"])))
+    found["p"] = float(
+        stats.f.sf(found["F"], found["num_df"], _finite(found["den_df"]))
+    )
     return found
 
 
@@ -248,8 +257,12 @@ def anova_table(fit: Fit, type: int = 3, ddf: str = "satterthwaite"):
         found = contrast_test(fit, L, ddf)
         mean_sq = found.get("F_unscaled", found["F"]) * fit.sigma**2
         rows[name] = (
-            mean_sq * found["num_df"], mean_sq, found["num_df"], found["den_df"],
-            found["F"], found["p"],
+            mean_sq * found["num_df"],
+            mean_sq,
+            found["num_df"],
+            found["den_df"],
+            found["F"],
+            found["p"],
         )
     columns = ["sum_sq", "mean_sq", "num_df", "den_df", "F", "p"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -1,14 +1,14 @@
-"""Profile likelihood: how the best deviance rises as one parameter is held away from its
-estimate.
+"""Profile likelihood: how the deviance rises as one parameter is held elsewhere.
 
-zeta(v) = sign(v - estimate) sqrt(d(v) - d) is close to linear where the likelihood is close
-to normal; the interval of a level is where it meets minus and plus the normal quantile. The
-deviance is that of ML, as in lme4, on the scale of standard deviations and correlations.
+zeta(v) = sign(v - estimate) sqrt(d(v) - d) is close to linear where the likelihood is
+close to normal; the interval of a level is where it meets minus and plus the normal
+quantile. The deviance is that of ML, as in lme4, on the scale of standard deviations
+and correlations.
 
-Holding a parameter removes it: columns of its term are put in an order in which a standard
-deviation is one entry of Lambda (then Lambda_11 = sd / sigma), a correlation the ratio of two
-(Lambda_21 / Lambda_22); the other entries are free. So zero is an ordinary point. A fixed
-effect is held by an offset.
+Holding a parameter removes it: columns of its term are put in an order in which a
+standard deviation is one entry of Lambda (then Lambda_11 = sd / sigma), a correlation
+the ratio of two (Lambda_21 / Lambda_22); the other entries are free. So zero is an
+ordinary point. A fixed effect is held by an offset.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.estimate import information
-from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.estimate.maximise import Maximise, fit_compiled
 from jaxglmm.model import assemble
 from jaxglmm.results import engine as _engine
 
@@ -41,8 +41,8 @@ MOST = 40  # steps of one search
 class Curve:
     """zeta of one parameter, evaluated where it is asked for.
 
-    name; estimate; lower, upper: bounds of the parameter (zero for a standard deviation);
-    points: value -> zeta.
+    name; estimate; lower, upper: bounds of the parameter (zero for a standard
+    deviation); points: value -> zeta.
     """
 
     def __init__(
@@ -147,9 +147,12 @@ class Profile:
             raise NotApplicableError(f"level={level!r} must lie between 0 and 1")
         z = float(ndtri((1 + level) / 2))
         limits = {
-            name: (curve.meets(-z), curve.meets(z)) for name, curve in self.curves.items()
+            name: (curve.meets(-z), curve.meets(z))
+            for name, curve in self.curves.items()
         }
-        return pd.DataFrame.from_dict(limits, orient="index", columns=["lower", "upper"])
+        return pd.DataFrame.from_dict(
+            limits, orient="index", columns=["lower", "upper"]
+        )
 
     @property
     @double_precision
@@ -203,7 +206,8 @@ def _chosen(fit: Fit, which: str | Sequence[str] | None, names: list[str]) -> li
     unknown = [name for name in out if name not in names]
     if unknown:
         raise NotApplicableError(
-            f"profile: there is no parameter {unknown[0]!r}; there are {', '.join(names)}"
+            f"profile: there is no parameter {unknown[0]!r}; there are "
+            f"{', '.join(names)}"
         )
     return out
 
@@ -257,9 +261,7 @@ class Held:
             )
             RR = jnp.asarray(change.T @ np.asarray(problem.RR) @ change)
             own = eqx.tree_at(lambda s: (s.B, s.RR), problem, (B, RR))
-            found = _engine.fit_compiled(
-                Maximise(False), own, np.float64(1e-10), np.int64(200)
-            )
+            found = fit_compiled(Maximise(False), own, np.float64(1e-10), np.int64(200))
             return float(found.criterion) + self.constant
 
         return deviance
@@ -328,7 +330,10 @@ class Held:
         step = sigma / np.sqrt(2 * max(self.fit.df_resid, 1))
         shape = Shape(self, None, [])
         return self._curve(
-            "sigma", sigma, step, (1e-6 * sigma, np.inf),
+            "sigma",
+            sigma,
+            step,
+            (1e-6 * sigma, np.inf),
             lambda value: SigmaHeld(shape, value / scale),
         )
 
@@ -350,15 +355,16 @@ class Held:
             state[value] = x
             return best + self.constant
 
-        return Curve(name, float(estimate), float(step), bounds, deviance,
-                     self.fit.criterion)
+        return Curve(
+            name, float(estimate), float(step), bounds, deviance, self.fit.criterion
+        )
 
 
 class Shape:
     """Parameters of all Lambdas, the held term's in an order and in units of its own.
 
-    The held term: b~ = M b', where b' are the term's columns in ``order``, each divided by
-    its root mean square (``units``). All other terms stay in internal coordinates.
+    The held term: b~ = M b', where b' are the term's columns in ``order``, each divided
+    by its root mean square (``units``). All other terms stay in internal coordinates.
     """
 
     def __init__(

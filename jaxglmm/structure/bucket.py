@@ -1,7 +1,7 @@
 """Sizes rounded up to a few values, so that a second data set compiles nothing.
 
-Padding is exact: an empty level has Z'Z = 0, so its block of M is I, its log-determinant 0
-and its effects 0.
+Padding is exact: an empty level has Z'Z = 0, so its block of M is I, its
+log-determinant 0 and its effects 0.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def bucket(size: int, steps: int = 8) -> int:
-    """The next of ``steps`` sizes per power of two (at most 1/steps larger); 8 at least."""
+    """The next of ``steps`` sizes per power of two; 8 at least."""
     if size <= 8:
         return 8
     unit = max(1, 2 ** (int(size - 1).bit_length() - 1) // steps)

@@ -10,6 +10,8 @@ The pattern of the factors decides the structure, on the host:
 
 from __future__ import annotations
 
+import copy
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +26,8 @@ from jaxglmm.numerics.system import AbstractSystem
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.bucket import bucket, pad
-from jaxglmm.structure.factors import Factor, join
 from jaxglmm.structure.factors import Columns as Columns
+from jaxglmm.structure.factors import Factor, join
 from jaxglmm.structure.fixed import FixedBasis, orthonormal, residual
 
 UNROLLED = 4  # columns up to which one factor is unrolled
@@ -38,14 +40,18 @@ MOST_DENSE = 20_000  # columns of the dense Schur complement: 3.2 GB
 class Moments:
     """Cross-products of a design in internal coordinates, and the way back.
 
-    system, B, RR: as in ``model.Problem``, padded; sizes: padded levels a factor;
+    system; ZX: Z'WX, (q, p, J) a factor; XX: X'WX; Zy: Z'Wy, (q, J) a factor; Xy; yy:
+    of the residual response; sizes: padded levels a factor;
     n: rows of positive weight; log_weights: sum of the logs of the weights; keep: which
     rows these are where there are others.
     """
 
     system: AbstractSystem
-    B: tuple[np.ndarray, ...]
-    RR: np.ndarray
+    ZX: tuple[np.ndarray, ...]
+    XX: np.ndarray
+    Zy: tuple[np.ndarray, ...]
+    Xy: np.ndarray
+    yy: float
     n: int
     log_weights: float
     factors: tuple[Factor, ...]
@@ -55,21 +61,24 @@ class Moments:
     weights: np.ndarray | None
     keep: np.ndarray | None = None
 
-    def respond(
-        self, y: np.ndarray
-    ) -> tuple[tuple[np.ndarray, ...], np.ndarray, FixedBasis]:
-        """B, RR and the fixed basis for another response (n,), offset taken off."""
+    def respond(self, y: np.ndarray) -> Moments:
+        """The same design with another response (n,), offset taken off."""
         y_new, coefficients, scale = residual(y, self.basis, self.weights)
         column = y_new if self.weights is None else y_new * self.weights
-        B = tuple(
-            np.concatenate([b[:, :-1], cross.times(f, column[:, None], size)], axis=1)
-            for b, f, size in zip(self.B, self.factors, self.sizes, strict=True)
+        Zy = tuple(
+            cross.times(f, column[:, None], size)[:, 0]
+            for f, size in zip(self.factors, self.sizes, strict=True)
         )
-        p = len(self.fixed.R)
-        RR = self.RR.copy()
-        RR[:p, p] = RR[p, :p] = self.basis.T @ column
-        RR[p, p] = y_new @ column
-        return B, RR, _fixed(self.fixed.R, coefficients, scale)
+        out = copy.copy(self)
+        change = {
+            "Zy": Zy,
+            "Xy": column @ self.basis,
+            "yy": float(y_new @ column),
+            "fixed": self.fixed.with_response(coefficients, scale),
+        }
+        for name, value in change.items():  # a frozen record, copied
+            object.__setattr__(out, name, value)
+        return out
 
 
 def build(
@@ -98,26 +107,26 @@ def build(
     system, factors, sizes = _system(factors, weights, structure)
     right = np.concatenate([basis, y_new[:, None]], axis=1)
     weighted = right if weights is None else right * weights[:, None]
-    B = tuple(cross.times(f, weighted, s) for f, s in zip(factors, sizes, strict=True))
+    B = [cross.times(f, weighted, s) for f, s in zip(factors, sizes, strict=True)]
+    RR = right.T @ weighted
+    p = X.shape[1]
     log_weights = 0.0 if weights is None else float(np.sum(np.log(weights)))
     return Moments(
         system,
-        B,
-        right.T @ weighted,
+        tuple(b[:, :p] for b in B),
+        RR[:p, :p],
+        tuple(b[:, p] for b in B),
+        RR[:p, p],
+        float(RR[p, p]),
         len(y),
         log_weights,
         tuple(factors),
         tuple(sizes),
-        _fixed(R, coefficients, scale),
+        FixedBasis(R, coefficients, scale),
         basis,
         weights,
         keep,
     )
-
-
-def _fixed(R: np.ndarray, coefficients: np.ndarray, scale: float) -> FixedBasis:
-    beta0 = np.linalg.solve(R, coefficients) if len(R) else coefficients
-    return FixedBasis(R, beta0, scale)
 
 
 def _system(
@@ -145,7 +154,7 @@ def _nested(
     if max(f.q for f in factors) > small.UNROLL:
         return None
     chain = []
-    for fine, coarse in zip(factors[:-1], factors[1:], strict=True):
+    for fine, coarse in itertools.pairwise(factors):
         parent = cross.parents(fine, coarse)
         if parent is None:
             return None
@@ -171,9 +180,9 @@ def _arrow(
     if m > MOST_DENSE:
         names = " and ".join(f"{f.name} ({f.n_levels:,})" for f in factors)
         raise ModelError(
-            f"the crossed factors {names} leave {m:,} random effects for a dense matrix "
-            f"after the largest factor is eliminated; at most {MOST_DENSE:,} are "
-            "supported. Model the second largest factor by fixed effects of its own "
+            f"the crossed factors {names} leave {m:,} random effects for a dense "
+            f"matrix after the largest factor is eliminated; at most {MOST_DENSE:,} "
+            "are supported. Model the second largest factor by fixed effects of its own "
             "predictors, or fit a sample of its levels"
         )
     entries = cross.Entries(first, others, sizes[1:], w)

@@ -1,7 +1,7 @@
 """Z'Z, Z'R and R'R on the host: the only place where the rows are read.
 
-Everything is a weighted count by level (``np.bincount``) or, for many columns, a product with
-a sparse indicator; no dense Z and no array larger than the data is made.
+Everything is a weighted count by level (``np.bincount``) or, for many columns, a
+product with a sparse indicator; no dense Z and no array larger than the data is made.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _pairs(
         yield table.row, table.col, 0, table.data[None]
         return
     key = first.codes.astype(np.int64) * J2 + factor.codes
-    if J1 * J2 <= max(4 * len(key), 1_000_000):  # a direct table of cells
+    if max(4 * len(key), 1_000_000) >= J1 * J2:  # a direct table of cells
         seen = np.bincount(key, minlength=J1 * J2) > 0
         cells = np.flatnonzero(seen)
         entry = (np.cumsum(seen) - 1)[key]

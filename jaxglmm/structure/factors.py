@@ -1,10 +1,11 @@
 """Grouping factors in the order the linear algebra wants, in coordinates it likes.
 
 Terms on one factor are joined: their columns side by side, their covariance in diagonal
-blocks. Columns are rescaled, and those of an unstructured term rotated, so that over all rows
-they have mean square one and are uncorrelated: Z = Z~ T with T upper triangular, hence
-b = T^-1 b~ and Sigma = T^-1 Sigma~ T^-T. Then theta is of order one whatever the units and
-the origin of a covariate, and the factors of well-posed problems are well conditioned.
+blocks. Columns are rescaled, and those of an unstructured term rotated, so that over
+all rows they have mean square one and are uncorrelated: Z = Z~ T with T upper
+triangular, hence b = T^-1 b~ and Sigma = T^-1 Sigma~ T^-T. Then theta is of order one
+whatever the units and the origin of a covariate, and the factors of well-posed problems
+are well conditioned.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Factor:
 
     @cached_property
     def T_inverse(self) -> np.ndarray:
-        """(q, q) T^-1: effects in the user's coordinates are T^-1 times internal ones."""
+        """(q, q) T^-1: takes internal effects to the user's coordinates."""
         return np.linalg.solve(self.T, np.eye(len(self.T)))
 
     def column(self, i: int) -> np.ndarray | None:

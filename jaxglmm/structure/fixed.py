@@ -1,8 +1,9 @@
 """The fixed effects in an orthonormal basis, the response as a residual.
 
-X~ = X R^-1 with X~'W X~ = I (QR), y~ = (y - X beta0) / s with beta0 by least squares and s
-its residual standard deviation. Cross-products of these do not cancel, whatever the origin
-and the units of the columns of X and of y; estimates go back by beta = beta0 + s R^-1 beta~.
+X~ = X R^-1 with X~'W X~ = I (QR), y~ = (y - X beta0) / s with beta0 by least squares
+and s its residual standard deviation. Cross-products of these do not cancel, whatever
+the origin and the units of the columns of X and of y; estimates go back by beta = beta0
++ s R^-1 beta~.
 """
 
 from __future__ import annotations
@@ -19,11 +20,23 @@ EXACT = 1e-13  # residual over response below which the fit is exact to rounding
 
 @dataclass(frozen=True)
 class FixedBasis:
-    """R: (p, p) upper triangular; beta0: (p,); scale: s."""
+    """R: (p, p) upper triangular; least_squares: (p,) of y on X~; scale: s."""
 
     R: np.ndarray
-    beta0: np.ndarray
+    least_squares: np.ndarray
     scale: float
+
+    def with_response(self, least_squares: np.ndarray, scale: float) -> FixedBasis:
+        """The same basis with the regression of another response."""
+        out = FixedBasis(self.R, least_squares, scale)
+        for name in ("R_inverse", "log_det"):  # of X alone, and known
+            out.__dict__[name] = getattr(self, name)
+        return out
+
+    @cached_property
+    def beta0(self) -> np.ndarray:
+        """(p,) least squares in the user's coordinates."""
+        return self.R_inverse @ self.least_squares
 
     @cached_property
     def R_inverse(self) -> np.ndarray:
@@ -39,7 +52,7 @@ class FixedBasis:
         half = np.linalg.solve(LQ, self.R_inverse.T)
         return sigma**2 * (half.T @ half)
 
-    @property
+    @cached_property
     def log_det(self) -> float:
         """log |X'WX| of the user's X."""
         return 2 * float(np.sum(np.log(np.abs(np.diag(self.R)))))
@@ -47,7 +60,7 @@ class FixedBasis:
 
 def orthonormal(X: np.ndarray, w: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """R and X~ (n, p)."""
-    n, p = X.shape
+    p = X.shape[1]
     if p == 0:
         return np.zeros((0, 0)), X
     root = None if w is None else np.sqrt(w)[:, None]
