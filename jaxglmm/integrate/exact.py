@@ -207,10 +207,10 @@ def derivatives(
         half = spd.forward(at.LQ, inner_all(tuple(x[:, :p] for x in at.T), v))
         info = info - half.T @ half
     tv = sum(inner(x, s)[:, 0] for x, s in zip(v, at.t, strict=True)) / sigma2
-    return Derivatives(at, G, score, info / sigma2, tv, _boundary(G, problem.patterns))
+    return Derivatives(at, G, score, info / sigma2, tv, boundary(G, problem.patterns))
 
 
-def _boundary(
+def boundary(
     G: tuple[Float[Array, "q q"], ...], patterns: tuple[Pattern, ...]
 ) -> Float[Array, "m m"]:
     """2 (G+)_ii' where j = j', over the free entries of each factor."""

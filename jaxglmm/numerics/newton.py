@@ -7,13 +7,22 @@ tenfold, another raises it. The test of convergence looks at what is still to ga
 Newton decrement g'x, times the ratio by which it shrank in the last step (the step that
 is about to be taken gains the rest). It counts only under light damping, for a heavily
 damped step gains nothing from any point.
+
+Where the stand-in is not the Hessian, convergence is linear; ``secant`` learns the
+difference: E is carried so that H + E satisfies the secant equation of the last step
+(BFGS), used while it is positive definite and forgotten when a step is rejected.
+
+An evaluation may carry something from accepted point to accepted point (``aux``: the
+mode of an inner problem, to start the next from).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -26,16 +35,21 @@ Derivatives = tuple[Scalar, Array, Array, Array]
 START_DAMPING = 1e-2
 LIGHT_DAMPING = 1e-2
 HOPELESS = 1e12
+NEAR = 10.0  # decrement of the last step below which its secant is believed
 
 
 class Minimum(eqx.Module):
-    """x: (m,) the minimiser; value: f there; decrement: g'H^-1g, in units of f."""
+    """x: (m,) the minimiser; value: f there; decrement: g'H^-1g, in units of f.
+
+    aux: what the evaluation at the last accepted point left.
+    """
 
     x: Float[Array, " m"]
     value: Scalar
     decrement: Scalar
     steps: Count
     status: Int[Array, ""]
+    aux: Any = None
 
 
 class _State(eqx.Module):
@@ -44,11 +58,13 @@ class _State(eqx.Module):
     g: Array
     H: Array
     D: Array
+    E: Array
     trial: Array
     mu: Scalar
     gain: Scalar
     steps: Count
     status: Int[Array, ""]
+    aux: Any
 
 
 def minimise(
@@ -58,25 +74,50 @@ def minimise(
     max_steps: int | Count,
 ) -> Minimum:
     """Minimise ``evaluate`` from ``start``; ``tol`` is in units of the value."""
+    return minimise_carrying(
+        lambda x, aux: (*evaluate(x), aux), start, None, tol, max_steps, secant=False
+    )
+
+
+def minimise_carrying(
+    evaluate: Callable[[Array, Any], tuple[Scalar, Array, Array, Array, Any]],
+    start: Float[Array, " m"],
+    aux: Any,
+    tol: float | Scalar,
+    max_steps: int | Count,
+    secant: bool,
+) -> Minimum:
+    """The same for an evaluation (x, aux) -> (f, g, H, D, aux)."""
     m = len(start)
     dtype = start.dtype
     running = jnp.asarray(-1)
 
     def body(s: _State) -> _State:
-        f, g, H, D = evaluate(s.trial)
+        f, g, H, D, aux = evaluate(s.trial, s.aux)
         slack = 1e-9 + 1e-12 * jnp.abs(s.f)  # rounding of f
         ok = jnp.isfinite(f) & (jnp.isinf(s.f) | (f <= s.f + slack))
+        first = s.steps == 0
+        E = s.E
+        if secant:
+            E = _learn(s, ok & ~first, g, H)
         x = jnp.where(ok, s.trial, s.x)
         value = jnp.where(ok, f, s.f)
+        aux = jax.tree.map(lambda a, b: jnp.where(ok, a, b), aux, s.aux)
         g, H, D = jnp.where(ok, g, s.g), jnp.where(ok, H, s.H), jnp.where(ok, D, s.D)
-        first = s.steps == 0
         mu = jnp.where(
             ok, jnp.where(first, s.mu, s.mu * 0.1), jnp.maximum(10 * s.mu, 0.1)
         )
-        step = spd.solve(spd.cholesky(H + mu * jnp.diag(D)), g)
+        damped = H + mu * jnp.diag(D)
+        step = spd.solve(spd.cholesky(damped), g)
+        if secant:
+            better = spd.solve(spd.cholesky(damped + E), g)
+            usable = jnp.isfinite(better).all()
+            step = jnp.where(usable, better, step)
+            E = jnp.where(usable, E, 0.0)
         gain = g @ step
         ratio = jnp.minimum(1.0, gain / jnp.where(first, gain, s.gain))
-        small = (gain < 1e-4) & (gain * ratio < tol) & (mu <= LIGHT_DAMPING)
+        light = mu <= LIGHT_DAMPING
+        small = (gain < 1e-4) & (gain * ratio < tol) & light
         status = jnp.where(
             ok & small & jnp.isfinite(gain) & ~first,
             _status.CONVERGED,
@@ -86,32 +127,47 @@ def minimise(
                 jnp.where(mu > HOPELESS, _status.STALLED, running),
             ),
         )
-        # nothing left to gain at all: an exact optimum is met, or was the start; or the
-        # last gain is lost in the rounding of f
-        nothing = ok & (gain < 1e-3 * tol) & (mu <= LIGHT_DAMPING)
+        # nothing left to gain at all: an exact optimum is met, or was the start; or
+        # the last gain is lost in the rounding of f
+        nothing = ok & (gain < 1e-3 * tol) & light
         rounding = ~ok & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
         status = jnp.where(nothing | rounding, _status.CONVERGED, status)
         steps = s.steps + 1
         status = jnp.where(
             (status < 0) & (steps >= max_steps), _status.MAX_STEPS, status
         )
-        return _State(x, value, g, H, D, x - step, mu, gain, steps, status)
+        return _State(x, value, g, H, D, E, x - step, mu, gain, steps, status, aux)
 
-    empty = jnp.zeros((m, m), dtype)
     init = _State(
-        start,
-        jnp.asarray(jnp.inf, dtype),
-        jnp.zeros(m, dtype),
-        empty,
-        jnp.ones(m, dtype),
-        start,
-        jnp.asarray(START_DAMPING, dtype),
-        jnp.asarray(jnp.inf, dtype),
-        jnp.asarray(0),
-        running,
+        x=start,
+        f=jnp.asarray(jnp.inf, dtype),
+        g=jnp.zeros(m, dtype),
+        H=jnp.zeros((m, m), dtype),
+        D=jnp.ones(m, dtype),
+        E=jnp.zeros((m, m) if secant else (0, 0), dtype),
+        trial=start,
+        mu=jnp.asarray(START_DAMPING, dtype),
+        gain=jnp.asarray(jnp.inf, dtype),
+        steps=jnp.asarray(0),
+        status=running,
+        aux=aux,
     )
     end = lax.while_loop(lambda s: s.status < 0, body, init)
     done = (end.status == _status.CONVERGED) & (end.mu <= LIGHT_DAMPING)
-    return Minimum(
-        jnp.where(done, end.trial, end.x), end.f, end.gain, end.steps, end.status
-    )
+    x = jnp.where(done, end.trial, end.x)
+    return Minimum(x, end.f, end.gain, end.steps, end.status, end.aux)
+
+
+def _learn(s: _State, accepted: Array, g: Array, H: Array) -> Array:
+    """E such that H + E maps the step just taken to the change of the gradient."""
+    step, change = s.trial - s.x, g - s.g
+    B = H + s.E
+    Bs = B @ step
+    old, new = step @ Bs, step @ change
+    believed = accepted & (s.gain < NEAR) & (new > 0.1 * old) & (new < 10 * old)
+    believed = believed & (old > 0)
+    safe_old = jnp.where(believed, old, 1.0)
+    safe_new = jnp.where(believed, new, 1.0)
+    update = jnp.outer(change, change) / safe_new - jnp.outer(Bs, Bs) / safe_old
+    kept = jnp.where(accepted, s.E, 0.0)
+    return jnp.where(believed, s.E + update, kept)

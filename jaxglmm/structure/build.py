@@ -177,20 +177,25 @@ def _arrow(
     first, others = factors[0], factors[1:]
     sizes = [bucket(first.n_levels)] + [bucket(f.n_levels, 16) for f in others]
     m = sum(s * f.q for s, f in zip(sizes[1:], others, strict=True))
-    if m > MOST_DENSE:
-        names = " and ".join(f"{f.name} ({f.n_levels:,})" for f in factors)
-        raise ModelError(
-            f"the crossed factors {names} leave {m:,} random effects for a dense "
-            f"matrix after the largest factor is eliminated; at most {MOST_DENSE:,} "
-            "are supported. Model the second largest factor by fixed effects of its own "
-            "predictors, or fit a sample of its levels"
-        )
+    check_size(factors, m)
     entries = cross.Entries(first, others, sizes[1:], w)
     A = cross.gram(first, w, sizes[0])
     head = Wide(A) if first.q > UNROLLED else Blocks(A)
     sides = tuple((s, f.q) for s, f in zip(sizes[1:], others, strict=True))
     coupling = _coupling(entries, first, sizes[0], structure)
     return Arrow(head, coupling, _second(others, sizes[1:], w), sides), factors, sizes
+
+
+def check_size(factors: list[Factor], m: int) -> None:
+    """Refuse a dense Schur complement that would not fit."""
+    if m > MOST_DENSE:
+        names = " and ".join(f"{f.name} ({f.n_levels:,})" for f in factors)
+        raise ModelError(
+            f"the crossed factors {names} leave {m:,} random effects for a dense "
+            f"matrix after the largest factor is eliminated; at most {MOST_DENSE:,} "
+            "are supported. Model the second largest factor by fixed effects of its "
+            "own predictors, or fit a sample of its levels"
+        )
 
 
 def _coupling(
@@ -215,10 +220,10 @@ def _coupling(
     target = entries.col[e1].astype(np.int64) * entries.m + entries.col[e2]
     n_entries, n_pairs = bucket(len(entries)), bucket(len(e1))
     return SparseCoupling(
-        _pad_index(entries.row, n_entries),
+        pad_index(entries.row, n_entries),
         pad(entries.col, n_entries),
         pad(v, n_entries),
-        _pad_index(entries.row[e1], n_pairs),
+        pad_index(entries.row[e1], n_pairs),
         pad(target.astype(np.int32 if entries.m < 46_000 else np.int64), n_pairs),
         pad(products, n_pairs),
         pad(np.where(e1 == e2, 1.0, 2.0), n_pairs),
@@ -227,7 +232,7 @@ def _coupling(
     )
 
 
-def _pad_index(index: np.ndarray, size: int) -> np.ndarray:
+def pad_index(index: np.ndarray, size: int) -> np.ndarray:
     """Padding repeats the last index: it keeps sorted indices sorted."""
     fill = np.full(size - len(index), index[-1] if len(index) else 0, index.dtype)
     return np.concatenate([index, fill])

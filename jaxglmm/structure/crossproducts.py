@@ -80,7 +80,33 @@ def parents(fine: Factor, coarse: Factor) -> np.ndarray | None:
     return out if np.array_equal(out[fine.codes], coarse.codes) else None
 
 
-class Entries:
+class EntryList:
+    """Rows and columns of occupied entries, sorted by row, then column."""
+
+    def __init__(self, row: np.ndarray, col: np.ndarray):
+        self.row = row.astype(np.int32, copy=False)
+        self.col = col.astype(np.int32, copy=False)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def degrees(self, size: int) -> np.ndarray:
+        """Entries in each row."""
+        return np.bincount(self.row, minlength=size)
+
+    def pairs(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """All (e1 >= e2) of one row, as indices of entries."""
+        degree = self.degrees(size)
+        start = np.cumsum(degree) - degree
+        own = start[self.row]
+        partners = np.arange(len(self)) - own + 1
+        e1 = np.repeat(np.arange(len(self), dtype=np.int32), partners)
+        begin = np.cumsum(partners) - partners
+        e2 = np.arange(len(e1)) - np.repeat(begin - own, partners)
+        return e1, e2.astype(np.int32)
+
+
+class Entries(EntryList):
     """The coupling of the first factor with all columns of the others, entry by entry.
 
     Sorted by row (level of the first factor), then column; ``value`` (q, E).
@@ -103,28 +129,9 @@ class Entries:
             offset += size * factor.q
         row, col = np.concatenate(rows), np.concatenate(columns)
         order = np.lexsort((col, row)) if len(rows) > 1 else slice(None)
-        self.row = row[order].astype(np.int32, copy=False)
-        self.col = col[order].astype(np.int32, copy=False)
+        super().__init__(row[order], col[order])
         self.value = np.concatenate(values, axis=1)[:, order]
         self.m = offset
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def degrees(self, size: int) -> np.ndarray:
-        """Entries in each row."""
-        return np.bincount(self.row, minlength=size)
-
-    def pairs(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """All (e1 >= e2) of one row, as indices of entries."""
-        degree = self.degrees(size)
-        start = np.cumsum(degree) - degree
-        own = start[self.row]
-        partners = np.arange(len(self)) - own + 1
-        e1 = np.repeat(np.arange(len(self), dtype=np.int32), partners)
-        begin = np.cumsum(partners) - partners
-        e2 = np.arange(len(e1)) - np.repeat(begin - own, partners)
-        return e1, e2.astype(np.int32)
 
 
 def _pairs(
@@ -137,12 +144,7 @@ def _pairs(
         yield table.row, table.col, 0, table.data[None]
         return
     key = first.codes.astype(np.int64) * J2 + factor.codes
-    if max(4 * len(key), 1_000_000) >= J1 * J2:  # a direct table of cells
-        seen = np.bincount(key, minlength=J1 * J2) > 0
-        cells = np.flatnonzero(seen)
-        entry = (np.cumsum(seen) - 1)[key]
-    else:
-        cells, entry = np.unique(key, return_inverse=True)
+    cells, entry = occupied(key, J1 * J2)
     row, level = cells // J2, cells % J2
     for j in range(factor.q):
         value = np.stack(
@@ -152,6 +154,14 @@ def _pairs(
             ]
         )
         yield row, level, j, value
+
+
+def occupied(key: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct keys in order, and which of them each row has."""
+    if size > max(4 * len(key), 1_000_000):
+        return np.unique(key, return_inverse=True)
+    seen = np.bincount(key, minlength=size) > 0  # a direct table of cells
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[key]
 
 
 def _table(first: Factor, factor: Factor, w: np.ndarray | None):
