@@ -49,8 +49,11 @@ def _second(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
     R = _triangle(design.X)  # same inner products, p rows
     out = {}
     for term in terms:
-        above = [j for t in terms if _contains(design, t, term) for j in t.columns]
+        above = [j for t in terms if _contains(t, term) for j in t.columns]
         own = list(term.columns)
+        if not above:  # after all others: its own coefficients are zero
+            out[term.name] = np.eye(design.p)[own]
+            continue
         before = [j for j in range(design.p) if j not in own and j not in above]
         order = before + own + above
         rows = _triangle(R[:, order])[len(before) : len(before) + len(own)]
@@ -61,16 +64,10 @@ def _second(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
     return out
 
 
-def _contains(design: Design, big: FixedTerm, small: FixedTerm) -> bool:
+def _contains(big: FixedTerm, small: FixedTerm) -> bool:
     """Whether ``big`` is ``small`` times factors alone (same numeric variables)."""
-    if not small.variables < big.variables:
-        return False
-    return all(not _numeric(design, name) for name in big.variables - small.variables)
-
-
-def _numeric(design: Design, name: str) -> bool:
-    values = design.variables.get(name)
-    return values is not None and np.asarray(values).dtype.kind in "fiu"
+    extra = big.variables - small.variables
+    return small.variables < big.variables and extra <= big.factors
 
 
 def _third(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:

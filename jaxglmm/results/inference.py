@@ -73,6 +73,8 @@ def _satterthwaite(fit: Fit) -> Satterthwaite:
 
 def satterthwaite(fit: Fit) -> np.ndarray:
     """(p,) degrees of freedom of the coefficients."""
+    if fit.design.p == 0:
+        return np.zeros(0)
     parts = _satterthwaite(fit)
     return np.array([parts.df(row) for row in np.eye(fit.design.p)])
 
@@ -122,13 +124,12 @@ class KenwardRoger:
         A2 = float(np.einsum("rs,rij,sji->", self.W, product, product))
         den_df, scale = _kenward_roger_df(q, A1, A2)
         F = distance @ np.linalg.solve(L @ self.adjusted @ L.T, distance) / q
-        plain = distance @ np.linalg.solve(L @ self.vcov @ L.T, distance) / q
         return {
             "F": float(scale * F),
             "num_df": q,
             "den_df": den_df,
             "scale": scale,
-            "F_unscaled": float(plain),
+            "F_unscaled": float(F),
         }
 
 
