@@ -34,6 +34,16 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.api import load as load
     from jaxglmm.estimate.presets import ML as ML
     from jaxglmm.estimate.presets import REML as REML
+    from jaxglmm.model.families import Bernoulli as Bernoulli
+    from jaxglmm.model.families import Beta as Beta
+    from jaxglmm.model.families import BetaBinomial as BetaBinomial
+    from jaxglmm.model.families import Binomial as Binomial
+    from jaxglmm.model.families import Gamma as Gamma
+    from jaxglmm.model.families import Gaussian as Gaussian
+    from jaxglmm.model.families import InverseGaussian as InverseGaussian
+    from jaxglmm.model.families import NegativeBinomial as NegativeBinomial
+    from jaxglmm.model.families import Poisson as Poisson
+    from jaxglmm.model.families import StudentT as StudentT
     from jaxglmm.results.fit import Fit as Fit
     from jaxglmm.results.fits import Fits as Fits
 
@@ -55,6 +65,19 @@ _ERRORS = (
     "SingularFitWarning",
 )
 
+_FAMILIES = (
+    "Bernoulli",
+    "Beta",
+    "BetaBinomial",
+    "Binomial",
+    "Gamma",
+    "Gaussian",
+    "InverseGaussian",
+    "NegativeBinomial",
+    "Poisson",
+    "StudentT",
+)
+
 _WHERE = {  # public name -> module that holds it
     "ML": "jaxglmm.estimate.presets",
     "REML": "jaxglmm.estimate.presets",
@@ -65,6 +88,7 @@ _WHERE = {  # public name -> module that holds it
     "lmm": "jaxglmm.api",
     "load": "jaxglmm.api",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
+    **dict.fromkeys(_FAMILIES, "jaxglmm.model.families"),
 }
 
 _SUBMODULES = ("datasets", "density", "estimate", "integrate", "structure")
@@ -72,21 +96,31 @@ _SUBMODULES = ("datasets", "density", "estimate", "integrate", "structure")
 __all__ = [
     "ML",
     "REML",
+    "Bernoulli",
+    "Beta",
+    "BetaBinomial",
+    "Binomial",
     "ComparisonError",
     "ConvergenceWarning",
     "DataError",
     "Fit",
     "Fits",
     "FormulaError",
+    "Gamma",
+    "Gaussian",
+    "InverseGaussian",
     "JaxGLMMError",
     "JaxGLMMWarning",
     "MissingRowsWarning",
     "ModelError",
+    "NegativeBinomial",
     "NewLevelsWarning",
     "NotApplicableError",
+    "Poisson",
     "RankDeficientWarning",
     "ScaleWarning",
     "SingularFitWarning",
+    "StudentT",
     "anova",
     "datasets",
     "enable_compilation_cache",

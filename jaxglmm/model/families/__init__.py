@@ -1,0 +1,105 @@
+"""Families of responses, one file each, and the table that names them.
+
+To add one: a file beside these with a final subclass of ``AbstractFamily``, a row in
+``FAMILIES``, a row in the table of tests/model/test_families.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxglmm._errors import ModelError
+from jaxglmm.model.families._base import AbstractFamily as AbstractFamily
+from jaxglmm.model.families._base import nested_derivatives as nested_derivatives
+from jaxglmm.model.families.beta import Beta as Beta
+from jaxglmm.model.families.beta_binomial import BetaBinomial as BetaBinomial
+from jaxglmm.model.families.binomial import Bernoulli as Bernoulli
+from jaxglmm.model.families.binomial import Binomial as Binomial
+from jaxglmm.model.families.gamma import Gamma as Gamma
+from jaxglmm.model.families.gaussian import Gaussian as Gaussian
+from jaxglmm.model.families.inverse_gaussian import InverseGaussian as InverseGaussian
+from jaxglmm.model.families.nbinom1 import NegativeBinomial1 as NegativeBinomial1
+from jaxglmm.model.families.nbinom2 import NegativeBinomial2 as NegativeBinomial2
+from jaxglmm.model.families.poisson import Poisson as Poisson
+from jaxglmm.model.families.student import StudentT as StudentT
+from jaxglmm.model.links import Link
+
+FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
+    "gaussian": Gaussian,
+    "binomial": Binomial,
+    "bernoulli": Bernoulli,
+    "poisson": Poisson,
+    "nbinom2": NegativeBinomial2,
+    "nbinom1": NegativeBinomial1,
+    "gamma": Gamma,
+    "inversegaussian": InverseGaussian,
+    "beta": Beta,
+    "betabinomial": BetaBinomial,
+    "student": StudentT,
+}
+ALIASES = {
+    "normal": "gaussian",
+    "negativebinomial": "nbinom2",
+    "negbin": "nbinom2",
+    "nb": "nbinom2",
+    "nb2": "nbinom2",
+    "nb1": "nbinom1",
+    "t": "student",
+    "studentt": "student",
+    "tfamily": "student",
+    "betafamily": "beta",
+}
+
+
+def NegativeBinomial(link: str | Link = "log", kind: int = 2) -> AbstractFamily:
+    """Overdispersed counts.
+
+    Args:
+        link: of the mean.
+        kind: 2 for Var y = mu + mu^2 / phi, 1 for Var y = mu (1 + phi); Hardin and
+            Hilbe's NB2 and NB1.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> jg.NegativeBinomial(kind=1).name
+        'nbinom1'
+    """
+    if kind not in (1, 2):
+        raise ModelError(f"kind must be 1 or 2, not {kind!r}")
+    return NegativeBinomial2(link) if kind == 2 else NegativeBinomial1(link)
+
+
+def family_from(given: Any) -> AbstractFamily:
+    """A family by name (any case, ``_``, ``-``, ``.`` and blanks left out) or as it is.
+
+    Raises:
+        ModelError: for an unknown name, with the names there are.
+
+    Example:
+        >>> family_from("inverse.gaussian").name, family_from("t").name
+        ('inversegaussian', 'student')
+    """
+    if isinstance(given, AbstractFamily):
+        return given
+    if callable(given) and given in (*FAMILIES.values(), NegativeBinomial):
+        return given()
+    if isinstance(given, type) and issubclass(given, AbstractFamily):
+        return given()
+    if not isinstance(given, str):
+        raise ModelError(
+            "family must be a name such as 'poisson' or an object such as "
+            f"jg.Poisson(), not {type(given).__name__}"
+        )
+    key = "".join(c for c in given.lower() if c not in "_-. ")
+    key = ALIASES.get(key, key)
+    if key not in FAMILIES:
+        import difflib
+
+        close = difflib.get_close_matches(key, [*FAMILIES, *ALIASES], n=1)
+        hint = f"; did you mean {ALIASES.get(close[0], close[0])!r}?" if close else ""
+        raise ModelError(
+            f"unknown family {given!r}; there are "
+            f"{', '.join(map(repr, FAMILIES))}{hint}"
+        )
+    return FAMILIES[key]()

@@ -1,0 +1,341 @@
+"""The contract of a family: what the response is, given its linear predictor.
+
+A family is a density of y with a linear predictor eta, a link and at most one
+dispersion parameter, kept as the logarithm of its natural value (``phi``, an array of
+length ``n_phi``) so that every real number is allowed.
+
+Two halves. What enters the likelihood is JAX and pure: ``log_density`` with all its
+constants, its ``derivatives`` in eta, the Fisher information ``expected_weight``; only
+``log_density`` must be written, the rest follows by differentiation. What results and
+data checks need is NumPy, on the host, once a fit: ``check``, ``start``, ``variance``,
+residuals, ``cdf``, ``simulate``. Prior weights are outside: they multiply the log
+density of a row.
+
+A family of one's own subclasses ``AbstractFamily`` and writes ``name``, ``n_phi`` and
+``log_density``; see ``examples/custom_family.py``.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm._errors import ModelError, NotApplicableError
+from jaxglmm._precision import double_precision
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.families import _checks
+from jaxglmm.model.links import LINKS, Link, link_from
+
+Rows = Float[Array, "..."]
+Derivatives = tuple[Rows, Rows, Rows, Rows]
+Method = Literal["lognormal", "delta", "trigamma"]
+
+
+class AbstractFamily(eqx.Module):
+    """A conditional distribution of the response.
+
+    Class attributes:
+        name: as in ``family="..."``.
+        canonical: name of the canonical link, None where there is none.
+        default_link: the link where none is given.
+        links: names of the links that make sense; a ``Link`` object is always taken.
+        n_phi: number of dispersion parameters, 0 or 1; each is a logarithm.
+        phi_names: what their natural values are called.
+        family_kind: "binomial" where the response is successes out of trials, else
+            "numeric"; the formula layer reads the left side accordingly.
+        discrete: whether y is a count (quantile residuals are then randomised).
+    """
+
+    name: ClassVar[str]
+    canonical: ClassVar[str | None] = None
+    default_link: ClassVar[str] = "identity"
+    links: ClassVar[tuple[str, ...]] = tuple(LINKS)
+    n_phi: ClassVar[int] = 0
+    phi_names: ClassVar[tuple[str, ...]] = ()
+    family_kind: ClassVar[Literal["numeric", "binomial"]] = "numeric"
+    discrete: ClassVar[bool] = False
+
+    link: Link
+
+    def __init__(self, link: str | Link | None = None):
+        """A family with a link, by name or as an object."""
+        found = link_from(self.default_link if link is None else link)
+        if found.name in LINKS and found.name not in self.links:
+            raise ModelError(
+                f"link {found.name!r} does not suit the family {self.name!r}; it takes "
+                f"{', '.join(map(repr, self.links))}"
+            )
+        self.link = found
+
+    # -- inside jit ------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def log_density(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        """log f(y | eta, phi), elementwise, with all constants; JAX and pure.
+
+        Args:
+            y: (n,) response; successes for the binomial kind.
+            eta: (n,) linear predictor.
+            phi: (n_phi,) logarithms of the dispersion parameters.
+            trials: (n,) or 1.0; the other kinds ignore it.
+        """
+
+    def log_base(self, y: Rows, trials: Rows | float = 1.0) -> Rows:
+        """The part of the log density that is a function of y and trials alone.
+
+        ``log_density`` less this is what ``kernel_derivatives`` starts from; a loop
+        that visits the rows many times adds it once. Zero unless overridden.
+        """
+        return jnp.zeros_like(y)
+
+    def derivatives(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Derivatives:
+        """(l, s, w, w1): log density, dl/deta, -d2l/deta2 (observed), dw/deta."""
+        kernel, s, w, w1 = self.kernel_derivatives(y, eta, phi, trials)
+        return kernel + self.log_base(y, trials), s, w, w1
+
+    def kernel_derivatives(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Derivatives:
+        """``derivatives`` with ``log_base`` left out of the first; by autodiff."""
+        l, s, w, w1 = nested_derivatives(
+            lambda t: self.log_density(y, t, phi, trials), eta
+        )
+        return l - self.log_base(y, trials), s, w, w1
+
+    def expected_weight(
+        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        """Fisher information of a row about eta, positive.
+
+        (d mu / d eta)^2 / variance: exact for exponential families, a lower bound
+        for others (the information inequality), and the square of the slope alone
+        where a family does not say its variance.
+        """
+        mu, slope = self.link.inverse(eta), self.link.slope(eta)
+        if type(self).variance is AbstractFamily.variance:
+            return positive(slope**2)
+        size = trials if self.family_kind == "binomial" else 1.0
+        return positive((size * slope) ** 2 / self.variance(mu, phi, trials))
+
+    # -- arrays of either kind -------------------------------------------------------
+
+    def mean(self, eta: Any) -> Any:
+        """E y (binomial kind: the probability, E y / trials)."""
+        return self.link.inverse(eta)
+
+    def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
+        """Var y, elementwise (binomial kind: of the number of successes)."""
+        raise NotApplicableError(
+            f"family {self.name!r} does not say its variance; define variance(mu, phi, "
+            "trials) in its class"
+        )
+
+    def dispersion(self, phi: Any) -> dict[str, float]:
+        """Natural values of the dispersion parameters by name."""
+        return {
+            name: float(np.exp(value))
+            for name, value in zip(self.phi_names, np.atleast_1d(phi), strict=True)
+        }
+
+    def sigma(self, phi: Any) -> float:
+        """What glmmTMB calls sigma; 1 without a dispersion parameter."""
+        return float(np.exp(np.atleast_1d(phi)[0])) if self.n_phi else 1.0
+
+    # -- on the host -----------------------------------------------------------------
+
+    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
+        """Refuse a response that the family cannot have produced.
+
+        Args:
+            y: (n,) response.
+            trials: (n,) or None.
+            rows: (n,) positions in the user's data where some rows were dropped.
+
+        Raises:
+            DataError: values outside the support, the first ones named.
+            ModelError: a response from which nothing can be estimated.
+        """
+        _checks.no_trials(self.name, trials)
+        _checks.finite(y, rows)
+
+    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """eta (n,) near the data and phi (n_phi,), to start an optimiser from."""
+        with np.errstate(all="ignore"):
+            eta = np.asarray(self.link.link(np.asarray(y, np.float64)))
+            middle = np.asarray(self.link.link(np.float64(np.mean(y))))
+        if not np.isfinite(middle):
+            middle = np.float64(0.0)
+        return np.where(np.isfinite(eta), eta, middle), np.zeros(self.n_phi)
+
+    def unit_deviance(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        """Twice the log density lost against the best mean for the row, >= 0.
+
+        The best mean is found by search; families with a closed form override this.
+        """
+        best = self._best_eta(y, phi, trials)
+        eta = np.asarray(self.link.link(mu))
+        gain = self._log_density(y, best, phi, trials) - self._log_density(
+            y, eta, phi, trials
+        )
+        return 2 * np.maximum(gain, 0.0)
+
+    def deviance_residuals(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        """Signed roots of the unit deviances."""
+        size = trials if self.family_kind == "binomial" else 1.0
+        deviance = np.maximum(self.unit_deviance(y, mu, phi, trials), 0.0)
+        return np.sign(y - size * mu) * np.sqrt(deviance)
+
+    def pearson_residuals(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        """(y - E y) / sd y."""
+        size = trials if self.family_kind == "binomial" else 1.0
+        return (y - size * mu) / np.sqrt(self.variance(mu, phi, trials))
+
+    def cdf(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        """P(Y <= y), elementwise."""
+        raise NotApplicableError(
+            f"family {self.name!r} does not say its distribution function; define "
+            "cdf(y, mu, phi, trials) in its class"
+        )
+
+    def simulate(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        phi: np.ndarray,
+        trials: Any = 1.0,
+    ) -> np.ndarray:
+        """One draw a row (binomial kind: successes), of the shape of ``mu``."""
+        raise NotApplicableError(
+            f"family {self.name!r} does not say how to draw; define simulate(rng, mu, "
+            "phi, trials) in its class"
+        )
+
+    def latent_variance(
+        self, mu: Any, phi: Any, trials: Any = 1.0, method: Method = "lognormal"
+    ) -> np.ndarray:
+        """Variance of a row on the scale of eta, for ICC and R2.
+
+        Nakagawa, Johnson and Schielzeth (2017), J. R. Soc. Interface 14: pi^2 / 3 and
+        the like for probabilities; for log links log(1 + var / mu^2) ("lognormal"),
+        var / mu^2 ("delta") or ``trigamma`` of the shape; otherwise the delta method.
+
+        Args:
+            mu: mean to evaluate at.
+            phi: (n_phi,) dispersion.
+            trials: only where the variance of a family depends on it.
+            method: which approximation, for log links.
+        """
+        mu = np.asarray(mu, np.float64)
+        variance = np.asarray(self.variance(mu, phi, trials), np.float64)
+        if self.link.name != "log" or method == "delta":
+            slope = np.asarray(self.link.slope(np.asarray(self.link.link(mu))))
+            return variance / slope**2
+        if method == "lognormal":
+            return np.log1p(variance / mu**2)
+        if method == "trigamma":
+            from scipy.special import polygamma
+
+            return polygamma(1, mu**2 / variance)
+        raise ModelError(
+            f"method {method!r} is not one of 'lognormal', 'delta', 'trigamma'"
+        )
+
+    @double_precision
+    def _log_density(self, y: Any, eta: Any, phi: Any, trials: Any) -> np.ndarray:
+        return np.asarray(_evaluate(self, *_arrays(y, eta, phi, trials)))
+
+    @double_precision
+    def _best_eta(self, y: Any, phi: Any, trials: Any) -> np.ndarray:
+        y, start, phi, trials = _arrays(y, self.start(y, trials)[0], phi, trials)
+        return np.asarray(_search(self, y, start, phi, trials))
+
+
+def nested_derivatives(log_density: Any, eta: Rows) -> Derivatives:
+    """Value, first, minus second, minus third derivative: three tangents deep."""
+    one = jnp.ones_like(eta)
+
+    def first(t):
+        return jax.jvp(log_density, (t,), (one,))
+
+    def second(t):
+        (l, s), (_, l2) = jax.jvp(first, (t,), (one,))
+        return l, s, l2
+
+    (l, s, l2), (_, _, l3) = jax.jvp(second, (eta,), (one,))
+    return l, s, -l2, -l3
+
+
+def positive(weight: Rows) -> Rows:
+    """Kept above zero where it underflows."""
+    return jnp.maximum(weight, jnp.finfo(weight.dtype).tiny)
+
+
+def inside(log_mu: Rows) -> tuple[Rows, Rows]:
+    """log mu made harmless where the link has no mean, and where it has one."""
+    ok = log_mu > -jnp.inf
+    return jnp.where(ok, log_mu, 0.0), ok
+
+
+def _arrays(y: Any, eta: Any, phi: Any, trials: Any) -> tuple[Array, ...]:
+    shape = np.broadcast_shapes(np.shape(y), np.shape(eta))
+    trials = 1.0 if trials is None else trials
+    return (
+        jnp.broadcast_to(jnp.asarray(y, float), shape),
+        jnp.broadcast_to(jnp.asarray(eta, float), shape),
+        jnp.atleast_1d(jnp.asarray(phi, float)),
+        jnp.broadcast_to(jnp.asarray(trials, float), shape),
+    )
+
+
+@eqx.filter_jit
+def _evaluate(family: AbstractFamily, y, eta, phi, trials) -> Rows:
+    return family.log_density(y, eta, phi, trials)
+
+
+@eqx.filter_jit
+def _search(family: AbstractFamily, y, start, phi, trials) -> Rows:
+    """The eta of the largest density, row by row, by golden section around ``start``.
+
+    The bracket is eight units of eta wide to either side on links that are logarithms
+    in their tails, relative on the others; a density that still rises at its end (a
+    count of zero) has lost nothing worth counting there.
+    """
+    ratio = 0.6180339887498949
+    tails = family.link.name in ("logit", "log", "cloglog", "probit", "cauchit")
+    if family.link.name in ("inverse", "1/mu^2", "sqrt"):
+        low, high = start * 1e-4, start * 4.0
+    else:
+        width = 8.0 if tails else 4.0 * (1.0 + jnp.std(start))
+        width = 40.0 if family.link.name in ("logit", "log") else width
+        low, high = start - width, start + width
+
+    def loss(eta):
+        return -family.log_density(y, eta, phi, trials)
+
+    def step(_, state):
+        low, high = state
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        left = loss(a) <= loss(b)
+        return jnp.where(left, low, a), jnp.where(left, b, high)
+
+    low, high = jax.lax.fori_loop(0, 100, step, (low, high))
+    ends = jnp.stack([(low + high) / 2, start])
+    best = jnp.argmin(jnp.stack([loss(e) for e in ends]), axis=0)
+    return jnp.take_along_axis(ends, best[None], axis=0)[0]

@@ -1,0 +1,107 @@
+"""Beta: proportions that are not counts, with mean mu and precision phi.
+
+With a = mu phi, b = (1 - mu) phi the gamma functions and the powers merge into
+
+    log f = delta(phi) - delta(a) - delta(b) + log(phi mu (1 - mu) / (2 pi)) / 2
+            - a (log mu - log y) - b (log(1 - mu) - log(1 - y)) - log y - log(1 - y).
+
+Ferrari and Cribari-Neto (2004), J. Applied Statistics 31.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.families import _checks
+from jaxglmm.model.families._base import AbstractFamily, Rows, positive
+from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error, trigamma
+
+
+class Beta(AbstractFamily):
+    """Values in (0, 1), Var y = mu (1 - mu) / (1 + phi); phi is glmmTMB's sigma.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> jg.Beta().dispersion([0.0])
+        {'phi': 1.0}
+    """
+
+    name: ClassVar[str] = "beta"
+    default_link: ClassVar[str] = "logit"
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit", "log")
+    n_phi: ClassVar[int] = 1
+    phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+
+    def log_density(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        log_p, log_q, ok = probabilities(self.link, eta)
+        log_a, log_b = phi[0] + log_p, phi[0] + log_q
+        a, b = jnp.exp(log_a), jnp.exp(log_b)
+        log_y, log_1y = jnp.log(y), jnp.log1p(-y)
+        value = (
+            stirling_error(jnp.exp(phi[0]), phi[0])
+            - stirling_error(a, log_a)
+            - stirling_error(b, log_b)
+            + 0.5 * (phi[0] + log_p + log_q)
+            - HALF_LOG_2PI
+            - a * (log_p - log_y)
+            - b * (log_q - log_1y)
+            - log_y
+            - log_1y
+        )
+        return jnp.where(ok, value, -jnp.inf)
+
+    def expected_weight(
+        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        log_p, log_q, _ = probabilities(self.link, eta)
+        slope = self.link.log_slope(eta)
+        total = 0.0
+        for part in (log_p, log_q):  # a^2 trigamma(a) = 1 + a^2 trigamma(1 + a)
+            a = jnp.exp(phi[0] + part)
+            total += (1 + a * a * trigamma(1 + a)) * jnp.exp(2 * (slope - part))
+        return positive(total)
+
+    def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
+        return mu * (1 - mu) / (1 + np.exp(phi[0]))
+
+    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
+        _checks.no_trials(self.name, trials)
+        _checks.between(self.name, y, rows)
+        _checks.varies(self.name, y)
+
+    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        mean, variance = np.mean(y), np.var(y)
+        phi = mean * (1 - mean) / max(variance / 2, 1e-8) - 1
+        return np.asarray(self.link.link(y)), np.log(np.clip([phi], 0.5, 1e6))
+
+    def cdf(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        from scipy import special
+
+        return special.betainc(mu * np.exp(phi[0]), (1 - mu) * np.exp(phi[0]), y)
+
+    def simulate(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        phi: np.ndarray,
+        trials: Any = 1.0,
+    ) -> np.ndarray:
+        size = np.exp(phi[0])
+        draws = rng.beta(mu * size, (1 - mu) * size, np.shape(mu))
+        return np.clip(draws, np.finfo(float).tiny, 1 - np.finfo(float).epsneg)
+
+
+def probabilities(link: Any, eta: Rows) -> tuple[Rows, Rows, Rows]:
+    """log mu and log(1 - mu), harmless where eta is outside, and where it is inside."""
+    log_p, log_q = link.log_inverse(eta), link.log_complement(eta)
+    ok = (log_p > -jnp.inf) & (log_q > -jnp.inf)
+    half = -0.6931471805599453
+    return jnp.where(ok, log_p, half), jnp.where(ok, log_q, half), ok

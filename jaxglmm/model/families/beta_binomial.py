@@ -1,0 +1,109 @@
+"""Beta-binomial: successes whose probability varies from row to row.
+
+P is Beta with mean mu and precision phi, y | P binomial. In terms of rising factorials,
+
+    log f = log C(m, y) + y log mu + (m - y) log(1 - mu)
+            + r(a, y) + r(b, m - y) - r(phi, m)
+
+with a = mu phi, b = (1 - mu) phi and r(a, k) = lgamma(a + k) - lgamma(a) - k log a,
+which vanishes for large a: the binomial limit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm._errors import ModelError
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.families import _checks
+from jaxglmm.model.families._base import AbstractFamily, Method, Rows
+from jaxglmm.model.families.beta import probabilities
+from jaxglmm.model.families.binomial import probability_variance, saturated
+from jaxglmm.numerics.special import log_rising
+
+
+class BetaBinomial(AbstractFamily):
+    """Successes y out of trials m, Var y = m mu (1 - mu) (phi + m) / (phi + 1).
+
+    ``phi`` is the precision, glmmTMB's sigma; to infinity it is the binomial family.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> jg.BetaBinomial()
+        BetaBinomial(link=Logit())
+    """
+
+    name: ClassVar[str] = "betabinomial"
+    default_link: ClassVar[str] = "logit"
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit", "log")
+    n_phi: ClassVar[int] = 1
+    phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+    family_kind: ClassVar[Literal["numeric", "binomial"]] = "binomial"
+    discrete: ClassVar[bool] = True
+
+    def log_density(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        log_p, log_q, ok = probabilities(self.link, eta)
+        log_size = jnp.clip(phi[0], -300.0, 100.0)
+        log_a, log_b = log_size + log_p, log_size + log_q
+        m = jnp.broadcast_to(trials, y.shape)
+        both = (y > 0) & (y < m)
+        log_p0 = jnp.where(both, jnp.log(jnp.where(both, y / m, 1.0)), 0.0)
+        log_q0 = jnp.where(both, jnp.log1p(-jnp.where(both, y / m, 0.0)), 0.0)
+        value = (
+            saturated(y, m)
+            + y * (log_p - log_p0)
+            + (m - y) * (log_q - log_q0)
+            + log_rising(jnp.exp(log_a), log_a, y)
+            + log_rising(jnp.exp(log_b), log_b, m - y)
+            - log_rising(jnp.exp(log_size), log_size, m)
+        )
+        return jnp.where(ok, value, -jnp.inf)
+
+    def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
+        size = np.exp(phi[0])
+        return trials * mu * (1 - mu) * (size + trials) / (size + 1)
+
+    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
+        _checks.out_of_trials(self.name, y, trials, rows)
+        if trials is None or (np.asarray(trials) == 1).all():
+            raise ModelError(
+                "family='betabinomial' with one trial a row is the Bernoulli "
+                "distribution: its dispersion cannot be estimated. Use "
+                "family='binomial', or give counts out of several trials"
+            )
+
+    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        m = 1.0 if trials is None else trials
+        return np.asarray(self.link.link((y + 0.5) / (m + 1.0))), np.log([5.0])
+
+    def cdf(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        from scipy import stats
+
+        size = np.exp(phi[0])
+        if size > 1e8:
+            return stats.binom.cdf(y, trials, mu)
+        return stats.betabinom.cdf(y, trials, mu * size, (1 - mu) * size)
+
+    def simulate(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        phi: np.ndarray,
+        trials: Any = 1.0,
+    ) -> np.ndarray:
+        size = np.exp(phi[0])
+        p = rng.beta(mu * size, (1 - mu) * size, np.shape(mu))
+        m = np.broadcast_to(np.asarray(trials, np.int64), np.shape(mu))
+        return rng.binomial(m, p).astype(np.float64)
+
+    def latent_variance(
+        self, mu: Any, phi: Any, trials: Any = 1.0, method: Method = "lognormal"
+    ) -> np.ndarray:
+        return probability_variance(self.link, mu)

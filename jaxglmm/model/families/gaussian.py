@@ -1,0 +1,89 @@
+"""Gaussian with any link: y = inverse(eta) + noise of standard deviation sigma."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.families import _checks
+from jaxglmm.model.families._base import (
+    AbstractFamily,
+    Derivatives,
+    Rows,
+    positive,
+)
+from jaxglmm.numerics.special import HALF_LOG_2PI
+
+
+class Gaussian(AbstractFamily):
+    """Real values, Var y = sigma^2; phi = log sigma.
+
+    Prior weights multiply the log density here as in every family; ``lmm`` reads them
+    as R does, residual variance sigma^2 / weight.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> jg.Gaussian(link="log")
+        Gaussian(link=Log())
+    """
+
+    name: ClassVar[str] = "gaussian"
+    canonical: ClassVar[str | None] = "identity"
+    default_link: ClassVar[str] = "identity"
+    n_phi: ClassVar[int] = 1
+    phi_names: ClassVar[tuple[str, ...]] = ("sigma",)
+
+    def log_density(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        z = (y - self.link.inverse(eta)) * jnp.exp(-phi[0])
+        return -HALF_LOG_2PI - phi[0] - 0.5 * z * z
+
+    def kernel_derivatives(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Derivatives:
+        if self.link.name != "identity":
+            return super().kernel_derivatives(y, eta, phi, trials)
+        w = jnp.exp(-2 * phi[0]) * jnp.ones_like(eta)
+        l = self.log_density(y, eta, phi, trials)
+        return l, (y - eta) * w, w, jnp.zeros_like(eta)
+
+    def expected_weight(
+        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        return positive((self.link.slope(eta) * jnp.exp(-phi[0])) ** 2)
+
+    def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
+        return np.exp(2 * phi[0]) + 0 * mu
+
+    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
+        _checks.no_trials(self.name, trials)
+        _checks.finite(y, rows)
+        _checks.varies(self.name, y)
+
+    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        return super().start(y, trials)[0], np.log([np.std(y) / 2])
+
+    def unit_deviance(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        return ((y - mu) * np.exp(-phi[0])) ** 2
+
+    def cdf(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        from scipy import special
+
+        return special.ndtr((y - mu) * np.exp(-phi[0]))
+
+    def simulate(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        phi: np.ndarray,
+        trials: Any = 1.0,
+    ) -> np.ndarray:
+        return mu + np.exp(phi[0]) * rng.standard_normal(np.shape(mu))

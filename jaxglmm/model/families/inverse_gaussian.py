@@ -1,0 +1,87 @@
+"""Inverse Gaussian: positive, strongly skewed values, Var y = phi mu^3."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.families import _checks
+from jaxglmm.model.families._base import AbstractFamily, Rows, inside, positive
+from jaxglmm.numerics.special import HALF_LOG_2PI
+
+
+class InverseGaussian(AbstractFamily):
+    """Positive values, Var y = phi mu^3 (lambda = 1 / phi).
+
+    The default link is the logarithm, for the reason given at ``Gamma``; the canonical
+    one is "1/mu^2".
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> jg.InverseGaussian(link="1/mu^2")
+        InverseGaussian(link=InverseSquared())
+    """
+
+    name: ClassVar[str] = "inversegaussian"
+    canonical: ClassVar[str | None] = "1/mu^2"
+    default_link: ClassVar[str] = "log"
+    links: ClassVar[tuple[str, ...]] = ("log", "1/mu^2", "inverse", "identity")
+    n_phi: ClassVar[int] = 1
+    phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+
+    def log_density(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        log_mu, ok = inside(self.link.log_inverse(eta))
+        log_y = jnp.log(y)
+        distance = jnp.expm1(log_y - log_mu) ** 2 / (2 * y) * jnp.exp(-phi[0])
+        value = -0.5 * phi[0] - HALF_LOG_2PI - 1.5 * log_y - distance
+        return jnp.where(ok, value, -jnp.inf)
+
+    def expected_weight(
+        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        mu = self.link.inverse(eta)
+        ratio = self.link.slope(eta) / mu
+        return positive(jnp.exp(-phi[0]) * ratio**2 / mu)
+
+    def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
+        return mu**3 * np.exp(phi[0])
+
+    def sigma(self, phi: Any) -> float:
+        return float(np.exp(0.5 * np.atleast_1d(phi)[0]))
+
+    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
+        _checks.no_trials(self.name, trials)
+        _checks.positive(self.name, y, rows)
+        _checks.varies(self.name, y)
+
+    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        y = np.asarray(y, float)
+        phi = np.mean(1 / y) - 1 / np.mean(y)  # maximum likelihood of one sample
+        return np.asarray(self.link.link(y)), np.log(np.maximum([phi / 2], 1e-10))
+
+    def unit_deviance(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        return (y - mu) ** 2 / (mu**2 * y) * np.exp(-phi[0])
+
+    def cdf(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        from scipy import stats
+
+        scale = np.exp(-phi[0])
+        return stats.invgauss.cdf(y, mu / scale, scale=scale)
+
+    def simulate(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        phi: np.ndarray,
+        trials: Any = 1.0,
+    ) -> np.ndarray:
+        return rng.wald(mu, np.exp(-phi[0]), np.shape(mu))

@@ -1,0 +1,350 @@
+"""Links: g(mu) = eta, one small stateless object each, and a table by name.
+
+``inverse``, ``link`` and ``slope`` take NumPy and JAX arrays alike and answer in kind
+(results are computed on the host, densities on the device). The logarithms of the mean
+and of its complement are functions of their own, since log(inverse(eta)) loses
+everything in the tails; they are JAX only. Where eta is outside the domain of a link
+(eta < 0 with the inverse link, mu > 1 for a probability) they are minus infinity, with
+zero derivatives: a density there is zero, and an optimiser turns back.
+
+Reference: McCullagh and Nelder (1989), Generalized Linear Models, 2.2.3 and 4.3.
+"""
+
+from __future__ import annotations
+
+import abc
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm._errors import ModelError
+from jaxglmm.numerics.special import HALF_LOG_2PI, log1mexp, log1mexp_exp, log_ndtr
+
+
+class Link(eqx.Module):
+    """One link. A new one defines ``name``, ``inverse``, ``link`` and ``slope``."""
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    def inverse(self, eta: Any) -> Any:
+        """mu, elementwise; finite where mu is."""
+
+    @abc.abstractmethod
+    def link(self, mu: Any) -> Any:
+        """eta, elementwise."""
+
+    @abc.abstractmethod
+    def slope(self, eta: Any) -> Any:
+        """d mu / d eta, elementwise."""
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        """log mu, minus infinity where mu is not positive."""
+        mu = self.inverse(eta)
+        return _log_if(mu > 0, mu)
+
+    def log_complement(self, eta: jax.Array) -> jax.Array:
+        """log(1 - mu), minus infinity where mu is not below one."""
+        mu = self.inverse(eta)
+        return _log_if(mu < 1, 1 - mu)
+
+    def log_slope(self, eta: jax.Array) -> jax.Array:
+        """log |d mu / d eta|."""
+        return jnp.log(jnp.abs(self.slope(eta)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Logit(Link):
+    """log(mu / (1 - mu)): log odds."""
+
+    name: ClassVar[str] = "logit"
+
+    def inverse(self, eta: Any) -> Any:
+        return _ops(eta).expit(eta)
+
+    def link(self, mu: Any) -> Any:
+        f = _ops(mu)
+        return f.log(mu) - f.log1p(-mu)
+
+    def slope(self, eta: Any) -> Any:
+        f = _ops(eta)
+        return f.expit(eta) * f.expit(-eta)
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        return -jax.nn.softplus(-eta)
+
+    def log_complement(self, eta: jax.Array) -> jax.Array:
+        return -jax.nn.softplus(eta)
+
+    def log_slope(self, eta: jax.Array) -> jax.Array:
+        return -jnp.abs(eta) - 2 * jnp.log1p(jnp.exp(-jnp.abs(eta)))
+
+
+class Probit(Link):
+    """The quantile of the normal distribution."""
+
+    name: ClassVar[str] = "probit"
+
+    def inverse(self, eta: Any) -> Any:
+        return _ops(eta).ndtr(eta)
+
+    def link(self, mu: Any) -> Any:
+        return _ops(mu).ndtri(mu)
+
+    def slope(self, eta: Any) -> Any:
+        return _ops(eta).exp(-0.5 * eta * eta - HALF_LOG_2PI)
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        return log_ndtr(eta)
+
+    def log_complement(self, eta: jax.Array) -> jax.Array:
+        return log_ndtr(-eta)
+
+    def log_slope(self, eta: jax.Array) -> jax.Array:
+        return -0.5 * eta * eta - HALF_LOG_2PI
+
+
+class CLogLog(Link):
+    """log(-log(1 - mu)): the event of a Poisson count above zero."""
+
+    name: ClassVar[str] = "cloglog"
+
+    def inverse(self, eta: Any) -> Any:
+        f = _ops(eta)
+        return -f.expm1(-f.exp(eta))
+
+    def link(self, mu: Any) -> Any:
+        f = _ops(mu)
+        return f.log(-f.log1p(-mu))
+
+    def slope(self, eta: Any) -> Any:
+        f = _ops(eta)
+        return f.exp(eta - f.exp(eta))
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        return log1mexp_exp(eta)
+
+    def log_complement(self, eta: jax.Array) -> jax.Array:
+        return -jnp.exp(eta)
+
+    def log_slope(self, eta: jax.Array) -> jax.Array:
+        return eta - jnp.exp(eta)
+
+
+class Cauchit(Link):
+    """The quantile of the Cauchy distribution: heavy tails, forgiving of outliers."""
+
+    name: ClassVar[str] = "cauchit"
+
+    def inverse(self, eta: Any) -> Any:
+        f = _ops(eta)
+        return f.arctan2(f.ones_like(eta), -eta) / np.pi
+
+    def link(self, mu: Any) -> Any:
+        f = _ops(mu)
+        # tan of the distance to the nearer end: exact in both tails
+        near = f.where(mu < 0.5, mu, 1 - mu)
+        return f.where(mu < 0.5, -1.0, 1.0) / f.tan(np.pi * near)
+
+    def slope(self, eta: Any) -> Any:
+        return 1 / (np.pi * (1 + eta * eta))
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        return jnp.log(self.inverse(eta))
+
+    def log_complement(self, eta: jax.Array) -> jax.Array:
+        return jnp.log(self.inverse(-eta))
+
+
+class Log(Link):
+    """log mu: effects are ratios."""
+
+    name: ClassVar[str] = "log"
+
+    def inverse(self, eta: Any) -> Any:
+        return _ops(eta).exp(eta)
+
+    def link(self, mu: Any) -> Any:
+        return _ops(mu).log(mu)
+
+    def slope(self, eta: Any) -> Any:
+        return _ops(eta).exp(eta)
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        return eta
+
+    def log_complement(self, eta: jax.Array) -> jax.Array:
+        inside = eta < 0
+        return jnp.where(inside, log1mexp(jnp.where(inside, -eta, 1.0)), -jnp.inf)
+
+    def log_slope(self, eta: jax.Array) -> jax.Array:
+        return eta
+
+
+class Sqrt(Link):
+    """The square root: constant variance for a Poisson count."""
+
+    name: ClassVar[str] = "sqrt"
+
+    def inverse(self, eta: Any) -> Any:
+        return eta * eta
+
+    def link(self, mu: Any) -> Any:
+        return _ops(mu).sqrt(mu)
+
+    def slope(self, eta: Any) -> Any:
+        return 2 * eta
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        return 2 * _log_if(eta != 0, jnp.abs(eta))
+
+
+class Identity(Link):
+    """mu itself."""
+
+    name: ClassVar[str] = "identity"
+
+    def inverse(self, eta: Any) -> Any:
+        return eta
+
+    def link(self, mu: Any) -> Any:
+        return mu
+
+    def slope(self, eta: Any) -> Any:
+        return _ops(eta).ones_like(eta)
+
+
+class Inverse(Link):
+    """1 / mu: canonical for the gamma distribution; eta must be positive."""
+
+    name: ClassVar[str] = "inverse"
+
+    def inverse(self, eta: Any) -> Any:
+        return _ops(eta).reciprocal(eta)
+
+    def link(self, mu: Any) -> Any:
+        return _ops(mu).reciprocal(mu)
+
+    def slope(self, eta: Any) -> Any:
+        return -_ops(eta).reciprocal(eta * eta)
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        return jnp.where(eta > 0, -_log_if(eta > 0, eta), -jnp.inf)
+
+
+class InverseSquared(Link):
+    """1 / mu^2: canonical for the inverse Gaussian; eta must be positive."""
+
+    name: ClassVar[str] = "1/mu^2"
+
+    def inverse(self, eta: Any) -> Any:
+        return _ops(eta).reciprocal(_ops(eta).sqrt(eta))
+
+    def link(self, mu: Any) -> Any:
+        return _ops(mu).reciprocal(mu * mu)
+
+    def slope(self, eta: Any) -> Any:
+        return -0.5 * self.inverse(eta) / eta
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        return jnp.where(eta > 0, -0.5 * _log_if(eta > 0, eta), -jnp.inf)
+
+
+LINKS: dict[str, type[Link]] = {
+    kind.name: kind
+    for kind in (
+        Logit,
+        Probit,
+        CLogLog,
+        Cauchit,
+        Log,
+        Sqrt,
+        Identity,
+        Inverse,
+        InverseSquared,
+    )
+}
+ALIASES = {
+    "1/mu2": "1/mu^2",
+    "inverse_squared": "1/mu^2",
+    "inverse-squared": "1/mu^2",
+    "reciprocal": "inverse",
+}
+
+
+def link_from(given: str | Link) -> Link:
+    """A link by name, or the object as it is.
+
+    Raises:
+        ModelError: for an unknown name, with the names there are.
+    """
+    if isinstance(given, Link):
+        return given
+    if isinstance(given, type) and issubclass(given, Link):
+        return given()
+    if not isinstance(given, str):
+        raise ModelError(
+            f"link must be a name such as 'log' or a Link, not {type(given).__name__}"
+        )
+    name = given.strip().lower()
+    name = ALIASES.get(name, name)
+    if name not in LINKS:
+        raise ModelError(
+            f"unknown link {given!r}; there are {', '.join(map(repr, LINKS))}"
+        )
+    return LINKS[name]()
+
+
+def _log_if(inside: jax.Array, value: jax.Array) -> jax.Array:
+    """log(value) where ``inside``, else minus infinity; derivatives stay finite."""
+    return jnp.where(inside, jnp.log(jnp.where(inside, value, 1.0)), -jnp.inf)
+
+
+_DEVICE = SimpleNamespace(
+    arctan2=jnp.arctan2,
+    exp=jnp.exp,
+    expit=jax.nn.sigmoid,
+    expm1=jnp.expm1,
+    log=jnp.log,
+    log1p=jnp.log1p,
+    ndtr=jax.scipy.special.ndtr,
+    ndtri=jax.scipy.special.ndtri,
+    ones_like=jnp.ones_like,
+    reciprocal=lambda x: 1.0 / x,
+    sqrt=jnp.sqrt,
+    tan=jnp.tan,
+    where=jnp.where,
+)
+
+
+class _Host:
+    """NumPy's functions, silent about overflow (the answer says it); SciPy lazily."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("expit", "ndtr", "ndtri"):
+            from scipy import special
+
+            function = getattr(special, name)
+        else:
+            function = getattr(np, name)
+
+        def quiet(*args: Any) -> Any:
+            with np.errstate(all="ignore"):
+                args = tuple(np.asarray(a, np.float64) for a in args)
+                return function(*args)
+
+        return quiet
+
+
+_HOST = _Host()
+
+
+def _ops(x: Any) -> Any:
+    """The functions for this kind of number."""
+    return _DEVICE if isinstance(x, jax.Array) else _HOST
