@@ -113,11 +113,8 @@ def evaluate(
     except (FormulaError, DataError):
         raise
     except Exception as error:
-        hint = ""
-        if "^" in expr:
-            hint = " (powers are written x**2 in Python)"
         raise FormulaError(
-            f"evaluating {expr!r} failed: {type(error).__name__}: {error}{hint}"
+            f"evaluating {expr!r} failed: {type(error).__name__}: {error}"
         ) from error
 
 

@@ -405,6 +405,9 @@ def _holds_random(text: str) -> bool:
 
 def _translate(text: str) -> str:
     """R's and patsy's spellings that have one obvious meaning here."""
+    # a power: Python's own ^ acts on bits, and binds weaker than +
+    plain = {i for i, char, _ in _scan(text) if char == "^"}
+    text = "".join("**" if i in plain else char for i, char in enumerate(text))
     text = re.sub(r"\bas\.factor\s*\(", "factor(", text)
     return re.sub(r"""\bQ\((['"])([^'"`]+)\1\)""", r"`\2`", text)
 

@@ -190,7 +190,6 @@ BAD = [
         FormulaError,
         "put it into the data",
     ),
-    ("y ~ I(x^2)", {}, FormulaError, "x**2"),
     ("y ~ log", {}, FormulaError, "no column 'log'"),
     ("y ~ bs(x, df=2)", {}, FormulaError, "evaluating 'bs(x, df=2)' failed"),
     ("y ~ C(a, Treatment('zz'))", {}, FormulaError, "do not fit its levels"),
@@ -295,3 +294,14 @@ def test_later_changes_of_the_data_do_not_reach_the_design():
     ):
         np.testing.assert_array_equal(old, new)
     assert design.variables["g"].tolist() != data["g"].tolist()
+
+
+@pytest.mark.parametrize("text", ["I((t + 1)^2)", "I(((t)+1)**2)", "I((t + 1) ^ 2.0)"])
+def test_powers_as_in_r(text):
+    """Python's ^ would flip bits of whole numbers, and lose the brackets on the way."""
+    data = table().assign(t=np.arange(60))
+    design = design_from_formula(f"y ~ {text} + (1 + I(t^2) | g)", data)
+    np.testing.assert_array_equal(design.X[:, 1], (data.t + 1) ** 2)
+    np.testing.assert_array_equal(design.terms[0].values[:, 1], data.t**2)
+    quoted = design_from_formula("y ~ `t^2`", data.rename(columns={"t": "t^2"}))
+    np.testing.assert_array_equal(quoted.X[:, 1], data.t)
