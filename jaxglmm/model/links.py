@@ -13,7 +13,6 @@ Reference: McCullagh and Nelder (1989), Generalized Linear Models, 2.2.3 and 4.3
 from __future__ import annotations
 
 import abc
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._errors import ModelError
+from jaxglmm.numerics.either import functions
 from jaxglmm.numerics.special import HALF_LOG_2PI, log1mexp, log1mexp_exp, log_ndtr
 
 
@@ -66,14 +66,14 @@ class Logit(Link):
     name: ClassVar[str] = "logit"
 
     def inverse(self, eta: Any) -> Any:
-        return _ops(eta).expit(eta)
+        return functions(eta).expit(eta)
 
     def link(self, mu: Any) -> Any:
-        f = _ops(mu)
+        f = functions(mu)
         return f.log(mu) - f.log1p(-mu)
 
     def slope(self, eta: Any) -> Any:
-        f = _ops(eta)
+        f = functions(eta)
         return f.expit(eta) * f.expit(-eta)
 
     def log_inverse(self, eta: jax.Array) -> jax.Array:
@@ -92,13 +92,13 @@ class Probit(Link):
     name: ClassVar[str] = "probit"
 
     def inverse(self, eta: Any) -> Any:
-        return _ops(eta).ndtr(eta)
+        return functions(eta).ndtr(eta)
 
     def link(self, mu: Any) -> Any:
-        return _ops(mu).ndtri(mu)
+        return functions(mu).ndtri(mu)
 
     def slope(self, eta: Any) -> Any:
-        return _ops(eta).exp(-0.5 * eta * eta - HALF_LOG_2PI)
+        return functions(eta).exp(-0.5 * eta * eta - HALF_LOG_2PI)
 
     def log_inverse(self, eta: jax.Array) -> jax.Array:
         return log_ndtr(eta)
@@ -116,15 +116,15 @@ class CLogLog(Link):
     name: ClassVar[str] = "cloglog"
 
     def inverse(self, eta: Any) -> Any:
-        f = _ops(eta)
+        f = functions(eta)
         return -f.expm1(-f.exp(eta))
 
     def link(self, mu: Any) -> Any:
-        f = _ops(mu)
+        f = functions(mu)
         return f.log(-f.log1p(-mu))
 
     def slope(self, eta: Any) -> Any:
-        f = _ops(eta)
+        f = functions(eta)
         return f.exp(eta - f.exp(eta))
 
     def log_inverse(self, eta: jax.Array) -> jax.Array:
@@ -143,11 +143,11 @@ class Cauchit(Link):
     name: ClassVar[str] = "cauchit"
 
     def inverse(self, eta: Any) -> Any:
-        f = _ops(eta)
+        f = functions(eta)
         return f.arctan2(f.ones_like(eta), -eta) / np.pi
 
     def link(self, mu: Any) -> Any:
-        f = _ops(mu)
+        f = functions(mu)
         # tan of the distance to the nearer end: exact in both tails
         near = f.where(mu < 0.5, mu, 1 - mu)
         return f.where(mu < 0.5, -1.0, 1.0) / f.tan(np.pi * near)
@@ -168,13 +168,13 @@ class Log(Link):
     name: ClassVar[str] = "log"
 
     def inverse(self, eta: Any) -> Any:
-        return _ops(eta).exp(eta)
+        return functions(eta).exp(eta)
 
     def link(self, mu: Any) -> Any:
-        return _ops(mu).log(mu)
+        return functions(mu).log(mu)
 
     def slope(self, eta: Any) -> Any:
-        return _ops(eta).exp(eta)
+        return functions(eta).exp(eta)
 
     def log_inverse(self, eta: jax.Array) -> jax.Array:
         return eta
@@ -196,7 +196,7 @@ class Sqrt(Link):
         return eta * eta
 
     def link(self, mu: Any) -> Any:
-        return _ops(mu).sqrt(mu)
+        return functions(mu).sqrt(mu)
 
     def slope(self, eta: Any) -> Any:
         return 2 * eta
@@ -217,7 +217,7 @@ class Identity(Link):
         return mu
 
     def slope(self, eta: Any) -> Any:
-        return _ops(eta).ones_like(eta)
+        return functions(eta).ones_like(eta)
 
 
 class Inverse(Link):
@@ -226,13 +226,13 @@ class Inverse(Link):
     name: ClassVar[str] = "inverse"
 
     def inverse(self, eta: Any) -> Any:
-        return _ops(eta).reciprocal(eta)
+        return functions(eta).reciprocal(eta)
 
     def link(self, mu: Any) -> Any:
-        return _ops(mu).reciprocal(mu)
+        return functions(mu).reciprocal(mu)
 
     def slope(self, eta: Any) -> Any:
-        return -_ops(eta).reciprocal(eta * eta)
+        return -functions(eta).reciprocal(eta * eta)
 
     def log_inverse(self, eta: jax.Array) -> jax.Array:
         return jnp.where(eta > 0, -_log_if(eta > 0, eta), -jnp.inf)
@@ -244,10 +244,10 @@ class InverseSquared(Link):
     name: ClassVar[str] = "1/mu^2"
 
     def inverse(self, eta: Any) -> Any:
-        return _ops(eta).reciprocal(_ops(eta).sqrt(eta))
+        return functions(eta).reciprocal(functions(eta).sqrt(eta))
 
     def link(self, mu: Any) -> Any:
-        return _ops(mu).reciprocal(mu * mu)
+        return functions(mu).reciprocal(mu * mu)
 
     def slope(self, eta: Any) -> Any:
         return -0.5 * self.inverse(eta) / eta
@@ -304,47 +304,3 @@ def link_from(given: str | Link) -> Link:
 def _log_if(inside: jax.Array, value: jax.Array) -> jax.Array:
     """log(value) where ``inside``, else minus infinity; derivatives stay finite."""
     return jnp.where(inside, jnp.log(jnp.where(inside, value, 1.0)), -jnp.inf)
-
-
-_DEVICE = SimpleNamespace(
-    arctan2=jnp.arctan2,
-    exp=jnp.exp,
-    expit=jax.nn.sigmoid,
-    expm1=jnp.expm1,
-    log=jnp.log,
-    log1p=jnp.log1p,
-    ndtr=jax.scipy.special.ndtr,
-    ndtri=jax.scipy.special.ndtri,
-    ones_like=jnp.ones_like,
-    reciprocal=lambda x: 1.0 / x,
-    sqrt=jnp.sqrt,
-    tan=jnp.tan,
-    where=jnp.where,
-)
-
-
-class _Host:
-    """NumPy's functions, silent about overflow (the answer says it); SciPy lazily."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("expit", "ndtr", "ndtri"):
-            from scipy import special
-
-            function = getattr(special, name)
-        else:
-            function = getattr(np, name)
-
-        def quiet(*args: Any) -> Any:
-            with np.errstate(all="ignore"):
-                args = tuple(np.asarray(a, np.float64) for a in args)
-                return function(*args)
-
-        return quiet
-
-
-_HOST = _Host()
-
-
-def _ops(x: Any) -> Any:
-    """The functions for this kind of number."""
-    return _DEVICE if isinstance(x, jax.Array) else _HOST

@@ -56,7 +56,8 @@ def lgamma(z: Array, log_z: Array | None = None) -> Float[Array, ...]:
     log_z = jnp.log(z) if log_z is None else log_z
     small, low, high = _shifted(z)
     log_high = jnp.where(small, jnp.log(low + SHIFT), log_z)
-    large = (high - 0.5) * log_high - high + HALF_LOG_2PI + _series(high)
+    whole = jnp.where(small, low + SHIFT, z)
+    large = (whole - 0.5) * log_high - whole + HALF_LOG_2PI + _series(high)
     return large - jnp.where(small, log_z + jnp.log(_product(low)), 0.0)
 
 
@@ -136,7 +137,8 @@ def mills_remainder(z: Array, first: int) -> Float[Array, ...]:
 
 def _shifted(z: Array) -> tuple[Array, Array, Array]:
     small = z < SHIFT
-    return small, jnp.where(small, z, 1.0), jnp.where(small, z + SHIFT, z)
+    high = jnp.where(small, z + SHIFT, jnp.minimum(z, 1e100))
+    return small, jnp.where(small, z, 1.0), high
 
 
 def _product(z: Array) -> Array:

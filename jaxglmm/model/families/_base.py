@@ -49,6 +49,7 @@ class AbstractFamily(eqx.Module):
         family_kind: "binomial" where the response is successes out of trials, else
             "numeric"; the formula layer reads the left side accordingly.
         discrete: whether y is a count (quantile residuals are then randomised).
+        padding: a value of y that any row may have, for rows of weight zero.
     """
 
     name: ClassVar[str]
@@ -59,6 +60,7 @@ class AbstractFamily(eqx.Module):
     phi_names: ClassVar[tuple[str, ...]] = ()
     family_kind: ClassVar[Literal["numeric", "binomial"]] = "numeric"
     discrete: ClassVar[bool] = False
+    padding: ClassVar[float] = 0.0
 
     link: Link
 

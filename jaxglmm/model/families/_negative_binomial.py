@@ -23,7 +23,12 @@ def log_density(y: Array, log_mu: Array, log_size: Array) -> Float[Array, ...]:
     some = y > 0
     y1 = jnp.where(some, y, 1.0)
     log_y, total = jnp.log(y1), size + y1
-    log_total = jnp.log(total)
+    # log(r + y), from the logarithm of r where that is large
+    large = log_size > 0.0
+    gain = jnp.log1p(y1 * jnp.exp(-jnp.where(large, log_size, 0.0)))
+    log_total = jnp.where(
+        large, log_size + gain, jnp.log(jnp.where(large, 1.0, size) + y1)
+    )
     # log((r + y) / (r + mu)): by log1p where the two are close
     near = jnp.abs(y1 - mu) < 0.5 * (size + mu)
     gap = jnp.where(near, y1 - mu, 0.0) / jnp.where(near, size + mu, 1.0)

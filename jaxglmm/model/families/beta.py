@@ -18,6 +18,7 @@ import numpy as np
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import AbstractFamily, Rows, positive
+from jaxglmm.numerics.either import exp
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error, trigamma
 
 
@@ -35,6 +36,7 @@ class Beta(AbstractFamily):
     links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit", "log")
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+    padding: ClassVar[float] = 0.5
 
     def log_density(
         self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
@@ -68,7 +70,7 @@ class Beta(AbstractFamily):
         return positive(total)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
-        return mu * (1 - mu) / (1 + np.exp(phi[0]))
+        return mu * (1 - mu) / (1 + exp(phi[0]))
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)

@@ -22,6 +22,7 @@ from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import AbstractFamily, Method, Rows
 from jaxglmm.model.families.beta import probabilities
 from jaxglmm.model.families.binomial import probability_variance, saturated
+from jaxglmm.numerics.either import exp
 from jaxglmm.numerics.special import log_rising
 
 
@@ -65,7 +66,7 @@ class BetaBinomial(AbstractFamily):
         return jnp.where(ok, value, -jnp.inf)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
-        size = np.exp(phi[0])
+        size = exp(phi[0])
         return trials * mu * (1 - mu) * (size + trials) / (size + 1)
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:

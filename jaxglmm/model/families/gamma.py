@@ -21,6 +21,7 @@ from jaxglmm.model.families._base import (
     inside,
     positive,
 )
+from jaxglmm.numerics.either import exp
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
 
 
@@ -43,6 +44,7 @@ class Gamma(AbstractFamily):
     links: ClassVar[tuple[str, ...]] = ("log", "inverse", "identity", "sqrt")
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+    padding: ClassVar[float] = 1.0
 
     def log_density(
         self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
@@ -73,7 +75,7 @@ class Gamma(AbstractFamily):
         return positive(jnp.exp(-phi[0]) * ratio**2)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
-        return mu * mu * np.exp(phi[0])
+        return mu * mu * exp(phi[0])
 
     def sigma(self, phi: Any) -> float:
         return float(np.exp(0.5 * np.atleast_1d(phi)[0]))

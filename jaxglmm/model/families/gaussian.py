@@ -15,6 +15,7 @@ from jaxglmm.model.families._base import (
     Rows,
     positive,
 )
+from jaxglmm.numerics.either import exp
 from jaxglmm.numerics.special import HALF_LOG_2PI
 
 
@@ -57,7 +58,7 @@ class Gaussian(AbstractFamily):
         return positive((self.link.slope(eta) * jnp.exp(-phi[0])) ** 2)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
-        return np.exp(2 * phi[0]) + 0 * mu
+        return exp(2 * phi[0]) + 0 * mu
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import AbstractFamily, Rows, inside, positive
+from jaxglmm.numerics.either import exp
 from jaxglmm.numerics.special import HALF_LOG_2PI
 
 
@@ -31,6 +32,7 @@ class InverseGaussian(AbstractFamily):
     links: ClassVar[tuple[str, ...]] = ("log", "1/mu^2", "inverse", "identity")
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+    padding: ClassVar[float] = 1.0
 
     def log_density(
         self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
@@ -49,7 +51,7 @@ class InverseGaussian(AbstractFamily):
         return positive(jnp.exp(-phi[0]) * ratio**2 / mu)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
-        return mu**3 * np.exp(phi[0])
+        return mu**3 * exp(phi[0])
 
     def sigma(self, phi: Any) -> float:
         return float(np.exp(0.5 * np.atleast_1d(phi)[0]))

@@ -10,6 +10,7 @@ import numpy as np
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks, _negative_binomial, nbinom2
 from jaxglmm.model.families._base import AbstractFamily, Rows, inside
+from jaxglmm.numerics.either import exp
 
 
 class NegativeBinomial1(AbstractFamily):
@@ -34,7 +35,7 @@ class NegativeBinomial1(AbstractFamily):
         return jnp.where(ok, value, -jnp.inf)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
-        return mu * (1 + np.exp(phi[0]))
+        return mu * (1 + exp(phi[0]))
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)

@@ -16,6 +16,7 @@ from jaxglmm.model.families._base import (
     Rows,
     inside,
 )
+from jaxglmm.numerics.either import exp
 
 
 class NegativeBinomial2(AbstractFamily):
@@ -64,7 +65,7 @@ class NegativeBinomial2(AbstractFamily):
         return jnp.exp(jnp.minimum(eta, log_size)) / (1 + e)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
-        return mu + mu * mu * np.exp(-phi[0])
+        return mu + mu * mu * exp(-phi[0])
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)

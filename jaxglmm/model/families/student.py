@@ -13,6 +13,7 @@ from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import AbstractFamily, Rows, positive
 from jaxglmm.model.links import Link
+from jaxglmm.numerics.either import exp
 from jaxglmm.numerics.special import HALF_LOG_2PI, log_rising
 
 
@@ -66,7 +67,7 @@ class StudentT(AbstractFamily):
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         ratio = self.df / (self.df - 2) if self.df > 2 else np.inf
-        return np.exp(2 * phi[0]) * ratio + 0 * mu
+        return exp(2 * phi[0]) * ratio + 0 * mu
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)

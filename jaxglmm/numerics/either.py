@@ -1,0 +1,60 @@
+"""Elementwise functions for NumPy and JAX arrays alike: the answer is of the same kind.
+
+The same formula serves the likelihood (JAX, traced) and results (NumPy, in double
+precision whatever JAX's setting). NumPy's are silent about overflow, since the answer
+says it; those of SciPy are imported when used.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_DEVICE = SimpleNamespace(
+    arctan2=jnp.arctan2,
+    exp=jnp.exp,
+    expit=jax.nn.sigmoid,
+    expm1=jnp.expm1,
+    log=jnp.log,
+    log1p=jnp.log1p,
+    ndtr=jax.scipy.special.ndtr,
+    ndtri=jax.scipy.special.ndtri,
+    ones_like=jnp.ones_like,
+    reciprocal=jnp.reciprocal,
+    sqrt=jnp.sqrt,
+    tan=jnp.tan,
+    where=jnp.where,
+)
+
+
+class _Host:
+    def __getattr__(self, name: str) -> Any:
+        if name in ("expit", "ndtr", "ndtri"):
+            from scipy import special
+
+            function = getattr(special, name)
+        else:
+            function = getattr(np, name)
+
+        def quiet(*arguments: Any) -> Any:
+            with np.errstate(all="ignore"):
+                return function(*(np.asarray(a, np.float64) for a in arguments))
+
+        return quiet
+
+
+_HOST = _Host()
+
+
+def functions(x: Any) -> Any:
+    """The functions for this kind of number."""
+    return _DEVICE if isinstance(x, jax.Array) else _HOST
+
+
+def exp(x: Any) -> Any:
+    """e^x."""
+    return functions(x).exp(x)
