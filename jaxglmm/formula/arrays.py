@@ -15,7 +15,14 @@ import pandas as pd
 
 from jaxglmm._errors import DataError, ModelError
 from jaxglmm.formula.array_recipe import ArrayRecipe
-from jaxglmm.formula.build import OFFSET, WEIGHTS, checked_weights, numeric_response
+from jaxglmm.formula.build import (
+    OFFSET,
+    TRIALS,
+    WEIGHTS,
+    checked_weights,
+    numeric_response,
+    refuse_trials,
+)
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.groups import learn_groups
@@ -23,6 +30,7 @@ from jaxglmm.formula.missing import complete_rows
 from jaxglmm.formula.notices import listed
 from jaxglmm.formula.parse import Grouping
 from jaxglmm.formula.rank import drop_dependent
+from jaxglmm.formula.response import BINOMIAL, NUMERIC, Response, binomial_response
 from jaxglmm.formula.tables import Column, Columns, as_table, read_column
 
 INTERCEPT = "(Intercept)"
@@ -40,11 +48,13 @@ def design_from_arrays(
     correlated: bool | Mapping[str, bool] = True,
     missing: str = "drop",
     allow_nonnumeric_response: bool = False,
+    family_kind: str = NUMERIC,
+    trials=None,
 ) -> Design:
     """Make a design of arrays.
 
     Args:
-        y: (n,) response.
+        y: (n,) response; for a binomial one also (n, 2), successes and failures.
         X: (n, p) matrix or frame of fixed effects, its intercept column included; (n,)
             is one column.
         groups: dict factor -> (n,) labels (or a frame of them). Several factors are
@@ -57,6 +67,8 @@ def design_from_arrays(
         correlated: False, or a dict factor -> bool: columns of a term independent.
         missing: ``"drop"`` rows with a missing value anywhere, or ``"raise"``.
         allow_nonnumeric_response: as in ``design_from_formula``.
+        family_kind: as in ``design_from_formula``.
+        trials: (n,) or a number: trials of a binomial response.
 
     Raises:
         DataError: naming the argument that does not fit and the remedy.
@@ -69,8 +81,8 @@ def design_from_arrays(
         >>> design.x_names, design.terms[0].codes.tolist()
         (('(Intercept)',), [0, 0, 1, 1])
     """
-    response = _response_column(y)
-    n = len(response)
+    left = _left_columns(y, family_kind)
+    n = len(left[0])
     if n < 3:
         raise DataError(f"y: need at least 3 observations, got {n}")
     matrix, names, frame_index = _matrix(X, n)
@@ -81,22 +93,31 @@ def design_from_arrays(
 
     fixed = {f"X[{name}]": _column(name, matrix[:, j]) for j, name in enumerate(names)}
     used = {t for terms in parts.values() for t in terms if t in slopes}
-    extras = _extras(weights, offset, n)
-    every = {"y": response, **fixed, **labels, **{t: slopes[t] for t in used}, **extras}
+    if trials is not None:
+        refuse_trials(family_kind)
+    extras = _extras(weights, offset, trials, n)
+    targets = dict(zip(("y", "y[1]"), left, strict=False))
+    every = {**targets, **fixed, **labels, **{t: slopes[t] for t in used}, **extras}
     rows = complete_rows(every, n, missing)
     if rows is not None:
-        matrix, response = matrix[rows], response.take(rows)
+        matrix, left = matrix[rows], [column.take(rows) for column in left]
         labels = {name: column.take(rows) for name, column in labels.items()}
         slopes = {name: column.take(rows) for name, column in slopes.items()}
         extras = {name: column.take(rows) for name, column in extras.items()}
     else:  # ``take`` has copied; here the user's arrays are still shared
-        response = response.owned()
+        left = [column.owned() for column in left]
         labels = {name: column.owned() for name, column in labels.items()}
         slopes = {name: slopes[name].owned() for name in used}
         extras = {name: column.owned() for name, column in extras.items()}
-    target, response_levels = numeric_response(
-        response, allow_nonnumeric_response, rows
-    )
+    w = checked_weights(extras.get(WEIGHTS), rows)
+    if family_kind == BINOMIAL:
+        form = "failures" if len(left) == 2 else "plain"
+        response = binomial_response(
+            left, form, trials=extras.get(TRIALS), weights=w, rows=rows
+        )
+    else:
+        target, levels = numeric_response(left[0], allow_nonnumeric_response, rows)
+        response = Response(target, None, w, levels)
     for j, name in enumerate(names):
         check_finite(f"X[{name!r}]", (matrix[:, j],), rows)
     names = _named_ones(names, matrix)
@@ -133,12 +154,12 @@ def design_from_arrays(
         }
     )
     return Design(
-        y=target,
+        y=response.y,
         X=kept_X,
         x_names=kept_names,
         terms=tuple(terms),
-        response=response.name,
-        weights=checked_weights(extras.get(WEIGHTS), rows),
+        response=_name(left),
+        weights=response.weights,
         offset=total,
         fixed_terms=tuple(
             FixedTerm(
@@ -159,8 +180,32 @@ def design_from_arrays(
             training=training,
         ),
         variables=training,
-        response_levels=response_levels,
+        response_levels=response.levels,
+        trials=response.trials,
     )
+
+
+def _left_columns(y, family_kind: str) -> list[Column]:
+    """y as one column, or as successes and failures."""
+    if np.ndim(y) != 2 or np.shape(y)[1] != 2:
+        return [_response_column(y)]
+    if family_kind != BINOMIAL:
+        raise DataError(
+            f"y must be one column, got shape {np.shape(y)}: a two-column [successes, "
+            "failures] response is only valid for family='binomial' and "
+            "'betabinomial'"
+        )
+    if hasattr(y, "columns"):
+        table = as_table(y)
+        return [table.column(name) for name in table.names]
+    pair = np.asarray(y)
+    return [read_column(name, pair[:, j]) for j, name in enumerate(("y", "failures"))]
+
+
+def _name(left: list[Column]) -> str:
+    if len(left) == 1 or left[0].name == "y":
+        return left[0].name
+    return f"cbind({left[0].name}, {left[1].name})"
 
 
 def _response_column(y) -> Column:
@@ -340,15 +385,25 @@ def _diagonal(correlated, labels) -> dict[str, bool]:
                 f"correlated: factor {strange[0]!r} is not in groups; available: "
                 f"{listed(list(labels))}"
             )
-        return {factor: not correlated.get(factor, True) for factor in labels}
-    return dict.fromkeys(labels, not correlated)
+        given = dict(correlated)
+    else:
+        given = dict.fromkeys(labels, correlated)
+    for factor, value in given.items():
+        if value not in (True, False):
+            raise DataError(
+                f"correlated must be True or False, or a dict of these by factor; got "
+                f"{value!r} for {factor!r}"
+            )
+    return {factor: not given.get(factor, True) for factor in labels}
 
 
-def _extras(weights, offset, n: int) -> dict[str, Column]:
+def _extras(weights, offset, trials, n: int) -> dict[str, Column]:
     found = {}
-    for label, given in ((WEIGHTS, weights), (OFFSET, offset)):
+    for label, given in ((WEIGHTS, weights), (OFFSET, offset), (TRIALS, trials)):
         if given is None:
             continue
+        if label == TRIALS and isinstance(given, int | float):
+            given = np.full(n, float(given))
         if isinstance(given, str):
             raise DataError(
                 f"{label}={given!r}: there is no table to look it up in; pass the "

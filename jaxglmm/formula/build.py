@@ -26,9 +26,16 @@ from jaxglmm.formula.parse import (
 )
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.recipe import FormulaRecipe
+from jaxglmm.formula.response import (
+    BINOMIAL,
+    NUMERIC,
+    Response,
+    binomial_response,
+    read_left,
+)
 from jaxglmm.formula.tables import Column, Columns, Table, as_table, read_column
 
-WEIGHTS, OFFSET = "weights", "offset"
+WEIGHTS, OFFSET, TRIALS = "weights", "offset", "trials"
 
 
 def design_from_formula(
@@ -40,6 +47,8 @@ def design_from_formula(
     missing: str = "drop",
     context: Mapping[str, Any] | None = None,
     allow_nonnumeric_response: bool = False,
+    family_kind: str = NUMERIC,
+    trials=None,
 ) -> Design:
     """Read a formula against a table.
 
@@ -55,6 +64,9 @@ def design_from_formula(
         context: functions and constants that the formula may use.
         allow_nonnumeric_response: give text or a categorical as codes 0, 1, ... of its
             sorted levels (``Design.response_levels``) instead of refusing it.
+        family_kind: "binomial" reads the left side as successes out of trials, see
+            ``jaxglmm.formula.response``; "numeric" as one number a row.
+        trials: (n,), a number, or the name of a column: trials of a binomial response.
 
     Returns:
         The design, columns of full rank, rows with missing values gone.
@@ -73,18 +85,20 @@ def design_from_formula(
     table = as_table(data)
     parsed = parse(formula)
     context = context or {}
-    response = _response_atom(parsed.response)
-    fixed = _fixed_text(parsed, table, response, weights, offset)
+    left = read_left(parsed.response, family_kind)
+    if trials is not None:
+        refuse_trials(family_kind)
+    fixed = _fixed_text(parsed, table, left.atoms, (weights, offset, trials))
     known = frozenset(table.names)
     terms = resolve(read_terms(fixed), known)
     parts = parsed.resolve_random(known)
     atoms = [a for term in terms for a in term.atoms]
     atoms += [a for part in parts for t in part.terms for a in t.atoms]
     offset_atoms = [Atom(text, text in known) for text in parsed.offsets]
-    used = _used(parsed, [response, *atoms, *offset_atoms], known, context)
-    predictors = _of_atoms([response, *atoms, *offset_atoms], known)
+    used = _used(parsed, [*left.atoms, *atoms, *offset_atoms], known, context)
+    predictors = _of_atoms([*left.atoms, *atoms, *offset_atoms], known)
     columns = {name: table.column(name) for name in used}
-    extras = _extras(table, weights, offset)
+    extras = _extras(table, weights, offset, trials)
     rows = complete_rows(columns | extras, table.n, missing)
     if rows is not None:
         columns = {name: column.take(rows) for name, column in columns.items()}
@@ -94,14 +108,19 @@ def design_from_formula(
         extras = {name: column.owned() for name, column in extras.items()}
     n = table.n if rows is None else len(rows)
 
-    texts = [a.expr for a in (response, *atoms, *offset_atoms) if not a.bare]
+    texts = [a.expr for a in (*left.atoms, *atoms, *offset_atoms) if not a.bare]
     encoder = Encoder(context=context_used(texts, known, context))
     values = encoder.learn(atoms, columns, n, rows)
-    y, response_levels = _response(
-        response, columns, n, rows, context, allow_nonnumeric_response
-    )
-    total = _total_offset(encoder, offset_atoms, extras, columns, n, rows)
     w = checked_weights(extras.get(WEIGHTS), rows)
+    parts_of_y = [_left_column(atom, columns, n, context) for atom in left.atoms]
+    if family_kind == BINOMIAL:
+        response = binomial_response(
+            parts_of_y, left.form, trials=extras.get(TRIALS), weights=w, rows=rows
+        )
+    else:
+        y, levels = numeric_response(parts_of_y[0], allow_nonnumeric_response, rows)
+        response = Response(y, None, w, levels)
+    total = _total_offset(encoder, offset_atoms, extras, columns, n, rows)
 
     plans = plan(terms, encoder.is_factor)
     names, X, spans = build(plans, encoder.codings, values, n)
@@ -112,13 +131,13 @@ def design_from_formula(
     coded |= {name: columns[name] for name in predictors}
     training = Columns({name: coded[name] for name in used})
     return Design(
-        y=y,
+        y=response.y,
         X=X,
         x_names=names,
         terms=random,
         response=parsed.response,
         formula=formula,
-        weights=w,
+        weights=response.weights,
         offset=total,
         fixed_terms=tuple(
             FixedTerm(
@@ -153,7 +172,8 @@ def design_from_formula(
             training=training,
         ),
         variables=training,
-        response_levels=response_levels,
+        response_levels=response.levels,
+        trials=response.trials,
     )
 
 
@@ -161,24 +181,25 @@ def _pair(atom: Atom) -> tuple[str, bool]:
     return atom.expr, atom.bare
 
 
-def _response_atom(text: str) -> Atom:
-    """The left side: one column or one expression."""
-    if text.startswith(("cbind(", "p(", "prop(")) or "trials(" in text:
-        raise FormulaError(
-            f"response {text!r}: counts out of trials are given as proportions with "
-            "weights= (or trials=) the number of trials"
+def refuse_trials(family_kind: str) -> None:
+    """``trials=`` for a family that has none."""
+    if family_kind != BINOMIAL:
+        raise DataError(
+            "trials= is for family='binomial' and 'betabinomial': other families have "
+            "no number of trials"
         )
-    name = text.strip("`") if text.count("`") == 2 and text[0] == text[-1] else text
-    return Atom(name, name != text or text.isidentifier())
 
 
-def _fixed_text(parsed: Parsed, table: Table, response: Atom, weights, offset) -> str:
+def _fixed_text(
+    parsed: Parsed, table: Table, left: tuple[Atom, ...], given: tuple
+) -> str:
     """The fixed part with ``.`` written out: the columns that have no other part."""
     if not parsed.has_dot:
         return parsed.fixed
     taken = {p for part in parsed.random for p in part.grouping.parts}
-    taken |= variables_of(response.expr, response.bare, frozenset(table.names))
-    taken |= {v for v in (weights, offset) if isinstance(v, str)}
+    for atom in left:
+        taken |= variables_of(atom.expr, atom.bare, frozenset(table.names))
+    taken |= {v for v in given if isinstance(v, str)}
     for text in parsed.offsets:
         taken |= variables_of(text, False, frozenset(table.names))
     return expand_dot(parsed.fixed, [c for c in table.names if c not in taken])
@@ -215,12 +236,14 @@ def _unknown(name: str, text: str, known: frozenset[str], context: Mapping) -> s
     return message + nearest(name, sorted(known))
 
 
-def _extras(table: Table, weights, offset) -> dict[str, Column]:
-    """Weights and offset as columns, whether given by name or as arrays."""
+def _extras(table: Table, weights, offset, trials) -> dict[str, Column]:
+    """Weights, offset and trials as columns, whether given by name or as arrays."""
     found = {}
-    for label, given in ((WEIGHTS, weights), (OFFSET, offset)):
+    for label, given in ((WEIGHTS, weights), (OFFSET, offset), (TRIALS, trials)):
         if given is None:
             continue
+        if label == TRIALS and isinstance(given, int | float):
+            given = np.full(table.n, float(given))
         if isinstance(given, str):
             if given not in table.names:
                 raise DataError(
@@ -239,10 +262,8 @@ def _extras(table: Table, weights, offset) -> dict[str, Column]:
     return found
 
 
-def _response(
-    atom: Atom, columns, n: int, rows, context, allow_nonnumeric: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """y (n,) and, for text, the labels of its codes."""
+def _left_column(atom: Atom, columns, n: int, context) -> Column:
+    """One part of the left side."""
     if atom.bare:
         column = columns[atom.expr]
     else:
@@ -250,7 +271,7 @@ def _response(
         column = spread(atom.expr, value, n)
     if not isinstance(column, Column):
         raise DataError(f"response {atom.expr!r} must be one numeric column")
-    return numeric_response(column, allow_nonnumeric, rows)
+    return column
 
 
 def numeric_response(

@@ -83,7 +83,8 @@ class Recipe(Protocol):
 class Design:
     """A model as names and arrays; made by ``jaxglmm.formula``.
 
-    y: (n,), X: (n, p) of full column rank, weights and offset: (n,) or None.
+    y: (n,), X: (n, p) of full column rank, weights and offset: (n,) or None. With
+    trials (n,) y counts successes; None is one trial a row (or a family without).
     """
 
     y: np.ndarray
@@ -102,6 +103,7 @@ class Design:
     recipe: Recipe | None = None
     variables: Mapping[str, np.ndarray] = field(default_factory=dict)  # columns used
     response_levels: np.ndarray | None = None  # labels of y's codes where y was text
+    trials: np.ndarray | None = None
 
     @property
     def n(self) -> int:

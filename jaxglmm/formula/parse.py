@@ -111,7 +111,7 @@ def parse(text: str) -> Parsed:
         raise FormulaError(f"the formula must be text, not {type(text).__name__}")
     plain = _translate(re.sub(r"\s", " ", text).strip())
     _check_brackets(plain)
-    sides = [side for _, side in _split(plain, "~")]
+    sides = [side for _, side in split(plain, "~")]
     if len(sides) != 2 or not sides[0].strip():
         raise FormulaError(
             f"{text!r} is not a formula: it needs a response, one '~' and predictors, "
@@ -122,7 +122,7 @@ def parse(text: str) -> Parsed:
         raise FormulaError(
             f"{text!r} has nothing after '~'; for a mean alone write '~ 1'"
         )
-    if any(mark == "|" for mark, _ in _split(right, "|")):
+    if any(mark == "|" for mark, _ in split(right, "|")):
         raise FormulaError(
             f"random effects need parentheses: in {right!r} the bar binds weaker than "
             "'+', so everything left of it would vary by group. Write 'y ~ x + (1 | g)'"
@@ -207,12 +207,12 @@ def _sort_pieces(text, fixed, offsets, bars) -> None:
     """Deal the top-level summands out to fixed terms, offsets and random terms."""
     if text.rstrip()[-1] in "+-":
         raise FormulaError(f"nothing after {text.rstrip()[-1]!r} in {text!r}")
-    for sign, raw in _split(text, "+-"):
+    for sign, raw in split(text, "+-"):
         piece = raw.strip()
         if not piece:  # before a leading sign, or between the two of "+ -1"
             continue
         inner = _unwrap(piece)
-        wrapper, argument = _call(piece)
+        wrapper, argument = call(piece)
         if inner is not None and _has_bar(inner):
             bars.append(("", inner))
         elif wrapper in WRAPPERS and _has_bar(argument):
@@ -240,7 +240,7 @@ def _sort_pieces(text, fixed, offsets, bars) -> None:
 
 def _read_bar(wrapper: str, text: str) -> Iterator[RandomPart]:
     """The terms that one ``(columns | grouping)`` stands for."""
-    pieces = [piece for _, piece in _split(text, "|")]
+    pieces = [piece for _, piece in split(text, "|")]
     double = len(pieces) == 3 and not pieces[1].strip() and "||" in text
     if double:
         del pieces[1]
@@ -270,18 +270,18 @@ def _groupings(text: str) -> tuple[Grouping, ...]:
     inner = _unwrap(text.strip())
     if inner is not None:
         return _groupings(inner)
-    summands = [piece for _, piece in _split(text, "+")]
+    summands = [piece for _, piece in split(text, "+")]
     if len(summands) > 1:
         return tuple(g for piece in summands for g in _groupings(piece))
-    if any(mark for mark, _ in _split(text, "*-^")):
+    if any(mark for mark, _ in split(text, "*-^")):
         raise FormulaError(
             f"grouping {text!r}: only names, ':', '/' and '+' are understood there. "
             "For a*b write three terms: (1 | a) + (1 | b) + (1 | a:b)"
         )
     found: list[Grouping] = []
-    for _, piece in _split(text, "/"):
+    for _, piece in split(text, "/"):
         parts = tuple(
-            _column(p) for _, p in _split(_unwrap(piece.strip()) or piece, ":")
+            _column(p) for _, p in split(_unwrap(piece.strip()) or piece, ":")
         )
         name = ":".join(parts)
         if found:
@@ -342,7 +342,7 @@ def _scan(text: str) -> Iterator[tuple[int, str, int]]:
             depth += 1
 
 
-def _split(text: str, marks: str) -> Iterator[tuple[str, str]]:
+def split(text: str, marks: str) -> Iterator[tuple[str, str]]:
     """Cut at top-level ``marks``; each piece with the mark before it."""
     start, mark = 0, ""
     for i, char, depth in _scan(text):
@@ -372,7 +372,7 @@ def _unwrap(text: str) -> str | None:
     return text[1:-1].strip() if closes == [len(text) - 1] else None
 
 
-def _call(text: str) -> tuple[str, str]:
+def call(text: str) -> tuple[str, str]:
     """``f(argument)`` as (f, argument), else two empty texts."""
     head, bracket, _ = text.partition("(")
     inner = _unwrap(text[len(head) :]) if bracket else None
@@ -382,7 +382,7 @@ def _call(text: str) -> tuple[str, str]:
 
 
 def _has_bar(text: str) -> bool:
-    return any(mark == "|" for mark, _ in _split(text, "|"))
+    return any(mark == "|" for mark, _ in split(text, "|"))
 
 
 def _holds_random(text: str) -> bool:
