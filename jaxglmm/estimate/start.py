@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.problem import Problem
+from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import Effects
 
 LEAST, MOST = 0.1, 100.0  # relative standard deviations to start from
@@ -32,10 +33,11 @@ def moments(problem: Problem) -> Float[Array, " m"]:
     C = squares - 2 * spread[0] + spread[1]
     trace = diagonal - spread[2]
     residual = problem.n - p
-    A = jnp.zeros((K + 1, K + 1)).at[:K, :K].set(C)
-    A = A.at[K, :K].set(trace).at[:K, K].set(trace).at[K, K].set(residual)
+    last = jnp.append(trace, residual)
+    A = jnp.concatenate([jnp.concatenate([C, trace[:, None]], 1), last[None]])
     right = jnp.append(own, problem.RR[p, p])
-    gamma = jnp.linalg.solve(A, right)
+    # A is a Gram matrix; a trace of ridge where two components are the same
+    gamma = spd.solve(spd.cholesky(A + 1e-10 * jnp.diag(jnp.diagonal(A))), right)
     base = jnp.maximum(gamma[K], 1e-3 * problem.RR[p, p] / problem.n)
     sd = jnp.sqrt(jnp.clip(gamma[:K] / base, LEAST**2, MOST**2))
     sd = jnp.where(jnp.isfinite(sd), sd, 1.0)
@@ -64,10 +66,16 @@ def _spread(problem: Problem, X: Effects) -> tuple[Array, Array, Array]:
     mapped = problem.system.normal(tuple(columns))
     first = jnp.concatenate(
         [
-            jnp.einsum("ipg,ilpg->il", x, m.reshape(len(x), K, p, -1))
+            jnp.sum(x[:, None] * m.reshape(len(x), K, p, -1), axis=(2, 3))
             for x, m in zip(X, mapped, strict=True)
         ]
     )
-    grams = jnp.concatenate([jnp.einsum("ipg,irg->ipr", x, x) for x in X])
-    second = jnp.einsum("kpr,lpr->kl", grams, grams)
-    return first, second, jnp.einsum("kpp->k", grams)
+    grams = jnp.concatenate([_gram(x) for x in X]).reshape(K, p * p)
+    return first, spd.product(grams, grams.T), jnp.sum(grams[:, :: p + 1], axis=1)
+
+
+def _gram(x: Float[Array, "q p J"]) -> Float[Array, "q p p"]:
+    """x_i x_i' of every component."""
+    if x.shape[1] <= spd.TINY:
+        return jnp.sum(x[:, :, None] * x[:, None], axis=-1)
+    return x @ jnp.swapaxes(x, 1, 2)

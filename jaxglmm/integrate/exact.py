@@ -200,12 +200,13 @@ def derivatives(
     if sigma2 is None:
         sigma2 = at.r2 / degrees(problem, reml)
     G = score_matrices(problem, at, sigma2, reml)
-    score = 2 * pack([g @ x for g, x in zip(G, lam, strict=True)], problem.patterns)
+    moved = [spd.product(g, x) for g, x in zip(G, lam, strict=True)]
+    score = 2 * pack(moved, problem.patterns)
     v = directions(problem, lam, at.t)
     info = at.factor.gram(v)
     if p > 0:
         half = spd.forward(at.LQ, inner_all(tuple(x[:, :p] for x in at.T), v))
-        info = info - half.T @ half
+        info = info - spd.product(half.T, half)
     tv = sum(inner(x, s)[:, 0] for x, s in zip(v, at.t, strict=True)) / sigma2
     return Derivatives(at, G, score, info / sigma2, tv, boundary(G, problem.patterns))
 

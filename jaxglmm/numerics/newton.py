@@ -114,7 +114,7 @@ def minimise_carrying(
             usable = jnp.isfinite(better).all()
             step = jnp.where(usable, better, step)
             E = jnp.where(usable, E, 0.0)
-        gain = g @ step
+        gain = jnp.sum(g * step)
         ratio = jnp.minimum(1.0, gain / jnp.where(first, gain, s.gain))
         light = mu <= LIGHT_DAMPING
         small = (gain < 1e-4) & (gain * ratio < tol) & light

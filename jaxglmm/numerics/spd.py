@@ -8,7 +8,15 @@ from jax.scipy.linalg import solve_triangular
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics import small
 
+TINY = 8  # sides up to which a product is fused
 SMALL = 5  # sides up to this are unrolled to scalars: faster in a loop, and under vmap
+
+
+def product(A: Float[Array, "i j"], B: Float[Array, "j k"]) -> Float[Array, "i k"]:
+    """A B; of tiny matrices fused multiply and add, for a call of GEMM costs more."""
+    if max(*A.shape, *B.shape) <= TINY:
+        return jnp.sum(A[:, :, None] * B[None], axis=1)
+    return A @ B
 
 
 def cholesky(M: Float[Array, "p p"]) -> Float[Array, "p p"]:

@@ -1,0 +1,319 @@
+"""Rows of a design for models whose weights change: Z'WZ again and again.
+
+A row belongs to one level of every factor. ``weigh(w)`` makes the structured system of
+``numerics`` from row weights, ``spread`` takes effects to rows (Z b), ``collect`` rows
+to effects (Z'r). The structure is chosen as in ``build``; indices and sizes are fixed
+on the host, so that the device only gathers and sums. Rows are sorted by the largest
+factor.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm._typing import Array, Float, Int
+from jaxglmm.numerics import small
+from jaxglmm.numerics.arrow import Arrow, DenseCoupling, SparseCoupling
+from jaxglmm.numerics.blocks import Blocks
+from jaxglmm.numerics.nested import Nested
+from jaxglmm.numerics.system import AbstractSystem, Effects
+from jaxglmm.numerics.wide import Wide
+from jaxglmm.structure import build as _build
+from jaxglmm.structure import crossproducts as cross
+from jaxglmm.structure.bucket import bucket, pad
+from jaxglmm.structure.factors import Factor
+
+
+class AbstractRows(eqx.Module):
+    """Index and values of each factor: codes (n,), z (q, n), sizes of padded levels."""
+
+    codes: tuple[Int[Array, " n"], ...]
+    z: tuple[Float[Array, "q n"], ...]
+    sizes: tuple[int, ...] = eqx.field(static=True)
+
+    def spread(self, b: Effects) -> Float[Array, " n"]:
+        """Z b for one vector of effects, (q, 1, J) a factor."""
+        total = 0.0
+        for codes, z, x in zip(self.codes, self.z, b, strict=True):
+            for i in range(len(z)):
+                total = total + z[i] * x[i, 0][codes]
+        return total
+
+    def collect(self, r: Float[Array, "K n"]) -> Effects:
+        """Z'r, (q, K, J) a factor."""
+        out = []
+        for k, z in enumerate(self.z):
+            rows = [[self._sum(k, z[i] * x) for x in r] for i in range(len(z))]
+            out.append(jnp.stack([jnp.stack(row) for row in rows]))
+        return tuple(out)
+
+    def level_sum(self, r: Float[Array, " n"]) -> Float[Array, " J"]:
+        """Sum over the rows of each level of the first factor."""
+        return self._sum(0, r)
+
+    def _sum(self, k: int, x: Float[Array, " n"]) -> Float[Array, " J"]:
+        return jax.ops.segment_sum(
+            x, self.codes[k], self.sizes[k], indices_are_sorted=k == 0
+        )
+
+    def _blocks(self, k: int, w: Float[Array, " n"]) -> Float[Array, "q q J"]:
+        z = self.z[k]
+        q = len(z)
+        half = [[self._sum(k, w * z[i] * z[j]) for j in range(i + 1)] for i in range(q)]
+        full = [[half[max(i, j)][min(i, j)] for j in range(q)] for i in range(q)]
+        return small.stack(full, half[0][0])
+
+    @abc.abstractmethod
+    def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
+        """The system Z'WZ."""
+
+
+class OneFactorRows(AbstractRows):
+    """One factor."""
+
+    def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
+        A = self._blocks(0, w)
+        return Blocks(A) if len(A) <= _build.UNROLLED else Wide(A)
+
+
+class NestedRows(AbstractRows):
+    """Each factor inside the next; ancestors as in ``numerics.nested``."""
+
+    ancestors: tuple[tuple[Int[Array, " J"], ...], ...]
+
+    def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
+        K = len(self.sizes)
+        C = []
+        for k in range(K):
+            own = []
+            for m in range(k + 1, K):
+                rows = [[self._sum(k, w * a * b) for b in self.z[m]] for a in self.z[k]]
+                own.append(small.stack(rows, rows[0][0]))
+            C.append(tuple(own))
+        A = tuple(self._blocks(k, w) for k in range(K))
+        return Nested(A, tuple(C), self.ancestors, self.sizes)
+
+
+class ArrowRows(AbstractRows):
+    """Crossed factors.
+
+    columns: column of block 2 of each row's level, (n,) a later factor; entry: (n,) the
+    row's entry of the coupling, a later factor (sparse coupling only); row, col, pairs:
+    as in ``SparseCoupling``, pair_one and pair_two the entries of each pair.
+    """
+
+    columns: tuple[Int[Array, " n"], ...]
+    entry: tuple[Int[Array, " n"], ...] | None
+    row: Int[Array, " E"] | None
+    col: Int[Array, " E"] | None
+    pair_one: Int[Array, " P"] | None
+    pair_two: Int[Array, " P"] | None
+    once: Float[Array, " P"] | None
+
+    @property
+    def m(self) -> int:
+        """Columns of block 2."""
+        return sum(s * len(z) for s, z in zip(self.sizes[1:], self.z[1:], strict=True))
+
+    def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
+        A = self._blocks(0, w)
+        head = Blocks(A) if len(A) <= _build.UNROLLED else Wide(A)
+        sides = tuple(
+            (s, len(z)) for s, z in zip(self.sizes[1:], self.z[1:], strict=True)
+        )
+        coupling = self._dense(w) if self.entry is None else self._sparse(w)
+        return Arrow(head, coupling, self._second(w), sides)
+
+    def _dense(self, w: Float[Array, " n"]) -> DenseCoupling:
+        m = self.m
+        out = []
+        for i in range(len(self.z[0])):
+            flat = jnp.zeros(self.sizes[0] * m, w.dtype)
+            for column, z in zip(self.columns, self.z[1:], strict=True):
+                for j in range(len(z)):
+                    target = self.codes[0] * m + column + j
+                    flat = flat.at[target].add(w * self.z[0][i] * z[j])
+            out.append(flat.reshape(self.sizes[0], m))
+        return DenseCoupling(jnp.stack(out))
+
+    def _sparse(self, w: Float[Array, " n"]) -> SparseCoupling:
+        assert self.entry is not None
+        E = len(self.row)
+        value = []
+        for i in range(len(self.z[0])):
+            total = jnp.zeros(E, w.dtype)
+            for entry, z in zip(self.entry, self.z[1:], strict=True):
+                for j in range(len(z)):
+                    total = total.at[entry + j].add(w * self.z[0][i] * z[j])
+            value.append(total)
+        q = len(value)
+        products = [[0.0] * q for _ in range(q)]
+        one, two = self.pair_one, self.pair_two
+        for i in range(q):
+            for j in range(i + 1):
+                x = value[i][one] * value[j][two]
+                if i != j:
+                    x = x + value[j][one] * value[i][two]
+                products[i][j] = products[j][i] = x
+        return SparseCoupling(
+            self.row,
+            self.col,
+            jnp.stack(value),
+            self.row[one],
+            self.col[one].astype(jnp.int32) * self.m + self.col[two],
+            small.stack(products, products[0][0]),
+            self.once,
+            self.sizes[0],
+            self.m,
+        )
+
+    def _second(self, w: Float[Array, " n"]) -> Float[Array, "m m"]:
+        m = self.m
+        flat = jnp.zeros(m * m, w.dtype)
+        start = 0
+        for a, (ca, za) in enumerate(zip(self.columns, self.z[1:], strict=True)):
+            q, J = len(za), self.sizes[a + 1]
+            blocks = self._blocks(a + 1, w)
+            level = start + jnp.arange(J) * q
+            for i in range(q):
+                for j in range(q):
+                    flat = flat.at[(level + i) * m + level + j].set(blocks[i, j])
+            for cb, zb in zip(self.columns[:a], self.z[1 : a + 1], strict=True):
+                for i in range(q):
+                    for j in range(len(zb)):
+                        x = w * za[i] * zb[j]
+                        flat = flat.at[(ca + i) * m + cb + j].add(x)
+                        flat = flat.at[(cb + j) * m + ca + i].add(x)
+            start += J * q
+        return flat.reshape(m, m)
+
+
+def order(factors: list[Factor]) -> np.ndarray:
+    """(n,) rows sorted by the level of the largest factor."""
+    return np.argsort(factors[0].codes, kind="stable")
+
+
+def rows(factors: list[Factor], n_padded: int) -> AbstractRows:
+    """Index arrays of sorted rows, padded with rows of the last level (weight zero).
+
+    factors: largest first, rows in their final order; n_padded: rows after padding.
+    """
+    n = len(factors[0].codes)
+    chain = _chain(factors) if len(factors) > 1 else None
+    arrow = len(factors) > 1 and chain is None
+    sizes = [
+        bucket(f.n_levels, 16 if arrow and k else 8) for k, f in enumerate(factors)
+    ]
+    codes = tuple(_pad_codes(f.codes, n_padded) for f in factors)
+    z = tuple(_values(f, n, n_padded) for f in factors)
+    if len(factors) == 1:
+        return OneFactorRows(codes, z, tuple(sizes))
+    if chain is not None:
+        ancestors = tuple(
+            tuple(pad(x, size) for x in up)
+            for up, size in zip(chain, sizes, strict=True)
+        )
+        return NestedRows(codes, z, tuple(sizes), ancestors)
+    return _arrow_rows(factors, codes, z, sizes, n_padded)
+
+
+def _chain(factors: list[Factor]) -> list[list[np.ndarray]] | None:
+    """Ancestors of each factor's levels where all are nested, else None."""
+    if max(f.q for f in factors) > small.UNROLL:
+        return None
+    parents = []
+    for k in range(len(factors) - 1):
+        parent = cross.parents(factors[k], factors[k + 1])
+        if parent is None:
+            return None
+        parents.append(parent)
+    out: list[list[np.ndarray]] = []
+    for k in range(len(factors)):
+        up: list[np.ndarray] = []
+        for m in range(k + 1, len(factors)):
+            up.append(parents[m - 1] if m == k + 1 else parents[m - 1][up[-1]])
+        out.append(up)
+    return out
+
+
+def _pad_codes(codes: np.ndarray, size: int) -> np.ndarray:
+    fill = np.full(size - len(codes), codes.max(), np.int32)
+    return np.concatenate([codes.astype(np.int32, copy=False), fill])
+
+
+def _values(factor: Factor, n: int, size: int) -> np.ndarray:
+    values = np.ones((1, n)) if factor.values is None else factor.values.T
+    return pad(values, size)
+
+
+def _arrow_rows(
+    factors: list[Factor],
+    codes: tuple[np.ndarray, ...],
+    z: tuple[np.ndarray, ...],
+    sizes: list[int],
+    n_padded: int,
+) -> ArrowRows:
+    first, others = factors[0], factors[1:]
+    starts = np.cumsum([0] + [s * f.q for s, f in zip(sizes[1:], others, strict=True)])
+    m = int(starts[-1])
+    _build.check_size(factors, m)
+    columns = tuple(
+        (starts[k] + c * f.q).astype(np.int32)
+        for k, (c, f) in enumerate(zip(codes[1:], others, strict=True))
+    )
+    cells = [_cells(first, f) for f in others]
+    n_entries = sum(len(c[0]) * f.q for c, f in zip(cells, others, strict=True))
+    degree = np.zeros(sizes[0])
+    for (level, _, _), f in zip(cells, others, strict=True):
+        degree += f.q * np.bincount(level, minlength=sizes[0])
+    n_pairs = float(np.sum(degree * (degree + 1) / 2))
+    filled = n_entries / (first.n_levels * m)
+    if filled > _build.FILLED or n_pairs > _build.MOST_PAIRS:
+        nothing = (None,) * 6
+        return ArrowRows(codes, z, tuple(sizes), columns, *nothing)
+    row = np.concatenate(
+        [np.repeat(c[0], f.q) for c, f in zip(cells, others, strict=True)]
+    )
+    col = np.concatenate(
+        [
+            (starts[k] + c[1][:, None] * f.q + np.arange(f.q)).ravel()
+            for k, (c, f) in enumerate(zip(cells, others, strict=True))
+        ]
+    )
+    sort = np.lexsort((col, row))
+    place = np.empty(len(sort), np.int64)
+    place[sort] = np.arange(len(sort))
+    entry, begin = [], 0
+    for (level, _, index), f in zip(cells, others, strict=True):
+        # components of one cell stay neighbours in the sorted list
+        entry.append(_pad_codes(place[begin + index * f.q], n_padded))
+        begin += len(level) * f.q
+    listed = cross.EntryList(row[sort], col[sort])
+    one, two = listed.pairs(sizes[0])
+    E, P = bucket(len(row) + 1), bucket(len(one))
+    return ArrowRows(
+        codes,
+        z,
+        tuple(sizes),
+        columns,
+        tuple(entry),
+        _build.pad_index(listed.row, E),
+        pad(listed.col, E),
+        # padded pairs point at a padded entry, whose value is zero
+        np.concatenate([one, np.full(P - len(one), E - 1, np.int32)]),
+        np.concatenate([two, np.full(P - len(two), E - 1, np.int32)]),
+        pad(np.where(one == two, 1.0, 2.0), P),
+    )
+
+
+def _cells(first: Factor, factor: Factor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Occupied cells (level of first, level of factor) and each row's cell."""
+    J2 = factor.n_levels
+    key = first.codes.astype(np.int64) * J2 + factor.codes
+    cells, index = cross.occupied(key, first.n_levels * J2)
+    return cells // J2, cells % J2, index
