@@ -6,13 +6,14 @@ CONVERGED = 0
 MAX_STEPS = 1
 NOT_FINITE = 2
 STALLED = 3
+NO_RESIDUAL = 4
 
 MESSAGES = {
     CONVERGED: "converged",
     MAX_STEPS: (
-        "the optimiser used up its {steps} steps with {decrement:.2g} of the criterion "
-        "still to gain (1e-8 counts as converged). Raise max_iter, or simplify the "
-        "random effects: drop a term, or write (x || g) for (x | g)"
+        "the optimiser stopped at max_iter={steps} with about {decrement:.2g} of the "
+        "criterion still to gain. Raise max_iter, or simplify the random effects: drop "
+        "a term, or write (x || g) for (x | g)"
     ),
     NOT_FINITE: (
         "the criterion is not finite at the starting values. Look for columns of "
@@ -20,8 +21,14 @@ MESSAGES = {
     ),
     STALLED: (
         "no step lowers the criterion any more although the Newton decrement is still "
-        "{decrement:.2g} (1e-8 counts as converged): a flat or badly scaled direction. "
-        "Rescale the covariates, or simplify the random effects"
+        "{decrement:.2g}: a flat or badly scaled direction. Rescale the covariates, or "
+        "simplify the random effects"
+    ),
+    NO_RESIDUAL: (
+        "fixed and random effects together reproduce the response: the residual "
+        "standard deviation goes to zero, and the likelihood has no maximum. Look for "
+        "a response that is the same in all rows of a level, or that was computed from "
+        "the predictors"
     ),
 }
 

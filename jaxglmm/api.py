@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from math import inf
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.estimate.maximise import Maximise
@@ -83,9 +87,10 @@ def lmm(
     {'(Intercept)': 251.405, 'Days': 10.467}
     """
     estimator = _method(method, reml)
+    _check_numbers(tol, max_iter)
     started = time.perf_counter()
     if isinstance(formula, str):
-        _only_arrays(groups, random_effects, random_data)
+        _only_arrays(groups, random_effects, random_data, correlated)
         if data is None:
             raise FormulaError(
                 "a formula needs data: jg.lmm(formula, data), data a frame or a dict "
@@ -102,6 +107,8 @@ def lmm(
     else:
         from jaxglmm.formula import design_from_arrays
 
+        _not_swapped(formula, data)
+        _check_correlated(correlated)
         design = design_from_arrays(
             formula,
             data,
@@ -161,6 +168,8 @@ def fit_design(
 
 
 def _method(method: str | Maximise | None, reml: bool) -> Maximise:
+    if reml not in (True, False):
+        raise ModelError(f"reml={reml!r} must be True (REML) or False (ML)")
     if method is None:
         return Maximise(bool(reml))
     if isinstance(method, Maximise):
@@ -172,7 +181,51 @@ def _method(method: str | Maximise | None, reml: bool) -> Maximise:
     )
 
 
-def _only_arrays(groups: Any, random_effects: Any, random_data: Any) -> None:
+def _check_numbers(tol: float, max_iter: int) -> None:
+    if isinstance(tol, bool) or not isinstance(tol, Real) or not 0 < tol < inf:
+        raise ModelError(
+            f"tol={tol!r} must be a positive number: how much of the criterion "
+            "(-2 log-likelihood) may be left to gain, such as 1e-8"
+        )
+    if (
+        isinstance(max_iter, bool)
+        or not isinstance(max_iter, Real)
+        or not (max_iter >= 1 and max_iter == max_iter // 1 < inf)
+    ):
+        raise ModelError(
+            f"max_iter={max_iter!r} must be a whole number of at least 1: the most "
+            "evaluations of the criterion"
+        )
+
+
+def _not_swapped(y: Any, X: Any) -> None:
+    """Refuse what is neither of the two forms, with both of them in the message."""
+    forms = "lmm(formula, data) with a text formula, or lmm(y, X, groups) with arrays"
+    if isinstance(X, str):
+        raise FormulaError(f"the formula comes first, then the data: {forms}")
+    if y is None or np.ndim(y) == 0:
+        raise FormulaError(f"the first argument is {y!r}; there are two forms: {forms}")
+    if X is None:
+        raise FormulaError(f"the design X is missing; there are two forms: {forms}")
+
+
+def _check_correlated(correlated: Any) -> None:
+    values = correlated.values() if isinstance(correlated, dict) else [correlated]
+    if any(value not in (True, False) for value in values):
+        raise ModelError(
+            f"correlated={correlated!r} must be True or False, or a dict of these by "
+            "grouping factor"
+        )
+
+
+def _only_arrays(
+    groups: Any, random_effects: Any, random_data: Any, correlated: Any
+) -> None:
+    if correlated is not True:
+        raise FormulaError(
+            "correlated belongs to the form lmm(y, X, groups); with a formula write "
+            "(x || g) for independent effects"
+        )
     given = {
         "groups": groups,
         "random_effects": random_effects,

@@ -76,6 +76,6 @@ def fit_lanes(
     D = len(responses.yy)
     if chunk == D:
         return jax.vmap(one)(responses)
-    cut = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), responses)
+    cut = jax.tree.map(lambda x: x.reshape(D // chunk, chunk, *x.shape[1:]), responses)
     lanes = lax.map(jax.vmap(one), cut)
     return jax.tree.map(lambda x: x.reshape(D, *x.shape[2:]), lanes)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from jaxglmm._errors import ModelError
+import numpy as np
+
+from jaxglmm._errors import ModelError, RankDeficientWarning
 from jaxglmm.formula.design import Design
+from jaxglmm.formula.notices import warn
+
+SAME = 1e-12  # of a column's length that is left after those before it
 
 
 def check_linear(design: Design) -> None:
@@ -36,3 +41,26 @@ def check_linear(design: Design) -> None:
                 "must be smaller than the number of observations, or the variances are "
                 "not identifiable. Drop a slope, or gather more rows per level"
             )
+        lost = _dependent(term.values)
+        if lost is not None:
+            warn(
+                f"term ({' + '.join(term.names)} | {term.factor}): column "
+                f"{term.names[lost]!r} depends on the columns before it, so that their "
+                "variances and correlations are not unique (the likelihood and the "
+                "predictions are). Take it out of the term",
+                RankDeficientWarning,
+            )
+
+
+def _dependent(Z: np.ndarray) -> int | None:
+    """The first column that the ones before it determine, if any."""
+    q = Z.shape[1]
+    size = np.sqrt(np.einsum("ij,ij->j", Z, Z))
+    if q == 1 or not (size > 0).all() or not np.isfinite(size).all():
+        return None if (size > 0).all() else int(np.argmin(size))
+    gram = (Z.T @ Z) / np.outer(size, size)
+    if np.linalg.eigvalsh(gram)[0] > SAME:
+        return None
+    R = np.linalg.qr(Z / size, mode="r")  # the Gram matrix only raised a suspicion
+    small = np.flatnonzero(np.abs(np.diagonal(R)) < SAME)
+    return int(small[0]) if len(small) else None

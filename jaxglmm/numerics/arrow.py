@@ -167,14 +167,17 @@ class Arrow(AbstractSystem):
     def columns(self, w: Effects) -> Columns:
         """Effects of the factors after the first as columns."""
         return jnp.concatenate(
-            [jnp.transpose(x, (2, 0, 1)).reshape(-1, x.shape[1]) for x in w]
+            [
+                jnp.transpose(x, (2, 0, 1)).reshape(x.shape[2] * len(x), x.shape[1])
+                for x in w
+            ]
         )
 
     def effects(self, v: Columns) -> Effects:
         """The inverse of ``columns``."""
         out, start = [], 0
         for J, q in self.sides:
-            part = v[start : start + J * q].reshape(J, q, -1)
+            part = v[start : start + J * q].reshape(J, q, v.shape[1])
             out.append(jnp.transpose(part, (1, 2, 0)))
             start += J * q
         return tuple(out)
@@ -188,7 +191,7 @@ class Arrow(AbstractSystem):
                 out.append(x[0, 0] * part)
             else:
                 A = x.T if transposed else x
-                out.append((A @ part.reshape(J, q, -1)).reshape(part.shape))
+                out.append((A @ part.reshape(J, q, part.shape[1])).reshape(part.shape))
             start += J * q
         return out[0] if len(out) == 1 else jnp.concatenate(out)
 

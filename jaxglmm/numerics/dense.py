@@ -17,7 +17,10 @@ from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lam
 def flatten(w: Effects) -> Float[Array, "m K"]:
     """Effects as columns: factor by factor, level by level, component by component."""
     return jnp.concatenate(
-        [jnp.transpose(x, (2, 0, 1)).reshape(-1, x.shape[1]) for x in w]
+        [
+            jnp.transpose(x, (2, 0, 1)).reshape(x.shape[2] * len(x), x.shape[1])
+            for x in w
+        ]
     )
 
 
@@ -31,7 +34,7 @@ class DenseSystem(AbstractSystem):
         """The inverse of ``flatten``."""
         out, start = [], 0
         for J, q in self.sides:
-            part = v[start : start + J * q].reshape(J, q, -1)
+            part = v[start : start + J * q].reshape(J, q, v.shape[1])
             out.append(jnp.transpose(part, (1, 2, 0)))
             start += J * q
         return tuple(out)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SINGULAR = 1e-4  # relative standard deviation (of a scaled column) that counts as zero
 TOLERANCE = 1e-8
 STEPS = 200
+NO_RESIDUAL = 1e-12  # residual variance over that of least squares
 SAFETY = 1e-2  # the stop is estimated, so it aims below the tolerance asked for
 
 
@@ -154,6 +155,9 @@ def estimates(
         for factor, x in zip(m.factors, fitted.b, strict=True)
     ]
     sigma = float(np.sqrt(fitted.sigma2)) * m.fixed.scale
+    status = int(fitted.status)
+    if fitted.sigma2 < NO_RESIDUAL:
+        status = _status.NO_RESIDUAL
     return Estimates(
         beta=m.fixed.beta(fitted.beta),
         vcov=m.fixed.vcov(fitted.LQ, sigma),
@@ -163,9 +167,9 @@ def estimates(
         b=per_term(m.factors, b),
         criterion=criterion,
         reml=engine.reml,
-        converged=int(fitted.status) == _status.CONVERGED,
+        converged=status == _status.CONVERGED,
         singular=is_singular(engine, fitted),
-        status=int(fitted.status),
+        status=status,
         n_iter=int(fitted.steps),
         decrement=float(fitted.decrement),
     )

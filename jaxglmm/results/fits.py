@@ -150,6 +150,7 @@ _STATUS_NAMES = {
     _status.MAX_STEPS: "out of steps",
     _status.NOT_FINITE: "not finite",
     _status.STALLED: "stalled",
+    _status.NO_RESIDUAL: "no residual variance",
 }
 
 

@@ -21,7 +21,10 @@ def of_terms(design: Design, type: int) -> dict[str, np.ndarray]:
     make = {1: _first, 2: _second, 3: _third}.get(int(type))
     if make is None:
         raise NotApplicableError(f"anova(type={type!r}): there are types 1, 2 and 3")
-    return make(design, _terms(design))
+    terms = _terms(design)
+    if len(terms) == 1:  # the types agree; the usual rows are those of type 1
+        make = _first
+    return make(design, terms)
 
 
 def _terms(design: Design) -> list[FixedTerm]:

@@ -169,7 +169,10 @@ def kenward_roger_parts(fit: Fit) -> KenwardRoger:
     IE2 = (
         K - 2 * np.einsum("ij,rsji->rs", Phi, Q) + np.einsum("rij,sji->rs", PhiP, PhiP)
     )
-    W = 2 * np.linalg.pinv(IE2, rcond=1e-12, hermitian=True)
+    # to unit diagonal first: variances may differ by many orders of magnitude
+    unit = np.sqrt(np.maximum(np.diagonal(IE2), np.finfo(float).tiny))
+    scaled = np.linalg.pinv(IE2 / np.outer(unit, unit), rcond=1e-12, hermitian=True)
+    W = 2 * scaled / np.outer(unit, unit)
     inside = Q - np.einsum("rij,sjk->rsik", P, PhiP)
     U = np.einsum("rs,rsij->ij", W, inside)
     adjusted = Phi + 2 * Phi @ U @ Phi

@@ -1,4 +1,4 @@
-"""Analysis of variance against lmerTest 3.1-3 and pbkrtest 0.5.2, interactions and all."""
+"""Analysis of variance against lmerTest 3.1-3 and pbkrtest 0.5.2, with interactions."""
 
 import numpy as np
 import pandas as pd
@@ -105,3 +105,22 @@ def test_types_survive_saving(fit, tmp_path):
     again = jg.load(tmp_path / "fit")
     for type in (1, 2, 3):
         np.testing.assert_allclose(again.anova(type=type), fit.anova(type=type), 1e-9)
+
+
+@pytest.mark.parametrize("type", [1, 2, 3])
+def test_one_term(data, type):
+    """All types are one: the rows that make the degrees of freedom too."""
+    table = jg.lmm("y ~ f + (1 | g)", data).anova(type=type)
+    # m <- lmerTest::lmer(y ~ f + (1 | g), d); anova(m, type = 1)
+    expected = [[17.524194760, 2, 61.477451015, 7.376399891]]
+    np.testing.assert_allclose(table[COLUMNS], expected, rtol=1e-6)
+
+
+def test_kenward_roger_beside_a_tiny_residual(data):
+    """Effects of the groups a thousand times the residual: nine groups, 8 df."""
+    effects = 1000 * np.sin([1, 2, 3, 5, 8, 13, 21, 34, 55])[data.g]
+    slopes = 300 * np.cos([1, 2, 3, 5, 8, 13, 21, 34, 55])[data.g]
+    y = effects + slopes * data.x + np.sin(np.arange(72) * 1.7)
+    fit = jg.lmm("y ~ x + (x | g)", data.assign(y=y))
+    df = fit.coefficient_table("kenward-roger")["df"]
+    np.testing.assert_allclose(df, 8, rtol=1e-4)

@@ -61,5 +61,5 @@ def test_steps_that_ran_out(sleep):
     stopped = dataclasses.replace(
         sleep.estimates, converged=False, status=1, n_iter=200, decrement=0.5
     )
-    with pytest.warns(_errors.ConvergenceWarning, match="200 steps with 0.5"):
+    with pytest.warns(_errors.ConvergenceWarning, match="max_iter=200 with about 0.5"):
         diagnose.warn(sleep.design, stopped)
