@@ -123,7 +123,7 @@ def test_nothing_is_computed_before_it_is_asked_for(sleep):
     fit = Fit(sleep.design, sleep.estimates)
     assert set(fit.__dict__) == {
         "design",
-        "estimates",
+        "_estimates",
         "diagnostics",
         "_engine",
         "_ddf",
