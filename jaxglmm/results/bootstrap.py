@@ -169,7 +169,7 @@ def _cross_products(engine: Engine, fit: Fit, Y: np.ndarray) -> lanes.Responses:
         jnp.asarray(np.swapaxes(cross.times(f, weighted, size), 0, 1))
         for f, size in zip(m.factors, m.sizes, strict=True)
     )
-    Xy = weighted.T @ m.basis
+    Xy = weighted.T @ m.basis.whole
     yy = np.einsum("nd,nd->d", rows, weighted)
     return lanes.Responses(Zy, jnp.asarray(Xy), jnp.asarray(yy))
 

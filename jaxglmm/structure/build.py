@@ -28,7 +28,7 @@ from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.bucket import bucket, pad
 from jaxglmm.structure.factors import Columns as Columns
 from jaxglmm.structure.factors import Factor, join
-from jaxglmm.structure.fixed import FixedBasis, orthonormal, residual
+from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
 
 UNROLLED = 4  # columns up to which one factor is unrolled
 FILLED = 0.07  # share of occupied cells above which a product beats the pair list
@@ -57,7 +57,7 @@ class Moments:
     factors: tuple[Factor, ...]
     sizes: tuple[int, ...]
     fixed: FixedBasis
-    basis: np.ndarray
+    basis: Basis
     weights: np.ndarray | None
     keep: np.ndarray | None = None
 
@@ -72,7 +72,7 @@ class Moments:
         out = copy.copy(self)
         change = {
             "Zy": Zy,
-            "Xy": column @ self.basis,
+            "Xy": self.basis.dot(column),
             "yy": float(y_new @ column),
             "fixed": self.fixed.with_response(coefficients, scale),
         }
@@ -105,19 +105,20 @@ def build(
     R, basis = orthonormal(X, weights)
     y_new, coefficients, scale = residual(y, basis, weights)
     system, factors, sizes = _system(factors, weights, structure)
-    right = np.concatenate([basis, y_new[:, None]], axis=1)
-    weighted = right if weights is None else right * weights[:, None]
-    B = [cross.times(f, weighted, s) for f, s in zip(factors, sizes, strict=True)]
-    RR = right.T @ weighted
-    p = X.shape[1]
+    column = y_new if weights is None else y_new * weights
+    Zy = [
+        cross.times(f, column[:, None], size)[:, 0]
+        for f, size in zip(factors, sizes, strict=True)
+    ]
+    ZX = cross.times_basis(factors, basis, weights, sizes)
     log_weights = 0.0 if weights is None else float(np.sum(np.log(weights)))
     return Moments(
         system,
-        tuple(b[:, :p] for b in B),
-        RR[:p, :p],
-        tuple(b[:, p] for b in B),
-        RR[:p, p],
-        float(RR[p, p]),
+        tuple(ZX),
+        basis.gram(weights),
+        tuple(Zy),
+        basis.dot(column),
+        float(y_new @ column),
         len(y),
         log_weights,
         tuple(factors),

@@ -59,7 +59,7 @@ def build_rows(X: np.ndarray, terms: list[Columns]) -> RowData:
     R, basis = orthonormal(X, None)
     size = bucket(n)
     columns = np.zeros((p, size))
-    columns[:, :n] = basis[sort].T * np.sqrt(n)
+    columns[:, :n] = basis.whole[sort].T * np.sqrt(n)
     return RowData(
         rows(sorted_factors, size),
         columns,

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.fixed import Basis
+
+LARGE = 200_000  # rows above which the basis of X is not stored
+MANY = 40  # columns above which it is: column by column would read X too often
 
 
 def _times(*columns: np.ndarray | None) -> np.ndarray | None:
@@ -49,6 +53,25 @@ def times(factor: Factor, R: np.ndarray, size: int) -> np.ndarray:
         return out
     for i in range(q):
         out[i] = (indicator(factor, i, size) @ R).T
+    return out
+
+
+def times_basis(
+    factors: list[Factor], basis: Basis, w: np.ndarray | None, sizes: list[int]
+) -> list[np.ndarray]:
+    """(q, p, size) products Z_g'W X~ a factor; a large X~ is made a column at a time."""
+    n, p = basis.X.shape
+    if n <= LARGE or p > MANY:
+        right = basis.whole if w is None else basis.whole * w[:, None]
+        return [times(f, right, size) for f, size in zip(factors, sizes, strict=True)]
+    out = [np.empty((f.q, p, s)) for f, s in zip(factors, sizes, strict=True)]
+    for j in range(p):
+        column = basis.column(j)
+        if w is not None:
+            column *= w
+        for f, size, block in zip(factors, sizes, out, strict=True):
+            for i in range(f.q):
+                block[i, j] = count(f.codes, size, f.column(i), column)
     return out
 
 

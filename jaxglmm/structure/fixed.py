@@ -8,6 +8,7 @@ the origin and the units of the columns of X and of y; estimates go back by beta
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from jaxglmm._errors import ModelError
 
+ROWS = 65_536  # rows at a time
 EXACT = 1e-13  # residual over response below which the fit is exact to rounding
 
 
@@ -58,34 +60,76 @@ class FixedBasis:
         return 2 * float(np.sum(np.log(np.abs(np.diag(self.R)))))
 
 
-def orthonormal(X: np.ndarray, w: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """R and X~ (n, p)."""
-    p = X.shape[1]
-    if p == 0:
-        return np.zeros((0, 0)), X
-    root = None if w is None else np.sqrt(w)[:, None]
-    R = _triangle(X if root is None else X * root)
-    basis = _divide(X, R)
+class Basis:
+    """X~ = X R^-1, whole or a column at a time, so that a large one is never stored."""
+
+    def __init__(self, X: np.ndarray, R: np.ndarray):
+        self.X = X
+        self.inverse = np.linalg.solve(R, np.eye(len(R)))
+
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """(n, p)."""
+        return self.X @ self.inverse
+
+    def column(self, j: int) -> np.ndarray:
+        """(n,)."""
+        return self.X @ self.inverse[:, j]
+
+    def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows that fit the cache, and X~ there."""
+        for here in _slices(len(self.X)):
+            yield here, self.X[here] @ self.inverse
+
+    def times(self, b: np.ndarray) -> np.ndarray:
+        """X~ b, (n,)."""
+        return self.X @ (self.inverse @ b)
+
+    def dot(self, r: np.ndarray) -> np.ndarray:
+        """X~'r, (p,)."""
+        if "whole" in self.__dict__ or len(self.X) <= ROWS:
+            return r @ self.whole
+        return sum(r[here] @ piece for here, piece in self.pieces())
+
+    def gram(self, w: np.ndarray | None) -> np.ndarray:
+        """X~'WX~, (p, p): the identity up to rounding."""
+        total = np.zeros_like(self.inverse)
+        for here, piece in self.pieces():
+            total += piece.T @ (piece if w is None else piece * w[here, None])
+        return total
+
+
+def orthonormal(X: np.ndarray, w: np.ndarray | None) -> tuple[np.ndarray, Basis]:
+    """R and X~."""
+    if X.shape[1] == 0:
+        R = np.zeros((0, 0))
+        return R, Basis(X, R)
+    R = _triangle(_rooted(X[here], w, here) for here in _slices(len(X)))
     # once more: the first triangle is good to cond(X) eps, the second to eps
-    again = _triangle(basis if root is None else basis * root)
-    return again @ R, _divide(basis, again)
+    pieces = Basis(X, R).pieces()
+    R = _triangle(_rooted(piece, w, here) for here, piece in pieces) @ R
+    return R, Basis(X, R)
 
 
-def _triangle(X: np.ndarray) -> np.ndarray:
-    """R of X = QR with a positive diagonal, in pieces of rows that fit the cache."""
-    n, p = X.shape
-    rows = max(4 * p, 20_000)
-    parts = [np.linalg.qr(X[a : a + rows], mode="r") for a in range(0, n, rows)]
+def _slices(n: int) -> Iterator[slice]:
+    for start in range(0, n, ROWS):
+        yield slice(start, min(start + ROWS, n))
+
+
+def _rooted(X: np.ndarray, w: np.ndarray | None, rows: slice) -> np.ndarray:
+    """sqrt(w) X of a piece."""
+    return X if w is None else X * np.sqrt(w[rows, None])
+
+
+def _triangle(pieces: Iterator[np.ndarray]) -> np.ndarray:
+    """R of X = QR with a positive diagonal, from pieces of rows."""
+    parts = [np.linalg.qr(piece, mode="r") for piece in pieces]
     R = parts[0] if len(parts) == 1 else np.linalg.qr(np.concatenate(parts), mode="r")
     return R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
 
 
-def _divide(X: np.ndarray, R: np.ndarray) -> np.ndarray:
-    return X @ np.linalg.solve(R, np.eye(len(R)))
-
-
 def residual(
-    y: np.ndarray, basis: np.ndarray, w: np.ndarray | None
+    y: np.ndarray, basis: Basis, w: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """y~ (n,), the coefficients of y on the basis, and s.
 
@@ -93,10 +137,10 @@ def residual(
     """
     weighted = y if w is None else y * w
     size = float(np.sqrt(np.mean(y * weighted)))
-    coefficients = basis.T @ weighted
-    rest = y - basis @ coefficients
-    change = basis.T @ (rest if w is None else rest * w)
-    rest = rest - basis @ change
+    coefficients = basis.dot(weighted)
+    rest = y - basis.times(coefficients)
+    change = basis.dot(rest if w is None else rest * w)
+    rest -= basis.times(change)
     scale = float(np.sqrt(np.mean(rest * (rest if w is None else rest * w))))
     if not scale > EXACT * size:
         if np.ptp(y) == 0:
@@ -108,4 +152,5 @@ def residual(
             "the fixed effects reproduce the response exactly: nothing is left for "
             "random effects and residuals. Is the response also a predictor?"
         )
-    return rest / scale, coefficients + change, scale
+    rest /= scale
+    return rest, coefficients + change, scale
