@@ -64,15 +64,11 @@ def curvature(
     """What Satterthwaite's method needs (Kuznetsova et al. 2017), exactly."""
     v = jnp.append(theta, jnp.log(sigma2))
 
-    def along(direction: Array) -> tuple[Array, Array]:
-        return jax.jvp(lambda x: _gradient(problem, x, reml), (v,), (direction,))[1]
-
+    (_, vcov), along = jax.linearize(lambda x: _gradient(problem, x, reml), v)
     eye = jnp.eye(len(v), dtype=v.dtype)
     big = max(b.shape[-1] for b in problem.B) > 5000
     H, dvcov = jax.lax.map(along, eye) if big else jax.vmap(along)(eye)
-    return Curvature(
-        (H + H.T) / 2, _gradient(problem, v, reml)[1], jnp.moveaxis(dvcov, 0, -1)
-    )
+    return Curvature((H + H.T) / 2, vcov, jnp.moveaxis(dvcov, 0, -1))
 
 
 class Components(eqx.Module):
@@ -166,32 +162,49 @@ def _traces(
 ) -> tuple[Float[Array, "r r"], Float[Array, " r"]]:
     """tr(V^-1G_rV^-1G_s) and tr(V^-1G_r) for sigma = 1.
 
-    Few random effects: from Z'V^-1Z in full. Many: K is minus the derivative of the
-    traces in Sigma, taken along dLambda = Lambda Phi(Lambda^-1 E Lambda'^-1).
+    One factor: from the blocks of Z'V^-1Z. Several with few random effects: from Z'V^-1Z in
+    full. Many: K is minus the derivative of the traces in Sigma, taken along
+    dLambda = Lambda Phi(Lambda^-1 E Lambda'^-1).
     """
     sides = problem.sides
     total = sum(b.shape[0] * b.shape[-1] for b in problem.B)
-    if len(sides) > 1 and total <= MOST_DENSE:
+    if len(sides) == 1:
+        return _traces_by_level(problem, factor, basis)
+    if total <= MOST_DENSE:
         return _traces_in_full(problem, factor, basis)
-    floor = FAR if len(sides) > 1 else 1e-5
-    lam = at_least(lam, floor)
+    lam = at_least(lam, FAR)
 
     def first(x: Lambdas) -> Array:
         S = problem.system.factor(x).traces()
         return jnp.stack([jnp.sum(S[f] * _matrix(sides[f], i, j)) for f, i, j in basis])
 
-    def along(r: int) -> Array:
+    def change(r: int) -> Lambdas:
         f, i, j = basis[r]
         inverse = jnp.linalg.inv(lam[f])
         middle = inverse @ _matrix(sides[f], i, j) @ inverse.T
         phi = jnp.tril(middle) - jnp.diag(jnp.diagonal(middle)) / 2
-        change = tuple(
+        return tuple(
             x @ phi if g == f else jnp.zeros_like(x) for g, x in enumerate(lam)
         )
-        return -jax.jvp(first, (lam,), (change,))[1]
 
-    K = jnp.stack([along(r) for r in range(len(basis))])
-    return (K + K.T) / 2, first(lam)
+    value, along = jax.linearize(first, lam)
+    changes = [change(r) for r in range(len(basis))]
+    K = -jax.lax.map(along, tuple(jnp.stack(x) for x in zip(*changes, strict=True)))
+    return (K + K.T) / 2, value
+
+
+def _traces_by_level(
+    problem: Problem, factor: AbstractFactor, basis: list[tuple[int, int, int]]
+) -> tuple[Float[Array, "r r"], Float[Array, " r"]]:
+    """One factor: tr(E_r S_g E_s S_g) summed over the levels g."""
+    q, _, J = problem.B[0].shape
+    eye = jnp.broadcast_to(jnp.eye(q)[:, :, None], (q, q, J))
+    A = problem.system.normal((eye,))
+    _, (S,) = factor.project(A, jnp.zeros((q, q)))
+    pairs = S.reshape(q * q, J) @ S.reshape(q * q, J).T
+    E = jnp.stack([_matrix(q, i, j) for _, i, j in basis])
+    K = jnp.einsum("rab,scd,bcda->rs", E, E, pairs.reshape(q, q, q, q))
+    return K, jnp.einsum("rab,ba->r", E, jnp.sum(S, axis=-1))
 
 
 def _traces_in_full(

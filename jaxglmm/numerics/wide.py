@@ -1,6 +1,10 @@
 """One grouping factor with many columns: J blocks of q x q by batched LAPACK.
 
-The same map as ``blocks`` where q is too large to unroll.
+The same map as ``blocks`` where q is too large to unroll. LAPACK is called twice in a row,
+for L and for L^-1; all else, derivatives included, is matrix products. That is on purpose:
+in jaxlib 0.10 a batched LAPACK call on the CPU waits, on a thread of XLA's pool, for work
+that it gives to the same pool, so that as many such calls at once as there are threads wait
+for ever.
 """
 
 from __future__ import annotations
@@ -18,12 +22,25 @@ from jaxglmm.numerics.system import (
 )
 
 
-def _solve(
-    L: Float[Array, "J q q"], B: Float[Array, "J q K"], transposed: bool
-) -> Array:
-    return jax.lax.linalg.triangular_solve(
-        L, B, left_side=True, lower=True, transpose_a=transposed
-    )
+Blocks = Float[Array, "J q q"]
+
+
+@jax.custom_jvp
+def _root(M: Blocks) -> tuple[Blocks, Blocks]:
+    """L with L L' = M, and L^-1."""
+    L = jax.lax.linalg.cholesky(M, symmetrize_input=False)
+    eye = jnp.broadcast_to(jnp.eye(M.shape[1], dtype=M.dtype), M.shape)
+    return L, jax.lax.linalg.triangular_solve(L, eye, left_side=True, lower=True)
+
+
+@_root.defjvp
+def _root_jvp(primals: tuple[Blocks], tangents: tuple[Blocks]) -> tuple:
+    L, W = _root(*primals)
+    (dM,) = tangents
+    middle = W @ dM @ jnp.swapaxes(W, 1, 2)
+    eye = jnp.eye(L.shape[1], dtype=L.dtype)
+    phi = jnp.tril(middle) * (1 - eye / 2)
+    return (L, W), (L @ phi, -phi @ W)
 
 
 def _out(x: Float[Array, "J q K"]) -> Float[Array, "q K J"]:
@@ -49,9 +66,8 @@ class Wide(AbstractSystem):
     def factor(self, lam: Lambdas) -> WideFactor:
         A, Lam = _in(self.A), lam[0]
         M = Lam.T @ (A @ Lam) + jnp.eye(len(Lam), dtype=Lam.dtype)
-        L = jax.lax.linalg.cholesky(M, symmetrize_input=False)
-        LA = Lam.T @ A
-        return WideFactor(self, lam, L, A - _gram(_solve(L, LA, False)))
+        L, W = _root(M)
+        return WideFactor(self, lam, L, W, A - _gram(W @ (Lam.T @ A)))
 
 
 def _gram(W: Float[Array, "J q K"]) -> Float[Array, "J K K"]:
@@ -59,25 +75,27 @@ def _gram(W: Float[Array, "J q K"]) -> Float[Array, "J K K"]:
 
 
 class WideFactor(AbstractFactor):
-    """L: (J, q, q) factors of the blocks of M; S: (J, q, q) blocks of Z'V^-1Z."""
+    """L: (J, q, q) factors of the blocks of M; W: their inverses; S: (J, q, q) blocks of
+    Z'V^-1Z.
+    """
 
     system: Wide
     lam: Lambdas
-    L: Float[Array, "J q q"]
-    S: Float[Array, "J q q"]
+    L: Blocks
+    W: Blocks
+    S: Blocks
 
     def log_det(self) -> Scalar:
         return 2 * jnp.sum(jnp.log(jnp.diagonal(self.L, axis1=1, axis2=2)))
 
     def forward(self, c: Effects) -> Effects:
-        return (_out(_solve(self.L, _in(c[0]), False)),)
+        return (_out(self.W @ _in(c[0])),)
 
     def backward(self, z: Effects) -> Effects:
-        return (_out(_solve(self.L, _in(z[0]), True)),)
+        return (_out(jnp.swapaxes(self.W, 1, 2) @ _in(z[0])),)
 
     def inverse_blocks(self) -> tuple[Float[Array, "q q J"], ...]:
-        eye = jnp.broadcast_to(jnp.eye(self.L.shape[1]), self.L.shape)
-        return (_out(_gram(_solve(self.L, eye, False))),)
+        return (_out(_gram(self.W)),)
 
     def traces(self) -> tuple[Float[Array, "q q"], ...]:
         return (jnp.sum(self.S, axis=0),)
