@@ -17,9 +17,13 @@ from jax import lax
 from jaxglmm._typing import Array, Float, Int, Scalar
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.model.problem import Problem
+from jaxglmm.numerics import spd
 from jaxglmm.numerics.arrow import Arrow
 
 CELLS = 6000  # random effects x lanes in one chunk
+# side^3 x lanes of a batched LAPACK call, well below those that jaxlib 0.10 cuts up for
+# the threads of XLA's pool: each waits there for its parts, two at once for ever
+THREADED = 100_000
 
 
 class Responses(eqx.Module):
@@ -42,11 +46,13 @@ class Lanes(eqx.Module):
 
 
 def chunk_size(problem: Problem) -> int:
-    """Lanes at once; one where a fit is dense linear algebra of some size."""
-    if isinstance(problem.system, Arrow) and problem.system.A22.shape[0] > 64:
-        return 1
+    """Lanes at once: what fits the cache, and no LAPACK call that would use threads."""
     cells = sum(b.shape[0] * b.shape[-1] for b in problem.B)
-    return int(np.clip(CELLS // cells, 1, 512))
+    chunk = int(np.clip(CELLS // cells, 1, 512))
+    side = max(problem.p, len(problem.start), *problem.sides)
+    if isinstance(problem.system, Arrow):
+        side = max(side, problem.system.A22.shape[0])
+    return chunk if side <= spd.SMALL else int(np.clip(THREADED // side**3, 1, chunk))
 
 
 @partial(jax.jit, static_argnums=(0, 5))

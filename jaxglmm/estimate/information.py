@@ -162,8 +162,8 @@ def _traces(
 ) -> tuple[Float[Array, "r r"], Float[Array, " r"]]:
     """tr(V^-1G_rV^-1G_s) and tr(V^-1G_r) for sigma = 1.
 
-    One factor: from the blocks of Z'V^-1Z. Several with few random effects: from Z'V^-1Z in
-    full. Many: K is minus the derivative of the traces in Sigma, taken along
+    One factor: from the blocks of Z'V^-1Z. Several, few random effects: from Z'V^-1Z
+    in full. Many: K is minus the derivative of the traces in Sigma, taken along
     dLambda = Lambda Phi(Lambda^-1 E Lambda'^-1).
     """
     sides = problem.sides

@@ -1,10 +1,10 @@
 """One grouping factor with many columns: J blocks of q x q by batched LAPACK.
 
-The same map as ``blocks`` where q is too large to unroll. LAPACK is called twice in a row,
-for L and for L^-1; all else, derivatives included, is matrix products. That is on purpose:
-in jaxlib 0.10 a batched LAPACK call on the CPU waits, on a thread of XLA's pool, for work
-that it gives to the same pool, so that as many such calls at once as there are threads wait
-for ever.
+The same map as ``blocks`` where q is too large to unroll. LAPACK is called twice in a
+row, for L and for L^-1; all else, derivatives included, is matrix products. That is on
+purpose: in jaxlib 0.10 a batched LAPACK call on the CPU waits, on a thread of a pool,
+for work that it gives to the same pool, so that as many such calls at once as there are
+threads wait for ever.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from jaxglmm.numerics.system import (
     Lambdas,
     inner,
 )
-
 
 Blocks = Float[Array, "J q q"]
 
@@ -75,8 +74,9 @@ def _gram(W: Float[Array, "J q K"]) -> Float[Array, "J K K"]:
 
 
 class WideFactor(AbstractFactor):
-    """L: (J, q, q) factors of the blocks of M; W: their inverses; S: (J, q, q) blocks of
-    Z'V^-1Z.
+    """L: (J, q, q), the factors of the blocks of M; W: (J, q, q), their inverses.
+
+    S: (J, q, q), the blocks of Z'V^-1Z.
     """
 
     system: Wide
