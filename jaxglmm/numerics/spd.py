@@ -41,6 +41,8 @@ def backward(L: Float[Array, "p p"], B: Float[Array, "p ..."]) -> Float[Array, "
 
 
 def _triangular(L: Float[Array, "p p"], B: Array, trans: int) -> Array:
+    if L.shape[0] == 0:
+        return B
     columns = B.reshape(len(L), -1)  # LAPACK knows matrices only
     return solve_triangular(L, columns, lower=True, trans=trans).reshape(B.shape)
 
