@@ -43,6 +43,11 @@ def fixed_rows(fit: Fit, data) -> NewRows:
     return predict.rows(fit, data, random=False)
 
 
+def columns(fit: Fit, data: pd.DataFrame) -> np.ndarray:
+    """X of new rows; differences need no offset, so none is asked for."""
+    return predict.rows(fit, data, offset=np.zeros(len(data)), random=False).X
+
+
 def linear(fit: Fit, L: np.ndarray, shift, level: float) -> pd.DataFrame:
     """estimate, std_error, df, statistic, p_value and limits of L beta + shift.
 
@@ -87,7 +92,7 @@ def _df(fit: Fit, row: np.ndarray) -> float:
 def predictions(fit: Fit, newdata, by, level: float) -> pd.DataFrame:
     """Population predictions a row of the data, or their means by groups of rows."""
     data = data_of(fit) if newdata is None else pd.DataFrame(newdata)
-    new = fixed_rows(fit, data)
+    new = predict.rows(fit, None) if newdata is None else fixed_rows(fit, data)
     if by is None:
         if len(data) > MOST_TESTED:
             raise NotApplicableError(
@@ -137,9 +142,8 @@ def slopes(fit: Fit, variable: str, newdata, by, level: float) -> pd.DataFrame:
     step = STEP * spread
     # of the numbers that the machine really added and subtracted
     above, below = x + step, x - step
-    rise = (
-        fixed_rows(fit, data.assign(**{variable: above})).X
-        - fixed_rows(fit, data.assign(**{variable: below})).X
+    rise = columns(fit, data.assign(**{variable: above})) - columns(
+        fit, data.assign(**{variable: below})
     )
     jacobian = rise / (above - below)[:, None]
     groups = data.groupby(by, observed=True).indices if by else {(): np.arange(len(x))}
@@ -164,7 +168,7 @@ def contrasts(
     for name, value, allowed in (("grid", grid, GRIDS), ("adjust", adjust, ADJUST)):
         if value not in allowed:
             raise NotApplicableError(f"{name}={value!r} is not one of {allowed}")
-    levels, L, _ = marginal_rows(fit, factor, grid)
+    levels, L = marginal_rows(fit, factor, grid)
     pairs = list(itertools.combinations(range(len(levels)), 2))
     table = linear(fit, np.array([L[i] - L[j] for i, j in pairs]), 0.0, level)
     table["p_value"] = adjusted(table, adjust, len(levels))
@@ -173,7 +177,7 @@ def contrasts(
 
 
 def marginal_rows(fit: Fit, factor: str, grid: str):
-    """Levels, (k, p) rows of X averaged over a grid of the rest, and their offsets."""
+    """Levels, and (k, p) rows of X averaged over a grid of the rest."""
     data = data_of(fit)
     _known(data, [factor])
     levels = levels_of(data[factor])
@@ -183,15 +187,11 @@ def marginal_rows(fit: Fit, factor: str, grid: str):
             f"a numeric variable use slopes({factor!r})"
         )
     base = reference_grid(fit, data, factor) if grid == "equal" else data
-    news = [
-        fixed_rows(fit, base.assign(**{factor: _filled(data, factor, v, base)}))
+    rows = [
+        columns(fit, base.assign(**{factor: _filled(data, factor, v, base)}))
         for v in levels
     ]
-    return (
-        levels,
-        np.array([n.X.mean(0) for n in news]),
-        [n.offset.mean() for n in news],
-    )
+    return levels, np.array([X.mean(axis=0) for X in rows])
 
 
 def levels_of(values: pd.Series) -> list:

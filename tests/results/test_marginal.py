@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from results import twin
 
+import jaxglmm as jg
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.results import marginal
 
@@ -123,3 +124,21 @@ def test_messages(machines, quadratic):
         quadratic.slopes("Day")
     with pytest.raises(NotApplicableError, match="'tukey'"):
         quadratic.contrasts("half", adjust="fdr")
+
+
+@pytest.mark.parametrize("offset", ["o", "array"])
+def test_offsets_given_beside_the_formula(offset):
+    """An ``offset=`` is no variable of the formula: averages use the rows' own."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"g": np.tile(list("abcde"), 12), "o": rng.normal(size=60)})
+    data["x"], data["f"] = rng.normal(size=60), np.repeat(list("uvw"), 20)
+    data["y"] = rng.normal(size=60) + data.o
+    given = data.o.to_numpy() if offset == "array" else offset
+    one = jg.lmm("y ~ x + f + (1 | g)", data, offset=given)
+    two = jg.lmm("y ~ x + f + offset(o) + (1 | g)", data)
+    for ask in (
+        lambda fit: fit.predictions(by="f")["estimate"],
+        lambda fit: fit.slopes("x")["estimate"],
+        lambda fit: fit.contrasts("f")["estimate"],
+    ):
+        np.testing.assert_allclose(ask(one), ask(two), rtol=1e-6)
