@@ -19,6 +19,7 @@ from jaxglmm.integrate import exact
 from jaxglmm.model.covariance import pack
 from jaxglmm.model.problem import Problem
 from jaxglmm.numerics import spd
+from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.system import (
     AbstractFactor,
     Effects,
@@ -66,8 +67,10 @@ def curvature(
 
     (_, vcov), along = jax.linearize(lambda x: _gradient(problem, x, reml), v)
     eye = jnp.eye(len(v), dtype=v.dtype)
-    big = max(b.shape[-1] for b in problem.B) > 5000
-    H, dvcov = jax.lax.map(along, eye) if big else jax.vmap(along)(eye)
+    # all at once where the algebra is unrolled; else one by one, for two batched LAPACK
+    # calls must not run at the same time (see ``numerics.wide``)
+    unrolled = isinstance(problem.system, Blocks) and problem.p <= spd.SMALL
+    H, dvcov = jax.vmap(along)(eye) if unrolled else jax.lax.map(along, eye)
     return Curvature((H + H.T) / 2, vcov, jnp.moveaxis(dvcov, 0, -1))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -143,6 +144,6 @@ def unpack(problem: Problem, flat: np.ndarray) -> Fitted:
 
 
 @functools.cache
-def _structure(n_factors: int) -> jax.tree_util.PyTreeDef:
+def _structure(n_factors: int) -> Any:
     b = (0.0,) * n_factors
     return jax.tree.structure(Fitted(0.0, 0.0, 0.0, 0.0, b, 0.0, 0.0, 0, 0))

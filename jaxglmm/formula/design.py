@@ -70,8 +70,14 @@ class Recipe(Protocol):
     Picklable; ``to_dict``/``from_dict`` carry it through JSON where that is possible.
     """
 
-    def new_rows(self, data, *, new_levels: str = "zero") -> NewRows:
-        """Same columns from new data; an unseen fixed level raises ``DataError``."""
+    def new_rows(
+        self, data, *, new_levels: str = "zero", random: bool = True, offset=None
+    ) -> NewRows:
+        """Same columns from new data; an unseen fixed level raises ``DataError``.
+
+        random: False leaves the random terms out, whose columns are then not needed;
+        offset: (n,), where that of the fit was an array.
+        """
         ...
 
     def sum_coded(self) -> np.ndarray:

@@ -33,7 +33,6 @@ from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.integrate.exact import boundary, directions
 from jaxglmm.model.covariance import pack
 from jaxglmm.model.generalised import GeneralisedProblem
-from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import (
     AbstractFactor,
     Effects,
@@ -54,7 +53,7 @@ MOST = 100  # steps to the mode
 class RowDerivatives(eqx.Module):
     """l, s, w, w1 and the (positive) information for steps, weights inside, (n,)."""
 
-    l: Float[Array, " n"]  # noqa: E741
+    l: Float[Array, " n"]
     s: Float[Array, " n"]
     w: Float[Array, " n"]
     w1: Float[Array, " n"]
@@ -67,7 +66,7 @@ def rows_at(
     """The log density of the rows and its derivatives in the predictor."""
     family, v = problem.family, problem.weights
     used = v > 0
-    l, s, w, w1 = family.derivatives(problem.y, eta, phi, problem.trials)  # noqa: E741
+    l, s, w, w1 = family.derivatives(problem.y, eta, phi, problem.trials)
     if family.link.name == family.canonical:
         step = w
     else:
@@ -95,7 +94,7 @@ def predictor(
 def _penalised(
     problem: GeneralisedProblem,
     l: Float[Array, " n"],
-    u: Effects,  # noqa: E741
+    u: Effects,
 ) -> Array:
     """-2 l + u'u a level (one factor) or in all (several)."""
     if len(u) == 1:
@@ -180,8 +179,9 @@ def log_marginal(
     """
     beta, theta, phi = problem.split(psi)
     lam = problem.lambdas(theta)
-    fixed = jax.tree.map(lax.stop_gradient, (beta, lam, phi))
-    u = jax.tree.map(lax.stop_gradient, find_mode(problem, *fixed, start).u)
+    still = jax.tree.map(lax.stop_gradient, (beta, lam, phi))
+    mode = find_mode(problem, still[0], still[1], still[2], start)
+    u = jax.tree.map(lax.stop_gradient, mode.u)
     for _ in range(2):
         u = newton_step(problem, beta, lam, phi, u)
     return -0.5 * value_at(problem, beta, lam, phi, u, hessian)
@@ -247,7 +247,7 @@ def derivatives_at(
     hessian: Hessian = "observed",
 ) -> Laplace:
     """The formulas of this module's head, at the mode."""
-    rows, X, p = problem.rows, problem.X, problem.p
+    rows, X = problem.rows, problem.X
     eta = predictor(problem, beta, scale(lam, u))
     r = rows_at(problem, eta, phi)
     kept = lam if len(lam) == 1 else at_least(lam)

@@ -58,11 +58,9 @@ def value_at(
         shift = factor.backward((jnp.broadcast_to(z[:, None, None], (q, 1, J)),))
         at = (u[0] + shift[0],)
         eta = _laplace.predictor(problem, beta, scale(lam, at))
-        l = problem.family.log_density(problem.y, eta, phi, problem.trials)  # noqa: E741
+        l = problem.family.log_density(problem.y, eta, phi, problem.trials)
         used = problem.weights > 0
-        l = problem.rows.level_sum(  # noqa: E741
-            jnp.where(used, problem.weights * l, 0.0)
-        )
+        l = problem.rows.level_sum(jnp.where(used, problem.weights * l, 0.0))
         return log_weight + z @ z / 2 + l - jnp.sum(at[0][:, 0] ** 2, axis=0) / 2
 
     terms = jax.lax.map(lambda x: node(*x), (jnp.asarray(grid), jnp.asarray(log_w)))

@@ -188,7 +188,7 @@ def _added_variances(small: Fit, big: Fit) -> int:
 def _shown(
     fits: list[Fit], order: list[int], table: pd.DataFrame, note: str
 ) -> Comparison:
-    boundary = not table["p_boundary"].isna().all()
+    boundary = bool(np.isfinite(table["p_boundary"].to_numpy()).any())
     header = ["npar", "AIC", "BIC", "logLik", "-2*log(L)", "Chisq", "Df", "Pr(>Chisq)"]
     rows = []
     for label, row in table.iterrows():

@@ -210,27 +210,48 @@ def _coupling(
         N = np.zeros((first.q, size, entries.m))
         N[:, entries.row, entries.col] = entries.value
         return DenseCoupling(N)
-    e1, e2 = entries.pairs(size)
-    v = entries.value
-    products = np.empty((first.q, first.q, len(e1)))
-    for i in range(first.q):
-        for j in range(i + 1):
-            one = v[i, e1] * v[j, e2]
-            products[i, j] = one if i == j else one + v[j, e1] * v[i, e2]
-            products[j, i] = products[i, j]
-    target = entries.col[e1].astype(np.int64) * entries.m + entries.col[e2]
-    n_entries, n_pairs = bucket(len(entries)), bucket(len(e1))
+    n_entries = bucket(len(entries))
     return SparseCoupling(
         pad_index(entries.row, n_entries),
         pad(entries.col, n_entries),
-        pad(v, n_entries),
-        pad_index(entries.row[e1], n_pairs),
-        pad(target.astype(np.int32 if entries.m < 46_000 else np.int64), n_pairs),
-        pad(products, n_pairs),
-        pad(np.where(e1 == e2, 1.0, 2.0), n_pairs),
+        pad(entries.value, n_entries),
+        *_pair_list(entries, first, size),
         size,
         entries.m,
     )
+
+
+def _pair_list(
+    entries: cross.Entries, first: Factor, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Row, target, products and multiplicity of every pair, padded.
+
+    The one array that outgrows the data: filled piece by piece, in the smallest types
+    that are exact (products of counts of rows are small whole numbers).
+    """
+    q, m, row, col, v = first.q, entries.m, entries.row, entries.col, entries.value
+    used = entries.n_pairs(size)
+    n_pairs = bucket(used)
+    small_counts = v.min(initial=0) >= 0 and v.max(initial=0) < 256
+    if q == 1 and small_counts and (v == np.rint(v)).all():
+        v = v.astype(np.uint16)
+    rows = np.empty(n_pairs, np.int32)
+    target = np.zeros(n_pairs, np.int32 if m < 46_000 else np.int64)
+    products = np.zeros((q, q, n_pairs), v.dtype)
+    once = np.zeros(n_pairs, np.uint8)
+    for here, e1, e2 in entries.pieces(size):
+        rows[here] = row[e1]
+        np.multiply(col[e1], m, out=target[here], dtype=target.dtype)
+        target[here] += col[e2]
+        for i in range(q):
+            for j in range(i + 1):
+                np.multiply(v[i, e1], v[j, e2], out=products[i, j, here])
+                if i != j:
+                    products[i, j, here] += v[j, e1] * v[i, e2]
+                    products[j, i, here] = products[i, j, here]
+        np.subtract(2, e1 == e2, out=once[here], casting="unsafe")
+    rows[used:] = row[-1] if len(row) else 0  # padding keeps sorted indices sorted
+    return rows, target, products, once
 
 
 def pad_index(index: np.ndarray, size: int) -> np.ndarray:

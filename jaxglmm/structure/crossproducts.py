@@ -14,6 +14,7 @@ from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.fixed import Basis
 
 LARGE = 200_000  # rows above which the basis of X is not stored
+PAIRS = 1_000_000  # of entries at a time
 MANY = 40  # columns above which it is: column by column would read X too often
 
 
@@ -59,7 +60,7 @@ def times(factor: Factor, R: np.ndarray, size: int) -> np.ndarray:
 def times_basis(
     factors: list[Factor], basis: Basis, w: np.ndarray | None, sizes: list[int]
 ) -> list[np.ndarray]:
-    """(q, p, size) products Z_g'W X~ a factor; a large X~ is made a column at a time."""
+    """(q, p, size) products Z_g'W X~ a factor; a large X~ is made by columns."""
     n, p = basis.X.shape
     if n <= LARGE or p > MANY:
         right = basis.whole if w is None else basis.whole * w[:, None]
@@ -117,16 +118,40 @@ class EntryList:
         """Entries in each row."""
         return np.bincount(self.row, minlength=size)
 
+    def n_pairs(self, size: int) -> int:
+        """Number of pairs of entries of one row."""
+        degree = self.degrees(size)
+        return int(np.sum(degree * (degree + 1) // 2))
+
+    def pieces(
+        self, size: int, pairs: int = PAIRS
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """All (e1 >= e2) of one row as indices of entries, about ``pairs`` at a time.
+
+        The list of pairs may be many times larger than the data, so nothing of its
+        length is made here; the slice says where in it a piece belongs.
+        """
+        degree = self.degrees(size)
+        own = (np.cumsum(degree) - degree)[self.row]
+        partners = np.arange(1, len(self) + 1) - own
+        end = np.cumsum(partners)
+        first = done = 0
+        while first < len(self):
+            last = max(first + 1, int(np.searchsorted(end, done + pairs, "right")))
+            count = partners[first:last]
+            e1 = np.repeat(np.arange(first, last, dtype=np.int32), count)
+            shift = end[first:last] - count - done - own[first:last]
+            e2 = np.arange(len(e1), dtype=np.int32)
+            e2 -= np.repeat(shift.astype(np.int32), count)
+            yield slice(done, done + len(e1)), e1, e2
+            first, done = last, done + len(e1)
+
     def pairs(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """All (e1 >= e2) of one row, as indices of entries."""
-        degree = self.degrees(size)
-        start = np.cumsum(degree) - degree
-        own = start[self.row]
-        partners = np.arange(len(self)) - own + 1
-        e1 = np.repeat(np.arange(len(self), dtype=np.int32), partners)
-        begin = np.cumsum(partners) - partners
-        e2 = np.arange(len(e1)) - np.repeat(begin - own, partners)
-        return e1, e2.astype(np.int32)
+        e1, e2 = np.empty((2, self.n_pairs(size)), np.int32)
+        for here, one, two in self.pieces(size):
+            e1[here], e2[here] = one, two
+        return e1, e2
 
 
 class Entries(EntryList):
@@ -162,11 +187,14 @@ def _pairs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]:
     """Occupied (level of first, level of factor) with the blocks' values by column."""
     J1, J2 = first.n_levels, factor.n_levels
+    key = first.codes.astype(np.int64)
+    key *= J2
+    key += factor.codes
     if first.values is None and factor.values is None:
-        table = _table(first, factor, w)
-        yield table.row, table.col, 0, table.data[None]
+        cells, value = _counts(key, J1 * J2, w)
+        row = (cells // J2).astype(np.int32)
+        yield row, (cells % J2).astype(np.int32), 0, value[None]
         return
-    key = first.codes.astype(np.int64) * J2 + factor.codes
     cells, entry = occupied(key, J1 * J2)
     row, level = cells // J2, cells % J2
     for j in range(factor.q):
@@ -187,15 +215,21 @@ def occupied(key: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(seen), (np.cumsum(seen) - 1)[key]
 
 
-def _table(first: Factor, factor: Factor, w: np.ndarray | None):
-    """Weighted counts of all occupied cells of two factors, as a sparse table."""
-    from scipy.sparse import csr_matrix
-
-    n = len(first.codes)
-    data = np.ones(n) if w is None else w
-    pointer = np.arange(n + 1)
-    Z1 = csr_matrix((data, first.codes, pointer), shape=(n, first.n_levels))
-    Z2 = csr_matrix((np.ones(n), factor.codes, pointer), shape=(n, factor.n_levels))
-    table = (Z1.T @ Z2).tocsr()
-    table.sort_indices()
-    return table.tocoo()
+def _counts(
+    key: np.ndarray, size: int, w: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct keys in order and the weights of their rows; may sort ``key``."""
+    if size <= 4 * len(key):  # a direct table of cells
+        seen = np.bincount(key, minlength=size) > 0
+        cells = np.flatnonzero(seen)
+        return cells, count(key, size, w)[cells]
+    if w is None:
+        key.sort()
+    else:
+        order = np.argsort(key, kind="stable")
+        key, w = key[order], w[order]
+    start = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    cells = key[start]
+    if w is not None:
+        return cells, np.add.reduceat(w, start)
+    return cells, np.diff(start, append=len(key)).astype(float)

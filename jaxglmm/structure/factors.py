@@ -15,6 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxglmm.structure.fixed import slices, triangle
+
 Entry = tuple[int, int]
 
 
@@ -111,11 +113,10 @@ def _standardise(
     scale[(scale == 0) | ~np.isfinite(scale)] = 1.0
     if q == 1 or covariance != "us":
         return np.diag(scale), Z / scale
-    R = np.linalg.qr(Z / scale, mode="r") / np.sqrt(n)
+    R = triangle(Z[here] / scale for here in slices(n)) / np.sqrt(n)
     diagonal = np.abs(np.diag(R))
     if len(R) < q or diagonal.min() < 1e-7:  # collinear columns: scale them only
         return np.diag(scale), Z / scale
-    R = R * np.sign(np.diag(R))[:, None]
     T = R * scale
     if R[0, 0] > 0 and (Z[:, 0] == 1.0).all():
         T[0, 0] = 1.0

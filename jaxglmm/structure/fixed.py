@@ -78,7 +78,7 @@ class Basis:
 
     def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Rows that fit the cache, and X~ there."""
-        for here in _slices(len(self.X)):
+        for here in slices(len(self.X)):
             yield here, self.X[here] @ self.inverse
 
     def times(self, b: np.ndarray) -> np.ndarray:
@@ -104,14 +104,15 @@ def orthonormal(X: np.ndarray, w: np.ndarray | None) -> tuple[np.ndarray, Basis]
     if X.shape[1] == 0:
         R = np.zeros((0, 0))
         return R, Basis(X, R)
-    R = _triangle(_rooted(X[here], w, here) for here in _slices(len(X)))
+    R = triangle(_rooted(X[here], w, here) for here in slices(len(X)))
     # once more: the first triangle is good to cond(X) eps, the second to eps
     pieces = Basis(X, R).pieces()
-    R = _triangle(_rooted(piece, w, here) for here, piece in pieces) @ R
+    R = triangle(_rooted(piece, w, here) for here, piece in pieces) @ R
     return R, Basis(X, R)
 
 
-def _slices(n: int) -> Iterator[slice]:
+def slices(n: int) -> Iterator[slice]:
+    """Pieces of rows that fit the cache."""
     for start in range(0, n, ROWS):
         yield slice(start, min(start + ROWS, n))
 
@@ -121,7 +122,7 @@ def _rooted(X: np.ndarray, w: np.ndarray | None, rows: slice) -> np.ndarray:
     return X if w is None else X * np.sqrt(w[rows, None])
 
 
-def _triangle(pieces: Iterator[np.ndarray]) -> np.ndarray:
+def triangle(pieces: Iterator[np.ndarray]) -> np.ndarray:
     """R of X = QR with a positive diagonal, from pieces of rows."""
     parts = [np.linalg.qr(piece, mode="r") for piece in pieces]
     R = parts[0] if len(parts) == 1 else np.linalg.qr(np.concatenate(parts), mode="r")
@@ -136,12 +137,14 @@ def residual(
     Raises ModelError where the fixed effects reproduce the response exactly.
     """
     weighted = y if w is None else y * w
-    size = float(np.sqrt(np.mean(y * weighted)))
+    size = float(np.sqrt(y @ weighted / len(y)))
     coefficients = basis.dot(weighted)
-    rest = y - basis.times(coefficients)
+    del weighted  # an array of the data's length less
+    rest = -basis.times(coefficients)
+    rest += y
     change = basis.dot(rest if w is None else rest * w)
     rest -= basis.times(change)
-    scale = float(np.sqrt(np.mean(rest * (rest if w is None else rest * w))))
+    scale = float(np.sqrt(rest @ (rest if w is None else rest * w) / len(rest)))
     if not scale > EXACT * size:
         if np.ptp(y) == 0:
             raise ModelError(

@@ -142,8 +142,11 @@ class ArrowRows(AbstractRows):
         return DenseCoupling(jnp.stack(out))
 
     def _sparse(self, w: Float[Array, " n"]) -> SparseCoupling:
+        row, col = self.row, self.col
         assert self.entry is not None
-        E = len(self.row)
+        assert row is not None
+        assert col is not None
+        E = len(row)
         value = []
         for i in range(len(self.z[0])):
             total = jnp.zeros(E, w.dtype)
@@ -161,11 +164,11 @@ class ArrowRows(AbstractRows):
                     x = x + value[j][one] * value[i][two]
                 products[i][j] = products[j][i] = x
         return SparseCoupling(
-            self.row,
-            self.col,
+            row,
+            col,
             jnp.stack(value),
-            self.row[one],
-            self.col[one].astype(jnp.int32) * self.m + self.col[two],
+            row[one],
+            col[one].astype(jnp.int32) * self.m + col[two],
             small.stack(products, products[0][0]),
             self.once,
             self.sizes[0],
