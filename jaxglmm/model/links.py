@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxglmm._errors import ModelError
 from jaxglmm.numerics.either import functions
+from jaxglmm.numerics.jets import Jet, nested, variable
 from jaxglmm.numerics.special import HALF_LOG_2PI, log1mexp, log1mexp_exp, log_ndtr
 
 
@@ -51,6 +52,14 @@ class Link(eqx.Module):
         """log(1 - mu), minus infinity where mu is not below one."""
         mu = self.inverse(eta)
         return _log_if(mu < 1, 1 - mu)
+
+    def log_jet(self, eta: jax.Array, order: int) -> Jet:
+        """``log_inverse`` and, for order 3, its derivatives."""
+        return nested(self.log_inverse, eta, order)
+
+    def log_complement_jet(self, eta: jax.Array, order: int) -> Jet:
+        """``log_complement`` and, for order 3, its derivatives."""
+        return nested(self.log_complement, eta, order)
 
     def log_slope(self, eta: jax.Array) -> jax.Array:
         """log |d mu / d eta|."""
@@ -85,6 +94,19 @@ class Logit(Link):
     def log_slope(self, eta: jax.Array) -> jax.Array:
         return -jnp.abs(eta) - 2 * jnp.log1p(jnp.exp(-jnp.abs(eta)))
 
+    def log_jet(self, eta: jax.Array, order: int) -> Jet:
+        if order == 0:
+            return Jet((self.log_inverse(eta),))
+        e = jnp.exp(-jnp.abs(eta))  # the only exponential
+        r, up = 1 / (1 + e), eta >= 0
+        p, q = jnp.where(up, 1.0, e) * r, jnp.where(up, e, 1.0) * r
+        curve = e * r * r  # p q
+        log_p = jnp.minimum(eta, 0.0) - jnp.log1p(e)
+        return Jet((log_p, q, -curve, -curve * (q - p)))
+
+    def log_complement_jet(self, eta: jax.Array, order: int) -> Jet:
+        return _mirrored(self.log_jet(-eta, order))
+
 
 class Probit(Link):
     """The quantile of the normal distribution."""
@@ -102,6 +124,12 @@ class Probit(Link):
 
     def log_inverse(self, eta: jax.Array) -> jax.Array:
         return log_ndtr(eta)
+
+    def log_jet(self, eta: jax.Array, order: int) -> Jet:
+        return variable(eta, order).of(log_ndtr)
+
+    def log_complement_jet(self, eta: jax.Array, order: int) -> Jet:
+        return _mirrored(self.log_jet(-eta, order))
 
     def log_complement(self, eta: jax.Array) -> jax.Array:
         return log_ndtr(-eta)
@@ -132,6 +160,9 @@ class CLogLog(Link):
 
     def log_complement(self, eta: jax.Array) -> jax.Array:
         return -jnp.exp(eta)
+
+    def log_complement_jet(self, eta: jax.Array, order: int) -> Jet:
+        return variable(eta, order).exp() * -1.0
 
     def log_slope(self, eta: jax.Array) -> jax.Array:
         return eta - jnp.exp(eta)
@@ -178,6 +209,9 @@ class Log(Link):
 
     def log_inverse(self, eta: jax.Array) -> jax.Array:
         return eta
+
+    def log_jet(self, eta: jax.Array, order: int) -> Jet:
+        return variable(eta, order)
 
     def log_complement(self, eta: jax.Array) -> jax.Array:
         inside = eta < 0
@@ -299,6 +333,11 @@ def link_from(given: str | Link) -> Link:
             f"unknown link {given!r}; there are {', '.join(map(repr, LINKS))}"
         )
     return LINKS[name]()
+
+
+def _mirrored(f: Jet) -> Jet:
+    """f(-x) from the jet of f at -x."""
+    return Jet(tuple(-a if k % 2 else a for k, a in enumerate(f.parts)))
 
 
 def _log_if(inside: jax.Array, value: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Special functions of likelihoods, exact in the tails and cheap to differentiate.
 
-Everything is built of logs, exponentials and short rational functions, so that three
-nested derivatives stay finite and accurate where those of library routines do not. The
+Likelihoods need three derivatives and more, which stay finite and accurate here where
+those of library routines do not, and are cheap to compile. The
 gamma function enters through the error of Stirling's formula,
 
     lgamma(z) = (z - 1/2) log z - z + log(2 pi) / 2 + delta(z),
@@ -10,11 +10,15 @@ because the large parts cancel on paper in every density that uses it (Loader 20
 "Fast and accurate computation of binomial probabilities"): what is left is small, and
 right to the last digits for counts of a billion.
 
-Arguments that are parameters come with their logarithm, which is what the models have:
-its derivative is then exactly one, and z may underflow.
+Its argument is log z, which is what the models have, and its derivatives are taken in
+log z: nothing overflows where z underflows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from math import factorial
 
 import jax
 import jax.numpy as jnp
@@ -34,31 +38,57 @@ _STIRLING = (
     1 / 156,
     -3617 / 122400,
 )
+_LOG_SHIFT = 2.302585092994046
 _SERIES = 0.25  # below this log((1 - e^-x) / x) is a short power series
 _TAIL = -4.0  # below this the normal distribution function is a continued fraction
 
 
-def stirling_error(z: Array, log_z: Array | None = None) -> Float[Array, ...]:
-    """delta(z), z > 0: 1 / (12 z) for large z, -log(2 pi z) / 2 towards zero."""
-    log_z = jnp.log(z) if log_z is None else log_z
-    small, low, high = _shifted(z)
-    correction = (
-        (low + SHIFT - 0.5) * jnp.log(low + SHIFT)
-        - SHIFT
-        - jnp.log(_product(low))
-        - (low + 0.5) * jnp.where(small, log_z, 0.0)
-    )
-    return _series(high) + jnp.where(small, correction, 0.0)
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def stirling_error(log_z: Array, order: int = 0) -> Float[Array, ...]:
+    """delta(z), or its derivatives in log z: orders by closed form, not by autodiff.
+
+    About 1 / (12 z) for large z and -log(2 pi z) / 2 towards zero. With
+    A_p = z^p times the p-th derivative of log Gamma and S Stirling's numbers of the
+    second kind, the n-th derivative in log z is
+
+        sum_p S(n, p) A_p - z log z - (n - 1) z + (1/2 if n = 1),
+
+    and A_p at z < 10 follows from z + 10 by the recurrence of the gamma function, in
+    terms of z / (z + k), which are below one. Far out the series is differentiated.
+    """
+    z = jnp.exp(jnp.minimum(log_z, 300.0))
+    small = log_z < _LOG_SHIFT
+    w = jnp.where(small, jnp.where(small, z, 1.0) + SHIFT, z)
+    z, t = jnp.where(small, z, 1.0), jnp.where(small, log_z, 0.0)
+    if order == 0:
+        correction = (
+            (z + SHIFT - 0.5) * jnp.log(z + SHIFT)
+            - SHIFT
+            - jnp.log(_product(z))
+            - (z + 0.5) * t
+        )
+        return _series(w, _STIRLING) + jnp.where(small, correction, 0.0)
+    far = _series(w, [c * (1 - 2 * j) ** order for j, c in enumerate(_STIRLING, 1)])
+    near = -z * t - (order - 1) * z + (0.5 if order == 1 else 0.0)
+    ratios = [z / (z + k) for k in range(1, SHIFT)]
+    powers, last = list(ratios), z / w
+    for p in range(1, order + 1):
+        if p > 1:
+            powers = [a * r for a, r in zip(powers, ratios, strict=True)]
+        near = near + _second_kind(order, p) * _scaled_polygamma(p, z, w, last, powers)
+    return jnp.where(small, near, far)
 
 
-def lgamma(z: Array, log_z: Array | None = None) -> Float[Array, ...]:
+@stirling_error.defjvp
+def _stirling_jvp(order: int, primals: tuple, tangents: tuple) -> tuple:
+    (t,), (dt,) = primals, tangents
+    return stirling_error(t, order), stirling_error(t, order + 1) * dt
+
+
+def lgamma(z: Array) -> Float[Array, ...]:
     """log Gamma(z), z > 0, absolute error about 1e-14 near its zeros."""
-    log_z = jnp.log(z) if log_z is None else log_z
-    small, low, high = _shifted(z)
-    log_high = jnp.where(small, jnp.log(low + SHIFT), log_z)
-    whole = jnp.where(small, low + SHIFT, z)
-    large = (whole - 0.5) * log_high - whole + HALF_LOG_2PI + _series(high)
-    return large - jnp.where(small, log_z + jnp.log(_product(low)), 0.0)
+    log_z = jnp.log(z)
+    return (z - 0.5) * log_z - z + HALF_LOG_2PI + stirling_error(log_z)
 
 
 def trigamma(z: Array) -> Float[Array, ...]:
@@ -75,17 +105,6 @@ def trigamma(z: Array) -> Float[Array, ...]:
         * (1 / 6 - r2 * (1 / 30 - r2 * (1 / 42 - r2 * (1 / 30 - r2 * (5 / 66)))))
     )
     return tail + jnp.where(z < SHIFT, total, 0.0)
-
-
-def log_rising(a: Array, log_a: Array, k: Array) -> Float[Array, ...]:
-    """lgamma(a + k) - lgamma(a) - k log a for counts k >= 0, small for large a."""
-    some = k > 0
-    k = jnp.where(some, k, 1.0)
-    tiny = log_a < -100.0  # k / a must not overflow, nor its derivatives
-    ratio = k / jnp.where(tiny, 1.0, a)
-    log1p = jnp.where(tiny, jnp.log(k) - log_a, jnp.log1p(ratio))
-    value = (a + k - 0.5) * log1p - k + stirling_error(a + k) - stirling_error(a, log_a)
-    return jnp.where(some, value, 0.0)
 
 
 def log1mexp(x: Array) -> Float[Array, ...]:
@@ -112,33 +131,55 @@ def log1mexp_exp(t: Array) -> Float[Array, ...]:
     return jnp.where(low, t + series, jnp.where(high, 0.0, middle))
 
 
-def log_ndtr(x: Array) -> Float[Array, ...]:
-    """log of the normal distribution function, with derivatives that do not cancel.
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def log_ndtr(x: Array, order: int = 0) -> Float[Array, ...]:
+    """log of the normal distribution function, or a derivative of it up to the third.
 
-    In the lower tail by Laplace's continued fraction of Mills' ratio,
-    phi(z) / Q(z) = z + 1 / (z + 2 / (z + 3 / (z + ...))), z = -x.
+    With h = phi(x) / Phi(x) and g = x + h these are h, -h g, h (g^2 - 1 + h g). In the
+    lower tail g cancels; there z = -x, and Laplace's continued fraction has it at once,
+    h = z + g, g = 1 / (z + c2), c2 = 2 / (z + c3), c3 = 3 / (z + ...), with
+    g^2 - 1 + h g = -2 g^2 (c2 - c3) / (z + c3).
     """
+    if order > 3:
+        raise NotImplementedError("log_ndtr: derivatives up to the third")
     tail, upper = x < _TAIL, x > 1.0
-    z = jnp.where(tail, -x, 5.0)
-    below = -z * z / 2 - HALF_LOG_2PI - jnp.log(z + mills_remainder(z, 1))
+    z, body = jnp.where(tail, -x, 5.0), jnp.where(tail, 0.0, x)
+    c3 = _mills_remainder(z, 3)
+    c2 = 2 / (z + c3)
+    g = 1 / (z + c2)
     root_half = 0.7071067811865476
-    body = jnp.log(0.5 * jax.lax.erfc(-root_half * jnp.where(tail | upper, 0.0, x)))
-    above = jnp.log1p(-0.5 * jax.lax.erfc(root_half * jnp.where(upper, x, 1.0)))
-    return jnp.where(tail, below, jnp.where(upper, above, body))
+    if order == 0:
+        below = -z * z / 2 - HALF_LOG_2PI - jnp.log(z + g)
+        middle = jnp.where(upper, 0.0, body)
+        middle = jnp.log(0.5 * jax.lax.erfc(-root_half * middle))
+        above = jnp.log1p(-0.5 * jax.lax.erfc(root_half * jnp.where(upper, x, 1.0)))
+        return jnp.where(tail, below, jnp.where(upper, above, middle))
+    density = jnp.exp(-0.5 * body * body - HALF_LOG_2PI)
+    h = jnp.where(tail, z + g, density / (0.5 * jax.lax.erfc(-root_half * body)))
+    if order == 1:
+        return h
+    g = jnp.where(tail, g, body + h)
+    if order == 2:
+        return -h * g
+    return h * jnp.where(tail, -2 * g * g * (c2 - c3) / (z + c3), g * g - 1 + h * g)
 
 
-def mills_remainder(z: Array, first: int) -> Float[Array, ...]:
+@log_ndtr.defjvp
+def _log_ndtr_jvp(order: int, primals: tuple, tangents: tuple) -> tuple:
+    (x,), (dx,) = primals, tangents
+    if order < 3:
+        return log_ndtr(x, order), log_ndtr(x, order + 1) * dx
+    # w = h g: h' = -h g, g' = 1 - h g, once more
+    h, second, third = (log_ndtr(x, k) for k in (1, 2, 3))
+    return third, -(x * third + 2 * second + 2 * second * second + 2 * h * third) * dx
+
+
+def _mills_remainder(z: Array, first: int) -> Float[Array, ...]:
     """k / (z + (k + 1) / (z + ...)) from k = ``first``, for z > 4."""
     value = z
     for k in range(26, first, -1):
         value = z + k / value
     return first / value
-
-
-def _shifted(z: Array) -> tuple[Array, Array, Array]:
-    small = z < SHIFT
-    high = jnp.where(small, z + SHIFT, jnp.minimum(z, 1e100))
-    return small, jnp.where(small, z, 1.0), high
 
 
 def _product(z: Array) -> Array:
@@ -149,11 +190,40 @@ def _product(z: Array) -> Array:
     return product
 
 
-def _series(z: Array) -> Array:
-    """delta(z) for z >= 10."""
+def _series(z: Array, coefficients: Sequence[float]) -> Array:
+    """Sum of c_j z^(1 - 2j), z >= 10."""
     r = 1.0 / z
     r2 = r * r
-    total = jnp.full_like(r, _STIRLING[-1])
-    for c in _STIRLING[-2::-1]:
+    total = jnp.full_like(r, coefficients[-1])
+    for c in coefficients[-2::-1]:
         total = c + r2 * total
     return r * total
+
+
+def _scaled_polygamma(
+    p: int, z: Array, w: Array, ratio: Array, powers: list[Array]
+) -> Array:
+    """z^p (d/dz)^p log Gamma(z) from w = z + 10; powers: (z / (z + k))^p."""
+    series = _series(
+        w, [c * _falling(1 - 2 * j, p) for j, c in enumerate(_STIRLING, 1)]
+    )
+    if p == 1:
+        return z * jnp.log(w) + ratio * (series - 0.5) - (1.0 + sum(powers))
+    sign = -1 if p % 2 else 1
+    high = sign * (factorial(p - 2) * w + factorial(p - 1) / 2) + series
+    return sign * factorial(p - 1) * (1.0 + sum(powers)) + ratio**p * high
+
+
+def _falling(x: int, p: int) -> int:
+    """x (x - 1) ... (x - p + 1)."""
+    value = 1
+    for k in range(p):
+        value *= x - k
+    return value
+
+
+def _second_kind(n: int, p: int) -> int:
+    """Partitions of n things into p parts."""
+    if p in (1, n):
+        return 1
+    return p * _second_kind(n - 1, p) + _second_kind(n - 1, p - 1)

@@ -30,6 +30,7 @@ from jaxglmm._precision import double_precision
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.links import LINKS, Link, link_from
+from jaxglmm.numerics.jets import Jet, nested
 
 Rows = Float[Array, "..."]
 Derivatives = tuple[Rows, Rows, Rows, Rows]
@@ -126,7 +127,9 @@ class AbstractFamily(eqx.Module):
         if type(self).variance is AbstractFamily.variance:
             return positive(slope**2)
         size = trials if self.family_kind == "binomial" else 1.0
-        return positive((size * slope) ** 2 / self.variance(mu, phi, trials))
+        variance = self.variance(mu, phi, trials)
+        found = jnp.where(variance > 0, variance, 1.0)  # it may underflow far out
+        return positive(jnp.where(variance > 0, (size * slope) ** 2 / found, 0.0))
 
     # -- arrays of either kind -------------------------------------------------------
 
@@ -270,18 +273,14 @@ class AbstractFamily(eqx.Module):
 
 
 def nested_derivatives(log_density: Any, eta: Rows) -> Derivatives:
-    """Value, first, minus second, minus third derivative: three tangents deep."""
-    one = jnp.ones_like(eta)
+    """(l, s, w, w1) by automatic differentiation, three tangents deep."""
+    return signed(nested(log_density, eta, 3))
 
-    def first(t):
-        return jax.jvp(log_density, (t,), (one,))
 
-    def second(t):
-        (l, s), (_, l2) = jax.jvp(first, (t,), (one,))
-        return l, s, l2
-
-    (l, s, l2), (_, _, l3) = jax.jvp(second, (eta,), (one,))
-    return l, s, -l2, -l3
+def signed(l: Jet) -> Derivatives:
+    """(l, s, w, w1) of a log density: the curvatures change sign."""
+    value, l1, l2, l3 = l.parts
+    return value, l1, -l2, -l3
 
 
 def positive(weight: Rows) -> Rows:
@@ -289,10 +288,17 @@ def positive(weight: Rows) -> Rows:
     return jnp.maximum(weight, jnp.finfo(weight.dtype).tiny)
 
 
-def inside(log_mu: Rows) -> tuple[Rows, Rows]:
-    """log mu made harmless where the link has no mean, and where it has one."""
-    ok = log_mu > -jnp.inf
-    return jnp.where(ok, log_mu, 0.0), ok
+def where_inside(found: Jet, log_mu: Jet) -> Jet:
+    """``found``, minus infinity and flat where the link has no mean."""
+    ok = log_mu.value > -jnp.inf
+    parts = (jnp.where(ok, part, 0.0) for part in found.parts[1:])
+    return Jet((jnp.where(ok, found.value, -jnp.inf), *parts))
+
+
+def harmless(log_mu: Jet) -> Jet:
+    """log mu with zero where the link has no mean."""
+    ok = log_mu.value > -jnp.inf
+    return Jet((jnp.where(ok, log_mu.value, 0.0), *log_mu.parts[1:]))
 
 
 def _arrays(y: Any, eta: Any, phi: Any, trials: Any) -> tuple[Array, ...]:
@@ -304,6 +310,32 @@ def _arrays(y: Any, eta: Any, phi: Any, trials: Any) -> tuple[Array, ...]:
         jnp.atleast_1d(jnp.asarray(phi, float)),
         jnp.broadcast_to(jnp.asarray(trials, float), shape),
     )
+
+
+class JetFamily(AbstractFamily):
+    """A family whose log density is one formula in jets, of order 0 or 3."""
+
+    @abc.abstractmethod
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        """The log density as a jet in eta, of order 0 or 3."""
+
+    def log_density(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        return self.log_jet(y, eta, phi, trials, 0).value
+
+    def kernel_derivatives(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Derivatives:
+        l, s, w, w1 = signed(self.log_jet(y, eta, phi, trials, 3))
+        return l - self.log_base(y, trials), s, w, w1
 
 
 @eqx.filter_jit

@@ -13,34 +13,83 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array
+from jaxglmm.numerics.jets import Jet, variable
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
 
 
-def log_density(y: Array, log_mu: Array, log_size: Array) -> Float[Array, ...]:
-    """log f(y), elementwise, from the logarithms of mean and size."""
-    mu, size = jnp.exp(log_mu), jnp.exp(log_size)
+def fixed_size(y: Array, log_mu: Array, log_size: Array, order: int) -> Jet:
+    """The log density as a jet in log mu, the size a constant."""
+    value = _value(y, log_mu, log_size)
+    if order == 0:
+        return Jet((value,))
+    d = log_mu - log_size
+    e = jnp.exp(-jnp.abs(d))
+    r = 1 / (1 + e)
+    p, q = jnp.where(d > 0, 1.0, e) * r, jnp.where(d > 0, e, 1.0) * r
+    a = jnp.exp(jnp.minimum(log_mu, log_size)) * r  # size p = mu q
+    w = q * (y * p + a)
+    return Jet((value, y * q - a, -w, -w * (q - p)))
+
+
+def fixed_ratio(y: Array, log_mu: Array, log_ratio: Array, order: int) -> Jet:
+    """The log density as a jet in log mu, where size = mu / ratio."""
+    log_size = jnp.minimum(log_mu - log_ratio, 700.0)
+    value = _value(y, log_mu, log_size)
+    if order == 0:
+        return Jet((value,))
     some = y > 0
     y1 = jnp.where(some, y, 1.0)
-    log_y, total = jnp.log(y1), size + y1
-    # log(r + y), from the logarithm of r where that is large
-    large = log_size > 0.0
-    gain = jnp.log1p(y1 * jnp.exp(-jnp.where(large, log_size, 0.0)))
-    log_total = jnp.where(
-        large, log_size + gain, jnp.log(jnp.where(large, 1.0, size) + y1)
+    size = jnp.exp(log_size)
+    # shares of size and of y in their sum, and its logarithm
+    gap = log_size - jnp.log(y1)
+    rho, sigma = jax.nn.sigmoid(gap), jax.nn.sigmoid(-gap)
+    rho2 = rho * sigma
+    log_total = Jet((_log_total(y1, log_size), rho, rho2, rho2 * (sigma - rho)))
+    total = Jet((size + y1, size, size, size))
+    ratio = _log_ratio(y1, log_mu, log_size)
+    log_quotient = Jet((ratio, -sigma, rho2, rho2 * (sigma - rho)))
+    l = (
+        log_total.of(stirling_error)
+        - variable(log_size, 3).of(stirling_error)
+        - log_total * 0.5
+        + total * log_quotient
     )
-    # log((r + y) / (r + mu)): by log1p where the two are close
-    near = jnp.abs(y1 - mu) < 0.5 * (size + mu)
-    gap = jnp.where(near, y1 - mu, 0.0) / jnp.where(near, size + mu, 1.0)
-    apart = log_total - jnp.logaddexp(log_size, log_mu)
-    log_ratio = jnp.where(near, jnp.log1p(gap), apart)
+    zero = -size * jax.nn.softplus(log_ratio)
+    slope = jnp.where(some, l.parts[1] + 0.5 + y1, zero)
+    rest = (jnp.where(some, part, zero) for part in l.parts[2:])
+    return Jet((value, slope, *rest))
+
+
+def _value(y: Array, log_mu: Array, log_size: Array) -> Array:
+    some = y > 0
+    y1 = jnp.where(some, y, 1.0)
+    size, log_y = jnp.exp(log_size), jnp.log(y1)
+    log_total = _log_total(y1, log_size)
     value = (
-        stirling_error(total, log_total)
-        - stirling_error(size, log_size)
-        - stirling_error(y1, log_y)
+        stirling_error(log_total)
+        - stirling_error(log_size)
+        - stirling_error(log_y)
         + 0.5 * (log_size - log_y - log_total)
         - HALF_LOG_2PI
-        + total * log_ratio
+        + (size + y1) * _log_ratio(y1, log_mu, log_size)
         - y1 * (log_y - log_mu)
     )
     return jnp.where(some, value, -size * jax.nn.softplus(log_mu - log_size))
+
+
+def _log_total(y: Array, log_size: Array) -> Array:
+    """log(size + y), from the logarithm of the size where that is large."""
+    large = log_size > 0.0
+    gain = jnp.log1p(y * jnp.exp(-jnp.where(large, log_size, 0.0)))
+    small = jnp.log(jnp.exp(jnp.where(large, 0.0, log_size)) + y)
+    return jnp.where(large, log_size + gain, small)
+
+
+def _log_ratio(y: Array, log_mu: Array, log_size: Array) -> Array:
+    """log((size + y) / (size + mu)), by log1p where the two are close."""
+    mu, size = jnp.exp(log_mu), jnp.exp(log_size)
+    near = jnp.abs(y - mu) < 0.5 * (size + mu)
+    gap = jnp.where(near, y - mu, 0.0) / jnp.where(near, size + mu, 1.0)
+    apart = _log_total(y, log_size) - jnp.logaddexp(log_size, log_mu)
+    return jnp.where(near, jnp.log1p(gap), apart)

@@ -17,12 +17,14 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import AbstractFamily, Rows, positive
+from jaxglmm.model.families._base import JetFamily, Rows, positive
+from jaxglmm.model.links import Link
 from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.jets import Jet
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error, trigamma
 
 
-class Beta(AbstractFamily):
+class Beta(JetFamily):
     """Values in (0, 1), Var y = mu (1 - mu) / (1 + phi); phi is glmmTMB's sigma.
 
     Example:
@@ -38,30 +40,31 @@ class Beta(AbstractFamily):
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     padding: ClassVar[float] = 0.5
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
-        log_p, log_q, ok = probabilities(self.link, eta)
-        log_a, log_b = phi[0] + log_p, phi[0] + log_q
-        a, b = jnp.exp(log_a), jnp.exp(log_b)
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        log_p, log_q, ok = probability_jets(self.link, eta, order)
+        a, b = (log_p + phi[0]).exp(), (log_q + phi[0]).exp()
         log_y, log_1y = jnp.log(y), jnp.log1p(-y)
-        value = (
-            stirling_error(jnp.exp(phi[0]), phi[0])
-            - stirling_error(a, log_a)
-            - stirling_error(b, log_b)
-            + 0.5 * (phi[0] + log_p + log_q)
-            - HALF_LOG_2PI
+        constant = stirling_error(phi[0]) + 0.5 * phi[0] - HALF_LOG_2PI
+        l = (
+            (log_p + log_q) * 0.5
+            - (log_p + phi[0]).of(stirling_error)
+            - (log_q + phi[0]).of(stirling_error)
             - a * (log_p - log_y)
             - b * (log_q - log_1y)
-            - log_y
-            - log_1y
         )
-        return jnp.where(ok, value, -jnp.inf)
+        return only(ok, l + (constant - log_y - log_1y))
 
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Rows:
-        log_p, log_q, _ = probabilities(self.link, eta)
+        log_p, log_q = (j.value for j in probability_jets(self.link, eta, 0)[:2])
         slope = self.link.log_slope(eta)
         total = 0.0
         for part in (log_p, log_q):  # a^2 trigamma(a) = 1 + a^2 trigamma(1 + a)
@@ -101,9 +104,19 @@ class Beta(AbstractFamily):
         return np.clip(draws, np.finfo(float).tiny, 1 - np.finfo(float).epsneg)
 
 
-def probabilities(link: Any, eta: Rows) -> tuple[Rows, Rows, Rows]:
+def probability_jets(link: Link, eta: Rows, order: int) -> tuple[Jet, Jet, Rows]:
     """log mu and log(1 - mu), harmless where eta is outside, and where it is inside."""
-    log_p, log_q = link.log_inverse(eta), link.log_complement(eta)
-    ok = (log_p > -jnp.inf) & (log_q > -jnp.inf)
+    p, q = link.log_jet(eta, order), link.log_complement_jet(eta, order)
+    ok = (p.value > -jnp.inf) & (q.value > -jnp.inf)
     half = -0.6931471805599453
-    return jnp.where(ok, log_p, half), jnp.where(ok, log_q, half), ok
+    return (
+        Jet((jnp.where(ok, p.value, half), *p.parts[1:])),
+        Jet((jnp.where(ok, q.value, half), *q.parts[1:])),
+        ok,
+    )
+
+
+def only(ok: Rows, found: Jet) -> Jet:
+    """``found``, minus infinity and flat elsewhere."""
+    parts = (jnp.where(ok, part, 0.0) for part in found.parts[1:])
+    return Jet((jnp.where(ok, found.value, -jnp.inf), *parts))

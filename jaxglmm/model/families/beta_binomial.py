@@ -13,20 +13,22 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._errors import ModelError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import AbstractFamily, Method, Rows
-from jaxglmm.model.families.beta import probabilities
+from jaxglmm.model.families._base import JetFamily, Method, Rows, positive
+from jaxglmm.model.families.beta import only, probability_jets
 from jaxglmm.model.families.binomial import probability_variance, saturated
 from jaxglmm.numerics.either import exp
-from jaxglmm.numerics.special import log_rising
+from jaxglmm.numerics.jets import Jet, chain
+from jaxglmm.numerics.special import stirling_error
 
 
-class BetaBinomial(AbstractFamily):
+class BetaBinomial(JetFamily):
     """Successes y out of trials m, Var y = m mu (1 - mu) (phi + m) / (phi + 1).
 
     ``phi`` is the precision, glmmTMB's sigma; to infinity it is the binomial family.
@@ -45,25 +47,37 @@ class BetaBinomial(AbstractFamily):
     family_kind: ClassVar[Literal["numeric", "binomial"]] = "binomial"
     discrete: ClassVar[bool] = True
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
-        log_p, log_q, ok = probabilities(self.link, eta)
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        log_p, log_q, ok = probability_jets(self.link, eta, order)
         log_size = jnp.clip(phi[0], -300.0, 100.0)
-        log_a, log_b = log_size + log_p, log_size + log_q
         m = jnp.broadcast_to(trials, y.shape)
         both = (y > 0) & (y < m)
         log_p0 = jnp.where(both, jnp.log(jnp.where(both, y / m, 1.0)), 0.0)
         log_q0 = jnp.where(both, jnp.log1p(-jnp.where(both, y / m, 0.0)), 0.0)
-        value = (
-            saturated(y, m)
-            + y * (log_p - log_p0)
-            + (m - y) * (log_q - log_q0)
-            + log_rising(jnp.exp(log_a), log_a, y)
-            + log_rising(jnp.exp(log_b), log_b, m - y)
-            - log_rising(jnp.exp(log_size), log_size, m)
+        l = (
+            (log_p - log_p0) * y
+            + (log_q - log_q0) * (m - y)
+            + _log_rising(log_p + log_size, y)
+            + _log_rising(log_q + log_size, m - y)
         )
-        return jnp.where(ok, value, -jnp.inf)
+        constant = _log_rising(Jet((jnp.broadcast_to(log_size, m.shape),)), m).value
+        return only(ok, l + (saturated(y, m) - constant))
+
+    def expected_weight(
+        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        log_p, log_q = (j.value for j in probability_jets(self.link, eta, 0)[:2])
+        binomial = trials * jnp.exp(2 * self.link.log_slope(eta) - log_p - log_q)
+        share = jax.nn.sigmoid(phi[0])  # phi / (phi + 1)
+        # (phi + 1) / (phi + m)
+        return positive(binomial / (share + trials * (1 - share)))
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         size = exp(phi[0])
@@ -108,3 +122,24 @@ class BetaBinomial(AbstractFamily):
         self, mu: Any, phi: Any, trials: Any = 1.0, method: Method = "lognormal"
     ) -> np.ndarray:
         return probability_variance(self.link, mu)
+
+
+def _log_rising(log_a: Jet, k: Rows) -> Jet:
+    """lgamma(a + k) - lgamma(a) - k log a for counts k >= 0, small for large a."""
+    some = k > 0
+    k = jnp.where(some, k, 1.0)
+    t = log_a.value
+    tiny = t < -100.0  # k / a must not overflow
+    near = jnp.log1p(k * jnp.exp(-jnp.where(tiny, 0.0, t)))
+    value = jnp.where(tiny, jnp.log(k) - t, near)  # log((a + k) / a)
+    gap = t - jnp.log(k)
+    rho, sigma = jax.nn.sigmoid(gap), jax.nn.sigmoid(-gap)
+    rho2 = rho * sigma
+    log_quotient = chain((value, -sigma, rho2, rho2 * (sigma - rho)), log_a)
+    found = (
+        (log_a.exp() + (k - 0.5)) * log_quotient
+        + (log_a + log_quotient).of(stirling_error)
+        - log_a.of(stirling_error)
+        - k
+    )
+    return Jet(tuple(jnp.where(some, part, 0.0) for part in found.parts))

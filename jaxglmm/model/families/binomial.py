@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,17 +20,18 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import (
-    AbstractFamily,
     Derivatives,
+    JetFamily,
     Method,
     Rows,
     positive,
 )
 from jaxglmm.model.links import Link
+from jaxglmm.numerics.jets import Jet
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
 
 
-class Binomial(AbstractFamily):
+class Binomial(JetFamily):
     """Successes y out of ``trials``, P(success) = inverse(eta).
 
     Example:
@@ -54,20 +54,24 @@ class Binomial(AbstractFamily):
     family_kind: ClassVar[Literal["numeric", "binomial"]] = "binomial"
     discrete: ClassVar[bool] = True
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
-        some, all_ = y > 0, y < trials
-        both = some & all_
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        p, q = self.link.log_jet(eta, order), self.link.log_complement_jet(eta, order)
+        allowed = (p.value > -jnp.inf) & (q.value > -jnp.inf)
+        both = (y > 0) & (y < trials)
         y1, m1 = jnp.where(both, y, 1.0), jnp.where(both, trials, 2.0)
         log_p0 = jnp.where(both, jnp.log(y1) - jnp.log(m1), 0.0)
         log_q0 = jnp.where(both, jnp.log1p(-y1 / m1), 0.0)
-        log_p, log_q = self.link.log_inverse(eta), self.link.log_complement(eta)
-        hits = jnp.where(some, y * _finite(log_p, log_p0), 0.0)
-        misses = jnp.where(all_, (trials - y) * _finite(log_q, log_q0), 0.0)
-        allowed = (log_p > -jnp.inf) & (log_q > -jnp.inf)
-        value = saturated(y, trials) + hits + misses
-        return jnp.where(allowed, value, -jnp.inf)
+        l = (_finite(p) - log_p0) * y + (_finite(q) - log_q0) * (trials - y)
+        parts = (jnp.where(allowed, part, 0.0) for part in l.parts[1:])
+        value = l.value + saturated(y, trials)
+        return Jet((jnp.where(allowed, value, -jnp.inf), *parts))
 
     def log_base(self, y: Rows, trials: Rows | float = 1.0) -> Rows:
         if self.link.name != "logit":
@@ -156,9 +160,9 @@ def saturated(y: Rows, trials: Rows | float) -> Rows:
     y1, m = jnp.where(both, y, 1.0), jnp.where(both, trials, 2.0)
     rest = m - y1
     value = (
-        stirling_error(m)
-        - stirling_error(y1)
-        - stirling_error(rest)
+        stirling_error(jnp.log(m))
+        - stirling_error(jnp.log(y1))
+        - stirling_error(jnp.log(rest))
         + 0.5 * (jnp.log(m) - jnp.log(y1) - jnp.log(rest))
         - HALF_LOG_2PI
     )
@@ -188,5 +192,6 @@ def probability_variance(link: Link, mu: Any) -> np.ndarray:
     return mu * (1 - mu) / slope**2
 
 
-def _finite(log_p: jax.Array, log_p0: jax.Array) -> jax.Array:
-    return jnp.where(log_p > -jnp.inf, log_p, 0.0) - log_p0
+def _finite(log_p: Jet) -> Jet:
+    value = jnp.where(log_p.value > -jnp.inf, log_p.value, 0.0)
+    return Jet((value, *log_p.parts[1:]))

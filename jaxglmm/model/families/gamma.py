@@ -15,17 +15,18 @@ import numpy as np
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import (
-    AbstractFamily,
-    Derivatives,
+    JetFamily,
     Rows,
-    inside,
+    harmless,
     positive,
+    where_inside,
 )
 from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
 
 
-class Gamma(AbstractFamily):
+class Gamma(JetFamily):
     """Positive values, Var y = phi mu^2; the shape is 1 / phi.
 
     ``phi`` is the dispersion of a GLM, the squared coefficient of variation; glmmTMB's
@@ -46,25 +47,28 @@ class Gamma(AbstractFamily):
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     padding: ClassVar[float] = 1.0
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
-        log_mu, ok = inside(self.link.log_inverse(eta))
-        log_y = jnp.log(y)
-        d = log_y - log_mu
-        value = _constant(log_y, phi) - jnp.exp(-phi[0]) * (jnp.expm1(d) - d)
-        return jnp.where(ok, value, -jnp.inf)
-
-    def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Derivatives:
-        if self.link.name != "log":
-            return super().kernel_derivatives(y, eta, phi, trials)
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        log_mu = self.link.log_jet(eta, order)
+        zeta = harmless(log_mu)
         shape, log_y = jnp.exp(-phi[0]), jnp.log(y)
-        d = log_y - eta
-        r1 = jnp.expm1(d)
+        d = log_y - zeta.value
+        excess = shape * jnp.expm1(d)
+        value = (
+            -0.5 * phi[0]
+            - HALF_LOG_2PI
+            - stirling_error(-phi[0])
+            - log_y
+            - (excess - shape * d)
+        )
         w = shape * jnp.exp(d)
-        return _constant(log_y, phi) - shape * (r1 - d), shape * r1, w, -w
+        return where_inside(chain((value, excess, -w, w), zeta), log_mu)
 
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
@@ -113,9 +117,3 @@ class Gamma(AbstractFamily):
     ) -> np.ndarray:
         draws = rng.gamma(np.exp(-phi[0]), mu * np.exp(phi[0]), np.shape(mu))
         return np.maximum(draws, np.finfo(float).tiny)
-
-
-def _constant(log_y: Array, phi: Array) -> Array:
-    return (
-        -0.5 * phi[0] - HALF_LOG_2PI - stirling_error(jnp.exp(-phi[0]), -phi[0]) - log_y
-    )

@@ -9,12 +9,19 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import AbstractFamily, Rows, inside, positive
+from jaxglmm.model.families._base import (
+    JetFamily,
+    Rows,
+    harmless,
+    positive,
+    where_inside,
+)
 from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI
 
 
-class InverseGaussian(AbstractFamily):
+class InverseGaussian(JetFamily):
     """Positive values, Var y = phi mu^3 (lambda = 1 / phi).
 
     The default link is the logarithm, for the reason given at ``Gamma``; the canonical
@@ -34,14 +41,31 @@ class InverseGaussian(AbstractFamily):
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     padding: ClassVar[float] = 1.0
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
-        log_mu, ok = inside(self.link.log_inverse(eta))
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        log_mu = self.link.log_jet(eta, order)
+        zeta = harmless(log_mu)
         log_y = jnp.log(y)
-        distance = jnp.expm1(log_y - log_mu) ** 2 / (2 * y) * jnp.exp(-phi[0])
-        value = -0.5 * phi[0] - HALF_LOG_2PI - 1.5 * log_y - distance
-        return jnp.where(ok, value, -jnp.inf)
+        d = log_y - zeta.value
+        scale = jnp.exp(-phi[0]) / y
+        v, v1 = jnp.exp(d), jnp.expm1(d)
+        value = -0.5 * phi[0] - HALF_LOG_2PI - 1.5 * log_y - 0.5 * scale * v1**2
+        l = chain(
+            (
+                value,
+                scale * v * v1,
+                -scale * v * (2 * v - 1),
+                scale * v * (4 * v - 1),
+            ),
+            zeta,
+        )
+        return where_inside(l, log_mu)
 
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0

@@ -9,11 +9,12 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks, _negative_binomial, nbinom2
-from jaxglmm.model.families._base import AbstractFamily, Rows, inside
+from jaxglmm.model.families._base import JetFamily, Rows, harmless, where_inside
 from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.jets import Jet, chain
 
 
-class NegativeBinomial1(AbstractFamily):
+class NegativeBinomial1(JetFamily):
     """Counts with Var y = mu (1 + phi); phi to zero is the Poisson family.
 
     ``phi`` is glmmTMB's sigma.
@@ -26,13 +27,19 @@ class NegativeBinomial1(AbstractFamily):
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     discrete: ClassVar[bool] = True
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
-        log_mu, ok = inside(self.link.log_inverse(eta))
-        log_size = jnp.minimum(log_mu - jnp.clip(phi[0], -100.0, 300.0), 700.0)
-        value = _negative_binomial.log_density(y, log_mu, log_size)
-        return jnp.where(ok, value, -jnp.inf)
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        log_mu = self.link.log_jet(eta, order)
+        zeta = harmless(log_mu)
+        log_ratio = jnp.clip(phi[0], -100.0, 300.0)
+        found = _negative_binomial.fixed_ratio(y, zeta.value, log_ratio, order)
+        return where_inside(chain(found.parts, zeta), log_mu)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         return mu * (1 + exp(phi[0]))

@@ -10,16 +10,17 @@ import numpy as np
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks, _negative_binomial
 from jaxglmm.model.families._base import (
-    AbstractFamily,
-    Derivatives,
+    JetFamily,
     Method,
     Rows,
-    inside,
+    harmless,
+    where_inside,
 )
 from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.jets import Jet, chain
 
 
-class NegativeBinomial2(AbstractFamily):
+class NegativeBinomial2(JetFamily):
     """Counts with Var y = mu + mu^2 / phi; phi to infinity is the Poisson family.
 
     ``phi`` is glmmTMB's sigma, MASS's theta, SciPy's n.
@@ -32,28 +33,19 @@ class NegativeBinomial2(AbstractFamily):
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     discrete: ClassVar[bool] = True
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
-        log_mu, ok = inside(self.link.log_inverse(eta))
-        log_size = jnp.broadcast_to(_bounded(phi), log_mu.shape)
-        value = _negative_binomial.log_density(y, log_mu, log_size)
-        return jnp.where(ok, value, -jnp.inf)
-
-    def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Derivatives:
-        if self.link.name != "log":
-            return super().kernel_derivatives(y, eta, phi, trials)
-        log_size = _bounded(phi)
-        d = eta - log_size
-        e = jnp.exp(-jnp.abs(d))
-        r = 1 / (1 + e)
-        p, q = jnp.where(d > 0, 1.0, e) * r, jnp.where(d > 0, e, 1.0) * r
-        a = jnp.exp(jnp.minimum(eta, log_size)) * r  # phi p = mu q
-        w = q * (y * p + a)
-        l = self.log_density(y, eta, phi, trials)
-        return l, y * q - a, w, w * (q - p)
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        log_mu = self.link.log_jet(eta, order)
+        zeta = harmless(log_mu)
+        log_size = jnp.broadcast_to(_bounded(phi), zeta.value.shape)
+        found = _negative_binomial.fixed_size(y, zeta.value, log_size, order)
+        return where_inside(chain(found.parts, zeta), log_mu)
 
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0

@@ -14,11 +14,18 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import AbstractFamily, Derivatives, Rows, inside
+from jaxglmm.model.families._base import (
+    Derivatives,
+    JetFamily,
+    Rows,
+    harmless,
+    where_inside,
+)
+from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI, lgamma, stirling_error
 
 
-class Poisson(AbstractFamily):
+class Poisson(JetFamily):
     """Counts, E y = Var y = inverse(eta).
 
     Example:
@@ -33,19 +40,29 @@ class Poisson(AbstractFamily):
     links: ClassVar[tuple[str, ...]] = ("log", "sqrt", "identity")
     discrete: ClassVar[bool] = True
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
-        log_mu, ok = inside(self.link.log_inverse(eta))
-        mu = jnp.exp(log_mu)
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        log_mu = self.link.log_jet(eta, order)
+        zeta = harmless(log_mu)
         some = y > 0
         y1 = jnp.where(some, y, 1.0)
         log_y = jnp.log(y1)
-        d = jnp.where(some, log_mu - log_y, 0.0)
+        d = jnp.where(some, zeta.value - log_y, 0.0)
         value = (
-            -stirling_error(y1) - HALF_LOG_2PI - 0.5 * log_y - y1 * (jnp.expm1(d) - d)
+            -stirling_error(log_y)
+            - HALF_LOG_2PI
+            - 0.5 * log_y
+            - y1 * (jnp.expm1(d) - d)
         )
-        return jnp.where(ok, jnp.where(some, value, -mu), -jnp.inf)
+        mu = jnp.exp(zeta.value)
+        l = chain((jnp.where(some, value, -mu), y - mu, -mu, -mu), zeta)
+        return where_inside(l, log_mu)
 
     def log_base(self, y: Rows, trials: Rows | float = 1.0) -> Rows:
         return -lgamma(y + 1.0) if self.link.name == "log" else jnp.zeros_like(y)

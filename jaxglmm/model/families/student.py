@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import lgamma, log
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -11,13 +12,14 @@ import numpy as np
 from jaxglmm._errors import ModelError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import AbstractFamily, Rows, positive
+from jaxglmm.model.families._base import JetFamily, Rows, positive
 from jaxglmm.model.links import Link
 from jaxglmm.numerics.either import exp
-from jaxglmm.numerics.special import HALF_LOG_2PI, log_rising
+from jaxglmm.numerics.jets import Jet, chain, nested
+from jaxglmm.numerics.special import HALF_LOG_2PI
 
 
-class StudentT(AbstractFamily):
+class StudentT(JetFamily):
     """y = inverse(eta) + sigma t, t with ``df`` degrees of freedom; phi = log sigma.
 
     sigma is the scale, not the standard deviation: Var y = sigma^2 df / (df - 2).
@@ -45,18 +47,28 @@ class StudentT(AbstractFamily):
             raise ModelError(f"df must be a positive number, not {df!r}")
         self.df = float(df)
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
-        z = (y - self.link.inverse(eta)) * jnp.exp(-phi[0])
-        half = jnp.asarray(self.df / 2, z.dtype)
-        # lgamma((df + 1) / 2) - lgamma(df / 2) - log(df / 2) / 2
-        constant = log_rising(half, jnp.log(half), jnp.asarray(0.5, z.dtype))
-        return (
-            constant
-            - HALF_LOG_2PI
-            - phi[0]
-            - 0.5 * (self.df + 1) * jnp.log1p(z * z / self.df)
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        mu = nested(self.link.inverse, eta, order)
+        z = (mu - y) * -jnp.exp(-phi[0])
+        half = 0.5 * self.df
+        constant = _rising_half(half) - HALF_LOG_2PI - phi[0]
+        v = 1 / (1 + z.value**2 / self.df)  # of -(df + 1) / 2 log(1 + z^2 / df)
+        c, u = (half + 0.5) / half, z.value / self.df
+        return chain(
+            (
+                constant - (half + 0.5) * jnp.log1p(z.value**2 / self.df),
+                -c * z.value * v,
+                -c * v * (2 * v - 1),
+                2 * c * u * v * v * (4 * v - 1),
+            ),
+            z,
         )
 
     def expected_weight(
@@ -99,3 +111,10 @@ class StudentT(AbstractFamily):
         trials: Any = 1.0,
     ) -> np.ndarray:
         return mu + np.exp(phi[0]) * rng.standard_t(self.df, np.shape(mu))
+
+
+def _rising_half(x: float) -> float:
+    """lgamma(x + 1/2) - lgamma(x) - log(x) / 2, small for large x."""
+    if x < 1e5:
+        return lgamma(x + 0.5) - lgamma(x) - 0.5 * log(x)
+    return -1 / (8 * x) + 1 / (192 * x**3)
