@@ -59,6 +59,7 @@ class Curve:
         self._deviance, self._best = deviance, best
         self.points: dict[float, float] = {estimate: 0.0}
 
+    @double_precision
     def zeta(self, value: float) -> float:
         """Signed square root of the rise of the deviance."""
         if value not in self.points:
@@ -121,7 +122,9 @@ class Curve:
         if value == self.estimate:
             return value + 2 * (target * self.step)
         slope = (gap - before[1]) / (value - before[0])
-        return value + float(np.clip(-gap / slope, *self._reach(value)))
+        # a correlation's curve is flat where the best sd beside it is zero
+        step = -gap / slope if slope > 0 else np.sign(target) * np.inf
+        return value + float(np.clip(step, *self._reach(value)))
 
     def _reach(self, inside: float) -> tuple[float, float]:
         size = 2 * abs(inside - self.estimate) + abs(self.step)
@@ -350,8 +353,12 @@ class Held:
         def deviance(value: float) -> float:
             holding = hold(value)
             near = min(state, key=lambda v: abs(v - value)) if state else None
-            starts = [holding.start()] if near is None else [state[near]]
-            x, best = _minimise(holding, starts[0])
+            x, best = _minimise(
+                holding, holding.start() if near is None else state[near]
+            )
+            if near is not None and (x[holding.positive()] <= 0).any():
+                other, value_there = _minimise(holding, holding.start())
+                x, best = (other, value_there) if value_there < best else (x, best)
             state[value] = x
             return best + self.constant
 
@@ -477,6 +484,10 @@ class Holding:
         """(entries, log sigma^2) and its Jacobian in the free coordinates."""
         raise NotImplementedError
 
+    def positive(self) -> list[int]:
+        """Free coordinates that may not be negative."""
+        return []
+
     def _log_sigma2(self) -> float:
         held = self.shape.held
         return 2 * np.log(held.fit.sigma / held.engine.moments.fixed.scale)
@@ -509,7 +520,11 @@ class SdHeld(Holding):
 
 
 class CorrelationHeld(Holding):
-    """Lambda_21 = rho / sqrt(1 - rho^2) Lambda_22; at rho = +-1, Lambda_22 = 0."""
+    """Row two of Lambda is (rho, sqrt(1 - rho^2)) times its length.
+
+    The length and Lambda_11 may be zero and not negative: another sign of one of them
+    would turn the correlation into minus rho.
+    """
 
     def start(self) -> np.ndarray:
         x = np.append(self.shape.start(), self._log_sigma2())
@@ -517,6 +532,10 @@ class CorrelationHeld(Holding):
         size = np.hypot(x[one], x[two])
         x[two] = max(size, 0.05)
         return np.delete(x, one)
+
+    def positive(self) -> list[int]:
+        one = self.shape.at(1, 0)
+        return [k - (k > one) for k in (self.shape.at(0, 0), self.shape.at(1, 1))]
 
     def full(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # the free coordinate in the place of Lambda_22 is the length of the row
@@ -532,18 +551,26 @@ class CorrelationHeld(Holding):
 
 
 def _minimise(holding: Holding, start: np.ndarray) -> tuple[np.ndarray, float]:
-    """Damped Newton over the free coordinates, as in ``numerics.newton``."""
+    """Damped Newton over the free coordinates, as in ``numerics.newton``.
+
+    Coordinates that may not be negative stay at zero while the gradient points below.
+    """
     mu, x = 1e-3, start
+    bounded = np.zeros(len(x), bool)
+    bounded[holding.positive()] = True
     value, g, H = _derivatives(holding, x)
     for _ in range(100):
-        scale = 1e-8 + np.diagonal(H)
-        step = np.linalg.solve(H + mu * np.diag(scale), g)
-        gain = float(g @ step)
+        free = ~(bounded & (x <= 0) & (g >= 0))
+        damped = H + mu * np.diag(1e-8 + np.diagonal(H))
+        step = np.zeros(len(x))
+        step[free] = np.linalg.solve(damped[np.ix_(free, free)], g[free])
+        to = np.where(bounded, np.maximum(x - step, 0.0), x - step)
+        gain = float(g @ (x - to))
         if gain < 1e-9 and mu <= 1e-2:
             break
-        trial = _derivatives(holding, x - step)
+        trial = _derivatives(holding, to)
         if np.isfinite(trial[0]) and trial[0] <= value + 1e-9:
-            x = x - step
+            x = to
             value, g, H = trial
             mu /= 10
         elif mu > 1e10:

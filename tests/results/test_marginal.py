@@ -132,7 +132,7 @@ def test_offsets_given_beside_the_formula(offset):
     rng = np.random.default_rng(5)
     data = pd.DataFrame({"g": np.tile(list("abcde"), 12), "o": rng.normal(size=60)})
     data["x"], data["f"] = rng.normal(size=60), np.repeat(list("uvw"), 20)
-    data["y"] = rng.normal(size=60) + data.o
+    data["y"] = rng.normal(size=60) + data.o + (data.g == "a") + (data.g == "b")
     given = data.o.to_numpy() if offset == "array" else offset
     one = jg.lmm("y ~ x + f + (1 | g)", data, offset=given)
     two = jg.lmm("y ~ x + f + offset(o) + (1 | g)", data)
