@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,14 @@ import numpy as np
 from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula.coding import Product, plan
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
-from jaxglmm.formula.encode import Encoder, build, check_finite
+from jaxglmm.formula.encode import (
+    Encoder,
+    Recipe,
+    check_finite,
+    fill,
+    recipes_of,
+    view,
+)
 from jaxglmm.formula.expressions import context_used, evaluate, spread, variables_of
 from jaxglmm.formula.groups import learn_groups
 from jaxglmm.formula.missing import complete_rows
@@ -104,7 +112,9 @@ def design_from_formula(
         columns = {name: column.take(rows) for name, column in columns.items()}
         extras = {name: column.take(rows) for name, column in extras.items()}
     else:  # ``take`` has copied; here the user's arrays are still shared
-        columns |= {name: columns[name].owned() for name in predictors}
+        early = [a for a in (*atoms, *offset_atoms) if not a.bare]
+        early = _of_atoms([*left.atoms, *offset_atoms, *early], known)
+        columns |= {name: columns[name].owned() for name in early}
         extras = {name: column.owned() for name, column in extras.items()}
     n = table.n if rows is None else len(rows)
 
@@ -123,12 +133,18 @@ def design_from_formula(
     total = _total_offset(encoder, offset_atoms, extras, columns, n, rows)
 
     plans = plan(terms, encoder.is_factor)
-    names, X, spans = build(plans, encoder.codings, values, n)
+    recipes, spans = recipes_of(plans, encoder.codings)
+    names, X = tuple(name for name, _ in recipes), fill(recipes, values, n)
     X, names, kept, dropped = drop_dependent(X, names, _anchor(plans, encoder, spans))
-    random, groups = _random_terms(parts, encoder, values, columns, n)
+    made = [recipes[j] for j in kept]
+    random, groups = _random_terms(parts, encoder, values, columns, n, made, X)
     place = {j: i for i, j in enumerate(kept)}
     coded = _coded_columns(columns, groups, random)
-    coded |= {name: columns[name] for name in predictors}
+    shared = set() if rows is not None else {*predictors} - {*early}
+    for name in predictors:
+        coded[name] = _in_matrix(columns[name], made, X)
+        if coded[name] is columns[name] and name in shared:
+            coded[name] = columns[name].owned()
     training = Columns({name: coded[name] for name in used})
     return Design(
         y=response.y,
@@ -358,8 +374,20 @@ def _coded_columns(columns, groups, random) -> dict[str, Column]:
     return coded
 
 
-def _random_terms(parts: tuple[RandomPart, ...], encoder, values, columns, n):
-    """Random terms, and the grouping factors by name (each coded once)."""
+def _in_matrix(column: Column, made: list[Recipe], X: np.ndarray) -> Column:
+    """A numeric predictor that is a column of X as a view of it: no second copy."""
+    part = [(column.name, None, 0)]
+    if column.kind != "number" or column.values.dtype != np.float64:  # type: ignore
+        return column
+    found = view([(column.name, part)], made, X)
+    return column if found is None else replace(column, values=found[:, 0])
+
+
+def _random_terms(parts: tuple[RandomPart, ...], encoder, values, columns, n, made, X):
+    """Random terms, and the grouping factors by name (each coded once).
+
+    ``made``, X: columns of the fixed effects, which random terms often repeat.
+    """
     coded: dict[str, tuple] = {}
     terms = []
     for part in parts:
@@ -368,7 +396,11 @@ def _random_terms(parts: tuple[RandomPart, ...], encoder, values, columns, n):
             coded[name] = learn_groups(part.grouping, columns)
         coding, codes = coded[name]
         plans = plan(part.terms, encoder.is_factor)
-        names, Z, _ = build(plans, encoder.codings, values, n)
+        recipes, _ = recipes_of(plans, encoder.codings)
+        names = tuple(column for column, _ in recipes)
+        Z = view(recipes, made, X)
+        if Z is None:
+            Z = fill(recipes, values, n)
         terms.append(
             RandomTerm(
                 part.label, name, names, codes, Z, coding.levels, part.covariance

@@ -30,6 +30,8 @@ _BLOCK = 4096
 
 # Values of an atom: its numeric columns, or the codes of a factor.
 Values = tuple[np.ndarray, ...] | np.ndarray
+# One column of a matrix: its name, and parts (expr, table of a factor or None, index).
+Recipe = tuple[str, list[tuple[str, np.ndarray | None, int]]]
 
 
 @dataclass
@@ -118,17 +120,55 @@ def build(
 
     In a product the first factor's columns run fastest, as in R.
     """
-    recipes = []
+    recipes, spans = recipes_of(plans, codings)
+    return tuple(name for name, _ in recipes), fill(recipes, values, n), spans
+
+
+def recipes_of(
+    plans: Sequence[Sequence[Product]],
+    codings: Mapping[str, Coding | tuple[str, ...]],
+) -> tuple[list[Recipe], list[tuple[int, ...]]]:
+    """The columns of a matrix, and the positions of each term's columns."""
+    recipes: list[Recipe] = []
     spans = []
     for products in plans:
         start = len(recipes)
         for product in products:
             recipes.extend(_columns(product, codings))
         spans.append(tuple(range(start, len(recipes))))
-    return tuple(name for name, _ in recipes), _fill(recipes, values, n), spans
+    return recipes, spans
 
 
-def _fill(recipes, values: Mapping[str, Values], n: int) -> np.ndarray:
+def view(
+    recipes: Sequence[Recipe], made: Sequence[Recipe], X: np.ndarray
+) -> np.ndarray | None:
+    """The columns as a view of X, made by other recipes, where they stand in it."""
+    place = {name: j for j, (name, _) in enumerate(made)}
+    at = [place.get(name, -1) for name, _ in recipes]
+    if not at or min(at) < 0:
+        return None
+    same = all(_alike(r, made[j]) for r, j in zip(recipes, at, strict=True))
+    step = at[1] - at[0] if len(at) > 1 else 1
+    if not same or step < 1 or at != list(range(at[0], at[-1] + 1, step)):
+        return None
+    found = X[:, at[0] : at[-1] + 1 : step]
+    found.flags.writeable = False
+    return found
+
+
+def _alike(one: Recipe, two: Recipe) -> bool:
+    """Whether two columns are the same, factors' contrasts included."""
+    if len(one[1]) != len(two[1]):
+        return False
+    for (a, table, i), (b, other, j) in zip(one[1], two[1], strict=True):
+        if a != b or i != j or (table is None) != (other is None):
+            return False
+        if table is not None and not np.array_equal(table, other, equal_nan=True):
+            return False
+    return True
+
+
+def fill(recipes: Sequence[Recipe], values: Mapping[str, Values], n: int) -> np.ndarray:
     """The matrix, by blocks of rows, since whole columns would miss the cache."""
     p = len(recipes)
     X = np.empty((n, p))

@@ -6,16 +6,18 @@ and F_g = Lam_1 M_g^-1 Lam_1',
     G = Z_2'V_1^-1Z_2 = Z_2'Z_2 - sum_g N_g' F_g N_g ;   S = I + Lam_2' G Lam_2 = L L'
     log|M| = sum_g log|M_g| + log|S|
 
-No n enters. The coupling is held in one of two forms. ``SparseCoupling``: the entries
-(g, c, N_gc) and the list of all pairs of entries of one g; the sum over g is one
-scatter-add over the pairs (2.4 to 4 ns a pair on a CPU). ``DenseCoupling``: N in full,
-and matrix products, right where more than a few percent of N is filled. (Bates et al.
-2015 describe the same elimination for sparse matrices.)
+No n enters. The coupling is held in one of three forms. ``SparseCoupling``: the entries
+(g, c, N_gc) and the list of all pairs of entries of one g with the products of their
+values; the sum over g is one scatter-add over the pairs (2.4 to 4 ns a pair on a CPU).
+``PairedCoupling``: the same without the products, of which q columns would need q^2.
+``DenseCoupling``: N in full, and matrix products, right where more than a few percent
+of N is filled. (Bates et al. 2015 describe the same elimination for sparse matrices.)
 """
 
 from __future__ import annotations
 
 import abc
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -79,28 +81,19 @@ class DenseCoupling(AbstractCoupling):
         return jnp.einsum("igm,jgm->ijg", self.N @ P, self.N)
 
 
-class SparseCoupling(AbstractCoupling):
+class AbstractEntries(AbstractCoupling):
     """The occupied entries of N, and all pairs of entries of one row.
 
     Entries e = (row[e], col[e], value[:, e]) are sorted by row; pairs (e1 >= e2) have
-    their row, the flat target col[e1] m2 + col[e2] in the lower triangle, and the
-    products of their values.
-
-    value: (q, E); pair_value: (q, q, P), symmetric in i, j:
-    value[i, e1] value[j, e2] + value[j, e1] value[i, e2], halved where i = j.
-    once: (P,) 1 where e1 = e2, else 2: how often the pair counts in a full double sum.
-    Padding: entries and pairs of value 0.
+    the flat target col[e1] m2 + col[e2] in the lower triangle.
     """
 
-    row: Int[Array, " E"]
-    col: Int[Array, " E"]
-    value: Float[Array, "q E"]
-    pair_row: Int[Array, " P"]
-    pair_target: Int[Array, " P"]
-    pair_value: Float[Array, "q q P"]
-    once: Float[Array, " P"]
-    n_rows: int = eqx.field(static=True)
-    m: int = eqx.field(static=True)
+    row: eqx.AbstractVar[Int[Array, " E"]]
+    col: eqx.AbstractVar[Int[Array, " E"]]
+    value: eqx.AbstractVar[Float[Array, "q E"]]
+    if TYPE_CHECKING:  # declared here they would come before the pairs
+        n_rows: int
+        m: int
 
     def times(self, x: Columns) -> Float[Array, "q K J"]:
         columns = x[self.col]  # (E, K)
@@ -121,19 +114,45 @@ class SparseCoupling(AbstractCoupling):
         out = jnp.zeros((self.m, v.shape[1]), v.dtype)
         return out.at[self.col].add(total, mode="promise_in_bounds")
 
+    def squares(self, member: Float[np.ndarray, "m k"]) -> Float[Array, "q k"]:
+        return self.value**2 @ jnp.asarray(member)[self.col]
+
+    def _collect(
+        self, terms: Float[Array, " P"], target: Int[Array, " P"]
+    ) -> Float[Array, "m m"]:
+        """A symmetric matrix from what every pair adds to its lower triangle."""
+        flat = jnp.zeros(self.m * self.m, terms.dtype)
+        flat = flat.at[target].add(terms, mode="promise_in_bounds")
+        lower = flat.reshape(self.m, self.m)
+        return lower + jnp.tril(lower, -1).T
+
+
+class SparseCoupling(AbstractEntries):
+    """Pairs with the products of their values.
+
+    value: (q, E); pair_value: (q, q, P), symmetric in i, j:
+    value[i, e1] value[j, e2] + value[j, e1] value[i, e2], halved where i = j.
+    once: (P,) 1 where e1 = e2, else 2: how often the pair counts in a full double sum.
+    Padding: entries and pairs of value 0.
+    """
+
+    row: Int[Array, " E"]
+    col: Int[Array, " E"]
+    value: Float[Array, "q E"]
+    pair_row: Int[Array, " P"]
+    pair_target: Int[Array, " P"]
+    pair_value: Array  # whole numbers in a smaller type where that is exact
+    once: Array
+    n_rows: int = eqx.field(static=True)
+    m: int = eqx.field(static=True)
+
     def sandwich(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
         q = F.shape[0]
         terms = 0.0
         for i in range(q):
             for j in range(i + 1):
                 terms = terms + F[i, j][self.pair_row] * self.pair_value[i, j]
-        flat = jnp.zeros(self.m * self.m, F.dtype)
-        flat = flat.at[self.pair_target].add(terms, mode="promise_in_bounds")
-        lower = flat.reshape(self.m, self.m)
-        return lower + jnp.tril(lower, -1).T
-
-    def squares(self, member: Float[np.ndarray, "m k"]) -> Float[Array, "q k"]:
-        return self.value**2 @ jnp.asarray(member)[self.col]
+        return self._collect(terms, self.pair_target)
 
     def outer(self, P: Float[Array, "m m"]) -> Float[Array, "q q J"]:
         weight = P.reshape(-1)[self.pair_target] * self.once
@@ -150,6 +169,52 @@ class SparseCoupling(AbstractCoupling):
             for i in range(q)
         ]
         return small.stack(half, half[0][0])
+
+
+class PairedCoupling(AbstractEntries):
+    """Pairs as two entries, whose values are looked up.
+
+    pair_one, pair_two: entries e1 >= e2, sorted by e1. Padding: entries of value 0, and
+    pairs of the last of these.
+    """
+
+    row: Int[Array, " E"]
+    col: Int[Array, " E"]
+    value: Float[Array, "q E"]
+    pair_one: Int[Array, " P"]
+    pair_two: Int[Array, " P"]
+    pair_target: Int[Array, " P"]
+    n_rows: int = eqx.field(static=True)
+    m: int = eqx.field(static=True)
+
+    def sandwich(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
+        v, q = self.value, F.shape[0]
+        terms = 0.0
+        for j in range(q):
+            Fv = sum(F[i, j][self.row] * v[i] for i in range(q))
+            terms = terms + Fv[self.pair_one] * v[j][self.pair_two]
+        return self._collect(terms, self.pair_target)
+
+    def outer(self, P: Float[Array, "m m"]) -> Float[Array, "q q J"]:
+        # P N_g' over the entries up to each one, its own by half; then with the mirror
+        half = jnp.where(self.pair_one == self.pair_two, 0.5, 1.0)
+        weight = P.reshape(-1)[self.pair_target] * half
+        v, q = self.value, self.value.shape[0]
+        up_to = [
+            jax.ops.segment_sum(
+                weight * v[j][self.pair_two],
+                self.pair_one,
+                len(self.row),
+                indices_are_sorted=True,
+            )
+            for j in range(q)
+        ]
+        out = [[0.0] * q for _ in range(q)]
+        for i in range(q):
+            for j in range(i + 1):
+                both = v[i] * up_to[j] + v[j] * up_to[i]
+                out[i][j] = out[j][i] = jax.ops.segment_sum(both, self.row, self.n_rows)
+        return small.stack(out, out[0][0])
 
 
 class Arrow(AbstractSystem):

@@ -18,7 +18,13 @@ import numpy as np
 
 from jaxglmm._errors import ModelError
 from jaxglmm.numerics import small
-from jaxglmm.numerics.arrow import Arrow, DenseCoupling, SparseCoupling
+from jaxglmm.numerics.arrow import (
+    AbstractCoupling,
+    Arrow,
+    DenseCoupling,
+    PairedCoupling,
+    SparseCoupling,
+)
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.dense import DenseSystem
 from jaxglmm.numerics.nested import Nested
@@ -201,7 +207,7 @@ def check_size(factors: list[Factor], m: int) -> None:
 
 def _coupling(
     entries: cross.Entries, first: Factor, size: int, structure: str | None
-) -> DenseCoupling | SparseCoupling:
+) -> AbstractCoupling:
     degree = entries.degrees(size).astype(float)
     n_pairs = float(np.sum(degree * (degree + 1) / 2))
     filled = len(entries) / (first.n_levels * entries.m)
@@ -210,48 +216,56 @@ def _coupling(
         N = np.zeros((first.q, size, entries.m))
         N[:, entries.row, entries.col] = entries.value
         return DenseCoupling(N)
-    n_entries = bucket(len(entries))
-    return SparseCoupling(
+    n_entries = bucket(len(entries) + 1)  # at least one is padding: padded pairs
+    listed = (
         pad_index(entries.row, n_entries),
         pad(entries.col, n_entries),
         pad(entries.value, n_entries),
-        *_pair_list(entries, first, size),
-        size,
-        entries.m,
     )
+    if first.q == 1:
+        pairs = _products(entries, size)
+        return SparseCoupling(*listed, *pairs, size, entries.m)
+    pairs = _paired(entries, size, n_entries - 1)
+    return PairedCoupling(*listed, *pairs, size, entries.m)
 
 
-def _pair_list(
-    entries: cross.Entries, first: Factor, size: int
+# The list of pairs is the one array that outgrows the data: it is filled piece by
+# piece, in the smallest types that are exact.
+
+
+def _products(
+    entries: cross.Entries, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Row, target, products and multiplicity of every pair, padded.
-
-    The one array that outgrows the data: filled piece by piece, in the smallest types
-    that are exact (products of counts of rows are small whole numbers).
-    """
-    q, m, row, col, v = first.q, entries.m, entries.row, entries.col, entries.value
-    used = entries.n_pairs(size)
+    """Row, target, product and multiplicity of every pair, padded; one component."""
+    row, value, used = entries.row, entries.value[0], entries.n_pairs(size)
+    if value.min() >= 0 and value.max() < 256 and (value == np.rint(value)).all():
+        value = value.astype(np.uint16)  # counts of rows
     n_pairs = bucket(used)
-    small_counts = v.min(initial=0) >= 0 and v.max(initial=0) < 256
-    if q == 1 and small_counts and (v == np.rint(v)).all():
-        v = v.astype(np.uint16)
     rows = np.empty(n_pairs, np.int32)
-    target = np.zeros(n_pairs, np.int32 if m < 46_000 else np.int64)
-    products = np.zeros((q, q, n_pairs), v.dtype)
+    rows[used:] = row[-1]  # keeps sorted indices sorted
+    target = np.zeros(n_pairs, np.int32)
+    products = np.zeros((1, 1, n_pairs), value.dtype)
     once = np.zeros(n_pairs, np.uint8)
     for here, e1, e2 in entries.pieces(size):
         rows[here] = row[e1]
-        np.multiply(col[e1], m, out=target[here], dtype=target.dtype)
-        target[here] += col[e2]
-        for i in range(q):
-            for j in range(i + 1):
-                np.multiply(v[i, e1], v[j, e2], out=products[i, j, here])
-                if i != j:
-                    products[i, j, here] += v[j, e1] * v[i, e2]
-                    products[j, i, here] = products[i, j, here]
-        np.subtract(2, e1 == e2, out=once[here], casting="unsafe")
-    rows[used:] = row[-1] if len(row) else 0  # padding keeps sorted indices sorted
+        target[here] = entries.target(e1, e2)
+        np.multiply(value[e1], value[e2], out=products[0, 0, here])
+        once[here] = 2
+        once[here] -= e1 == e2
     return rows, target, products, once
+
+
+def _paired(
+    entries: cross.Entries, size: int, empty: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The entries of every pair and its target; padded pairs are of entry ``empty``."""
+    n_pairs = bucket(entries.n_pairs(size))
+    one, two = np.full((2, n_pairs), empty, np.int32)
+    target = np.zeros(n_pairs, np.int32)
+    for here, e1, e2 in entries.pieces(size):
+        one[here], two[here] = e1, e2
+        target[here] = entries.target(e1, e2)
+    return one, two, target
 
 
 def pad_index(index: np.ndarray, size: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.fixed import Basis
 
 LARGE = 200_000  # rows above which the basis of X is not stored
-PAIRS = 1_000_000  # of entries at a time
+PAIRS = 250_000  # of entries at a time
 MANY = 40  # columns above which it is: column by column would read X too often
 
 
@@ -132,9 +132,9 @@ class EntryList:
         length is made here; the slice says where in it a piece belongs.
         """
         degree = self.degrees(size)
-        own = (np.cumsum(degree) - degree)[self.row]
-        partners = np.arange(1, len(self) + 1) - own
-        end = np.cumsum(partners)
+        own = (np.cumsum(degree) - degree).astype(np.int32)[self.row]
+        partners = np.arange(1, len(self) + 1, dtype=np.int32) - own
+        end = np.cumsum(partners, dtype=np.int64)
         first = done = 0
         while first < len(self):
             last = max(first + 1, int(np.searchsorted(end, done + pairs, "right")))
@@ -180,6 +180,10 @@ class Entries(EntryList):
         super().__init__(row[order], col[order])
         self.value = np.concatenate(values, axis=1)[:, order]
         self.m = offset
+
+    def target(self, e1: np.ndarray, e2: np.ndarray) -> np.ndarray:
+        """Where pairs stand in a flat (m, m) matrix; m is at most some 20,000."""
+        return self.col[e1] * np.int32(self.m) + self.col[e2]
 
 
 def _pairs(
