@@ -51,7 +51,9 @@ class Problem(eqx.Module):
             jnp.concatenate([b[:, :p], z[:, None]], axis=1)
             for b, z in zip(self.B, Zy, strict=True)
         )
-        RR = self.RR.at[:p, p].set(Xy).at[p, :p].set(Xy).at[p, p].set(yy)
+        # side by side, not by updates: each of these would be a kernel of its own
+        top = jnp.concatenate([self.RR[:p, :p], Xy[:, None]], axis=1)
+        RR = jnp.concatenate([top, jnp.append(Xy, yy)[None]])
         return eqx.tree_at(lambda s: (s.B, s.RR), self, (B, RR))
 
     def lambdas(self, theta: Float[Array, " m"]) -> tuple[Float[Array, "q q"], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from jaxglmm._precision import double_precision
 from jaxglmm.batch import draws, lanes
 from jaxglmm.estimate.maximise import fit_compiled
 from jaxglmm.model import assemble
+from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.results import diagnose
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from jaxglmm.results.engine import Engine
     from jaxglmm.results.fit import Fit
 
+THREADS = 2  # halves of a large bootstrap run side by side
+WORTH_THREADS = 2000
 STEPS = 60  # evaluations for all; what is not done then is fitted alone
 TOLERANCE = 1e-10
 MEMORY = 200_000_000  # bytes of simulated rows at once, where rows are needed
@@ -103,15 +107,20 @@ def bootstrap(fit: Fit, n: int = 1000, seed: int = 0, progress: bool = False) ->
     engine = fit.engine
     theta = _engine.internal_theta(engine, fit)
     chunk = min(lanes.chunk_size(engine.problem), bucket(n))
-    at_once = _at_once(engine, n, chunk)
-    found, done = [], 0
+    workers = THREADS if _unrolled(engine) and n >= WORTH_THREADS else 1
+    at_once = _at_once(engine, -(-n // workers), chunk)
+    responses = _responses(engine, fit, theta, n, seed, at_once)
+    work = partial(double_precision(_fit_lanes), engine, theta=theta, chunk=chunk)
+    found = []
     bar = _bar(n, progress)
-    for k, responses in enumerate(_responses(engine, fit, theta, n, seed, at_once)):
-        out = _fit_lanes(engine, responses, theta, chunk)
-        size = min(at_once, n - k * at_once)
-        found.append(jax.tree.map(lambda x, s=size: np.asarray(x)[:s], out))
-        done += size
-        bar.update(size)
+    with ThreadPoolExecutor(workers) as pool:
+        # several at once only where no LAPACK call is batched (see ``numerics.wide``);
+        # else one by one, so that simulated rows are not all held together
+        outs = map(work, responses) if workers == 1 else pool.map(work, responses)
+        for k, out in enumerate(outs):
+            size = min(at_once, n - k * at_once)
+            found.append(jax.tree.map(lambda x, s=size: np.asarray(x)[:s], out))
+            bar.update(size)
     bar.close()
     joined = jax.tree.map(lambda *x: np.concatenate(x), *found)
     return _fits(fit, engine, joined)
@@ -135,6 +144,13 @@ def _at_once(engine: Engine, n: int, chunk: int) -> int:
 
 def _free_of_rows(engine: Engine) -> bool:
     return isinstance(engine.problem.system, Blocks | Wide)
+
+
+def _unrolled(engine: Engine) -> bool:
+    """Whether a fit is straight-line code: small blocks, few fixed effects."""
+    problem = engine.problem
+    small = problem.sides[0] <= 2 and problem.p <= spd.SMALL
+    return isinstance(problem.system, Blocks) and small
 
 
 def _responses(engine: Engine, fit: Fit, theta, n: int, seed: int, at_once: int):
