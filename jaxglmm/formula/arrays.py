@@ -385,16 +385,8 @@ def _diagonal(correlated, labels) -> dict[str, bool]:
                 f"correlated: factor {strange[0]!r} is not in groups; available: "
                 f"{listed(list(labels))}"
             )
-        given = dict(correlated)
-    else:
-        given = dict.fromkeys(labels, correlated)
-    for factor, value in given.items():
-        if value not in (True, False):
-            raise DataError(
-                f"correlated must be True or False, or a dict of these by factor; got "
-                f"{value!r} for {factor!r}"
-            )
-    return {factor: not given.get(factor, True) for factor in labels}
+        return {factor: not correlated.get(factor, True) for factor in labels}
+    return dict.fromkeys(labels, not correlated)
 
 
 def _extras(weights, offset, trials, n: int) -> dict[str, Column]:

@@ -29,7 +29,7 @@ from jaxglmm.formula.tables import Column
 
 NUMERIC, BINOMIAL = "numeric", "binomial"
 KINDS = (NUMERIC, BINOMIAL)
-NEAR = 1e-3  # how far a proportion times its trials may be from a whole number, as in R
+NEAR = 0.02  # how far rounding may take a proportion times its trials from a count
 
 
 @dataclass(frozen=True)
