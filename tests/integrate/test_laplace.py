@@ -1,7 +1,7 @@
 """Laplace and quadrature for generalised models: values, scores and Hessians on cbpp.
 
-References: -2 log-likelihoods of cbpp by lme4 (Laplace 184.05256374, 25 nodes 183.96673807
-with all constants), standard errors from the Hessian over all parameters.
+References: -2 log-likelihoods of cbpp by lme4 (Laplace 184.05256374, 25 nodes
+183.96673807 with all constants), standard errors from the Hessian over all parameters.
 """
 
 import jax
