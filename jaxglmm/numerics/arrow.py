@@ -189,9 +189,11 @@ class PairedCoupling(AbstractEntries):
 
     def sandwich(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
         v, q = self.value, F.shape[0]
-        terms = 0.0
+        terms = jnp.zeros(len(self.pair_one), F.dtype)
         for j in range(q):
-            Fv = sum(F[i, j][self.row] * v[i] for i in range(q))
+            Fv = jnp.zeros(len(self.row), F.dtype)
+            for i in range(q):
+                Fv = Fv + F[i, j][self.row] * v[i]
             terms = terms + Fv[self.pair_one] * v[j][self.pair_two]
         return self._collect(terms, self.pair_target)
 
@@ -209,7 +211,7 @@ class PairedCoupling(AbstractEntries):
             )
             for j in range(q)
         ]
-        out = [[0.0] * q for _ in range(q)]
+        out: small.Matrix = [[0.0] * q for _ in range(q)]
         for i in range(q):
             for j in range(i + 1):
                 both = v[i] * up_to[j] + v[j] * up_to[i]
