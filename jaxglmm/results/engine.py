@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,7 +58,9 @@ class Engine:
         """The problem on the device, of this response."""
         m = self.moments
         Zy = tuple(jnp.asarray(z) for z in m.Zy)
-        return self.base.with_response(Zy, jnp.asarray(m.Xy), jnp.asarray(m.yy))
+        own = self.base.with_response(Zy, jnp.asarray(m.Xy), jnp.asarray(m.yy))
+        constants = tuple(jnp.asarray(c) for c in assemble.constants(m))
+        return eqx.tree_at(lambda p: (p.constant, p.constant_reml), own, constants)
 
     @cached_property
     def diagonal(self) -> np.ndarray:

@@ -12,7 +12,6 @@ from structure import designs
 
 from jaxglmm.estimate import information
 
-QUICK = {"xla_backend_optimization_level": 0}  # compiled once, run on a few numbers
 NAMES = ("slopes", "wide", "nested", "crossed-sparse")
 S2 = 0.7
 
@@ -64,13 +63,13 @@ def test_curvature(name, reml, p):
         return jnp.exp(v[-1]) * jnp.linalg.inv(data.X.T @ inverse @ data.X)
 
     found = information.curvature(problem, at, jnp.asarray(S2), reml)
-    H = jax.jit(jax.hessian(deviance), compiler_options=QUICK)(v)
+    H = jax.jit(jax.hessian(deviance))(v)
     assert_close(found.hessian, H, "hessian", 5 if len(problem.B) > 1 else 2)
     assert found.vcov.shape == (p, p)
     assert found.dvcov.shape == (p, p, len(v))
     if p:
         assert_close(found.vcov, vcov(v), "vcov", 2)
-        jacobian = jax.jit(jax.jacfwd(vcov), compiler_options=QUICK)(v)
+        jacobian = jax.jit(jax.jacfwd(vcov))(v)
         assert_close(found.dvcov, jacobian, "dvcov", 2)
 
 
@@ -104,7 +103,7 @@ def test_components_of_many_levels(name, monkeypatch):
     problem, data, _ = setting(name)
     monkeypatch.setattr(information, "MOST_DENSE", 0)
     inner = information.components.__wrapped__
-    fresh = jax.jit(lambda *args: inner(*args), compiler_options=QUICK)
+    fresh = jax.jit(lambda *args: inner(*args))
     at = theta(problem)
     found = fresh(problem, at, jnp.asarray(S2))
     for key, expected in dense_components(problem, data, at).items():
@@ -174,7 +173,7 @@ def test_along_any_direction_of_sigma(name, rng):
         V = oracle.V_of_sigma(data, moved)
         return oracle.deviance(data, V, jnp.log(S2), False)
 
-    twin = jax.jit(jax.value_and_grad(deviance), compiler_options=QUICK)
+    twin = jax.jit(jax.value_and_grad(deviance))
     value, score = twin(jnp.zeros(m))
     assert_close(found.value, value, "value", 1)
     assert_close(found.score, score, "score", 4 if len(lam) > 1 else 2)

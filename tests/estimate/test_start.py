@@ -1,7 +1,5 @@
 """Starting values by moments: exact where the moments are, else as defined."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -12,9 +10,7 @@ from jaxglmm.estimate import start
 from jaxglmm.structure.build import build
 from jaxglmm.structure.factors import Columns
 
-compute = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)(start.moments)
+compute = jax.jit(start.moments)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0, 10.0])

@@ -22,7 +22,6 @@ from jaxglmm.formula import design_from_formula
 from jaxglmm.integrate import exact
 from jaxglmm.model import assemble
 
-QUICK = {"xla_backend_optimization_level": 0}  # compiled once, run on a few numbers
 LAYOUTS = (
     "slopes",
     "terms",
@@ -68,13 +67,13 @@ def points(problem):
     return {"random": random, "near": near}
 
 
-@functools.partial(jax.jit, static_argnums=2, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=2)
 def derivatives(problem, theta, remls):
     """(value, score, curvature, scale) by every criterion."""
     return [exact.profiled_derivatives(problem, theta, reml) for reml in remls]
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3), compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=(2, 3))
 def twin(problem, theta, remls, rows, sigma2=None):
     """Value and autodiff gradient of the dense criterion over theta."""
 
@@ -141,10 +140,9 @@ def test_at_a_fixed_sigma(name):
     data = rows.data
     theta = jnp.asarray(points(problem)["random"])
     s2 = 0.6
-    at = jax.jit(
-        lambda x: exact.derivatives(problem, problem.lambdas(x), s2, True),
-        compiler_options=QUICK,
-    )(theta)
+    at = jax.jit(lambda x: exact.derivatives(problem, problem.lambdas(x), s2, True))(
+        theta
+    )
     ((_, gradient),) = twin(problem, theta, (True,), rows, s2)
     assert_close(at.score, gradient, "score", 4 if len(problem.B) > 1 else 1.5)
     lam = [np.asarray(x) for x in problem.lambdas(theta)]

@@ -11,6 +11,7 @@ from integrate import oracle
 from scipy.stats import multivariate_normal, norm
 from structure import designs
 
+import jaxglmm as jg
 from jaxglmm import density, integrate
 from jaxglmm.density import Params, log_joint, zeros
 from jaxglmm.integrate import log_marginal
@@ -140,6 +141,18 @@ def test_padding_adds_standard_normal_coordinates():
     change = log_joint(params, (moved,), problem) - log_joint(params, (u,), problem)
     extra = moved.size - f.q * f.n_levels
     np.testing.assert_allclose(change, -extra / 2, rtol=1e-10)
+
+
+def test_constants_follow_the_response(rng):
+    """The problem of a refit knows the scale of its own response."""
+    level = np.repeat(rng.normal(size=8), 5)
+    data = {"y": rng.normal(size=40) + 2 * level, "g": np.repeat(np.arange(8), 5)}
+    fit = jg.lmm("y ~ 1 + (1 | g)", data, reml=False)
+    for other in (fit, fit.refit(1e3 * (rng.normal(size=40) + level))):
+        found, _ = other.engine.fit()
+        params = Params.of(found.theta, found.beta, found.sigma2)
+        value = jax.jit(log_marginal)(params, other.engine.problem)
+        np.testing.assert_allclose(value, other.log_likelihood, rtol=1e-10)
 
 
 def test_without_fixed_effects():

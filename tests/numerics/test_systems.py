@@ -55,11 +55,8 @@ def operations(system, lam, c, B, RR):
     }
 
 
-QUICK = {"xla_backend_optimization_level": 0}  # compiled once, run on a few numbers
-one_lambda = jax.jit(operations, compiler_options=QUICK)
-many_lambdas = jax.jit(
-    jax.vmap(operations, in_axes=(None, 0, None, None, None)), compiler_options=QUICK
-)
+one_lambda = jax.jit(operations)
+many_lambdas = jax.jit(jax.vmap(operations, in_axes=(None, 0, None, None, None)))
 
 
 def effects(data, flat):
