@@ -19,6 +19,9 @@ from pathlib import Path
 import jax
 
 ENVIRONMENT = "JAX_COMPILATION_CACHE_DIR"
+COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's name of the event
+OFTEN = 50  # programs compiled between two looks at the memory maps
+FULL = 0.5  # share of the memory maps in use at which programs are dropped
 
 
 def enable_compilation_cache(dir: str | os.PathLike[str] | None = None) -> Path:
@@ -53,6 +56,45 @@ def enable_compilation_cache(dir: str | os.PathLike[str] | None = None) -> Path:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     _forget_open_cache()
     return path
+
+
+class MemoryMaps:
+    """Drops compiled programs before the process runs out of memory maps.
+
+    A program takes a hundred maps or so, Linux grants a process 65,530, and the compiler
+    crashes where there is none left: after some thirty models of different shapes with
+    all their inference. What is dropped is compiled again when it is needed.
+    """
+
+    def __init__(self) -> None:
+        self.compiled: int | None = None
+
+    def spare(self) -> None:
+        """To be called between computations; costs nothing while nothing compiles."""
+        if self.compiled is None:
+            self.compiled = 0
+            jax.monitoring.register_event_duration_secs_listener(self._count)
+        if self.compiled < OFTEN:
+            return
+        self.compiled = 0
+        if maps_in_use() > FULL:
+            jax.clear_caches()
+
+    def _count(self, event: str, duration: float, **_: object) -> None:
+        if event == COMPILED and self.compiled is not None:
+            self.compiled += 1
+
+
+memory_maps = MemoryMaps()
+
+
+def maps_in_use() -> float:
+    """Share of the memory maps that the system grants this process; 0 if unknown."""
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        return Path("/proc/self/maps").read_bytes().count(b"\n") / limit
+    except (OSError, ValueError):
+        return 0.0
 
 
 def cache_size(path: Path) -> tuple[int, int]:

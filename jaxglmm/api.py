@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm._cache import memory_maps
 from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.formula import check_linear, design_from_formula
@@ -139,6 +140,7 @@ def fit_design(
             "linear model with another library"
         )
     check_linear(design)
+    memory_maps.spare()
     designed = time.perf_counter()
     engine = _engine.build(design, estimator)
     built = time.perf_counter()
