@@ -61,9 +61,9 @@ def enable_compilation_cache(dir: str | os.PathLike[str] | None = None) -> Path:
 class MemoryMaps:
     """Drops compiled programs before the process runs out of memory maps.
 
-    A program takes a hundred maps or so, Linux grants a process 65,530, and the compiler
-    crashes where there is none left: after some thirty models of different shapes with
-    all their inference. What is dropped is compiled again when it is needed.
+    A program takes a hundred maps or so, Linux grants a process 65,530, and the
+    compiler crashes where there is none left: after some thirty models of different
+    shapes with all their inference. What is dropped is compiled again when needed.
     """
 
     def __init__(self) -> None:
