@@ -110,6 +110,11 @@ def lmm(
 
         _not_swapped(formula, data)
         _check_correlated(correlated)
+        if random_data and random_effects is None:
+            raise ModelError(
+                "random_data is given, but no random_effects say where it goes. Name "
+                "the terms of each factor: random_effects={'subject': ['1', 'time']}"
+            )
         design = design_from_arrays(
             formula,
             data,

@@ -396,3 +396,8 @@ def test_no_fixed_effects(text):
     draws = fit.bootstrap(8, seed=1)
     assert draws.coefficients.shape == (8, 0)
     assert np.isfinite(draws.sd).all()
+
+
+def test_random_data_without_a_term():
+    with pytest.raises(ModelError, match="no random_effects say where it goes"):
+        jg.lmm(DATA.y, X, {"g": DATA.g}, random_data={"t": DATA.x})
