@@ -53,7 +53,9 @@ def _gradient(
     lam, sigma2 = problem.lambdas(v[:-1]), jnp.exp(v[-1])
     at = exact.marginal(problem, exact.kept_from_zero(lam))
     G = exact.score_matrices(problem, at, sigma2, reml)
-    score = 2 * pack([g @ x for g, x in zip(G, lam, strict=True)], problem.patterns)
+    score = 2 * pack(
+        [spd.product(g, x) for g, x in zip(G, lam, strict=True)], problem.patterns
+    )
     last = exact.degrees(problem, reml) - at.r2 / sigma2
     return jnp.append(score, last), sigma2 * spd.inverse(at.LQ)
 
@@ -64,13 +66,23 @@ def curvature(
 ) -> Curvature:
     """What Satterthwaite's method needs (Kuznetsova et al. 2017), exactly."""
     v = jnp.append(theta, jnp.log(sigma2))
-
-    (_, vcov), along = jax.linearize(lambda x: _gradient(problem, x, reml), v)
     eye = jnp.eye(len(v), dtype=v.dtype)
+
+    def gradient(x: Array) -> tuple[Array, Array]:
+        return _gradient(problem, x, reml)
+
     # all at once where the algebra is unrolled; else one by one, for two batched LAPACK
     # calls must not run at the same time (see ``numerics.wide``)
-    unrolled = isinstance(problem.system, Blocks) and problem.p <= spd.SMALL
-    H, dvcov = jax.vmap(along)(eye) if unrolled else jax.lax.map(along, eye)
+    if isinstance(problem.system, Blocks) and problem.p <= spd.SMALL:
+
+        def push(e: Array) -> tuple[Array, Array, Array]:
+            (_, vcov), (h, d) = jax.jvp(gradient, (v,), (e,))
+            return vcov, h, d
+
+        vcov, H, dvcov = jax.vmap(push, out_axes=(None, 0, 0))(eye)
+    else:
+        (_, vcov), along = jax.linearize(gradient, v)
+        H, dvcov = jax.lax.map(along, eye)
     return Curvature((H + H.T) / 2, vcov, jnp.moveaxis(dvcov, 0, -1))
 
 

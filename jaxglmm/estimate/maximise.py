@@ -24,7 +24,7 @@ from jaxglmm.estimate._base import AbstractEstimator, Fitted
 from jaxglmm.integrate import exact
 from jaxglmm.model.problem import Problem
 from jaxglmm.numerics import newton
-from jaxglmm.numerics.system import scale, scale_transposed
+from jaxglmm.numerics.system import Effects, scale, scale_transposed
 
 NEAR_ZERO = 1e-3
 INDIFFERENT = 1e-8  # of the criterion, relative to its size
@@ -51,46 +51,63 @@ class Maximise(AbstractEstimator):
             tol,
             max_steps,
         )
-        return solution(problem, _pin(problem, found.x, self.reml), self.reml, found)
+        return solution(problem, found.x, self.reml, found)
 
 
-def diagonal(problem: Problem) -> Bool[Array, " m"]:
+def diagonal(problem: Problem) -> Bool[np.ndarray, " m"]:
     """Which thetas are diagonals of Lambda."""
-    return jnp.asarray([i == j for pattern in problem.patterns for i, j in pattern])
+    return np.asarray([i == j for pattern in problem.patterns for i, j in pattern])
 
 
-def _pin(problem: Problem, theta: Float[Array, " m"], reml: bool) -> Float[Array, " m"]:
-    """Diagonals next to zero set to zero where that costs nothing."""
-    near = diagonal(problem) & (jnp.abs(theta) < NEAR_ZERO)
-    pinned = jnp.where(near, 0.0, theta)
+class _Point(eqx.Module):
+    """One theta and what is reported of it."""
 
-    def choose() -> Array:
-        here = exact.profiled(problem, problem.lambdas(theta), reml)
-        there = exact.profiled(problem, problem.lambdas(pinned), reml)
-        cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(here))
-        return jnp.where(there <= here + cost, pinned, theta)
+    theta: Float[Array, " m"]
+    criterion: Scalar
+    beta: Float[Array, " p"]
+    LQ: Float[Array, "p p"]
+    r2: Scalar
+    b: Effects
 
-    return lax.cond(jnp.any(near), choose, lambda: theta)
+
+def _evaluate(problem: Problem, theta: Float[Array, " m"], reml: bool) -> _Point:
+    lam = problem.lambdas(theta)
+    at = exact.marginal(problem, lam)
+    b = scale(lam, scale_transposed(lam, at.t))
+    value = exact.profiled_value(problem, at, reml)
+    return _Point(theta, value, at.beta, at.LQ, at.r2, b)
 
 
 def solution(
     problem: Problem, theta: Float[Array, " m"], reml: bool, found: newton.Minimum
 ) -> Fitted:
-    """Everything at the optimum."""
-    lam = problem.lambdas(theta)
-    at = exact.marginal(problem, lam)
-    N = exact.degrees(problem, reml)
-    criterion = at.log_det + N * (1 + exact.LOG_2PI + jnp.log(at.r2 / N))
-    if reml:
-        criterion = criterion + exact.spd.log_det(at.LQ)
-    b = scale(lam, scale_transposed(lam, at.t))
+    """Everything at the optimum; diagonals next to zero are zero if that costs nothing.
+
+    A loop of one step, or two where there are such diagonals, so that the model is
+    compiled once.
+    """
+    near = diagonal(problem) & (jnp.abs(theta) < NEAR_ZERO)
+    pinned = jnp.where(near, 0.0, theta)
+    last = jnp.any(near).astype(int)
+
+    def step(state: tuple[Array, _Point]) -> tuple[Array, _Point]:
+        k, best = state
+        there = _evaluate(problem, jnp.where(k == 0, theta, pinned), reml)
+        here = best.criterion
+        cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(here))
+        better = (k == 0) | (there.criterion <= here + cost)
+        return k + 1, jax.tree.map(lambda x, y: jnp.where(better, x, y), there, best)
+
+    shape = jax.eval_shape(lambda x: _evaluate(problem, x, reml), theta)
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+    _, at = lax.while_loop(lambda s: s[0] <= last, step, (jnp.zeros((), int), empty))
     return Fitted(
-        theta,
+        at.theta,
         at.beta,
         at.LQ,
-        at.r2 / N,
-        b,
-        criterion,
+        at.r2 / exact.degrees(problem, reml),
+        at.b,
+        at.criterion,
         found.decrement,
         found.steps,
         found.status,

@@ -13,6 +13,7 @@ basis of X is orthonormal, so P = I - XX'.
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.problem import Problem
@@ -37,7 +38,7 @@ def moments(problem: Problem) -> Float[Array, " m"]:
     A = jnp.concatenate([jnp.concatenate([C, trace[:, None]], 1), last[None]])
     right = jnp.append(own, problem.RR[p, p])
     # A is a Gram matrix; a trace of ridge where two components are the same
-    gamma = spd.solve(spd.cholesky(A + 1e-10 * jnp.diag(jnp.diagonal(A))), right)
+    gamma = spd.solve(spd.cholesky(A * (1 + 1e-10 * np.eye(len(A)))), right)
     base = jnp.maximum(gamma[K], 1e-3 * problem.RR[p, p] / problem.n)
     sd = jnp.sqrt(jnp.clip(gamma[:K] / base, LEAST**2, MOST**2))
     sd = jnp.where(jnp.isfinite(sd), sd, 1.0)

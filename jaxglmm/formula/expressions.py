@@ -122,8 +122,8 @@ def context_used(
     exprs: list[str], columns: Mapping | frozenset, context: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The caller's variables that the expressions use, and nothing else."""
-    transforms = _transforms()
     used: dict[str, Any] = {}
+    transforms = _transforms() if exprs else {}  # formulaic is slow to import
     for expr in exprs:
         parsed = read_expression(expr)
         for name in {*parsed.called, *(n for n in parsed.names if n not in columns)}:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from keyword import iskeyword
 
 from jaxglmm._errors import FormulaError
 
@@ -35,6 +36,7 @@ FOREIGN = (
     "rr",
 )
 _DOT = re.compile(r"(?<![\w.)\]`])\.(?![\w.])")
+_PLAIN = re.compile(r"\s*\w+(?:\s*[+*:]\s*\w+)*\s*\Z")
 _NAME = re.compile(r"[^\W\d][\w.]*\Z|`[^`]+`\Z")
 _AS_FACTOR = re.compile(r"(?:as\.factor|factor|C)\s*\(([^()]*)\)\Z")
 
@@ -143,6 +145,9 @@ def parse(text: str) -> Parsed:
 @lru_cache(maxsize=1024)
 def read_terms(text: str) -> tuple[Term, ...]:
     """The terms of ``1 + a*x``, low orders first, as formulaic's parser reads them."""
+    plain = _plain_terms(text)
+    if plain is not None:
+        return tuple(Term(tuple(Atom(name, True) for name in t)) for t in plain)
     from formulaic import Formula
 
     try:
@@ -170,6 +175,35 @@ def read_terms(text: str) -> tuple[Term, ...]:
         )
         for term in terms
     )
+
+
+def _plain_terms(text: str) -> list[tuple[str, ...]] | None:
+    """The same where names, ``+``, ``*``, ``:`` and the intercept are all there is.
+
+    None for everything else. Most formulas are as plain as that, and importing
+    formulaic takes longer than fitting a small model.
+    """
+    if not _PLAIN.match(text):
+        return None
+    pieces = [piece.split("*") for piece in "".join(text.split()).split("+")]
+    found: dict[frozenset[str], tuple[str, ...]] = {}
+    if ["0"] not in pieces:
+        found[frozenset()] = ()
+    for crossed in pieces:
+        if crossed in (["0"], ["1"]):
+            continue
+        products: list[tuple[str, ...]] = []
+        for interaction in crossed:
+            names = tuple(dict.fromkeys(interaction.split(":")))
+            if not all(name.isidentifier() and not iskeyword(name) for name in names):
+                return None
+            both = [tuple(dict.fromkeys((*left, *names))) for left in products]
+            products += [names, *both]
+        for product in products:
+            found.setdefault(frozenset(product), product)
+    if ["0"] in pieces and ["1"] in pieces:
+        return None
+    return sorted(found.values(), key=len)
 
 
 def resolve(terms: tuple[Term, ...], columns: Container[str]) -> tuple[Term, ...]:

@@ -90,7 +90,11 @@ def _log_dets(at: Marginal, reml: bool) -> Scalar:
 
 def profiled(problem: Problem, lam: Lambdas, reml: bool) -> Scalar:
     """The criterion with sigma and beta profiled out (internal scale, no constants)."""
-    at = marginal(problem, lam)
+    return profiled_value(problem, marginal(problem, lam), reml)
+
+
+def profiled_value(problem: Problem, at: Marginal, reml: bool) -> Scalar:
+    """The same from what was computed at a Lambda."""
     N = degrees(problem, reml)
     return _log_dets(at, reml) + N * (1 + LOG_2PI + jnp.log(at.r2 / N))
 
@@ -124,9 +128,7 @@ def _outer(x: Float[Array, "q p J"]) -> Float[Array, "q q"]:
     """Sum over p and J of x[i] x[j]."""
     q = len(x)
     if q <= 4:
-        rows = [[jnp.sum(x[i] * x[j]) for j in range(i + 1)] for i in range(q)]
-        full = [[rows[max(i, j)][min(i, j)] for j in range(q)] for i in range(q)]
-        return jnp.stack([jnp.stack(row) for row in full])
+        return jnp.sum(x[:, None] * x[None], axis=(2, 3))
     flat = x.reshape(q, -1)
     return flat @ flat.T
 
@@ -217,6 +219,15 @@ def boundary(
     """2 (G+)_ii' where j = j', over the free entries of each factor."""
     blocks = []
     for g, pattern in zip(G, patterns, strict=True):
+        if len(pattern) <= 6:
+            half = spd.positive_part(g)
+            entries = [
+                2 * half[a, b] if j == k else jnp.zeros((), g.dtype)
+                for a, j in pattern
+                for b, k in pattern
+            ]
+            blocks.append(jnp.stack(entries).reshape(len(pattern), len(pattern)))
+            continue
         i, j = (jnp.asarray(index) for index in zip(*pattern, strict=True))
         same = j[:, None] == j[None, :]
         blocks.append(jnp.where(same, 2 * spd.positive_part(g)[i][:, i], 0.0))
@@ -236,10 +247,9 @@ def profiled_derivatives(
     """(criterion, score, curvature, scale) over theta for ``numerics.newton``."""
     lam = problem.lambdas(theta)
     d = derivatives(problem, lam, None, reml)
-    N = degrees(problem, reml)
-    value = _log_dets(d.at, reml) + N * (1 + LOG_2PI + jnp.log(d.at.r2 / N))
-    info = d.info - jnp.outer(d.tv, d.tv) / N
-    return value, d.score, info + d.boundary, 1 + jnp.diagonal(info)
+    value = profiled_value(problem, d.at, reml)
+    info = d.info - jnp.outer(d.tv, d.tv) / degrees(problem, reml)
+    return value, d.score, info + d.boundary, 1 + spd.diagonal(info)
 
 
 def kept_from_zero(lam: Lambdas) -> Lambdas:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.numerics import small
+from jaxglmm.numerics import small, spd
 from jaxglmm.numerics.system import (
     AbstractFactor,
     AbstractSystem,
@@ -30,7 +30,7 @@ class Blocks(AbstractSystem):
 
     def squares(self) -> tuple[Float[Array, "k k"], Float[Array, " k"]]:
         total = jnp.sum(self.A, axis=-1)
-        return jnp.sum(self.A**2, axis=-1), jnp.diagonal(total)
+        return jnp.sum(self.A**2, axis=-1), spd.diagonal(total)
 
     def factor(self, lam: Lambdas) -> BlocksFactor:
         return BlocksFactor(self, lam, _cholesky(self.A, lam[0]))
@@ -78,8 +78,7 @@ class BlocksFactor(AbstractFactor):
         return (small.stack(columns, one),)
 
     def traces(self) -> tuple[Float[Array, "q q"], ...]:
-        S = [[jnp.sum(x) for x in row] for row in self._S()]
-        return (small.stack(S, S[0][0]),)
+        return (jnp.sum(small.stack(self._S(), self.system.A[0, 0]), axis=-1),)
 
     def project(
         self, B: Effects, RR: Float[Array, "r r"]

@@ -24,6 +24,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxglmm import _status
@@ -107,7 +108,7 @@ def minimise_carrying(
         mu = jnp.where(
             ok, jnp.where(first, s.mu, s.mu * 0.1), jnp.maximum(10 * s.mu, 0.1)
         )
-        damped = H + mu * jnp.diag(D)
+        damped = H + mu * (np.eye(m) * D)
         step = spd.solve(spd.cholesky(damped), g)
         if secant:
             better = spd.solve(spd.cholesky(damped + E), g)

@@ -48,7 +48,12 @@ def lower(A: Array) -> Matrix:
 
 def stack(A: Matrix, like: Array) -> Array:
     """A list of rows to a (q, r, ...) array; numbers broadcast to ``like``."""
-    return jnp.stack([jnp.stack([x + 0 * like for x in row]) for row in A])
+    entries = [
+        jnp.full_like(like, x) if jnp.ndim(x) == 0 else x for row in A for x in row
+    ]
+    shape = jnp.broadcast_shapes(*(x.shape for x in entries))
+    entries = [jnp.broadcast_to(x, shape) for x in entries]
+    return jnp.stack(entries).reshape(len(A), len(A[0]), *shape)
 
 
 def transpose(A: Matrix) -> Matrix:

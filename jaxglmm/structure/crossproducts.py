@@ -14,6 +14,7 @@ from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.fixed import Basis
 
 LARGE = 200_000  # rows above which the basis of X is not stored
+ROWS = 250_000  # at a time
 PAIRS = 250_000  # of entries at a time
 MANY = 40  # columns above which it is: column by column would read X too often
 
@@ -28,8 +29,20 @@ def _times(*columns: np.ndarray | None) -> np.ndarray | None:
 
 
 def count(codes: np.ndarray, size: int, *columns: np.ndarray | None) -> np.ndarray:
-    """Sum of the product of the columns by code, as doubles (size,)."""
-    return np.bincount(codes, _times(*columns), size).astype(float, copy=False)
+    """Sum of the product of the columns by code, as doubles (size,).
+
+    By pieces of rows: ``np.bincount`` makes copies of what it is given.
+    """
+    n, rows = len(codes), max(ROWS, 4 * size)
+    total = np.zeros(size)
+    for start in range(0, n, rows):
+        here = slice(start, start + rows)
+        product = _times(*(None if c is None else c[here] for c in columns))
+        piece = np.bincount(codes[here], product, size)
+        if n <= rows:
+            return piece.astype(float, copy=False)
+        total += piece
+    return total
 
 
 def gram(factor: Factor, w: np.ndarray | None, size: int) -> np.ndarray:
@@ -66,8 +79,9 @@ def times_basis(
         right = basis.whole if w is None else basis.whole * w[:, None]
         return [times(f, right, size) for f, size in zip(factors, sizes, strict=True)]
     out = [np.empty((f.q, p, s)) for f, s in zip(factors, sizes, strict=True)]
+    column = np.empty(n)
     for j in range(p):
-        column = basis.column(j)
+        basis.column(j, out=column)
         if w is not None:
             column *= w
         for f, size, block in zip(factors, sizes, out, strict=True):

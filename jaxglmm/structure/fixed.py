@@ -72,9 +72,9 @@ class Basis:
         """(n, p)."""
         return self.X @ self.inverse
 
-    def column(self, j: int) -> np.ndarray:
+    def column(self, j: int, out: np.ndarray | None = None) -> np.ndarray:
         """(n,)."""
-        return self.X @ self.inverse[:, j]
+        return np.matmul(self.X, self.inverse[:, j], out=out)
 
     def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Rows that fit the cache, and X~ there."""
