@@ -40,11 +40,7 @@ def problem(m: Moments) -> Problem:
     """
     patterns = tuple(f.pattern for f in m.factors)
     constant, constant_reml = constants(m)
-    B = tuple(
-        np.concatenate([ZX, Zy[:, None]], axis=1)
-        for ZX, Zy in zip(m.ZX, m.Zy, strict=True)
-    )
-    RR = np.block([[m.XX, m.Xy[:, None]], [m.Xy[None], np.array([[m.yy]])]])
+    B, RR = right_sides(m)
     return Problem(
         m.system,
         B,
@@ -55,6 +51,15 @@ def problem(m: Moments) -> Problem:
         np.float64(constant_reml),
         patterns,
     )
+
+
+def right_sides(m: Moments) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Z'W[X y] a factor, and [X y]'W[X y]."""
+    B = tuple(
+        np.concatenate([ZX, Zy[:, None]], axis=1)
+        for ZX, Zy in zip(m.ZX, m.Zy, strict=True)
+    )
+    return B, np.block([[m.XX, m.Xy[:, None]], [m.Xy[None], np.array([[m.yy]])]])
 
 
 def constants(m: Moments) -> tuple[float, float]:

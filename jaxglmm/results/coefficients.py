@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 
 def standard_errors(vcov: np.ndarray) -> np.ndarray:
@@ -17,6 +16,8 @@ def t_p_values(t: np.ndarray, df: np.ndarray) -> np.ndarray:
 
     P(|T| > t) = I_{df / (df + t^2)}(df / 2, 1 / 2), the regularised incomplete beta.
     """
+    from scipy import special  # slow to import
+
     t, df = np.broadcast_arrays(np.asarray(t, float), np.asarray(df, float))
     with np.errstate(over="ignore", invalid="ignore"):
         p = special.betainc(df / 2, 0.5, df / (df + t**2))
@@ -26,6 +27,8 @@ def t_p_values(t: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 def t_quantile(level: float, df: np.ndarray) -> np.ndarray:
     """Half width of a central interval in standard errors, (p,)."""
+    from scipy import special  # slow to import
+
     df = np.asarray(df, float)
     finite = np.where(np.isinf(df), 1.0, df)
     upper = (1 + level) / 2

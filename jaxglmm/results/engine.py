@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm import _status
@@ -56,11 +55,16 @@ class Engine:
     @double_precision
     def problem(self) -> Problem:
         """The problem on the device, of this response."""
-        m = self.moments
-        Zy = tuple(jnp.asarray(z) for z in m.Zy)
-        own = self.base.with_response(Zy, jnp.asarray(m.Xy), jnp.asarray(m.yy))
-        constants = tuple(jnp.asarray(c) for c in assemble.constants(m))
-        return eqx.tree_at(lambda p: (p.constant, p.constant_reml), own, constants)
+        # by NumPy: each operation of JAX outside a jit is compiled on its own
+        new = (
+            *assemble.right_sides(self.moments),
+            *(np.float64(c) for c in assemble.constants(self.moments)),
+        )
+        return eqx.tree_at(
+            lambda p: (p.B, p.RR, p.constant, p.constant_reml),
+            self.base,
+            jax.device_put(new),
+        )
 
     @cached_property
     def diagonal(self) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results import components, data
@@ -81,6 +80,8 @@ def _ran_vals(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
         pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
     )
     if conf_int:
+        from scipy import special
+
         half = special.ndtri((1 + level) / 2) * frame["std_error"]
         frame["conf_low"] = frame["estimate"] - half
         frame["conf_high"] = frame["estimate"] + half

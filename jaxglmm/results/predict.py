@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from jaxglmm._errors import DataError, NewLevelsWarning, NotApplicableError
 from jaxglmm.formula.design import NewRows
@@ -159,6 +158,8 @@ def predict(fit: Fit, newdata, re, se, interval, level, new_levels, offset):
     if interval is not None:
         if interval == "prediction":
             var = var + observation_variance(fit, new, re, newdata is None)
+        from scipy import special
+
         half = special.ndtri((1 + level) / 2) * np.sqrt(var)
         out["lower"], out["upper"] = centre - half, centre + half
     return pd.DataFrame(out, index=new.index)
