@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
+from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import quadrature as _quadrature
 from jaxglmm.model.generalised import GeneralisedProblem
@@ -37,6 +38,8 @@ class LaplaceMarginal(eqx.Module):
         self, problem: GeneralisedProblem, psi: Array, u: Effects
     ) -> _laplace.Laplace:
         """Value, score, curvature and the mode."""
+        if not u:
+            return _fixed_only.derivatives(problem, psi)
         found = _laplace.laplace(problem, psi, u, self.hessian)
         if self.nodes > 1:
             return _quadrature.improve(problem, psi, found, self.nodes)
@@ -45,6 +48,8 @@ class LaplaceMarginal(eqx.Module):
     def value(self, problem: GeneralisedProblem, psi: Array, u: Effects) -> Scalar:
         """-2 log-likelihood."""
         beta, theta, phi = problem.split(psi)
+        if not u:
+            return _fixed_only.value_at(problem, beta, phi)
         lam = problem.lambdas(theta)
         mode = _laplace.find_mode(problem, beta, lam, phi, u).u
         if self.nodes > 1:
@@ -101,6 +106,8 @@ def starting_values(
             size = jnp.max(jnp.abs(step @ X))
             step = step * jnp.minimum(1.0, 4.0 / jnp.maximum(size, 1e-12))
             beta = jnp.where(jnp.isfinite(step).all(), beta + step, beta)
+    if not problem.sides:
+        return jnp.concatenate([beta, phi])
     r = _laplace.rows_at(problem, problem.offset + beta @ X, phi)
     (t,) = (problem.rows.collect(r.s[None]),)
     system = problem.rows.weigh(r.step)
@@ -153,9 +160,11 @@ def fit_from(
     found = newton.minimise_carrying(evaluate, psi, u, tol, max_steps, secant=True)
     psi = _pin(marginal, problem, found.x, found.aux)
     beta, theta, phi = problem.split(psi)
-    lam = problem.lambdas(theta)
-    mode = _laplace.find_mode(problem, beta, lam, phi, found.aux).u
-    b = scale(lam, mode)
+    mode, b = (), ()
+    if u:
+        lam = problem.lambdas(theta)
+        mode = _laplace.find_mode(problem, beta, lam, phi, found.aux).u
+        b = scale(lam, mode)
     return GeneralisedFitted(
         psi,
         mode,
@@ -178,6 +187,8 @@ def _pin(
     marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
 ) -> Array:
     """Diagonals next to zero set to zero where that costs nothing."""
+    if not u:
+        return psi
     near = _diagonal(problem) & (jnp.abs(psi) < NEAR_ZERO)
     pinned = jnp.where(near, 0.0, psi)
 
@@ -201,6 +212,8 @@ def hessian(
     """
 
     def score(x: Array) -> Array:
+        if not u:
+            return _fixed_only.derivatives(problem, x).score
         beta, theta, phi = problem.split(x)
         lam = problem.lambdas(theta)
         moved = _laplace.newton_step(problem, beta, lam, phi, u)

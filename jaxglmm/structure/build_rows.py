@@ -44,10 +44,10 @@ class RowData:
 
 
 def build_rows(X: np.ndarray, terms: list[Columns]) -> RowData:
-    """X: (n, p) of full rank; terms: one or more."""
+    """X: (n, p) of full rank; terms: any number, none for a model without effects."""
     n, p = X.shape
     factors = join(terms)
-    sort = order(factors)
+    sort = order(factors, n)
     sorted_factors = [
         replace(
             f,

@@ -73,6 +73,16 @@ class AbstractRows(eqx.Module):
         """The system Z'WZ."""
 
 
+class NoRows(AbstractRows):
+    """No factor at all: a generalised linear model."""
+
+    def spread(self, b: Effects) -> Float[Array, " n"]:
+        return jnp.zeros(())
+
+    def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
+        raise NotImplementedError("a model without random effects has no system")
+
+
 class OneFactorRows(AbstractRows):
     """One factor."""
 
@@ -196,8 +206,10 @@ class ArrowRows(AbstractRows):
         return flat.reshape(m, m)
 
 
-def order(factors: list[Factor]) -> np.ndarray:
+def order(factors: list[Factor], n: int) -> np.ndarray:
     """(n,) rows sorted by the level of the largest factor."""
+    if not factors:
+        return np.arange(n)
     return np.argsort(factors[0].codes, kind="stable")
 
 
@@ -206,6 +218,8 @@ def rows(factors: list[Factor], n_padded: int) -> AbstractRows:
 
     factors: largest first, rows in their final order; n_padded: rows after padding.
     """
+    if not factors:
+        return NoRows((), (), ())
     n = len(factors[0].codes)
     chain = _chain(factors) if len(factors) > 1 else None
     arrow = len(factors) > 1 and chain is None

@@ -1,0 +1,46 @@
+"""Models without random effects: the likelihood itself, nothing is integrated out.
+
+Value, score and curvature in the form of ``integrate.laplace``, so that a generalised
+linear model goes through the same optimiser: the curvature is the information of beta
+(observed where it is positive, Fisher's elsewhere) and that of the dispersion.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.integrate.laplace import Laplace, predictor, rows_at
+from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.numerics import spd
+
+
+def value_at(
+    problem: GeneralisedProblem, beta: Float[Array, " p"], phi: Float[Array, " r"]
+) -> Scalar:
+    """-2 log-likelihood."""
+    return -2 * jnp.sum(rows_at(problem, predictor(problem, beta, ()), phi).l)
+
+
+def derivatives(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Laplace:
+    """Value, score and curvature at psi = (beta, phi)."""
+    beta, _, phi = problem.split(psi)
+    eta = predictor(problem, beta, ())
+    r = rows_at(problem, eta, phi)
+    X = problem.X
+
+    def total(x: Array) -> Scalar:
+        return -2 * jnp.sum(rows_at(problem, eta, x).l)
+
+    k = len(psi)
+    H = jnp.zeros((k, k)).at[: problem.p, : problem.p].set(2 * (r.step * X) @ X.T)
+    score = -2 * X @ r.s
+    if len(phi):
+        inside = jax.hessian(total)(phi)
+        kept = jnp.where(
+            jnp.eye(len(phi), dtype=bool), 0.1 + jnp.maximum(inside, 0.0), 0.0
+        )
+        H = H.at[problem.p :, problem.p :].set(kept)
+        score = jnp.concatenate([score, jax.grad(total)(phi)])
+    return Laplace(-2 * jnp.sum(r.l), score, H, spd.diagonal(H), ())
