@@ -30,10 +30,13 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import ScaleWarning as ScaleWarning
     from jaxglmm._errors import SingularFitWarning as SingularFitWarning
     from jaxglmm.api import anova as anova
+    from jaxglmm.api import glmm as glmm
     from jaxglmm.api import lmm as lmm
     from jaxglmm.api import load as load
+    from jaxglmm.estimate.presets import AGQ as AGQ
     from jaxglmm.estimate.presets import ML as ML
     from jaxglmm.estimate.presets import REML as REML
+    from jaxglmm.estimate.presets import Laplace as Laplace
     from jaxglmm.model.families import Bernoulli as Bernoulli
     from jaxglmm.model.families import Beta as Beta
     from jaxglmm.model.families import BetaBinomial as BetaBinomial
@@ -79,12 +82,15 @@ _FAMILIES = (
 )
 
 _WHERE = {  # public name -> module that holds it
+    "AGQ": "jaxglmm.estimate.presets",
+    "Laplace": "jaxglmm.estimate.presets",
     "ML": "jaxglmm.estimate.presets",
     "REML": "jaxglmm.estimate.presets",
     "Fit": "jaxglmm.results.fit",
     "Fits": "jaxglmm.results.fits",
     "anova": "jaxglmm.api",
     "enable_compilation_cache": "jaxglmm._cache",
+    "glmm": "jaxglmm.api",
     "lmm": "jaxglmm.api",
     "load": "jaxglmm.api",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
@@ -94,6 +100,7 @@ _WHERE = {  # public name -> module that holds it
 _SUBMODULES = ("datasets", "density", "estimate", "integrate", "structure")
 
 __all__ = [
+    "AGQ",
     "ML",
     "REML",
     "Bernoulli",
@@ -111,6 +118,7 @@ __all__ = [
     "InverseGaussian",
     "JaxGLMMError",
     "JaxGLMMWarning",
+    "Laplace",
     "MissingRowsWarning",
     "ModelError",
     "NegativeBinomial",
@@ -124,6 +132,7 @@ __all__ = [
     "anova",
     "datasets",
     "enable_compilation_cache",
+    "glmm",
     "lmm",
     "load",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxglmm._errors import ModelError, RankDeficientWarning
-from jaxglmm.formula.design import Design
+from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.notices import warn
 
 SAME = 1e-12  # of a column's length that is left after those before it
@@ -43,13 +43,36 @@ def check_linear(design: Design) -> None:
             )
         lost = _dependent(term.values)
         if lost is not None:
-            warn(
-                f"term ({' + '.join(term.names)} | {term.factor}): column "
-                f"{term.names[lost]!r} depends on the columns before it, so that their "
-                "variances and correlations are not unique (the likelihood and the "
-                "predictions are). Take it out of the term",
-                RankDeficientWarning,
-            )
+            _warn_of_dependence(term, lost)
+
+
+def check_generalised(design: Design) -> None:
+    """Refuse designs from which a generalised model cannot be estimated.
+
+    One row a level is allowed: an observation-level random effect.
+
+    Raises:
+        ModelError: more fixed effects than rows.
+    """
+    if design.p > design.n:
+        raise ModelError(
+            f"{design.p} fixed effects for {design.n} rows have no unique estimate; "
+            "drop terms or add data"
+        )
+    for term in design.terms:
+        lost = _dependent(term.values)
+        if lost is not None:
+            _warn_of_dependence(term, lost)
+
+
+def _warn_of_dependence(term: RandomTerm, lost: int) -> None:
+    warn(
+        f"term ({' + '.join(term.names)} | {term.factor}): column "
+        f"{term.names[lost]!r} depends on the columns before it, so that their "
+        "variances and correlations are not unique (the likelihood and the "
+        "predictions are). Take it out of the term",
+        RankDeficientWarning,
+    )
 
 
 def _dependent(Z: np.ndarray) -> int | None:

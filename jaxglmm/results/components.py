@@ -47,9 +47,12 @@ class TermCovariance:
 
 
 class VarCorr(dict):
-    """Term label -> ``TermCovariance``, with the residual sd in ``sigma``."""
+    """Term label -> ``TermCovariance``, with the residual sd in ``sigma``.
 
-    def __init__(self, terms: dict[str, TermCovariance], sigma: float):
+    sigma is None in a generalised model, which has no residual on this scale.
+    """
+
+    def __init__(self, terms: dict[str, TermCovariance], sigma: float | None):
         super().__init__(terms)
         self.sigma = sigma
 
@@ -66,13 +69,13 @@ class VarCorr(dict):
         return VarCorr, (dict(self), self.sigma)
 
 
-def varcorr(design: Design, estimates: Estimates) -> VarCorr:
+def varcorr(design: Design, estimates: Estimates, residual: bool = True) -> VarCorr:
     """The covariance of every term, by label."""
     terms = {
         term.label: _named(term, cov)
         for term, cov in zip(design.terms, covariances(estimates), strict=True)
     }
-    return VarCorr(terms, float(estimates.sigma))
+    return VarCorr(terms, float(estimates.sigma) if residual else None)
 
 
 def _named(term: RandomTerm, cov: np.ndarray) -> TermCovariance:
@@ -105,8 +108,10 @@ class VarianceComponent:
         return text if self.corr is None else f"{text}, corr {self.corr:.2f}"
 
 
-def flat(design: Design, estimates: Estimates) -> tuple[VarianceComponent, ...]:
-    """All variances in order, the residual last."""
+def flat(
+    design: Design, estimates: Estimates, residual: bool = True
+) -> tuple[VarianceComponent, ...]:
+    """All variances in order, the residual last (where there is one)."""
     rows = []
     for term, cov in zip(design.terms, covariances(estimates), strict=True):
         sd, corr = sd_and_correlation(cov)
@@ -119,7 +124,8 @@ def flat(design: Design, estimates: Estimates) -> tuple[VarianceComponent, ...]:
                 VarianceComponent(term.label, name, variance, float(sd[k]), with_first)
             )
     sigma = float(estimates.sigma)
-    rows.append(VarianceComponent("Residual", "", sigma**2, sigma))
+    if residual:
+        rows.append(VarianceComponent("Residual", "", sigma**2, sigma))
     return tuple(rows)
 
 
@@ -139,7 +145,9 @@ class Parameter:
         return f"{self.kind}_{'.'.join(self.names)}|{self.group}"
 
 
-def parameters(design: Design, estimates: Estimates) -> tuple[Parameter, ...]:
+def parameters(
+    design: Design, estimates: Estimates, residual: bool = True
+) -> tuple[Parameter, ...]:
     """Standard deviations and correlations, term by term, the residual sd last.
 
     Within a term the standard deviations come first, then the correlations column by
@@ -159,5 +167,7 @@ def parameters(design: Design, estimates: Estimates) -> tuple[Parameter, ...]:
                 for i, row in enumerate(term.names)
                 if i > j
             ]
-    out.append(Parameter("sd", "Residual", ("Observation",), float(estimates.sigma)))
+    if residual:
+        sigma = float(estimates.sigma)
+        out.append(Parameter("sd", "Residual", ("Observation",), sigma))
     return tuple(out)

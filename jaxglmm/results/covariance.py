@@ -14,7 +14,6 @@ from jaxglmm._precision import double_precision
 from jaxglmm.estimate import information
 from jaxglmm.formula.design import NewRows, RandomTerm
 from jaxglmm.results import effects
-from jaxglmm.results.engine import internal_theta
 
 if TYPE_CHECKING:
     from jaxglmm.results.engine import Engine
@@ -30,10 +29,10 @@ def conditional_covariance(fit: Fit, with_beta: bool = False) -> tuple[np.ndarra
     """
     engine = fit.engine
     found = _conditional(engine, fit)
-    scale2 = fit.sigma**2
+    scale2 = fit.estimates.sigma**2
     Q = _inverse_Q(engine, fit)
     out = {}
-    for factor, D, K in zip(engine.moments.factors, found.D, found.K, strict=True):
+    for factor, D, K in zip(engine.factors, found.D, found.K, strict=True):
         J = factor.n_levels
         cov = np.moveaxis(np.asarray(D)[..., :J], -1, 0)
         if with_beta:
@@ -46,13 +45,13 @@ def conditional_covariance(fit: Fit, with_beta: bool = False) -> tuple[np.ndarra
 
 @double_precision
 def _conditional(engine: Engine, fit: Fit) -> information.Conditional:
-    return information.conditional(engine.problem, internal_theta(engine, fit))
+    return information.conditional(*engine.working(fit))
 
 
 def _inverse_Q(engine: Engine, fit: Fit) -> np.ndarray:
     """Internal Q^-1 from the covariance of beta."""
-    R = engine.moments.fixed.R
-    return R @ fit.estimates.vcov @ R.T / fit.sigma**2
+    R = engine.R
+    return R @ fit.coefficient_covariance() @ R.T / fit.estimates.sigma**2
 
 
 @double_precision
@@ -63,14 +62,16 @@ def prediction_variance(fit: Fit, new: NewRows, re: str = "conditional") -> np.n
     sigma^2 z'Lambda M^-1 Lambda'z + a'Cov(beta)a. Levels that were not in the data have
     their whole prior variance.
     """
-    X = new.X @ fit.engine.moments.fixed.R_inverse
+    X = new.X @ fit.engine.R_inverse
     if re != "conditional" or not new.terms:
-        return fit.sigma**2 * _quadratic(X, _inverse_Q(fit.engine, fit))
+        return fit.estimates.sigma**2 * _quadratic(X, _inverse_Q(fit.engine, fit))
     engine = fit.engine
-    one = len(engine.moments.factors) == 1
+    one = len(engine.factors) == 1
     square, known = (_one_factor if one else _crossed)(engine, fit, new)
     Q = _inverse_Q(engine, fit)
-    return fit.sigma**2 * (square + _quadratic(X - known, Q)) + _prior(fit, new)
+    return fit.estimates.sigma**2 * (square + _quadratic(X - known, Q)) + _prior(
+        fit, new
+    )
 
 
 def _quadratic(a: np.ndarray, Q: np.ndarray) -> np.ndarray:
@@ -80,7 +81,7 @@ def _quadratic(a: np.ndarray, Q: np.ndarray) -> np.ndarray:
 def _rows(engine: Engine, new: NewRows) -> list[tuple[np.ndarray, np.ndarray]]:
     """Codes (n,) and internal values (n, q) a factor; zeros where unseen."""
     out = []
-    for factor in engine.moments.factors:
+    for factor in engine.factors:
         terms = [new.terms[term] for term, _, _ in factor.spans]
         values = np.concatenate([t.values for t in terms], axis=1) @ factor.T_inverse
         codes = terms[0].codes
@@ -100,10 +101,10 @@ def _one_factor(
 
 def _crossed(engine: Engine, fit: Fit, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
     """Rows in batches, each a vector in the space of all random effects."""
-    theta = internal_theta(engine, fit)
+    problem, theta = engine.working(fit)
     rows = _rows(engine, new)
     n = len(new.X)
-    shapes = [(b.shape[0], b.shape[-1]) for b in engine.problem.B]
+    shapes = [(b.shape[0], b.shape[-1]) for b in problem.B]
     batch = int(max(1, min(n, 256, AT_ONCE // sum(q * J for q, J in shapes))))
     squares, known = [], []
     for begin in range(0, n, batch):
@@ -114,7 +115,7 @@ def _crossed(engine: Engine, fit: Fit, new: NewRows) -> tuple[np.ndarray, np.nda
             k = np.arange(here.stop - here.start)
             one[:, k, codes[here]] = z[here].T
             w.append(one)
-        s, x = information.leverages(engine.problem, theta, tuple(w))
+        s, x = information.leverages(problem, theta, tuple(w))
         size = here.stop - here.start
         squares.append(np.asarray(s)[:size])
         known.append(np.asarray(x)[:size])
@@ -125,7 +126,7 @@ def _prior(fit: Fit, new: NewRows) -> np.ndarray:
     """z'Psi z of the levels that were not in the data, (n_new,)."""
     total = np.zeros(len(new.X))
     for term, lam in zip(new.terms, fit.estimates.lam, strict=True):
-        total += _prior_of(term, lam) * fit.sigma**2
+        total += _prior_of(term, lam) * fit.estimates.sigma**2
     return total
 
 

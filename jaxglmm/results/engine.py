@@ -21,6 +21,8 @@ from jaxglmm.estimate._base import Fitted
 from jaxglmm.estimate.maximise import Maximise, fit_numbers, unpack
 from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble
+from jaxglmm.model.covariance import Pattern
+from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.model.problem import Problem
 from jaxglmm.results.estimates import Estimates
 from jaxglmm.structure.build import Moments
@@ -50,6 +52,25 @@ class Engine:
     def reml(self) -> bool:
         """Whether beta is integrated out."""
         return self.estimator.reml
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Grouping factors in internal order."""
+        return self.moments.factors
+
+    @property
+    def R(self) -> np.ndarray:
+        """(p, p): X of the user = X~ R."""
+        return self.moments.fixed.R
+
+    @property
+    def R_inverse(self) -> np.ndarray:
+        """(p, p) R^-1."""
+        return self.moments.fixed.R_inverse
+
+    def working(self, fit: Fit) -> tuple[Problem, np.ndarray]:
+        """The Gaussian problem, and theta (m,) of a fit."""
+        return self.problem, internal_theta(self, fit)
 
     @cached_property
     @double_precision
@@ -109,7 +130,9 @@ def rebuild(design: Design, reml: bool) -> Engine:
     return build(design, Maximise(reml))
 
 
-def lambdas(problem: Problem, theta: np.ndarray) -> list[np.ndarray]:
+def lambdas(
+    problem: Problem | GeneralisedProblem, theta: np.ndarray
+) -> list[np.ndarray]:
     """Internal Lambda of every factor, on the host."""
     out, start = [], 0
     for pattern, q in zip(problem.patterns, problem.sides, strict=True):
@@ -193,18 +216,25 @@ def pack(design: Design, lam: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def internal_theta(engine: Engine, fit: Fit) -> np.ndarray:
-    """(m,) theta of a fit in the engine's coordinates, from its Lambdas.
+    """(m,) theta of a fit in the engine's coordinates, from its Lambdas."""
+    return internal_lambdas(engine.factors, engine.base.patterns, fit.estimates.lam)
+
+
+def internal_lambdas(
+    factors: Sequence[Factor],
+    patterns: Sequence[Pattern],
+    terms: Sequence[np.ndarray],
+) -> np.ndarray:
+    """(m,) internal theta from the terms' Lambdas in the user's coordinates.
 
     Sigma~ = T Sigma T', whose factor T Lambda is triangular because T is upper
     triangular only up to a rotation: an LQ decomposition takes it off.
     """
     out = []
-    for factor, pattern in zip(
-        engine.moments.factors, engine.problem.patterns, strict=True
-    ):
+    for factor, pattern in zip(factors, patterns, strict=True):
         lam = np.zeros((factor.q, factor.q))
         for term, start, stop in factor.spans:
-            lam[start:stop, start:stop] = fit.estimates.lam[term]
+            lam[start:stop, start:stop] = terms[term]
         L = np.linalg.qr((factor.T @ lam).T, mode="r").T
         L = L * np.where(np.diagonal(L) < 0, -1.0, 1.0)
         size = np.sqrt(np.sum(L**2, axis=1))

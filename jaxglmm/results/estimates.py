@@ -6,25 +6,28 @@ triangular with diagonal >= 0, so that a term's covariance is sigma^2 Lambda Lam
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Point estimates of a linear mixed model.
+    """Point estimates of a mixed model.
 
-    beta: (p,); vcov: (p, p) covariance of beta; sigma: residual standard deviation
+    beta: (p,); vcov: (p, p) covariance of beta (None where it is found when asked for)
+    sigma: residual standard deviation; 1 in a generalised model, whose covariances
+        Lambda Lambda' stand alone
     lam: a (q, q) relative Cholesky factor a term; theta: (m,) its free entries, column
         by column of the lower triangle, term by term (lme4's order)
     b: a (J, q) array of conditional modes a term
     criterion: -2 log-likelihood with all constants (-2 REML log-likelihood where REML)
     decrement: the Newton decrement at the end, in units of the criterion
+    phi: (n_phi,) logarithms of a generalised model's dispersion parameters
     """
 
     beta: np.ndarray
-    vcov: np.ndarray
+    vcov: np.ndarray | None
     sigma: float
     lam: tuple[np.ndarray, ...]
     theta: np.ndarray
@@ -36,3 +39,4 @@ class Estimates:
     status: int
     n_iter: int
     decrement: float
+    phi: np.ndarray = field(default_factory=lambda: np.zeros(0))

@@ -164,7 +164,7 @@ class Fit:
     @cached_property
     def se(self) -> np.ndarray:
         """Standard errors of the fixed effects, (p,)."""
-        return _coefficients.standard_errors(self.estimates.vcov)
+        return _coefficients.standard_errors(self.coefficient_covariance())
 
     @cached_property
     def vcov(self) -> pd.DataFrame:
@@ -172,7 +172,7 @@ class Fit:
         import pandas as pd
 
         names = list(self.design.x_names)
-        return pd.DataFrame(self.estimates.vcov, index=names, columns=names)
+        return pd.DataFrame(self.coefficient_covariance(), index=names, columns=names)
 
     @property
     def coef(self) -> np.ndarray:
@@ -242,8 +242,13 @@ class Fit:
         return inference.kenward_roger(self)
 
     @property
+    def denominator_df(self) -> np.ndarray:
+        """Degrees of freedom of Wald tests and intervals, (p,); infinite for z."""
+        return self._degrees_of_freedom(self._ddf)
+
+    @property
     def ddf(self) -> str:
-        """How this fit counts degrees of freedom: "satterthwaite" or "residual"."""
+        """How degrees of freedom are counted: "satterthwaite" or "residual"."""
         return self._ddf
 
     def _check_ddf(self, ddf: str | None) -> str:
@@ -474,12 +479,7 @@ class Fit:
             seed: seed of numpy's generator.
             re: None draws new random effects, "conditional" keeps the modes.
         """
-        if re not in (None, "marginal", "conditional"):
-            raise NotApplicableError(
-                f"simulate(re={re!r}): None draws new random effects, 'conditional' "
-                "keeps the modes"
-            )
-        new = re != "conditional"
+        new = _simulate.draws_new_effects(re)
         return _simulate.simulate(self.design, self.estimates, n, seed, new)
 
     def refit(self, y) -> Fit:
@@ -664,6 +664,14 @@ class Fit:
     def load(path) -> Fit:
         """Read a fit that ``save`` wrote."""
         return _store.load(path)
+
+    def kept_estimates(self) -> Estimates:
+        """The estimates as a file keeps them."""
+        return self.estimates
+
+    def model_facts(self) -> dict | None:
+        """Family and method as a file keeps them; None for a linear model."""
+        return None
 
     def copy(self) -> Fit:
         """A copy that shares nothing that can be changed."""

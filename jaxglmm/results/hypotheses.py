@@ -31,6 +31,11 @@ class WaldTest:
     std_error: np.ndarray = field(repr=False)
 
     @property
+    def chisq(self) -> float:
+        """Wald's chi-squared statistic: F times its numerator degrees of freedom."""
+        return float(self.F * self.num_df)
+
+    @property
     def t(self) -> float:
         """The t statistic of a test of one row."""
         if len(self.estimate) != 1:
@@ -43,14 +48,15 @@ class WaldTest:
         p = numbers.p_value(self.p)
         p = p if p.startswith("<") else f"= {p}"
         text = f"F({self.num_df:g}, {self.den_df:.2f}) = {self.F:.4f}, p {p}"
+        known = np.isinf(self.den_df)
+        if known:
+            text = f"chisq({self.num_df:g}) = {self.chisq:.4f}, p {p}"
         if len(self.estimate) == 1:
             est, se = numbers.with_errors(
                 self.estimate.tolist(), self.std_error.tolist()
             )
-            text = (
-                f"estimate {est[0]} (se {se[0]}), t({self.den_df:.2f}) = {self.t:.4f}, "
-            )
-            text += f"p {p}"
+            letter = "z" if known else f"t({self.den_df:.2f})"
+            text = f"estimate {est[0]} (se {se[0]}), {letter} = {self.t:.4f}, p {p}"
         return f"{text} [{self.method}]"
 
 

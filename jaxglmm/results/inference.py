@@ -64,7 +64,7 @@ def satterthwaite_parts(fit: Fit) -> Satterthwaite:
     half = vectors[:, keep] / np.sqrt(values[keep])
     back = fixed.scale * fixed.R_inverse
     dvcov = np.einsum("ia,abk,jb->ijk", back, np.asarray(found.dvcov), back)
-    return Satterthwaite(2 * half @ half.T, fit.estimates.vcov, dvcov)
+    return Satterthwaite(2 * half @ half.T, fit.coefficient_covariance(), dvcov)
 
 
 def _satterthwaite(fit: Fit) -> Satterthwaite:
@@ -82,7 +82,7 @@ def satterthwaite(fit: Fit) -> np.ndarray:
 def _satterthwaite_test(fit: Fit, L: np.ndarray, rhs: np.ndarray) -> dict[str, float]:
     """F as a mean of squared independent t's, each with its degrees of freedom."""
     parts = _satterthwaite(fit)
-    values, vectors = np.linalg.eigh(L @ fit.estimates.vcov @ L.T)
+    values, vectors = np.linalg.eigh(L @ fit.coefficient_covariance() @ L.T)
     keep = values > 1e-10 * values.max()
     rows = vectors[:, keep].T @ L
     distance = vectors[:, keep].T @ (L @ fit.coefficients - rhs)
@@ -221,26 +221,26 @@ def contrast_test(
         rows, values = _independent(L, rhs)
         distance = rows @ fit.coefficients - values
         found: dict[str, Any] = _kenward_roger(fit).test(rows, distance)
-    elif ddf == "residual":
+    elif ddf in ("residual", "asymptotic"):
         rows, values = _independent(L, rhs)
         distance = rows @ fit.coefficients - values
-        spread = rows @ fit.estimates.vcov @ rows.T
+        spread = rows @ fit.coefficient_covariance() @ rows.T
         F = float(distance @ np.linalg.solve(spread, distance) / len(rows))
         found = {
             "F": F,
             "num_df": len(rows),
-            "den_df": float(fit.design.n - fit.design.p),
+            "den_df": np.inf
+            if ddf == "asymptotic"
+            else float(fit.design.n - fit.design.p),
         }
     else:
         found = _satterthwaite_test(fit, L, rhs)
-    found["p"] = float(
-        stats.f.sf(found["F"], found["num_df"], _finite(found["den_df"]))
-    )
+    k, df = found["num_df"], found["den_df"]
+    if np.isfinite(df):
+        found["p"] = float(stats.f.sf(found["F"], k, df))
+    else:  # the scale of the errors is known
+        found["p"] = float(stats.chi2.sf(k * found["F"], k))
     return found
-
-
-def _finite(df: float) -> float:
-    return df if np.isfinite(df) else 1e12
 
 
 def _independent(L: np.ndarray, rhs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -256,6 +256,8 @@ def anova_table(fit: Fit, type: int = 3, ddf: str = "satterthwaite"):
 
     from jaxglmm.results import hypothesis_matrices
 
+    if ddf == "asymptotic":
+        return _chi_squared_table(fit, type)
     rows = {}
     for name, L in hypothesis_matrices.of_terms(fit.design, type).items():
         found = contrast_test(fit, L, ddf)
@@ -271,6 +273,21 @@ def anova_table(fit: Fit, type: int = 3, ddf: str = "satterthwaite"):
     columns = ["sum_sq", "mean_sq", "num_df", "den_df", "F", "p"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.astype({"num_df": int}) if len(table) else table
+
+
+def _chi_squared_table(fit: Fit, type: int):
+    """Wald's chi-squared test of every term: statistic, df, p."""
+    import pandas as pd
+
+    from jaxglmm.results import hypothesis_matrices
+
+    rows = {}
+    for name, L in hypothesis_matrices.of_terms(fit.design, type).items():
+        found = contrast_test(fit, L, "asymptotic")
+        rows[name] = (found["F"] * found["num_df"], found["num_df"], found["p"])
+    columns = ["chisq", "df", "p"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return table.astype({"df": int}) if len(table) else table
 
 
 def compare(fits, refit: bool | None = None):

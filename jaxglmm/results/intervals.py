@@ -29,7 +29,8 @@ def confint(
     """Frame of lower and upper, one row a parameter."""
     check_level(level)
     if method == "wald":
-        limits = wald(fit.coefficients, fit.se, fit.df_satterthwaite, level)
+        df = fit.denominator_df
+        limits = wald(fit.coefficients, fit.se, df, level)
         names = list(fit.coefficient_names)
         return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
     if method == "profile":

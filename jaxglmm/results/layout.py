@@ -93,7 +93,7 @@ def _cell(tag: str, text: str, align: str) -> str:
     return f"<{tag} style='text-align:{side}'>{html.escape(text)}</{tag}>"
 
 
-def random_effects(varcorr, sigma: float, footer: tuple[str, ...] = ()) -> Table:
+def random_effects(varcorr, sigma: float | None, footer: tuple[str, ...] = ()) -> Table:
     """Groups, Name, Variance, Std.Dev., Corr: one row a variance, the residual last."""
     groups, names, sds, corrs = [], [], [], []
     for label, record in varcorr.items():
@@ -103,11 +103,12 @@ def random_effects(varcorr, sigma: float, footer: tuple[str, ...] = ()) -> Table
             sds.append(float(record.sd.iloc[k]))
             row = record.corr.to_numpy()[k, :k] if record.structure != "diag" else []
             corrs.append(tuple(numbers.fixed(float(c), 2) for c in row))
-    groups.append("Residual")
-    names.append("")
-    sds.append(sigma)
-    corrs.append(())
-    width = max(map(len, corrs))
+    if sigma is not None:
+        groups.append("Residual")
+        names.append("")
+        sds.append(sigma)
+        corrs.append(())
+    width = max(map(len, corrs), default=0)
     variances = numbers.column([sd**2 for sd in sds])
     rows = tuple(
         (g, n, v, s, *c, *[""] * (width - len(c)))

@@ -125,7 +125,7 @@ def fixed_variance(X: np.ndarray, vcov: np.ndarray) -> np.ndarray:
 def variance(fit: Fit, new: NewRows, re: str) -> np.ndarray:
     """Variance of the predicted mean, (n_new,)."""
     if re != "conditional" or not new.terms:
-        return fixed_variance(new.X, fit.estimates.vcov)
+        return fixed_variance(new.X, fit.coefficient_covariance())
     from jaxglmm.results.covariance import prediction_variance
 
     return np.asarray(prediction_variance(fit, new, re))

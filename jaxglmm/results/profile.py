@@ -231,7 +231,7 @@ class Held:
 
     def fixed(self) -> list[Curve]:
         """A curve for every fixed effect."""
-        se = np.sqrt(np.diagonal(self.fit.estimates.vcov))
+        se = np.sqrt(np.diagonal(self.fit.coefficient_covariance()))
         return [
             Curve(
                 name,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import Design
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.results import predictor
 from jaxglmm.results.estimates import Estimates
 
@@ -31,6 +33,38 @@ def simulate(
     if new_effects:
         for row in out:
             row += predictor.random_part(design.terms, _draw(design, estimates, rng))
+    return out
+
+
+def draws_new_effects(re: str | None) -> bool:
+    """Whether ``re`` asks for new random effects; refuses a word it does not know."""
+    if re not in (None, "marginal", "conditional"):
+        raise NotApplicableError(
+            f"simulate(re={re!r}): None draws new random effects, 'conditional' keeps "
+            "the modes"
+        )
+    return re != "conditional"
+
+
+def simulate_family(
+    design: Design,
+    estimates: Estimates,
+    family: AbstractFamily,
+    n: int,
+    seed,
+    new_effects: bool,
+) -> np.ndarray:
+    """(n, nobs) responses of a generalised model; arguments as for ``simulate``."""
+    rng = np.random.default_rng(seed)
+    fixed = predictor.fixed_part(design.X, estimates.beta, design.offset)
+    modes = predictor.random_part(design.terms, estimates.b)
+    trials = 1.0 if design.trials is None else design.trials
+    out = np.empty((n, design.n))
+    for row in out:
+        b = _draw(design, estimates, rng) if new_effects else None
+        eta = fixed + (modes if b is None else predictor.random_part(design.terms, b))
+        mu = np.asarray(family.mean(eta), float)
+        row[:] = family.simulate(rng, mu, estimates.phi, trials)
     return out
 
 

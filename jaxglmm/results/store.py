@@ -41,9 +41,10 @@ def save(fit: Fit, path) -> None:
         "format": FORMAT,
         "version": VERSION,
         "design": _pack(fit.design, arrays, "design"),
-        "estimates": _pack(fit.estimates, arrays, "estimates"),
+        "estimates": _pack(fit.kept_estimates(), arrays, "estimates"),
         "diagnostics": _pack(_plain(fit.diagnostics), arrays, "diagnostics"),
         "ddf": fit.ddf,
+        "model": fit.model_facts(),
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("fit.json", json.dumps(tree))
@@ -72,10 +73,17 @@ def load(path) -> Fit:
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
         raise DataError(f"{str(path)!r} is not a file that fit.save wrote") from error
     _check_version(tree, path)
+    design = _unpack(tree["design"], arrays)
+    estimates = _unpack(tree["estimates"], arrays)
+    diagnostics = _unpack(tree["diagnostics"], arrays)
+    if tree.get("model"):
+        from jaxglmm.results.generalised_fit import from_facts
+
+        return from_facts(tree["model"], design, estimates, diagnostics)
     return Fit(
-        _unpack(tree["design"], arrays),
-        _unpack(tree["estimates"], arrays),
-        diagnostics=_unpack(tree["diagnostics"], arrays),
+        design,
+        estimates,
+        diagnostics=diagnostics,
         compute_satterthwaite=tree["ddf"] == "satterthwaite",
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from jaxglmm.results.layout import Paragraph, Table
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
+    from jaxglmm.results.generalised_fit import GeneralisedFit
 
 WIDTH = 80  # of the notes
 MOST_CORRELATED = 20  # columns of X up to which their correlations are shown
@@ -63,10 +64,12 @@ def summarise(fit: Fit, ddf: str) -> Summary:
         Paragraph(_heading(fit, ddf)),
         _criteria(fit),
         _residuals(quantiles),
-        layout.random_effects(fit.varcorr, fit.sigma, (_groups(fit),)),
     ]
+    if fit.design.terms:
+        table = layout.random_effects(fit.varcorr, fit.varcorr.sigma, (_groups(fit),))
+        blocks.append(table)
     if len(coefficients):
-        blocks.append(fixed_effects(coefficients))
+        blocks.append(fixed_effects(coefficients, z=ddf == "asymptotic"))
     blocks += _correlation_block(correlation)
     if fit.warnings:
         notes = [textwrap.wrap(f"Note: {text}", WIDTH) for text in fit.warnings]
@@ -91,7 +94,35 @@ def criteria(fit: Fit) -> dict[str, float]:
     }
 
 
+def method(marginal) -> str:
+    """How the random effects of a generalised model were integrated out, in words."""
+    if marginal.nodes > 1:
+        return f"adaptive Gauss-Hermite quadrature, {marginal.nodes} nodes"
+    if getattr(marginal, "order", 1) == 2:
+        return "second-order Laplace approximation"
+    note = " with expected information" if marginal.hessian == "expected" else ""
+    return f"Laplace approximation{note}"
+
+
+def _generalised_heading(fit: GeneralisedFit) -> tuple[str, ...]:
+    how = f" ({fit.method})" if fit.method else ""
+    kind = "mixed model" if fit.design.terms else "model"
+    lines = [
+        f"Generalised linear {kind} fit by maximum likelihood{how}",
+        f"Family: {fit.family_name} ({fit.link_name})",
+        f"Formula: {fit.formula}",
+    ]
+    named = fit.family.dispersion(fit.estimates.phi)
+    lines += [
+        f"Dispersion: {name} = {numbers.general(value)}"
+        for name, value in named.items()
+    ]
+    return tuple(lines)
+
+
 def _heading(fit: Fit, ddf: str) -> tuple[str, ...]:
+    if ddf == "asymptotic":
+        return _generalised_heading(cast("GeneralisedFit", fit))
     how = "REML" if fit.reml else "maximum likelihood"
     return (
         f"Linear mixed model fit by {how}. {TESTS[ddf]}",
@@ -125,8 +156,8 @@ def _groups(fit: Fit) -> str:
     return f"Number of obs: {fit.nobs}, groups: {groups}"
 
 
-def fixed_effects(table: pd.DataFrame) -> Table:
-    """Estimate, standard error, df, t and p of every coefficient, with stars."""
+def fixed_effects(table: pd.DataFrame, z: bool = False) -> Table:
+    """Estimate, standard error, df, t (z) and p of every coefficient, with stars."""
     estimate, error = numbers.with_errors(
         table["estimate"].tolist(), table["std_error"].tolist()
     )
@@ -135,16 +166,20 @@ def fixed_effects(table: pd.DataFrame) -> Table:
         [str(name) for name in table.index],
         estimate,
         error,
-        numbers.df(table["df"].tolist()),
+        *([] if z else [numbers.df(table["df"].tolist())]),
         [numbers.fixed(t, 3) for t in table["statistic"]],
         [numbers.p_value(v) for v in p],
         [numbers.stars(v) for v in p],
     ]
-    header = ("", "Estimate", "Std. Error", "df", "t value", "Pr(>|t|)", "")
+    letter = "z" if z else "t"
+    df = () if z else ("df",)
+    test = (f"{letter} value", f"Pr(>|{letter}|)", "")
+    header = ("", "Estimate", "Std. Error", *df, *test)
     any_star = any(columns[-1])
     footer = ("---", numbers.STARS_LEGEND) if any_star else ()
+    align = "<" + ">" * (len(header) - 2) + "<"
     return Table(
-        "Fixed effects:", header, tuple(zip(*columns, strict=True)), "<>>>>><", footer
+        "Fixed effects:", header, tuple(zip(*columns, strict=True)), align, footer
     )
 
 

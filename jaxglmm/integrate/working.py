@@ -1,0 +1,52 @@
+"""The Gaussian model that a generalised one is next to its mode.
+
+With w = -d2l/deta2 at the mode, Z'WZ, Z'WX and X'WX say about the random effects and
+beta what those of a linear mixed model with weights w and sigma = 1 would: conditional
+covariances and regressions of the modes on beta follow by the same functions.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxglmm._typing import Array, Float
+from jaxglmm.integrate import laplace as _laplace
+from jaxglmm.model import covariance
+from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.model.problem import Problem
+from jaxglmm.numerics.system import Effects, scale
+
+
+@jax.jit
+def working(
+    problem: GeneralisedProblem, psi: Float[Array, " k"], u: Effects
+) -> Problem:
+    """The linear mixed model at the mode u, its response the working residual s / w.
+
+    Rows whose observed information is not positive count with their expected one.
+    """
+    beta, theta, phi = problem.split(psi)
+    eta = _laplace.predictor(problem, beta, scale(problem.lambdas(theta), u))
+    r = _laplace.rows_at(problem, eta, phi)
+    X = problem.X
+    B = problem.rows.collect(jnp.concatenate([r.step * X, r.s[None]]))
+    top = jnp.concatenate([(r.step * X) @ X.T, (X @ r.s)[:, None]], axis=1)
+    yy = jnp.sum(r.s**2 / jnp.where(r.step > 0, r.step, 1.0))
+    RR = jnp.concatenate([top, jnp.append(X @ r.s, yy)[None]])
+    zero = jnp.zeros(())
+    n = jnp.sum(problem.weights > 0).astype(eta.dtype)
+    start = covariance.identity(problem.patterns)
+    system = problem.rows.weigh(r.step)
+    return Problem(system, B, RR, n, start, zero, zero, problem.patterns)
+
+
+@jax.jit
+def mode_at(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Effects:
+    """The mode u of the random effects at psi, found from zero."""
+    beta, theta, phi = problem.split(psi)
+    start = tuple(
+        jnp.zeros((q, 1, J), problem.y.dtype)
+        for q, J in zip(problem.sides, problem.rows.sizes, strict=True)
+    )
+    return _laplace.find_mode(problem, beta, problem.lambdas(theta), phi, start).u

@@ -1,0 +1,230 @@
+"""Engine of a generalised model: its rows on the device, and the way back.
+
+The counterpart of ``engine.Engine``: fits the design, again for another response where
+asked, and takes what was found to the user's coordinates. Nothing in it is needed to
+read a fit: it is rebuilt from the design when a saved or pickled fit is asked for more.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._precision import double_precision
+from jaxglmm.estimate import laplace
+from jaxglmm.estimate.laplace import GeneralisedFitted, LaplaceMarginal
+from jaxglmm.formula.design import Design
+from jaxglmm.integrate.working import mode_at, working
+from jaxglmm.model import assemble
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.model.problem import Problem
+from jaxglmm.results.engine import (
+    SAFETY,
+    SINGULAR,
+    STEPS,
+    TOLERANCE,
+    internal_lambdas,
+    lambdas,
+    modes,
+    pack,
+    per_term,
+    per_term_square,
+)
+from jaxglmm.results.estimates import Estimates
+from jaxglmm.structure.build_rows import RowData, build_rows
+from jaxglmm.structure.factors import Factor, to_user
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+
+FLAT = 1e-8  # eigenvalues of the Hessian, at unit diagonal, that count as zero
+
+
+class GeneralisedEngine:
+    """One design and response, ready to be fitted.
+
+    data: rows in internal coordinates, on the host; base: the problem on the device;
+    marginal: how the random effects are integrated out; eta, phi: where to start.
+    """
+
+    def __init__(
+        self,
+        data: RowData,
+        base: GeneralisedProblem,
+        marginal: LaplaceMarginal,
+        eta: np.ndarray,
+        phi: np.ndarray,
+    ):
+        self.data, self.base, self.marginal = data, base, marginal
+        self.eta, self.phi = eta, phi
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Grouping factors in internal order."""
+        return self.data.factors
+
+    @property
+    def R(self) -> np.ndarray:
+        """(p, p): X of the user = X~ R."""
+        return self.data.R
+
+    @cached_property
+    def R_inverse(self) -> np.ndarray:
+        """(p, p) R^-1."""
+        return np.linalg.solve(self.R, np.eye(len(self.R)))
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """(m,) which thetas are diagonals of Lambda."""
+        pairs = [i == j for pattern in self.base.patterns for i, j in pattern]
+        return np.array(pairs, bool)
+
+    @double_precision
+    def fit(self, tol: float = TOLERANCE, max_steps: int = STEPS) -> GeneralisedFitted:
+        """Fit; arrays as NumPy."""
+        found = laplace.fit_compiled(
+            self.marginal,
+            self.base,
+            self.eta,
+            self.phi,
+            np.float64(SAFETY * tol),
+            np.int64(max_steps),
+        )
+        return jax.device_get(found)
+
+    def for_response(
+        self, y: np.ndarray, trials: np.ndarray | None = None
+    ) -> GeneralisedEngine:
+        """The same design with another response (n,)."""
+        family = self.base.family
+        eta, phi = family.start(y, trials)
+        placed = jax.device_put(self.data.place(y, family.padding))
+        with jax.enable_x64(True):
+            base = eqx.tree_at(lambda p: p.y, self.base, placed)
+        return GeneralisedEngine(
+            self.data, base, self.marginal, self.data.place(eta), np.asarray(phi)
+        )
+
+    def internal(self, fit: Fit) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """psi (k,) and the mode u of a fit, in internal coordinates."""
+        kept = fit.__dict__.get("_fitted")
+        if kept is not None:
+            return kept.psi, kept.u
+        return self._recovered(fit)
+
+    @double_precision
+    def _recovered(self, fit: Fit) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """From the estimates alone; the mode is found again."""
+        estimates = fit.estimates
+        theta = _theta(self, fit)
+        psi = np.concatenate([self.R @ estimates.beta, theta, estimates.phi])
+        u = jax.device_get(mode_at(self.base, psi))
+        return psi, u
+
+    @double_precision
+    def working(self, fit: Fit) -> tuple[Problem, np.ndarray]:
+        """The Gaussian model next to the mode, and theta (m,)."""
+        psi, u = self.internal(fit)
+        return working(self.base, psi, u), self.base.split(psi)[1]
+
+    @double_precision
+    def parameter_covariance(self, fit: Fit) -> np.ndarray:
+        """(k, k) covariance of the internal (beta, theta, phi): 2 H^-1 of -2 log L.
+
+        Directions in which the likelihood is flat, and variances at zero, are taken as
+        known.
+        """
+        psi, u = self.internal(fit)
+        H = np.asarray(laplace.hessian(self.marginal, self.base, psi, u))
+        return inverse_hessian(H, self._pinned(psi))
+
+    def _pinned(self, psi: np.ndarray) -> np.ndarray:
+        """(k,) which parameters lie on the boundary."""
+        theta = self.base.split(psi)[1]
+        at_zero = self.diagonal & (np.abs(theta) < SINGULAR)
+        p, n_phi = self.base.p, self.base.family.n_phi
+        return np.concatenate([np.zeros(p, bool), at_zero, np.zeros(n_phi, bool)])
+
+    def beta_covariance(self, covariance: np.ndarray) -> np.ndarray:
+        """(p, p) of the user's beta, from ``parameter_covariance``."""
+        p = self.base.p
+        return self.R_inverse @ covariance[:p, :p] @ self.R_inverse.T
+
+
+def inverse_hessian(H: np.ndarray, pinned: np.ndarray) -> np.ndarray:
+    """2 H^-1 without pinned rows and flat or falling directions."""
+    out = np.zeros_like(H)
+    free = np.flatnonzero(~pinned)
+    inner = H[np.ix_(free, free)]
+    if not np.isfinite(inner).all():
+        out[np.ix_(free, free)] = np.nan
+        return out
+    unit = np.sqrt(np.maximum(np.abs(np.diagonal(inner)), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(inner / np.outer(unit, unit))
+    keep = values > FLAT
+    half = vectors[:, keep] / np.sqrt(values[keep]) / unit[:, None]
+    out[np.ix_(free, free)] = 2 * half @ half.T
+    return out
+
+
+@double_precision
+def build(
+    design: Design, family: AbstractFamily, marginal: LaplaceMarginal
+) -> GeneralisedEngine:
+    """Design to engine: rows sorted and padded, and these on the device."""
+    data = build_rows(design.X, assemble.columns(design))
+    eta, phi = family.start(design.y, design.trials)
+    problem = GeneralisedProblem(
+        data.rows,
+        data.X,
+        data.place(design.y, family.padding),
+        data.place(1.0 if design.trials is None else design.trials, 1.0),
+        data.place(1.0 if design.weights is None else design.weights),
+        data.place(0.0 if design.offset is None else design.offset),
+        family,
+        tuple(f.pattern for f in data.factors),
+    )
+    return GeneralisedEngine(
+        data, jax.device_put(problem), marginal, data.place(eta), np.asarray(phi)
+    )
+
+
+def estimates(
+    engine: GeneralisedEngine, design: Design, fitted: GeneralisedFitted
+) -> Estimates:
+    """Back to the user's coordinates."""
+    beta, theta, phi = engine.base.split(fitted.psi)
+    factors = engine.factors
+    internal = lambdas(engine.base, theta)
+    lam = per_term_square(
+        factors, [to_user(x, f) for x, f in zip(internal, factors, strict=True)]
+    )
+    b = [modes(factor, x) for factor, x in zip(factors, fitted.b, strict=True)]
+    status = int(fitted.status)
+    at_zero = np.abs(theta[engine.diagonal]) < SINGULAR
+    return Estimates(
+        beta=engine.R_inverse @ beta,
+        vcov=None,
+        sigma=1.0,
+        lam=lam,
+        theta=pack(design, lam),
+        b=per_term(factors, b),
+        criterion=float(fitted.criterion),
+        reml=False,
+        converged=status == _status.CONVERGED,
+        singular=bool(at_zero.any()),
+        status=status,
+        n_iter=int(fitted.steps),
+        decrement=float(fitted.decrement),
+        phi=phi,
+    )
+
+
+def _theta(engine: GeneralisedEngine, fit: Fit) -> np.ndarray:
+    return internal_lambdas(engine.factors, engine.base.patterns, fit.estimates.lam)
