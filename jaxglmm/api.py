@@ -5,26 +5,24 @@ from __future__ import annotations
 import time
 from math import inf
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxglmm._cache import memory_maps
 from jaxglmm._errors import FormulaError, ModelError
-from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.estimate.maximise import Maximise
-from jaxglmm.estimate.presets import AGQ, Laplace
 from jaxglmm.formula import check_generalised, check_linear, design_from_formula
 from jaxglmm.formula.design import Design
-from jaxglmm.model.families import AbstractFamily, family_from
 from jaxglmm.results import diagnose
 from jaxglmm.results import engine as _engine
-from jaxglmm.results import generalised_engine as _generalised
 from jaxglmm.results.fit import Fit
-from jaxglmm.results.generalised_fit import GeneralisedFit
+
+if TYPE_CHECKING:  # generalised models are imported where they are asked for
+    from jaxglmm.estimate.laplace import LaplaceMarginal
+    from jaxglmm.model.families import AbstractFamily
 
 METHODS = {"reml": True, "ml": False}
-INTEGRATIONS = {"laplace": Laplace, "ml": Laplace, "agq": AGQ}
 
 
 def lmm(
@@ -174,6 +172,8 @@ def glmm(
     >>> round(fit.criterion, 4), round(fit.varcorr["herd"].sd.iloc[0], 4)
     (184.0526, 0.6423)
     """
+    from jaxglmm.model.families import family_from
+
     known = family_from(family)
     estimator = _integration(method)
     _check_numbers(tol, max_iter)
@@ -209,6 +209,9 @@ def fit_generalised(
     started: float | None = None,
 ) -> Fit:
     """The steps after the formula: check, build, fit, name."""
+    from jaxglmm.results import generalised_engine as _generalised
+    from jaxglmm.results.generalised_fit import GeneralisedFit
+
     began = time.perf_counter() if started is None else started
     family.check(design.y, design.trials, design.rows)
     exact = family.name == "gaussian" and family.link.name == "identity"
@@ -307,10 +310,14 @@ def _method(method: str | Maximise | None, reml: bool) -> Maximise:
 
 
 def _integration(method: Any) -> LaplaceMarginal:
+    from jaxglmm.estimate.laplace import LaplaceMarginal
+    from jaxglmm.estimate.presets import AGQ, Laplace
+
+    named = {"laplace": Laplace, "ml": Laplace, "agq": AGQ}
     if isinstance(method, LaplaceMarginal):
         return method
-    if isinstance(method, str) and method.lower() in INTEGRATIONS:
-        return INTEGRATIONS[method.lower()]()
+    if isinstance(method, str) and method.lower() in named:
+        return named[method.lower()]()
     raise ModelError(
         f"method {method!r} is not one of 'laplace', 'agq', jg.Laplace(), jg.AGQ(nodes)"
     )

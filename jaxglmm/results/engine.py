@@ -22,13 +22,13 @@ from jaxglmm.estimate.maximise import Maximise, fit_numbers, unpack
 from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble
 from jaxglmm.model.covariance import Pattern
-from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.model.problem import Problem
 from jaxglmm.results.estimates import Estimates
 from jaxglmm.structure.build import Moments
 from jaxglmm.structure.factors import Factor, to_user
 
 if TYPE_CHECKING:
+    from jaxglmm.model.generalised import GeneralisedProblem
     from jaxglmm.results.fit import Fit
 
 SINGULAR = 1e-4  # relative standard deviation (of a scaled column) that counts as zero

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import Design
-from jaxglmm.model.families import AbstractFamily
 from jaxglmm.results import predictor
 from jaxglmm.results.estimates import Estimates
+
+if TYPE_CHECKING:
+    from jaxglmm.model.families import AbstractFamily
 
 
 def simulate(
