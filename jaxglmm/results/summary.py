@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pandas as pd
 
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.results import layout, numbers
 from jaxglmm.results.layout import Paragraph, Table
 
@@ -42,7 +43,7 @@ class Summary(str):
     __slots__ = ("__dict__",)
 
     coefficients: pd.DataFrame
-    scaled_residuals: pd.Series
+    scaled_residuals: pd.Series | None
     correlation: pd.DataFrame
     criteria: dict[str, float]
     notes: tuple[str, ...]
@@ -58,12 +59,12 @@ class Summary(str):
 def summarise(fit: Fit, ddf: str) -> Summary:
     """The summary with t-tests by ``ddf``, a key of ``TESTS``."""
     coefficients, vcov = fit.coefficient_table(ddf), fit.coefficient_covariance(ddf)
-    quantiles = scaled_quantiles(fit.resid("scaled"))
+    quantiles = _scaled(fit)
     correlation = correlations(vcov, fit.design.x_names)
     blocks = [
         Paragraph(_heading(fit, ddf)),
         _criteria(fit),
-        _residuals(quantiles),
+        *([] if quantiles is None else [_residuals(quantiles)]),
     ]
     if fit.design.terms:
         table = layout.random_effects(fit.varcorr, fit.varcorr.sigma, (_groups(fit),))
@@ -144,6 +145,14 @@ def scaled_quantiles(scaled: np.ndarray) -> pd.Series:
     """Minimum, quartiles and maximum of the scaled residuals."""
     values = np.quantile(scaled, [0, 0.25, 0.5, 0.75, 1])
     return pd.Series(values, index=["Min", "1Q", "Median", "3Q", "Max"])
+
+
+def _scaled(fit: Fit) -> pd.Series | None:
+    """None where a family of one's own does not say its variance."""
+    try:
+        return scaled_quantiles(fit.resid("scaled"))
+    except NotApplicableError:
+        return None
 
 
 def _residuals(quantiles: pd.Series) -> Table:
