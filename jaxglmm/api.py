@@ -214,8 +214,7 @@ def fit_generalised(
 
     began = time.perf_counter() if started is None else started
     family.check(design.y, design.trials, design.rows)
-    exact = family.name == "gaussian" and family.link.name == "identity"
-    if exact and design.terms:
+    if _is_linear(design, family):
         return fit_design(design, Maximise(False), tol, max_iter, False, began, 5)
     check_generalised(design)
     memory_maps.spare()
@@ -249,6 +248,12 @@ def fit_generalised(
     return fit
 
 
+def _is_linear(design: Design, family: AbstractFamily) -> bool:
+    """Whether it is a linear mixed model, whose likelihood is exact."""
+    gaussian = family.name == "gaussian" and family.link.name == "identity"
+    return gaussian and bool(design.terms)
+
+
 def fit_design(
     design: Design,
     estimator: Maximise,
@@ -263,7 +268,7 @@ def fit_design(
     if not design.terms:
         raise ModelError(
             "the model has no random effects. Add a term such as (1 | group), or fit a "
-            "linear model with another library"
+            "linear model by jg.glmm(formula, data, family='gaussian')"
         )
     check_linear(design)
     memory_maps.spare()
