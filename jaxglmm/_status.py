@@ -7,6 +7,11 @@ MAX_STEPS = 1
 NOT_FINITE = 2
 STALLED = 3
 NO_RESIDUAL = 4
+# of a data set among many, before anything is fitted
+CONSTANT = 5
+BAD_VALUES = 6
+TOO_FEW = 7
+EXACT = 8
 
 MESSAGES = {
     CONVERGED: "converged",
@@ -29,6 +34,16 @@ MESSAGES = {
         "standard deviation goes to zero, and the likelihood has no maximum. Look for "
         "a response that is the same in all rows of a level, or that was computed from "
         "the predictors"
+    ),
+    CONSTANT: "the response is constant: there is no variation to explain",
+    BAD_VALUES: "the response has infinite values, or none that the family can produce",
+    TOO_FEW: (
+        "too few rows or levels are left for the model: no more rows than fixed or "
+        "random effects, or a grouping factor with one level"
+    ),
+    EXACT: (
+        "the fixed effects reproduce the response exactly: nothing is left for random "
+        "effects and residuals"
     ),
 }
 

@@ -23,7 +23,7 @@ ROWS = [
     ["estimate"],
     ["batch"],
     ["results"],
-    ["api"],
+    ["api", "many"],
     ["export", "plots", "compat", "spreadsheet", "cli"],
     ["__main__"],
 ]

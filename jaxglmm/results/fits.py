@@ -1,13 +1,15 @@
 """Fits: many fits of one model's shape, as arrays with the data sets first.
 
-What a parametric bootstrap returns. A data set that failed has its status and NaN, and
-the others are untouched; intervals and summaries use the rows that are finite.
+What ``fit_many`` and a parametric bootstrap return. A data set that failed has its
+status and NaN, and the others are untouched; intervals and summaries use the rows that
+are finite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,13 @@ class Fits:
     sigma: (D,) residual sd; theta: (D, m); log_likelihood: (D,)
     status: (D,) codes; converged, singular: (D,) bool
     original: name -> value in the fit that the data sets were drawn from
+    se, df, p_values: (D, p) or None; t-tests of the coefficients (z-tests where df is
+        infinite)
+    df_sigma: (D,) degrees of freedom of the residual variance, or None
+    steps: (D,) evaluations of each fit, or None
+    labels: (D,) names of the data sets; their positions where None
+    source: what can make the ``Fit`` of one data set, for ``fits[i]``
+    facts: how it was done: formula, method, seconds, devices
     """
 
     coefficients: np.ndarray
@@ -43,6 +52,14 @@ class Fits:
     converged: np.ndarray
     singular: np.ndarray
     original: Mapping[str, float] = field(default_factory=dict)
+    se: np.ndarray | None = None
+    df: np.ndarray | None = None
+    p_values: np.ndarray | None = None
+    df_sigma: np.ndarray | None = None
+    steps: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    source: Any = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sigma)
