@@ -41,18 +41,24 @@ class Rows(eqx.Module):
     J: int = eqx.field(static=True)
 
 
-class Prepared(eqx.Module):
-    """Sums of L responses, and the way back.
+class Facts(eqx.Module):
+    """What was taken off each response.
 
     least_squares: (p, L) on the basis; scale: (L,); constant, exact: (L,) nothing to
     explain, or nothing left to explain.
     """
 
-    sums: Sums
     least_squares: Float[Array, "p L"]
     scale: Float[Array, " L"]
     constant: Int[Array, " L"]
     exact: Int[Array, " L"]
+
+
+class Prepared(eqx.Module):
+    """Sums of L responses, and the way back."""
+
+    sums: Sums
+    facts: Facts
 
 
 def rows(m: Moments) -> tuple[Rows, Groups]:
@@ -118,7 +124,9 @@ def prepare(rows: Rows, Y: Float[Array, "n L"]) -> Prepared:
         Zy = jnp.einsum("cj,qjl->qcl", rows.member, Zy)
         yy = jnp.einsum("cj,qrjl->qrcl", rows.member, yy)
     sums = Sums(Zy, yy, WX.T @ E, squares(E))
-    return Prepared(sums, b + change, scale, constant.astype(int), exact.astype(int))
+    return Prepared(
+        sums, Facts(b + change, scale, constant.astype(int), exact.astype(int))
+    )
 
 
 def _by_level(rows: Rows, E: Float[Array, "n L"]) -> Float[Array, "q J L"]:

@@ -17,6 +17,7 @@ import pandas as pd
 from jaxglmm import _status
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results import layout, numbers
+from jaxglmm.results.fits_columns import Columns
 from jaxglmm.results.layout import Paragraph, Table
 from jaxglmm.results.predict import check_level
 from jaxglmm.results.summary import Summary
@@ -60,6 +61,33 @@ class Fits:
     labels: np.ndarray | None = None
     source: Any = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def from_table(
+        table: np.ndarray, columns: Columns, labels: np.ndarray | None = None, **more
+    ) -> Fits:
+        """Views of a table (D, columns) by name."""
+        part = {name: table[:, where] for name, where in columns.slices().items()}
+        status = part["status"][:, 0].astype(int)
+        return Fits(
+            coefficients=part["coefficients"],
+            coefficient_names=columns.coefficients,
+            sd=part["sd"],
+            sd_names=columns.sd,
+            sigma=part["sigma"][:, 0],
+            theta=part["theta"],
+            log_likelihood=part["log_likelihood"][:, 0],
+            status=status,
+            converged=status == _status.CONVERGED,
+            singular=part["singular"][:, 0] == 1,
+            se=part["se"],
+            df=part["df"],
+            p_values=part["p_values"],
+            df_sigma=part["df_sigma"][:, 0],
+            steps=part["steps"][:, 0],
+            labels=labels,
+            **more,
+        )
 
     def __len__(self) -> int:
         return len(self.sigma)

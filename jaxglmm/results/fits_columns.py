@@ -21,6 +21,12 @@ SINGLE = (
     "status",
 )
 
+# In a table that is not finished: what a data set is waiting for.
+AGAIN = -1  # more steps
+MISSING = -2  # an engine that takes missing values
+ALONE = -3  # a fit of its own
+PENDING = -4  # its turn
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -59,9 +65,10 @@ class Columns:
             start += width
         return out
 
-    def fill(self, table: np.ndarray, found: dict[str, np.ndarray]) -> None:
-        """Write blocks (D, width) or (D,) into a table (D, columns); the rest is NaN."""
-        table[:] = np.nan
+    def table(self, rows: int, **found: np.ndarray) -> np.ndarray:
+        """Blocks (rows, width) or (rows,) side by side; NaN for those not given."""
+        out = np.full((rows, self.width), np.nan)
         for name, where in self.slices().items():
-            if name in found:
-                table[:, where] = np.reshape(found[name], (len(table), -1))
+            if name in found and where.stop > where.start:
+                out[:, where] = np.reshape(found[name], (rows, -1))
+        return out

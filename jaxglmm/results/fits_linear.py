@@ -1,151 +1,366 @@
-"""Many responses of one linear mixed model: blocks of responses to rows of a table."""
+"""Many linear mixed models with one grouping factor: chunks of lanes to table rows.
+
+Two engines for responses of one design. ``SharedLinear``: every row of a response is
+there and all have the same weights, so that what depends on the design is computed once.
+``WeightedLinear``: missing values or weights that differ. A third one, for data sets
+with designs of their own, is in ``fits_ragged``.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._precision import double_precision
-from jaxglmm.batch import linear, shared
-from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.batch import linear, own, shared
 from jaxglmm.formula.design import Design
-from jaxglmm.model import assemble
+from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.results import engine as _engine
 from jaxglmm.results.coefficients import t_p_values
-from jaxglmm.results.fits_columns import Columns
+from jaxglmm.results.fits_columns import AGAIN, ALONE, MISSING, Columns
+from jaxglmm.results.fits_responses import Responses
+from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.build import Moments
 from jaxglmm.structure.factors import Factor
 
-STEPS = 100
-CELLS = 8192  # types of levels x lanes in one chunk
-LANES = 8, 4096
+CELLS = 8192  # types of levels x lanes in one chunk on a CPU
+LANES = 8, 512
+MOST_FIXED = 10  # columns of X whose Cholesky factor is unrolled
+MOST_RANDOM = 3
+USABLE = (
+    _status.CONVERGED,
+    _status.MAX_STEPS,
+    _status.STALLED,
+    _status.NO_RESIDUAL,
+    AGAIN,
+)
+
+
+def suits(moments: Moments) -> bool:
+    """Whether the unrolled programs can take the model."""
+    return (
+        isinstance(moments.system, Blocks)
+        and moments.factors[0].q <= MOST_RANDOM
+        and len(moments.XX) <= MOST_FIXED
+    )
 
 
 def columns(design: Design) -> Columns:
     """What is kept of each fit."""
     sd = [f"sd_{name}|{t.label}" for t in design.terms for name in t.names]
-    m = sum(
-        len(t.names) * (len(t.names) + 1) // 2 if t.covariance == "us" else len(t.names)
-        for t in design.terms
-    )
+    m = 0
+    for t in design.terms:
+        q = len(t.names)
+        m += q * (q + 1) // 2 if t.covariance == "us" else q
     return Columns(tuple(design.x_names), tuple(sd), m)
 
 
+def chunk(types: int) -> int:
+    """Lanes at once: a power of two that fits the cache."""
+    return int(np.clip(2 ** int(np.log2(max(CELLS // types, 1))), *LANES))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """reml; tol: of the criterion; satterthwaite: degrees of freedom (else n - p)."""
+
+    reml: bool
+    tol: float
+    satterthwaite: bool = True
+
+    @property
+    def stop(self) -> np.float64:
+        """Where the search stops, as in a single fit."""
+        return np.float64(_engine.SAFETY * self.tol)
+
+
 class SharedLinear:
-    """One design, responses as columns; all rows of a response present."""
+    """One design, responses as columns. A response with missing rows is passed on."""
 
     @double_precision
     def __init__(
-        self, design: Design, moments: Moments, estimator: Maximise, tol: float
+        self,
+        design: Design,
+        moments: Moments,
+        responses: Responses,
+        offset: np.ndarray | None,
+        settings: Settings,
     ):
-        self.design, self.moments = design, moments
-        self.reml, self.tol = estimator.reml, _engine.SAFETY * tol
+        self.design, self.moments, self.settings = design, moments, settings
+        self.responses, self.offset = responses, offset
         self.columns = columns(design)
         rows, groups = shared.rows(moments)
-        self.types = groups.A.shape[2]
         self.on_device = jax.device_put(
             (rows, groups, moments.fixed.R_inverse[..., None])
         )
-
-    @property
-    def lanes(self) -> int:
-        """Responses at once: what fits the cache."""
-        return int(np.clip(2 ** int(np.log2(max(CELLS // self.types, 1))), *LANES))
+        self.lanes = chunk(groups.A.shape[2])
 
     @double_precision
-    def fit(self, Y: np.ndarray) -> np.ndarray:
-        """Rows of the table for the columns of Y (n, L)."""
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
+        Y = self.responses.take(which)
+        if self.offset is not None:
+            Y = Y - self.offset[:, None]
+        if self.moments.keep is not None:
+            Y = Y[self.moments.keep]
         rows, groups, back = self.on_device
-        (pattern,) = (f.pattern for f in self.moments.factors)
+        pattern = self.moments.factors[0].pattern
         ready = shared.prepare(rows, Y)
         report = linear.fit(
             groups,
             ready.sums,
             back,
-            np.float64(self.tol),
-            np.int64(STEPS),
+            self.settings.stop,
+            np.int64(steps),
             pattern,
-            self.reml,
+            self.settings.reml,
         )
-        ready, report = jax.tree.map(
-            np.asarray,
-            ((ready.least_squares, ready.scale, ready.constant, ready.exact), report),
-        )
+        ready, report = jax.tree.map(np.asarray, (ready.facts, report))
         return self._table(Y, ready, report)
 
-    def _table(self, Y: np.ndarray, ready, report: linear.Report) -> np.ndarray:
-        """In the user's coordinates, with names' places."""
-        least_squares, scale, constant, exact = ready
-        m = self.moments
-        fixed = m.fixed
-        beta = (least_squares + scale * report.beta).T @ fixed.R_inverse.T
-        sigma = np.sqrt(report.sigma2) * scale
-        lam, sd, singular = lambdas(m.factors[0], report.theta)
-        se = (report.se * scale).T
-        df = report.df.T
-        log_scale = 2 * np.log(scale)
-        N = m.n - (len(fixed.R) if self.reml else 0)
-        criterion = report.criterion + N * log_scale - m.log_weights
-        if self.reml:
-            criterion = criterion + fixed.log_det
-        status = np.where(
-            report.sigma2 < _engine.NO_RESIDUAL, _status.NO_RESIDUAL, report.status
+    def _table(
+        self, Y: np.ndarray, ready: shared.Facts, report: linear.Report
+    ) -> np.ndarray:
+        m, reml = self.moments, self.settings.reml
+        fixed, factor = m.fixed, m.factors[0]
+        status = report.status.copy()
+        status[ready.exact == 1] = _status.EXACT
+        status[ready.constant == 1] = _status.CONSTANT
+        sums = Y.sum(axis=0)
+        if not np.isfinite(sums).all():
+            status[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
+            status[np.isnan(Y).any(axis=0)] = MISSING
+        N = m.n - (len(fixed.R) if reml else 0)
+        constant = N * 2 * np.log(ready.scale) - m.log_weights
+        return table(
+            self.design,
+            self.columns,
+            factor,
+            report,
+            status,
+            beta=(ready.least_squares + ready.scale * report.beta).T
+            @ fixed.R_inverse.T,
+            se=(report.se * ready.scale).T,
+            scale=ready.scale,
+            constant=constant + (fixed.log_det if reml else 0.0),
+            T_inverse=factor.T_inverse,
+            residual_df=None if self.settings.satterthwaite else m.n - len(fixed.R),
         )
-        status = np.where(exact, _status.EXACT, status)
-        status = np.where(constant, _status.CONSTANT, status)
-        status = np.where(np.isfinite(Y).all(axis=0), status, _status.BAD_VALUES)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            p_values = t_p_values(beta / se, df)
-        table = np.empty((len(sigma), self.columns.width))
-        self.columns.fill(
-            table,
-            {
-                "coefficients": beta,
-                "se": se,
-                "df": df,
-                "p_values": p_values,
-                "sd": sd * sigma[:, None],
-                "theta": packed(self.design, m.factors[0], lam),
-                "sigma": sigma,
-                "log_likelihood": -criterion / 2,
-                "df_sigma": report.df_sigma,
-                "decrement": report.decrement,
-                "steps": report.steps,
-                "singular": singular,
-                "status": status,
-            },
-        )
-        bad = ~np.isin(status, USABLE)
-        table[bad, :-1] = np.nan
-        return table
 
 
-USABLE = (_status.CONVERGED, _status.MAX_STEPS, _status.STALLED, _status.NO_RESIDUAL)
+class WeightedLinear:
+    """One design, responses as columns, weights of their own; weight 0 is no row."""
+
+    @double_precision
+    def __init__(
+        self,
+        design: Design,
+        moments: Moments,
+        responses: Responses,
+        offset: np.ndarray | Responses | None,
+        weights: np.ndarray | Responses | None,
+        settings: Settings,
+    ):
+        self.design, self.moments, self.settings = design, moments, settings
+        self.responses, self.offset, self.weights = responses, offset, weights
+        self.columns = columns(design)
+        (factor,) = moments.factors
+        J, n = factor.n_levels, len(factor.codes)
+        level = None
+        if J * n <= shared.MOST_DENSE:
+            ones = Factor(factor.name, factor.codes, None, J, np.eye(1), (), ())
+            level = cross.indicator(ones, 0, J).toarray()
+        Z = np.ones((1, n)) if factor.values is None else factor.values.T
+        self.rows = jax.device_put(
+            own.Rows(
+                moments.basis.whole, np.ascontiguousarray(Z), level, factor.codes, J
+            )
+        )
+        self.lanes = chunk(J)
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
+        Y = self.responses.take(which)
+        W = _columns(self.weights, which, Y.shape)
+        missing = ~np.isfinite(Y)
+        infinite = np.isinf(Y).any(axis=0)
+        if missing.any() or not np.isfinite(W).all():
+            W = np.where(missing | ~np.isfinite(W), 0.0, W)
+        offset = _columns(self.offset, which, Y.shape, 0.0)
+        Y = np.where(W > 0, Y - offset, 0.0)
+        if self.moments.keep is not None:
+            Y, W = Y[self.moments.keep], W[self.moments.keep]
+        raw = own.weigh(self.rows, Y, W)
+        return lanes_table(
+            self.design,
+            self.columns,
+            self.moments,
+            raw,
+            self.settings,
+            steps,
+            infinite,
+        )
+
+
+def _columns(source, which: np.ndarray, shape, fill: float = 1.0) -> np.ndarray:
+    """Weights or offsets of some responses, (n, L)."""
+    if source is None:
+        return np.full(shape, fill)
+    if isinstance(source, Responses):
+        return source.take(which)
+    return np.broadcast_to(source[:, None], shape)
+
+
+def spans(design: Design, factor: Factor) -> own.Spans:
+    """First and last column of each term, and whether it is unstructured."""
+    return tuple(
+        (start, stop, design.terms[index].covariance == "us")
+        for index, start, stop in factor.spans
+    )
+
+
+def lanes_table(
+    design: Design,
+    columns: Columns,
+    m: Moments,
+    raw: own.Raw,
+    settings: Settings,
+    steps: int,
+    infinite: np.ndarray,
+) -> np.ndarray:
+    """Fit lanes with designs of their own; rows of the table.
+
+    The coordinates of ``raw`` are those of ``m.fixed.R`` and of the one factor's T.
+    """
+    (factor,) = m.factors
+    reml = settings.reml
+    local = own.localise(raw, spans(design, factor))
+    report = linear.fit(
+        local.groups,
+        local.sums,
+        _rows_of(m.fixed.R_inverse, local.back),
+        settings.stop,
+        np.int64(steps),
+        factor.pattern,
+        reml,
+    )
+    raw = own.Facts.of(raw)
+    raw, report, back, T_inverse, log_det = jax.tree.map(
+        np.asarray, (raw, report, local.back, local.T_inverse, local.log_det)
+    )
+    p = len(back)
+    inner = raw.b + raw.scale * np.einsum("abl,bl->al", back, report.beta)
+    N = raw.n - (p if reml else 0)
+    constant = N * 2 * np.log(raw.scale) - raw.log_weights
+    if reml:
+        constant = constant + log_det + m.fixed.log_det
+    status = report.status.copy()
+    status[(raw.dependent == 1)] = ALONE
+    status[raw.exact == 1] = _status.EXACT
+    status[raw.constant == 1] = _status.CONSTANT
+    few = (p >= raw.n) | (raw.J * factor.q >= raw.n) | (raw.J < 2)
+    status[few] = _status.TOO_FEW
+    status[infinite] = _status.BAD_VALUES
+    return table(
+        design,
+        columns,
+        factor,
+        report,
+        status,
+        beta=inner.T @ m.fixed.R_inverse.T,
+        se=(report.se * raw.scale).T,
+        scale=raw.scale,
+        constant=constant,
+        T_inverse=factor.T_inverse @ np.moveaxis(T_inverse, -1, 0),
+        residual_df=None if settings.satterthwaite else raw.n - p,
+    )
+
+
+@jax.jit
+def _rows_of(R_inverse, back):
+    """Rows of R^-1 back, lane by lane, (p, p, L)."""
+    if not len(back):
+        return back
+    return jax.numpy.einsum("ab,bcl->acl", R_inverse, back)
+
+
+def table(
+    design: Design,
+    columns: Columns,
+    factor: Factor,
+    report: linear.Report,
+    status: np.ndarray,
+    *,
+    beta: np.ndarray,
+    se: np.ndarray,
+    scale: np.ndarray,
+    constant: np.ndarray,
+    T_inverse: np.ndarray,
+    residual_df: np.ndarray | float | None,
+) -> np.ndarray:
+    """Rows of the table, in the user's coordinates."""
+    sigma = np.sqrt(report.sigma2) * scale
+    reproduced = (report.sigma2 < _engine.NO_RESIDUAL) & (status >= 0)
+    fitted = np.isin(status, USABLE)
+    status = np.where(reproduced & fitted, _status.NO_RESIDUAL, status)
+    status = np.where(status == _status.MAX_STEPS, AGAIN, status)
+    lam, singular = lambdas(factor, report.theta, T_inverse)
+    sd = np.concatenate(
+        [
+            np.sqrt(np.sum(lam[:, a:b, a:b] ** 2, axis=-1))
+            for _, a, b in sorted(factor.spans)
+        ],
+        axis=1,
+    )
+    df = report.df.T
+    if residual_df is not None:
+        df = np.broadcast_to(np.reshape(residual_df, (-1, 1)), df.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p_values = t_p_values(beta / se, df)
+        out = columns.table(
+            len(sigma),
+            coefficients=beta,
+            se=se,
+            df=df,
+            p_values=p_values,
+            sd=sd * sigma[:, None],
+            theta=packed(design, factor, lam),
+            sigma=sigma,
+            log_likelihood=-(report.criterion + constant) / 2,
+            df_sigma=report.df_sigma,
+            decrement=report.decrement,
+            steps=report.steps,
+            singular=singular,
+            status=status,
+        )
+    out[~np.isin(status, USABLE), :-1] = np.nan
+    return out
 
 
 def lambdas(
-    factor: Factor, theta: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lambda of each lane in the user's coordinates (L, q, q), relative sds, flags."""
+    factor: Factor, theta: np.ndarray, T_inverse: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lambda of each lane in the user's coordinates (L, q, q), and singular flags.
+
+    Not triangular: a factor of the covariance all the same.
+    """
     q, L = factor.q, theta.shape[1]
     internal = np.zeros((L, q, q))
     for a, (i, j) in enumerate(factor.pattern):
         internal[:, i, j] = theta[a]
     diagonal = np.abs(np.diagonal(internal, axis1=1, axis2=2))
-    singular = diagonal.min(axis=1) < _engine.SINGULAR
-    rotated = (
-        internal if q == 1 and factor.T[0, 0] == 1.0 else factor.T_inverse @ internal
-    )
-    sd = np.sqrt(np.sum(rotated**2, axis=-1))
-    return rotated, sd, singular
+    return T_inverse @ internal, diagonal.min(axis=1) < _engine.SINGULAR
 
 
-def packed(design: Design, factor: Factor, rotated: np.ndarray) -> np.ndarray:
+def packed(design: Design, factor: Factor, lam: np.ndarray) -> np.ndarray:
     """(L, m) theta in lme4's order, diagonals not negative."""
     out = []
     for index, start, stop in sorted(factor.spans):
-        x = rotated[:, start:stop, start:stop]
+        x = lam[:, start:stop, start:stop]
         q = stop - start
         if q > 1:
             finite = np.isfinite(x).all(axis=(1, 2))[:, None, None]
