@@ -139,10 +139,10 @@ class GeneralisedFit(Fit):
 
     @cached_property
     def _beta_covariance(self) -> np.ndarray:
-        return self.engine.beta_covariance(self._parameter_covariance)
+        return self.engine.beta_covariance(self.parameter_covariance)
 
     @cached_property
-    def _parameter_covariance(self) -> np.ndarray:
+    def parameter_covariance(self) -> np.ndarray:
         """(k, k) of the internal (beta, theta, phi)."""
         return self.engine.parameter_covariance(self)
 
@@ -190,6 +190,11 @@ class GeneralisedFit(Fit):
     def sigma(self) -> float:
         """The family's dispersion parameter as glmmTMB reports it; 1 without one."""
         return float(self.family.sigma(self.estimates.phi))
+
+    @property
+    def dispersion_names(self) -> tuple[str, ...]:
+        """What the family's dispersion parameters are called."""
+        return tuple(self.family.phi_names[: len(self.estimates.phi)])
 
     @property
     def dispersion(self) -> float:
@@ -257,6 +262,35 @@ class GeneralisedFit(Fit):
         return _simulate.simulate_family(
             self.design, self.estimates, self.family, n, seed, new
         )
+
+    # Asking it -----------------------------------------------------------------------
+
+    def profile(self, which=None):
+        """Profile likelihood of the parameters: ``.intervals(level)``, ``.zeta``.
+
+        Fixed effects, standard deviations and correlations of the random effects, and
+        the dispersion, each held at values while the rest is maximised again (Bates,
+        Maechler, Bolker and Walker 2015, section 5.1).
+
+        Args:
+            which: names as in the table of ``confint(method="profile")``; "theta" for
+                all but the fixed effects, "beta" for these; None for all.
+
+        Raises:
+            NotApplicableError: a name that is not a parameter.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> profile = jg.glmm(formula, cbpp).profile("sd_(Intercept)|herd")
+            >>> profile.intervals().round(2).to_numpy().tolist()
+            [[0.35, 1.08]]
+        """
+        from jaxglmm.results.profile import profile
+        from jaxglmm.results.profile_generalised import curves
+
+        return profile(self, which, curves)
 
     def __repr__(self) -> str:
         flags = "" if self.converged else ", not converged"

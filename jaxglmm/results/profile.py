@@ -2,47 +2,78 @@
 
 zeta(v) = sign(v - estimate) sqrt(d(v) - d) is close to linear where the likelihood is
 close to normal; the interval of a level is where it meets minus and plus the normal
-quantile. The deviance is that of ML, as in lme4, on the scale of standard deviations
-and correlations.
+quantile, found by a search and not by interpolation. The deviance is that of ML, as in
+lme4, on the scale of standard deviations and correlations. Bates, Maechler, Bolker and
+Walker (2015), section 5.1.
 
-Holding a parameter removes it: columns of its term are put in an order in which a
-standard deviation is one entry of Lambda (then Lambda_11 = sd / sigma), a correlation
-the ratio of two (Lambda_21 / Lambda_22); the other entries are free. So zero is an
-ordinary point. A fixed effect is held by an offset.
+How a parameter is held is the business of ``profile_linear`` and
+``profile_generalised``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._precision import double_precision
-from jaxglmm.estimate import information
-from jaxglmm.estimate.maximise import Maximise, fit_compiled
-from jaxglmm.model import assemble
-from jaxglmm.results import engine as _engine
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jaxglmm.results.engine import Engine
     from jaxglmm.results.fit import Fit
 
 GRID = (0.6, 1.2, 1.8, 2.4, 3.0)  # zetas at which a curve is drawn
 CLOSE = 1e-6  # in zeta
 MOST = 40  # steps of one search
+FLAT = 1e-4  # rise of zeta over a doubled distance that counts as none ...
+RISEN = 1e-2  # ... once it has risen at all; it may start on a plateau
+HOPELESS = 1e4  # steps away from the estimate
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The scale on which a parameter is searched: x = to(value), value = back(x).
+
+    reach: |x| so large that it stands for the end of the parameter's range; None where
+    x is the value itself.
+    """
+
+    to: Callable[[float], float]
+    back: Callable[[float], float]
+    reach: float | None = None
+
+    def bounds(self, centre: float, ends: tuple[float, float]) -> tuple[float, float]:
+        """The ends of the range as x."""
+        if self.reach is None:
+            return ends
+        return min(-self.reach, centre - 1), max(self.reach, centre + 1)
+
+
+def _fisher(value: float) -> float:
+    return float(np.arctanh(min(max(value, -NEAR_ONE), NEAR_ONE)))
+
+
+NEAR_ONE = 1 - 1e-7  # an estimated correlation of one starts from here
+PLAIN = Scale(float, float)
+LOG = Scale(lambda v: float(np.log(v)), lambda x: float(np.exp(x)), 30.0)
+FISHER = Scale(_fisher, lambda x: float(np.tanh(x)), 12.0)
 
 
 class Curve:
     """zeta of one parameter, evaluated where it is asked for.
 
-    name; estimate; lower, upper: bounds of the parameter (zero for a standard
-    deviation); points: value -> zeta.
+    Args:
+        name: of the parameter.
+        estimate: where zeta is zero.
+        step: about one unit of zeta, on the scale of the search.
+        ends: of the parameter's range (zero for a standard deviation).
+        deviance: value -> deviance with the parameter held there.
+        best: the deviance at the estimate.
+        scale: on which the curve is searched.
     """
 
     def __init__(
@@ -50,62 +81,93 @@ class Curve:
         name: str,
         estimate: float,
         step: float,
-        bounds: tuple[float, float],
+        ends: tuple[float, float],
         deviance: Callable[[float], float],
         best: float,
+        scale: Scale = PLAIN,
     ):
-        self.name, self.estimate, self.step = name, estimate, step
-        self.lower, self.upper = bounds
+        self.name, self.estimate, self.step, self.ends = name, estimate, step, ends
+        self._scale, self._centre = scale, scale.to(estimate)
+        self._lower, self._upper = scale.bounds(self._centre, ends)
         self._deviance, self._best = deviance, best
-        self.points: dict[float, float] = {estimate: 0.0}
+        self._known: dict[float, float] = {self._centre: 0.0}
+
+    @property
+    def points(self) -> dict[float, float]:
+        """Value -> zeta, of all values so far."""
+        return {self._value(x): z for x, z in self._known.items()}
 
     @double_precision
     def zeta(self, value: float) -> float:
         """Signed square root of the rise of the deviance."""
-        if value not in self.points:
-            rise = max(self._deviance(value) - self._best, 0.0)
-            self.points[value] = float(np.sign(value - self.estimate) * np.sqrt(rise))
-        return self.points[value]
+        return self._at(self._scale.to(value))
 
+    @double_precision
     def meets(self, target: float) -> float:
-        """The value at which zeta is ``target``; a bound where it never gets there."""
+        """The value at which zeta is ``target``; an end where it never gets there."""
+        return self._value(self._search(target))
+
+    def _value(self, x: float) -> float:
+        known = {
+            self._lower: self.ends[0],
+            self._upper: self.ends[1],
+            self._centre: self.estimate,
+        }
+        return known[x] if x in known else self._scale.back(x)
+
+    def _at(self, x: float) -> float:
+        if x not in self._known:
+            rise = max(self._deviance(self._value(x)) - self._best, 0.0)
+            self._known[x] = float(np.sign(x - self._centre) * np.sqrt(rise))
+        return self._known[x]
+
+    def _search(self, target: float) -> float:
         side = np.sign(target)
-        bound = self.upper if side > 0 else self.lower
+        bound = self._upper if side > 0 else self._lower
         # the bracket as (value, distance to the target); halving the distance of an end
         # that stays keeps the secant from creeping (the Illinois rule)
-        inside, outside = (self.estimate, -target), None
+        inside, outside = (self._centre, -target), None
         before = inside
         guess = self._guess(target)
         last = 0
         for _ in range(MOST):
-            guess = min(max(guess, self.lower), self.upper)
-            here = self.zeta(guess)
+            guess = min(max(guess, self._lower), self._upper)
+            here = self._at(guess)
             if abs(here - target) < CLOSE:
                 return guess
             if side * here < side * target:
-                if guess == bound:
+                level = np.isinf(bound) and outside is None
+                if guess == bound or (level and self._is_level(inside[0], guess)):
                     return bound
                 before, inside = inside, (guess, here - target)
                 if last == 1 and outside is not None:
                     outside = (outside[0], outside[1] / 2)
                 last = 1
-            else:
-                outside = (guess, here - target)
+            else:  # beyond, or so far out that the likelihood is no number
+                outside = (guess, here - target if np.isfinite(here) else target)
                 if last == 2:
                     inside = (inside[0], inside[1] / 2)
                 last = 2
             guess = self._next(before, inside, outside, target)
-        return guess
+        return bound if outside is None else guess
+
+    def _is_level(self, one: float, two: float) -> bool:
+        """Whether zeta no longer rises from one value to another, farther out."""
+        reached, moved = abs(self._at(two)), abs(two - self._centre)
+        if moved > HOPELESS * self.step:
+            return True
+        far = moved > 1.5 * abs(one - self._centre) > 0
+        return far and reached > RISEN and reached - abs(self._at(one)) < FLAT
 
     def _guess(self, target: float) -> float:
         """By interpolation in the points so far, or the first step."""
         known = [
-            (z, v) for v, z in self.points.items() if z * target > 0 and np.isfinite(z)
+            (z, v) for v, z in self._known.items() if z * target > 0 and np.isfinite(z)
         ]
         if not known:
-            return self.estimate + target * self.step
+            return self._centre + target * self.step
         z, v = min(known, key=lambda point: abs(point[0] - target))
-        return self.estimate + (v - self.estimate) * target / z
+        return self._centre + (v - self._centre) * target / z
 
     def _next(
         self,
@@ -119,7 +181,7 @@ class Curve:
         if outside is not None:
             share = gap / (gap - outside[1])
             return value + min(max(share, 1e-3), 1 - 1e-3) * (outside[0] - value)
-        if value == self.estimate:
+        if value == self._centre:
             return value + 2 * (target * self.step)
         slope = (gap - before[1]) / (value - before[0])
         # a correlation's curve is flat where the best sd beside it is zero
@@ -127,7 +189,7 @@ class Curve:
         return value + float(np.clip(step, *self._reach(value)))
 
     def _reach(self, inside: float) -> tuple[float, float]:
-        size = 2 * abs(inside - self.estimate) + abs(self.step)
+        size = 2 * abs(inside - self._centre) + abs(self.step)
         return -size, size
 
 
@@ -180,20 +242,26 @@ class Profile:
 
 
 @double_precision
-def profile(fit: Fit, which: str | Sequence[str] | None = None) -> Profile:
+def profile(
+    fit: Fit,
+    which: str | Sequence[str] | None = None,
+    curves: Callable[[Fit], list[Curve]] | None = None,
+) -> Profile:
     """Profile the likelihood of the parameters of a fit.
 
     Args:
         fit: by ML or REML; a REML fit is profiled by the ML deviance, as lme4 does.
         which: names as in the table of ``confint(method="profile")``, ``"theta"`` for
             variances and correlations, ``"beta"`` for fixed effects; None for all.
+        curves: makes the curves of a fit; default those of a linear model.
 
     Raises:
         NotApplicableError: a name that is not a parameter.
     """
-    held = Held(fit)
-    curves = {curve.name: curve for curve in (*held.variances(), *held.fixed())}
-    return Profile([curves[name] for name in _chosen(fit, which, list(curves))])
+    if curves is None:
+        from jaxglmm.results.profile_linear import curves
+    made = {curve.name: curve for curve in curves(fit)}
+    return Profile([made[name] for name in _chosen(fit, which, list(made))])
 
 
 def _chosen(fit: Fit, which: str | Sequence[str] | None, names: list[str]) -> list[str]:
@@ -213,375 +281,3 @@ def _chosen(fit: Fit, which: str | Sequence[str] | None, names: list[str]) -> li
             f"{', '.join(names)}"
         )
     return out
-
-
-class Held:
-    """Fits of one model by ML with one parameter held."""
-
-    def __init__(self, fit: Fit):
-        from jaxglmm.results.bootstrap import with_method
-
-        self.fit = with_method(fit, False) if fit.reml else fit
-        self.engine: Engine = self.fit.engine
-        self.constant = assemble.constants(self.engine.moments)[0]
-        self.theta = _engine.internal_theta(self.engine, self.fit)
-        self.lam = _engine.lambdas(self.engine.problem, self.theta)
-
-    # Fixed effects -------------------------------------------------------------------
-
-    def fixed(self) -> list[Curve]:
-        """A curve for every fixed effect."""
-        se = np.sqrt(np.diagonal(self.fit.coefficient_covariance()))
-        return [
-            Curve(
-                name,
-                float(self.fit.estimates.beta[j]),
-                float(se[j]),
-                (-np.inf, np.inf),
-                self._fixed_deviance(j),
-                self.fit.criterion,
-            )
-            for j, name in enumerate(self.fit.design.x_names)
-        ]
-
-    def _fixed_deviance(self, j: int) -> Callable[[float], float]:
-        """Deviance with beta_j held: y loses its part, X its direction."""
-        m, problem = self.engine.moments, self.engine.problem
-        row = m.fixed.R_inverse[j]
-        size = np.linalg.norm(row)
-        # an orthonormal basis of internal beta whose first vector is the row
-        U = np.linalg.qr(np.column_stack([row, np.eye(len(row))]))[0]
-        U[:, 0] *= np.sign(U[:, 0] @ row)
-
-        def deviance(value: float) -> float:
-            held = (value - m.fixed.beta0[j]) / (m.fixed.scale * size)
-            change = np.zeros((len(row) + 1, len(row)))
-            change[:-1, :-1] = U[:, 1:]
-            change[:-1, -1] = -held * U[:, 0]
-            change[-1, -1] = 1.0
-            B = tuple(
-                jnp.einsum("irg,rc->icg", b, jnp.asarray(change)) for b in problem.B
-            )
-            RR = jnp.asarray(change.T @ np.asarray(problem.RR) @ change)
-            own = eqx.tree_at(lambda s: (s.B, s.RR), problem, (B, RR))
-            found = fit_compiled(Maximise(False), own, np.float64(1e-10), np.int64(200))
-            return float(found.criterion) + self.constant
-
-        return deviance
-
-    # Variances and correlations ------------------------------------------------------
-
-    def variances(self) -> list[Curve]:
-        """A curve for every standard deviation and correlation, and for sigma."""
-        out = []
-        for k, term in enumerate(self.fit.design.terms):
-            place = self._place(k)
-            lam = self.fit.estimates.lam[k]
-            sd = self.fit.sigma * np.sqrt(np.sum(lam**2, axis=1))
-            for i, name in enumerate(term.names):
-                out.append(self._sd_curve(place, i, f"sd_{name}|{term.label}", sd[i]))
-            if term.covariance != "us":
-                continue
-            for i in range(len(sd)):
-                for j in range(i):
-                    name = f"cor_{term.names[i]}.{term.names[j]}|{term.label}"
-                    rho = (lam[i] @ lam[j]) * self.fit.sigma**2
-                    rho = rho / (sd[i] * sd[j]) if sd[i] * sd[j] > 0 else 0.0
-                    out.append(self._cor_curve(place, i, j, name, float(rho)))
-        out.append(self._sigma_curve())
-        return out
-
-    def _place(self, k: int) -> tuple[int, int, int]:
-        """(factor, first column, last + 1) of a term."""
-        for f, factor in enumerate(self.engine.moments.factors):
-            for term, start, stop in factor.spans:
-                if term == k:
-                    return f, start, stop
-        raise AssertionError("every term has a factor")
-
-    def _sd_curve(
-        self, place: tuple[int, int, int], i: int, name: str, sd: float
-    ) -> Curve:
-        f, start, stop = place
-        scale = self.engine.moments.fixed.scale
-        shape = Shape(self, place, [i, *(c for c in range(stop - start) if c != i)])
-        J = self.engine.moments.factors[f].n_levels
-        step = max(sd, 0.05 * self.fit.sigma / shape.units[0]) / np.sqrt(2 * max(J, 3))
-
-        def hold(value: float) -> Holding:
-            return SdHeld(shape, value / scale)
-
-        return self._curve(name, sd, step, (0.0, np.inf), hold)
-
-    def _cor_curve(
-        self, place: tuple[int, int, int], i: int, j: int, name: str, rho: float
-    ) -> Curve:
-        f, start, stop = place
-        rest = [c for c in range(stop - start) if c not in (i, j)]
-        shape = Shape(self, place, [j, i, *rest])
-        J = self.engine.moments.factors[f].n_levels
-        step = (1 - rho**2 + 0.05) / np.sqrt(max(J, 4))
-
-        def hold(value: float) -> Holding:
-            return CorrelationHeld(shape, value)
-
-        return self._curve(name, rho, step, (-1.0, 1.0), hold)
-
-    def _sigma_curve(self) -> Curve:
-        scale = self.engine.moments.fixed.scale
-        sigma = self.fit.sigma
-        step = sigma / np.sqrt(2 * max(self.fit.df_resid, 1))
-        shape = Shape(self, None, [])
-        return self._curve(
-            "sigma",
-            sigma,
-            step,
-            (1e-6 * sigma, np.inf),
-            lambda value: SigmaHeld(shape, value / scale),
-        )
-
-    def _curve(
-        self,
-        name: str,
-        estimate: float,
-        step: float,
-        bounds: tuple[float, float],
-        hold: Callable[[float], Holding],
-    ) -> Curve:
-        state: dict[float, np.ndarray] = {}
-
-        def deviance(value: float) -> float:
-            holding = hold(value)
-            near = min(state, key=lambda v: abs(v - value)) if state else None
-            x, best = _minimise(
-                holding, holding.start() if near is None else state[near]
-            )
-            if near is not None and (x[holding.positive()] <= 0).any():
-                other, value_there = _minimise(holding, holding.start())
-                x, best = (other, value_there) if value_there < best else (x, best)
-            state[value] = x
-            return best + self.constant
-
-        return Curve(
-            name, float(estimate), float(step), bounds, deviance, self.fit.criterion
-        )
-
-
-class Shape:
-    """Parameters of all Lambdas, the held term's in an order and in units of its own.
-
-    The held term: b~ = M b', where b' are the term's columns in ``order``, each divided
-    by its root mean square (``units``). All other terms stay in internal coordinates.
-    """
-
-    def __init__(
-        self, held: Held, place: tuple[int, int, int] | None, order: Sequence[int]
-    ):
-        self.held, self.place = held, place
-        problem = held.engine.problem
-        self.sides = problem.sides
-        self.entries = [
-            (f, i, j) for f, pattern in enumerate(problem.patterns) for i, j in pattern
-        ]
-        self.M = [np.eye(q) for q in self.sides]
-        self.values = [x.copy() for x in held.lam]
-        self.units = np.ones(max(len(order), 1))
-        if place is None:
-            return
-        f, start, stop = place
-        T = held.engine.moments.factors[f].T[start:stop, start:stop]
-        self.units = np.sqrt(np.sum(T**2, axis=0))[list(order)]
-        M = T[:, list(order)] / self.units
-        self.M[f][start:stop, start:stop] = M
-        own = np.linalg.solve(M, held.lam[f][start:stop, start:stop])
-        if len(own) > 1 and held.fit.design.terms[self._term()].covariance == "us":
-            own = np.linalg.qr(own.T, mode="r").T
-        elif len(own) > 1:  # independent columns: their order alone has changed
-            own = np.diag(np.sqrt(np.sum(own**2, axis=1)))
-        self.values[f][start:stop, start:stop] = own * np.where(
-            np.diagonal(own) < 0, -1.0, 1.0
-        )
-
-    def _term(self) -> int:
-        assert self.place is not None
-        f, start, _ = self.place
-        spans = self.held.engine.moments.factors[f].spans
-        return next(term for term, first, _ in spans if first == start)
-
-    def at(self, row: int, column: int) -> int:
-        """Position of an entry of the held term."""
-        assert self.place is not None
-        f, start, _ = self.place
-        return self.entries.index((f, start + row, start + column))
-
-    def start(self) -> np.ndarray:
-        """All entries at the optimum, none of them a stationary zero."""
-        x = np.array([self.values[f][i, j] for f, i, j in self.entries])
-        diagonal = np.array([i == j for _, i, j in self.entries])
-        return np.where(diagonal & (np.abs(x) < 0.02), 0.1, x)
-
-    def lambdas(self, x: np.ndarray) -> list[np.ndarray]:
-        """Entries to one matrix a factor, in the shape's coordinates."""
-        out = [np.zeros((q, q)) for q in self.sides]
-        for value, (f, i, j) in zip(x, self.entries, strict=True):
-            out[f][i, j] = value
-        return out
-
-    def evaluate(self, x: np.ndarray, log_sigma2: float):
-        """Value, score, information and boundary over (entries, log sigma^2)."""
-        own = self.lambdas(x)
-        internal = []
-        for M, lam in zip(self.M, own, strict=True):
-            L = M @ lam
-            if len(L) > 1 and np.triu(L, 1).any():
-                L = np.linalg.qr(L.T, mode="r").T
-            internal.append(L)
-        m = len(x)
-        changes = [np.zeros((m, q, q)) for q in self.sides]
-        for a, (f, i, j) in enumerate(self.entries):
-            left, right = self.M[f][:, i], self.M[f] @ own[f][:, j]
-            outer = np.outer(left, right)
-            changes[f][a] = outer + outer.T
-        found = information.along(
-            self.held.engine.problem,
-            tuple(internal),
-            np.float64(np.exp(log_sigma2)),
-            tuple(changes),
-        )
-        n = float(self.held.engine.moments.n)
-        score = np.append(np.asarray(found.score), n - float(found.r2_ratio))
-        info = np.zeros((m + 1, m + 1))
-        info[:m, :m] = found.info
-        info[:m, m] = info[m, :m] = found.tv
-        info[m, m] = max(float(found.r2_ratio), 0.5 * n)
-        return float(found.value), score, info, self._boundary(found.G, m)
-
-    def _boundary(self, G: Sequence, m: int) -> np.ndarray:
-        """2 (M'GM)+ where columns agree."""
-        out = np.zeros((m + 1, m + 1))
-        positive = []
-        for M, g in zip(self.M, G, strict=True):
-            values, vectors = np.linalg.eigh(M.T @ np.asarray(g) @ M)
-            positive.append((vectors * np.maximum(values, 0)) @ vectors.T)
-        for a, (f, i, j) in enumerate(self.entries):
-            for b, (g, h, k) in enumerate(self.entries):
-                if f == g and j == k:
-                    out[a, b] = 2 * positive[f][i, h]
-        return out
-
-
-class Holding:
-    """One parameter held: free coordinates to (entries, log sigma^2)."""
-
-    def __init__(self, shape: Shape, value: float):
-        self.shape, self.value = shape, value
-
-    def start(self) -> np.ndarray:
-        """Free coordinates at the optimum."""
-        raise NotImplementedError
-
-    def full(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(entries, log sigma^2) and its Jacobian in the free coordinates."""
-        raise NotImplementedError
-
-    def positive(self) -> list[int]:
-        """Free coordinates that may not be negative."""
-        return []
-
-    def _log_sigma2(self) -> float:
-        held = self.shape.held
-        return 2 * np.log(held.fit.sigma / held.engine.moments.fixed.scale)
-
-
-class SigmaHeld(Holding):
-    """sigma is ``value``; all entries free."""
-
-    def start(self) -> np.ndarray:
-        return self.shape.start()
-
-    def full(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        jacobian = np.eye(len(free) + 1)[:, : len(free)]
-        return np.append(free, 2 * np.log(self.value)), jacobian
-
-
-class SdHeld(Holding):
-    """Lambda_11 = value * unit / sigma; the other entries and log sigma^2 free."""
-
-    def start(self) -> np.ndarray:
-        x = np.append(self.shape.start(), self._log_sigma2())
-        return np.delete(x, self.shape.at(0, 0))
-
-    def full(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        k = self.shape.at(0, 0)
-        entry = self.value * self.shape.units[0] * np.exp(-free[-1] / 2)
-        jacobian = np.insert(np.eye(len(free)), k, 0.0, axis=0)
-        jacobian[k, -1] = -entry / 2
-        return np.insert(free, k, entry), jacobian
-
-
-class CorrelationHeld(Holding):
-    """Row two of Lambda is (rho, sqrt(1 - rho^2)) times its length.
-
-    The length and Lambda_11 may be zero and not negative: another sign of one of them
-    would turn the correlation into minus rho.
-    """
-
-    def start(self) -> np.ndarray:
-        x = np.append(self.shape.start(), self._log_sigma2())
-        one, two = self.shape.at(1, 0), self.shape.at(1, 1)
-        size = np.hypot(x[one], x[two])
-        x[two] = max(size, 0.05)
-        return np.delete(x, one)
-
-    def positive(self) -> list[int]:
-        one = self.shape.at(1, 0)
-        return [k - (k > one) for k in (self.shape.at(0, 0), self.shape.at(1, 1))]
-
-    def full(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # the free coordinate in the place of Lambda_22 is the length of the row
-        one, two = self.shape.at(1, 0), self.shape.at(1, 1)
-        jacobian = np.insert(np.eye(len(free)), one, 0.0, axis=0)
-        x = np.insert(free, one, 0.0)
-        size = x[two]
-        x[one], x[two] = self.value * size, np.sqrt(max(1 - self.value**2, 0.0)) * size
-        column = int(np.flatnonzero(jacobian[two])[0])
-        jacobian[one, column] = self.value
-        jacobian[two, column] = np.sqrt(max(1 - self.value**2, 0.0))
-        return x, jacobian
-
-
-def _minimise(holding: Holding, start: np.ndarray) -> tuple[np.ndarray, float]:
-    """Damped Newton over the free coordinates, as in ``numerics.newton``.
-
-    Coordinates that may not be negative stay at zero while the gradient points below.
-    """
-    mu, x = 1e-3, start
-    bounded = np.zeros(len(x), bool)
-    bounded[holding.positive()] = True
-    value, g, H = _derivatives(holding, x)
-    for _ in range(100):
-        free = ~(bounded & (x <= 0) & (g >= 0))
-        damped = H + mu * np.diag(1e-8 + np.diagonal(H))
-        step = np.zeros(len(x))
-        step[free] = np.linalg.solve(damped[np.ix_(free, free)], g[free])
-        to = np.where(bounded, np.maximum(x - step, 0.0), x - step)
-        gain = float(g @ (x - to))
-        if gain < 1e-9 and mu <= 1e-2:
-            break
-        trial = _derivatives(holding, to)
-        if np.isfinite(trial[0]) and trial[0] <= value + 1e-9:
-            x = to
-            value, g, H = trial
-            mu /= 10
-        elif mu > 1e10:
-            break
-        else:
-            mu = max(10 * mu, 0.1)
-    return x, value
-
-
-def _derivatives(holding: Holding, free: np.ndarray):
-    full, jacobian = holding.full(free)
-    value, score, info, boundary = holding.shape.evaluate(full[:-1], full[-1])
-    H = jacobian.T @ (info + boundary) @ jacobian
-    return value, jacobian.T @ score, H
