@@ -20,13 +20,17 @@ import numpy as np
 import jaxglmm as jg
 from jaxglmm.datasets import names as packaged
 from jaxglmm.datasets.read import read
+from jaxglmm.model.families import family_from
 
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model of one data set. ``reference`` names the JSON of R or statsmodels."""
+    """One model of one data set. ``reference`` names the JSON of R or statsmodels.
+
+    A family makes it a generalised model; nodes: of quadrature, 1 is Laplace.
+    """
 
     reference: str
     data: str
@@ -34,6 +38,9 @@ class Case:
     reml: bool = True
     weights: str | None = None
     offset: str | None = None
+    family: str | None = None
+    link: str | None = None
+    nodes: int = 1
     marks: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
@@ -101,6 +108,88 @@ STATSMODELS = tuple(
     )
 )
 
+CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+EPIL = "y ~ Base * trt + Age + Visit + (Visit | subject)"
+OHIO = "resp ~ age * smoke + (1 | id)"
+SALAMANDERS = "count ~ spp + mined + (1 | site)"
+SIMULATED = "y ~ x + trt + (1 | g)"
+
+GENERALISED = (
+    Case(
+        "arabidopsis_laplace",
+        "Arabidopsis",
+        "total_fruits ~ nutrient * amd + rack + status + (1 | reg/popu/gen) + "
+        "(1 | obs)",
+        family="poisson",
+    ),
+    Case("cbpp_laplace", "cbpp", CBPP, family="binomial"),
+    Case("cbpp_agq9", "cbpp", CBPP, family="binomial", nodes=9),
+    Case("cbpp_agq25", "cbpp", CBPP, family="binomial", nodes=25),
+    Case("cbpp_obs_laplace", "cbpp", CBPP + " + (1 | obs)", family="binomial"),
+    Case("cbpp_probit_laplace", "cbpp", CBPP, family="binomial", link="probit"),
+    Case("epil2_poisson_slope", "epil2", EPIL, family="poisson"),
+    Case("epil2_nbinom2_slope", "epil2", EPIL, family="nbinom2"),
+    Case(
+        "grouseticks_laplace",
+        "grouseticks",
+        "TICKS ~ YEAR + cHEIGHT + (1 | BROOD) + (1 | LOCATION) + (1 | INDEX)",
+        family="poisson",
+    ),
+    Case("ohio_laplace", "ohio", OHIO, family="binomial"),
+    Case("ohio_agq25", "ohio", OHIO, family="binomial", nodes=25),
+    Case("salamanders_poisson", "Salamanders", SALAMANDERS, family="poisson"),
+    Case("salamanders_nbinom2", "Salamanders", SALAMANDERS, family="nbinom2"),
+    Case("sim_beta", "sim_beta", SIMULATED, family="beta"),
+    Case(
+        "sim_betabinomial",
+        "sim_betabinomial",
+        "cbind(succ, size - succ) ~ x + (1 | g)",
+        family="betabinomial",
+    ),
+    Case("sim_gamma", "sim_gamma", SIMULATED, family="gamma", link="log"),
+    Case(
+        "sim_invgauss",
+        "sim_invgauss",
+        SIMULATED,
+        family="inverse_gaussian",
+        link="log",
+    ),
+    Case("sim_nbinom1", "sim_nbinom1", SIMULATED, family="nbinom1"),
+    Case(
+        "verbagg_laplace",
+        "VerbAgg",
+        "y ~ Anger + Gender + btype + situ + (1 | id) + (1 | item)",
+        family="binomial",
+    ),
+)
+
+# numerical integration of the same models; sim_invgauss under "exact"
+EXACT = (
+    Case("cbpp_exact", "cbpp", CBPP, family="binomial", nodes=25),
+    Case(
+        "sim_invgauss",
+        "sim_invgauss",
+        SIMULATED,
+        family="inverse_gaussian",
+        link="log",
+        nodes=25,
+    ),
+)
+
+LRT_GENERALISED = {  # reference -> data, (formula, family) in R's order
+    "lrt_cbpp": (
+        "cbpp",
+        (
+            (CBPP.replace("period", "1"), "binomial"),
+            (CBPP, "binomial"),
+        ),
+    ),
+    "lrt_salamanders": (
+        "Salamanders",
+        ((SALAMANDERS, "poisson"), (SALAMANDERS, "nbinom2")),
+    ),
+}
+
 LRT = {  # reference -> formulas, in R's order
     "lrt_sleepstudy": (
         "sleepstudy",
@@ -144,7 +233,22 @@ def fit(case: Case):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", jg.SingularFitWarning)
         warnings.simplefilter("ignore", jg.MissingRowsWarning)
-        return jg.lmm(case.formula, frame, reml=case.reml, **columns)
+        if case.family is None:
+            return jg.lmm(case.formula, frame, reml=case.reml, **columns)
+        return jg.glmm(
+            case.formula, frame, family=family(case), method=method(case), **columns
+        )
+
+
+def family(case: Case):
+    """The case's family with its link."""
+    made = family_from(case.family)
+    return made if case.link is None else type(made)(case.link)
+
+
+def method(case: Case):
+    """Laplace or quadrature."""
+    return jg.Laplace() if case.nodes == 1 else jg.AGQ(case.nodes)
 
 
 def r_name(name: str) -> str:

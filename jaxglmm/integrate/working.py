@@ -1,11 +1,15 @@
 """The Gaussian model that a generalised one is next to its mode.
 
-With w = -d2l/deta2 at the mode, Z'WZ, Z'WX and X'WX say about the random effects and
-beta what those of a linear mixed model with weights w and sigma = 1 would: conditional
-covariances and regressions of the modes on beta follow by the same functions.
+With w = -d2l/deta2 at the mode (Fisher's information where Laplace's approximation
+uses it too), Z'WZ, Z'WX and X'WX say about the random effects and beta what those of a
+linear mixed model with weights w and sigma = 1 would: conditional covariances and
+regressions of the modes on beta follow by the same functions. Some w may be negative;
+at a mode M is positive definite all the same.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,26 +22,30 @@ from jaxglmm.model.problem import Problem
 from jaxglmm.numerics.system import Effects, scale
 
 
-@jax.jit
+@partial(jax.jit, static_argnums=3)
 def working(
-    problem: GeneralisedProblem, psi: Float[Array, " k"], u: Effects
+    problem: GeneralisedProblem,
+    psi: Float[Array, " k"],
+    u: Effects,
+    hessian: _laplace.Hessian = "observed",
 ) -> Problem:
-    """The linear mixed model at the mode u, its response the working residual s / w.
-
-    Rows whose observed information is not positive count with their expected one.
-    """
+    """The linear mixed model at the mode u, its response the working residual s / w."""
     beta, theta, phi = problem.split(psi)
     eta = _laplace.predictor(problem, beta, scale(problem.lambdas(theta), u))
     r = _laplace.rows_at(problem, eta, phi)
+    w = r.w
+    if hessian == "expected":
+        w = problem.family.expected_weight(eta, phi, problem.trials)
+        w = jnp.where(problem.weights > 0, problem.weights * w, 0.0)
     X = problem.X
-    B = problem.rows.collect(jnp.concatenate([r.step * X, r.s[None]]))
-    top = jnp.concatenate([(r.step * X) @ X.T, (X @ r.s)[:, None]], axis=1)
+    B = problem.rows.collect(jnp.concatenate([w * X, r.s[None]]))
+    top = jnp.concatenate([(w * X) @ X.T, (X @ r.s)[:, None]], axis=1)
     yy = jnp.sum(r.s**2 / jnp.where(r.step > 0, r.step, 1.0))
     RR = jnp.concatenate([top, jnp.append(X @ r.s, yy)[None]])
     zero = jnp.zeros(())
     n = jnp.sum(problem.weights > 0).astype(eta.dtype)
     start = covariance.identity(problem.patterns)
-    system = problem.rows.weigh(r.step)
+    system = problem.rows.weigh(w)
     return Problem(system, B, RR, n, start, zero, zero, problem.patterns)
 
 

@@ -131,7 +131,8 @@ class GeneralisedEngine:
     def working(self, fit: Fit) -> tuple[Problem, np.ndarray]:
         """The Gaussian model next to the mode, and theta (m,)."""
         psi, u = self.internal(fit)
-        return working(self.base, psi, u), self.base.split(psi)[1]
+        at = working(self.base, psi, u, self.marginal.hessian)
+        return at, self.base.split(psi)[1]
 
     @double_precision
     def parameter_covariance(self, fit: Fit) -> np.ndarray:
