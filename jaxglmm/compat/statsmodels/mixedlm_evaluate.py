@@ -210,11 +210,14 @@ class Evaluator:
         p = self.p
         return self.engine.moments.fixed.beta(np.linalg.solve(K[:p, :p], K[:p, p]))
 
-    def value(self, log_det, K, v, reml: bool) -> float:
-        """The log-likelihood, scale profiled, from what ``ground`` found."""
+    def value(self, log_det, K, v, reml: bool, scale: float | None = None) -> float:
+        """The log-likelihood from what ``ground`` found; scale profiled if None."""
         N = self.n - self.p if reml else self.n
         rest = v @ K @ v
-        d = log_det + N * (1 + LOG_2PI + np.log(rest / N))
+        s2 = rest / N
+        if scale is not None:
+            s2 = scale / self.engine.moments.fixed.scale**2
+        d = log_det + N * (LOG_2PI + np.log(s2)) + rest / s2
         if reml:
             d += np.linalg.slogdet(K[: self.p, : self.p])[1]
         return -float(d + self.constant(reml)) / 2

@@ -108,13 +108,17 @@ class Roots:
 
     free_L (k, k), free_w (c,): what may move; pins: component -> variance, and "re" ->
     variance of the first random effect, in internal units of y squared, held whatever
-    the residual variance.
+    the residual variance; order: L is the root of cov_re[order][:, order].
     """
 
-    def __init__(self, L, w, free_L, free_w, pins: dict | None = None):
+    def __init__(
+        self, L, w, free_L, free_w, pins: dict | None = None, order: list | None = None
+    ):
         self.L, self.w = np.array(L, float), np.array(w, float)
         self.pins = pins or {}
         k = len(self.L)
+        self.order = list(range(k)) if order is None else list(order)
+        self._place = [self.order.index(i) for i in range(k)]
         held = {p for p in self.pins if p != "re"}
         self.entries = [
             (i, j)
@@ -128,6 +132,10 @@ class Roots:
         """The free entries."""
         entries = [self.L[i, j] for i, j in self.entries]
         return np.array(entries + [self.w[c] for c in self.components])
+
+    def move(self, x: np.ndarray) -> None:
+        """Start from x."""
+        self.L, self.w = self.unpack(x, 0.0)
 
     def unpack(self, x: np.ndarray, s: float) -> tuple[np.ndarray, np.ndarray]:
         """L and w at x and log residual variance s."""
@@ -144,18 +152,17 @@ class Roots:
         return L, w
 
     def point(self, x: np.ndarray, s: float) -> tuple[np.ndarray, np.ndarray] | None:
-        """Relative covariances; None outside the parameter space."""
+        """Relative covariances."""
         L, w = self.unpack(x, s)
-        return L @ L.T, w**2
+        back = np.ix_(self._place, self._place)
+        return (L @ L.T)[back], w**2
 
     def jacobian(self, x: np.ndarray, s: float) -> np.ndarray:
         """(m, k + 1): the triangle and components by x and by s."""
         L, w = self.unpack(x, s)
-        k = len(L)
-        triangle = [(i, j) for i in range(k) for j in range(i + 1)]
-        columns = []
-        for a, b in self.entries:
-            columns.append(self._column(triangle, L, a, b, w))
+        place, k = self._place, len(L)
+        triangle = [(place[i], place[j]) for i in range(k) for j in range(i + 1)]
+        columns = [self._column(triangle, L, a, b, w) for a, b in self.entries]
         for c in self.components:
             column = np.zeros(len(triangle) + len(w))
             column[len(triangle) + c] = 2 * w[c]
@@ -179,7 +186,7 @@ class Roots:
         size = len(self.entries) + len(self.components)
         out = np.zeros((size, size))
         if len(G):
-            values, vectors = np.linalg.eigh(G)
+            values, vectors = np.linalg.eigh(G[np.ix_(self.order, self.order)])
             half = (vectors * np.maximum(values, 0)) @ vectors.T
             for a, (i, j) in enumerate(self.entries):
                 for b, (h, l) in enumerate(self.entries):
@@ -193,7 +200,7 @@ class Roots:
         """x with diagonals next to zero at zero; sizes: of the columns of Z."""
         out = x.copy()
         for a, (i, j) in enumerate(self.entries):
-            if i == j and abs(x[a]) * sizes[i] < NEAR_ZERO:
+            if i == j and abs(x[a]) * sizes[self.order[i]] < NEAR_ZERO:
                 out[a] = 0.0
         for a, c in enumerate(self.components, len(self.entries)):
             if abs(x[a]) * sizes[len(self.L) + c] < NEAR_ZERO:
@@ -215,6 +222,12 @@ class Elements:
         """The free elements."""
         entries = [self.cov_re[i, j] for i, j in self.entries]
         return np.array(entries + [self.vcomp[c] for c in self.components])
+
+    def move(self, x: np.ndarray) -> None:
+        """Start from x."""
+        found = self.point(x, 0.0)
+        if found is not None:
+            self.cov_re, self.vcomp = found
 
     def point(self, x: np.ndarray, s: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Relative covariances; None where they are not positive semidefinite."""
@@ -539,13 +552,21 @@ def penalised(
 
 
 def roots_from(
-    params: MixedLMParams, free: MixedLMParams | None, pins: dict | None = None
+    params: MixedLMParams,
+    free: MixedLMParams | None,
+    pins: dict | None = None,
+    order: list[int] | None = None,
 ) -> Roots:
     """Root coordinates at ``params``; zeros of ``free`` are held."""
     k, c = params.k_re, params.k_vc
     free_L = np.ones((k, k)) if free is None else np.asarray(free.cov_re)
     free_w = np.ones(c) if free is None else np.asarray(free.vcomp)
-    return Roots(root(params.cov_re), np.sqrt(params.vcomp), free_L, free_w, pins)
+    covariance = params.cov_re
+    if order is not None:
+        covariance = covariance[np.ix_(order, order)]
+        free_L = free_L[np.ix_(order, order)]
+    half = root(covariance)
+    return Roots(half, np.sqrt(params.vcomp), free_L, free_w, pins, order)
 
 
 def elements_from(params: MixedLMParams, free: MixedLMParams | None) -> Elements:

@@ -1,0 +1,1 @@
+"""Other packages' interfaces on jaxglmm's engines, one folder a package."""

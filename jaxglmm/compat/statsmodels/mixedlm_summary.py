@@ -1,0 +1,175 @@
+"""The page that ``MixedLMResults.summary`` shows, laid out as statsmodels' is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+if TYPE_CHECKING:
+    from jaxglmm.compat.statsmodels.mixedlm_results import MixedLMResults
+
+TITLE = "Mixed Linear Model Regression Results"
+
+
+class Summary:
+    """Two tables with a title: ``tables``, ``as_text``, ``as_html``, ``as_latex``."""
+
+    def __init__(self, title: str, info: list[tuple[str, str]], table: pd.DataFrame):
+        self.title, self.info = title, info
+        half = (len(info) + 1) // 2
+        left, right = info[:half], info[half:] + [("", "")] * (2 * half - len(info))
+        head = [[*a, *b] for a, b in zip(left, right, strict=True)]
+        self.tables = [pd.DataFrame(head), table]
+
+    def as_text(self) -> str:
+        """The page as text."""
+        head = [list(row) for row in self.tables[0].itertuples(index=False)]
+        body = self.tables[1]
+        lines = _right_aligned(body)
+        widths = [max(len(str(r[c])) for r in head) for c in range(4)]
+        gap = max(1, _gap(lines, widths))
+        rows = [
+            (" " * gap).join(str(x).ljust(w) for x, w in zip(r, widths, strict=True))
+            for r in head
+        ]
+        width = max(len(rows[0]), len(lines[0]))
+        if len(lines[0]) < width:
+            lines = _right_aligned(body, width)
+            width = max(width, len(lines[0]))
+        double, single = "=" * width, "-" * width
+        title = self.title.center(width).rstrip()
+        return "\n".join(
+            [title, double, *rows, single, lines[0], single, *lines[1:], double]
+        )
+
+    def as_html(self) -> str:
+        """The page as HTML tables."""
+        head = self.tables[0].to_html(header=False, index=False, border=0)
+        body = self.tables[1].to_html(border=0)
+        return f"<h4>{self.title}</h4>\n{head}\n{body}"
+
+    def as_latex(self) -> str:
+        """The page as LaTeX tables."""
+
+        def row(cells: Sequence[object]) -> str:
+            text = " & ".join(str(c) for c in cells)
+            for sign in ("%", "_", "#"):
+                text = text.replace(sign, f"\\{sign}")
+            return text.replace("|z|", "$|z|$").replace("|t|", "$|t|$") + r" \\"
+
+        head = [row(r) for r in self.tables[0].itertuples(index=False)]
+        body = self.tables[1]
+        rows = [row([i, *r]) for i, r in zip(body.index, body.to_numpy(), strict=True)]
+        columns = "l" + "r" * body.shape[1]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                rf"\caption{{{self.title}}}",
+                r"\begin{tabular}{llll}",
+                r"\hline",
+                *head,
+                r"\hline",
+                r"\end{tabular}",
+                rf"\begin{{tabular}}{{{columns}}}",
+                r"\hline",
+                row(["", *body.columns]),
+                r"\hline",
+                *rows,
+                r"\hline",
+                r"\end{tabular}",
+                r"\end{table}",
+            ]
+        )
+
+    def __str__(self) -> str:
+        return self.as_text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.as_html()
+
+
+def _right_aligned(frame: pd.DataFrame, least: int = 0) -> list[str]:
+    """Index to the left, columns to the right with headings centred."""
+    index = [str(i) for i in frame.index]
+    first = max(len(i) for i in index)
+    columns = []
+    for name in frame.columns:
+        cells = [str(v) for v in frame[name]]
+        width = max(len(str(name)), *(len(c) for c in cells))
+        columns.append([str(name).center(width), *(c.rjust(width) for c in cells)])
+    width = first + sum(len(c[0]) for c in columns)
+    gap = 1
+    while width + gap * len(columns) < least:
+        gap += 1
+    out = []
+    for r in range(len(index) + 1):
+        head = "" if r == 0 else index[r - 1]
+        out.append((" " * gap).join([head.ljust(first), *(c[r] for c in columns)]))
+    return out
+
+
+def _gap(lines: list[str], widths: list[int]) -> int:
+    """Spaces between the four columns of the head that make it as wide as the table."""
+    return -(-(len(lines[0]) - sum(widths)) // 3)
+
+
+def summarise(
+    results: MixedLMResults,
+    yname: str | None,
+    xname_fe: Sequence[str] | None,
+    xname_re: Sequence[str] | None,
+    title: str | None,
+    alpha: float,
+) -> Summary:
+    """See ``MixedLMResults.summary``."""
+    facts = results.facts
+    names = list(results.model.data.param_names)
+    k_fe = results.k_fe
+    for what, given, here in (
+        ("xname_fe", xname_fe, slice(0, k_fe)),
+        ("xname_re", xname_re, slice(k_fe, None)),
+    ):
+        if given is not None:
+            if len(given) != len(names[here]):
+                raise ValueError(
+                    f"{what} should be a list of length {len(names[here]):d}"
+                )
+            names[here] = list(given)
+    info = [
+        ("Model:", "MixedLM"),
+        ("No. Observations:", str(results.nobs)),
+        ("No. Groups:", str(results.model.n_groups)),
+        ("Min. group size:", f"{facts['smallest']:.0f}"),
+        ("Max. group size:", f"{facts['largest']:.0f}"),
+        ("Mean group size:", f"{facts['mean']:.1f}"),
+        ("Dependent Variable:", results.model.endog_names if yname is None else yname),
+        ("Method:", results.method),
+        ("Scale:", f"{results.scale:.4f}"),
+        ("Log-Likelihood:", f"{results.llf:.4f}"),
+        ("Converged:", "Yes" if results.converged else "No"),
+    ]
+    estimate = np.concatenate(
+        [results.params_object.fe_params, results.natural_variances]
+    )
+    se = np.concatenate([results.bse_fe_array, results.bse_re_array])
+    z = estimate / np.where(se > 0, se, np.nan)
+    p = 2 * stats.norm.sf(np.abs(z))
+    q = stats.norm.ppf(1 - alpha / 2)
+    columns = [estimate, se, z, p, estimate - q * se, estimate + q * se]
+    for column in columns[2:]:
+        column[k_fe:] = np.nan
+    heads = ["Coef.", "Std.Err.", "z", "P>|z|", f"[{alpha / 2}", f"{1 - alpha / 2}]"]
+    table = pd.DataFrame(
+        {
+            head: [f"{v:.3f}" if np.isfinite(v) else "" for v in column]
+            for head, column in zip(heads, columns, strict=True)
+        },
+        index=names,
+    )
+    return Summary(TITLE if title is None else title, info, table)
