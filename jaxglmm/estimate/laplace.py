@@ -1,31 +1,35 @@
 """Generalised linear mixed models: Laplace or quadrature, maximised.
 
-Start: beta by a few weighted least-squares steps without random effects, theta by
-moments of the working score, phi as the family suggests. Then the damped Newton method
-of ``numerics.newton``, the mode carried from point to point, and the rule of the
-boundary.
+Start: beta by weighted least squares without random effects, theta by moments of the
+working score, phi as the family suggests (``estimate.start_generalised``). Then
+``estimate.search``: a damped Newton method for (beta, theta, phi) and the mode
+together, in one loop with one evaluation a step. Without random effects the likelihood
+itself is maximised by ``numerics.newton``.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
+from jaxglmm._typing import Array, Count, Float, Int, Scalar
+from jaxglmm.estimate import search as _search
+from jaxglmm.estimate.start_generalised import starting_values
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
+from jaxglmm.integrate import point as _point
 from jaxglmm.integrate import quadrature as _quadrature
+from jaxglmm.integrate.point import Point, RowTerms, Terms
 from jaxglmm.model.generalised import GeneralisedProblem
-from jaxglmm.numerics import newton, spd
+from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, inner_all, scale
 
-NEAR_ZERO = 1e-3
-INDIFFERENT = 1e-8
-WEAKEST, STRONGEST = 0.2, 2.0  # starting standard deviations, on the scale of eta
+AT_MODE = 1e-8  # decrement of u up to which quadrature takes it for the mode
 
 
 class LaplaceMarginal(eqx.Module):
@@ -34,31 +38,67 @@ class LaplaceMarginal(eqx.Module):
     hessian: str = eqx.field(static=True, default="observed")
     nodes: int = eqx.field(static=True, default=1)
 
+    @property
+    def beyond(self) -> bool:
+        """Whether more than Laplace's approximation is asked for."""
+        return self.nodes > 1
+
+    def terms(self, problem: GeneralisedProblem) -> Terms:
+        """The function of the rows that ``at`` takes."""
+        return _point.terms_of(problem, self.hessian)  # pyright: ignore[reportArgumentType]
+
+    def at(
+        self,
+        problem: GeneralisedProblem,
+        terms: Terms,
+        psi: Array,
+        u: Effects,
+        exact: Any = True,
+        always: bool = False,
+    ) -> Point:
+        """Everything at (psi, u) of a folded problem, without the constant.
+
+        Beyond Laplace the point counts next to the mode alone, unless ``always``.
+        """
+        found = _point.evaluate(problem, terms, psi, u, exact, self.hessian)  # pyright: ignore[reportArgumentType]
+        if not self.beyond:
+            return found
+
+        def better() -> tuple[Scalar, Array]:
+            new = _quadrature.improve(problem, terms, psi, found, u, self.nodes)
+            return new.value, new.score
+
+        if always:
+            value, score = better()
+        else:
+            near = found.nu < AT_MODE
+            value, score = lax.cond(near, better, lambda: (found.value, found.score))
+        return eqx.tree_at(lambda x: (x.value, x.score), found, (value, score))
+
     def derivatives(
         self, problem: GeneralisedProblem, psi: Array, u: Effects
     ) -> _laplace.Laplace:
         """Value, score, curvature and the mode."""
         if not u:
             return _fixed_only.derivatives(problem, psi)
-        found = _laplace.laplace(problem, psi, u, self.hessian)
-        if self.nodes > 1:
-            return _quadrature.improve(problem, psi, found, self.nodes)
-        return found
+        beta, theta, phi = problem.split(psi)
+        lam = problem.lambdas(theta)
+        mode = _laplace.find_mode(problem, beta, lam, phi, u).u
+        folded = problem.folded()
+        at = self.at(folded, self.terms(folded), psi, mode, always=True)
+        value = at.value + _point.constant(folded)
+        return _laplace.Laplace(value, at.score, at.curvature, at.scale, mode)
 
     def value(self, problem: GeneralisedProblem, psi: Array, u: Effects) -> Scalar:
         """-2 log-likelihood."""
-        beta, theta, phi = problem.split(psi)
         if not u:
+            beta, _, phi = problem.split(psi)
             return _fixed_only.value_at(problem, beta, phi)
-        lam = problem.lambdas(theta)
-        mode = _laplace.find_mode(problem, beta, lam, phi, u).u
-        if self.nodes > 1:
-            return _quadrature.value_at(problem, beta, lam, phi, mode, self.nodes)
-        return _laplace.value_at(problem, beta, lam, phi, mode, self.hessian)
+        return self.derivatives(problem, psi, u).value
 
 
 class GeneralisedFitted(eqx.Module):
-    """psi: (k,) estimates; u: mode; b: Lambda u; hessian: exact, (k, k), or zeros."""
+    """psi: (k,) estimates; u: mode; b: Lambda u; eta: (n,) predictor of each row."""
 
     psi: Float[Array, " k"]
     u: Effects
@@ -77,56 +117,6 @@ def zeros(problem: GeneralisedProblem) -> Effects:
         jnp.zeros((q, 1, J), problem.y.dtype)
         for q, J in zip(problem.sides, sizes, strict=True)
     )
-
-
-def starting_values(
-    problem: GeneralisedProblem, eta: Float[Array, " n"], phi: Float[Array, " r"]
-) -> Float[Array, " k"]:
-    """psi to start from; eta: the family's guess of each row's predictor."""
-    X, p = problem.X, problem.p
-    used = problem.weights > 0
-    beta = jnp.zeros(p)
-    if p:
-        target = jnp.where(used, eta - problem.offset, 0.0)
-        w = jnp.where(used, problem.weights, 0.0)
-        w = w * problem.family.expected_weight(eta, phi, problem.trials)
-        beta = _least_squares(X, w, target)
-        for _ in range(3):
-            at = problem.offset + beta @ X
-            r = _laplace.rows_at(problem, at, phi)
-            info = jnp.where(
-                used,
-                problem.weights
-                * problem.family.expected_weight(at, phi, problem.trials),
-                0.0,
-            )
-            step = spd.solve(
-                spd.cholesky((info * X) @ X.T + 1e-9 * jnp.eye(p)), X @ r.s
-            )
-            size = jnp.max(jnp.abs(step @ X))
-            step = step * jnp.minimum(1.0, 4.0 / jnp.maximum(size, 1e-12))
-            beta = jnp.where(jnp.isfinite(step).all(), beta + step, beta)
-    if not problem.sides:
-        return jnp.concatenate([beta, phi])
-    r = _laplace.rows_at(problem, problem.offset + beta @ X, phi)
-    (t,) = (problem.rows.collect(r.s[None]),)
-    system = problem.rows.weigh(r.step)
-    squares, traces = system.squares()
-    own = jnp.concatenate([jnp.sum(x[:, 0] ** 2, axis=-1) for x in t])
-    variance = (own - traces) / jnp.maximum(jnp.diagonal(squares), 1e-12)
-    sd = jnp.sqrt(jnp.clip(variance, WEAKEST**2, STRONGEST**2))
-    sd = jnp.where(jnp.isfinite(sd), sd, 0.5)
-    theta, offset = [], 0
-    for pattern, q in zip(problem.patterns, problem.sides, strict=True):
-        theta += [sd[offset + i] if i == j else 0 * sd[0] for i, j in pattern]
-        offset += q
-    return jnp.concatenate([beta, jnp.stack(theta), phi])
-
-
-def _least_squares(X: Array, w: Array, y: Array) -> Array:
-    XX = (w * X) @ X.T
-    ridge = 1e-9 * jnp.trace(XX) * jnp.eye(len(X))
-    return spd.solve(spd.cholesky(XX + ridge), X @ (w * y))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -152,53 +142,50 @@ def fit_from(
     max_steps: Count | int,
 ) -> GeneralisedFitted:
     """Maximise from psi and u."""
+    if not u:
+        return _fit_fixed_only(problem, psi, tol, max_steps)
+    folded = problem.folded()
+    terms = marginal.terms(folded)
 
-    def evaluate(x: Array, aux: Effects):
-        at = marginal.derivatives(problem, x, aux)
-        return at.value, at.score, at.curvature, at.scale, at.u
+    def evaluate(x: Array, mode: Effects, exact: Array) -> Point:
+        return marginal.at(folded, terms, x, mode, exact)
 
-    found = newton.minimise_carrying(evaluate, psi, u, tol, max_steps, secant=True)
-    psi = _pin(marginal, problem, found.x, found.aux)
-    beta, theta, phi = problem.split(psi)
-    mode, b = (), ()
-    if u:
-        lam = problem.lambdas(theta)
-        mode = _laplace.find_mode(problem, beta, lam, phi, found.aux).u
-        b = scale(lam, mode)
+    near = AT_MODE if marginal.beyond else None
+    found = _search.minimise(folded, evaluate, psi, u, tol, max_steps, near)
+    beta, theta, _ = problem.split(found.psi)
+    b = scale(problem.lambdas(theta), found.u)
+    eta = _point.predictor(folded, beta, b)
     return GeneralisedFitted(
-        psi,
-        mode,
+        found.psi,
+        found.u,
         b,
-        _laplace.predictor(problem, beta, b),
-        marginal.value(problem, psi, mode),
+        problem.rows.unfold(eta),
+        found.value + _point.constant(folded),
         found.decrement,
         found.steps,
         found.status,
     )
 
 
-def _diagonal(problem: GeneralisedProblem) -> Bool[Array, " k"]:
-    inside = [i == j for pattern in problem.patterns for i, j in pattern]
-    n_phi = problem.family.n_phi
-    return jnp.asarray([False] * problem.p + inside + [False] * n_phi)
+def _fit_fixed_only(
+    problem: GeneralisedProblem, psi: Array, tol: Any, max_steps: Any
+) -> GeneralisedFitted:
+    def evaluate(x: Array, aux: Any):
+        at = _fixed_only.derivatives(problem, x)
+        return at.value, at.score, at.curvature, at.scale, aux
 
-
-def _pin(
-    marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
-) -> Array:
-    """Diagonals next to zero set to zero where that costs nothing."""
-    if not u:
-        return psi
-    near = _diagonal(problem) & (jnp.abs(psi) < NEAR_ZERO)
-    pinned = jnp.where(near, 0.0, psi)
-
-    def choose() -> Array:
-        here = marginal.value(problem, psi, u)
-        there = marginal.value(problem, pinned, u)
-        cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(here))
-        return jnp.where(there <= here + cost, pinned, psi)
-
-    return lax.cond(jnp.any(near), choose, lambda: psi)
+    found = newton.minimise_carrying(evaluate, psi, None, tol, max_steps, secant=True)
+    beta, _, phi = problem.split(found.x)
+    return GeneralisedFitted(
+        found.x,
+        (),
+        (),
+        _point.predictor(problem, beta, ()),
+        _fixed_only.value_at(problem, beta, phi),
+        found.decrement,
+        found.steps,
+        found.status,
+    )
 
 
 @partial(jax.jit, static_argnums=0)
@@ -208,27 +195,82 @@ def hessian(
     """The exact Hessian of -2 log-likelihood at an optimum, u its mode.
 
     Forward mode over the analytic score, after one Newton step that carries the mode's
-    derivative; by quadrature, over the gradient of the value.
+    derivative. Laplace's score meets the rows at one eta alone, so the family's
+    derivatives are taken once there and serve all directions.
     """
+    if not u:
+        score = partial(_fixed_score, problem)
+        return _symmetric(_columns(score, psi))
+    folded = problem.folded()
+    terms = marginal.terms(folded)
+    if not marginal.beyond:
+        terms = _tangents(folded, terms, psi, u)
 
     def score(x: Array) -> Array:
-        if not u:
-            return _fixed_only.derivatives(problem, x).score
-        beta, theta, phi = problem.split(x)
-        lam = problem.lambdas(theta)
-        moved = _laplace.newton_step(problem, beta, lam, phi, u)
-        if marginal.nodes > 1:
-            return _quadrature.score_at(problem, x, moved, marginal.nodes)
-        at = _laplace.derivatives_at(problem, beta, lam, phi, moved, marginal.hessian)
-        return at.score
+        moved = newton_step(folded, terms, x, u)
+        return marginal.at(folded, terms, x, moved, always=True).score
 
-    eye = jnp.eye(len(psi), dtype=psi.dtype)
+    return _symmetric(_columns(score, psi))
+
+
+def _fixed_score(problem: GeneralisedProblem, psi: Array) -> Array:
+    return _fixed_only.derivatives(problem, psi).score
+
+
+def _columns(score: Any, psi: Array) -> Array:
+    """Derivatives of the score, one direction after another.
+
+    One by one: no batched LAPACK call waits for another.
+    """
 
     def along(direction: Array) -> Array:
         return jax.jvp(score, (psi,), (direction,))[1]
 
-    H = lax.map(along, eye)  # one by one: no batched LAPACK call waits for another
+    return lax.map(along, jnp.eye(len(psi), dtype=psi.dtype))
+
+
+def _symmetric(H: Array) -> Array:
     return (H + H.T) / 2
+
+
+def newton_step(
+    problem: GeneralisedProblem, terms: Terms, psi: Array, u: Effects
+) -> Effects:
+    """One undamped Newton step towards the mode, differentiable in psi."""
+    beta, theta, phi = problem.split(psi)
+    lam = problem.lambdas(theta)
+    r = terms(_point.predictor(problem, beta, scale(lam, u)), phi)
+    return _laplace.newton_update(problem, lam, r.w, r.s, u)
+
+
+def _tangents(
+    problem: GeneralisedProblem, terms: Terms, psi: Array, u: Effects
+) -> Terms:
+    """The terms at (psi, u) with their first derivatives, as a function of the first.
+
+    Equal to ``terms`` in value and first derivative at that point, and nowhere else.
+    """
+    beta, theta, phi = problem.split(psi)
+    eta = _point.predictor(problem, beta, scale(problem.lambdas(theta), u))
+    one = jnp.ones_like(eta)
+    here, in_eta = jax.jvp(lambda x: terms(x, phi), (eta,), (one,))
+    in_phi = [
+        jax.jvp(lambda x: terms(eta, x), (phi,), (unit,))[1]
+        for unit in jnp.eye(len(phi), dtype=eta.dtype)
+    ]
+
+    def near(x: Array, new_phi: Array) -> RowTerms:
+        def move(value: Array, d_eta: Array, *d_phi: Array) -> Array:
+            if value.shape != eta.shape:  # sums over the rows are not in the score
+                return value
+            out = value + d_eta * (x - eta)
+            for j, d in enumerate(d_phi):
+                out = out + d * (new_phi[j] - phi[j])
+            return out
+
+        return jax.tree.map(move, here, in_eta, *in_phi)
+
+    return near
 
 
 __all__ = [

@@ -6,23 +6,11 @@ M = Lambda'Z'WZ Lambda + I,
     d(psi) = -2 log L = 2 h(u^) + log|M|
 
 (2 pi cancels against the prior of u). The mode by Newton's method, damped a level at a
-time where there is one factor, for its levels are independent. At the mode, with s =
-dl/deta, w1 = dw/deta, the leverages lev = d log|M| / dw and a = w1 lev,
-
-    dd/dbeta = X'(a - 2 s) - (Z'WX)'Lambda M^-1 Lambda'Z'a
-    dd = tr(G dSigma),  G = S - t t' + (c t' + t c') / 2,  t = Z's,  c = Z'a - Z'WZ
-    Lambda M^-1 Lambda'Z'a, S the sum of the diagonal blocks of Z'V^-1Z, V = W^-1 + Z
-    Sigma Z'
-
-the first-order score of a linear mixed model with weights w plus what the movement of w
-adds (Kristensen et al. 2016 give the general form). Observed information is used in M,
-so the approximation is Laplace's; ``hessian="expected"`` puts Fisher's information
-there, as lme4 does, which differs for links that are not canonical.
+time where there is one factor, for its levels are independent. ``integrate.point`` has
+the derivatives of d.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -30,21 +18,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxglmm._typing import Array, Count, Float, Scalar
-from jaxglmm.integrate.exact import boundary, directions
-from jaxglmm.model.covariance import pack
+from jaxglmm.integrate import point
+from jaxglmm.integrate.point import Hessian as Hessian
+from jaxglmm.integrate.point import predictor as predictor
 from jaxglmm.model.generalised import GeneralisedProblem
-from jaxglmm.numerics.system import (
-    AbstractFactor,
-    Effects,
-    Lambdas,
-    at_least,
-    inner,
-    inner_all,
-    scale,
-    scale_transposed,
-)
-
-Hessian = Literal["observed", "expected"]
+from jaxglmm.numerics.system import Effects, Lambdas, scale, scale_transposed
 
 MODE = 1e-12  # Newton decrement of the mode, a level
 MOST = 100  # steps to the mode
@@ -81,14 +59,6 @@ class Mode(eqx.Module):
     u: Effects
     decrement: Scalar
     steps: Count
-
-
-def predictor(
-    problem: GeneralisedProblem, beta: Float[Array, " p"], b: Effects
-) -> Float[Array, " n"]:
-    """offset + X beta + Z b."""
-    eta = problem.offset + problem.rows.spread(b)
-    return eta + beta @ problem.X if problem.p else eta
 
 
 def _penalised(
@@ -192,8 +162,15 @@ def newton_step(
 ) -> Effects:
     """One undamped Newton step towards the mode, differentiable."""
     r = rows_at(problem, predictor(problem, beta, scale(lam, u)), phi)
-    factor = problem.rows.weigh(r.w).factor(lam)
-    t = scale_transposed(lam, problem.rows.collect(r.s[None]))
+    return newton_update(problem, lam, r.w, r.s, u)
+
+
+def newton_update(
+    problem: GeneralisedProblem, lam: Lambdas, w: Array, s: Array, u: Effects
+) -> Effects:
+    """The same from the weights and slopes of the rows."""
+    factor = problem.rows.weigh(w).factor(lam)
+    t = scale_transposed(lam, problem.rows.collect(s[None]))
     grad = tuple(a - b for a, b in zip(u, t, strict=True))
     step = factor.backward(factor.forward(grad))
     return tuple(a - s for a, s in zip(u, step, strict=True))
@@ -233,118 +210,8 @@ def laplace(
 ) -> Laplace:
     """Value, score and curvature; the mode from ``start``."""
     beta, theta, phi = problem.split(psi)
-    lam = problem.lambdas(theta)
-    u = find_mode(problem, beta, lam, phi, start).u
-    return derivatives_at(problem, beta, lam, phi, u, hessian)
-
-
-def derivatives_at(
-    problem: GeneralisedProblem,
-    beta: Array,
-    lam: Lambdas,
-    phi: Array,
-    u: Effects,
-    hessian: Hessian = "observed",
-) -> Laplace:
-    """The formulas of this module's head, at the mode."""
-    rows, X = problem.rows, problem.X
-    eta = predictor(problem, beta, scale(lam, u))
-    r = rows_at(problem, eta, phi)
-    kept = lam if len(lam) == 1 else at_least(lam)
-    factor = rows.weigh(r.w).factor(kept)
-    w, w1 = r.w, r.w1
-    if hessian == "expected":
-        w, w1 = jax.jvp(
-            lambda x: _information(problem, x, phi, hessian),
-            (eta,),
-            (jnp.ones_like(eta),),
-        )
-    log_det, lev = jax.value_and_grad(lambda x: rows.weigh(x).factor(lam).log_det())(w)
-    value = -2 * jnp.sum(r.l) + sum(jnp.sum(x**2) for x in u) + log_det
-    a = w1 * lev
-
-    sums = rows.collect(jnp.concatenate([r.s[None], a[None], r.w * X]))
-    t = tuple(x[:, :1] for x in sums)
-    Za = tuple(x[:, 1:2] for x in sums)
-    ZX = tuple(x[:, 2:] for x in sums)
-    moved = _through(factor, kept, Za)  # Lambda M^-1 Lambda'Z'a
-    c = tuple(x - y for x, y in zip(Za, factor.system.normal(moved), strict=True))
-    beta_score = X @ (a - 2 * r.s) - inner_all(ZX, moved)[:, 0]
-    S = (
-        factor.traces()
-        if hessian == "observed"
-        else rows.weigh(w).factor(kept).traces()
-    )
-    G = tuple(
-        x - inner_levels(y, y) + 0.5 * (inner_levels(z, y) + inner_levels(y, z))
-        for x, y, z in zip(S, t, c, strict=True)
-    )
-    theta_score = 2 * pack(
-        [g @ x for g, x in zip(G, lam, strict=True)], problem.patterns
-    )
-    phi_score, phi_curvature = _dispersion(problem, eta, phi, r, lev, moved, hessian)
-
-    v = directions(problem, lam, t)
-    XX = (r.w * X) @ X.T
-    Q, T = factor.project(ZX, XX)
-    cross = jnp.sqrt(2.0) * inner_all(T, v)
-    info = factor.gram(v)
-    H = jnp.block([[2 * Q, cross], [cross.T, info + boundary(G, problem.patterns)]])
-    if len(phi):
-        H = jnp.block(
-            [
-                [H, jnp.zeros((len(H), len(phi)))],
-                [jnp.zeros((len(phi), len(H))), phi_curvature],
-            ]
-        )
-    diagonal = jnp.concatenate(
-        [2 * jnp.diagonal(Q), 1 + jnp.diagonal(info), jnp.diagonal(phi_curvature)]
-    )
-    score = jnp.concatenate([beta_score, theta_score, phi_score])
-    return Laplace(value, score, H, diagonal, u)
-
-
-def inner_levels(a: Float[Array, "q 1 J"], b: Float[Array, "q 1 J"]) -> Array:
-    """Sum over the levels of a b', (q, q)."""
-    return inner(jnp.swapaxes(a, 0, 1), jnp.swapaxes(b, 0, 1))
-
-
-def _through(factor: AbstractFactor, lam: Lambdas, v: Effects) -> Effects:
-    """Lambda M^-1 Lambda'v."""
-    return scale(lam, factor.backward(factor.forward(scale_transposed(lam, v))))
-
-
-def _dispersion(
-    problem: GeneralisedProblem,
-    eta: Array,
-    phi: Array,
-    r: RowDerivatives,
-    lev: Array,
-    moved: Effects,
-    hessian: Hessian,
-) -> tuple[Float[Array, " r"], Float[Array, "r r"]]:
-    """Score and curvature of the dispersion parameters."""
-    k = len(phi)
-    if not k:
-        return jnp.zeros(0), jnp.zeros((0, 0))
-    at_rows = problem.rows.spread(moved)
-
-    def pieces(x: Array) -> tuple[Array, Array, Array]:
-        here = rows_at(problem, eta, x)
-        w = here.w if hessian == "observed" else _information(problem, eta, x, hessian)
-        return here.l, here.s, w
-
-    score = []
-    for j in range(k):
-        unit = jnp.zeros(k).at[j].set(1.0)
-        _, (dl, ds, dw) = jax.jvp(pieces, (phi,), (unit,))
-        score.append(jnp.sum(-2 * dl + lev * dw + ds * at_rows))
-
-    def total(x: Array) -> Scalar:
-        return -2 * jnp.sum(rows_at(problem, eta, x).l)
-
-    H = jax.hessian(total)(phi)
-    floor = 0.1 + 0.1 * jnp.abs(H)
-    return jnp.stack(score), jnp.where(
-        jnp.eye(k, dtype=bool), jnp.maximum(H, floor), 0.0
-    )
+    u = find_mode(problem, beta, problem.lambdas(theta), phi, start).u
+    folded = problem.folded()
+    at = point.evaluate(folded, point.terms_of(folded, hessian), psi, u, True, hessian)
+    value = at.value + point.constant(folded)
+    return Laplace(value, at.score, at.curvature, at.scale, u)

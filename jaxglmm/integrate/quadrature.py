@@ -1,14 +1,27 @@
 """Adaptive Gauss-Hermite quadrature: one grouping factor, up to three columns.
 
-Around the mode u^_g of a level, with M_g = L_gL_g' its curvature and product nodes z_k
-of weights w_k (probabilists', sum one),
+Around the mode u^_g of a level, with M_g = L_gL_g' its curvature, C_g = L_g'^-1, and
+product nodes z_k of weights w_k (probabilists', sum one),
 
-    log L_g = log sum_k exp(log w_k + z_k'z_k / 2 + l_g(u_gk) - u_gk'u_gk / 2) -
-    log|L_g|, u_gk = u^_g + L_g'^-1 z_k
+    log L_g = log sum_k exp(log w_k + z_k'z_k / 2 + l_g(u_gk) - u_gk'u_gk / 2) +
+    log|C_g|,  u_gk = u^_g + C_g z_k
 
 One node is Laplace's approximation (Pinheiro and Bates 1995). Sums of logarithms, never
-products of likelihoods. The gradient is by reverse mode, one Newton step carrying the
-derivative of the mode.
+products of likelihoods.
+
+The gradient is written out. With pi_k the share of a node in its level, t_k = Z's_k,
+kappa_k = Lambda't_k - u_k, what a change of u^ and of C does is
+
+    p = sum_k pi_k kappa_k,   K = sum_k pi_k kappa_k z_k',
+
+M- the derivative of tr(K'C) + log|C| in M, A- = Lambda M- Lambda', a = w1 z'A-z (the
+move of the weights with eta at the mode) and y = M^-1 (p + Lambda'Z'a) (that of the
+mode), the gradient of the log-likelihood is
+
+    beta:    X'(sum_k pi_k s_k + a) - B'Lambda y
+    Lambda:  sum_k pi_k t_k u_k' + Z'a u^' + 2 A Lambda M- + t y' - A Lambda y u^'
+
+with t, A, B as in ``integrate.point``; it is exact where u is the mode.
 """
 
 from __future__ import annotations
@@ -19,13 +32,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp
+from jax import lax
 
-from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.integrate import laplace as _laplace
-from jaxglmm.integrate.laplace import Laplace
+from jaxglmm._typing import Array, Float
+from jaxglmm.integrate.point import Point, Terms, total
+from jaxglmm.model.covariance import pack
 from jaxglmm.model.generalised import GeneralisedProblem
-from jaxglmm.numerics.system import Effects, Lambdas, scale
+from jaxglmm.numerics import small
+from jaxglmm.numerics.blocks import BlocksFactor
+from jaxglmm.numerics.system import scale
+
+MOST_COLUMNS = 3
+AT_ONCE = 60_000  # numbers of a node by row array that stay in the cache
 
 
 def product_rule(nodes: int, q: int) -> tuple[np.ndarray, np.ndarray]:
@@ -38,53 +56,149 @@ def product_rule(nodes: int, q: int) -> tuple[np.ndarray, np.ndarray]:
     return grid[kept], np.log(weights[kept])
 
 
-def value_at(
-    problem: GeneralisedProblem,
-    beta: Array,
-    lam: Lambdas,
-    phi: Array,
-    u: Effects,
-    nodes: int,
-) -> Scalar:
-    """-2 log-likelihood by quadrature around u (the mode, or close to it)."""
-    q = problem.sides[0]
-    grid, log_w = product_rule(nodes, q)
-    eta = _laplace.predictor(problem, beta, scale(lam, u))
-    r = _laplace.rows_at(problem, eta, phi)
-    factor = problem.rows.weigh(r.step).factor(lam)
+class _Sums(eqx.Module):
+    """Sums over nodes, each level relative to its largest term so far.
 
-    def node(z: Float[Array, " q"], log_weight: Scalar) -> Float[Array, " J"]:
-        J = u[0].shape[-1]
-        shift = factor.backward((jnp.broadcast_to(z[:, None, None], (q, 1, J)),))
-        at = (u[0] + shift[0],)
-        eta = _laplace.predictor(problem, beta, scale(lam, at))
-        l = problem.family.log_density(problem.y, eta, phi, problem.trials)
-        used = problem.weights > 0
-        l = problem.rows.level_sum(jnp.where(used, problem.weights * l, 0.0))
-        return log_weight + z @ z / 2 + l - jnp.sum(at[0][:, 0] ** 2, axis=0) / 2
+    top: the largest log term; mass: sum of exp(term - top); s: by row; l: by level, one
+    a dispersion parameter; kappa (q, J); outer: kappa z' (q, q, J); tu: t u' (q, q, J).
+    """
 
-    terms = jax.lax.map(lambda x: node(*x), (jnp.asarray(grid), jnp.asarray(log_w)))
-    return -2 * jnp.sum(logsumexp(terms, axis=0)) + factor.log_det()
-
-
-def score_at(
-    problem: GeneralisedProblem, psi: Array, u: Effects, nodes: int
-) -> Float[Array, " k"]:
-    """Gradient of -2 log-likelihood in psi, u depending on psi as the mode does."""
-    return jax.grad(lambda x: _value(problem, x, u, nodes))(psi)
-
-
-def _value(problem: GeneralisedProblem, psi: Array, u: Effects, nodes: int) -> Scalar:
-    beta, theta, phi = problem.split(psi)
-    lam = problem.lambdas(theta)
-    mode = _laplace.newton_step(problem, beta, lam, phi, u)
-    return value_at(problem, beta, lam, phi, mode, nodes)
+    top: Array
+    mass: Array
+    s: Array
+    l: tuple[Array, ...]
+    kappa: Array
+    outer: Array
+    tu: Array
 
 
 def improve(
-    problem: GeneralisedProblem, psi: Array, found: Laplace, nodes: int
-) -> Laplace:
-    """Laplace's derivatives with value and score by quadrature, its curvature kept."""
-    u = jax.tree.map(jax.lax.stop_gradient, found.u)
-    value, score = jax.value_and_grad(lambda x: _value(problem, x, u, nodes))(psi)
-    return eqx.tree_at(lambda f: (f.value, f.score), found, (value, score))
+    problem: GeneralisedProblem,
+    terms: Terms,
+    psi: Float[Array, " k"],
+    at: Point,
+    u: tuple[Array],
+    nodes: int,
+) -> Point:
+    """Value and score by quadrature in place of Laplace's; u must be the mode.
+
+    problem: folded; at: the point at (psi, u), whose curvature is kept.
+    """
+    rows, p, lam = problem.rows, problem.p, at.lam
+    phi = problem.split(psi)[2]
+    r, factor = at.rows, at.factor
+    assert isinstance(factor, BlocksFactor)
+    A, root = small.rows(factor.system.A), factor.L
+    C = small.stack(_inverse_transposed(root), u[0][0, 0])
+    M = small.stack(small.matmul(root, small.transpose(root)), u[0][0, 0])
+    sums = _visit(problem, terms, at.eta, phi, lam[0], u[0][:, 0], C, nodes)
+    share = 1 / sums.mass
+    kappa, outer, tu = (x * share for x in (sums.kappa, sums.outer, sums.tu))
+    logs = sums.top + jnp.log(sums.mass)
+
+    def bend(m: Array) -> Array:
+        root = small.cholesky(small.rows(m))
+        inverse = small.stack(_inverse_transposed(root), m[0, 0])
+        return jnp.sum(outer * inverse) - jnp.sum(small.log_diagonal(root))
+
+    M_bar = jax.grad(bend)(M)
+    M_bar = (M_bar + jnp.swapaxes(M_bar, 0, 1)) / 2
+    L = small.lower(lam[0])
+    A_bar = small.matmul(L, small.matmul(small.rows(M_bar), small.transpose(L)))
+    lev = rows._quadratic(0, A_bar)
+    a = r.w1 * lev
+    (Za,), (t,) = rows.collect(a[None]), at.t
+    pull = kappa[:, None] + scale((lam[0].T,), (Za,))[0]
+    y = jnp.stack(small.solve(root, list(pull)))
+    through = scale(lam, (y,))[0]
+    X = problem.X
+    carried = jnp.sum(at.slopes[0] * through, axis=(0, 2))
+    s = sums.s * rows._at(0, share)
+    first = total(X, s + a)
+    for j, dw in enumerate(r.dw):
+        own = jnp.sum(sums.l[j] * share) + jnp.sum(lev * dw)
+        first = jnp.append(first, own)
+    first = first - carried
+    AL = small.matmul(A, L)
+    bent = small.stack(small.matmul(AL, small.rows(M_bar)), u[0][0, 0])
+    (Am,) = factor.system.normal((through,))
+    along = tu + 2 * bent + (Za - Am) * u[0][:, 0][None] + t * y[:, 0][None]
+    slope = jnp.sum(along, axis=-1)
+    score = jnp.concatenate([first[:p], pack([slope], problem.patterns), first[p:]])
+    half_det = jnp.sum(small.log_diagonal(root))
+    value = -2 * (jnp.sum(logs) - half_det)
+    return eqx.tree_at(lambda x: (x.value, x.score), at, (value, -2 * score))
+
+
+def _inverse_transposed(root: small.Matrix) -> small.Matrix:
+    """L'^-1, upper triangular."""
+    q = len(root)
+    one = jnp.ones_like(root[0][0])
+    columns = [
+        small.backward(root, [one if i == j else 0.0 for i in range(q)])
+        for j in range(q)
+    ]
+    return small.transpose(columns)
+
+
+def _visit(
+    problem: GeneralisedProblem,
+    terms: Terms,
+    eta: Array,
+    phi: Array,
+    lam: Array,
+    u: Float[Array, "q J"],
+    C: Float[Array, "q q J"],
+    nodes: int,
+) -> _Sums:
+    """All nodes, as many at once as the cache holds."""
+    rows, q = problem.rows, len(u)
+    grid, log_w = product_rule(nodes, q)
+    log_w = log_w + 0.5 * np.sum(grid**2, axis=1)
+    J = u.shape[1]
+    start = _Sums(
+        jnp.full(J, -jnp.inf),
+        jnp.zeros(J),
+        jnp.zeros_like(eta),
+        tuple(jnp.zeros(J) for _ in range(problem.family.n_phi)),
+        jnp.zeros((q, J)),
+        jnp.zeros((q, q, J)),
+        jnp.zeros((q, q, J)),
+    )
+    LC = small.stack(small.matmul(small.lower(lam), small.rows(C)), u[0])
+
+    def visit(sums: _Sums, node: tuple[Array, Array]) -> tuple[_Sums, None]:
+        z, log_weight = node
+        shift = jnp.sum(C * z[None, :, None], axis=1)
+        step = jnp.sum(LC * z[None, :, None], axis=1)
+        there = u + shift
+        r = terms(eta + rows.spread((step[:, None],)), phi)
+        term = log_weight + rows.level_sum(r.l) - jnp.sum(there**2, axis=0) / 2
+        top = jnp.maximum(sums.top, term)
+        safe = jnp.where(jnp.isfinite(top), top, 0.0)
+        new, old = jnp.exp(term - safe), jnp.exp(sums.top - safe)
+        new = jnp.where(jnp.isfinite(term), new, 0.0)
+        old = jnp.where(jnp.isfinite(sums.top), old, 0.0)
+        share = rows._at(0, new)
+        s = jnp.where(share > 0, r.s, 0.0)
+        (t,) = rows.collect(s[None])
+        t = t[:, 0]
+        kappa = scale((lam.T,), (t[:, None],))[0][:, 0] - there
+        return (
+            _Sums(
+                top,
+                sums.mass * old + new,
+                sums.s * rows._at(0, old) + s * share,
+                tuple(
+                    x * old + rows.level_sum(jnp.where(share > 0, y, 0.0)) * new
+                    for x, y in zip(sums.l, r.dl, strict=True)
+                ),
+                sums.kappa * old + kappa * new,
+                sums.outer * old + kappa[:, None] * z[None, :, None] * new,
+                sums.tu * old + t[:, None] * there[None] * new,
+            ),
+            None,
+        )
+
+    out, _ = lax.scan(visit, start, (jnp.asarray(grid), jnp.asarray(log_w)))
+    return out

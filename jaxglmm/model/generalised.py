@@ -45,6 +45,20 @@ class GeneralisedProblem(eqx.Module):
         """Random effects a level, factor by factor."""
         return tuple(len(z) for z in self.rows.z)
 
+    def folded(self) -> GeneralisedProblem:
+        """The same with arrays of rows in the shape that sums run best over."""
+        fold = self.rows.fold
+        return GeneralisedProblem(
+            self.rows.folded(),
+            fold(self.X),
+            fold(self.y),
+            fold(self.trials),
+            fold(self.weights),
+            fold(self.offset),
+            self.family,
+            self.patterns,
+        )
+
     def split(self, psi: Float[Array, " k"]) -> tuple[Array, Array, Array]:
         """beta, theta and phi."""
         return psi[: self.p], psi[self.p : self.p + self.m], psi[self.p + self.m :]

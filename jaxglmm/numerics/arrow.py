@@ -57,6 +57,14 @@ class AbstractCoupling(eqx.Module):
     def outer(self, P: Float[Array, "m m"]) -> Float[Array, "q q J"]:
         """N_g P N_g' for symmetric P."""
 
+    def across(self, P: Float[Array, "m m"]) -> Array:
+        """N_g P for symmetric P, where N_g is not zero: (q, E), or in full."""
+        raise NotImplementedError
+
+    def outer_of(self, across: Array) -> Float[Array, "q q J"]:
+        """``outer`` from ``across``."""
+        raise NotImplementedError
+
 
 class DenseCoupling(AbstractCoupling):
     """N: (q, J, m2)."""
@@ -78,7 +86,13 @@ class DenseCoupling(AbstractCoupling):
         return jnp.sum(self.N**2, axis=1) @ member
 
     def outer(self, P: Float[Array, "m m"]) -> Float[Array, "q q J"]:
-        return jnp.einsum("igm,jgm->ijg", self.N @ P, self.N)
+        return self.outer_of(self.across(P))
+
+    def across(self, P: Float[Array, "m m"]) -> Float[Array, "q J m"]:
+        return self.N @ P
+
+    def outer_of(self, across: Float[Array, "q J m"]) -> Float[Array, "q q J"]:
+        return jnp.einsum("igm,jgm->ijg", across, self.N)
 
 
 class AbstractEntries(AbstractCoupling):
@@ -218,6 +232,27 @@ class PairedCoupling(AbstractEntries):
                 out[i][j] = out[j][i] = jax.ops.segment_sum(both, self.row, self.n_rows)
         return small.stack(out, out[0][0])
 
+    def across(self, P: Float[Array, "m m"]) -> Float[Array, "q E"]:
+        weight = P.reshape(-1)[self.pair_target]
+        apart = jnp.where(self.pair_one == self.pair_two, 0.0, weight)
+        out = []
+        for v in self.value:
+            to_one, to_two = weight * v[self.pair_two], apart * v[self.pair_one]
+            total = jnp.zeros_like(v).at[self.pair_one]
+            total = total.add(to_one, mode="promise_in_bounds")
+            total = total.at[self.pair_two].add(to_two, mode="promise_in_bounds")
+            out.append(total)
+        return jnp.stack(out)
+
+    def outer_of(self, across: Float[Array, "q E"]) -> Float[Array, "q q J"]:
+        q = len(self.value)
+        out: small.Matrix = [[0.0] * q for _ in range(q)]
+        for i in range(q):
+            for j in range(i + 1):
+                each = self.value[i] * across[j]
+                out[i][j] = out[j][i] = jax.ops.segment_sum(each, self.row, self.n_rows)
+        return small.stack(out, out[0][0])
+
 
 class Arrow(AbstractSystem):
     """Factor 1 in blocks, all others in one dense matrix.
@@ -299,6 +334,15 @@ def _sandwich_inverse(head: AbstractFactor, lam: Float[Array, "q q"]) -> Array:
     return jnp.einsum("ia,abg,jb->ijg", lam, inverse, lam)
 
 
+class Selected(eqx.Module):
+    """inverse: S^-1; P: Lam_2 S^-1 Lam_2'; across: N_g P; outer: N_g P N_g'."""
+
+    inverse: Float[Array, "m m"]
+    P: Float[Array, "m m"]
+    across: Array
+    outer: Float[Array, "q q J"]
+
+
 class ArrowFactor(AbstractFactor):
     """head: factor of the blocks of factor 1; F: (q, q, J); L: (m2, m2), L L' = S."""
 
@@ -340,10 +384,24 @@ class ArrowFactor(AbstractFactor):
     def inverse_blocks(self) -> tuple[Float[Array, "q q J"], ...]:
         return self._inverse_blocks(self._inverse())
 
+    def selected(self) -> Selected:
+        """S^-1 and what follows from it where Z'Z is not zero."""
+        inverse = self._inverse()
+        P = self._scaled(inverse)
+        across = self.system.coupling.across(P)
+        return Selected(inverse, P, across, self.system.coupling.outer_of(across))
+
+    def blocks_of(self, selected: Selected) -> tuple[Float[Array, "q q J"], ...]:
+        return self._blocks(selected.inverse, selected.outer)
+
     def _inverse_blocks(self, inverse: Array) -> tuple[Array, ...]:
+        return self._blocks(inverse, self.system.coupling.outer(self._scaled(inverse)))
+
+    def _blocks(
+        self, inverse: Array, middle: Float[Array, "q q J"]
+    ) -> tuple[Array, ...]:
         (own,) = self.head.inverse_blocks()
         lam = self.lam[0]
-        middle = self.system.coupling.outer(self._scaled(inverse))
         if len(lam) == 1:
             fine = own + own**2 * lam[0, 0] ** 2 * middle
         else:

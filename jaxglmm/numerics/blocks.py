@@ -7,6 +7,8 @@ S_g = A_g - A_gN_gA_g, for any Lam, singular ones included.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
@@ -77,7 +79,11 @@ class BlocksFactor(AbstractFactor):
         ]
         return (small.stack(columns, one),)
 
-    def traces(self) -> tuple[Float[Array, "q q"], ...]:
+    def selected(self) -> small.Matrix:
+        """Lam M^-1 Lam', entry by entry."""
+        return self._N()
+
+    def traces(self, selected: Any = None) -> tuple[Float[Array, "q q"], ...]:
         return (jnp.sum(small.stack(self._S(), self.system.A[0, 0]), axis=-1),)
 
     def project(

@@ -148,13 +148,25 @@ class NestedFactor(AbstractFactor):
         return tuple(out[k] for k in range(K))
 
     def inverse_blocks(self) -> tuple[Float[Array, "q q J"], ...]:
+        return self.blocks_of(self.selected())
+
+    def selected(self) -> dict[Pair, small.Matrix]:
+        """(M^-1)_km of each level of k and its ancestor in m, k <= m."""
         K = len(self.L)
         V: dict[Pair, small.Matrix] = {}
         for k in reversed(range(K)):
             for m in range(k + 1, K):  # V_km, from the blocks among k's ancestors
                 V[k, m] = self._row(k, m, V)
             V[k, k] = self._diagonal(k, V)
-        return tuple(small.stack(V[k, k], self.system.A[k][0, 0]) for k in range(K))
+        return V
+
+    def blocks_of(
+        self, selected: dict[Pair, small.Matrix]
+    ) -> tuple[Float[Array, "q q J"], ...]:
+        return tuple(
+            small.stack(selected[k, k], self.system.A[k][0, 0])
+            for k in range(len(self.L))
+        )
 
     def _down(self, k: int, m: int, A: small.Matrix) -> small.Matrix:
         return [[self.system.down(k, m, x) for x in row] for row in A]

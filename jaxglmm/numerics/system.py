@@ -22,6 +22,7 @@ along them.
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -124,7 +125,11 @@ class AbstractFactor(eqx.Module):
     def inverse_blocks(self) -> tuple[Float[Array, "q q J"], ...]:
         """The diagonal blocks of M^-1, a factor's (q, q, J)."""
 
-    def traces(self) -> tuple[Float[Array, "q q"], ...]:
+    def selected(self) -> Any:
+        """What ``traces`` and leverages share: entries of M^-1 on Z's pattern."""
+        return self.inverse_blocks()
+
+    def traces(self, selected: Any = None) -> tuple[Float[Array, "q q"], ...]:
         """Sums over the levels of the diagonal blocks of Z'V^-1Z, one (q, q) a factor.
 
         From Lambda' Z'V^-1Z Lambda = I - M^-1. Lambda is inverted, so a caller keeps
@@ -132,7 +137,8 @@ class AbstractFactor(eqx.Module):
         1e-6.
         """
         out = []
-        for lam, blocks in zip(self.lam, self.inverse_blocks(), strict=True):
+        known = self.inverse_blocks() if selected is None else self.blocks_of(selected)
+        for lam, blocks in zip(self.lam, known, strict=True):
             J = blocks.shape[-1]
             middle = J * jnp.eye(len(lam), dtype=lam.dtype) - jnp.sum(blocks, axis=-1)
             if len(lam) == 1:
@@ -141,6 +147,10 @@ class AbstractFactor(eqx.Module):
                 right = jnp.linalg.solve(lam.T, middle)
                 out.append(jnp.linalg.solve(lam.T, right.T))
         return tuple(out)
+
+    def blocks_of(self, selected: Any) -> tuple[Float[Array, "q q J"], ...]:
+        """``inverse_blocks`` from ``selected``."""
+        return selected
 
     def project(
         self, B: Effects, RR: Float[Array, "r r"]

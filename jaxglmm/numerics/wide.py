@@ -9,6 +9,8 @@ threads wait for ever.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -97,7 +99,11 @@ class WideFactor(AbstractFactor):
     def inverse_blocks(self) -> tuple[Float[Array, "q q J"], ...]:
         return (_out(_gram(self.W)),)
 
-    def traces(self) -> tuple[Float[Array, "q q"], ...]:
+    def selected(self) -> Float[Array, "q q J"]:
+        """Lam M^-1 Lam'."""
+        return _out(_gram(self.W @ self.lam[0].T))
+
+    def traces(self, selected: Any = None) -> tuple[Float[Array, "q q"], ...]:
         return (jnp.sum(self.S, axis=0),)
 
     def gram(self, w: Effects) -> Float[Array, "K K"]:

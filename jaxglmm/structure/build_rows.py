@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxglmm.structure.bucket import bucket, pad
+from jaxglmm.structure.bucket import bucket
 from jaxglmm.structure.factors import Columns, Factor, join
 from jaxglmm.structure.fixed import orthonormal
 from jaxglmm.structure.rows import AbstractRows, order, rows
@@ -18,7 +18,8 @@ class RowData:
 
     rows: index arrays; X: (p, n) padded, columns orthogonal with mean square one;
     factors: in the order of ``rows``; R: (p, p), X of the user = X~ R; sort: (n,) the
-    row of the design at each place; n: rows; size: rows after padding.
+    rows of the design in the order of their levels; places: (n,) where these are, None
+    for the first n; n: rows; size: rows after padding.
     """
 
     rows: AbstractRows
@@ -28,18 +29,18 @@ class RowData:
     sort: np.ndarray
     n: int
     size: int
+    places: np.ndarray | None = None
 
     def place(self, values: np.ndarray | float, fill: float = 0.0) -> np.ndarray:
         """(n,) values of the design's rows, sorted and padded."""
-        column = np.broadcast_to(np.asarray(values, float), (self.n,))[self.sort]
-        out = pad(column, self.size)
-        out[self.n :] = fill
-        return out
+        column = np.broadcast_to(np.asarray(values, float), (self.n,))
+        return _spread(column, self.sort, self.places, self.size, fill)
 
     def back(self, values: np.ndarray) -> np.ndarray:
         """The inverse of ``place``."""
         out = np.empty(self.n)
-        out[self.sort] = values[: self.n]
+        found = values[: self.n] if self.places is None else values[self.places]
+        out[self.sort] = found
         return out
 
 
@@ -57,15 +58,38 @@ def build_rows(X: np.ndarray, terms: list[Columns]) -> RowData:
         for f in factors
     ]
     R, basis = orthonormal(X, None)
-    size = bucket(n)
+    layout = rows(sorted_factors, bucket(n))
+    size, places = layout.n_places, layout.places
     columns = np.zeros((p, size))
-    columns[:, :n] = basis.whole[sort].T * np.sqrt(n)
+    for j in range(p):
+        column = basis.column(j)
+        column *= np.sqrt(n)
+        columns[j] = _spread(column, sort, places, size, 0.0)
     return RowData(
-        rows(sorted_factors, size),
+        layout.rows,
         columns,
         tuple(sorted_factors),
         R / np.sqrt(n),
         sort,
         n,
         size,
+        places,
     )
+
+
+def _spread(
+    column: np.ndarray,
+    sort: np.ndarray,
+    places: np.ndarray | None,
+    size: int,
+    fill: float,
+) -> np.ndarray:
+    """(n,) values of the design's rows to (size,)."""
+    out = np.empty(size)
+    if places is None:
+        np.take(column, sort, out=out[: len(sort)])
+        out[len(sort) :] = fill
+    else:
+        out.fill(fill)
+        out[places] = column[sort]
+    return out

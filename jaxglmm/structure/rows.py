@@ -10,6 +10,7 @@ factor.
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,8 +19,8 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.numerics import small
-from jaxglmm.numerics.arrow import Arrow, DenseCoupling, SparseCoupling
-from jaxglmm.numerics.blocks import Blocks
+from jaxglmm.numerics.arrow import Arrow, DenseCoupling, PairedCoupling
+from jaxglmm.numerics.blocks import Blocks, BlocksFactor
 from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.numerics.wide import Wide
@@ -28,20 +29,40 @@ from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.bucket import bucket, pad
 from jaxglmm.structure.factors import Factor
 
+WASTE = 1.5  # padded rows over rows, beyond which levels are not padded
+SMALL_ROWS = 1024  # padded rows that are few anyway
+LARGE_ROWS = 100_000  # padded rows beyond which columns outgrow the cache
+
 
 class AbstractRows(eqx.Module):
-    """Index and values of each factor: codes (n,), z (q, n), sizes of padded levels."""
+    """Index and values of each factor: codes (n,), z (q, n), sizes of padded levels.
+
+    Rows are flat, (n,), for every caller; ``folded`` gives the same rows in the shape
+    that sums run best over, which is what loops use.
+    """
 
     codes: tuple[Int[Array, " n"], ...]
     z: tuple[Float[Array, "q n"], ...]
     sizes: tuple[int, ...] = eqx.field(static=True)
 
+    def folded(self) -> AbstractRows:
+        """The same rows in their folded shape."""
+        return self
+
+    def fold(self, x: Float[Array, "... n"]) -> Array:
+        """Values of flat rows to folded ones."""
+        return x
+
+    def unfold(self, x: Array) -> Float[Array, " n"]:
+        """The inverse of ``fold`` for one column."""
+        return x
+
     def spread(self, b: Effects) -> Float[Array, " n"]:
         """Z b for one vector of effects, (q, 1, J) a factor."""
         total = 0.0
-        for codes, z, x in zip(self.codes, self.z, b, strict=True):
+        for k, (z, x) in enumerate(zip(self.z, b, strict=True)):
             for i in range(len(z)):
-                total = total + z[i] * x[i, 0][codes]
+                total = total + z[i] * self._at(k, x[i, 0])
         return total
 
     def collect(self, r: Float[Array, "K n"]) -> Effects:
@@ -56,6 +77,15 @@ class AbstractRows(eqx.Module):
         """Sum over the rows of each level of the first factor."""
         return self._sum(0, r)
 
+    def largest(self, b: Float[Array, "q 1 J"]) -> Float[Array, " J"]:
+        """The largest |z'b_g| of each level of the first factor, or more."""
+        z = self.z[0]
+        return sum(jnp.max(jnp.abs(z[i])) * jnp.abs(b[i, 0]) for i in range(len(z)))
+
+    def _at(self, k: int, x: Float[Array, " J"]) -> Float[Array, " n"]:
+        """The value of each row's level of factor k."""
+        return x[self.codes[k]]
+
     def _sum(self, k: int, x: Float[Array, " n"]) -> Float[Array, " J"]:
         return jax.ops.segment_sum(
             x, self.codes[k], self.sizes[k], indices_are_sorted=k == 0
@@ -68,9 +98,26 @@ class AbstractRows(eqx.Module):
         full = [[half[max(i, j)][min(i, j)] for j in range(q)] for i in range(q)]
         return small.stack(full, half[0][0])
 
+    def _quadratic(self, k: int, N: small.Matrix) -> Float[Array, " n"]:
+        """z'N_g z for the symmetric block N_g of each row's level of factor k."""
+        z = self.z[k]
+        out = 0.0
+        for i in range(len(z)):
+            for j in range(i + 1):
+                here = z[i] * z[j] * self._at(k, N[i][j])
+                out = out + (here if i == j else 2 * here)
+        return out
+
     @abc.abstractmethod
     def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
         """The system Z'WZ."""
+
+    @abc.abstractmethod
+    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+        """d log|M| / dw, row by row: z'Lambda M^-1 Lambda'z, z the row of Z.
+
+        factor: of ``weigh(w)``; selected: its ``selected()``.
+        """
 
 
 class NoRows(AbstractRows):
@@ -82,13 +129,66 @@ class NoRows(AbstractRows):
     def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
         raise NotImplementedError("a model without random effects has no system")
 
+    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+        raise NotImplementedError("a model without random effects has no leverages")
+
 
 class OneFactorRows(AbstractRows):
-    """One factor."""
+    """One factor, rows sorted by level."""
 
     def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
         A = self._blocks(0, w)
         return Blocks(A) if len(A) <= _build.UNROLLED else Wide(A)
+
+    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+        if isinstance(factor, BlocksFactor):
+            return self._quadratic(0, selected)
+        z, N = self.z[0], selected
+        return sum(
+            z[i] * jnp.sum(z * N[i][:, self.codes[0]], axis=0) for i in range(len(z))
+        )
+
+
+class PaddedRows(OneFactorRows):
+    """One factor whose levels have about as many rows each, all padded to ``height``.
+
+    Row r of level g is at place r J + g, so that sums over rows run down columns.
+    """
+
+    height: int = eqx.field(static=True)
+
+    def folded(self) -> AbstractRows:
+        shape = (self.height, self.sizes[0])
+        z = (self.z[0].reshape(len(self.z[0]), *shape),)
+        return FoldedRows(self.codes, z, self.sizes, self.height)
+
+    def fold(self, x: Float[Array, "... n"]) -> Array:
+        return x.reshape(*x.shape[:-1], self.height, self.sizes[0])
+
+    def unfold(self, x: Array) -> Float[Array, " n"]:
+        return x.reshape(-1)
+
+    def _at(self, k: int, x: Float[Array, " J"]) -> Float[Array, " n"]:
+        return jnp.tile(x, self.height)
+
+    def _sum(self, k: int, x: Float[Array, " n"]) -> Float[Array, " J"]:
+        return jnp.sum(x.reshape(self.height, self.sizes[k]), axis=0)
+
+
+class FoldedRows(PaddedRows):
+    """The same, arrays of rows in shape (height, J)."""
+
+    def folded(self) -> AbstractRows:
+        return self
+
+    def collect(self, r: Float[Array, "K height J"]) -> Effects:
+        return (jnp.stack([jnp.sum(r * z, axis=1) for z in self.z[0]]),)
+
+    def _at(self, k: int, x: Float[Array, " J"]) -> Array:
+        return x[None]
+
+    def _sum(self, k: int, x: Float[Array, "height J"]) -> Float[Array, " J"]:
+        return jnp.sum(x, axis=0)
 
 
 class NestedRows(AbstractRows):
@@ -108,13 +208,28 @@ class NestedRows(AbstractRows):
         A = tuple(self._blocks(k, w) for k in range(K))
         return Nested(A, tuple(C), self.ancestors, self.sizes)
 
+    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+        K = len(self.sizes)
+        scaled = [
+            small.apply(small.transpose(small.lower(lam)), list(z))
+            for lam, z in zip(factor.lam, self.z, strict=True)
+        ]
+        out = 0.0
+        for k in range(K):
+            for m in range(k, K):  # blocks live at the levels of the finer factor
+                for i, x in enumerate(scaled[k]):
+                    for j, y in enumerate(scaled[m]):
+                        block = self._at(k, selected[k, m][i][j])
+                        out = out + (1.0 if k == m else 2.0) * x * y * block
+        return out
+
 
 class ArrowRows(AbstractRows):
     """Crossed factors.
 
     columns: column of block 2 of each row's level, (n,) a later factor; entry: (n,) the
     row's entry of the coupling, a later factor (sparse coupling only); row, col, pairs:
-    as in ``SparseCoupling``, pair_one and pair_two the entries of each pair.
+    as in ``PairedCoupling``.
     """
 
     columns: tuple[Int[Array, " n"], ...]
@@ -123,7 +238,7 @@ class ArrowRows(AbstractRows):
     col: Int[Array, " E"] | None
     pair_one: Int[Array, " P"] | None
     pair_two: Int[Array, " P"] | None
-    once: Float[Array, " P"] | None
+    pair_target: Int[Array, " P"] | None
 
     @property
     def m(self) -> int:
@@ -151,12 +266,9 @@ class ArrowRows(AbstractRows):
             out.append(flat.reshape(self.sizes[0], m))
         return DenseCoupling(jnp.stack(out))
 
-    def _sparse(self, w: Float[Array, " n"]) -> SparseCoupling:
-        row, col = self.row, self.col
+    def _sparse(self, w: Float[Array, " n"]) -> PairedCoupling:
         assert self.entry is not None
-        assert row is not None
-        assert col is not None
-        E = len(row)
+        E = len(self.row)  # pyright: ignore[reportArgumentType]
         value = []
         for i in range(len(self.z[0])):
             total = jnp.zeros(E, w.dtype)
@@ -164,26 +276,49 @@ class ArrowRows(AbstractRows):
                 for j in range(len(z)):
                     total = total.at[entry + j].add(w * self.z[0][i] * z[j])
             value.append(total)
-        q = len(value)
-        products = [[0.0] * q for _ in range(q)]
-        one, two = self.pair_one, self.pair_two
-        for i in range(q):
-            for j in range(i + 1):
-                x = value[i][one] * value[j][two]
-                if i != j:
-                    x = x + value[j][one] * value[i][two]
-                products[i][j] = products[j][i] = x
-        return SparseCoupling(
-            row,
-            col,
+        return PairedCoupling(
+            self.row,  # pyright: ignore[reportArgumentType]
+            self.col,  # pyright: ignore[reportArgumentType]
             jnp.stack(value),
-            row[one],
-            col[one].astype(jnp.int32) * self.m + col[two],
-            small.stack(products, products[0][0]),
-            self.once,
+            self.pair_one,  # pyright: ignore[reportArgumentType]
+            self.pair_two,  # pyright: ignore[reportArgumentType]
+            self.pair_target,  # pyright: ignore[reportArgumentType]
             self.sizes[0],
             self.m,
         )
+
+    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+        """From N = Lambda M^-1 Lambda' on the pattern of Z'Z.
+
+        N_22 = P, N_12 = -F X, N_11 = F + F X N' F with the coupling N_g and X = N_g P.
+        """
+        F, P, X, outer = factor.F, selected.P, selected.across, selected.outer
+        q, m = len(F), self.m
+        inner = [[sum_products(F, outer, i, j) for j in range(q)] for i in range(q)]
+        own = [[F[i, j] + inner[i][j] for j in range(q)] for i in range(q)]
+        out = self._quadratic(0, own)
+        z, half = self.z[0], []
+        for i in range(q):
+            half.append(sum(z[j] * self._at(0, F[i, j]) for j in range(q)))
+        diagonal = P.reshape(-1)[:: m + 1]
+        for a, (ca, za) in enumerate(zip(self.columns, self.z[1:], strict=True)):
+            for i in range(len(za)):
+                for r in range(q):
+                    out = out - 2 * half[r] * za[i] * self._across(X[r], a, i)
+                out = out + za[i] * za[i] * diagonal[ca + i]
+                for j in range(i):
+                    out = out + 2 * za[i] * za[j] * P[ca + i, ca + j]
+            for cb, zb in zip(self.columns[:a], self.z[1 : a + 1], strict=True):
+                for i in range(len(za)):
+                    for j in range(len(zb)):
+                        out = out + 2 * za[i] * zb[j] * P[ca + i, cb + j]
+        return out
+
+    def _across(self, X: Array, a: int, i: int) -> Float[Array, " n"]:
+        """Entry of N_g P in the column of component i of later factor a."""
+        if self.entry is None:
+            return X[self.codes[0], self.columns[a] + i]
+        return X[self.entry[a] + i]
 
     def _second(self, w: Float[Array, " n"]) -> Float[Array, "m m"]:
         m = self.m
@@ -206,6 +341,14 @@ class ArrowRows(AbstractRows):
         return flat.reshape(m, m)
 
 
+def sum_products(
+    F: Float[Array, "q q J"], A: Float[Array, "q q J"], i: int, j: int
+) -> Float[Array, " J"]:
+    """Entry (i, j) of F A F for symmetric F."""
+    q = len(F)
+    return sum(F[i, a] * A[a, b] * F[b, j] for a in range(q) for b in range(q))
+
+
 def order(factors: list[Factor], n: int) -> np.ndarray:
     """(n,) rows sorted by the level of the largest factor."""
     if not factors:
@@ -213,30 +356,65 @@ def order(factors: list[Factor], n: int) -> np.ndarray:
     return np.argsort(factors[0].codes, kind="stable")
 
 
-def rows(factors: list[Factor], n_padded: int) -> AbstractRows:
-    """Index arrays of sorted rows, padded with rows of the last level (weight zero).
+class Layout(eqx.Module):
+    """Index arrays; n_places: rows with padding; places: of the sorted rows, or None.
 
-    factors: largest first, rows in their final order; n_padded: rows after padding.
+    Rows without ``places`` are the first ones, padding has the last level; in either
+    case its weight is zero.
+    """
+
+    rows: AbstractRows
+    n_places: int
+    places: np.ndarray | None = None
+
+
+def rows(factors: list[Factor], n_padded: int) -> Layout:
+    """Index arrays of sorted rows.
+
+    factors: largest first, rows in their final order; n_padded: rows after padding,
+    where their number is free.
     """
     if not factors:
-        return NoRows((), (), ())
+        return Layout(NoRows((), (), ()), n_padded)
     n = len(factors[0].codes)
     chain = _chain(factors) if len(factors) > 1 else None
     arrow = len(factors) > 1 and chain is None
     sizes = [
         bucket(f.n_levels, 16 if arrow and k else 8) for k, f in enumerate(factors)
     ]
+    if len(factors) == 1:
+        padded = _padded_rows(factors[0], sizes[0], n_padded)
+        if padded is not None:
+            return padded
     codes = tuple(_pad_codes(f.codes, n_padded) for f in factors)
     z = tuple(_values(f, n, n_padded) for f in factors)
     if len(factors) == 1:
-        return OneFactorRows(codes, z, tuple(sizes))
+        return Layout(OneFactorRows(codes, z, tuple(sizes)), n_padded)
     if chain is not None:
         ancestors = tuple(
             tuple(pad(x, size) for x in up)
             for up, size in zip(chain, sizes, strict=True)
         )
-        return NestedRows(codes, z, tuple(sizes), ancestors)
-    return _arrow_rows(factors, codes, z, sizes, n_padded)
+        return Layout(NestedRows(codes, z, tuple(sizes), ancestors), n_padded)
+    return Layout(_arrow_rows(factors, codes, z, sizes, n_padded), n_padded)
+
+
+def _padded_rows(factor: Factor, J: int, n_padded: int) -> Layout | None:
+    """Every level with equally many rows, where that wastes little."""
+    counts = np.bincount(factor.codes, minlength=J)
+    height = int(counts.max())
+    if height > 8:
+        height = bucket(height)
+    size = height * J
+    if size > max(WASTE * n_padded, SMALL_ROWS) or size > LARGE_ROWS:
+        return None
+    starts = np.cumsum(counts) - counts
+    row = np.arange(len(factor.codes)) - starts[factor.codes]
+    places = row * J + factor.codes
+    z = np.zeros((factor.q, size))
+    z[:, places] = 1.0 if factor.values is None else factor.values.T
+    codes = np.tile(np.arange(J, dtype=np.int32), height)
+    return Layout(PaddedRows((codes,), (z,), (J,), height), size, places)
 
 
 def _chain(factors: list[Factor]) -> list[list[np.ndarray]] | None:
@@ -324,7 +502,7 @@ def _arrow_rows(
         # padded pairs point at a padded entry, whose value is zero
         np.concatenate([one, np.full(P - len(one), E - 1, np.int32)]),
         np.concatenate([two, np.full(P - len(two), E - 1, np.int32)]),
-        pad(np.where(one == two, 1.0, 2.0), P),
+        pad(listed.col[one].astype(np.int32) * m + listed.col[two], P),
     )
 
 

@@ -115,9 +115,7 @@ def test_gamma_with_its_dispersion(design):
     y = rng.gamma(3.0, mu / 3.0)
     found, beta, _ = fit(problem_of(y, X, family_from("gamma")))
     one = np.ones(60)
-    expected, _ = irls(
-        y, X, np.exp, np.exp, lambda mu: mu**2, np.log(y), weights=one
-    )
+    expected, _ = irls(y, X, np.exp, np.exp, lambda mu: mu**2, np.log(y), weights=one)
     mu = np.exp(X @ expected)
 
     def loss(log_shape):

@@ -1,0 +1,311 @@
+"""The mode and the parameters of a generalised model, searched together.
+
+One flat loop, one evaluation (``integrate.point``) a step. Where u is not near its mode
+the step is an inner one: u moves by a Newton step, psi stays. Where it is, the value
+has been corrected for what is left, and the step is judged as in ``numerics.newton``:
+accepted where the value has not risen, x = (H + mu diag(D))^-1 g, mu down tenfold or
+up, and u follows psi by the derivative of the mode. Once psi settles the two converge
+together, so that a fit takes little more than one pass over the rows a step.
+
+Inner steps. With one factor the levels are independent and damped each on its own: by
+log(1 + r) / r, r the largest change of eta, which is enough where |dw/deta| <= w
+(generalised self-concordance: logit, Poisson, negative binomial, gamma with log link);
+elsewhere a level whose deviance rose goes half the way back. Several factors go to the
+mode by chord steps: the factor of M of the last evaluation serves until it no longer
+gains, which costs passes over the rows but no factorisation.
+
+Curvature: average information is not the Hessian, so convergence is linear; E is
+learned as in ``numerics.newton`` (BFGS). At the end diagonals of Lambda next to zero
+are set to zero where that costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxglmm import _status
+from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
+from jaxglmm.integrate import point as _point
+from jaxglmm.integrate.point import Point
+from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.numerics import spd
+from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
+from jaxglmm.numerics.system import Effects
+
+NEAR_ZERO = 1e-3  # diagonals of Lambda that are tried at zero
+INDIFFERENT = 1e-8
+ROUGH, ROUGH_LEVEL = 1.0, 0.05  # decrement of u, in all and a level, of an outer step
+SETTLED = 1e-6  # decrement of u at the end
+MOST_INNER = 40
+SELF_CONCORDANT = {
+    ("binomial", "logit"),
+    ("poisson", "log"),
+    ("gamma", "log"),
+    ("nbinom2", "log"),
+}
+SEARCH, PIN = 0, 1
+
+Evaluate = Callable[[Array, Effects, Bool[Array, ""]], Point]
+
+
+class Found(eqx.Module):
+    """psi, its mode, the value there, what a step would still gain."""
+
+    psi: Float[Array, " k"]
+    u: Effects
+    value: Scalar
+    decrement: Scalar
+    steps: Count
+    status: Int[Array, ""]
+
+
+class _State(eqx.Module):
+    """x, u, f, g, H, D: of the last accepted point; trial, v: the next one.
+
+    base, level: last u of each level at the trial that did not raise its deviance, and
+    that deviance; exact: whether M must be the true one.
+    """
+
+    x: Array
+    u: Effects
+    f: Scalar
+    g: Array
+    H: Array
+    D: Array
+    E: Array
+    trial: Array
+    v: Effects
+    base: Effects
+    level: Array
+    mu: Scalar
+    gain: Scalar
+    inner: Count
+    exact: Bool[Array, ""]
+    steps: Count
+    accepted: Count
+    stage: Count
+    status: Int[Array, ""]
+
+
+def minimise(
+    problem: GeneralisedProblem,
+    evaluate: Evaluate,
+    start: Float[Array, " k"],
+    u: Effects,
+    tol: Scalar | float,
+    max_steps: Count | int,
+    near: float | None = None,
+) -> Found:
+    """From ``start`` and u; near: decrement of u that counts as the mode."""
+    k, dtype = len(start), start.dtype
+    levels = problem.rows.sizes[0] if len(u) == 1 else sum(problem.rows.sizes)
+    rough = near if near is not None else max(ROUGH, ROUGH_LEVEL * levels)
+    diagonal = _diagonal(problem)
+    family = problem.family
+    canonical = family.link.name == family.canonical
+    damped = (family.name, family.link.name) in SELF_CONCORDANT and len(u) == 1
+
+    def body(s: _State) -> _State:
+        at = evaluate(s.trial, s.v, s.exact)
+        finite = jnp.isfinite(at.value) & jnp.isfinite(jnp.sum(at.score))
+        finite = finite & jnp.isfinite(at.nu)
+        limit = jnp.where(s.stage == PIN, SETTLED, rough)
+        arrived = finite & at.valid & (at.nu < limit)
+        again = ~finite & s.exact & (not canonical)  # M was not positive definite
+        stuck = (~finite & ~again) | (s.inner > MOST_INNER)
+        slack = 1e-9 + 1e-13 * jnp.abs(s.f)
+        judged = arrived & ~stuck
+        ok = judged & (s.stage == SEARCH) & (jnp.isinf(s.f) | (at.value <= s.f + slack))
+        moving = ok | (judged & ~ok) | stuck  # psi changes: not an inner step
+        first = s.accepted == 0
+
+        E = _learn(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
+        x = jnp.where(ok, s.trial, s.x)
+        f = jnp.where(ok, at.value, s.f)
+        g = jnp.where(ok, at.score, s.g)
+        H = jnp.where(ok, at.curvature, s.H)
+        D = jnp.where(ok, at.scale, s.D)
+        kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), at.mode, s.u)
+        lower, higher = s.mu * jnp.where(first, 1.0, 0.1), jnp.maximum(10 * s.mu, 0.1)
+        mu = jnp.where(ok, lower, jnp.where(moving, higher, s.mu))
+        step, mu, E = _step(H, E, D, g, mu, ok)
+        gain = jnp.where(moving, jnp.sum(g * step), s.gain)
+        trial = jnp.where(moving, x - step, s.trial)
+
+        follow = _point.moved(problem, at, trial - s.trial)
+        ahead, base, level = _inner(problem, s, at, damped)
+        ahead = jax.tree.map(lambda a, b: jnp.where(again, b, a), ahead, s.v)
+        v = jax.tree.map(
+            lambda a, b, c: jnp.where(ok, a, jnp.where(moving, b, c)),
+            follow,
+            kept,
+            ahead,
+        )
+        level = jnp.where(moving, jnp.inf, level)
+
+        status = _judge(s, ok, moving, first, gain, mu, at.nu, tol)
+        steps = s.steps + 1
+        status = jnp.where(
+            (status < 0) & (steps >= max_steps), _status.MAX_STEPS, status
+        )
+        # the last step is taken where it was accepted, and its gain is known
+        done = status == _status.CONVERGED
+        end = jnp.where(done & ok, trial, x)
+        end_u = jax.tree.map(lambda a, b: jnp.where(done & ok, a, b), v, kept)
+        end_f = jnp.where(done & ok, f - 0.5 * gain, f)
+        # then diagonals next to zero are tried at zero
+        pin = done & (s.stage == SEARCH)
+        close = diagonal & (jnp.abs(end) < NEAR_ZERO) & (end != 0.0)
+        pin = pin & jnp.any(close)
+        cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(s.f))
+        held = (s.stage == PIN) & judged & (at.value <= s.f + cost)
+        over = (s.stage == PIN) & moving
+        x = jnp.where(held, s.trial, jnp.where(pin, end, jnp.where(done, end, x)))
+        kept = jax.tree.map(
+            lambda a, b, c: jnp.where(held, a, jnp.where(done, b, c)),
+            at.mode,
+            end_u,
+            kept,
+        )
+        f = jnp.where(held, at.value, jnp.where(done, end_f, f))
+        trial = jnp.where(pin, jnp.where(close, 0.0, end), trial)
+        v = jax.tree.map(lambda a, b: jnp.where(pin, a, b), end_u, v)
+        status = jnp.where(pin, -1, jnp.where(over, _status.CONVERGED, status))
+        gain = jnp.where(s.stage == PIN, s.gain, gain)
+        return _State(
+            x,
+            kept,
+            f,
+            g,
+            H,
+            D,
+            E,
+            trial,
+            v,
+            base,
+            level,
+            mu,
+            gain,
+            jnp.where(moving, 0, s.inner + 1),
+            finite & (at.nu < limit),
+            steps,
+            s.accepted + ok,
+            jnp.where(pin, PIN, s.stage),
+            status,
+        )
+
+    init = _State(
+        x=start,
+        u=u,
+        f=jnp.asarray(jnp.inf, dtype),
+        g=jnp.zeros(k, dtype),
+        H=jnp.eye(k, dtype=dtype),
+        D=jnp.ones(k, dtype),
+        E=jnp.zeros((k, k), dtype),
+        trial=start,
+        v=u,
+        base=u,
+        level=jnp.full(problem.rows.sizes[0] if len(u) == 1 else (), jnp.inf, dtype),
+        mu=jnp.asarray(START_DAMPING, dtype),
+        gain=jnp.asarray(jnp.inf, dtype),
+        inner=jnp.asarray(0),
+        exact=jnp.asarray(False),
+        steps=jnp.asarray(0),
+        accepted=jnp.asarray(0),
+        stage=jnp.asarray(SEARCH),
+        status=jnp.asarray(-1),
+    )
+    end = lax.while_loop(lambda s: s.status < 0, body, init)
+    return Found(end.x, end.u, end.f, end.gain, end.steps, end.status)
+
+
+def _learn(s: _State, at: Point, accepted: Array) -> Array:
+    """E such that H + E maps the step just taken to the change of the score."""
+    step, change = s.trial - s.x, at.score - s.g
+    B = at.curvature + s.E
+    Bs = jnp.sum(B * step, axis=1)
+    old, new = jnp.sum(step * Bs), jnp.sum(step * change)
+    believed = accepted & (s.gain < NEAR) & (new > 0.1 * old) & (new < 10 * old)
+    believed = believed & (old > 0)
+    safe_old = jnp.where(believed, old, 1.0)
+    safe_new = jnp.where(believed, new, 1.0)
+    update = change[:, None] * change / safe_new - Bs[:, None] * Bs / safe_old
+    return s.E + jnp.where(believed, update, 0.0)
+
+
+def _step(
+    H: Array, E: Array, D: Array, g: Array, mu: Scalar, ok: Array
+) -> tuple[Array, Scalar, Array]:
+    """The damped Newton step, with what was learned where that is usable."""
+    damped = H + mu * (np.eye(len(g)) * (1e-12 + jnp.abs(D)))
+    plain = spd.solve(spd.cholesky(damped), g)
+    better = spd.solve(spd.cholesky(damped + E), g)
+    usable = jnp.isfinite(jnp.sum(better)) & ok
+    step = jnp.where(usable, better, plain)
+    E = jnp.where(usable, E, 0.0)
+    solved = jnp.isfinite(jnp.sum(step))
+    mu = jnp.where(solved, mu, jnp.maximum(10 * mu, 0.1))
+    return jnp.where(solved, step, 0.0), mu, E
+
+
+def _judge(
+    s: _State,
+    ok: Array,
+    moving: Array,
+    first: Array,
+    gain: Scalar,
+    mu: Scalar,
+    nu: Scalar,
+    tol: Any,
+) -> Array:
+    """Converged, failed, or -1."""
+    light = mu <= LIGHT_DAMPING
+    ratio = jnp.minimum(1.0, gain / jnp.where(jnp.isinf(s.gain), gain, s.gain))
+    small = (gain < SETTLED) & (gain * ratio < 0.01 * tol) & ~first
+    nothing = gain < 1e-3 * tol
+    converged = ok & light & (nu < SETTLED) & (small | nothing)
+    # the last gain was lost in the rounding of f
+    converged = converged | (
+        moving & ~ok & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
+    )
+    failed = jnp.where(
+        moving & ~ok & first,
+        _status.NOT_FINITE,
+        jnp.where(mu > HOPELESS, _status.STALLED, -1),
+    )
+    return jnp.where(converged, _status.CONVERGED, failed)
+
+
+def _inner(
+    problem: GeneralisedProblem, s: _State, at: Point, damped: bool
+) -> tuple[Effects, Effects, Array]:
+    """The next u at the same psi; the u to go back to, and its deviances."""
+    if damped:
+        (delta,) = at.step
+        lam = at.lam[0]
+        change = _point.scale((lam,), (delta,))[0]
+        r = problem.rows.largest(change)
+        rho = jnp.where(r < 1e-2, 1.0, jnp.log1p(r) / jnp.maximum(r, 1e-300))
+        return (s.v[0] + rho * delta,), s.base, s.level
+    slack = 1e-10 * (1 + jnp.abs(s.level))
+    ok = jnp.isfinite(at.level) & (jnp.isinf(s.level) | (at.level <= s.level + slack))
+    base = tuple(jnp.where(ok, a, b) for a, b in zip(s.v, s.base, strict=True))
+    level = jnp.where(ok, at.level, s.level)
+    ahead = tuple(
+        jnp.where(ok, a + d, (a + b) / 2)
+        for a, d, b in zip(s.v, at.step, s.base, strict=True)
+    )
+    return ahead, base, level
+
+
+def _diagonal(problem: GeneralisedProblem) -> np.ndarray:
+    inside = [i == j for pattern in problem.patterns for i, j in pattern]
+    n_phi = problem.family.n_phi
+    return np.array([False] * problem.p + inside + [False] * n_phi)
