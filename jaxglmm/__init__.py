@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import ComparisonError as ComparisonError
     from jaxglmm._errors import ConvergenceWarning as ConvergenceWarning
     from jaxglmm._errors import DataError as DataError
+    from jaxglmm._errors import DispersionWarning as DispersionWarning
     from jaxglmm._errors import FormulaError as FormulaError
     from jaxglmm._errors import JaxGLMMError as JaxGLMMError
     from jaxglmm._errors import JaxGLMMWarning as JaxGLMMWarning
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import NotApplicableError as NotApplicableError
     from jaxglmm._errors import RankDeficientWarning as RankDeficientWarning
     from jaxglmm._errors import ScaleWarning as ScaleWarning
+    from jaxglmm._errors import SeparationWarning as SeparationWarning
     from jaxglmm._errors import SingularFitWarning as SingularFitWarning
     from jaxglmm.api import anova as anova
     from jaxglmm.api import glmm as glmm
@@ -37,6 +39,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.estimate.presets import ML as ML
     from jaxglmm.estimate.presets import REML as REML
     from jaxglmm.estimate.presets import Laplace as Laplace
+    from jaxglmm.many import fit_many as fit_many
     from jaxglmm.model.families import Bernoulli as Bernoulli
     from jaxglmm.model.families import Beta as Beta
     from jaxglmm.model.families import BetaBinomial as BetaBinomial
@@ -56,6 +59,7 @@ _ERRORS = (
     "ComparisonError",
     "ConvergenceWarning",
     "DataError",
+    "DispersionWarning",
     "FormulaError",
     "JaxGLMMError",
     "JaxGLMMWarning",
@@ -65,6 +69,7 @@ _ERRORS = (
     "NotApplicableError",
     "RankDeficientWarning",
     "ScaleWarning",
+    "SeparationWarning",
     "SingularFitWarning",
 )
 
@@ -90,6 +95,7 @@ _WHERE = {  # public name -> module that holds it
     "Fits": "jaxglmm.results.fits",
     "anova": "jaxglmm.api",
     "enable_compilation_cache": "jaxglmm._cache",
+    "fit_many": "jaxglmm.many",
     "glmm": "jaxglmm.api",
     "lmm": "jaxglmm.api",
     "load": "jaxglmm.api",
@@ -110,6 +116,7 @@ __all__ = [
     "ComparisonError",
     "ConvergenceWarning",
     "DataError",
+    "DispersionWarning",
     "Fit",
     "Fits",
     "FormulaError",
@@ -127,11 +134,13 @@ __all__ = [
     "Poisson",
     "RankDeficientWarning",
     "ScaleWarning",
+    "SeparationWarning",
     "SingularFitWarning",
     "StudentT",
     "anova",
     "datasets",
     "enable_compilation_cache",
+    "fit_many",
     "glmm",
     "lmm",
     "load",

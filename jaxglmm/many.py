@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import time
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from jaxglmm.formula import check_linear, design_from_formula
+from jaxglmm._cache import memory_maps
+from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelError
+from jaxglmm.api import _check_numbers, _integration, _method
+from jaxglmm.formula import (
+    caller_context,
+    check_linear,
+    design_from_formula,
+)
+from jaxglmm.formula.design import Design
 from jaxglmm.formula.parse import parse
-from jaxglmm.formula.tables import as_table
-from jaxglmm.model import assemble
-from jaxglmm.results import fits_run
+from jaxglmm.formula.tables import Table, as_table
+from jaxglmm.results import fits_engines, fits_run, fits_tables
 from jaxglmm.results.fits import Fits
-from jaxglmm.results.fits_columns import PENDING
-from jaxglmm.results.fits_linear import Settings, SharedLinear, WeightedLinear
 from jaxglmm.results.fits_responses import Responses
+from jaxglmm.results.fits_source import PerResponse, Source
+
+WAIT = 2.0  # seconds before a progress bar appears by itself
 
 
 def fit_many(
@@ -22,35 +33,302 @@ def fit_many(
     data: Any,
     *,
     responses: Any = None,
-    method=None,
-    tol=1e-8,
-    weights=None,
-    offset=None,
+    by: str | list[str] | None = None,
+    family: Any = "gaussian",
+    method: Any = None,
+    weights: Any = None,
+    offset: Any = None,
+    trials: Any = None,
+    devices: Any = "all",
+    progress: bool | None = None,
+    tol: float = 1e-8,
+    satterthwaite: bool = True,
+    file: Any = None,
 ) -> Fits:
-    parsed = parse(formula)
-    name = parsed.response
+    """Fit one formula to many responses, or to many data sets.
+
+    Three forms. Many responses of one design (genes, voxels, simulations)::
+
+        jg.fit_many("expr ~ dose + (1 | donor)", samples, responses=Y)   # Y (n, D)
+
+    one long table cut into data sets, or a list of tables::
+
+        jg.fit_many("y ~ x + (x | subject)", table, by="experiment")
+        jg.fit_many("y ~ x + (x | subject)", [first, second, third])
+
+    Args:
+        formula: in lme4's syntax. With ``responses`` its left side is a name for them.
+        data: as for ``lmm``; or a list of such tables.
+        responses: (n, D) array, memory map, sparse matrix or frame: one row a row of
+            ``data``, one column a response. A missing value is a row less for that
+            response alone.
+        by: column or columns of ``data`` that say which data set a row belongs to.
+            Factors and transformations are coded once, over all rows.
+        family: as for ``glmm``; "gaussian" makes linear mixed models.
+        method: "reml" (default) or "ml" for linear models, "laplace" (default) or "agq"
+            for others; or the presets' objects.
+        weights: prior weights: column name, (n,), or (n, D) with ``responses``.
+        offset: known part of the predictor, likewise.
+        trials: of binomial responses: column name, number, (n,) or (n, D).
+        devices: "all", "cpu", "gpu", or JAX devices to share the data sets among.
+        progress: show a bar; None: where it takes more than a moment.
+        tol: stop when less than this is still to gain, in units of the criterion.
+        satterthwaite: degrees of freedom of linear models; False for n - p.
+        file: a path where the table of results is kept while it grows. A run that was
+            interrupted goes on from there when it is called again.
+
+    Returns:
+        A ``Fits``. A data set that cannot be fitted has a status and NaN, and the
+        others are what they would be without it.
+
+    Raises:
+        FormulaError, DataError, ModelError: where the formula or the data as a whole
+            cannot be used; never for one data set.
+
+    Method: that of ``lmm`` and ``glmm``, all data sets in one compiled program; levels
+    with the same design enter by their number and two moments of their responses.
+
+    >>> import jaxglmm as jg
+    >>> sleep = jg.datasets.load("sleepstudy")
+    >>> Y = jg.lmm("Reaction ~ Days + (Days | Subject)", sleep).simulate(50, seed=1).T
+    >>> fits = jg.fit_many("y ~ Days + (Days | Subject)", sleep, responses=Y)
+    >>> fits.coefficients.shape, fits.converged.sum().item()
+    ((50, 2), 50)
+    """
+    started = time.perf_counter()
+    _check_numbers(tol, 1)
+    known, model = _model(family, method)
+    context = caller_context()
+    if responses is not None:
+        if by is not None:
+            raise DataError(
+                "responses= and by= are two ways to say what the data sets are: one "
+                "design with many responses, or many data sets in one table"
+            )
+        source, labels = _of_responses(
+            formula, data, responses, known, weights, offset, trials, context
+        )
+    else:
+        source, labels = _of_tables(
+            formula, data, by, known, weights, offset, trials, context
+        )
+    source = replace(source, model=model, family=known, tol=tol)
+    source = replace(source, satterthwaite=bool(satterthwaite))
+    memory_maps.spare()
+    return _run(source, labels, formula, devices, progress, file, started)
+
+
+def _model(family: Any, method: Any) -> tuple[Any, Any]:
+    """The family (None for a linear model) and the estimator."""
+    from jaxglmm.model.families import family_from
+
+    known = family_from(family)
+    if known.name == "gaussian" and known.link.name == "identity":
+        return None, _method(method, True)
+    return known, _integration("laplace" if method is None else method)
+
+
+def _run(
+    source: Source,
+    labels: np.ndarray | None,
+    formula: str,
+    devices: Any,
+    progress: bool | None,
+    file: Any,
+    started: float,
+) -> Fits:
+    plan = fits_engines.plan(source, devices)
+    facts = {
+        "title": f"{len(plan):,} {plan.title}",
+        "formula": formula,
+        "family": "gaussian" if source.family is None else source.family.name,
+    }
+    table, close = fits_engines.table(plan, source, facts, labels, file)
+    with _bar(len(plan), progress) as bar:
+        fits_run.run(table, plan, bar, close)
+    facts |= {
+        "devices": plan.devices,
+        "seconds": time.perf_counter() - started,
+    }
+    fits = Fits.from_table(table, plan.columns, labels, source=source, facts=facts)
+    if not fits.converged.all():
+        text = "; ".join(fits_tables.counts(fits))
+        warnings.warn(f"{text}. See .status", ConvergenceWarning, stacklevel=3)
+    return fits
+
+
+def _bar(D: int, progress: bool | None):
+    from tqdm.auto import tqdm
+
+    if progress is None:  # where somebody is looking, and it takes a while
+        return tqdm(total=D, disable=None, unit=" fits", delay=WAIT)
+    return tqdm(total=D, disable=not progress, unit=" fits")
+
+
+# Many responses ----------------------------------------------------------------------
+
+
+def _of_responses(
+    formula: str, data: Any, responses: Any, family, weights, offset, trials, context
+) -> tuple[Source, np.ndarray | None]:
     table = as_table(data)
-    rng = np.random.default_rng(0)
-    columns = {c: table.fetch(c) for c in table.names}
-    columns[name] = rng.normal(size=table.n)
-    design = design_from_formula(formula, columns, weights=weights, offset=offset)
-    check_linear(design)
-    Y = Responses(responses, table.n, design.rows)
-    moments = assemble.moments(design)
-    settings = Settings(method != "ml", tol)
-    engine = SharedLinear(design, moments, Y, design.offset, settings)
-    missing = WeightedLinear(
-        design, moments, Y, design.offset, design.weights, settings
+    name = parse(formula).response
+    if not name.strip("`").isidentifier():
+        raise FormulaError(
+            f"the left side of the formula stands for the responses, so it is a name "
+            f"such as y, not {name!r}. Transform the responses before"
+            + (", and pass trials=" if "(" in name and family is not None else "")
+        )
+    name = name.strip("`")
+    columns = {c: table.fetch(c) for c in table.names if c != name}
+    # never fitted: something that varies, so that the design can be built
+    columns[name] = np.random.default_rng(0).normal(size=table.n)
+    shared, own = {}, {}
+    for label, given in (("weights", weights), ("offset", offset)):
+        if given is not None and not isinstance(given, str) and np.ndim(given) == 2:
+            own[label] = given
+        else:
+            shared[label] = given
+    design = design_from_formula(formula, columns, context=context, **shared)
+    if family is None:
+        check_linear(design)
+    else:
+        _check_generalised(design)
+    rows = design.rows
+    Y = Responses(responses, table.n, rows)
+    per = {label: Responses(values, table.n, rows) for label, values in own.items()}
+    for label, values in per.items():
+        if len(values) != len(Y):
+            raise DataError(
+                f"{label} has {len(values)} columns for {len(Y)} responses: one each"
+            )
+    return Source(
+        design,
+        Y,
+        None,
+        per.get("weights", design.weights),
+        per.get("offset", design.offset),
+        _trials(trials, table, rows, len(Y), family),
+        None,
+    ), Y.labels
+
+
+def _check_generalised(design: Design) -> None:
+    from jaxglmm.formula import check_generalised
+
+    check_generalised(design)
+    if not design.terms:
+        raise ModelError(
+            "the model has no random effects. Add a term such as (1 | group)"
+        )
+
+
+def _trials(trials: Any, table: Table, rows, D: int, family) -> PerResponse:
+    """Trials of the rows that are used: (n,) or one column a response."""
+    if trials is None:
+        return None
+    if family is None or family.family_kind != "binomial":
+        raise DataError(
+            "trials= is for family='binomial' and 'betabinomial': other families have "
+            "no number of trials"
+        )
+    if isinstance(trials, str):
+        values = np.asarray(table.column(trials).values, float)
+    elif np.ndim(trials) == 0:
+        values = np.full(table.n, float(trials))
+    elif np.ndim(trials) == 2:
+        found = Responses(trials, table.n, rows)
+        if len(found) != D:
+            raise DataError(
+                f"trials has {len(found)} columns for {D} responses: one for each"
+            )
+        return found
+    else:
+        values = np.asarray(trials, float)
+    if values.shape != (table.n,):
+        raise DataError(f"trials has {len(values)} values for {table.n} rows")
+    return values if rows is None else values[rows]
+
+
+# Many data sets ----------------------------------------------------------------------
+
+
+def _of_tables(
+    formula: str, data: Any, by, family, weights, offset, trials, context
+) -> tuple[Source, np.ndarray | None]:
+    if isinstance(data, list | tuple):
+        if by is not None:
+            raise DataError("by= cuts one table; data is a list of tables already")
+        for label, given in (("weights", weights), ("offset", offset)):
+            if given is not None and not isinstance(given, str):
+                raise DataError(
+                    f"{label} must be the name of a column where data is a list of "
+                    "tables"
+                )
+        columns, codes, D = _stacked(data)
+        labels = None
+    elif by is not None:
+        table = as_table(data)
+        columns = {c: table.fetch(c) for c in table.names}
+        codes, labels = _datasets(table, by)
+        D = len(labels)
+    else:
+        raise DataError(
+            "fit_many needs to know what the data sets are: responses=Y (n, D), "
+            "by='column', or data as a list of tables"
+        )
+    options = {} if family is None else {"family_kind": family.family_kind}
+    if trials is not None:
+        options["trials"] = trials
+    design = design_from_formula(
+        formula, columns, weights=weights, offset=offset, context=context, **options
     )
-    tab = np.full((len(Y), engine.columns.width), np.nan)
-    tab[:, -1] = PENDING
+    if family is None and not design.terms:
+        check_linear(design)
+    if not design.terms:
+        raise ModelError(
+            "the model has no random effects. Add a term such as (1 | group)"
+        )
+    if design.rows is not None:
+        codes = codes[design.rows]
+    split = fits_engines.split(design, codes, D)
+    return Source(
+        design, None, split, design.weights, design.offset, design.trials, None
+    ), labels
 
-    class Bar:
-        def update(self, n):
-            pass
 
-    def alone(i):
-        raise
+def _datasets(table: Table, by: str | list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) the data set of each row, -1 where it is missing; (D,) labels."""
+    names = [by] if isinstance(by, str) else list(by)
+    codes, levels = table.column(names[0]).as_factor()
+    labels = levels
+    for name in names[1:]:
+        more, others = table.column(name).as_factor()
+        joint = np.where((codes < 0) | (more < 0), -1, codes * len(others) + more)
+        used, codes = np.unique(joint, return_inverse=True)
+        if len(used) and used[0] < 0:
+            used, codes = used[1:], codes - 1
+        pairs = [(labels[k // len(others)], others[k % len(others)]) for k in used]
+        labels = np.empty(len(pairs), object)
+        labels[:] = [(*a, b) if isinstance(a, tuple) else (a, b) for a, b in pairs]
+    return codes, labels
 
-    fits_run.run(tab, engine, missing, alone, Bar())
-    return Fits.from_table(tab, engine.columns, Y.labels)
+
+def _stacked(tables: list | tuple) -> tuple[dict, np.ndarray, int]:
+    """Columns of all tables, one below the other, and whose row each is."""
+    if not tables:
+        raise DataError("data is an empty list: there is nothing to fit")
+    import pandas as pd
+
+    read = [as_table(t) for t in tables]
+    names = [c for c in read[0].names if all(c in t.names for t in read)]
+    if not names:
+        raise DataError("the tables have no column in common")
+    columns = {}
+    for name in names:
+        parts = [pd.Series(t.column(name).as_series()) for t in read]
+        if any(isinstance(p.dtype, pd.CategoricalDtype) for p in parts):
+            parts = [pd.Series(np.asarray(p, object)) for p in parts]
+        columns[name] = pd.concat(parts, ignore_index=True)
+    sizes = [t.n for t in read]
+    return columns, np.repeat(np.arange(len(read)), sizes), len(read)

@@ -7,6 +7,7 @@ slower).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import equinox as eqx
@@ -15,6 +16,8 @@ import numpy as np
 from jax import lax
 
 from jaxglmm._typing import Array, Float, Int, Scalar
+from jaxglmm.estimate._base import Fitted
+from jaxglmm.estimate.information import Curvature, curvature
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.model.problem import Problem
 from jaxglmm.numerics import spd
@@ -69,19 +72,63 @@ def fit_lanes(
 
     def one(r: Responses) -> Lanes:
         own = problem.with_response(r.Zy, r.Xy, r.yy)
-        fitted = estimator.fit(own, theta, tol, max_steps)
-        return Lanes(
-            fitted.theta,
-            fitted.beta,
-            fitted.sigma2,
-            fitted.criterion,
-            fitted.status,
-            fitted.steps,
-        )
+        return _lane(estimator.fit(own, theta, tol, max_steps))
 
-    D = len(responses.yy)
+    return _chunked(one, responses, len(responses.yy), chunk)
+
+
+def _lane(fitted: Fitted) -> Lanes:
+    return Lanes(
+        fitted.theta,
+        fitted.beta,
+        fitted.sigma2,
+        fitted.criterion,
+        fitted.status,
+        fitted.steps,
+    )
+
+
+def _chunked(
+    one: Callable[[Responses], Lanes], responses: Responses, D: int, chunk: int
+) -> Lanes:
     if chunk == D:
         return jax.vmap(one)(responses)
     cut = jax.tree.map(lambda x: x.reshape(D // chunk, chunk, *x.shape[1:]), responses)
     lanes = lax.map(jax.vmap(one), cut)
     return jax.tree.map(lambda x: x.reshape(D, *x.shape[2:]), lanes)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def fit_by_moments(
+    estimator: Maximise,
+    problem: Problem,
+    responses: Responses,
+    tol: Scalar,
+    chunk: int,
+    max_steps: Int[Array, ""],
+) -> Lanes:
+    """The same, each lane from its own start by moments, as a single fit."""
+
+    def one(r: Responses) -> Lanes:
+        own = problem.with_response(r.Zy, r.Xy, r.yy)
+        return _lane(estimator.fit(own, None, tol, max_steps))
+
+    return _chunked(one, responses, len(responses.yy), chunk)
+
+
+@partial(jax.jit, static_argnums=4)
+def curvatures(
+    problem: Problem,
+    theta: Float[Array, "D m"],
+    sigma2: Float[Array, " D"],
+    responses: Responses,
+    reml: bool,
+) -> Curvature:
+    """Hessians and derivatives of the covariance of beta, one lane after the other."""
+
+    def one(lane: tuple[Array, Array, Responses]) -> Curvature:
+        x, s2, r = lane
+        own = problem.with_response(r.Zy, r.Xy, r.yy)
+        return curvature(own, x, s2, reml)
+
+    return lax.map(one, (theta, sigma2, responses))

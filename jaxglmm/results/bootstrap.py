@@ -244,7 +244,7 @@ def _fits(fit: Fit, engine: Engine, out: lanes.Lanes) -> Fits:
         sd=sd,
         sd_names=tuple(names),
         sigma=sigma,
-        theta=_packed(fit, terms),
+        theta=_packed_terms(fit.design, terms),
         log_likelihood=-criterion / 2,
         status=out.status,
         converged=out.status == _status.CONVERGED,
@@ -275,10 +275,10 @@ def _all_lambdas(engine: Engine, theta: np.ndarray) -> list[np.ndarray]:
     return out
 
 
-def _packed(fit: Fit, terms: tuple[np.ndarray, ...]) -> np.ndarray:
+def _packed_terms(design: Design, terms: tuple[np.ndarray, ...]) -> np.ndarray:
     """(D, m) theta in lme4's order, diagonals >= 0."""
     columns = []
-    for term, x in zip(fit.design.terms, terms, strict=True):
+    for term, x in zip(design.terms, terms, strict=True):
         q = x.shape[-1]
         if q > 1:
             x = np.swapaxes(np.linalg.qr(np.swapaxes(x, 1, 2), mode="r"), 1, 2)

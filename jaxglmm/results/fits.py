@@ -1,29 +1,52 @@
 """Fits: many fits of one model's shape, as arrays with the data sets first.
 
 What ``fit_many`` and a parametric bootstrap return. A data set that failed has its
-status and NaN, and the others are untouched; intervals and summaries use the rows that
-are finite.
+status and NaN, and the others are untouched; tables and summaries say how many failed
+and why. Methods only hand over to the modules that do the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm import _status
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results import layout, numbers
+from jaxglmm.results import fits_tables as _tables
 from jaxglmm.results.fits_columns import Columns
-from jaxglmm.results.layout import Paragraph, Table
+from jaxglmm.results.fits_plotting import FitsPlots
 from jaxglmm.results.predict import check_level
-from jaxglmm.results.summary import Summary
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+    from jaxglmm.results.summary import Summary
+
+A_ROW = (  # fields with one row a data set
+    "coefficients",
+    "sd",
+    "sigma",
+    "theta",
+    "log_likelihood",
+    "status",
+    "converged",
+    "singular",
+    "se",
+    "df",
+    "p_values",
+    "dispersion",
+    "separated",
+    "df_sigma",
+    "steps",
+    "labels",
+    "positions",
+)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Fits:
     """Estimates of D data sets.
 
@@ -35,11 +58,25 @@ class Fits:
     original: name -> value in the fit that the data sets were drawn from
     se, df, p_values: (D, p) or None; t-tests of the coefficients (z-tests where df is
         infinite)
+    dispersion: (D, r) dispersion parameters, ``dispersion_names``, or None
+    separated: (D,) bool, coefficients that run off to infinity, or None
     df_sigma: (D,) degrees of freedom of the residual variance, or None
     steps: (D,) evaluations of each fit, or None
     labels: (D,) names of the data sets; their positions where None
+    positions: (D,) which data sets of the source these are, where they are a part
     source: what can make the ``Fit`` of one data set, for ``fits[i]``
-    facts: how it was done: formula, method, seconds, devices
+    facts: how it was done: formula, family, method, seconds, devices
+
+    Example:
+        >>> import jaxglmm as jg, numpy as np
+        >>> sleep = jg.datasets.load("sleepstudy")
+        >>> noise = np.random.default_rng(1).normal(size=(180, 3))
+        >>> Y = sleep["Reaction"].to_numpy()[:, None] + noise
+        >>> fits = jg.fit_many("y ~ Days + (Days | Subject)", sleep, responses=Y)
+        >>> fits.coefficients.shape, fits.converged.all().item()
+        ((3, 2), True)
+        >>> round(fits[0].sigma - fits.sigma[0], 8).item()
+        0.0
     """
 
     coefficients: np.ndarray
@@ -56,9 +93,13 @@ class Fits:
     se: np.ndarray | None = None
     df: np.ndarray | None = None
     p_values: np.ndarray | None = None
+    dispersion: np.ndarray | None = None
+    dispersion_names: tuple[str, ...] = ()
+    separated: np.ndarray | None = None
     df_sigma: np.ndarray | None = None
     steps: np.ndarray | None = None
     labels: np.ndarray | None = None
+    positions: np.ndarray | None = None
     source: Any = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -83,38 +124,111 @@ class Fits:
             se=part["se"],
             df=part["df"],
             p_values=part["p_values"],
+            dispersion=part["dispersion"] if columns.dispersion else None,
+            dispersion_names=columns.dispersion,
             df_sigma=part["df_sigma"][:, 0],
             steps=part["steps"][:, 0],
             labels=labels,
             **more,
         )
 
+    # One, or some of them ------------------------------------------------------------
+
     def __len__(self) -> int:
         return len(self.sigma)
+
+    def __iter__(self) -> Iterator[Fit]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, which: Any) -> Any:
+        """``fits[i]`` or ``fits[label]``: a ``Fit``; a slice or mask: ``Fits``."""
+        if isinstance(which, slice | np.ndarray | list | pd.Series):
+            rows = np.arange(len(self))[
+                np.asarray(which) if not isinstance(which, slice) else which
+            ]
+            return self._part(rows)
+        i = self._place(which)
+        if self.source is None:
+            raise NotApplicableError(
+                "the data of these fits are not at hand (they were drawn, or came from "
+                "a file saved without data): fit the data set with lmm or glmm, or "
+                "save with data=True"
+            )
+        return self.source.fit(i if self.positions is None else int(self.positions[i]))
+
+    def _place(self, which: Any) -> int:
+        if isinstance(which, int | np.integer):
+            if not -len(self) <= which < len(self):
+                raise IndexError(f"there are {len(self)} fits, no number {which}")
+            return int(which) % len(self)
+        if self.labels is not None:
+            found = np.flatnonzero(self.labels == which)
+            if len(found):
+                return int(found[0])
+        raise KeyError(f"no data set {which!r}: see .labels")
+
+    def _part(self, rows: np.ndarray) -> Fits:
+        changes = {
+            name: getattr(self, name)[rows]
+            for name in A_ROW
+            if getattr(self, name) is not None
+        }
+        if self.positions is None:
+            changes["positions"] = rows
+        return replace(self, **changes)
+
+    # Tables --------------------------------------------------------------------------
 
     @property
     def names(self) -> list[str]:
         """Names of everything that has an interval."""
-        return [*self.coefficient_names, *self.sd_names, "sigma"]
+        sigma = (
+            []
+            if self.dispersion is not None or np.isnan(self.sigma).all()
+            else ["sigma"]
+        )
+        return [*self.coefficient_names, *self.sd_names, *self.dispersion_names, *sigma]
 
     def frame(self) -> pd.DataFrame:
         """One row a data set, one column a parameter."""
-        values = np.column_stack([self.coefficients, self.sd, self.sigma])
-        return pd.DataFrame(values, columns=self.names)
+        parts = [self.coefficients, self.sd]
+        if self.dispersion is not None:
+            parts.append(self.dispersion)
+        if "sigma" in self.names:
+            parts.append(self.sigma[:, None])
+        index = None if self.labels is None else pd.Index(self.labels, name="dataset")
+        return pd.DataFrame(np.concatenate(parts, axis=1), index, self.names)
 
-    def tidy(self) -> pd.DataFrame:
-        """One row a data set and parameter: dataset, effect, term, estimate."""
-        D, names = len(self), self.names
-        p = len(self.coefficient_names)
-        effects = ["fixed"] * p + ["ran_pars"] * (len(names) - p)
-        return pd.DataFrame(
-            {
-                "dataset": np.repeat(np.arange(D), len(names)),
-                "effect": np.tile(effects, D),
-                "term": np.tile(names, D),
-                "estimate": self.frame().to_numpy().ravel(),
-            }
-        )
+    def tidy(
+        self, effects: str = "all", conf_int: bool = False, level: float = 0.95
+    ) -> pd.DataFrame:
+        """One row a data set and parameter, with the columns of R's broom.mixed.
+
+        Args:
+            effects: "fixed", "ran_pars" or "all".
+            conf_int: also conf_low and conf_high of the fixed effects (Wald).
+            level: their coverage.
+
+        Returns:
+            dataset, effect, term, estimate; for fixed effects std_error, statistic, df,
+            p_value, and p_adjusted: Benjamini and Hochberg's (1995) adjustment over the
+            data sets, coefficient by coefficient.
+        """
+        check_level(level)
+        return _tables.tidy(self, effects, conf_int, level)
+
+    def top(self, term: str, n: int = 10) -> pd.DataFrame:
+        """The ``n`` data sets with the smallest p-values of one coefficient.
+
+        Args:
+            term: name of a coefficient.
+            n: how many.
+        """
+        return _tables.top(self, term, n)
+
+    def p_adjusted(self) -> np.ndarray:
+        """(D, p) Benjamini and Hochberg's adjusted p-values, a column at a time."""
+        return _tables.adjusted(self)
 
     def confint(self, level: float = 0.95, method: str = "percentile") -> pd.DataFrame:
         """Bootstrap intervals, a frame of lower and upper.
@@ -125,11 +239,11 @@ class Fits:
                 minus the opposite quantile; Davison and Hinkley 1997, 5.2).
         """
         check_level(level)
-        values = self._finite()
+        values = _tables.finite(self)
         tail = (1 - level) / 2
         lower, upper = np.quantile(values, [tail, 1 - tail], axis=0)
         if method == "basic":
-            centre = self._original()
+            centre = _tables.original(self)
             lower, upper = 2 * centre - upper, 2 * centre - lower
         elif method != "percentile":
             raise NotApplicableError(
@@ -137,73 +251,65 @@ class Fits:
             )
         return pd.DataFrame({"lower": lower, "upper": upper}, index=self.names)
 
-    def _finite(self) -> np.ndarray:
-        values = self.frame().to_numpy()
-        values = values[np.isfinite(values).all(axis=1)]
-        if len(values) < 2:
-            raise NotApplicableError(
-                f"{len(values)} of {len(self)} data sets have finite estimates: "
-                "see .status"
-            )
-        return values
-
-    def _original(self) -> np.ndarray:
-        if not self.original:
-            raise NotApplicableError(
-                "Basic intervals need the estimates that the draws came from; use "
-                "method='percentile'"
-            )
-        return np.array([self.original[name] for name in self.names])
-
     def summary(self) -> Summary:
-        """Mean, sd, bias and quantiles of every parameter; what failed."""
-        values = self._finite()
-        table = pd.DataFrame(
-            {
-                "mean": values.mean(axis=0),
-                "sd": values.std(axis=0, ddof=1),
-                "2.5%": np.quantile(values, 0.025, axis=0),
-                "50%": np.quantile(values, 0.5, axis=0),
-                "97.5%": np.quantile(values, 0.975, axis=0),
-            },
-            index=self.names,
-        )
-        if self.original:
-            table.insert(0, "original", self._original())
-            table.insert(2, "bias", table["mean"] - table["original"])
-        blocks = [Paragraph(self._counts()), _table(table)]
-        out = Summary(layout.as_text(blocks))
-        out.html, out.table = layout.as_html(blocks), table
-        return out
+        """How many converged, are singular, failed and why; a table of parameters."""
+        return _tables.summarise(self)
+
+    # Across data sets ----------------------------------------------------------------
+
+    def moderate(self) -> Fits:
+        """Residual variances shrunk towards a common value, as in limma.
+
+        Smyth (2004): the residual variances s2 with d degrees of freedom are draws of
+        s0^2 F(d, d0); d0 and s0^2 are estimated from all data sets by moments of log
+        s2, and each s2 is replaced by (d0 s0^2 + d s2) / (d0 + d). Standard errors
+        change with it, and degrees of freedom grow by d0.
+
+        Returns:
+            ``Fits`` with moderated sigma, se, df and p_values; ``facts["moderation"]``
+            has d0 and s0^2.
+
+        Raises:
+            NotApplicableError: not linear models with standard errors, or fewer than
+                three of them.
+        """
+        from jaxglmm.results.fits_moderation import moderate
+
+        return moderate(self)
+
+    @property
+    def plot(self) -> FitsPlots:
+        """Figures: ``plot.volcano(term)``, ``plot.p_values(term)``."""
+        return FitsPlots(self)
 
     def _counts(self) -> tuple[str, ...]:
-        failed = self.status[~self.converged]
-        counts = [
-            f"{int(np.sum(failed == code))} {name}"
-            for code, name in _STATUS_NAMES.items()
-            if np.any(failed == code)
-        ]
-        text = f"{len(self)} fits, {int(self.converged.sum())} converged"
-        text += f", {int(self.singular.sum())} singular"
-        return (text, *([f"not converged: {', '.join(counts)}"] if counts else []))
+        return _tables.counts(self)
 
     def __repr__(self) -> str:
         return f"<Fits {'; '.join(self._counts())} | {', '.join(self.names)}>"
 
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
-_STATUS_NAMES = {
-    _status.MAX_STEPS: "out of steps",
-    _status.NOT_FINITE: "not finite",
-    _status.STALLED: "stalled",
-    _status.NO_RESIDUAL: "no residual variance",
-}
+    # Keeping them --------------------------------------------------------------------
+
+    def save(self, path: Any, data: bool = False) -> None:
+        """Write to a file that ``load`` reads; no pickle in it.
+
+        Args:
+            path: the file.
+            data: also what ``fits[i]`` needs: the design and the responses.
+        """
+        from jaxglmm.results.fits_store import save
+
+        save(self, path, data)
+
+    @staticmethod
+    def load(path: Any) -> Fits:
+        """Read what ``save`` wrote, or the table of a run with ``file=``."""
+        from jaxglmm.results.fits_store import load
+
+        return load(path)
 
 
-def _table(table: pd.DataFrame) -> Table:
-    """Every row to as many decimals as its sd deserves."""
-    sd = table["sd"].tolist()
-    rows = tuple(
-        (str(name), *(numbers.with_errors([v], [s])[0][0] for v in values.tolist()))
-        for name, s, values in zip(table.index, sd, table.to_numpy(), strict=True)
-    )
-    return Table("", ("", *table.columns), rows, "<" + ">" * table.shape[1])
+assert set(A_ROW) <= {f.name for f in fields(Fits)}

@@ -1,9 +1,9 @@
 """Many linear mixed models with one grouping factor: chunks of lanes to table rows.
 
 Two engines for responses of one design. ``SharedLinear``: every row of a response is
-there and all have the same weights, so that what depends on the design is computed once.
-``WeightedLinear``: missing values or weights that differ. A third one, for data sets
-with designs of their own, is in ``fits_ragged``.
+there and all have the same weights, so that what depends on the design is computed
+once. ``WeightedLinear``: missing values or weights that differ. A third one, for data
+sets with designs of their own, is in ``fits_ragged``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from jaxglmm import _status
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import linear, own, shared
 from jaxglmm.formula.design import Design
-from jaxglmm.numerics.blocks import Blocks
+from jaxglmm.model import assemble
 from jaxglmm.results import engine as _engine
 from jaxglmm.results.coefficients import t_p_values
 from jaxglmm.results.fits_columns import AGAIN, ALONE, MISSING, Columns
 from jaxglmm.results.fits_responses import Responses
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.build import Moments
-from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.factors import Factor, join
+from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal
 
 CELLS = 8192  # types of levels x lanes in one chunk on a CPU
 LANES = 8, 512
@@ -39,13 +40,11 @@ USABLE = (
 )
 
 
-def suits(moments: Moments) -> bool:
+def suits(design: Design) -> bool:
     """Whether the unrolled programs can take the model."""
-    return (
-        isinstance(moments.system, Blocks)
-        and moments.factors[0].q <= MOST_RANDOM
-        and len(moments.XX) <= MOST_FIXED
-    )
+    q = sum(len(t.names) for t in design.terms)
+    one = len({t.factor for t in design.terms}) == 1
+    return one and q <= MOST_RANDOM and design.p <= MOST_FIXED
 
 
 def columns(design: Design) -> Columns:
@@ -61,6 +60,25 @@ def columns(design: Design) -> Columns:
 def chunk(types: int) -> int:
     """Lanes at once: a power of two that fits the cache."""
     return int(np.clip(2 ** int(np.log2(max(CELLS // types, 1))), *LANES))
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What all lanes share: a basis of X, and the one factor in its coordinates.
+
+    ``Moments`` are such coordinates too.
+    """
+
+    fixed: FixedBasis
+    basis: Basis
+    factors: tuple[Factor, ...]
+
+
+def coordinates(design: Design) -> Coordinates:
+    """Without the cross-products of a single fit."""
+    R, basis = orthonormal(design.X, None)
+    factors = tuple(join(assemble.columns(design)))
+    return Coordinates(FixedBasis(R, np.zeros(len(R)), 1.0), basis, factors)
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ class SharedLinear:
         design: Design,
         moments: Moments,
         responses: Responses,
-        offset: np.ndarray | None,
+        offset: np.ndarray | Responses | None,
         settings: Settings,
     ):
         self.design, self.moments, self.settings = design, moments, settings
@@ -103,7 +121,7 @@ class SharedLinear:
         """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
         Y = self.responses.take(which)
         if self.offset is not None:
-            Y = Y - self.offset[:, None]
+            Y = Y - _columns(self.offset, which, Y.shape)
         if self.moments.keep is not None:
             Y = Y[self.moments.keep]
         rows, groups, back = self.on_device
@@ -226,7 +244,7 @@ def spans(design: Design, factor: Factor) -> own.Spans:
 def lanes_table(
     design: Design,
     columns: Columns,
-    m: Moments,
+    m: Moments | Coordinates,
     raw: own.Raw,
     settings: Settings,
     steps: int,

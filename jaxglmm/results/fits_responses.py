@@ -1,4 +1,4 @@
-"""Responses as columns: arrays in memory, in files or sparse, read a chunk at a time."""
+"""Responses as columns: in memory, in a file or sparse, read a chunk at a time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Responses:
     """An (n, D) matrix of which some rows are used.
 
     Args:
-        values: NumPy array or memory map, pandas or polars frame, dict of columns, SciPy
-            sparse matrix, or anything with a shape and slices (h5py, zarr).
+        values: NumPy array or memory map, pandas or polars frame, dict of columns,
+            SciPy sparse matrix, or anything with a shape and slices (h5py, zarr).
         n: rows that there must be.
         rows: those that are used; all of them by default.
 
@@ -31,8 +31,8 @@ class Responses:
             if shape[1] == n:
                 hint = "; it has one response a row: pass its transpose"
             raise DataError(
-                f"responses has the shape {shape}, but the data have {n} rows: it needs "
-                f"one row for each of them and one column a response{hint}"
+                f"responses has the shape {shape}, but the data have {n} rows: it "
+                f"needs one row for each of them and one column a response{hint}"
             )
         if shape[1] == 0:
             raise DataError("responses has no columns: there is nothing to fit")

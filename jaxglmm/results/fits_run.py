@@ -8,17 +8,20 @@ at any time. No data set depends on which others share its chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from jaxglmm import _status
 from jaxglmm.results.fits_columns import AGAIN, ALONE, MISSING, PENDING, Columns
 
+if TYPE_CHECKING:
+    from jaxglmm.results.fits_engines import Plan
+
 FIRST, MOST = 10, 200  # steps for all, and for those that need more
-THREADS = 2
 FEW = 64  # data sets that make a small chunk
 
 
@@ -46,28 +49,49 @@ class Bar(Protocol):
 
 def run(
     table: np.ndarray,
-    engine: Engine,
-    missing: Engine | None,
-    alone: Callable[[int], np.ndarray],
+    plan: Plan,
     bar: Bar,
-    threads: int = THREADS,
     saved: Callable[[], None] = lambda: None,
 ) -> None:
-    """Fill the rows of ``table`` (D, columns) whose status is ``PENDING``.
+    """Fill the rows of ``table`` (D, columns) that are not done.
 
-    engine: for all; missing: for those that it finds to have missing values; alone:
-    fits one data set in the ordinary way; saved: called when rows were written.
+    saved: called now and then when rows were written, and at the end.
     """
     status = table[:, -1]
-    _pass(table, engine, np.flatnonzero(status == PENDING), FIRST, bar, threads, saved)
-    if missing is not None:
+    bar.update(int(np.sum(status != PENDING)))
+    keeper = _Keeper(saved)
+    for stage in plan.stages:
+        first = stage.which[status[stage.which] == PENDING]
+        _pass(table, stage.engine, first, FIRST, bar, stage.threads, keeper)
+    if plan.missing is not None:
+        threads = plan.stages[0].threads
         waiting = np.flatnonzero(status == MISSING)
-        _pass(table, missing, waiting, MOST, None, threads, saved)
-    waiting = np.flatnonzero(status == AGAIN)
-    _pass(table, engine, waiting, MOST, None, threads, saved)
+        _pass(table, plan.missing, waiting, MOST, None, threads, keeper)
+    for stage in plan.stages:
+        waiting = stage.which[status[stage.which] == AGAIN]
+        _pass(table, stage.engine, waiting, MOST, None, stage.threads, keeper)
     for i in np.flatnonzero(status == ALONE):
-        table[i] = alone(int(i))
+        _write(table, np.array([i]), plan.alone(int(i))[None])
+        keeper()
     saved()
+
+
+class _Keeper:
+    """Calls ``saved`` at most once a second."""
+
+    def __init__(self, saved: Callable[[], None]):
+        self.saved, self.last = saved, time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self.last > 1.0:
+            self.saved()
+            self.last = time.monotonic()
+
+
+def _write(table: np.ndarray, which: np.ndarray, rows: np.ndarray) -> None:
+    """The status last: a row that says it is done is done."""
+    table[which, :-1] = rows[:, :-1]
+    table[which, -1] = rows[:, -1]
 
 
 def _pass(
@@ -77,37 +101,32 @@ def _pass(
     steps: int,
     bar: Bar | None,
     threads: int,
-    saved: Callable[[], None],
+    keeper: _Keeper,
 ) -> None:
     if not len(which):
         return
     # two sizes, so that few programs are compiled
-    size = FEW if len(table) <= FEW else engine.lanes
+    size = min(FEW, engine.lanes) if len(table) <= FEW else engine.lanes
 
     def work(part: np.ndarray) -> int:
         padded = np.resize(part, size) if len(part) < size else part
         rows = engine.fit(padded, steps)[: len(part)]
         if steps == MOST:  # nothing more to wait for
             rows[:, -1] = np.where(rows[:, -1] == AGAIN, _status.MAX_STEPS, rows[:, -1])
-        table[part] = rows
+        _write(table, part, rows)
         return len(part)
 
-    parts = list(_cut(which, size))
-    if threads == 1 or len(parts) == 1:
-        done: Iterator[int] = map(work, parts)
-        _follow(done, bar, saved)
+    parts = [which[k : k + size] for k in range(0, len(which), size)]
+    _follow([work(parts[0])], bar, keeper)  # compiles, alone
+    if threads == 1 or len(parts) <= 2:
+        _follow(map(work, parts[1:]), bar, keeper)
         return
     with ThreadPoolExecutor(threads) as pool:
-        _follow(pool.map(work, parts), bar, saved)
+        _follow(pool.map(work, parts[1:]), bar, keeper)
 
 
-def _follow(done: Iterator[int], bar: Bar | None, saved: Callable[[], None]) -> None:
+def _follow(done: Iterable[int], bar: Bar | None, keeper: _Keeper) -> None:
     for n in done:
-        saved()
+        keeper()
         if bar is not None:
             bar.update(n)
-
-
-def _cut(which: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(which), size):
-        yield which[start : start + size]

@@ -1,0 +1,174 @@
+"""Which engine fits which data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxglmm.formula.design import Design
+from jaxglmm.results import fits_file, fits_linear
+from jaxglmm.results.fits_columns import PENDING, Columns
+from jaxglmm.results.fits_linear import Settings, SharedLinear, WeightedLinear
+from jaxglmm.results.fits_ragged import RaggedLinear, Split, buckets
+from jaxglmm.results.fits_responses import Responses
+from jaxglmm.results.fits_run import Engine
+from jaxglmm.results.fits_source import Source, alone
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Data sets ``which`` by one engine, in so many threads."""
+
+    engine: Engine
+    which: np.ndarray
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How all data sets are fitted.
+
+    stages: engines and their data sets; missing: for responses with missing values;
+    alone: a fit of its own; title, devices: for the summary.
+    """
+
+    stages: tuple[Stage, ...]
+    missing: Engine | None
+    alone: Callable[[int], np.ndarray]
+    columns: Columns
+    D: int
+    title: str
+    devices: str
+
+    def __len__(self) -> int:
+        return self.D
+
+
+class Loop:
+    """One fit after the other, for models that no batch program takes."""
+
+    lanes = 1
+
+    def __init__(self, source: Source, columns: Columns):
+        self.source, self.columns = source, columns
+
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table."""
+        return np.stack([alone(self.source, self.columns, int(i)) for i in which])
+
+
+def plan(source: Source, devices: Any) -> Plan:
+    """Engines for the data sets of ``source``."""
+    return _linear(source, devices)
+
+
+def _linear(source: Source, devices: Any) -> Plan:
+    design, reml = source.design, source.model.reml
+    settings = Settings(reml, source.tol, source.satterthwaite)
+    columns = fits_linear.columns(design)
+    missing = None
+    if source.responses is None:
+        stages = _ragged(source, settings, columns)
+        D = len(source.split.levels)  # type: ignore[union-attr]
+    else:
+        D = len(source.responses)
+        engine, missing, threads = _responses(source, settings, columns)
+        stages = (Stage(engine, np.arange(D), threads),)
+    return Plan(
+        stages,
+        missing,
+        partial(alone, source, columns),
+        columns,
+        D,
+        f"linear mixed models fit by {'REML' if reml else 'maximum likelihood'}",
+        "cpu",
+    )
+
+
+def _responses(
+    source: Source, settings: Settings, columns: Columns
+) -> tuple[Engine, Engine | None, int]:
+    """The engine for all responses, and the one for those with missing values."""
+    from jaxglmm.model import assemble
+    from jaxglmm.results.fits_generic import GenericLinear
+
+    design, responses = source.design, source.responses
+    assert responses is not None
+    own_weights = isinstance(source.weights, Responses)
+    if not fits_linear.suits(design):
+        if own_weights:
+            return Loop(source, columns), None, 1
+        generic = GenericLinear(design, responses, source.offset, settings)
+        return generic, Loop(source, columns), 1
+    moments = assemble.moments(design)
+    weighted = WeightedLinear(
+        design, moments, responses, source.offset, source.weights, settings
+    )
+    if own_weights:
+        return weighted, None, 2
+    shared = SharedLinear(design, moments, responses, source.offset, settings)
+    return shared, weighted, 2
+
+
+def _ragged(source: Source, settings: Settings, columns: Columns) -> tuple[Stage, ...]:
+    split = source.split
+    assert split is not None
+    design = source.design
+    everything = np.arange(len(split.levels))
+    if not fits_linear.suits(design):
+        return (Stage(Loop(source, columns), everything, 1),)
+    where = fits_linear.coordinates(design)
+    sizes = buckets(split.levels)
+    return tuple(
+        Stage(
+            RaggedLinear(design, where, split, int(J), settings),
+            everything[sizes == J],
+            2,
+        )
+        for J in np.unique(sizes)
+    )
+
+
+def split(design: Design, codes: np.ndarray, D: int) -> Split:
+    """Rows by data set; rows of weight zero or without a data set are left out."""
+    term = design.terms[0]
+    used = codes >= 0
+    if design.weights is not None:
+        used &= design.weights > 0
+    rows = None if used.all() else np.flatnonzero(used)
+    return Split(codes, D, term.codes, term.n_levels, rows)
+
+
+def table(
+    plan: Plan,
+    source: Source,
+    facts: dict[str, Any],
+    labels: np.ndarray | None,
+    file: Any,
+) -> tuple[np.ndarray, Callable[[], None]]:
+    """The table to fill, and what is called when rows were written."""
+    if file is None:
+        out = np.full((len(plan), plan.columns.width), np.nan)
+        out[:, -1] = PENDING
+        return out, lambda: None
+    design = source.design
+    arrays = [design.X, design.weights, design.offset, design.trials]
+    for term in design.terms:
+        arrays += [term.codes, term.values]
+    if source.responses is None:
+        arrays += [design.y, source.split.starts]  # type: ignore[union-attr]
+    else:
+        arrays.append(source.responses.take(fits_file.sampled(len(plan))))
+    known = facts | {
+        "data": fits_file.fingerprint(*arrays),
+        "model": repr(source.model),
+        "tol": source.tol,
+    }
+    if labels is not None:
+        known["labels"] = [str(x) for x in labels]
+    opened = fits_file.TableFile(file, known, plan.columns, len(plan))
+    return opened.table, opened.flush

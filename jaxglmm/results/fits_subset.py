@@ -1,0 +1,108 @@
+"""Some rows of a design as a design of their own, coded as the whole is.
+
+What ``fit_many`` fits alone, and what ``fits[i]`` is a fit of: the data set's rows with
+the columns, the contrasts and the names that all data sets share. Levels that do not
+occur go, and so do columns of X that depend on others in these rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import DataError, ModelError
+from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.formula.levels import compress
+from jaxglmm.formula.rank import drop_dependent
+from jaxglmm.formula.tables import Columns
+
+
+def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
+    """The design of ``rows`` (k,) positions; changes: y, weights, offset, trials (k,).
+
+    Raises:
+        DataError, ModelError: nothing is left, or a grouping factor has one level.
+    """
+    if len(rows) == 0:
+        raise DataError("no row is left: every one has a missing value or weight 0")
+    X, names, kept, dropped = drop_dependent(design.X[rows], design.x_names)
+    place = {j: i for i, j in enumerate(kept)}
+    fixed = tuple(
+        replace(t, columns=tuple(place[j] for j in t.columns if j in place))
+        for t in design.fixed_terms
+    )
+    terms, used = [], {}
+    for term in design.terms:
+        found, used[term.factor] = _term(term, rows)
+        terms.append(found)
+    given = {
+        name: _take(getattr(design, name), rows)
+        for name in ("y", "weights", "offset", "trials", "rows")
+    }
+    index: Any = design.index
+    return replace(
+        design,
+        X=X,
+        x_names=names,
+        terms=tuple(terms),
+        fixed_terms=fixed,
+        dropped_columns=(*design.dropped_columns, *dropped),
+        n_missing=0,
+        index=None if index is None else index[rows],
+        recipe=_recipe(design.recipe, kept, used, rows),
+        variables=_variables(design.variables, rows),
+        **(given | changes),
+    )
+
+
+def _take(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else values[rows]
+
+
+def _term(term: RandomTerm, rows: np.ndarray) -> tuple[RandomTerm, np.ndarray]:
+    codes, used = compress(term.codes[rows], term.n_levels)
+    if len(used) == 1:
+        raise ModelError(
+            f"grouping factor {term.factor!r} has one level only, "
+            f"{term.levels[used[0]]!r}: its variance cannot be estimated"
+        )
+    found = replace(
+        term, codes=codes, values=term.values[rows], levels=term.levels[used]
+    )
+    return found, used
+
+
+def _recipe(recipe: Any, kept: tuple[int, ...], used: dict, rows: np.ndarray) -> Any:
+    """The recipe that makes the same columns from new data."""
+    if recipe is None or not hasattr(recipe, "groups"):
+        return None
+    groups = {}
+    for name, coding in recipe.groups.items():
+        levels = used[name]
+        parts = coding.part_levels
+        combinations = coding.combinations
+        if combinations is None:
+            parts = (parts[0][levels],)
+        else:
+            combinations = combinations[levels]
+        groups[name] = replace(
+            coding,
+            levels=coding.levels[levels],
+            part_levels=parts,
+            combinations=combinations,
+        )
+    return replace(
+        recipe,
+        kept=tuple(recipe.kept[j] for j in kept),
+        groups=groups,
+        training=None if recipe.training is None else _variables(recipe.training, rows),
+    )
+
+
+def _variables(variables: Any, rows: np.ndarray) -> Any:
+    if isinstance(variables, Columns):
+        columns = variables.columns.items()
+        return Columns({name: column.take(rows) for name, column in columns})
+    return {name: np.asarray(values)[rows] for name, values in variables.items()}
