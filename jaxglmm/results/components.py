@@ -131,7 +131,10 @@ def flat(
 
 @dataclass(frozen=True)
 class Parameter:
-    """One sd or correlation: ``kind`` ("sd" or "cor"), its term's label and columns."""
+    """One sd or correlation: ``kind`` ("sd" or "cor"), its term's label and columns.
+
+    A dispersion parameter has the kind "dispersion" and its own name.
+    """
 
     kind: str
     group: str
@@ -140,9 +143,18 @@ class Parameter:
 
     @property
     def label(self) -> str:
+        if self.kind == "dispersion":
+            return self.names[0]
         if self.group == "Residual":
             return "sigma"
         return f"{self.kind}_{'.'.join(self.names)}|{self.group}"
+
+    @property
+    def term(self) -> str:
+        """As in the tables of R's broom.mixed: ``sd__(Intercept)``."""
+        if self.kind == "dispersion":
+            return self.names[0]
+        return f"{self.kind}__{'.'.join(self.names)}"
 
 
 def parameters(

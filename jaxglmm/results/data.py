@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from jaxglmm.formula.design import Design
-from jaxglmm.formula.tables import Columns
+from jaxglmm.formula.tables import Columns, as_table
 
 
 def frame(design: Design) -> pd.DataFrame:
@@ -25,3 +27,24 @@ def labels(design: Design) -> pd.Index:
     if design.index is not None:
         return pd.Index(design.index)
     return pd.RangeIndex(design.n) if design.rows is None else pd.Index(design.rows)
+
+
+def readable(newdata):
+    """New data as given; a list of dicts, one a row, as a frame."""
+    rows = isinstance(newdata, list | tuple) and len(newdata) > 0
+    if rows and all(isinstance(row, Mapping) for row in newdata):
+        return pd.DataFrame(list(newdata))
+    return newdata
+
+
+def pandas_frame(newdata) -> pd.DataFrame:
+    """New data of any make as a pandas frame."""
+    newdata = readable(newdata)
+    if isinstance(newdata, pd.DataFrame):
+        return newdata
+    if isinstance(newdata, Mapping):
+        return pd.DataFrame(dict(newdata))
+    table = as_table(newdata)
+    columns = {name: table.column(name).as_series() for name in table.names}
+    out = pd.DataFrame(columns, index=pd.RangeIndex(table.n))
+    return out if table.index is None else out.set_axis(pd.Index(table.index))

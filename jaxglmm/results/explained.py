@@ -8,10 +8,12 @@ and the residual's. With random slopes the random effects' share differs by row;
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import Design
 from jaxglmm.results.components import covariances
 from jaxglmm.results.effects import by_factor
@@ -21,17 +23,22 @@ from jaxglmm.results.predictor import random_variance
 
 @dataclass(frozen=True)
 class R2:
-    """marginal: share of the fixed effects; conditional: of fixed and random ones."""
+    """marginal: share of the fixed effects; conditional: of fixed and random ones.
+
+    method: how the residual variance of a generalised model was found; None in a linear
+    one.
+    """
 
     marginal: float
     conditional: float
+    method: str | None = None
 
     def __repr__(self) -> str:
         return f"R2(marginal={self.marginal:.4f}, conditional={self.conditional:.4f})"
 
 
 class ICC(dict):
-    """Factor -> intraclass correlation.
+    """Factor -> intraclass correlation; called, one number or another kind of them.
 
     The value of a factor is its intercepts' variance over the total of all factors'
     and the residual (with a factor that has no intercept counted by its mean variance):
@@ -41,16 +48,63 @@ class ICC(dict):
         variances, so that it does not depend on where a covariate has its zero
     unadjusted: the same share of the whole variance, fixed effects included
     by_factor: ``adjusted``, factor by factor
+    by_factor_unadjusted: ``unadjusted``, factor by factor
+    method: how the residual variance of a generalised model was found
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> sleep = jg.datasets.load("sleepstudy")
+        >>> icc = jg.lmm("Reaction ~ Days + (Days | Subject)", sleep).icc
+        >>> round(icc["Subject"], 3), round(icc(), 3), round(icc(adjusted=False), 3)
+        (0.483, 0.722, 0.521)
     """
 
-    def __init__(self, values, adjusted: float, unadjusted: float, by_factor: dict):
+    def __init__(
+        self,
+        values,
+        adjusted: float,
+        unadjusted: float,
+        by_factor: dict,
+        by_factor_unadjusted: dict | None = None,
+        method: str | None = None,
+    ):
         super().__init__(values)
         self.adjusted = adjusted
         self.unadjusted = unadjusted
         self.by_factor = by_factor
+        self.by_factor_unadjusted = by_factor_unadjusted or {}
+        self.method = method
+
+    def __call__(self, adjusted: bool = True, by: str | bool | None = None):
+        """The share of the random effects in the variance.
+
+        Args:
+            adjusted: of what the fixed effects leave; False: of all of it.
+            by: None for all random effects together, a factor's name for its own share,
+                True for a dict of all factors'.
+
+        Returns:
+            A number, or a dict factor -> number.
+
+        Raises:
+            NotApplicableError: ``by`` is not a grouping factor of the model.
+        """
+        shares = self.by_factor if adjusted else self.by_factor_unadjusted
+        if by is None or by is False:
+            return self.adjusted if adjusted else self.unadjusted
+        if by is True:
+            return dict(shares)
+        if by not in shares:
+            known = ", ".join(map(repr, shares)) or "none"
+            raise NotApplicableError(
+                f"icc(by={by!r}): no such factor has a share of the variance; there "
+                f"are: {known}"
+            )
+        return shares[by]
 
     def __reduce__(self):
-        return ICC, (dict(self), self.adjusted, self.unadjusted, self.by_factor)
+        kept = self.adjusted, self.unadjusted, self.by_factor
+        return ICC, (dict(self), *kept, self.by_factor_unadjusted, self.method)
 
 
 @dataclass(frozen=True)
@@ -66,8 +120,20 @@ class Shares:
         return sum(self.random.values())
 
 
-def shares(design: Design, estimates: Estimates) -> Shares:
-    """The three parts of the response's variance."""
+def shares(
+    design: Design,
+    estimates: Estimates,
+    residual: float | None = None,
+    of_rows: Collection[str] = (),
+) -> Shares:
+    """The three parts of the response's variance.
+
+    Args:
+        design: names and arrays of the model.
+        estimates: what the fit found.
+        residual: variance of a row; sigma squared where it is left out.
+        of_rows: factors with one row a level: their variance is residual.
+    """
     eta = design.X @ estimates.beta
     cov = covariances(estimates)
     random = {
@@ -78,32 +144,39 @@ def shares(design: Design, estimates: Estimates) -> Shares:
         )
         for factor, ks in by_factor(design.terms).items()
     }
-    fixed = float(np.var(eta, ddof=1)) if design.p else 0.0
-    return Shares(fixed, random, float(estimates.sigma) ** 2)
+    fixed = float(np.var(eta, ddof=1)) if design.p and design.n > 1 else 0.0
+    residual = float(estimates.sigma) ** 2 if residual is None else residual
+    residual += sum(random.pop(name) for name in of_rows)
+    return Shares(fixed, random, residual)
 
 
-def r_squared(design: Design, estimates: Estimates) -> R2:
+def r_squared(part: Shares, method: str | None = None) -> R2:
     """Nakagawa's marginal and conditional R squared."""
-    part = shares(design, estimates)
     total = part.fixed + part.total_random + part.residual
-    return R2(part.fixed / total, (part.fixed + part.total_random) / total)
+    conditional = (part.fixed + part.total_random) / total
+    return R2(part.fixed / total, conditional, method)
 
 
-def intraclass(design: Design, estimates: Estimates) -> ICC:
-    """Intraclass correlations of all factors."""
-    part = shares(design, estimates)
+def intraclass(
+    design: Design, estimates: Estimates, part: Shares, method: str | None = None
+) -> ICC:
+    """Intraclass correlations of all factors that have a share."""
     intercepts = {
         factor: _intercept_variance(design, estimates, ks)
         for factor, ks in by_factor(design.terms).items()
+        if factor in part.random
     }
     values = {f: part.random[f] if v is None else v for f, v in intercepts.items()}
     total = sum(values.values()) + part.residual
     rest = part.total_random + part.residual
+    whole = rest + part.fixed
     return ICC(
         {factor: value / total for factor, value in values.items()},
         adjusted=part.total_random / rest,
-        unadjusted=part.total_random / (rest + part.fixed),
+        unadjusted=part.total_random / whole,
         by_factor={factor: value / rest for factor, value in part.random.items()},
+        by_factor_unadjusted={f: value / whole for f, value in part.random.items()},
+        method=method,
     )
 
 

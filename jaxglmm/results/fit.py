@@ -28,6 +28,7 @@ from jaxglmm.results import frames as _frames
 from jaxglmm.results import hypotheses as _hypotheses
 from jaxglmm.results import intervals as _intervals
 from jaxglmm.results import marginal as _marginal
+from jaxglmm.results import means as _means
 from jaxglmm.results import predict as _predict
 from jaxglmm.results import predictor as _predictor
 from jaxglmm.results import simulate as _simulate
@@ -314,12 +315,16 @@ class Fit:
 
     @cached_property
     def icc(self) -> _explained.ICC:
-        """Factor -> intraclass correlation; ``.adjusted``, ``.unadjusted``."""
-        return _explained.intraclass(self.design, self.estimates)
+        """Factor -> intraclass correlation; ``.adjusted``, ``.unadjusted``.
+
+        Called, ``icc(adjusted=True, by=None)``, it gives one of its numbers.
+        """
+        part = _explained.shares(self.design, self.estimates)
+        return _explained.intraclass(self.design, self.estimates, part)
 
     def r2(self) -> _explained.R2:
         """Nakagawa's R squared: ``.marginal`` and ``.conditional``."""
-        return _explained.r_squared(self.design, self.estimates)
+        return _explained.r_squared(_explained.shares(self.design, self.estimates))
 
     # How good it is ------------------------------------------------------------------
 
@@ -556,28 +561,72 @@ class Fit:
 
         return compare((self, *others), refit=refit)
 
-    def predictions(self, newdata=None, by=None, level: float = 0.95) -> pd.DataFrame:
-        """Population predictions with standard errors and limits.
+    def predictions(
+        self,
+        newdata=None,
+        by=None,
+        level: float = 0.95,
+        *,
+        type: str = "response",
+        re: str = "population",
+        offset=None,
+    ) -> pd.DataFrame:
+        """Predictions with standard errors and limits, of rows or averages of rows.
+
+        In a generalised model limits are made on the link scale and transformed.
 
         Args:
             newdata: rows to predict; default the rows of the data.
             by: variable or variables: the mean prediction of each of their groups.
             level: coverage of conf_low and conf_high.
+            type: "response" or "link"; the same in a linear model.
+            re: "population" (random effects zero) or "marginal" (the mean over random
+                effects; on the link scale, its link); the same in a linear model.
+            offset: (n,) offset of new data, where the fit's was given as an array.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> table = jg.glmm(formula, cbpp).predictions(by="period", re="marginal")
+            >>> table["estimate"].round(3).tolist()
+            [0.216, 0.097, 0.086, 0.057]
         """
-        return _marginal.predictions(self, newdata, by, level)
+        means = self._means(type, re)
+        return _marginal.predictions(means, newdata, by, level, offset)
 
     def slopes(
-        self, variable: str, newdata=None, by=None, level: float = 0.95
+        self,
+        variable: str,
+        newdata=None,
+        by=None,
+        level: float = 0.95,
+        *,
+        type: str = "response",
+        re: str = "population",
+        offset=None,
     ) -> pd.DataFrame:
-        """Average slope of the population prediction in a numeric variable.
+        """Average slope of the prediction in a numeric variable.
 
         Args:
             variable: which.
             newdata: rows to average over; default the data of the fit.
             by: variable or variables: one average for each of their groups.
             level: coverage of conf_low and conf_high.
+            type: "response" or "link"; the same in a linear model.
+            re: "population" or "marginal", as for ``predictions``.
+            offset: (n,) offset of new data, where the fit's was given as an array.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> ticks = jg.datasets.load("grouseticks")
+            >>> fit = jg.glmm("TICKS ~ YEAR + cHEIGHT + (1 | BROOD)", ticks,
+            ...               family="poisson")
+            >>> fit.slopes("cHEIGHT", by="YEAR")["estimate"].round(3).tolist()
+            [-0.049, -0.194, -0.019]
         """
-        return _marginal.slopes(self, variable, newdata, by, level)
+        means = self._means(type, re)
+        return _marginal.slopes(means, variable, newdata, by, level, offset)
 
     def contrasts(
         self,
@@ -586,17 +635,45 @@ class Fit:
         grid: str = "equal",
         adjust: str = "none",
         level: float = 0.95,
+        type: str = "response",
+        re: str = "population",
+        ratio: bool = False,
     ) -> pd.DataFrame:
-        """Pairwise differences of a factor's marginal means.
+        """Pairwise differences or ratios of a factor's marginal means.
 
         Args:
             factor: a variable with levels.
             grid: "equal" averages over all combinations of the other factors' levels,
                 numeric variables at their means; "observed" over the rows of the data.
             adjust: of the p-values: "none", "holm", "bonferroni" or "tukey".
-            level: coverage of conf_low and conf_high, for one difference each.
+            level: coverage of conf_low and conf_high, for one contrast each.
+            type: "response" compares means, "link" linear predictors; the same in a
+                linear model.
+            re: "population" or "marginal", as for ``predictions``.
+            ratio: ratios of the means (risk ratios); with ``type="link"`` exp of the
+                differences: odds ratios (logit), rate ratios (log), hazard ratios
+                (cloglog). Tests and limits are those of the logarithms.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> fit = jg.glmm(formula, cbpp)
+            >>> table = fit.contrasts("period", type="link", ratio=True)
+            >>> table["contrast"].tolist()[:3], table["estimate"].round(3).tolist()[:3]
+            (['1 / 2', '1 / 3', '1 / 4'], [2.698, 3.092, 4.856])
         """
-        return _marginal.contrasts(self, factor, grid, adjust, level)
+        means = self._means(type, re)
+        return _marginal.contrasts(means, factor, grid, adjust, level, ratio)
+
+    def _means(self, type: str, re: str) -> _means.Means:
+        """Means of rows with their Jacobians."""
+        _means.check(type, re)
+        return _means.LinearMeans(self, type)
+
+    def _variance_parameters(self):
+        """Standard deviations and correlations, and their standard errors or None."""
+        return _components.parameters(self.design, self.estimates), None
 
     # Showing it ----------------------------------------------------------------------
 
@@ -618,6 +695,7 @@ class Fit:
         conf_int: bool = False,
         conf_level: float = 0.95,
         conf_method: str = "wald",
+        exponentiate: bool = False,
     ) -> pd.DataFrame:
         """One row an estimate, with the columns of R's broom.mixed.
 
@@ -626,8 +704,17 @@ class Fit:
             conf_int: also conf_low and conf_high.
             conf_level: their coverage.
             conf_method: "wald" (none for "ran_pars"), "profile" or "bootstrap".
+            exponentiate: exp of the fixed effects and their limits: odds ratios
+                (logit), ratios of means (log), hazard ratios (cloglog). Standard errors
+                by the delta method; statistic and p-value stay the coefficient's.
+
+        Raises:
+            NotApplicableError: ``exponentiate`` with a link for which exp of a
+                coefficient has no meaning.
         """
-        return _frames.tidy(self, effects, conf_int, conf_level, conf_method)
+        return _frames.tidy(
+            self, effects, conf_int, conf_level, conf_method, exponentiate
+        )
 
     def glance(self) -> pd.DataFrame:
         """One row about the whole fit."""

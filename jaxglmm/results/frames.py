@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results import components, data
+from jaxglmm.results import data
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
+    from jaxglmm.results.generalised_fit import GeneralisedFit
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
 COLUMNS = [
@@ -23,8 +24,35 @@ COLUMNS = [
 ]
 
 
-def tidy(fit: Fit, effects, conf_int: bool, level: float, method: str) -> pd.DataFrame:
+RATIOS = {
+    "logit": "odds ratios",
+    "log": "ratios of means",
+    "cloglog": "hazard ratios",
+}
+
+
+def check_ratios(fit: Fit, what: str) -> None:
+    """Refuse exp of coefficients where it means nothing."""
+    if fit.link_name not in RATIOS:
+        meanings = ", ".join(f"{name!r} ({text})" for name, text in RATIOS.items())
+        raise NotApplicableError(
+            f"{what}: exp of a coefficient is a ratio with the links {meanings}, not "
+            f"with {fit.link_name!r}; see predictions(), slopes() and contrasts() for "
+            "effects on the scale of the response"
+        )
+
+
+def tidy(
+    fit: Fit,
+    effects,
+    conf_int: bool,
+    level: float,
+    method: str,
+    exponentiate: bool = False,
+) -> pd.DataFrame:
     """One row an estimate; ``effects`` is one of ``EFFECTS`` or several of them."""
+    if exponentiate:
+        check_ratios(fit, "tidy(exponentiate=True)")
     asked = [effects] if isinstance(effects, str) else list(effects)
     for name in asked:
         if name not in EFFECTS:
@@ -38,10 +66,27 @@ def tidy(fit: Fit, effects, conf_int: bool, level: float, method: str) -> pd.Dat
     if conf_int and {"fixed", "ran_pars"} & set(asked):
         limits = fit.confint(level, method=method)
     parts = [makers[name](fit, conf_int, limits, level) for name in asked]
+    if exponentiate:
+        parts = [
+            exponentiated(part) if name == "fixed" else part
+            for name, part in zip(asked, parts, strict=True)
+        ]
     out = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     unused = set() if conf_int else {"conf_low", "conf_high"}
     unused |= set() if "ran_vals" in asked else {"level"}
     return out.reindex(columns=[c for c in COLUMNS if c not in unused])
+
+
+def exponentiated(table: pd.DataFrame) -> pd.DataFrame:
+    """exp of estimates and limits, standard errors by the delta method.
+
+    The test stays that of the coefficient.
+    """
+    out = table.copy()
+    with np.errstate(over="ignore"):
+        for name in {"estimate", "conf_low", "conf_high"} & set(out.columns):
+            out[name] = np.exp(out[name].to_numpy(float))
+        return out.assign(std_error=out["std_error"] * out["estimate"])
 
 
 def _limits(frame: pd.DataFrame, limits: pd.DataFrame | None, labels) -> pd.DataFrame:
@@ -59,15 +104,18 @@ def _fixed(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
 
 
 def _ran_pars(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
-    pars = components.parameters(fit.design, fit.estimates)
+    """Standard deviations and correlations, then dispersion parameters by name."""
+    pars, errors = fit._variance_parameters()
     frame = pd.DataFrame(
         {
             "effect": "ran_pars",
             "group": [p.group for p in pars],
-            "term": [f"{p.kind}__{'.'.join(p.names)}" for p in pars],
+            "term": [p.term for p in pars],
             "estimate": [p.value for p in pars],
         }
     )
+    if errors is not None:
+        frame["std_error"] = errors
     return _limits(frame, limits, [p.label for p in pars])
 
 
@@ -121,7 +169,26 @@ def glance(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def augment(fit: Fit) -> pd.DataFrame:
+def glance_generalised(fit: GeneralisedFit) -> pd.DataFrame:
+    """One row about a generalised fit: as ``glance``, with family, link, deviance."""
+    try:
+        deviance = fit.deviance
+    except NotApplicableError:  # a family of the user's own may not say it
+        deviance = np.nan
+    row = glance(fit).iloc[0].to_dict()
+    ours = {
+        "family": fit.family_name,
+        "link": fit.link_name,
+        "method": fit.method or "maximum likelihood",
+        "dispersion": fit.dispersion,
+        "deviance": deviance,
+    }
+    first = ["nobs", "npar", "family", "link", "method", "sigma", "dispersion"]
+    row |= ours
+    return pd.DataFrame([{name: row[name] for name in dict.fromkeys([*first, *row])}])
+
+
+def augment(fit: Fit, extra: dict[str, np.ndarray] | None = None) -> pd.DataFrame:
     """The data of the fit with ``fitted``, ``resid`` and ``fixed`` (X beta + offset).
 
     A column of the data that has one of these names keeps it; ours gets an underscore.
@@ -134,6 +201,7 @@ def augment(fit: Fit) -> pd.DataFrame:
         "fitted": fit.fitted_values,
         "resid": fit.residuals,
         "fixed": fit.fixed_part,
+        **(extra or {}),
     }
     for name, values in ours.items():
         out[f"{name}_" if name in out.columns else name] = values

@@ -19,6 +19,11 @@ from jaxglmm.formula.design import Design
 from jaxglmm.model.families import FAMILIES, AbstractFamily
 from jaxglmm.model.links import LINKS
 from jaxglmm.results import components as _components
+from jaxglmm.results import explained as _explained
+from jaxglmm.results import frames as _frames
+from jaxglmm.results import generalised_explained as _explained_generalised
+from jaxglmm.results import pathology as _pathology
+from jaxglmm.results import predict as _predict
 from jaxglmm.results import residuals as _residuals
 from jaxglmm.results import simulate as _simulate
 from jaxglmm.results import summary as _summary
@@ -27,7 +32,10 @@ from jaxglmm.results.estimates import Estimates
 from jaxglmm.results.fit import Fit
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from jaxglmm.results.generalised_engine import GeneralisedEngine
+    from jaxglmm.results.separation import Separation
 
 DDF = ("asymptotic",)
 
@@ -219,6 +227,30 @@ class GeneralisedFit(Fit):
         return self.design.p + len(e.theta) + len(e.phi)
 
     @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What should be known about this fit."""
+        return tuple(note.text for note in _pathology.notes(self))
+
+    @cached_property
+    def separation(self) -> Separation | None:
+        """Coefficients that the likelihood drives to infinity; None where none are.
+
+        A record with ``coefficients`` (names), ``rows`` (positions of the rows that are
+        fitted perfectly), ``cells`` (the levels they share) and ``directions``, (p, r).
+        Albert and Anderson (1984).
+
+        Example:
+            >>> import jaxglmm as jg, warnings
+            >>> data = {"y": [0, 0, 0, 1, 0, 1], "f": ["a", "a", "a", "b", "b", "b"]}
+            >>> with warnings.catch_warnings():
+            ...     warnings.simplefilter("ignore", jg.SeparationWarning)
+            ...     fit = jg.glmm("y ~ f", data)
+            >>> fit.separation.cells
+            ('f = a',)
+        """
+        return _pathology.separated(self)
+
+    @cached_property
     def deviance(self) -> float:
         """Conditional deviance at the modes, as lme4's ``deviance``.
 
@@ -264,6 +296,153 @@ class GeneralisedFit(Fit):
         )
 
     # Asking it -----------------------------------------------------------------------
+
+    def predict(
+        self,
+        newdata=None,
+        re: str = "conditional",
+        type: str = "response",
+        se: bool = False,
+        interval: str | None = None,
+        level: float = 0.95,
+        new_levels: str = "zero",
+        offset=None,
+        trials=None,
+    ):
+        """Predicted means for the data of the fit or for new data.
+
+        Means of the binomial kind are probabilities; ``trials`` makes them counts.
+
+        Args:
+            newdata: data frame, mapping of arrays or list of dicts; default the data of
+                the fit.
+            re: "conditional" (with the random effects of each row's levels),
+                "population" (random effects zero) or "marginal" (the mean over random
+                effects, which needs no grouping factors in new data).
+            type: "response", or "link" for the linear predictor (with
+                ``re="marginal"``: the link of the mean).
+            se: also standard errors of the mean.
+            interval: "confidence" for the mean, made on the link scale and transformed;
+                "prediction" for a new observation: quantiles of its distribution, in
+                which the uncertainty of the linear predictor is mixed in (dispersion
+                and, in conditional ones, variances of random effects count as known).
+                Of counts they hold at least ``level``.
+            level: coverage of the interval.
+            new_levels: "zero" predicts levels that were not in the data with a random
+                effect of zero and its prior variance; "error" refuses them.
+            offset: (n,) offset of new data, where the fit's was given as an array.
+            trials: numbers of trials (a number, a column of newdata or (n,)): answers
+                are counts of successes. Needed for prediction intervals of new rows
+                where the fit had more than one trial a row; those of the fit's own rows
+                are proportions without it.
+
+        Returns:
+            (n,) array; a frame with fit, se, lower, upper where these were asked for.
+
+        Raises:
+            NotApplicableError: a prediction interval on the link scale, trials where
+                the family has none, a marginal mean that does not exist (inverse link).
+            DataError: missing columns, unseen levels of a fixed factor, bad trials.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> fit = jg.glmm(formula, cbpp)
+            >>> new = {"period": ["1", "4"]}
+            >>> fit.predict(new, re="population").round(3).tolist()
+            [0.198, 0.048]
+            >>> fit.predict(new, re="marginal").round(3).tolist()
+            [0.216, 0.057]
+            >>> fit.predict(new, "marginal", interval="prediction", trials=20).upper
+            0    11.0
+            1     5.0
+            Name: upper, dtype: float64
+        """
+        from jaxglmm.results.generalised_predict import predict
+
+        _predict.check(re=re, type=type, interval=interval, new_levels=new_levels)
+        return predict(
+            self,
+            newdata,
+            re=re,
+            type=type,
+            se=se,
+            interval=interval,
+            level=level,
+            new_levels=new_levels,
+            offset=offset,
+            trials=trials,
+        )
+
+    def _means(self, type: str, re: str):
+        from jaxglmm.results import means
+        from jaxglmm.results.generalised_means import GeneralisedMeans
+
+        means.check(type, re)
+        return GeneralisedMeans(self, type, re)
+
+    def _variance_parameters(self):
+        from jaxglmm.results.component_errors import variance_parameters
+
+        return variance_parameters(self)
+
+    def glance(self) -> pd.DataFrame:
+        """One row about the whole fit: as for a linear model, with family, link, ..."""
+        return _frames.glance_generalised(self)
+
+    def augment(self) -> pd.DataFrame:
+        """The data with fitted means, response residuals and linear predictors.
+
+        ``fixed`` is X beta + offset, ``linear_predictor`` has Z b as well.
+        """
+        return _frames.augment(self, {"linear_predictor": self.linear_predictor})
+
+    @cached_property
+    def icc(self) -> _explained.ICC:
+        """Factor -> intraclass correlation on the scale of the linear predictor.
+
+        As in a linear model, with the variance of a row given its predictor for the
+        residual variance; ``icc(adjusted=True, by=None, method=None, mean=None)`` gives
+        other numbers. A factor with one row a level counts as residual. Methods are
+        those of ``r2``.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> ticks = jg.datasets.load("grouseticks")
+            >>> fit = jg.glmm("TICKS ~ YEAR + (1 | BROOD)", ticks, family="poisson")
+            >>> round(fit.icc["BROOD"], 3), round(fit.icc(method="delta"), 3)
+            (0.91, 0.904)
+        """
+        return _explained_generalised.GeneralisedICC(
+            self, _explained_generalised.intraclass(self, None, None)
+        )
+
+    def r2(self, method: str | None = None, mean: float | None = None):
+        """Nakagawa's R squared: ``.marginal`` and ``.conditional``, on the link scale.
+
+        Args:
+            method: how the variance of a row given its predictor is found (Nakagawa,
+                Johnson and Schielzeth 2017). Binomial kind: "theoretical" (pi^2 / 3 for
+                logit, 1, pi^2 / 6) or "observation" (delta method, 1 / (p (1 - p)) for
+                logit); log link: "lognormal" (log(1 + Var y / mu^2)), "delta" or
+                "trigamma"; other links: "delta". Default: the first of these.
+            mean: of the response, at which that variance is found. Default: the null
+                model's, exp(b0 + v / 2) with a log link, where b0 is its intercept and
+                v the variance of its random effects; it is fitted when needed.
+
+        Raises:
+            NotApplicableError: a method that does not suit the family and link, or a
+                family without a variance.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> jg.glmm(formula, cbpp).r2()
+            R2(marginal=0.0854, conditional=0.1873)
+        """
+        return _explained_generalised.r_squared(self, method, mean)
 
     def profile(self, which=None):
         """Profile likelihood of the parameters: ``.intervals(level)``, ``.zeta``.

@@ -1,24 +1,27 @@
-"""Predictions, slopes and contrasts of the fixed effects, by the delta method.
+"""Predictions, slopes and contrasts, averaged over rows, by the delta method.
 
-Each is a linear function L beta of the coefficients, so its Jacobian is L itself and
-its variance L V L'. L comes from the recipe of the design: the same columns made from
-data in which a variable has been changed. Tests have the denominator degrees of freedom
-of the fit. Random effects are at zero, the population's mean.
+Each is a function of the means of rows (``means``): averages over groups of rows of the
+means themselves, of their rates of change, or differences and ratios of such averages.
+The rows are made by the recipe of the design, from data in which a variable has been
+changed; the Jacobian of an average is the average of the Jacobians. Tests have the
+denominator degrees of freedom of the fit.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, NotApplicableError
-from jaxglmm.formula.design import NewRows
 from jaxglmm.results import predict
 from jaxglmm.results.coefficients import t_p_values, t_quantile
-from jaxglmm.results.data import frame
+from jaxglmm.results.data import frame, pandas_frame
+from jaxglmm.results.frames import check_ratios, exponentiated
+from jaxglmm.results.means import Means, Rows
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 ADJUST = ("none", "bonferroni", "holm", "tukey")
 GRIDS = ("equal", "observed")
 STEP = 6e-6  # of a variable's spread: about the cube root of the rounding error
+MOST_TESTED = 2000  # rows up to which each gets its own degrees of freedom
 
 
 def data_of(fit: Fit) -> pd.DataFrame:
@@ -33,35 +37,41 @@ def data_of(fit: Fit) -> pd.DataFrame:
     if fit.design.recipe is None:
         raise NotApplicableError(
             "This fit's design has no recipe, so its variables cannot be changed. Fit "
-            "with jg.lmm"
+            "with a formula or the arrays of jg.lmm and jg.glmm"
         )
     return frame(fit.design)
 
 
-def fixed_rows(fit: Fit, data) -> NewRows:
-    """The fixed part of new rows; grouping factors need not be among the data."""
-    return predict.rows(fit, data, random=False)
+def rows_of(means: Means, data, offset=None) -> Rows:
+    """Means of new rows; grouping factors need not be among the data."""
+    if means.random:
+        return means.at(predict.rows_at_random(means.fit, data, offset))
+    return means.at(predict.rows(means.fit, data, offset=offset, random=False))
 
 
-def columns(fit: Fit, data: pd.DataFrame) -> np.ndarray:
-    """X of new rows; differences need no offset, so none is asked for."""
-    return predict.rows(fit, data, offset=np.zeros(len(data)), random=False).X
+def own_offset(fit: Fit, data: pd.DataFrame) -> np.ndarray:
+    """The offset of the fit that is no term of its formula, (n,)."""
+    given = np.zeros(len(data))
+    if fit.design.offset is None:
+        return given
+    of_the_formula = predict.rows(fit, data, offset=given, random=False).offset
+    return fit.design.offset - of_the_formula
 
 
-def linear(fit: Fit, L: np.ndarray, shift, level: float) -> pd.DataFrame:
-    """estimate, std_error, df, statistic, p_value and limits of L beta + shift.
+def table_of(
+    means: Means, estimate: np.ndarray, jacobian: np.ndarray, level: float
+) -> pd.DataFrame:
+    """estimate, std_error, df, statistic, p_value and symmetric limits.
 
     Args:
-        fit: the fit.
-        L: (k, p).
-        shift: (k,) offsets or 0.
+        means: what the estimates are functions of.
+        estimate: (k,).
+        jacobian: (k, number of parameters).
         level: coverage of conf_low, conf_high.
     """
     predict.check_level(level)
-    estimate = L @ fit.coefficients + shift
-    cov = fit.coefficient_covariance()
-    error = np.sqrt(np.maximum(predict.fixed_variance(L, cov), 0.0))
-    df = np.array([_df(fit, row) for row in L])
+    error = np.sqrt(np.maximum(predict.fixed_variance(jacobian, means.covariance), 0.0))
+    df = means.df(jacobian)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = estimate / error
     half = t_quantile(level, df) * error
@@ -78,106 +88,145 @@ def linear(fit: Fit, L: np.ndarray, shift, level: float) -> pd.DataFrame:
     )
 
 
-def _df(fit: Fit, row: np.ndarray) -> float:
-    """Denominator degrees of freedom of one row of L."""
-    if not row.any():
-        return np.nan
-    if fit.ddf == "residual":
-        return float(fit.nobs - fit.design.p)
-    from jaxglmm.results import inference
+def averaged(rows: Rows, groups: Iterable[np.ndarray]) -> Rows:
+    """Means of groups of rows, given by their positions."""
+    taken = list(groups)
+    if any(len(i) == 0 for i in taken):
+        raise DataError("newdata has no rows to average over")
+    k = rows.jacobian.shape[1]
+    return Rows(
+        np.array([rows.value[i].mean() for i in taken]),
+        np.array([rows.jacobian[i].mean(axis=0) for i in taken]).reshape(-1, k),
+        np.array([rows.offset[i].mean() for i in taken]),
+    )
 
-    return float(inference.contrast_test(fit, row[None], fit.ddf)["den_df"])
 
-
-def predictions(fit: Fit, newdata, by, level: float) -> pd.DataFrame:
-    """Population predictions a row of the data, or their means by groups of rows."""
-    data = data_of(fit) if newdata is None else pd.DataFrame(newdata)
-    new = predict.rows(fit, None) if newdata is None else fixed_rows(fit, data)
-    if by is None:
-        if len(data) > MOST_TESTED:
+def predictions(means: Means, newdata, by, level: float, offset=None) -> pd.DataFrame:
+    """Predictions a row of the data, or their means by groups of rows."""
+    fit = means.fit
+    if newdata is None:
+        data = data_of(fit)
+        rows = means.at(predict.rows(fit, None))
+    else:
+        data = pandas_frame(newdata)
+        rows = rows_of(means, data, offset)
+    if by is not None:
+        keys, groups = grouped(data, by)
+        rows = averaged(rows, groups)
+    else:
+        if means.tests_each and len(data) > MOST_TESTED:
             raise NotApplicableError(
                 f"predictions() finds degrees of freedom for each of {len(data)} rows: "
                 "give newdata or by=, or use fit.predict(re='population', "
                 "interval='confidence')"
             )
-        table = linear(fit, new.X, new.offset, level).drop(
-            columns=["statistic", "p_value"]
-        )
-        return pd.concat([data.reset_index(drop=True), table], axis=1)
+        keys = data.reset_index(drop=True)
+    table = table_of(means, rows.value, rows.jacobian, level)
+    table["conf_low"], table["conf_high"] = means.limits(
+        rows.value, table["std_error"].to_numpy(), table["df"].to_numpy(), level
+    )
+    return pd.concat([keys, table.drop(columns=["statistic", "p_value"])], axis=1)
+
+
+def grouped(data: pd.DataFrame, by) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """The combinations of the values of ``by`` that occur, and the rows of each."""
     by = [by] if isinstance(by, str) else list(by)
     _known(data, by)
+    if not by:
+        return pd.DataFrame(index=range(1)), [np.arange(len(data))]
     groups = data.reset_index(drop=True).groupby(by, observed=True).indices
-    L = np.array([new.X[rows].mean(axis=0) for rows in groups.values()])
-    shift = np.array(
-        [np.mean(np.asarray(new.offset)[rows]) for rows in groups.values()]
-    )
-    keys = pd.DataFrame(
-        [k if isinstance(k, tuple) else (k,) for k in groups], columns=by
-    )
-    table = linear(fit, L, shift, level).drop(columns=["statistic", "p_value"])
-    return pd.concat([keys, table], axis=1)
+    keys = [k if isinstance(k, tuple) else (k,) for k in groups]
+    return pd.DataFrame(keys, columns=by), list(groups.values())
 
 
-MOST_TESTED = 2000  # rows up to which each gets its own degrees of freedom
+def slopes(
+    means: Means, variable: str, newdata, by, level: float, offset=None
+) -> pd.DataFrame:
+    """Average slope of the means in a numeric variable, over rows or by groups.
 
-
-def slopes(fit: Fit, variable: str, newdata, by, level: float) -> pd.DataFrame:
-    """Average slope of the predictions in a numeric variable, over rows or by groups.
-
-    The Jacobian is a central difference of the columns of X: exact where they are
-    polynomials of degree two at most, to about ten digits elsewhere.
+    Mean and Jacobian are differenced centrally: to about ten digits, exact where a
+    linear model is a polynomial of degree two at most.
     """
-    data = data_of(fit) if newdata is None else pd.DataFrame(newdata)
+    fit = means.fit
+    data = data_of(fit) if newdata is None else pandas_frame(newdata)
     data = data.reset_index(drop=True)
-    by = [by] if isinstance(by, str) else list(by or [])
-    _known(data, [variable, *by])
+    _known(data, [variable])
+    keys, groups = grouped(data, by or [])
     x = data[variable]
     if not pd.api.types.is_numeric_dtype(x) or pd.api.types.is_bool_dtype(x):
         raise NotApplicableError(
             f"slopes({variable!r}): the variable is not numeric; "
             f"contrasts({variable!r}) compares its levels"
         )
+    if newdata is None:
+        offset = own_offset(fit, data)
+    elif means.is_linear and offset is None:
+        offset = np.zeros(len(data))  # it cancels
     x = x.to_numpy(float)
-    spread = np.std(x) or max(np.abs(x).max(), 1.0)
+    known = x[np.isfinite(x)]
+    spread = (np.std(known) or max(np.abs(known).max(), 1.0)) if len(known) else 1.0
     step = STEP * spread
     # of the numbers that the machine really added and subtracted
     above, below = x + step, x - step
-    rise = columns(fit, data.assign(**{variable: above})) - columns(
-        fit, data.assign(**{variable: below})
+    high, low = (
+        rows_of(means, data.assign(**{variable: values}), offset)
+        for values in (above, below)
     )
-    jacobian = rise / (above - below)[:, None]
-    groups = data.groupby(by, observed=True).indices if by else {(): np.arange(len(x))}
-    L = np.array([jacobian[rows].mean(axis=0) for rows in groups.values()])
-    table = linear(fit, L, 0.0, level)
+    width = above - below
+    rate = Rows(
+        means.change(high, low) / width,
+        (high.jacobian - low.jacobian) / width[:, None],
+        high.offset,
+    )
+    mean = averaged(rate, groups)
+    table = table_of(means, mean.value, mean.jacobian, level)
     table.insert(0, "variable", variable)
-    if not by:
-        return table
-    keys = pd.DataFrame(
-        [k if isinstance(k, tuple) else (k,) for k in groups], columns=by
-    )
     return pd.concat([keys, table], axis=1)
 
 
 def contrasts(
-    fit: Fit, factor: str, grid: str, adjust: str, level: float
+    means: Means, factor: str, grid: str, adjust: str, level: float, ratio: bool
 ) -> pd.DataFrame:
-    """Differences of the marginal means of all pairs of a factor's levels.
+    """Differences or ratios of the marginal means of all pairs of a factor's levels.
 
-    Limits are for one difference each; p-values are adjusted as asked.
+    Limits are for one contrast each; p-values are adjusted as asked.
     """
     for name, value, allowed in (("grid", grid, GRIDS), ("adjust", adjust, ADJUST)):
         if value not in allowed:
             raise NotApplicableError(f"{name}={value!r} is not one of {allowed}")
-    levels, L = marginal_rows(fit, factor, grid)
+    if ratio and means.is_link:
+        check_ratios(means.fit, "contrasts(type='link', ratio=True)")
+    levels, rows = marginal_means(means, factor, grid)
     pairs = list(itertools.combinations(range(len(levels)), 2))
-    table = linear(fit, np.array([L[i] - L[j] for i, j in pairs]), 0.0, level)
+    first, second = (rows.take([pair[k] for pair in pairs]) for k in (0, 1))
+    if ratio and not means.is_link:
+        first, second = logarithm(first), logarithm(second)
+        change = first.value - second.value
+    else:
+        change = means.change(first, second)
+    table = table_of(means, change, first.jacobian - second.jacobian, level)
     table["p_value"] = adjusted(table, adjust, len(levels))
-    table.insert(0, "contrast", [f"{levels[i]} - {levels[j]}" for i, j in pairs])
+    if ratio:
+        table = exponentiated(table)
+    sign = "/" if ratio else "-"
+    names = [f"{levels[i]} {sign} {levels[j]}" for i, j in pairs]
+    table.insert(0, "contrast", names)
     return table
 
 
-def marginal_rows(fit: Fit, factor: str, grid: str):
-    """Levels, and (k, p) rows of X averaged over a grid of the rest."""
+def logarithm(rows: Rows) -> Rows:
+    """Logarithms of means, which must be positive."""
+    if not (rows.value > 0).all():
+        raise NotApplicableError(
+            f"ratio=True: a mean is {np.min(rows.value):.3g}, and ratios need positive "
+            "means. Use differences (ratio=False)"
+        )
+    return Rows(np.log(rows.value), rows.jacobian / rows.value[:, None], rows.offset)
+
+
+def marginal_means(means: Means, factor: str, grid: str) -> tuple[list, Rows]:
+    """Levels, and their means averaged over a grid of the rest."""
+    fit = means.fit
     data = data_of(fit)
     _known(data, [factor])
     levels = levels_of(data[factor])
@@ -186,12 +235,17 @@ def marginal_rows(fit: Fit, factor: str, grid: str):
             f"contrasts({factor!r}) compares levels, and there are {len(levels)}; for "
             f"a numeric variable use slopes({factor!r})"
         )
-    base = reference_grid(fit, data, factor) if grid == "equal" else data
-    rows = [
-        columns(fit, base.assign(**{factor: _filled(data, factor, v, base)}))
+    offset = own_offset(fit, data)
+    base = data
+    if grid == "equal":
+        base = reference_grid(fit, data, factor)
+        offset = np.full(len(base), offset.mean())
+    found = [
+        rows_of(means, base.assign(**{factor: _filled(data, factor, v, base)}), offset)
         for v in levels
     ]
-    return levels, np.array([X.mean(axis=0) for X in rows])
+    every = [np.arange(len(base))]
+    return levels, Rows.joined([averaged(rows, every) for rows in found])
 
 
 def levels_of(values: pd.Series) -> list:

@@ -13,16 +13,20 @@ variance parameters as if known.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, NewLevelsWarning, NotApplicableError
+from jaxglmm.formula.array_recipe import INTERCEPT, ArrayRecipe
 from jaxglmm.formula.design import NewRows
-from jaxglmm.formula.tables import as_table
+from jaxglmm.formula.recipe import FormulaRecipe
+from jaxglmm.formula.tables import Table, as_table
 from jaxglmm.results import predictor
 from jaxglmm.results.components import covariances
+from jaxglmm.results.data import readable
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -76,8 +80,54 @@ def rows(
         )
     given = {} if offset is None else {"offset": offset}
     return design.recipe.new_rows(
-        newdata, new_levels=new_levels, random=random, **given
+        readable(newdata), new_levels=new_levels, random=random, **given
     )
+
+
+def rows_at_random(fit: Fit, newdata, offset=None) -> NewRows:
+    """The design of rows whose levels are drawn at random.
+
+    The columns of the random terms are needed, their grouping factors are not.
+    """
+    if newdata is None:
+        return rows(fit, None)
+    newdata = readable(newdata)
+    recipe = fit.design.recipe
+    if isinstance(recipe, FormulaRecipe):
+        newdata = _with_unknown_groups(recipe, newdata)
+    elif isinstance(recipe, ArrayRecipe):
+        _check_slopes(recipe, newdata)
+    return rows(fit, newdata, "zero", offset)
+
+
+def _with_unknown_groups(recipe: FormulaRecipe, newdata) -> Table:
+    """New data with an empty column for each grouping factor it lacks."""
+    table = as_table(newdata)
+    parts = {part for coding in recipe.groups.values() for part in coding.parts}
+    absent = parts - set(table.names)
+    empty = np.full(table.n, None, object)
+    return Table(
+        (*table.names, *sorted(absent)),
+        table.n,
+        lambda name: empty if name in absent else table.fetch(name),
+        table.index,
+    )
+
+
+def _check_slopes(recipe: ArrayRecipe, newdata) -> None:
+    """Refuse new arrays without the values of a random slope."""
+    if isinstance(newdata, Mapping) and "X" in newdata and "X" not in recipe.x_names:
+        given = newdata.get("random_data") or {}
+        names = given if isinstance(given, Mapping) else as_table(given).names
+    else:
+        names = as_table(newdata).names
+    known = {INTERCEPT, *recipe.x_names, *names}
+    for slope in (name for _, columns, _ in recipe.parts for name in columns):
+        if slope not in known:
+            raise DataError(
+                f"new data lack the slope {slope!r}, on which the variance of the "
+                "random effects depends; put it into random_data"
+            )
 
 
 def warn_of_new_levels(new: NewRows, newdata) -> None:
@@ -124,7 +174,7 @@ def fixed_variance(X: np.ndarray, vcov: np.ndarray) -> np.ndarray:
 
 def variance(fit: Fit, new: NewRows, re: str) -> np.ndarray:
     """Variance of the predicted mean, (n_new,)."""
-    if re != "conditional" or not new.terms:
+    if re != "conditional" or not new.terms or not len(new.X):
         return fixed_variance(new.X, fit.coefficient_covariance())
     from jaxglmm.results.covariance import prediction_variance
 
