@@ -28,7 +28,7 @@ from jaxglmm.compat.statsmodels.mixedlm_structure import LazyVCSpec
 from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec as VCSpec
 from jaxglmm.formula.context import caller_context
 from jaxglmm.formula.design import Design
-from jaxglmm.formula.rank import drop_dependent
+from jaxglmm.formula.rank import dependent_columns
 
 ALLOWED = ("missing_idx", "model_spec", "formula")  # of statsmodels' constructor
 
@@ -195,7 +195,7 @@ class MixedLM:
     def _check_rank(self) -> None:
         if self.k_fe == 0:
             return
-        *_, dropped = drop_dependent(self.exog, tuple(map(str, self.exog_names)))
+        dropped = [str(self.exog_names[j]) for j in dependent_columns(self.exog)]
         if dropped:
             raise ModelError(
                 f"exog is rank deficient: {', '.join(dropped)} depend on the other "
@@ -605,7 +605,7 @@ class MixedLM:
             self,
             start_params=start_params,
             reml=reml,
-            em_steps=max(int(em_steps), int(niter_sa)),
+            em_steps=int(em_steps) or int(niter_sa),
             do_cg=do_cg,
             fe_pen=fe_pen,
             cov_pen=cov_pen,

@@ -332,7 +332,7 @@ def wald_terms(
 
 def term_columns(results: MixedLMResults) -> dict[str, list[int]]:
     """Term -> its columns."""
-    spec = results.model._spec
+    spec: Any = results.model._spec
     names = results.model.exog_names
     if spec is None:
         return {name: [j] for j, name in enumerate(names)}
@@ -367,7 +367,7 @@ def pairwise(
 
 
 def _level_names(results: MixedLMResults, term: str, js: list[int]) -> list[str]:
-    spec = results.model._spec
+    spec: Any = results.model._spec
     state = None if spec is None else spec.encoder_state.get(term)
     found = None if state is None else state[1].get("categories")
     if found is None:

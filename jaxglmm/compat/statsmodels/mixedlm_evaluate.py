@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +35,7 @@ from jaxglmm.estimate import information
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate import exact
+from jaxglmm.model import assemble
 from jaxglmm.model.problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import inner_all, scale, scale_transposed
@@ -224,8 +226,6 @@ class Evaluator:
 
     def constant(self, reml: bool) -> float:
         """What internal units leave out of -2 log-likelihood."""
-        from jaxglmm.model import assemble
-
         return assemble.constants(self.engine.moments)[int(reml)]
 
     def loglike(self, params: MixedLMParams, reml: bool, profile_fe: bool) -> float:
@@ -282,8 +282,6 @@ class Evaluator:
         B = tuple(np.concatenate([np.asarray(b), np.asarray(b)[:, -1:]], 1) for b in B)
         RR = np.asarray(RR)
         RR = np.block([[RR, RR[:, -1:]], [RR[-1:], RR[-1:, -1:]]])
-        import equinox as eqx
-
         return eqx.tree_at(
             lambda s: (s.B, s.RR), self.engine.problem, jax.device_put((B, RR))
         )

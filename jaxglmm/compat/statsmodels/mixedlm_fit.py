@@ -326,16 +326,17 @@ def newton(
     keep: Callable[[np.ndarray, float], None] | None = None,
 ) -> tuple[np.ndarray, float, float, int, int]:
     """Damped Newton as in ``numerics.newton``: x, value, decrement, steps, status."""
-    best, trial = None, x
+    first = evaluate(x)
+    if first is None or not np.isfinite(first[0]):
+        return x, np.nan, np.inf, 1, _status.NOT_FINITE
+    best: Any = first
+    trial = x
     mu, gain, last = 1e-2, np.inf, np.inf
     for step in range(1, max_steps + 1):
-        found = evaluate(trial)
+        found = best if step == 1 else evaluate(trial)
         ok = found is not None and np.isfinite(found[0])
-        if best is None and not ok:
-            return x, np.nan, np.inf, step, _status.NOT_FINITE
-        slack = 0.0 if best is None else 1e-9 + 1e-12 * abs(best[0])
-        if ok and (best is None or found[0] <= best[0] + slack):
-            mu = mu if best is None else mu * 0.1
+        if ok and found[0] <= best[0] + 1e-9 + 1e-12 * abs(best[0]):
+            mu = mu if step == 1 else mu * 0.1
             best, x = found, trial
             if keep is not None:
                 keep(x, found[0])
@@ -382,9 +383,9 @@ def held(ev: Evaluator, coordinates, reml: bool, tol: float, max_steps: int) -> 
     point = coordinates.point(x[:-1], x[-1])
     assert point is not None
     unit = ev.engine.moments.fixed.scale**2
-    return Found(
-        *point, status, steps, decrement, history, scale=float(np.exp(x[-1])) * unit
-    )
+    cov_re, vcomp = point
+    scale = float(np.exp(x[-1])) * unit
+    return Found(cov_re, vcomp, status, steps, decrement, history, scale=scale)
 
 
 def _log_scale(ev: Evaluator, point, reml: bool) -> float:

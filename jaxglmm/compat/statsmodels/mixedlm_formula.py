@@ -312,7 +312,7 @@ def translated(formula: str, frame, groups, re_formula, vc_formula):
     joint = [p for p in read.random if _correlated(p)]
     factors = list(dict.fromkeys(p.grouping.parts for p in read.random))
     codes = {parts: _codes(parts, frame) for parts in factors}
-    top = joint[0].grouping.parts if joint else _coarsest(codes)
+    top: Any = joint[0].grouping.parts if joint else _coarsest(codes)
     if groups is not None and isinstance(groups, str):
         top = (groups,)
         codes.setdefault(top, _codes(top, frame))

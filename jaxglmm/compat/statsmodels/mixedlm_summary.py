@@ -28,18 +28,16 @@ class Summary:
     def as_text(self) -> str:
         """The page as text."""
         head = [list(row) for row in self.tables[0].itertuples(index=False)]
-        body = self.tables[1]
-        lines = _right_aligned(body)
         widths = [max(len(str(r[c])) for r in head) for c in range(4)]
-        gap = max(1, _gap(lines, widths))
+        lines = _right_aligned(self.tables[1])
+        width = max(sum(widths) + 3, len(lines[0]))
+        lines = _right_aligned(self.tables[1], width)
+        gap, rest = divmod(width - sum(widths), 3)
+        widths[0] += rest
         rows = [
             (" " * gap).join(str(x).ljust(w) for x, w in zip(r, widths, strict=True))
             for r in head
         ]
-        width = max(len(rows[0]), len(lines[0]))
-        if len(lines[0]) < width:
-            lines = _right_aligned(body, width)
-            width = max(width, len(lines[0]))
         double, single = "=" * width, "-" * width
         title = self.title.center(width).rstrip()
         return "\n".join(
@@ -95,28 +93,22 @@ class Summary:
 
 
 def _right_aligned(frame: pd.DataFrame, least: int = 0) -> list[str]:
-    """Index to the left, columns to the right with headings centred."""
+    """Index to the left, columns to the right, headings centred; ``least`` wide."""
     index = [str(i) for i in frame.index]
-    first = max(len(i) for i in index)
     columns = []
     for name in frame.columns:
         cells = [str(v) for v in frame[name]]
         width = max(len(str(name)), *(len(c) for c in cells))
         columns.append([str(name).center(width), *(c.rjust(width) for c in cells)])
-    width = first + sum(len(c[0]) for c in columns)
-    gap = 1
-    while width + gap * len(columns) < least:
-        gap += 1
+    first = max(len(i) for i in index)
+    spare = max(least - first - sum(len(c[0]) for c in columns), len(columns))
+    gap, rest = divmod(spare, len(columns))
     out = []
     for r in range(len(index) + 1):
         head = "" if r == 0 else index[r - 1]
-        out.append((" " * gap).join([head.ljust(first), *(c[r] for c in columns)]))
+        cells = [head.ljust(first + rest), *(c[r] for c in columns)]
+        out.append((" " * gap).join(cells))
     return out
-
-
-def _gap(lines: list[str], widths: list[int]) -> int:
-    """Spaces between the four columns of the head that make it as wide as the table."""
-    return -(-(len(lines[0]) - sum(widths)) // 3)
 
 
 def summarise(
