@@ -180,6 +180,17 @@ def test_dietox(name):
         assert np.abs(own - np.array(list(values.values()))).max() < 2e-3
 
 
+def words(line):
+    """Numbers to five digits: statsmodels has no more of the scale."""
+    out = []
+    for word in line.split():
+        try:
+            out.append(pytest.approx(float(word), rel=1e-5))
+        except ValueError:
+            out.append(word)
+    return out
+
+
 def test_the_summary_is_laid_out_as_statsmodels():
     """Cell by cell but for the errors of variances, which statsmodels has wrong."""
     expected = CASES["sleep_slope"]["fits"][0]["summary"].splitlines()
@@ -199,7 +210,7 @@ def test_the_summary_is_laid_out_as_statsmodels():
         if i in variances:
             assert a.split()[:-1] == b.split()[:-1]
         else:
-            assert a.split() == b.split()
+            assert words(a) == words(b)
     arrays = POINTS["arrays"]
     d = jg.datasets.load("dietox")
     X = np.column_stack([np.ones(len(d)), d["Time"]])

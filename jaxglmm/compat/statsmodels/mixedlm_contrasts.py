@@ -274,9 +274,10 @@ def _by_fit(results: MixedLMResults, R: np.ndarray, q, ddf: str):
 
 def _linear(results: MixedLMResults, R: np.ndarray, q: np.ndarray):
     """R params - q and its covariance."""
-    params, cov = results.params_array, results.covariance
-    m = R.shape[1]
-    return R @ params[:m] - q, R @ cov[:m, :m] @ R.T
+    used = np.flatnonzero(R.any(axis=0))  # others may be without an error
+    R = R[:, used]
+    cov = results.covariance[np.ix_(used, used)]
+    return R @ results.params_array[used] - q, R @ cov @ R.T
 
 
 def wald_test(

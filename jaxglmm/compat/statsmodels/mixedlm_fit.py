@@ -333,7 +333,7 @@ def newton(
     trial = x
     mu, gain, last = 1e-2, np.inf, np.inf
     for step in range(1, max_steps + 1):
-        found = best if step == 1 else evaluate(trial)
+        found: Any = best if step == 1 else evaluate(trial)
         ok = found is not None and np.isfinite(found[0])
         if ok and found[0] <= best[0] + 1e-9 + 1e-12 * abs(best[0]):
             mu = mu if step == 1 else mu * 0.1
