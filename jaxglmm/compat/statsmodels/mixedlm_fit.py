@@ -333,13 +333,13 @@ def newton(
     trial = x
     mu, gain, last = 1e-2, np.inf, np.inf
     for step in range(1, max_steps + 1):
-        found: Any = best if step == 1 else evaluate(trial)
-        ok = found is not None and np.isfinite(found[0])
-        if ok and found[0] <= best[0] + 1e-9 + 1e-12 * abs(best[0]):
+        found = best if step == 1 else evaluate(trial)
+        value = np.inf if found is None or np.isnan(found[0]) else found[0]
+        if value <= best[0] + 1e-9 + 1e-12 * abs(best[0]):
             mu = mu if step == 1 else mu * 0.1
             best, x = found, trial
             if keep is not None:
-                keep(x, found[0])
+                keep(x, value)
         elif last < 10 * tol and mu <= 1e-2:  # the rest is lost in rounding
             return x, best[0], last, step, _status.CONVERGED
         else:
