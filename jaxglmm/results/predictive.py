@@ -19,6 +19,7 @@ from jaxglmm.results import averages
 DRAWS = 10_000
 SEED = 20170913
 AT_ONCE = 400_000  # evaluations of a distribution function in one batch
+REACH = 7.5  # standard deviations of the predictor
 FINEST = 7e-3  # step of the rule: quantiles to a share of it of s at the worst
 DOUBLINGS = 1100  # of a bracket: the range of floating point
 SCORE = 1e-9  # of a quantile, in standard normal units
@@ -68,7 +69,7 @@ def _batches(family, phi, rows, known, has_cdf):
     order = np.argsort(steps, kind="stable")
     begin = 0
     while begin < len(known):
-        z, w = averages.nodes(float(steps[order[begin]]), 7.5)
+        z, w = averages.nodes(float(steps[order[begin]]), REACH)
         end = begin + max(1, AT_ONCE // len(z))
         end = min(end, int(np.searchsorted(steps[order], 2 * steps[order[begin]])))
         end = max(end, begin + 1)
@@ -77,13 +78,23 @@ def _batches(family, phi, rows, known, has_cdf):
 
 
 def _steps(family: AbstractFamily, phi, rows: np.ndarray) -> np.ndarray:
-    """Step of the rule: F as a function of Z is as wide as the noise is against s."""
+    """Step of the rule: F as a function of Z is as wide as the noise is against s.
+
+    Where the noise is narrowest, within two standard deviations. Where predictors
+    without a mean are in reach, F has an edge, and the finest step is taken.
+    """
     eta, sd, trials = rows.T
-    with np.errstate(all="ignore"):
-        change = np.abs(_size(family, trials) * averages.slope(family, eta))
-        ratio = sd * change / _noise(family, phi, eta, trials)
-        step = 0.6 / np.sqrt(1 + ratio**2)
-    return np.where(np.isfinite(step), np.clip(step, FINEST, 0.5), 0.05)
+    ratio, edge = np.zeros(len(eta)), np.zeros(len(eta), bool)
+    for shift in (-REACH, -2.0, 0.0, 2.0, REACH):
+        at = eta + shift * sd
+        noise = _noise(family, phi, at, trials)
+        edge |= np.isnan(noise)
+        if abs(shift) <= 2:
+            with np.errstate(all="ignore"):
+                change = np.abs(_size(family, trials) * averages.slope(family, at))
+                ratio = np.fmax(ratio, sd * change / noise)
+    step = np.clip(0.5 / np.sqrt(1 + ratio**2), FINEST, 0.5)
+    return np.where(edge | ~np.isfinite(ratio), FINEST, step)
 
 
 def _noise(family: AbstractFamily, phi, eta, trials) -> np.ndarray:
@@ -104,21 +115,48 @@ def _size(family: AbstractFamily, trials: np.ndarray) -> np.ndarray:
 def _by_inversion(family, phi, rows, z, w, tails) -> np.ndarray:
     eta, sd, trials = rows.T
     mu = np.asarray(family.mean(eta[:, None] + sd[:, None] * z), float)
+    weights, centre = _allowed(family, phi, mu, trials, w)
+    some = weights.any(axis=1)
+    if not some.all():
+        out = np.full((2, len(rows)), np.nan)
+        if some.any():
+            out[:, some] = _by_inversion(family, phi, rows[some], z, w, tails)
+        return out
 
     def distribution(y: np.ndarray, where: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             each = family.cdf(y[:, None], mu[where], phi, trials[where, None])
-        return np.nan_to_num(np.asarray(each, float), nan=0.0) @ w
+        each = np.nan_to_num(np.asarray(each, float), nan=0.0)
+        return np.einsum("ik,ik->i", each, weights[where])
 
-    centre = np.clip(np.asarray(family.mean(eta), float), -1e300, 1e300)
-    if not family.discrete:
+    if family.discrete:
+        start = np.maximum(np.ceil(centre * _size(family, trials)), 1.0)
+        binomial = family.family_kind == "binomial"
+        most = trials if binomial else np.full(len(eta), np.inf)
+        found = [_invert_counts(distribution, start, most, p) for p in tails]
+    else:
         wide = _noise(family, phi, eta, trials)
         wide = wide + np.abs(averages.slope(family, eta)) * sd
-        return np.array([_invert(distribution, centre, wide, p) for p in tails])
-    start = np.maximum(np.ceil(centre * _size(family, trials)), 1.0)
-    binomial = family.family_kind == "binomial"
-    most = trials if binomial else np.full(len(eta), np.inf)
-    return np.array([_invert_counts(distribution, start, most, p) for p in tails])
+        found = [_invert(distribution, centre, wide, p) for p in tails]
+    return np.array(found)
+
+
+def _allowed(family, phi, mu, trials, w) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the nodes, row by row, and a mean to start from.
+
+    Predictors for which the link has no mean are left out: with the inverse link a
+    normal predictor may be negative, and what is said of y is given that it is not.
+    """
+    y = np.full((len(mu), 1), family.padding)
+    with np.errstate(all="ignore"):
+        F = np.asarray(family.cdf(y, mu, phi, trials[:, None]), float)
+        usable = np.isfinite(F) | (mu == np.inf)
+        weights = w * usable
+        total = weights.sum(axis=1, keepdims=True)
+        weights = weights / np.where(total > 0, total, 1.0)
+        reach = np.cumsum(weights, axis=1)
+        middle = mu[np.arange(len(mu)), np.argmax(reach >= 0.5, axis=1)]
+    return weights, np.clip(middle, -1e300, 1e300)
 
 
 def _invert_counts(distribution, start, most, p: float) -> np.ndarray:
@@ -152,7 +190,8 @@ def _invert(distribution, centre, wide, p: float) -> np.ndarray:
     target = special.ndtri(p)
 
     def miss(t: np.ndarray, where: np.ndarray) -> np.ndarray:
-        F = np.clip(distribution(to_y(t), where), 1e-300, 1 - 1e-16)
+        with np.errstate(over="ignore"):
+            F = np.clip(distribution(to_y(t), where), 1e-300, 1 - 1e-16)
         return special.ndtri(F) - target
 
     every = np.arange(len(centre))
@@ -174,7 +213,8 @@ def _invert(distribution, centre, wide, p: float) -> np.ndarray:
         _move(active[down], here[down], found[down], low, at_low, high, at_high)
         _move(active[~down], here[~down], found[~down], high, at_high, low, at_low)
         width[active] *= 2
-    return to_y(_illinois(miss, low, high, at_low, at_high))
+    with np.errstate(over="ignore"):
+        return to_y(_illinois(miss, low, high, at_low, at_high))
 
 
 def _move(rows, t, g, end, at_end, other, at_other) -> None:
