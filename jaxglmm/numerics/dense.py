@@ -6,6 +6,8 @@ are tested against it; it is never chosen for a fit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
@@ -87,7 +89,7 @@ class DenseFactor(AbstractFactor):
     def inverse_blocks(self) -> tuple[Float[Array, "q q J"], ...]:
         return self._blocks(cho_solve((self.L, True), jnp.eye(len(self.L))))
 
-    def traces(self) -> tuple[Float[Array, "q q"], ...]:
+    def traces(self, selected: Any = None) -> tuple[Float[Array, "q q"], ...]:
         big = self.system.big_lambda(self.lam)
         half = solve_triangular(self.L, big.T @ self.system.ZZ, lower=True)
         blocks = self._blocks(self.system.ZZ - half.T @ half)
