@@ -87,12 +87,12 @@ def _steps(family: AbstractFamily, phi, rows: np.ndarray) -> np.ndarray:
     ratio, edge = np.zeros(len(eta)), np.zeros(len(eta), bool)
     for shift in (-REACH, -2.0, 0.0, 2.0, REACH):
         at = eta + shift * sd
-        noise = _noise(family, phi, at, trials)
-        edge |= np.isnan(noise)
+        edge |= ~_has_mean(family, phi, np.asarray(family.mean(at), float), trials)
         if abs(shift) <= 2:
             with np.errstate(all="ignore"):
                 change = np.abs(_size(family, trials) * averages.slope(family, at))
-                ratio = np.fmax(ratio, sd * change / noise)
+                here = sd * change / _noise(family, phi, at, trials)
+            ratio = np.fmax(ratio, here)
     step = np.clip(0.5 / np.sqrt(1 + ratio**2), FINEST, 0.5)
     return np.where(edge | ~np.isfinite(ratio), FINEST, step)
 
@@ -147,16 +147,18 @@ def _allowed(family, phi, mu, trials, w) -> tuple[np.ndarray, np.ndarray]:
     Predictors for which the link has no mean are left out: with the inverse link a
     normal predictor may be negative, and what is said of y is given that it is not.
     """
-    y = np.full((len(mu), 1), family.padding)
+    weights = w * _has_mean(family, phi, mu, trials[:, None])
+    total = weights.sum(axis=1, keepdims=True)
+    weights = weights / np.where(total > 0, total, 1.0)
+    median = np.argmax(np.cumsum(weights, axis=1) >= 0.5, axis=1)
+    return weights, np.clip(mu[np.arange(len(mu)), median], -1e300, 1e300)
+
+
+def _has_mean(family, phi, mu: np.ndarray, trials) -> np.ndarray:
+    """Whether these means are some of the family's: its distribution says so."""
     with np.errstate(all="ignore"):
-        F = np.asarray(family.cdf(y, mu, phi, trials[:, None]), float)
-        usable = np.isfinite(F) | (mu == np.inf)
-        weights = w * usable
-        total = weights.sum(axis=1, keepdims=True)
-        weights = weights / np.where(total > 0, total, 1.0)
-        reach = np.cumsum(weights, axis=1)
-        middle = mu[np.arange(len(mu)), np.argmax(reach >= 0.5, axis=1)]
-    return weights, np.clip(middle, -1e300, 1e300)
+        F = np.asarray(family.cdf(np.float64(family.padding), mu, phi, trials), float)
+    return np.isfinite(F) | (mu == np.inf)
 
 
 def _invert_counts(distribution, start, most, p: float) -> np.ndarray:
