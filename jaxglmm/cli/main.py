@@ -1,8 +1,8 @@
 """Reading the command line, and what every subcommand shares.
 
 Exit codes: 0 done, 1 a check failed (``doctor``), 2 the request cannot be met (one line
-on stderr says why), 130 interrupted. Compiled programs are kept on disk here, unlike in
-the library: a command is a fresh process every time.
+on stderr says why), 3 a fit did not converge, 130 interrupted. Compiled programs are
+kept on disk here, unlike in the library: a command is a fresh process every time.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import jaxglmm
 from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning
-from jaxglmm.cli import demo, doctor
+from jaxglmm.cli import demo, doctor, fit
 
-COMMANDS = (demo, doctor)
+COMMANDS = (demo, fit, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

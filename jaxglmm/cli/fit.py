@@ -1,0 +1,255 @@
+"""Fit a model to a table in a file; print, and write tables, a report, draws.
+
+Results go to standard output (the summary, or JSON), everything else to standard error.
+Exit codes: 0 fitted, 2 the request cannot be met, 3 fitted but not converged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import DataError, JaxGLMMWarning, NotApplicableError
+from jaxglmm.cli.progress import keep_compiled_programs, step
+
+NOT_CONVERGED = 3
+EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``jaxglmm fit``."""
+    parser.add_argument("data", help="CSV, TSV, Parquet or .xlsx file; - for stdin")
+    parser.add_argument("formula", help="such as 'y ~ x + (1 | g)'")
+    model = parser.add_argument_group("the model")
+    model.add_argument(
+        "--family",
+        default="gaussian",
+        help="gaussian (default), binomial, poisson, ...",
+    )
+    model.add_argument("--link", help="default: the family's own")
+    model.add_argument(
+        "--method",
+        help="gaussian: reml (default), ml; others: laplace (default), agq, ...",
+    )
+    model.add_argument("--weights", metavar="COLUMN", help="prior weights")
+    model.add_argument("--offset", metavar="COLUMN", help="known part of the predictor")
+    model.add_argument(
+        "--trials", metavar="COLUMN", help="trials of a binomial response"
+    )
+    model.add_argument(
+        "--missing", choices=("drop", "raise"), default="drop", help="rows with gaps"
+    )
+    model.add_argument(
+        "--factor",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="numbers in this column are names of levels (may be repeated)",
+    )
+    model.add_argument("--max-iter", type=int, default=200, metavar="N")
+    file = parser.add_argument_group("the file")
+    file.add_argument("--sheet", help="of a workbook: name, or number from 1")
+    file.add_argument("--sep", help="between columns of a text file")
+    out = parser.add_argument_group("what is written")
+    out.add_argument("--json", action="store_true", help="JSON on stdout, no summary")
+    out.add_argument("--html", type=Path, metavar="FILE", help="a report with pictures")
+    out.add_argument("--tidy", type=Path, metavar="FILE", help="estimates as CSV")
+    out.add_argument("--effects", choices=EFFECTS, default="fixed", help="of --tidy")
+    out.add_argument("--augment", type=Path, metavar="FILE", help="rows with fits, CSV")
+    out.add_argument("--arviz", type=Path, metavar="FILE", help="posterior as netCDF")
+    out.add_argument("--save", type=Path, metavar="FILE", help="the fit, for jg.load")
+    out.add_argument("--level", type=float, default=0.95, help="of intervals")
+    out.add_argument("--profile", action="store_true", help="profiles in the report")
+    out.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, fit, print, write."""
+    if not 0 < args.level < 1:
+        raise NotApplicableError(f"--level {args.level} must lie between 0 and 1")
+    say = quiet if args.quiet else step
+    keep_compiled_programs()
+    with say(f"reading {args.data}"):
+        from jaxglmm.cli.tables import read_table
+
+        data = as_factors(read_table(args.data, args.sheet, args.sep), args.factor)
+    with say("fitting (the first time compiles)"), noted() as notes:
+        fit = fitted(args, data)
+        summary = str(fit.summary())
+    if args.json:
+        print(json.dumps(as_json(fit, args.level, notes), indent=2, allow_nan=False))
+    else:
+        print(summary, flush=True)
+    for path, write in outputs(fit, args, data, notes):
+        with say(f"writing {path}"):
+            write()
+    return 0 if fit.converged else NOT_CONVERGED
+
+
+def as_factors(data: Any, columns: list[str]) -> Any:
+    """The table with some columns as categories."""
+    for column in columns:
+        if column not in data.columns:
+            known = ", ".join(map(str, data.columns))
+            raise DataError(f"--factor {column}: no such column; there are {known}")
+        data = data.assign(**{column: data[column].astype("category")})
+    return data
+
+
+@contextlib.contextmanager
+def quiet(text: str) -> Iterator[None]:
+    """Say nothing."""
+    yield
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[str]]:
+    """Pass warnings on, and keep the texts of our own."""
+    notes: list[str] = []
+    shown = warnings.showwarning
+
+    def keep(message, category, *rest, **more) -> None:
+        if issubclass(category, JaxGLMMWarning):
+            notes.append(str(message))
+        shown(message, category, *rest, **more)
+
+    warnings.showwarning = keep
+    try:
+        yield notes
+    finally:
+        warnings.showwarning = shown
+
+
+def fitted(args: argparse.Namespace, data: Any) -> Any:
+    """``jg.lmm`` for a Gaussian response with its own link, else ``jg.glmm``."""
+    import jaxglmm as jg
+
+    options = {
+        "weights": args.weights,
+        "offset": args.offset,
+        "missing": args.missing,
+        "max_iter": args.max_iter,
+    }
+    if args.method is not None:
+        options["method"] = args.method
+    gaussian = args.family.lower() == "gaussian" and args.link in (None, "identity")
+    if gaussian:
+        if args.trials is not None:
+            raise NotApplicableError("--trials belongs to --family binomial")
+        return jg.lmm(args.formula, data, **options)
+    family: Any = args.family
+    if args.link is not None:
+        family = with_link(args.family, args.link)
+    return jg.glmm(args.formula, data, family=family, trials=args.trials, **options)
+
+
+def with_link(family: str, link: str) -> Any:
+    """A family by name with another link."""
+    from jaxglmm.model.families import FAMILIES
+
+    if family.lower() not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise NotApplicableError(f"--family {family!r} is none of {known}")
+    try:
+        return FAMILIES[family.lower()](link=link)
+    except TypeError as error:
+        raise NotApplicableError(f"--family {family} --link {link}: {error}") from error
+
+
+def outputs(fit: Any, args: argparse.Namespace, data: Any, notes: list[str]):
+    """(path, writer) for every file that was asked for."""
+    if args.tidy is not None:
+        yield (
+            args.tidy,
+            lambda: tidy(fit, args.effects, args.level).to_csv(args.tidy, index=False),
+        )
+    if args.augment is not None:
+        yield args.augment, lambda: fit.augment().to_csv(args.augment, index=False)
+    if args.html is not None:
+        from jaxglmm.cli import report
+
+        title = f"{args.formula}"
+        yield (
+            args.html,
+            lambda: report.write(
+                fit, args.html, title, args.data, args.level, args.profile, notes
+            ),
+        )
+    if args.arviz is not None:
+        yield args.arviz, lambda: netcdf(fit, args.arviz)
+    if args.save is not None:
+        yield args.save, lambda: fit.save(args.save)
+
+
+def tidy(fit: Any, effects: str, level: float) -> Any:
+    """Estimates with their intervals."""
+    return fit.tidy(effects=effects, conf_int=True, conf_level=level)
+
+
+def netcdf(fit: Any, path: Path) -> None:
+    """The posterior for ArviZ."""
+    export = getattr(fit, "to_arviz", None)
+    if export is None:
+        raise NotApplicableError(
+            "--arviz needs draws of a posterior: choose a Bayesian --method"
+        )
+    export().to_netcdf(str(path))
+
+
+def as_json(fit: Any, level: float, notes: list[str]) -> dict[str, Any]:
+    """The whole fit as JSON values; what is not a number is null."""
+    import jaxglmm
+
+    facts = fit.glance().iloc[0].to_dict()
+    return plain(
+        {
+            "jaxglmm": jaxglmm.__version__,
+            "formula": fit.formula,
+            "family": fit.family_name,
+            "link": fit.link_name,
+            "converged": fit.converged,
+            "is_singular": fit.is_singular,
+            "status": fit.status,
+            "warnings": list(dict.fromkeys([*fit.warnings, *notes])),
+            "n_obs": fit.nobs,
+            "n_groups": fit.ngroups,
+            "glance": facts,
+            "fixed_effects": records(tidy(fit, "fixed", level)),
+            "random_parameters": records(fit.tidy(effects="ran_pars")),
+            "random_effects": records(fit.tidy(effects="ran_vals")),
+            "seconds": fit.timing,
+        }
+    )
+
+
+def records(frame: Any) -> list[dict[str, Any]]:
+    """Rows as dicts without their empty cells."""
+    return [
+        {k: v for k, v in row.items() if plain(v) is not None}
+        for row in frame.to_dict("records")
+    ]
+
+
+def plain(value: Any) -> Any:
+    """NumPy's and pandas' values as JSON's."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

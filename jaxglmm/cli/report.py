@@ -1,0 +1,246 @@
+"""A fit as one HTML file: tables and pictures inside it, nothing to be fetched.
+
+Pictures are SVG in the page; the page prints, and follows a dark or light screen.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import platform
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from jaxglmm._errors import JaxGLMMError
+
+MOST_ROWS = 200  # of a table of random effects
+MOST_POINTS = 5000  # of a scatter plot, above which it becomes a bitmap
+
+STYLE = """
+:root{color-scheme:light}
+body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;background:#fff;margin:0 auto;
+max-width:60rem;padding:1.5rem}
+h1{font-size:1.35rem;font-family:ui-monospace,monospace;overflow-wrap:anywhere}
+h2{font-size:1.05rem;margin:2rem 0 .5rem;border-bottom:1px solid #d0d7de}
+table{border-collapse:collapse;margin:.5rem 0;font-variant-numeric:tabular-nums}
+th{text-align:right;font-weight:600;border-bottom:1px solid #8c959f}
+td,th{padding:.2rem .7rem}td{text-align:right}
+th:first-child,td:first-child,.text{text-align:left}
+tbody tr:nth-child(even){background:#f6f8fa}
+.note{background:#fff8c5;border-left:4px solid #d4a72c;padding:.5rem .8rem;
+margin:.5rem 0}
+.fact{color:#57606a}
+figure{margin:1rem 0;text-align:center}figure svg,figure img{max-width:100%;height:auto}
+figcaption{color:#57606a;font-size:.9rem}
+.wide{overflow-x:auto}
+@media print{body{max-width:none}h2{break-after:avoid}figure{break-inside:avoid}}
+"""
+
+FIGURES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "Random effects": (
+        "Conditional modes with their intervals, sorted.",
+        lambda fit: fit.plot.ranef(),
+    ),
+    "Residuals": (
+        "Residuals against fitted values, with a smooth curve: it should be level.",
+        lambda fit: fit.plot.residuals(),
+    ),
+    "Quantiles": (
+        "Residuals against normal quantiles; the band is for the whole sample.",
+        lambda fit: fit.plot.qq(),
+    ),
+}
+PROFILE = (
+    "Signed roots of the profile deviance: straight where Wald intervals are right.",
+    lambda fit: fit.plot.profile(),
+)
+
+
+def write(
+    fit: Any,
+    path: Path,
+    title: str,
+    source: str,
+    level: float = 0.95,
+    profile: bool = False,
+    notes: list[str] | None = None,
+) -> None:
+    """Write the report of a fit.
+
+    Args:
+        fit: any ``Fit``.
+        path: the file.
+        title: heading, such as the formula.
+        source: where the data came from.
+        level: of the intervals in the tables.
+        profile: also the profile likelihood, which takes many fits.
+        notes: warnings given while fitting.
+    """
+    path.write_text(page(fit, title, source, level, profile, notes), encoding="utf-8")
+
+
+def page(
+    fit: Any,
+    title: str,
+    source: str,
+    level: float = 0.95,
+    profile: bool = False,
+    notes: list[str] | None = None,
+) -> str:
+    """The HTML text of the report."""
+    figures = dict(FIGURES)
+    if profile:
+        figures["Profile likelihood"] = PROFILE
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        facts(fit, source),
+        *(
+            f"<p class='note'>{html.escape(text)}</p>"
+            for text in dict.fromkeys([*fit.warnings, *(notes or [])])
+        ),
+        "<h2>Fixed effects</h2>",
+        table(
+            fit.tidy(conf_int=True, conf_level=level).drop(columns=["effect", "group"])
+        ),
+        ratios(fit, level),
+        "<h2>Standard deviations and correlations</h2>",
+        table(fit.tidy(effects="ran_pars").drop(columns="effect")),
+        *(figure(name, text, draw, fit) for name, (text, draw) in figures.items()),
+        "<h2>Predicted random effects</h2>",
+        modes(fit),
+        "<h2>The fit in numbers</h2>",
+        table(fit.glance().T.reset_index().set_axis(["quantity", "value"], axis=1)),
+        "<h2>Summary</h2>",
+        f"<div class='wide'><pre>{html.escape(str(fit.summary()))}</pre></div>",
+        made(),
+    ]
+    body = "\n".join(part for part in parts if part)
+    return (
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width,initial-scale=1'>"
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body>\n{body}\n</body></html>\n"
+    )
+
+
+def facts(fit: Any, source: str) -> str:
+    """One paragraph about the model and its data."""
+    groups = ", ".join(f"{n} {name}" for name, n in fit.ngroups.items())
+    rows = f"{fit.nobs} rows of {source}{f' in {groups}' if groups else ''}"
+    text = (
+        f"Family {fit.family_name}, link {fit.link_name}; {rows}; log-likelihood "
+        f"{fit.log_likelihood:.4f}; {fit.status}."
+    )
+    return f"<p class='fact'>{html.escape(text)}</p>"
+
+
+def made() -> str:
+    """Which program, when."""
+    import jaxglmm
+
+    return (
+        f"<p class='fact'>jaxglmm {jaxglmm.__version__}, Python "
+        f"{platform.python_version()}, {date.today().isoformat()}</p>"
+    )
+
+
+def ratios(fit: Any, level: float) -> str:
+    """exp of the coefficients where they are logarithms."""
+    if fit.link_name not in ("logit", "log"):
+        return ""
+    import numpy as np
+
+    names = {"logit": "Odds ratios", "log": "Ratios of means"}
+    frame = fit.tidy(conf_int=True, conf_level=level)
+    out = frame[["term", "estimate", "conf_low", "conf_high"]].copy()
+    for column in out.columns[1:]:
+        out[column] = np.exp(out[column])
+    out.columns = ["term", "ratio", "conf_low", "conf_high"]
+    return f"<h2>{names[fit.link_name]}</h2>{table(out)}"
+
+
+def modes(fit: Any) -> str:
+    """The predicted random effects, the first of them where there are many."""
+    frame = fit.tidy(effects="ran_vals").drop(columns="effect")
+    more = len(frame) - MOST_ROWS
+    text = table(frame.head(MOST_ROWS))
+    if more > 0:
+        text += f"<p class='fact'>{more} more are left out.</p>"
+    return f"<details><summary>{len(frame)} values</summary>{text}</details>"
+
+
+def table(frame: Any) -> str:
+    """A frame as HTML; columns without a value are left out."""
+    frame = frame.dropna(axis=1, how="all")
+    marks = ["" if number(frame[c]) else " class='text'" for c in frame.columns]
+    head = "".join(
+        f"<th{mark}>{html.escape(str(c))}</th>"
+        for mark, c in zip(marks, frame.columns, strict=True)
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(f"<td{m}>{cell(v)}</td>" for m, v in zip(marks, row, strict=True))
+        + "</tr>"
+        for row in frame.itertuples(index=False)
+    )
+    return (
+        f"<div class='wide'><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def number(column: Any) -> bool:
+    """Whether a column holds numbers alone."""
+    return all(isinstance(v, int | float) for v in column)
+
+
+def cell(value: Any) -> str:
+    """A value for a reader: four significant digits, nothing where it is missing."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.2f}"
+    return html.escape(str(value))
+
+
+def figure(name: str, text: str, draw: Callable[[Any], Any], fit: Any) -> str:
+    """One picture with its heading; nothing where the model has none."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    try:
+        axes = draw(fit)
+    except JaxGLMMError as error:
+        return f"<h2>{name}</h2><p class='fact'>{html.escape(str(error))}</p>"
+    drawn = np.ravel(axes)[0].figure
+    try:
+        picture = svg(drawn) if fit.nobs <= MOST_POINTS else png(drawn)
+    finally:
+        plt.close(drawn)
+    return (
+        f"<h2>{name}</h2><figure role='img' aria-label='{html.escape(name)}'>"
+        f"{picture}<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def svg(drawn: Any) -> str:
+    """A figure as SVG text for a page."""
+    import matplotlib as mpl
+
+    out = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxglmm"}):
+        drawn.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def png(drawn: Any) -> str:
+    """A figure as a bitmap for a page."""
+    import base64
+
+    out = io.BytesIO()
+    drawn.savefig(out, format="png", dpi=140, bbox_inches="tight")
+    data = base64.b64encode(out.getvalue()).decode()
+    return f"<img alt='' src='data:image/png;base64,{data}'>"

@@ -1,0 +1,271 @@
+"""``jaxglmm fit``: every kind of file in, every kind of output out, how it fails."""
+
+import io
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxglmm as jg
+from jaxglmm.cli import main
+
+SLEEP = "Reaction ~ Days + (Days | Subject)"
+CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data")
+    for name in ("sleepstudy", "cbpp"):
+        jg.datasets.load(name).to_csv(out / f"{name}.csv", index=False)
+    jg.datasets.load("cbpp").to_csv(out / "cbpp.tsv.gz", sep="\t", index=False)
+    return out
+
+
+def run(capsys, *words):
+    code = main(["fit", *map(str, words)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_summary_is_printed(folder, capsys):
+    code, out, err = run(capsys, folder / "sleepstudy.csv", SLEEP)
+    assert code == 0
+    assert "REML criterion at convergence: 1743.6" in out
+    assert "reading" in err
+    assert "fitting" in err
+    code, out, err = run(
+        capsys, folder / "sleepstudy.csv", SLEEP, "--method", "ml", "--quiet"
+    )
+    assert "-2*log" in out or "deviance" in out or "AIC" in out
+    assert err == ""
+
+
+def test_json_is_the_whole_output(folder, capsys):
+    code, out, _ = run(
+        capsys,
+        folder / "cbpp.tsv.gz",
+        CBPP,
+        "--family",
+        "binomial",
+        "--factor",
+        "period",
+        "--json",
+    )
+    found = json.loads(out)
+    fit = jg.glmm(CBPP, jg.datasets.load("cbpp"))
+    assert code == 0
+    assert found["converged"] is True
+    assert found["glance"]["log_likelihood"] == pytest.approx(fit.log_likelihood)
+    terms = {row["term"]: row for row in found["fixed_effects"]}
+    assert terms["period[T.3]"]["estimate"] == pytest.approx(fit.coefficients[2])
+    assert terms["period[T.3]"]["conf_low"] < terms["period[T.3]"]["estimate"]
+    assert len(found["random_effects"]) == 15
+    assert found["n_groups"] == {"herd": 15}
+
+
+def test_tables_and_files(folder, tmp_path, capsys):
+    code, _, err = run(
+        capsys,
+        folder / "sleepstudy.csv",
+        SLEEP,
+        "--tidy",
+        tmp_path / "t.csv",
+        "--effects",
+        "all",
+        "--augment",
+        tmp_path / "a.csv",
+        "--save",
+        tmp_path / "fit.jaxglmm",
+        "--level",
+        "0.9",
+    )
+    assert code == 0
+    assert f"writing {tmp_path / 't.csv'}" in err
+    tidy = pd.read_csv(tmp_path / "t.csv")
+    assert set(tidy["effect"]) == {"fixed", "ran_pars", "ran_vals"}
+    days = tidy[(tidy["effect"] == "fixed") & (tidy["term"] == "Days")].iloc[0]
+    fit = jg.lmm(SLEEP, jg.datasets.load("sleepstudy"))
+    limits = fit.confint(level=0.9).loc["Days"].to_numpy()
+    np.testing.assert_allclose([days["conf_low"], days["conf_high"]], limits, rtol=1e-6)
+    assert len(pd.read_csv(tmp_path / "a.csv")) == 180
+    assert jg.load(tmp_path / "fit.jaxglmm").criterion == pytest.approx(fit.criterion)
+
+
+class Tags(HTMLParser):
+    """Counts what is opened, and checks that it is closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.links = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        attributes = dict(attrs)
+        self.links += [v for k, v in attrs if k in ("src", "href") and v]
+        if tag not in ("meta", "img", "use", "path", "br") and "/" not in attributes:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v]
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+
+def test_the_report_stands_alone(folder, tmp_path, capsys):
+    path = tmp_path / "report.html"
+    code, _, _ = run(
+        capsys, folder / "cbpp.csv", CBPP, "--family", "binomial", "--html", path
+    )
+    assert code == 0
+    text = path.read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(text)
+    assert tags.seen.count("svg") == 3
+    assert tags.seen.count("table") >= 5
+    assert "Odds ratios" in text
+    assert "<script" not in text
+    assert all(link.startswith(("#", "data:")) for link in tags.links)
+    assert tags.open == []
+
+
+def test_reports_of_many_rows_have_bitmaps(tmp_path):
+    from jaxglmm.cli import report
+
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(300), 20)
+    data = pd.DataFrame({"g": g, "y": rng.normal(size=300)[g] + rng.normal(size=6000)})
+    text = report.page(jg.lmm("y ~ 1 + (1 | g)", data), "title <b>", "data")
+    assert "data:image/png" in text
+    assert "title &lt;b&gt;" in text
+    assert "100 more are left out" in text
+
+
+def test_a_profile_in_the_report(folder, tmp_path, capsys):
+    path = tmp_path / "report.html"
+    code, _, _ = run(
+        capsys,
+        folder / "sleepstudy.csv",
+        "Reaction ~ Days + (1 | Subject)",
+        "--html",
+        path,
+        "--profile",
+    )
+    assert code == 0
+    assert "Profile likelihood" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.extras
+def test_parquet(tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "s.parquet"
+    jg.datasets.load("sleepstudy").to_parquet(path)
+    code, out, _ = run(capsys, path, SLEEP)
+    assert code == 0
+    assert "1743.6" in out
+    path.write_bytes(b"nonsense")
+    code, _, err = run(capsys, path, SLEEP)
+    assert code == 2
+    assert "cannot be read as Parquet" in err
+
+
+@pytest.mark.extras
+def test_workbooks(tmp_path, capsys):
+    pytest.importorskip("openpyxl")
+    path = tmp_path / "book.xlsx"
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="first", index=False)
+        jg.datasets.load("sleepstudy").to_excel(book, sheet_name="sleep", index=False)
+    for sheet in ("sleep", "2"):
+        code, out, _ = run(capsys, path, SLEEP, "--sheet", sheet)
+        assert code == 0
+        assert "1743.6" in out
+    code, _, err = run(capsys, path, SLEEP, "--sheet", "third")
+    assert code == 2
+    assert "third" in err
+
+
+def test_standard_input(folder, monkeypatch, capsys):
+    text = (folder / "sleepstudy.csv").read_text()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    code, out, _ = run(capsys, "-", SLEEP)
+    assert code == 0
+    assert "1743.6" in out
+
+
+def test_weights_offsets_and_links(folder, tmp_path, capsys):
+    cbpp = jg.datasets.load("cbpp")
+    cbpp.assign(p=cbpp["incidence"] / cbpp["size"]).to_csv(tmp_path / "p.csv")
+    code, out, _ = run(
+        capsys,
+        tmp_path / "p.csv",
+        "p ~ period + (1 | herd)",
+        "--family",
+        "binomial",
+        "--trials",
+        "size",
+        "--link",
+        "probit",
+        "--factor",
+        "period",
+        "--json",
+    )
+    assert code == 0
+    found = json.loads(out)
+    fit = jg.glmm(CBPP, cbpp, family=jg.Binomial(link="probit"))
+    assert found["link"] == "probit"
+    assert found["glance"]["log_likelihood"] == pytest.approx(fit.log_likelihood)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["missing.csv", SLEEP], "there is no file"),
+        (["data.sav", SLEEP], "the ending '.sav' is none of"),
+        (["{}", "Reaction ~ Weeks + (1 | Subject)"], "Weeks"),
+        (["{}", SLEEP, "--sheet", "1"], "--sheet belongs to Excel"),
+        (["{}", SLEEP, "--trials", "Days"], "--trials belongs to"),
+        (["{}", SLEEP, "--level", "95"], "must lie between 0 and 1"),
+        (["{}", SLEEP, "--factor", "Week"], "no such column"),
+        (["{}", SLEEP, "--family", "cauchy"], "cauchy"),
+        (["{}", SLEEP, "--method", "magic"], "magic"),
+        (["{}", SLEEP, "--family", "poisson", "--link", "cubic"], "cubic"),
+        (["{}", SLEEP, "--html", "no/such/folder/x.html"], "no/such/folder"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(folder, capsys, words, text):
+    words = [w.format(folder / "sleepstudy.csv") for w in words]
+    code, _, err = run(capsys, *words, "--quiet")
+    assert code == 2
+    lines = err.strip().splitlines()
+    assert lines[-1].startswith("jaxglmm: error: ")
+    assert text in lines[-1]
+
+
+def test_not_converged_has_its_own_code(folder, capsys):
+    code, out, err = run(
+        capsys, folder / "sleepstudy.csv", SLEEP, "--max-iter", "1", "--json"
+    )
+    assert code == 3
+    found = json.loads(out)
+    assert found["converged"] is False
+    assert any("max_iter" in text for text in found["warnings"])
+    assert "ConvergenceWarning" in err
+
+
+def test_a_fresh_process(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxglmm", "fit", folder / "sleepstudy.csv", SLEEP],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert "1743.6" in done.stdout
