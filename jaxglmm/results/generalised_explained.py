@@ -120,19 +120,27 @@ def row_variance(fit: GeneralisedFit, method: str, mean: float | None) -> float:
     """Variance of a row given its predictor, on the predictor's scale."""
     family, phi = fit.family, fit.estimates.phi
     if method == "theoretical":
-        return float(family.latent_variance(0.5, phi))
-    at = np.float64(null_mean(fit) if mean is None else _checked(mean))
-    if method == "observation":
-        slope = np.asarray(family.link.slope(np.asarray(family.link.link(at))))
-        found = at * (1 - at) / slope**2
-    else:
-        found = family.latent_variance(at, phi, 1.0, method)
+        return _variance_at(family, phi, 0.5, "lognormal")
+    somewhere, elsewhere = (_variance_at(family, phi, x, method) for x in (0.3, 0.6))
+    if abs(somewhere - elsewhere) <= 1e-12 * somewhere:  # the same for all means
+        return somewhere
+    at = null_mean(fit) if mean is None else _checked(mean)
+    found = _variance_at(family, phi, at, method)
     if not np.isfinite(found):
         raise NotApplicableError(
             f"method={method!r}: the variance of a row at a mean of {at:.3g} is "
-            f"{float(found)}. Give another mean= in the range of the response"
+            f"{found}. Give another mean= in the range of the response"
         )
-    return float(found)
+    return found
+
+
+def _variance_at(family: AbstractFamily, phi, mean: float, method: str) -> float:
+    at = np.float64(mean)
+    with np.errstate(all="ignore"):
+        if method != "observation":
+            return float(family.latent_variance(at, phi, 1.0, method))
+        slope = np.asarray(family.link.slope(np.asarray(family.link.link(at))))
+        return float(at * (1 - at) / slope**2)
 
 
 def _checked(mean: float) -> float:
