@@ -2,9 +2,10 @@
 
 >>> from jaxglmm.compat.statsmodels import BinomialBayesMixedGLM
 
-Evaluations (``logposterior``, ``vb_elbo``, their gradients) return statsmodels' numbers,
-constants and all. Fits return the right answer by default and statsmodels' own where
-that one is well defined, on request. Every name is imported when it is first used.
+Evaluations (``logposterior``, ``vb_elbo``, their gradients) return statsmodels'
+numbers, constants and all. Fits return the right answer by default and statsmodels'
+own where that one is well defined, on request. Every name is imported when it is first
+used.
 """
 
 from importlib import import_module

@@ -1,0 +1,137 @@
+"""The mode of the marginal posterior, and the Gaussian there.
+
+The random effects are integrated out (Laplace or quadrature), so that a mode exists:
+the joint density of effects and variances has a spike at zero variance, where its mode
+means nothing. f(x) = -log p(x | y) is minimised by the damped Newton method of
+``numerics.newton`` with the likelihood's average information, the prior's own
+curvature and the secant correction; the Hessian at the mode is exact, by forward mode
+over the analytic score after one Newton step for the random effects.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxglmm._typing import Array, Count, Float, Int, Scalar
+from jaxglmm.density.posterior import Posterior
+from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.estimate.laplace import hessian as _laplace_hessian
+from jaxglmm.integrate import laplace as _laplace
+from jaxglmm.numerics import newton
+from jaxglmm.numerics.system import Effects, scale
+
+
+class Mode(eqx.Module):
+    """x: (k,) the mode; value: -log p(y, x) there; H: (k, k) its Hessian; u: mode of u.
+
+    slope: du/dx, (k, q, 1, J) a factor.
+    """
+
+    x: Float[Array, " k"]
+    value: Scalar
+    H: Float[Array, "k k"]
+    u: Effects
+    slope: Effects
+    decrement: Scalar
+    steps: Count
+    status: Int[Array, ""]
+
+
+def derivatives(
+    marginal: LaplaceMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
+) -> tuple[Scalar, Array, Array, Array, Effects]:
+    """f, its gradient, a positive stand-in for its Hessian, its scale, the mode u."""
+    belief, p = posterior.belief, posterior.problem.p
+    psi = belief.psi(x)
+    at = marginal.derivatives(posterior.problem, psi, u)
+    J = jax.jacfwd(belief.psi)(x)
+    log_prior, slope = jax.value_and_grad(belief.log_prior)(x)
+
+    def rest(z: Array) -> Scalar:
+        """What of f is curved besides the likelihood in psi."""
+        return at.score @ belief.psi(z) / 2 - belief.log_prior(z)
+
+    E = jax.hessian(rest)(x)
+    positive = jnp.diag(jnp.maximum(jnp.diagonal(E), 0.0))
+    own = positive.at[:p, :p].set(E[:p, :p])
+    H = J.T @ at.curvature @ J / 2 + own
+    size = (J**2).T @ at.scale / 2 + jnp.diagonal(positive)
+    return at.value / 2 - log_prior, J.T @ at.score / 2 - slope, H, size, at.u
+
+
+def _moved(posterior: Posterior, psi: Array, u: Effects) -> Effects:
+    """One Newton step for u, which carries the derivative of the mode."""
+    problem = posterior.problem
+    beta, theta, phi = problem.split(psi)
+    return _laplace.newton_step(problem, beta, problem.lambdas(theta), phi, u)
+
+
+def along_axes(f, x: Float[Array, " k"]):
+    """Derivatives of f in every coordinate, one by one, stacked."""
+    eye = jnp.eye(len(x), dtype=x.dtype)
+    # no vmap: batched LAPACK calls could wait for each other
+    return lax.map(lambda v: jax.jvp(f, (x,), (v,))[1], eye)
+
+
+def hessian_at(
+    marginal: LaplaceMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
+) -> Float[Array, "k k"]:
+    """The exact Hessian of f at x, u its mode."""
+    belief, problem = posterior.belief, posterior.problem
+    psi = belief.psi(x)
+    folded = problem.folded()
+    at = marginal.at(folded, marginal.terms(folded), psi, u, always=True)
+    J = jax.jacfwd(belief.psi)(x)
+    E = jax.hessian(lambda z: at.score @ belief.psi(z) / 2 - belief.log_prior(z))(x)
+    return J.T @ _laplace_hessian(marginal, problem, psi, u) @ J / 2 + E
+
+
+def find(
+    marginal: LaplaceMarginal,
+    posterior: Posterior,
+    x: Float[Array, " k"],
+    u: Effects,
+    tol: Scalar | float,
+    max_steps: Count | int,
+) -> Mode:
+    """The mode from x and u, its Hessian and how u moves there."""
+    found = newton.minimise_carrying(
+        lambda z, aux: derivatives(marginal, posterior, z, aux),
+        x,
+        u,
+        tol,
+        max_steps,
+        secant=True,
+    )
+    x = found.x
+    beta, lam, phi = posterior.parameters(x)
+    u = _laplace.find_mode(posterior.problem, beta, lam, phi, found.aux).u
+    H = hessian_at(marginal, posterior, x, u)
+    slope = along_axes(lambda z: _moved(posterior, posterior.belief.psi(z), u), x)
+    return Mode(x, found.value, H, u, slope, found.decrement, found.steps, found.status)
+
+
+find_compiled = partial(jax.jit, static_argnums=0)(find)
+
+
+def effects_slope(posterior: Posterior, mode: Mode) -> Effects:
+    """db/dx of b = Lambda u at the mode, (q, k, J) a factor."""
+
+    def b(x: Array) -> Effects:
+        _, lam, _ = posterior.parameters(x)
+        return scale(lam, mode.u)
+
+    _, lam, _ = posterior.parameters(mode.x)
+    direct = along_axes(b, mode.x)
+    through = tuple(
+        jnp.einsum("ij,kjag->kiag", a, x) for a, x in zip(lam, mode.slope, strict=True)
+    )
+    return tuple(
+        jnp.swapaxes((a + c)[:, :, 0], 0, 1)
+        for a, c in zip(direct, through, strict=True)
+    )

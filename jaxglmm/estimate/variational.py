@@ -1,0 +1,384 @@
+"""Gaussian variational Bayes as smoothed PIRLS: coefficients and effects together.
+
+    q(beta, u) = N(mu, P^-1),  P = blockdiag(P_beta, I) + K'DK,  K = [X, Z Lambda]
+
+At the optimum D_i = E[-l_i''] under q and mu solves Newton's equations with scores
+E[l_i'] (Opper and Archambeau 2009): the working model of Laplace's method with its
+derivatives averaged over the current Gaussian, so the same structured factorisations
+serve, and a family needs nothing but its derivatives in eta (``density.smoothed``).
+The variance of each row's predictor needs P^-1 on the pattern of the design alone.
+
+What is left, y (log standard deviations, correlations, dispersion), is found in the
+same pass by Newton's method with the average information of the working model, for
+dL/dSigma = (t t' - Z'PZ) / 2 with t = Z'E[l']: the score of a linear mixed model. At
+fixed y the bound with all its constants is
+
+    L(y) = sum_i E l_i - (u'u + (beta - m)'P_beta (beta - m)) / 2 + sum_i D_i tv_i / 2
+           - (log|M| + log|Q|) / 2 + log|P_beta| / 2 + log p(y)
+
+and ``nested`` integrates exp L(y) over Gauss-Hermite nodes in the eigen-coordinates of
+its curvature: a mixture of Gaussians.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+
+from jaxglmm._typing import Array, Count, Float, Scalar
+from jaxglmm.density.posterior import HALF_LOG_2PI, Posterior
+from jaxglmm.density.smoothed import NODES, Expected, Rule, expected
+from jaxglmm.integrate.exact import boundary, directions
+from jaxglmm.integrate.point import gram, inner_levels, predictor, total
+from jaxglmm.model.covariance import pack
+from jaxglmm.numerics import small, spd
+from jaxglmm.numerics.bordered import Bordered, bordered
+from jaxglmm.numerics.system import (
+    Effects,
+    Lambdas,
+    inner_all,
+    scale,
+    scale_transposed,
+)
+
+FAR = 1.0  # longest step in a coordinate of y
+
+
+class Gaussian(eqx.Module):
+    """q: mean (beta, u), precision by the rows' weights, and y.
+
+    weights: (n,) D; y: (k - p,) coordinates of variances and dispersion.
+    """
+
+    beta: Float[Array, " p"]
+    u: Effects
+    weights: Float[Array, " n"]
+    y: Float[Array, " r"]
+
+
+class Found(eqx.Module):
+    """q at the optimum; tv: (n,) variances of predictors; elbo; H: (r, r) curvature.
+
+    H: of -L(y), by average information; gap: what the last step thought was left.
+    """
+
+    q: Gaussian
+    tv: Float[Array, " n"]
+    elbo: Scalar
+    H: Float[Array, "r r"]
+    gap: Scalar
+    steps: Count
+
+
+def rows_expected(
+    posterior: Posterior,
+    tm: Array,
+    tv: Array,
+    phi: Array,
+    rule: Rule,
+    k: int,
+    valued: bool = True,
+) -> Expected:
+    """Expectations with the rows' weights; nothing from rows of weight zero."""
+    problem = posterior.problem
+    e = expected(
+        problem.family, problem.y, tm, tv, phi, problem.trials, rule, k, valued
+    )
+    used, v = problem.weights > 0, problem.weights
+    return jax.tree.map(lambda x: jnp.where(used, v * x, 0.0), e)
+
+
+def precision(
+    posterior: Posterior, lam: Lambdas, w: Float[Array, " n"]
+) -> tuple[Bordered, Float[Array, " n"]]:
+    """P at weights w, factored, and the variance of each row's predictor."""
+    problem = posterior.problem
+    rows, X = problem.rows, problem.X
+    _, prior = posterior.belief.normal()
+    found = bordered(rows.weigh(w), lam, rows.collect(w * X), gram(X, w), prior)
+    factor = found.factor
+    tv = rows.leverages(factor, factor.selected())
+    if not problem.p:
+        return found, tv
+    # what V leaves of the row of X, in coordinates where its covariance is I
+    F = scale(lam, found.U)
+    rest = jnp.stack(
+        [
+            X[j] - rows.spread(tuple(f[:, j : j + 1] for f in F))
+            for j in range(problem.p)
+        ]
+    )
+    half = spd.forward(found.L, rest.reshape(problem.p, -1))
+    return found, tv + jnp.sum(half * half, axis=0).reshape(tv.shape)
+
+
+def bound_at(
+    posterior: Posterior,
+    q: Gaussian,
+    normal: Bordered,
+    tv: Float[Array, " n"],
+    rule: Rule = "exact",
+    k: int = NODES,
+) -> Scalar:
+    """L for a q whose precision is factored."""
+    problem, belief = posterior.problem, posterior.belief
+    _, lam, phi = posterior.parameters(jnp.concatenate([q.beta, q.y]))
+    tm = predictor(problem, q.beta, scale(lam, q.u))
+    e = rows_expected(posterior, tm, tv, phi, rule, k)
+    base = problem.family.log_base(problem.y, problem.trials)
+    base = jnp.where(problem.weights > 0, problem.weights * base, 0.0)
+    mean, prior = belief.normal()
+    rest = q.beta - mean
+    quadratic = rest @ prior @ rest + sum(jnp.sum(x * x) for x in q.u)
+    log_prior = spd.log_det(spd.cholesky(prior)) if problem.p else 0.0
+    inside = jnp.sum(e.value + base) - quadratic / 2 + jnp.sum(q.weights * tv) / 2
+    return inside - normal.log_det() / 2 + log_prior / 2 + belief.log_prior_rest(q.y)
+
+
+def elbo(
+    q: Gaussian, posterior: Posterior, rule: Rule = "exact", k: int = NODES
+) -> Scalar:
+    """The evidence lower bound of q, y a point, with all constants; differentiable.
+
+    Args:
+        q: any mean, any weights not negative (they say the covariance), any y.
+        posterior: model, data and prior; the prior of beta normal.
+        rule: of the rows' expectations, see ``density.smoothed``.
+        k: nodes of Gauss-Hermite.
+
+    Returns:
+        A lower bound of log p(y_rows, y): exact for Gaussian rows at the optimum.
+    """
+    _, lam, _ = posterior.parameters(jnp.concatenate([q.beta, q.y]))
+    normal, tv = precision(posterior, lam, q.weights)
+    return bound_at(posterior, q, normal, tv, rule, k)
+
+
+class _State(eqx.Module):
+    beta: Array
+    u: Effects
+    y: Array
+    tv: Array
+    weights: Array
+    H: Array
+    gap: Scalar
+    steps: Count
+
+
+def maximise(
+    posterior: Posterior,
+    start: Gaussian,
+    tv: Float[Array, " n"],
+    tol: Scalar | float,
+    max_steps: Count | int,
+    rule: Rule = "exact",
+    k: int = NODES,
+    fixed: bool = False,
+) -> Found:
+    """The best q from ``start``; fixed: y stays where it is."""
+    problem, belief = posterior.problem, posterior.belief
+    mean, prior = belief.normal()
+
+    def body(s: _State) -> _State:
+        _, lam, phi = posterior.parameters(jnp.concatenate([s.beta, s.y]))
+        tm = predictor(problem, s.beta, scale(lam, s.u))
+        e = rows_expected(posterior, tm, s.tv, phi, rule, k, valued=False)
+        normal, tv = precision(posterior, lam, e.weight)
+        t = problem.rows.collect(e.slope[None])
+        r = tuple(a - b for a, b in zip(scale_transposed(lam, t), s.u, strict=True))
+        left = total(problem.X, e.slope) - prior @ (s.beta - mean)
+        du, db = normal.solve(r, left[:, None])
+        db = db[:, 0]
+        gain = left @ db + sum(jnp.sum(a * c) for a, c in zip(r, du, strict=True))
+        change = predictor(problem, db, scale(lam, du)) - problem.offset
+        size = jnp.max(jnp.where(problem.weights > 0, jnp.abs(change), 0.0))
+        step = jnp.where(size < 1e-2, 1.0, jnp.log1p(size) / jnp.maximum(size, 1e-300))
+        beta = s.beta + step * db
+        u = tuple(a + step * c for a, c in zip(s.u, du, strict=True))
+        y, H, decrement = s.y, s.H, 0.0
+        if not fixed:
+            g, H = _slope(posterior, s, normal, u, tm, rule, k)
+            move = jnp.linalg.solve(H, g)
+            decrement = jnp.abs(g @ move)
+            y = s.y - jnp.clip(move, -FAR, FAR)
+        moved = jnp.max(jnp.abs(tv - s.tv) / (1e-3 + tv))
+        return _State(
+            beta,
+            u,
+            y,
+            tv,
+            e.weight,
+            H,
+            gain + decrement + moved**2,
+            s.steps + 1,
+        )
+
+    init = _State(
+        start.beta,
+        start.u,
+        start.y,
+        tv,
+        start.weights,
+        jnp.eye(len(start.y)),
+        jnp.asarray(jnp.inf),
+        jnp.asarray(0),
+    )
+    s = lax.while_loop(lambda s: (s.steps < max_steps) & ~(s.gap <= tol), body, init)
+    _, lam, _ = posterior.parameters(jnp.concatenate([s.beta, s.y]))
+    normal, tv = precision(posterior, lam, s.weights)
+    q = Gaussian(s.beta, s.u, s.weights, s.y)
+    value = bound_at(posterior, q, normal, tv, rule, k)
+    return Found(q, tv, value, s.H, s.gap, s.steps)
+
+
+def _slope(
+    posterior: Posterior,
+    s: _State,
+    normal: Bordered,
+    u: Effects,
+    tm: Array,
+    rule: Rule,
+    k: int,
+) -> tuple[Float[Array, " r"], Float[Array, "r r"]]:
+    """Gradient of -L in y and its positive curvature."""
+    problem, belief = posterior.problem, posterior.belief
+    factor = normal.factor
+    lam = factor.lam
+    # Sigma^-1 b, which is Z'E[l'] at the optimum and stays of its size on the way
+    t = tuple(_solve_transposed(a, x) for a, x in zip(lam, u, strict=True))
+    inverse = spd.inverse(normal.L) if problem.p else normal.L
+    # sums of the blocks of Z'PZ: what V leaves, less what the coefficients take
+    S = tuple(
+        a - _levels(T, inverse) for a, T in zip(factor.traces(), normal.T, strict=True)
+    )
+    G = tuple(a - inner_levels(b, b) for a, b in zip(S, t, strict=True))
+    score = 2 * pack([g @ x for g, x in zip(G, lam, strict=True)], problem.patterns)
+    v = directions(problem, lam, t)
+    cross = inner_all(normal.T, v)
+    info = factor.gram(v) - (cross.T @ spd.solve(normal.L, cross) if problem.p else 0.0)
+    info = info + boundary(G, problem.patterns)
+    score_phi, info_phi = _dispersion(posterior, s, tm, rule, k)
+    whole = jnp.concatenate([score, score_phi]) / 2
+    info = jax.scipy.linalg.block_diag(info / 2, info_phi)
+    log_prior = belief.log_prior_rest
+    J = jax.jacfwd(belief.rest)(s.y)
+    E = jax.hessian(lambda y: whole @ belief.rest(y) - log_prior(y))(s.y)
+    H = J.T @ info @ J + jnp.diag(jnp.maximum(jnp.diagonal(E), 0.0))
+    g = J.T @ whole - jax.grad(log_prior)(s.y)
+    ridge = 1e-6 * jnp.max(jnp.diagonal(H)) + 1e-12
+    return g, H + ridge * jnp.eye(len(H))
+
+
+def _solve_transposed(
+    lam: Float[Array, "q q"], u: Float[Array, "q K J"]
+) -> Float[Array, "q K J"]:
+    """Lambda'^-1 u."""
+    if len(lam) == 1:
+        return u / lam[0, 0]
+    if len(lam) <= small.UNROLL:
+        return jnp.stack(small.backward(small.lower(lam), list(u)))
+    flat = solve_triangular(lam, u.reshape(len(lam), -1), lower=True, trans=1)
+    return flat.reshape(u.shape)
+
+
+def _levels(T: Float[Array, "q p J"], C: Float[Array, "p p"]) -> Float[Array, "q q"]:
+    """sum_g T_g C T_g'."""
+    return jnp.einsum("ipg,pr,jrg->ij", T, C, T)
+
+
+def _dispersion(
+    posterior: Posterior, s: _State, tm: Array, rule: Rule, k: int
+) -> tuple[Array, Array]:
+    """-2 d/dphi of the rows' expectations, and -d2/dphi2 kept positive."""
+    problem = posterior.problem
+    if not problem.family.n_phi:
+        return jnp.zeros(0), jnp.zeros((0, 0))
+    _, _, phi = posterior.parameters(jnp.concatenate([s.beta, s.y]))
+
+    def rows(phi: Array) -> Scalar:
+        return -jnp.sum(rows_expected(posterior, tm, s.tv, phi, rule, k).value)
+
+    slope, H = jax.grad(rows)(phi), jax.hessian(rows)(phi)
+    floor = 0.1 + 0.1 * jnp.abs(H)
+    eye = jnp.eye(len(phi), dtype=bool)
+    return 2 * slope, jnp.where(eye, jnp.maximum(H, floor), 0.0)
+
+
+def begin(posterior: Posterior, x: Float[Array, " k"], u: Effects) -> Gaussian:
+    """A q to start from: means as given, weights of a GLM there."""
+    p = posterior.problem.p
+    return Gaussian(x[:p], u, jnp.zeros_like(posterior.problem.y), x[p:])
+
+
+START_VARIANCE = 0.1  # of the predictors before anything is known
+
+
+@partial(jax.jit, static_argnames=("rule", "k"))
+def fit(
+    posterior: Posterior,
+    x: Float[Array, " k"],
+    u: Effects,
+    tol: Scalar,
+    max_steps: Count,
+    rule: Rule = "exact",
+    k: int = NODES,
+) -> Found:
+    """The one jit boundary of a fit: from x = (beta, y) and effects u."""
+    posterior = posterior.folded()
+    tv = jnp.full_like(posterior.problem.y, START_VARIANCE)
+    return maximise(posterior, begin(posterior, x, u), tv, tol, max_steps, rule, k)
+
+
+class Nodes(eqx.Module):
+    """A mixture over nodes of y: all of ``Found`` with a leading axis, and weights.
+
+    log_evidence: log of the integral of exp L(y).
+    """
+
+    found: Found
+    weights: Float[Array, " m"]
+    log_evidence: Scalar
+
+
+@partial(jax.jit, static_argnames=("count", "rule", "k"))
+def nested(
+    posterior: Posterior,
+    found: Found,
+    tol: Scalar,
+    max_steps: Count,
+    count: int,
+    rule: Rule = "exact",
+    k: int = NODES,
+) -> Nodes:
+    """Integrate exp L(y) over count nodes in each direction of y."""
+    posterior = posterior.folded()
+    r = len(found.q.y)
+    T, log_w = grid(count, r)
+    values, vectors = jnp.linalg.eigh(found.H)
+    A = vectors / jnp.sqrt(values)
+
+    def node(t: Array) -> Found:
+        start = eqx.tree_at(lambda q: q.y, found.q, found.q.y + A @ t)
+        return maximise(posterior, start, found.tv, tol, max_steps, rule, k, fixed=True)
+
+    all_nodes = lax.map(node, jnp.asarray(T))
+    log_terms = all_nodes.elbo + jnp.sum(T**2, axis=1) / 2 + log_w
+    volume = r * HALF_LOG_2PI - jnp.sum(jnp.log(values)) / 2
+    total = jax.scipy.special.logsumexp(log_terms)
+    return Nodes(all_nodes, jnp.exp(log_terms - total), total + volume)
+
+
+def grid(count: int, r: int) -> tuple[np.ndarray, np.ndarray]:
+    """Product nodes (count^r, r) of the standard normal and log weights."""
+    z, w = np.polynomial.hermite_e.hermegauss(count)
+    w = w / w.sum()
+    nodes = np.array(list(itertools.product(z, repeat=r))).reshape(-1, r)
+    weights = np.array([np.prod(x) for x in itertools.product(w, repeat=r)])
+    return nodes, np.log(weights)
