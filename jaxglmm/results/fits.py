@@ -126,6 +126,7 @@ class Fits:
             p_values=part["p_values"],
             dispersion=part["dispersion"] if columns.dispersion else None,
             dispersion_names=columns.dispersion,
+            separated=part["separated"][:, 0] == 1,
             df_sigma=part["df_sigma"][:, 0],
             steps=part["steps"][:, 0],
             labels=labels,

@@ -18,6 +18,7 @@ SINGLE = (
     "decrement",
     "steps",
     "singular",
+    "separated",
     "status",
 )
 

@@ -63,7 +63,57 @@ class Loop:
 
 def plan(source: Source, devices: Any) -> Plan:
     """Engines for the data sets of ``source``."""
-    return _linear(source, devices)
+    if source.family is None:
+        return _linear(source, devices)
+    return _generalised(source, devices)
+
+
+def _generalised(source: Source, devices: Any) -> Plan:
+    from jaxglmm.results.fits_generalised import (
+        RaggedRows,
+        SharedRows,
+        generalised_columns,
+        suits,
+    )
+
+    family, design = source.family, source.design
+    columns = generalised_columns(design, family)
+    missing = None
+    if source.responses is None:
+        split = source.split
+        assert split is not None
+        D = len(split.levels)
+        everything = np.arange(D)
+        if suits(source):
+            sizes = buckets(split.levels)
+            stages = tuple(
+                Stage(RaggedRows(source, int(J), which), which, 2)
+                for J in np.unique(sizes)
+                for which in [everything[sizes == J]]
+            )
+        else:
+            stages = (Stage(Loop(source, columns), everything, 1),)
+    else:
+        D = len(source.responses)
+        everything = np.arange(D)
+        if suits(source):
+            own = isinstance(source.weights, Responses)
+            stages = (Stage(SharedRows(source, own), everything, 2),)
+            missing = None if own else SharedRows(source, True)
+        else:
+            stages = (Stage(Loop(source, columns), everything, 1),)
+    nodes = source.model.nodes
+    how = "Laplace's approximation" if nodes == 1 else f"{nodes}-point quadrature"
+    return Plan(
+        stages,
+        missing,
+        partial(alone, source, columns),
+        columns,
+        D,
+        f"generalised linear mixed models ({family.name}, {family.link.name}) fit by "
+        f"maximum likelihood, {how}",
+        "cpu",
+    )
 
 
 def _linear(source: Source, devices: Any) -> Plan:

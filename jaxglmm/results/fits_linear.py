@@ -277,8 +277,8 @@ def lanes_table(
     if reml:
         constant = constant + log_det + m.fixed.log_det
     status = report.status.copy()
-    status[(raw.dependent == 1)] = ALONE
     status[raw.exact == 1] = _status.EXACT
+    status[raw.dependent == 1] = ALONE
     status[raw.constant == 1] = _status.CONSTANT
     few = (p >= raw.n) | (raw.J * factor.q >= raw.n) | (raw.J < 2)
     status[few] = _status.TOO_FEW

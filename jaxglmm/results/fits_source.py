@@ -120,7 +120,7 @@ def row_of(fit: Fit, columns: Columns) -> np.ndarray:
         return out
 
     sd = [np.sqrt(np.sum(lam**2, axis=1)) * _scale(fit) for lam in fit.estimates.lam]
-    linear = fit.estimates.vcov is not None and fit.ddf != "asymptotic"
+    linear = fit.ddf != "asymptotic"
     return columns.table(
         1,
         coefficients=by_name(fit.coefficients),
@@ -130,18 +130,19 @@ def row_of(fit: Fit, columns: Columns) -> np.ndarray:
         sd=np.concatenate(sd),
         theta=np.asarray(fit.theta),
         dispersion=np.exp(np.asarray(getattr(fit.estimates, "phi", ()), float)),
-        sigma=np.float64(fit.sigma),
+        sigma=np.float64(fit.sigma if linear else np.nan),
         log_likelihood=np.float64(fit.log_likelihood),
         df_sigma=np.float64(_df_sigma(fit) if linear else np.nan),
         decrement=np.float64(fit.estimates.decrement),
         steps=np.float64(fit.n_iter),
         singular=np.float64(fit.is_singular),
+        separated=np.float64(not linear and fit.separation is not None),  # type: ignore
         status=np.float64(fit.estimates.status),
     )[0]
 
 
 def _scale(fit: Fit) -> float:
-    return float(fit.estimates.sigma)
+    return float(fit.estimates.sigma) if fit.ddf != "asymptotic" else 1.0
 
 
 def _df_sigma(fit: Fit) -> float:

@@ -1,0 +1,259 @@
+"""Many generalised linear mixed models with one grouping factor, one program.
+
+Start, search and standard errors of L lanes, the lanes last. beta starts from weighted
+least squares on the family's guess of each row and a few Newton steps without random
+effects, theta from moments of the working score (``estimate.start_generalised``);
+then ``batch.generalised_search``; then the exact Hessian, by forward mode over the
+analytic score after one Newton step for the modes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxglmm import _status
+from jaxglmm._typing import Array, Float, Int
+from jaxglmm.batch import generalised_search as gs
+from jaxglmm.batch import point as pt
+from jaxglmm.batch import quadrature as quad
+from jaxglmm.batch import search
+from jaxglmm.batch.point import Split
+from jaxglmm.batch.rows import LaneRows, lanes, levels
+from jaxglmm.estimate.laplace import AT_MODE, LaplaceMarginal
+from jaxglmm.estimate.start_generalised import STRONGEST, WEAKEST
+from jaxglmm.model.covariance import Pattern
+from jaxglmm.numerics import small
+
+UNSURE = 1e-7  # a pivot of the Hessian this small leaves standard errors to the host
+SINGULAR = 1e-4  # theta that counts as zero
+FIRST_STEPS = 3  # Newton steps for beta without random effects
+ENOUGH = 0.1
+
+
+class Report(eqx.Module):
+    """L fits in internal coordinates.
+
+    psi: (k, L); b: (q, J, L) modes; se: (p, L) of the rows of ``back``; hessian: (k, k,
+    L), of -2 log-likelihood; far: (L,) largest |eta|; unsure: (L,) where se needs care;
+    the rest (L,).
+    """
+
+    psi: Float[Array, "k L"]
+    b: Float[Array, "q J L"]
+    se: Float[Array, "p L"]
+    criterion: Float[Array, " L"]
+    hessian: Float[Array, "k k L"]
+    decrement: Float[Array, " L"]
+    far: Float[Array, " L"]
+    status: Int[Array, " L"]
+    steps: Int[Array, " L"]
+    unsure: Int[Array, " L"]
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def fit(
+    marginal: LaplaceMarginal,
+    d: LaneRows,
+    pattern: Pattern,
+    guess: Float[Array, "h J L"],
+    phi: Float[Array, "r L"],
+    n_levels: Float[Array, " l"],
+    tol: Array,
+    max_steps: Array,
+    back: Float[Array, "p p l"],
+) -> Report:
+    """Fit L lanes.
+
+    guess, phi: where the family would start; n_levels: without padding; back: rows are
+    the contrasts whose standard errors are reported, in internal coordinates.
+    """
+    split = Split(d.p, pattern, d.family.n_phi)
+    start = _start(d, split, guess, phi)
+
+    def evaluate(psi: Array, u: Array, exact: Array) -> pt.Point:
+        at = pt.evaluate(d, split, psi, u, exact, marginal.hessian)
+        return _better(marginal, d, split, psi, u, at, False)
+
+    near = AT_MODE if marginal.beyond else None
+    found = gs.minimise(d, split, evaluate, start, tol, max_steps, near, n_levels)
+    beta, theta, _ = split(found.psi)
+    b = small.apply(pt.crit.lower(theta, pattern, d.q), list(found.u))
+    eta = d.predictor(beta, b)
+    far = jnp.max(jnp.where(d.weights > 0, jnp.abs(eta), 0.0), axis=(0, 1))
+    H = _hessian(marginal, d, split, found.psi, found.u)
+    se, unsure = _standard_errors(split, found.psi, H, back)
+    return Report(
+        found.psi,
+        jnp.stack(b),
+        se,
+        found.value + pt.constant(d),
+        H,
+        found.decrement,
+        far,
+        jnp.where(found.status == search.RUNNING, _status.MAX_STEPS, found.status),
+        found.steps,
+        unsure,
+    )
+
+
+def _standard_errors(
+    split: Split, psi: Array, H: Array, back: Array
+) -> tuple[Array, Array]:
+    """(p, L) from 2 H^-1, variances at zero taken as known; (L,) where H is doubtful.
+
+    By elimination at unit diagonal: a pivot next to zero is a flat direction.
+    """
+    p, m = split.p, split.m
+    diagonal = np.array([i == j for i, j in split.pattern])[:, None]
+    free = jnp.concatenate(
+        [
+            jnp.ones((p, psi.shape[1]), bool),
+            ~(diagonal & (jnp.abs(psi[p : p + m]) < SINGULAR)),
+            jnp.ones((split.n_phi, psi.shape[1]), bool),
+        ]
+    )
+    eye = np.eye(len(H))[:, :, None]
+    H = jnp.where(free[:, None] & free[None], H, eye)
+    unit = jnp.sqrt(jnp.stack([jnp.abs(H[a, a]) for a in range(len(H))]))
+    W = jnp.concatenate(
+        [H / (unit[:, None] * unit[None]), jnp.broadcast_to(eye, H.shape)], axis=1
+    )
+    least = jnp.full(psi.shape[1], jnp.inf)
+    for j in range(len(H)):
+        pivot = W[j, j]
+        least = jnp.minimum(least, pivot)
+        W = W - (W[:, j] - eye[:, j])[:, None] * (W[j] / pivot)[None]
+    V = 2 * W[:p, len(H) : len(H) + p] / (unit[:p, None] * unit[None, :p])
+    along = jnp.sum(back[:, :, None] * V[None], axis=1)
+    se = jnp.sqrt(jnp.sum(along * back, axis=1))
+    return se, (~(least > UNSURE)).astype(int)
+
+
+def _better(
+    marginal: LaplaceMarginal,
+    d: LaneRows,
+    split: Split,
+    psi: Array,
+    u: Array,
+    at: pt.Point,
+    always: bool,
+) -> pt.Point:
+    """Quadrature in place of Laplace's approximation, where that is asked for."""
+    if not marginal.beyond:
+        return at
+
+    def improved() -> tuple[Array, Array]:
+        return quad.improve(d, split, psi, at, u, marginal.nodes, marginal.hessian)
+
+    if always:
+        value, score = improved()
+    else:
+        near = at.nu < AT_MODE
+        value, score = lax.cond(jnp.any(near), improved, lambda: (at.value, at.score))
+        value = jnp.where(near, value, at.value)
+        score = jnp.where(near, score, at.score)
+    return eqx.tree_at(lambda x: (x.value, x.score), at, (value, score))
+
+
+def _hessian(
+    marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
+) -> Float[Array, "k k L"]:
+    """Exact, one direction after the other."""
+    exact = jnp.ones(psi.shape[1], bool)
+
+    def score(x: Array) -> Array:
+        beta, theta, phi = split(x)
+        Lam = pt.crit.lower(theta, split.pattern, d.q)
+        eta = d.predictor(beta, small.apply(Lam, list(u)))
+        r = pt.terms(d, eta, phi, "observed", False)
+        C = pt._factor(pt._blocks(d, r.w), Lam)
+        t = [levels(d.z(i) * r.s) for i in range(d.q)]
+        h = [a - b for a, b in zip(list(u), pt._transposed(Lam, t), strict=True)]
+        moved = u - jnp.stack(small.solve(C, h))
+        at = pt.evaluate(d, split, x, moved, exact, marginal.hessian, curved=False)
+        return _better(marginal, d, split, x, moved, at, True).score
+
+    def along(direction: Array) -> Array:
+        tangent = jnp.broadcast_to(direction[:, None], psi.shape)
+        return jax.jvp(score, (psi,), (tangent,))[1]
+
+    H = lax.map(along, jnp.eye(len(psi)))
+    return (H + jnp.swapaxes(H, 0, 1)) / 2
+
+
+def _start(d: LaneRows, split: Split, guess: Array, phi: Array) -> Float[Array, "k L"]:
+    """psi to start from."""
+    used = d.weights > 0
+    p = d.p
+
+    def at(beta: Array) -> tuple[pt.Terms, Array]:
+        eta = d.predictor(list(beta), [])
+        r = pt.terms(d, eta, phi, "observed", False)
+        return r, jnp.abs(r.w)
+
+    def gram(w: Array) -> Array:
+        rows = [[lanes(d.X[a] * d.X[b] * w) for b in range(p)] for a in range(p)]
+        return jnp.stack([jnp.stack(row) for row in rows])
+
+    if p:
+        offset = 0.0 if d.offset is None else d.offset
+        target = jnp.where(used, guess - offset, 0.0)
+        w = jnp.abs(pt.terms(d, guess, phi, "observed", False).w)
+        w = jnp.where(used & jnp.isfinite(w), w, 0.0)
+        beta = _least_squares(gram, d, w, target)
+        flat = jnp.where(used, 1.0, 0.0)
+        middle = lanes(flat * target) / jnp.maximum(lanes(flat * jnp.ones(d.shape)), 1)
+        plain = _least_squares(gram, d, flat, jnp.where(used, middle, 0.0))
+        best = jnp.isfinite(lanes(at(beta)[0].l))
+        beta = jnp.where(best, beta, plain)
+
+        def evaluate(x: Array):
+            r, w = at(x)
+            g = jnp.stack([-2 * lanes(d.X[a] * r.s) for a in range(p)])
+            H = 2 * gram(w)
+            ridge = 1e-9 * (1e-300 + jnp.trace(H))
+            H = H + ridge * jnp.eye(p)[:, :, None]
+            return -2 * lanes(r.l), g, H, jnp.stack([H[a, a] for a in range(p)])
+
+        beta = search.minimise(evaluate, beta, ENOUGH, FIRST_STEPS).x
+    else:
+        beta = jnp.zeros((0, phi.shape[-1]))
+    r, w = at(beta)
+    theta = _moments(d, split.pattern, r.s, w)
+    return jnp.concatenate([beta, theta, phi])
+
+
+def _least_squares(gram, d: LaneRows, w: Array, target: Array) -> Array:
+    H = gram(w)
+    ridge = 1e-9 * (1e-300 + jnp.trace(H))
+    right = jnp.stack([lanes(x * w * target) for x in d.X])
+    return gs.solve(H + ridge * jnp.eye(len(right))[:, :, None], right)[0]
+
+
+def _moments(d: LaneRows, pattern: Pattern, s: Array, w: Array) -> Float[Array, "m L"]:
+    """theta by moments of the working score, between two standard deviations."""
+    q = d.q
+    A = pt._blocks(d, w)
+    t = [levels(d.z(i) * s) for i in range(q)]
+    squares = jnp.stack(
+        [jnp.stack([jnp.sum(A[i][j] ** 2, axis=0) for j in range(q)]) for i in range(q)]
+    )
+    excess = jnp.stack([jnp.sum(t[i] ** 2 - A[i][i], axis=0) for i in range(q)])
+    alone = jnp.stack([squares[i, i] for i in range(q)])
+    variance = excess / jnp.maximum(alone, 1e-12)
+    if q > 1:
+        scale = 1 / jnp.sqrt(jnp.maximum(alone, 1e-12))
+        unit = squares * scale[:, None] * scale[None] + 1e-6 * np.eye(q)[:, :, None]
+        together, ok = gs.solve(unit, excess * scale)
+        together = together * scale
+        usable = ok & jnp.isfinite(together) & (together > 0)
+        variance = jnp.where(usable, together, variance)
+    sd = jnp.sqrt(jnp.clip(variance, WEAKEST**2, STRONGEST**2))
+    sd = jnp.where(jnp.isfinite(sd), sd, 0.5)
+    return jnp.stack([sd[i] if i == j else 0.0 * sd[0] for i, j in pattern])

@@ -1,0 +1,68 @@
+"""Rows of many generalised models with one grouping factor, lanes last.
+
+Row r of level g of lane k is at place (r, g, k): sums over the rows of a level run down
+the first axis, and every operation is long in the lanes. Arrays that all lanes share
+end in 1. Levels with fewer rows are padded with weight zero.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.families import AbstractFamily
+
+
+class LaneRows(eqx.Module):
+    """Rows of L lanes; l is L, or 1 for what the lanes share.
+
+    X: (p, h, J, l); Z: (q, h, J, l), None for one column of ones; y: (h, J, L);
+    trials, weights: (h, J, l); offset: (h, J, l) or None.
+    """
+
+    X: Float[Array, "p h J l"]
+    Z: Float[Array, "q h J l"] | None
+    y: Float[Array, "h J L"]
+    trials: Float[Array, "h J l"]
+    weights: Float[Array, "h J l"]
+    offset: Float[Array, "h J l"] | None
+    family: AbstractFamily
+
+    @property
+    def p(self) -> int:
+        """Fixed effects."""
+        return self.X.shape[0]
+
+    @property
+    def q(self) -> int:
+        """Random effects a level."""
+        return 1 if self.Z is None else self.Z.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(h, J, L)."""
+        return self.y.shape
+
+    def z(self, i: int) -> Array | float:
+        """One column of Z."""
+        return 1.0 if self.Z is None else self.Z[i]
+
+    def predictor(self, beta: list[Array], b: list[Array]) -> Array:
+        """offset + X beta + Z b, (h, J, L); beta: (L,) each, b: (J, L) each."""
+        eta = jnp.zeros(self.shape) if self.offset is None else self.offset
+        for x, coefficient in zip(self.X, beta, strict=True):
+            eta = eta + x * coefficient
+        for i, effect in enumerate(b):
+            eta = eta + self.z(i) * effect[None]
+        return eta
+
+
+def levels(x: Array) -> Array:
+    """Sum over the rows of a level, (J, L)."""
+    return jnp.sum(x, axis=0)
+
+
+def lanes(x: Array) -> Array:
+    """Sum over all rows, (L,)."""
+    return jnp.sum(x, axis=(0, 1))
