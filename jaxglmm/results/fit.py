@@ -647,8 +647,8 @@ class Fit:
                 numeric variables at their means; "observed" over the rows of the data.
             adjust: of the p-values: "none", "holm", "bonferroni" or "tukey".
             level: coverage of conf_low and conf_high, for one contrast each.
-            type: "response" compares means, "link" linear predictors; the same in a
-                linear model.
+            type: "response" averages and compares means, "link" linear predictors; the
+                same in a linear model.
             re: "population" or "marginal", as for ``predictions``.
             ratio: ratios of the means (risk ratios); with ``type="link"`` exp of the
                 differences: odds ratios (logit), rate ratios (log), hazard ratios

@@ -325,8 +325,8 @@ class GeneralisedFit(Fit):
             interval: "confidence" for the mean, made on the link scale and transformed;
                 "prediction" for a new observation: quantiles of its distribution, in
                 which the uncertainty of the linear predictor is mixed in (dispersion
-                and, in conditional ones, variances of random effects count as known).
-                Of counts they hold at least ``level``.
+                and, in conditional ones, variances of random effects count as known;
+                prior weights play no part). Of counts they hold at least ``level``.
             level: coverage of the interval.
             new_levels: "zero" predicts levels that were not in the data with a random
                 effect of zero and its prior variance; "error" refuses them.

@@ -50,6 +50,7 @@ def predict(
     """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
     _predict.check_level(level)
     _check_words(fit, type, interval, trials)
+    _predict.check_offset(newdata, offset)
     newdata = readable(newdata)
     new = _rows(fit, newdata, re, new_levels, offset)
     if re == "conditional":

@@ -104,6 +104,7 @@ def averaged(rows: Rows, groups: Iterable[np.ndarray]) -> Rows:
 def predictions(means: Means, newdata, by, level: float, offset=None) -> pd.DataFrame:
     """Predictions a row of the data, or their means by groups of rows."""
     fit = means.fit
+    predict.check_offset(newdata, offset)
     if newdata is None:
         data = data_of(fit)
         rows = means.at(predict.rows(fit, None))
@@ -148,6 +149,7 @@ def slopes(
     linear model is a polynomial of degree two at most.
     """
     fit = means.fit
+    predict.check_offset(newdata, offset)
     data = data_of(fit) if newdata is None else pandas_frame(newdata)
     data = data.reset_index(drop=True)
     _known(data, [variable])

@@ -84,6 +84,14 @@ def rows(
     )
 
 
+def check_offset(newdata, offset) -> None:
+    """Refuse an offset for the rows of the fit, which have theirs."""
+    if newdata is None and offset is not None:
+        raise NotApplicableError(
+            "offset= belongs to new data; the rows of the fit have their own offset"
+        )
+
+
 def rows_at_random(fit: Fit, newdata, offset=None) -> NewRows:
     """The design of rows whose levels are drawn at random.
 

@@ -192,6 +192,9 @@ def test_messages():
     with pytest.raises(DataError, match="not a variable"):
         fit.contrasts("species")
     assert fit.predictions(cases.slopes_data().iloc[:0]).shape[0] == 0
+    for ask in (fit.predict, fit.predictions, lambda **o: fit.slopes("x", **o)):
+        with pytest.raises(NotApplicableError, match="belongs to new data"):
+            ask(offset=np.zeros(160))
 
 
 def test_missing_values_and_lists_of_dicts():
