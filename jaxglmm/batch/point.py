@@ -1,8 +1,8 @@
 """Laplace's approximation next to the modes of many lanes, one grouping factor.
 
-``integrate.point`` with the lanes last: the formulas and the names are those of that module; every matrix of a level is a list
-of arrays (J, L), every matrix of a lane a list of arrays (L,) or an array that ends in
-L. No LAPACK.
+``integrate.point`` with the lanes last: the formulas and the names are those of that
+module; every matrix of a level is a list of arrays (J, L), every matrix of a lane a
+list of arrays (L,) or an array that ends in L. No LAPACK.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Adaptive Gauss-Hermite quadrature of many lanes.
 
-``integrate.quadrature`` with the lanes last: the nodes are visited one after the other; the gradient is the one written out there.
+``integrate.quadrature`` with the lanes last: the nodes are visited one after the other;
+the gradient is the one written out there.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm.batch.devices import Devices, choose
 from jaxglmm.formula.design import Design
 from jaxglmm.results import fits_file, fits_linear
 from jaxglmm.results.fits_columns import PENDING, Columns
@@ -63,12 +64,18 @@ class Loop:
 
 def plan(source: Source, devices: Any) -> Plan:
     """Engines for the data sets of ``source``."""
+    if source.responses is None:
+        assert source.split is not None
+        cells = float(source.split.starts[-1])
+    else:
+        cells = float(source.design.n) * len(source.responses)
+    chosen = choose(devices, cells)
     if source.family is None:
-        return _linear(source, devices)
-    return _generalised(source, devices)
+        return _linear(source, chosen)
+    return _generalised(source, chosen)
 
 
-def _generalised(source: Source, devices: Any) -> Plan:
+def _generalised(source: Source, devices: Devices) -> Plan:
     from jaxglmm.results.fits_generalised import (
         RaggedRows,
         SharedRows,
@@ -78,7 +85,7 @@ def _generalised(source: Source, devices: Any) -> Plan:
 
     family, design = source.family, source.design
     columns = generalised_columns(design, family)
-    missing = None
+    missing, threads = None, devices.threads
     if source.responses is None:
         split = source.split
         assert split is not None
@@ -87,7 +94,7 @@ def _generalised(source: Source, devices: Any) -> Plan:
         if suits(source):
             sizes = buckets(split.levels)
             stages = tuple(
-                Stage(RaggedRows(source, int(J), which), which, 2)
+                Stage(RaggedRows(source, int(J), which, devices), which, threads)
                 for J in np.unique(sizes)
                 for which in [everything[sizes == J]]
             )
@@ -98,8 +105,8 @@ def _generalised(source: Source, devices: Any) -> Plan:
         everything = np.arange(D)
         if suits(source):
             own = isinstance(source.weights, Responses)
-            stages = (Stage(SharedRows(source, own), everything, 2),)
-            missing = None if own else SharedRows(source, True)
+            stages = (Stage(SharedRows(source, own, devices), everything, threads),)
+            missing = None if own else SharedRows(source, True, devices)
         else:
             stages = (Stage(Loop(source, columns), everything, 1),)
     nodes = source.model.nodes
@@ -112,21 +119,21 @@ def _generalised(source: Source, devices: Any) -> Plan:
         D,
         f"generalised linear mixed models ({family.name}, {family.link.name}) fit by "
         f"maximum likelihood, {how}",
-        "cpu",
+        devices.describe(),
     )
 
 
-def _linear(source: Source, devices: Any) -> Plan:
+def _linear(source: Source, devices: Devices) -> Plan:
     design, reml = source.design, source.model.reml
     settings = Settings(reml, source.tol, source.satterthwaite)
     columns = fits_linear.columns(design)
     missing = None
     if source.responses is None:
-        stages = _ragged(source, settings, columns)
+        stages = _ragged(source, settings, columns, devices)
         D = len(source.split.levels)  # type: ignore[union-attr]
     else:
         D = len(source.responses)
-        engine, missing, threads = _responses(source, settings, columns)
+        engine, missing, threads = _responses(source, settings, columns, devices)
         stages = (Stage(engine, np.arange(D), threads),)
     return Plan(
         stages,
@@ -135,12 +142,12 @@ def _linear(source: Source, devices: Any) -> Plan:
         columns,
         D,
         f"linear mixed models fit by {'REML' if reml else 'maximum likelihood'}",
-        "cpu",
+        devices.describe(),
     )
 
 
 def _responses(
-    source: Source, settings: Settings, columns: Columns
+    source: Source, settings: Settings, columns: Columns, devices: Devices
 ) -> tuple[Engine, Engine | None, int]:
     """The engine for all responses, and the one for those with missing values."""
     from jaxglmm.model import assemble
@@ -156,12 +163,12 @@ def _responses(
         return generic, Loop(source, columns), 1
     moments = assemble.moments(design)
     weighted = WeightedLinear(
-        design, moments, responses, source.offset, source.weights, settings
+        design, moments, responses, source.offset, source.weights, settings, devices
     )
     if own_weights:
-        return weighted, None, 2
-    shared = SharedLinear(design, moments, responses, source.offset, settings)
-    return shared, weighted, 2
+        return weighted, None, devices.threads
+    shared = SharedLinear(design, moments, responses, source.offset, settings, devices)
+    return shared, weighted, devices.threads
 
 
 def _ragged(source: Source, settings: Settings, columns: Columns) -> tuple[Stage, ...]:
@@ -175,9 +182,9 @@ def _ragged(source: Source, settings: Settings, columns: Columns) -> tuple[Stage
     sizes = buckets(split.levels)
     return tuple(
         Stage(
-            RaggedLinear(design, where, split, int(J), settings),
+            RaggedLinear(design, where, split, int(J), settings, devices),
             everything[sizes == J],
-            2,
+            devices.threads,
         )
         for J in np.unique(sizes)
     )

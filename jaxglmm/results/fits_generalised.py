@@ -19,6 +19,7 @@ from jaxglmm import _status
 from jaxglmm._errors import DataError, JaxGLMMWarning, ModelError
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import generalised
+from jaxglmm.batch.devices import Devices
 from jaxglmm.batch.rows import LaneRows
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.formula.design import Design
@@ -64,11 +65,6 @@ def fine(size: int) -> int:
     return -(-int(size) // unit) * unit
 
 
-def chunk(cells: int) -> int:
-    """Lanes at once: a multiple of eight that fits the cache."""
-    return int(np.clip(CELLS // cells // 8 * 8, *LANES))
-
-
 @dataclass(frozen=True)
 class Layout:
     """Where rows go in (height, levels).
@@ -102,10 +98,11 @@ class SharedRows:
     """One design, responses as columns; weights, offsets and trials perhaps theirs."""
 
     @double_precision
-    def __init__(self, source: Source, own_weights: bool):
+    def __init__(self, source: Source, own_weights: bool, devices: Devices):
         assert source.responses is not None
         design = source.design
         self.source, self.design, self.own_weights = source, design, own_weights
+        self.devices = devices
         self.responses: Responses = source.responses
         self.family: AbstractFamily = source.family
         self.columns = generalised_columns(design, self.family)
@@ -118,7 +115,8 @@ class SharedRows:
         Z = self.factor.values
         self.X = self._fixed(X)
         self.Z = None if Z is None else self._fixed(Z)
-        self.lanes = chunk(self.layout.h * self.layout.J)
+        cells = self.layout.h * self.layout.J
+        self.lanes = devices.chunk(cells, CELLS, LANES)
         self.shared = {
             name: self._shared(getattr(source, name), fill)
             for name, fill in (("weights", 0.0), ("offset", 0.0), ("trials", 1.0))
@@ -126,7 +124,7 @@ class SharedRows:
         self.n_levels = np.array([float(self.factor.n_levels)])
 
     def _fixed(self, columns: np.ndarray) -> Any:
-        return jax.device_put(
+        return self.devices.shared(
             np.ascontiguousarray(
                 np.moveaxis(self.layout.place(columns), -1, 0)[..., None]
             )
@@ -140,7 +138,7 @@ class SharedRows:
             if fill == 0.0 and values is self.source.offset:
                 return None
             values = np.ones(self.design.n)
-        return jax.device_put(self.layout.place(values[:, None], fill))
+        return self.devices.shared(self.layout.place(values[:, None], fill))
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
@@ -169,22 +167,23 @@ class SharedRows:
         m = None if trials is None else np.where(used, trials, 1.0)
         guess, phi = guesses(family, Y, m, used if self.own_weights else None)
         place = self.layout.place
+        put = self.devices.lanes
         w = self.shared["weights"]
         if self.own_weights or w is None:
-            w = place(np.where(used, weights, 0.0))
+            w = put(place(np.where(used, weights, 0.0)))
         t = self.shared["trials"]
         if t is None:
-            t = place(m, 1.0)  # type: ignore[arg-type]
+            t = put(place(m, 1.0))  # type: ignore[arg-type]
         o = self.shared["offset"]
         if o is None and source.offset is not None:
-            o = place(np.where(lost, 0.0, offset))
-        d = LaneRows(self.X, self.Z, place(Y, fill), t, w, o, family)
+            o = put(place(np.where(lost, 0.0, offset)))
+        d = LaneRows(self.X, self.Z, put(place(Y, fill)), t, w, o, family)
         report = generalised.fit(
             source.model,
             d,
             self.factor.pattern,
-            place(guess),
-            phi,
+            put(place(guess)),
+            put(phi),
             self.n_levels,
             np.float64(_engine.SAFETY * source.tol),
             np.int64(steps),
@@ -375,7 +374,7 @@ class RaggedRows:
     """Data sets of a long table, one grouping factor."""
 
     @double_precision
-    def __init__(self, source: Source, J: int, which: np.ndarray):
+    def __init__(self, source: Source, J: int, which: np.ndarray, devices: Devices):
         assert source.split is not None
         design = source.design
         self.source, self.design = source, design
@@ -383,7 +382,7 @@ class RaggedRows:
         self.family: AbstractFamily = source.family
         self.columns = generalised_columns(design, self.family)
         (self.factor,) = join(assemble.columns(design))
-        self.J = J
+        self.J, self.devices = J, devices
         order = self.split.order
         n = design.n
         Z = np.ones((1, n)) if self.factor.values is None else self.factor.values.T
@@ -396,7 +395,7 @@ class RaggedRows:
         self.w, self.o, self.m = (None if v is None else v[order] for v in given)
         sizes = self._heights(which)
         self.h = fine(int(sizes.max(initial=1)))
-        self.lanes = chunk(self.h * J)
+        self.lanes = devices.chunk(self.h * J, CELLS, LANES)
 
     def _heights(self, which: np.ndarray) -> np.ndarray:
         """The most rows of a level of each data set."""
@@ -438,15 +437,16 @@ class RaggedRows:
             return out
 
         plain = self.factor.values is None
+        empty = np.zeros((0, self.h, self.J, L))
+        ones = self.devices.shared(np.ones((self.h, self.J, 1)))
+        cut = self.devices.lanes
         d = LaneRows(
-            np.stack([put(x, 0.0) for x in X])
-            if p
-            else np.zeros((0, self.h, self.J, L)),
-            None if plain else np.stack([put(z, 0.0) for z in Z]),
-            put(y, self.family.padding),
-            np.ones((self.h, self.J, 1)) if m is None else put(m, 1.0),
-            put(1.0 if self.w is None else self.w[at], 0.0),
-            None if self.o is None else put(self.o[at], 0.0),
+            cut(np.stack([put(x, 0.0) for x in X]) if p else empty),
+            None if plain else cut(np.stack([put(z, 0.0) for z in Z])),
+            cut(put(y, self.family.padding)),
+            ones if m is None else cut(put(m, 1.0)),
+            cut(put(1.0 if self.w is None else self.w[at], 0.0)),
+            None if self.o is None else cut(put(self.o[at], 0.0)),
             self.family,
         )
         back = self.R_inverse @ np.moveaxis(_inverse_transposed(Lx), -1, 0)
@@ -455,12 +455,12 @@ class RaggedRows:
             self.source.model,
             d,
             self.factor.pattern,
-            put(eta, 0.0),
-            phi,
-            self.split.levels[which].astype(float),
+            cut(put(eta, 0.0)),
+            cut(phi),
+            cut(self.split.levels[which].astype(float)),
             np.float64(_engine.SAFETY * self.source.tol),
             np.int64(steps),
-            np.ascontiguousarray(np.moveaxis(back, 0, -1)),
+            cut(np.ascontiguousarray(np.moveaxis(back, 0, -1))),
         )
         report = jax.tree.map(np.asarray, report)
         status = np.where(status == 0, report.status, status)

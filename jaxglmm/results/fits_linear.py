@@ -16,6 +16,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import linear, own, shared
+from jaxglmm.batch.devices import Devices
 from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble
 from jaxglmm.results import engine as _engine
@@ -55,11 +56,6 @@ def columns(design: Design) -> Columns:
         q = len(t.names)
         m += q * (q + 1) // 2 if t.covariance == "us" else q
     return Columns(tuple(design.x_names), tuple(sd), m)
-
-
-def chunk(types: int) -> int:
-    """Lanes at once: a power of two that fits the cache."""
-    return int(np.clip(2 ** int(np.log2(max(CELLS // types, 1))), *LANES))
 
 
 @dataclass(frozen=True)
@@ -106,15 +102,16 @@ class SharedLinear:
         responses: Responses,
         offset: np.ndarray | Responses | None,
         settings: Settings,
+        devices: Devices,
     ):
         self.design, self.moments, self.settings = design, moments, settings
-        self.responses, self.offset = responses, offset
+        self.responses, self.offset, self.devices = responses, offset, devices
         self.columns = columns(design)
         rows, groups = shared.rows(moments)
-        self.on_device = jax.device_put(
+        self.on_device = devices.shared(
             (rows, groups, moments.fixed.R_inverse[..., None])
         )
-        self.lanes = chunk(groups.A.shape[2])
+        self.lanes = devices.chunk(groups.A.shape[2], CELLS, LANES)
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
@@ -126,7 +123,7 @@ class SharedLinear:
             Y = Y[self.moments.keep]
         rows, groups, back = self.on_device
         pattern = self.moments.factors[0].pattern
-        ready = shared.prepare(rows, Y)
+        ready = shared.prepare(rows, self.devices.lanes(Y))
         report = linear.fit(
             groups,
             ready.sums,
@@ -181,9 +178,11 @@ class WeightedLinear:
         offset: np.ndarray | Responses | None,
         weights: np.ndarray | Responses | None,
         settings: Settings,
+        devices: Devices,
     ):
         self.design, self.moments, self.settings = design, moments, settings
         self.responses, self.offset, self.weights = responses, offset, weights
+        self.devices = devices
         self.columns = columns(design)
         (factor,) = moments.factors
         J, n = factor.n_levels, len(factor.codes)
@@ -192,12 +191,12 @@ class WeightedLinear:
             ones = Factor(factor.name, factor.codes, None, J, np.eye(1), (), ())
             level = cross.indicator(ones, 0, J).toarray()
         Z = np.ones((1, n)) if factor.values is None else factor.values.T
-        self.rows = jax.device_put(
+        self.rows = devices.shared(
             own.Rows(
                 moments.basis.whole, np.ascontiguousarray(Z), level, factor.codes, J
             )
         )
-        self.lanes = chunk(J)
+        self.lanes = devices.chunk(J, CELLS, LANES)
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
@@ -212,7 +211,7 @@ class WeightedLinear:
         Y = np.where(W > 0, Y - offset, 0.0)
         if self.moments.keep is not None:
             Y, W = Y[self.moments.keep], W[self.moments.keep]
-        raw = own.weigh(self.rows, Y, W)
+        raw = own.weigh(self.rows, *self.devices.lanes((Y, W)))
         return lanes_table(
             self.design,
             self.columns,

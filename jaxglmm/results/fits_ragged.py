@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import own
+from jaxglmm.batch.devices import Devices
 from jaxglmm.formula.design import Design
 from jaxglmm.results import fits_linear
 from jaxglmm.results.fits_linear import Coordinates, Settings, lanes_table
@@ -111,10 +112,11 @@ class RaggedLinear:
         split: Split,
         J: int,
         settings: Settings,
+        devices: Devices,
     ):
         self.design, self.where, self.settings = design, where, settings
         self.columns = fits_linear.columns(design)
-        self.split, self.J = split, J
+        self.split, self.J, self.devices = split, J, devices
         (factor,) = where.factors
         n = design.n
         Z = np.ones((1, n)) if factor.values is None else factor.values.T
@@ -123,12 +125,12 @@ class RaggedLinear:
         self.X = np.ascontiguousarray(where.basis.whole.T[:, split.order])
         self.Z = np.ascontiguousarray(Z[:, split.order])
         self.w = None if design.weights is None else design.weights[split.order]
-        self.lanes = fits_linear.chunk(J)
+        self.lanes = devices.chunk(J, fits_linear.CELLS, fits_linear.LANES)
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
         """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
-        raw = self.cross_products(which)
+        raw = self.devices.lanes(self.cross_products(which))
         return lanes_table(
             self.design,
             self.columns,
