@@ -46,6 +46,14 @@ class SingularFitWarning(JaxGLMMWarning):
     """A variance is estimated as zero, or a correlation as plus or minus one."""
 
 
+class SeparationWarning(JaxGLMMWarning):
+    """Coefficients or random effects that the likelihood drives to infinity."""
+
+
+class DispersionWarning(JaxGLMMWarning):
+    """A dispersion parameter at the end of its range."""
+
+
 class ConvergenceWarning(JaxGLMMWarning):
     """The optimiser stopped before its test of convergence was met."""
 

@@ -210,6 +210,7 @@ def fit_generalised(
 ) -> Fit:
     """The steps after the formula: check, build, fit, name."""
     from jaxglmm.results import generalised_engine as _generalised
+    from jaxglmm.results import pathology
     from jaxglmm.results.generalised_fit import GeneralisedFit
 
     began = time.perf_counter() if started is None else started
@@ -244,7 +245,7 @@ def fit_generalised(
         diagnostics,
     )
     fit.keep(fitted)
-    diagnose.warn(design, fit.estimates, stacklevel=4)
+    pathology.warn(fit, stacklevel=4)
     return fit
 
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
 FLAT = 1e-8  # eigenvalues of the Hessian, at unit diagonal, that count as zero
+FLATTEST = 1e-10  # what a smaller one counts as in a direction of beta
+MOVES = 1e-3  # share of beta in a direction that counts
 
 
 class GeneralisedEngine:
@@ -134,16 +136,21 @@ class GeneralisedEngine:
         at = working(self.base, psi, u, self.marginal.hessian)
         return at, self.base.split(psi)[1]
 
-    @double_precision
     def parameter_covariance(self, fit: Fit) -> np.ndarray:
         """(k, k) covariance of the internal (beta, theta, phi): 2 H^-1 of -2 log L.
 
         Directions in which the likelihood is flat, and variances at zero, are taken as
-        known.
+        known; flat directions of beta (separation) have a very large variance instead.
         """
+        root = self.parameter_root(fit)
+        return root @ root.T
+
+    @double_precision
+    def parameter_root(self, fit: Fit) -> np.ndarray:
+        """(k, r) whose product with its transpose is ``parameter_covariance``."""
         psi, u = self.internal(fit)
         H = np.asarray(laplace.hessian(self.marginal, self.base, psi, u))
-        return inverse_hessian(H, self._pinned(psi))
+        return inverse_root(H, self._pinned(psi), self.base.p)
 
     def _pinned(self, psi: np.ndarray) -> np.ndarray:
         """(k,) which parameters lie on the boundary."""
@@ -152,25 +159,39 @@ class GeneralisedEngine:
         p, n_phi = self.base.p, self.base.family.n_phi
         return np.concatenate([np.zeros(p, bool), at_zero, np.zeros(n_phi, bool)])
 
-    def beta_covariance(self, covariance: np.ndarray) -> np.ndarray:
-        """(p, p) of the user's beta, from ``parameter_covariance``."""
-        p = self.base.p
-        return self.R_inverse @ covariance[:p, :p] @ self.R_inverse.T
+    def beta_covariance(self, root: np.ndarray) -> np.ndarray:
+        """(p, p) of the user's beta, from ``parameter_root``.
+
+        By the root, for its directions may differ by many orders of magnitude.
+        """
+        own = self.R_inverse @ root[: self.base.p]
+        return own @ own.T
 
 
-def inverse_hessian(H: np.ndarray, pinned: np.ndarray) -> np.ndarray:
-    """2 H^-1 without pinned rows and flat or falling directions."""
-    out = np.zeros_like(H)
+def inverse_hessian(H: np.ndarray, pinned: np.ndarray, p: int = 0) -> np.ndarray:
+    """2 H^-1 without pinned rows; see ``inverse_root``."""
+    root = inverse_root(H, pinned, p)
+    return root @ root.T
+
+
+def inverse_root(H: np.ndarray, pinned: np.ndarray, p: int = 0) -> np.ndarray:
+    """(k, r) root of 2 H^-1 without pinned rows and flat or falling directions.
+
+    A direction that moves the first ``p`` coordinates, beta, is never left out: where
+    the likelihood says nothing of a coefficient, its variance is large, not small.
+    """
     free = np.flatnonzero(~pinned)
     inner = H[np.ix_(free, free)]
+    out = np.zeros((len(H), len(free)))
     if not np.isfinite(inner).all():
-        out[np.ix_(free, free)] = np.nan
+        out[free] = np.nan
         return out
     unit = np.sqrt(np.maximum(np.abs(np.diagonal(inner)), np.finfo(float).tiny))
     values, vectors = np.linalg.eigh(inner / np.outer(unit, unit))
-    keep = values > FLAT
-    half = vectors[:, keep] / np.sqrt(values[keep]) / unit[:, None]
-    out[np.ix_(free, free)] = 2 * half @ half.T
+    of_beta = np.linalg.norm(vectors[free < p], axis=0) > MOVES
+    keep = (values > FLAT) | of_beta
+    values = np.maximum(values, FLATTEST)
+    out[free] = np.sqrt(2 / values) * keep * vectors / unit[:, None]
     return out
 
 

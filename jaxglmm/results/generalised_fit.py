@@ -45,9 +45,9 @@ def family_class(name: str) -> type[AbstractFamily] | None:
     return {type(make()).name: type(make()) for make in FAMILIES.values()}.get(name)
 
 
-def asdict_static(marginal: LaplaceMarginal) -> dict[str, Any]:
-    """The options of a method, by name."""
-    return {f.name: getattr(marginal, f.name) for f in fields(marginal)}
+def asdict_static(module: LaplaceMarginal | AbstractFamily) -> dict[str, Any]:
+    """The options of a method or a family (its link aside), by name."""
+    return {f.name: getattr(module, f.name) for f in fields(module) if f.name != "link"}
 
 
 def from_facts(
@@ -57,7 +57,7 @@ def from_facts(
     made = family_class(facts["family"])
     if made is None:
         raise DataError(f"the file names a family {facts['family']!r} that is unknown")
-    family = made(facts["link"])
+    family = made(facts["link"], **facts["options"])
     marginal = LaplaceMarginal(**facts["integration"])
     return GeneralisedFit(design, estimates, family, marginal, diagnostics=diagnostics)
 
@@ -147,12 +147,16 @@ class GeneralisedFit(Fit):
 
     @cached_property
     def _beta_covariance(self) -> np.ndarray:
-        return self.engine.beta_covariance(self.parameter_covariance)
+        return self.engine.beta_covariance(self._parameter_root)
+
+    @cached_property
+    def _parameter_root(self) -> np.ndarray:
+        return self.engine.parameter_root(self)
 
     @cached_property
     def parameter_covariance(self) -> np.ndarray:
         """(k, k) of the internal (beta, theta, phi)."""
-        return self.engine.parameter_covariance(self)
+        return self._parameter_root @ self._parameter_root.T
 
     @property
     def z_values(self) -> np.ndarray:
@@ -503,6 +507,7 @@ class GeneralisedFit(Fit):
         return {
             "family": family.name,
             "link": family.link.name,
+            "options": asdict_static(family),
             "integration": asdict_static(self.marginal),
         }
 
