@@ -217,3 +217,15 @@ def test_without_random_effects(family):
     np.testing.assert_allclose(score, 0, atol=1e-4 * N)
     assert found.ranef == {}
     assert "Random effects" not in found.summary()
+
+
+@pytest.mark.parametrize("family", [jg.Poisson(link="sqrt"), jg.StudentT(df=7)])
+def test_a_file_keeps_family_link_and_method(family, tmp_path):
+    before = fit(ONE, data(1), family, method=jg.Laplace(hessian="expected"))
+    path = tmp_path / "fit"
+    before.save(path)
+    after = jg.load(path)
+    assert after.family == before.family
+    assert after.marginal == before.marginal
+    np.testing.assert_array_equal(after.se, before.se)
+    np.testing.assert_allclose(after.ranef_cov["g"], before.ranef_cov["g"], rtol=1e-6)
