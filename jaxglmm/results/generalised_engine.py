@@ -100,6 +100,7 @@ class GeneralisedEngine:
         )
         return jax.device_get(found)
 
+    @double_precision
     def for_response(
         self, y: np.ndarray, trials: np.ndarray | None = None
     ) -> GeneralisedEngine:
@@ -107,8 +108,7 @@ class GeneralisedEngine:
         family = self.base.family
         eta, phi = family.start(y, trials)
         placed = jax.device_put(self.data.place(y, family.padding))
-        with jax.enable_x64(True):
-            base = eqx.tree_at(lambda p: p.y, self.base, placed)
+        base = eqx.tree_at(lambda p: p.y, self.base, placed)
         return GeneralisedEngine(
             self.data, base, self.marginal, self.data.place(eta), np.asarray(phi)
         )

@@ -448,6 +448,52 @@ class GeneralisedFit(Fit):
         """
         return _explained_generalised.r_squared(self, method, mean)
 
+    def refit(self, y) -> GeneralisedFit:
+        """The same model for another response.
+
+        Args:
+            y: (n,) for the rows that the fit used; of the binomial kind the successes
+                (as ``simulate`` gives them), or (n, 2) of successes and failures.
+
+        Raises:
+            DataError: of another shape, or values that the family cannot produce.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> ticks = jg.datasets.load("grouseticks")
+            >>> fit = jg.glmm("TICKS ~ YEAR + (1 | BROOD)", ticks, family="poisson")
+            >>> again = fit.refit(fit.simulate(seed=1)[0])
+            >>> again.converged, fit.refit(fit.design.y).criterion == fit.criterion
+            (True, True)
+        """
+        from jaxglmm.results.bootstrap_generalised import refit
+
+        return refit(self, y)
+
+    def bootstrap(self, n: int = 1000, seed=0, progress: bool = False) -> Fits:
+        """Parametric bootstrap: n responses drawn from the fit, and fitted.
+
+        Random effects are drawn anew in each (Davison and Hinkley 1997, 3.8.1). A data
+        set that cannot be fitted has its status and no numbers, one whose coefficients
+        run off is marked in ``separated``; the others go on.
+
+        Args:
+            n: data sets.
+            seed: of the random numbers; equal seeds give equal results.
+            progress: show a bar.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> fits = jg.glmm(formula, cbpp).bootstrap(20)
+            >>> fits.coefficients.shape, fits.names[-1]
+            ((20, 4), 'sd_(Intercept)|herd')
+        """
+        from jaxglmm.results.bootstrap_generalised import bootstrap
+
+        return bootstrap(self, n, seed, progress)
+
     def profile(self, which=None):
         """Profile likelihood of the parameters: ``.intervals(level)``, ``.zeta``.
 
