@@ -1,0 +1,303 @@
+"""From checked arguments to numbers: which engine answers, and what it is asked.
+
+A call is a model ``y ~ x + (1 + x_random || groups)``. By method:
+
+    nested-laplace  marginal posterior under the reference priors: coefficients normal
+                    with sd 2, logarithms of standard deviations normal with sd 1
+    laplace         maximum likelihood, which may put a variance at zero and a slope at
+                    infinity
+    vb              mean field under the same priors, as the reference functions do, but
+                    with the groups in it: too certain where columns are not centred
+    reml, ml        linear models
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from jaxglmm._errors import JaxGLMMWarning, ModelError, NotApplicableError
+from jaxglmm.spreadsheet.arguments import Call
+from jaxglmm.spreadsheet.layout import Answer, Component, Effect
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+
+GROUP = "Group"
+COEFFICIENT_SD, LOG_SD_SD = 2.0, 1.0  # the reference priors
+FAMILIES = {"poisson": "poisson", "binomial": "binomial", "negbin": "nbinom2"}
+
+
+@dataclass(frozen=True)
+class Data:
+    """One call as arrays.
+
+    y (n,), or (n, 2) successes and failures; X (n, p) with its intercept; labels (n,);
+    slopes: name -> (n,); names: of the variances; has_intercept: of X.
+    """
+
+    y: np.ndarray
+    X: np.ndarray
+    labels: np.ndarray
+    slopes: dict[str, np.ndarray]
+    names: list[str]
+    alpha: float
+
+    @property
+    def p(self) -> int:
+        """Coefficients."""
+        return self.X.shape[1]
+
+    def model(self) -> dict[str, Any]:
+        """The arguments of ``jg.lmm`` and ``jg.glmm``."""
+        return {
+            "formula": self.y,
+            "data": self.X,
+            "groups": {GROUP: self.labels},
+            "random_effects": {GROUP: ["1", *self.slopes]},
+            "random_data": self.slopes or None,
+            "correlated": False,
+        }
+
+
+def arrays(call: Call, names: list[str]) -> Data:
+    """A checked call as arrays; ``names`` of the variances, the intercept's first."""
+    y = np.array(call.y, float)
+    x = np.array(call.x, float)
+    if call.fit_intercept:
+        x = np.column_stack([np.ones(len(x)), x])
+    labels = np.array([row[0] for row in call.groups])
+    if labels.dtype == bool:
+        labels = labels.astype(int)
+    slopes = {}
+    if call.x_random is not None:
+        Z = np.array(call.x_random, float)
+        slopes = {f"random {j}": Z[:, j] for j in range(Z.shape[1])}
+    single = y[:, 0] if y.shape[1] == 1 else y
+    return Data(single, x, labels, slopes, names, float(call.alpha))
+
+
+def answer(data: Data, family: str, method: str, extended: bool) -> Answer:
+    """Fit, and gather what the table shows."""
+    with collected() as notes:
+        found = METHODS[family][method](data, extended)
+    texts = dict.fromkeys([*found.warnings, *notes])
+    return replace_warnings(found, list(texts))
+
+
+def replace_warnings(found: Answer, texts: list[str]) -> Answer:
+    """The answer with these warnings."""
+    from dataclasses import replace
+
+    return replace(found, warnings=texts)
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Texts of our warnings, which a worksheet shows in a cell or not at all."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        yield notes
+    notes += [str(w.message) for w in seen if issubclass(w.category, JaxGLMMWarning)]
+
+
+# By the fits of jaxglmm ---------------------------------------------------------------
+
+
+def by_glmm(family: str, method: str, data: Data, extended: bool) -> Answer:
+    """A generalised model by ``jg.glmm``."""
+    import jaxglmm as jg
+
+    fit = jg.glmm(**data.model(), family=family, method=method)
+    extra = {}
+    if family == "nbinom2":
+        extra["dispersion"] = float(fit.dispersion)
+    return from_fit(fit, data, method, extended, extra=extra)
+
+
+def by_lmm(method: str, data: Data, extended: bool) -> Answer:
+    """A linear model by ``jg.lmm``."""
+    import jaxglmm as jg
+
+    fit = jg.lmm(**data.model(), method=method)
+    df = np.asarray(fit.df_satterthwaite, float)
+    return from_fit(fit, data, method, extended, df=df, residual=fit.sigma)
+
+
+def from_fit(
+    fit: Fit,
+    data: Data,
+    method: str,
+    extended: bool,
+    *,
+    df: Any = (),
+    residual: float | None = None,
+    extra: dict[str, float] | None = None,
+) -> Answer:
+    """What a maximum-likelihood fit says."""
+    if len(fit.coefficients) != data.p:
+        raise ModelError(
+            "columns of x depend on each other: "
+            f"{', '.join(fit.design.dropped_columns)}. Leave them out"
+        )
+    sds = np.asarray(fit.varcorr[GROUP].sd, float)
+    errors = np.full(len(sds), math.nan)
+    if extended:
+        errors = sd_errors(fit, len(sds))
+    q = float(ndtri(1 - data.alpha / 2))
+    components = [
+        Component(name, float(sd), *log_limits(sd, se, q))
+        for name, sd, se in zip(data.names, sds, errors, strict=True)
+    ]
+    if residual is not None:
+        components.append(Component("Residual", float(residual)))
+    return Answer(
+        fit.coefficients,
+        fit.se,
+        components,
+        fit.log_likelihood,
+        fit.aic,
+        fit.bic,
+        method,
+        bool(fit.converged),
+        fit.nobs,
+        fit.ngroups[GROUP],
+        tuple(fit.warnings),
+        list(effects(fit, data)) if extended else (),
+        df,
+        extra or {},
+    )
+
+
+def sd_errors(fit: Fit, k: int) -> np.ndarray:
+    """(k,) standard errors of the standard deviations, NaN where there are none."""
+    frame = fit.tidy(effects="ran_pars")
+    own = frame[(frame["group"] == GROUP) & frame["term"].str.startswith("sd__")]
+    return own["std_error"].to_numpy(float)[:k]
+
+
+def log_limits(sd: float, se: float, q: float) -> tuple[float, float]:
+    """Limits of a standard deviation, normal on the logarithm."""
+    if not (sd > 0 and se > 0):
+        return math.nan, math.nan
+    width = q * se / sd
+    return sd * math.exp(-width), sd * math.exp(min(width, 700.0))
+
+
+def effects(fit: Fit, data: Data) -> Iterator[Effect]:
+    """Predicted random effects with their standard errors, group by group."""
+    modes = fit.ranef[GROUP]
+    errors = np.sqrt(np.diagonal(fit.ranef_cov[GROUP], axis1=1, axis2=2))
+    for label, values, own in zip(modes.index, modes.to_numpy(), errors, strict=True):
+        for name, mean, se in zip(data.names, values, own, strict=True):
+            yield Effect(cell(label), name, float(mean), float(se))
+
+
+def cell(label: Any) -> Any:
+    """A label as a cell: whole numbers without a point."""
+    value = label.item() if isinstance(label, np.generic) else label
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+# By mean field ------------------------------------------------------------------------
+
+
+def by_mean_field(family: str, data: Data, extended: bool) -> Answer:
+    """Variational Bayes of the reference functions, with the groups in it."""
+    from scipy.sparse import csr_array, hstack
+
+    from jaxglmm.compat.statsmodels import BinomialBayesMixedGLM, PoissonBayesMixedGLM
+
+    levels, codes = np.unique(data.labels, return_inverse=True)
+    n, J = len(codes), len(levels)
+    rows = np.arange(n)
+    blocks = [
+        csr_array((values, (rows, codes)), shape=(n, J))
+        for values in (np.ones(n), *data.slopes.values())
+    ]
+    ident = np.repeat(np.arange(len(blocks)), J)
+    make = BinomialBayesMixedGLM if family == "binomial" else PoissonBayesMixedGLM
+    y, trials = data.y, {}
+    if y.ndim == 2:
+        y, trials = y[:, 0], {"n_trials": y.sum(axis=1)}
+    model = make(
+        y,
+        data.X,
+        hstack(blocks),
+        ident,
+        vcp_p=LOG_SD_SD,
+        fe_p=COEFFICIENT_SD,
+        **trials,
+    )
+    found = model.fit_vb()
+    q = float(ndtri(1 - data.alpha / 2))
+    middle, spread = np.asarray(found.vcp_mean), np.asarray(found.vcp_sd)
+    components = [
+        Component(name, math.exp(m), math.exp(m - q * s), math.exp(m + q * s))
+        for name, m, s in zip(data.names, middle, spread, strict=True)
+    ]
+    value = log_likelihood(data, family, np.asarray(found.fe_mean), np.exp(middle))
+    npar = data.p + len(blocks)
+    shown = [
+        Effect(cell(level), name, float(found.vc_mean[k * J + j]), float(sd))
+        for j, level in enumerate(levels)
+        for k, name in enumerate(data.names)
+        for sd in [found.vc_sd[k * J + j]]
+    ]
+    return Answer(
+        found.fe_mean,
+        found.fe_sd,
+        components,
+        value,
+        2 * npar - 2 * value,
+        math.log(n) * npar - 2 * value,
+        "vb",
+        True,
+        n,
+        J,
+        (),
+        shown if extended else (),
+    )
+
+
+def log_likelihood(
+    data: Data, family: str, beta: np.ndarray, sds: np.ndarray, phi: Any = ()
+) -> float:
+    """Laplace's log marginal likelihood at given parameters, all constants included."""
+    from jaxglmm.spreadsheet.likelihood import laplace_at
+
+    return laplace_at(data.model(), family, beta, sds, np.asarray(phi, float))
+
+
+def unsupported(method: str, family: str, data: Data, extended: bool) -> Answer:
+    """A method that a family has not."""
+    raise NotApplicableError(f"method {method!r} is not there for {family}")
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    name: {
+        "laplace": partial(by_glmm, family, "laplace"),
+        "vb": partial(by_mean_field, family)
+        if name != "negbin"
+        else partial(unsupported, "vb", "the negative binomial"),
+    }
+    for name, family in FAMILIES.items()
+}
+METHODS["gaussian"] = {"reml": partial(by_lmm, "reml"), "ml": partial(by_lmm, "ml")}
+DEFAULTS = {
+    "poisson": "laplace",
+    "binomial": "laplace",
+    "negbin": "laplace",
+    "gaussian": "reml",
+}

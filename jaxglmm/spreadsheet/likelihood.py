@@ -1,0 +1,51 @@
+"""The log-likelihood that a table shows beside estimates which did not maximise it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxglmm._precision import double_precision
+from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.formula import design_from_arrays
+from jaxglmm.integrate.laplace import log_marginal
+from jaxglmm.integrate.working import mode_at
+from jaxglmm.model.families import FAMILIES
+from jaxglmm.results import generalised_engine
+from jaxglmm.results.engine import internal_lambdas
+
+_log_marginal = jax.jit(log_marginal)
+
+
+@double_precision
+def laplace_at(
+    model: dict[str, Any],
+    family: str,
+    beta: np.ndarray,
+    sds: np.ndarray,
+    phi: np.ndarray,
+) -> float:
+    """Laplace's log marginal likelihood at beta, standard deviations and phi.
+
+    Args:
+        model: arguments of ``jg.glmm`` in its array form, one factor, independent
+            effects.
+        family: name of the family.
+        beta: (p,) coefficients.
+        sds: (q,) standard deviations of the random effects.
+        phi: (r,) dispersion parameters, unconstrained.
+    """
+    known = FAMILIES[family]()
+    arguments = dict(model)
+    y, X = arguments.pop("formula"), arguments.pop("data")
+    groups = arguments.pop("groups")
+    design = design_from_arrays(
+        y, X, groups, **arguments, family_kind=known.family_kind
+    )
+    engine = generalised_engine.build(design, known, LaplaceMarginal())
+    theta = internal_lambdas(engine.factors, engine.base.patterns, [np.diag(sds)])
+    psi = np.concatenate([engine.R @ beta, theta, phi])
+    start = mode_at(engine.base, psi)
+    return float(_log_marginal(engine.base, psi, start))
