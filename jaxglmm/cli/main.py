@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import jaxglmm
 from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning
-from jaxglmm.cli import demo, doctor, fit
+from jaxglmm.cli import demo, doctor, fit, serve
 
-COMMANDS = (demo, fit, doctor)
+COMMANDS = (demo, fit, serve, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -45,8 +45,8 @@ def call(name: str, arguments: Sequence[Any] | Mapping[str, Any]) -> Any:
     Returns:
         A list of rows, or a text.
 
-    >>> call("lmm", [[[1, 2, 3]], [[1, 2, 3]], [[1, 1, 2], [None, None, None]]])
-    'Invalid input: y and groups must have the same number of rows.'
+    >>> call("glmm_poisson", [[[2], [3]], [[1], [2]]])
+    'Invalid input: groups is missing.'
     """
     function = FUNCTIONS.get(name.upper())
     if function is None:
