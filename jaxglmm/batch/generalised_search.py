@@ -30,6 +30,9 @@ from jaxglmm.numerics import small
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
 
 
+EXACT = 1e-9  # decrement of u up to which a value is believed
+
+
 class Found(eqx.Module):
     """psi (k, L), its modes u (q, J, L); the rest (L,); status RUNNING out of steps."""
 
@@ -42,7 +45,7 @@ class Found(eqx.Module):
 
 
 class _State(eqx.Module):
-    """As in ``estimate.search``."""
+    """As in ``estimate.search``; rough: decrement of u at the last accepted point."""
 
     x: Array
     u: Array
@@ -62,6 +65,7 @@ class _State(eqx.Module):
     steps: Array
     accepted: Array
     pinning: Array
+    rough: Array
     status: Array
 
 
@@ -114,11 +118,16 @@ def minimise(
         H = jnp.where(ok, at.curvature, s.H)
         D = jnp.where(ok, at.scale, s.D)
         kept = jnp.where(ok, at.mode, s.u)
-        less, more = s.mu * jnp.where(first, 1.0, 0.1), jnp.maximum(10 * s.mu, 0.1)
+        # the value of a point that was not at its mode may be too low for any other to
+        # pass: it is looked at once more before a step is blamed
+        again_here = moving & ~ok & ~first & ~s.pinning & (s.rough > EXACT)
+        less = s.mu * jnp.where(first | jnp.isinf(s.f), 1.0, 0.1)
+        more = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
         mu = jnp.where(ok, less, jnp.where(moving, more, s.mu))
         step, mu, E = _step(H, E, D, g, mu, ok)
         gain = jnp.where(moving, jnp.sum(g * step, axis=0), s.gain)
-        trial = jnp.where(moving, x - step, s.trial)
+        trial = jnp.where(moving, jnp.where(again_here, x, x - step), s.trial)
+        f = jnp.where(again_here, jnp.inf, f)
 
         follow = moved(split, at, trial - s.trial)
         ahead, base, level = _inner(s, at, damped, reach)
@@ -162,6 +171,7 @@ def minimise(
             s.steps + 1,
             s.accepted + ok,
             s.pinning | pin,
+            jnp.where(ok, at.nu, s.rough),
             status,
         )
         active = s.status == RUNNING
@@ -187,6 +197,7 @@ def minimise(
         steps=jnp.zeros(L, int),
         accepted=jnp.zeros(L, int),
         pinning=jnp.zeros(L, bool),
+        rough=jnp.zeros(L),
         status=jnp.full(L, RUNNING),
     )
     _, end = lax.while_loop(

@@ -43,6 +43,7 @@ NEAR_ZERO = 1e-3  # diagonals of Lambda that are tried at zero
 INDIFFERENT = 1e-8
 ROUGH, ROUGH_LEVEL = 1.0, 0.05  # decrement of u, in all and a level, of an outer step
 SETTLED = 1e-6  # decrement of u at the end
+EXACT = 1e-9  # decrement of u up to which a value is believed
 MOST_INNER = 40
 SELF_CONCORDANT = {
     ("binomial", "logit"),
@@ -70,7 +71,7 @@ class _State(eqx.Module):
     """x, u, f, g, H, D: of the last accepted point; trial, v: the next one.
 
     base, level: last u of each level at the trial that did not raise its deviance, and
-    that deviance; exact: whether M must be the true one.
+    that deviance; exact: whether M must be the true one; rough: decrement of u at x.
     """
 
     x: Array
@@ -91,6 +92,7 @@ class _State(eqx.Module):
     steps: Count
     accepted: Count
     stage: Count
+    rough: Scalar
     status: Int[Array, ""]
 
 
@@ -133,11 +135,16 @@ def minimise(
         H = jnp.where(ok, at.curvature, s.H)
         D = jnp.where(ok, at.scale, s.D)
         kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), at.mode, s.u)
-        lower, higher = s.mu * jnp.where(first, 1.0, 0.1), jnp.maximum(10 * s.mu, 0.1)
+        # the value of a point that was not at its mode may be too low for any other to
+        # pass: it is looked at once more before a step is blamed
+        again_here = moving & ~ok & ~first & (s.stage == SEARCH) & (s.rough > EXACT)
+        lower = s.mu * jnp.where(first | jnp.isinf(s.f), 1.0, 0.1)
+        higher = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
         mu = jnp.where(ok, lower, jnp.where(moving, higher, s.mu))
         step, mu, E = _step(H, E, D, g, mu, ok)
         gain = jnp.where(moving, jnp.sum(g * step), s.gain)
-        trial = jnp.where(moving, x - step, s.trial)
+        trial = jnp.where(moving, jnp.where(again_here, x, x - step), s.trial)
+        f = jnp.where(again_here, jnp.inf, f)
 
         follow = _point.moved(problem, at, trial - s.trial)
         ahead, base, level = _inner(problem, s, at, damped)
@@ -198,6 +205,7 @@ def minimise(
             steps,
             s.accepted + ok,
             jnp.where(pin, PIN, s.stage),
+            jnp.where(ok, at.nu, s.rough),
             status,
         )
 
@@ -220,6 +228,7 @@ def minimise(
         steps=jnp.asarray(0),
         accepted=jnp.asarray(0),
         stage=jnp.asarray(SEARCH),
+        rough=jnp.asarray(0.0, dtype),
         status=jnp.asarray(-1),
     )
     end = lax.while_loop(lambda s: s.status < 0, body, init)
