@@ -12,7 +12,12 @@ import numpy as np
 from jaxglmm._cache import memory_maps
 from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.estimate.maximise import Maximise
-from jaxglmm.formula import check_generalised, check_linear, design_from_formula
+from jaxglmm.formula import (
+    check_generalised,
+    check_linear,
+    check_quadrature,
+    design_from_formula,
+)
 from jaxglmm.formula.design import Design
 from jaxglmm.results import diagnose
 from jaxglmm.results import engine as _engine
@@ -218,6 +223,8 @@ def fit_generalised(
     if _is_linear(design, family):
         return fit_design(design, Maximise(False), tol, max_iter, False, began, 5)
     check_generalised(design)
+    if marginal.beyond:
+        check_quadrature(design, marginal.nodes)
     memory_maps.spare()
     designed = time.perf_counter()
     engine = _generalised.build(design, family, marginal)
@@ -317,13 +324,23 @@ def _method(method: str | Maximise | None, reml: bool) -> Maximise:
 
 def _integration(method: Any) -> LaplaceMarginal:
     from jaxglmm.estimate.laplace import LaplaceMarginal
-    from jaxglmm.estimate.presets import AGQ, Laplace
+    from jaxglmm.estimate.presets import AGQ, ML, REML, Laplace
 
     named = {"laplace": Laplace, "ml": Laplace, "agq": AGQ}
     if isinstance(method, LaplaceMarginal):
         return method
     if isinstance(method, str) and method.lower() in named:
         return named[method.lower()]()
+    if callable(method) and method in (Laplace, AGQ):
+        return method()
+    linear = (isinstance(method, str) and method.lower() == "reml") or (
+        isinstance(method, Maximise) or method in (ML, REML)
+    )
+    if linear:
+        raise ModelError(
+            f"method {method!r} is for linear mixed models, jg.lmm; a generalised one "
+            "takes 'laplace', 'agq', jg.Laplace() or jg.AGQ(nodes)"
+        )
     raise ModelError(
         f"method {method!r} is not one of 'laplace', 'agq', jg.Laplace(), jg.AGQ(nodes)"
     )

@@ -20,6 +20,7 @@ from jaxglmm.formula.build import (
     TRIALS,
     WEIGHTS,
     checked_weights,
+    every_row,
     numeric_response,
     refuse_trials,
 )
@@ -394,8 +395,8 @@ def _extras(weights, offset, trials, n: int) -> dict[str, Column]:
     for label, given in ((WEIGHTS, weights), (OFFSET, offset), (TRIALS, trials)):
         if given is None:
             continue
-        if label == TRIALS and isinstance(given, int | float):
-            given = np.full(n, float(given))
+        if label == TRIALS:
+            given = every_row(given, n)
         if isinstance(given, str):
             raise DataError(
                 f"{label}={given!r}: there is no table to look it up in; pass the "

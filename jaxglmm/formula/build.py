@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -206,6 +207,18 @@ def refuse_trials(family_kind: str) -> None:
         )
 
 
+def every_row(trials, n: int):
+    """One number of trials as a column; anything else as it is."""
+    if isinstance(trials, bool | np.bool_):
+        raise DataError(
+            f"trials={trials} must be the number of trials: a column name, an array, "
+            "or one number for all rows"
+        )
+    if isinstance(trials, Real) or (isinstance(trials, np.ndarray) and not trials.ndim):
+        return np.full(n, float(trials))
+    return trials
+
+
 def _fixed_text(
     parsed: Parsed, table: Table, left: tuple[Atom, ...], given: tuple
 ) -> str:
@@ -258,8 +271,8 @@ def _extras(table: Table, weights, offset, trials) -> dict[str, Column]:
     for label, given in ((WEIGHTS, weights), (OFFSET, offset), (TRIALS, trials)):
         if given is None:
             continue
-        if label == TRIALS and isinstance(given, int | float):
-            given = np.full(table.n, float(given))
+        if label == TRIALS:
+            given = every_row(given, table.n)
         if isinstance(given, str):
             if given not in table.names:
                 raise DataError(

@@ -1,4 +1,4 @@
-"""What a linear model asks of a design beyond being well formed."""
+"""What a model asks of a design beyond being well formed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.notices import warn
 
 SAME = 1e-12  # of a column's length that is left after those before it
+MOST_COLUMNS = 3  # random effects a level that quadrature takes
+MOST_NODES = 30_000  # of a product rule, over all dimensions
 
 
 def check_linear(design: Design) -> None:
@@ -49,23 +51,80 @@ def check_linear(design: Design) -> None:
 def check_generalised(design: Design) -> None:
     """Refuse designs from which a generalised model cannot be estimated.
 
-    One row a level is allowed: an observation-level random effect.
+    One row a level is allowed: an observation-level random effect. Without random
+    effects as many coefficients as rows are, too: the saturated model.
 
     Raises:
-        ModelError: more fixed effects than rows.
+        ModelError: as many fixed effects as rows; a predictor that is the response.
     """
-    if design.p > design.n:
+    if design.p >= design.n + (not design.terms):
         raise ModelError(
-            f"{design.p} fixed effects for {design.n} rows have no unique estimate; "
-            "drop terms or add data"
+            f"{design.p} fixed effects and {design.n} rows leave nothing to estimate "
+            "the random effects from; drop terms or add data"
         )
+    _refuse_response_as_predictor(design)
     for term in design.terms:
         lost = _dependent(term.values)
         if lost is not None:
             _warn_of_dependence(term, lost)
 
 
+def check_quadrature(design: Design, nodes: int) -> None:
+    """Refuse designs that adaptive quadrature does not serve, before any work.
+
+    It is a sum over nodes of each level on its own: the levels of one factor are
+    independent, those of crossed or nested factors are not.
+
+    Raises:
+        ModelError: several grouping factors, too many columns, too many nodes.
+    """
+    columns: dict[str, int] = {}
+    for term in design.terms:
+        columns[term.factor] = columns.get(term.factor, 0) + len(term.names)
+    if len(columns) > 1:
+        raise ModelError(
+            f"adaptive quadrature (AGQ) is for one grouping factor; the model has "
+            f"{len(columns)}: {', '.join(map(repr, columns))}. Use method='laplace', "
+            "or keep one factor"
+        )
+    for factor, q in columns.items():
+        if q > MOST_COLUMNS:
+            raise ModelError(
+                f"adaptive quadrature (AGQ) takes up to {MOST_COLUMNS} random effects "
+                f"a level; factor {factor!r} has {q}, and {nodes}^{q} nodes are too "
+                "many. Use method='laplace', or drop slopes"
+            )
+        if nodes**q > MOST_NODES:
+            most = int(MOST_NODES ** (1 / q))
+            raise ModelError(
+                f"nodes={nodes} in {q} dimensions are {nodes**q} nodes a level of "
+                f"{factor!r}, more than {MOST_NODES}. Use at most nodes={most}; 7 to "
+                "11 are usually enough"
+            )
+
+
+def _refuse_response_as_predictor(design: Design) -> None:
+    some = slice(0, 100)  # most columns differ in the first rows already
+    for j, name in enumerate(design.x_names):
+        column = design.X[:, j]
+        if np.array_equal(column[some], design.y[some]) and np.array_equal(
+            column, design.y
+        ):
+            raise ModelError(
+                f"predictor {name!r} is the response {design.response!r} itself; take "
+                "it out of the fixed effects"
+            )
+
+
 def _warn_of_dependence(term: RandomTerm, lost: int) -> None:
+    if not term.values[:, lost].any():
+        warn(
+            f"term ({' + '.join(term.names)} | {term.factor}): column "
+            f"{term.names[lost]!r} is zero in every row, so that its variance is not "
+            "determined. Take it out of the term",
+            RankDeficientWarning,
+        )
+        return
     warn(
         f"term ({' + '.join(term.names)} | {term.factor}): column "
         f"{term.names[lost]!r} depends on the columns before it, so that their "

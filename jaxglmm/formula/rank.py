@@ -38,8 +38,8 @@ def drop_dependent(
     n = len(X)
     if len(kept) == n and X.shape[1] > n:
         raise ModelError(
-            f"{X.shape[1]} fixed-effect columns but only {n} rows; a model needs more "
-            "rows than columns"
+            f"{X.shape[1]} fixed-effect columns but only {n} row{'s' * (n > 1)}; a "
+            "model needs more rows than columns"
         )
     if len(lost) == 0:
         return X, names, kept, ()
