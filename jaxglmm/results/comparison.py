@@ -15,13 +15,23 @@ from jaxglmm.results.summary import Summary
 if TYPE_CHECKING:
     import pandas as pd
 
+    from jaxglmm.formula.design import Design
     from jaxglmm.results.fit import Fit
 
 
 CRITERIA = ("aic", "bic", "log_likelihood", "criterion")
+LIMITS = {  # (family, the one of which it is a limit): a dispersion parameter's end
+    ("poisson", "nbinom1"),
+    ("poisson", "nbinom2"),
+    ("binomial", "betabinomial"),
+}
 BOUNDARY = (
     "boundary: p-value by the mixture of chi-squared distributions that holds because "
     "the smaller model sets variances to zero."
+)
+LIMIT = (
+    "boundary: p-value by the mixture of chi-squared distributions that holds because "
+    "the smaller model has a dispersion parameter (and variances) at the limit."
 )
 
 
@@ -32,8 +42,8 @@ class Comparison(Summary):
     and p_boundary; statistic, df, p_value, p_boundary: of the last (or only) step.
     ``p_value`` is by the chi-squared distribution, as lme4 prints it; ``p_boundary`` by
     the mixture of chi-squared distributions that holds where the smaller model sets
-    variances to zero (Self and Liang 1987; Stram and Lee 1994), NaN where it does not
-    apply.
+    variances to zero, or a dispersion parameter to its limit (Self and Liang 1987;
+    Stram and Lee 1994), NaN where it does not apply.
     """
 
     table: pd.DataFrame
@@ -57,6 +67,8 @@ def compare(fits: Sequence[Fit], refit: bool | None = None) -> Comparison:
             "fit.anova()"
         )
     _same_data(fits)
+    _same_family(fits)
+    _same_integral(fits)
     fits, note = _same_criterion(list(fits), refit)
     order = sorted(range(len(fits)), key=lambda i: fits[i].npar)
     ordered = [fits[i] for i in order]
@@ -84,6 +96,49 @@ def _same_data(fits: Sequence[Fit]) -> None:
                 "the fits have different prior weights: their likelihoods are of "
                 "different models of the residuals and cannot be compared"
             )
+
+        if not np.array_equal(_trials(one), _trials(other)):
+            raise ComparisonError(
+                "the fits have different numbers of trials: their responses are not "
+                "the same data"
+            )
+
+
+def _trials(design: Design) -> np.ndarray:
+    return np.ones(design.n) if design.trials is None else design.trials
+
+
+def _same_family(fits: Sequence[Fit]) -> None:
+    """One family and link, or families of which one is a limit of the other."""
+    links = list(dict.fromkeys(f.link_name for f in fits))
+    if len(links) > 1:
+        raise ComparisonError(
+            f"the fits have different links ({', '.join(map(repr, links))}): neither "
+            "model contains the other, so there is no likelihood-ratio test. Compare "
+            "their .aic instead"
+        )
+    names = list(dict.fromkeys(f.family_name for f in fits))
+    if len(names) > 2 or (len(names) == 2 and not _is_limit(*names)):
+        raise ComparisonError(
+            f"the fits have different families ({', '.join(map(repr, names))}), and "
+            "none of them is a limit of the others, so there is no likelihood-ratio "
+            "test. Compare their .aic instead (where both are densities, or both are "
+            "probabilities of counts)"
+        )
+
+
+def _is_limit(one: str, other: str) -> bool:
+    return (one, other) in LIMITS or (other, one) in LIMITS
+
+
+def _same_integral(fits: Sequence[Fit]) -> None:
+    """One approximation of the likelihood; models without one go with all."""
+    methods = list(dict.fromkeys(f.method for f in fits if f.method))
+    if len(methods) > 1:
+        raise ComparisonError(
+            f"the likelihoods are not by the same method ({'; '.join(methods)}): they "
+            "differ for that reason already. Fit all of them by one method"
+        )
 
 
 def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
@@ -159,10 +214,10 @@ def _table(fits: list[Fit], order: list[int]) -> pd.DataFrame:
 
 
 def _boundary(small: Fit, big: Fit, statistic: float, df: int) -> float:
-    """p by the mixture over how many of the tested variances are zero."""
+    """p by the mixture over how many of the tested parameters are at their limit."""
     from scipy import stats
 
-    tested = _added_variances(small, big)
+    tested = _at_limit(small, big)
     if not tested or df < tested:
         return np.nan
     total = 0.0
@@ -173,16 +228,22 @@ def _boundary(small: Fit, big: Fit, statistic: float, df: int) -> float:
     return float(total)
 
 
-def _added_variances(small: Fit, big: Fit) -> int:
-    """How many variances of ``big`` are zero in ``small``; 0 where it is not nested."""
+def _at_limit(small: Fit, big: Fit) -> int:
+    """How many variances and dispersions of ``big`` are at their limit in ``small``.
+
+    0 where it is not nested.
+    """
 
     def columns(fit: Fit) -> list[tuple[str, str]]:
         return [(t.factor, name) for t in fit.design.terms for name in t.names]
 
     few, many = set(columns(small)), set(columns(big))
-    if not few < many or not set(small.design.x_names) <= set(big.design.x_names):
+    if not few <= many or not set(small.design.x_names) <= set(big.design.x_names):
         return 0
-    return len(many) - len(few)
+    families = (small.family_name, big.family_name)
+    if families[0] != families[1] and families not in LIMITS:
+        return 0
+    return len(many) - len(few) + (families in LIMITS)
 
 
 def _shown(
@@ -199,10 +260,12 @@ def _shown(
     if boundary:
         header.append("boundary")
     title = f"Likelihood-ratio test ({note})" if note else "Likelihood-ratio test"
+    families = {fit.family_name for fit in fits}
     models = [
-        f"model{i + 1}: {fit.formula}" for i, fit in zip(order, fits, strict=True)
+        f"model{i + 1}: {fit.formula}" + (f" [{fit.family_name}]" * (len(families) > 1))
+        for i, fit in zip(order, fits, strict=True)
     ]
-    footer = (BOUNDARY,) if boundary else ()
+    footer = (LIMIT if len(families) > 1 else BOUNDARY,) if boundary else ()
     blocks = [
         layout.Paragraph((title, *models)),
         layout.Table("", ("", *header), tuple(rows), "<" + ">" * len(header), footer),

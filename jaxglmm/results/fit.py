@@ -121,6 +121,11 @@ class Fit:
         return "identity"
 
     @property
+    def method(self) -> str:
+        """How the random effects were integrated out; empty where that is exact."""
+        return ""
+
+    @property
     def nobs(self) -> int:
         """Number of rows used."""
         return self.design.n

@@ -2,8 +2,11 @@
 
 Type 1: each term after those before it. Type 2: each after all that do not contain it.
 Type 3: each after all others, for effects averaged with equal weights over the levels
-of the factors it interacts with, that is, in sum-to-zero contrasts. They depend on X
-alone.
+of the factors it interacts with, that is, in sum-to-zero contrasts. For linear models
+they depend on X alone. "After" is a matter of inner products of columns: those of X for
+a linear model, as in lmerTest, and the information of beta for a generalised one, whose
+rows have different weights; then the statistics of type 1 add up, as with lme4, and
+those of type 2 are differences of Wald's statistics, as with car.
 """
 
 from __future__ import annotations
@@ -16,15 +19,23 @@ from jaxglmm.formula.design import Design, FixedTerm
 INTERCEPT = "(Intercept)"
 
 
-def of_terms(design: Design, type: int) -> dict[str, np.ndarray]:
-    """Term -> L (rows, p)."""
+def of_terms(
+    design: Design, type: int, root: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Term -> L (rows, p).
+
+    Args:
+        design: of the fixed effects.
+        type: 1, 2 or 3.
+        root: (r, p) whose inner products of columns count; default those of X.
+    """
     make = {1: _first, 2: _second, 3: _third}.get(int(type))
     if make is None:
         raise NotApplicableError(f"anova(type={type!r}): there are types 1, 2 and 3")
     terms = _terms(design)
     if len(terms) == 1:  # the types agree; the usual rows are those of type 1
         make = _first
-    return make(design, terms)
+    return make(design, terms, design.X if root is None else root)
 
 
 def _terms(design: Design) -> list[FixedTerm]:
@@ -42,14 +53,18 @@ def _triangle(X: np.ndarray) -> np.ndarray:
     return np.linalg.qr(X, mode="r")
 
 
-def _first(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
-    R = _triangle(design.X)
+def _first(
+    design: Design, terms: list[FixedTerm], root: np.ndarray
+) -> dict[str, np.ndarray]:
+    R = _triangle(root)
     R = R / np.diagonal(R)[:, None]
     return {t.name: R[list(t.columns)] for t in terms}
 
 
-def _second(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
-    R = _triangle(design.X)  # same inner products, p rows
+def _second(
+    design: Design, terms: list[FixedTerm], root: np.ndarray
+) -> dict[str, np.ndarray]:
+    R = _triangle(root)  # same inner products, p rows
     out = {}
     for term in terms:
         above = [j for t in terms if _contains(t, term) for j in t.columns]
@@ -73,7 +88,9 @@ def _contains(big: FixedTerm, small: FixedTerm) -> bool:
     return small.variables < big.variables and extra <= big.factors
 
 
-def _third(design: Design, terms: list[FixedTerm]) -> dict[str, np.ndarray]:
+def _third(
+    design: Design, terms: list[FixedTerm], root: np.ndarray
+) -> dict[str, np.ndarray]:
     if not any(len(t.variables) > 1 for t in terms):  # nothing to average over
         return {t.name: np.eye(design.p)[list(t.columns)] for t in terms}
     if design.dropped_columns:

@@ -281,8 +281,11 @@ def _chi_squared_table(fit: Fit, type: int):
 
     from jaxglmm.results import hypothesis_matrices
 
+    # the information of beta, V^-1 = root'root
+    V = fit.coefficient_covariance()
+    root = np.linalg.inv(np.linalg.cholesky(V)) if np.isfinite(V).all() else V
     rows = {}
-    for name, L in hypothesis_matrices.of_terms(fit.design, type).items():
+    for name, L in hypothesis_matrices.of_terms(fit.design, type, root).items():
         found = contrast_test(fit, L, "asymptotic")
         rows[name] = (found["F"] * found["num_df"], found["num_df"], found["p"])
     columns = ["chisq", "df", "p"]
