@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import jaxglmm
 from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning
-from jaxglmm.cli import demo, doctor, fit, serve
+from jaxglmm.cli import calc, demo, doctor, fit, serve
 
-COMMANDS = (demo, fit, serve, doctor)
+COMMANDS = (demo, fit, calc, serve, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
