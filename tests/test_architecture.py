@@ -25,7 +25,9 @@ ROWS = [
     ["results"],
     ["api"],
     ["many"],
-    ["export", "plots", "compat", "spreadsheet", "cli"],
+    ["export", "plots", "compat", "sklearn"],
+    ["spreadsheet"],
+    ["cli"],
     ["__main__"],
 ]
 ROW = {name: i for i, row in enumerate(ROWS) for name in row}

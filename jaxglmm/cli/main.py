@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import jaxglmm
 from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning
-from jaxglmm.cli import calc, demo, doctor, fit, serve
+from jaxglmm.cli import calc, demo, doctor, fit, libreoffice, serve
 
-COMMANDS = (demo, fit, calc, serve, doctor)
+COMMANDS = (demo, fit, calc, serve, libreoffice, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -186,7 +186,8 @@ def _start(page: Any, one: Found, block: Any, place: str) -> tuple[int, int] | N
     """Row and column of the first cell; None for the sheet of results."""
     from openpyxl.utils import range_boundaries
 
-    first, top, last, _ = range_boundaries(one.area)
+    edges: Any = range_boundaries(one.area)
+    first, top, last, _ = edges
     if place == "over":
         return top, first
     if place == "sheet":
