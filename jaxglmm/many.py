@@ -25,6 +25,7 @@ from jaxglmm.results.fits import Fits
 from jaxglmm.results.fits_responses import Responses
 from jaxglmm.results.fits_source import PerResponse, Source
 
+NOISE = 0x6A61786C  # seed of a response that is never fitted
 WAIT = 2.0  # seconds before a progress bar appears by itself
 
 
@@ -182,7 +183,7 @@ def _of_responses(
     name = name.strip("`")
     columns = {c: table.fetch(c) for c in table.names if c != name}
     # never fitted: something that varies, so that the design can be built
-    columns[name] = np.random.default_rng(0).normal(size=table.n)
+    columns[name] = np.random.default_rng(NOISE).normal(size=table.n)
     shared, own = {}, {}
     for label, given in (("weights", weights), ("offset", offset)):
         if given is not None and not isinstance(given, str) and np.ndim(given) == 2:

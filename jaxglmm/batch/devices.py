@@ -1,19 +1,23 @@
 """Where lanes run: one device, or shared among several by JAX's own sharding.
 
-Arrays of lanes are cut along their last axis, arrays that all lanes share are copied to
-every device; compiled programs follow their arguments. On one CPU device two threads
-run two chunks at a time instead; several devices talk to each other inside a program
-(whether any lane is still running), so there one program runs at a time.
+A program takes what all lanes share and arrays of lanes, the lanes last. Each device
+has its part of the lanes (``jax.shard_map``) and goes through it chunk by chunk
+(``lax.map``), so that no lane waits for lanes of another chunk or device. On one CPU
+device two threads run two blocks at a time instead.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxglmm._errors import ModelError
@@ -23,6 +27,8 @@ WORTH = 20_000_000  # cells x data sets from which an accelerator pays for its c
 ACCELERATOR_CELLS = 50_000_000  # cells x lanes in one chunk there
 ACCELERATOR_LANES = 64, 131_072
 THREADS = 2
+CHUNKS = 8  # in a block on a CPU
+MEMORY = 200_000_000  # bytes of a block
 
 
 @dataclass(frozen=True)
@@ -55,30 +61,88 @@ class Devices:
         if self.kind != "cpu":
             most, lanes = ACCELERATOR_CELLS, ACCELERATOR_LANES
         size = 2 ** int(np.log2(max(most // max(cells, 1), 1)))
-        return int(np.clip(size, *lanes)) * len(self.devices)
+        return int(np.clip(size, *lanes))
+
+    def block(self, chunk: int, numbers: int) -> int:
+        """Lanes in one call: some chunks for each device.
+
+        numbers: doubles that a lane brings, which bounds the memory of a block.
+        """
+        chunks = CHUNKS if self.kind == "cpu" else 1
+        most = MEMORY // (8 * max(numbers, 1))
+        while chunks > 1 and chunk * chunks * len(self.devices) > most:
+            chunks //= 2
+        return chunk * chunks * len(self.devices)
 
     def shared(self, tree: Any) -> Any:
-        """Copied to every device."""
+        """What all lanes share, copied to every device."""
         if len(self.devices) == 1:
             return jax.device_put(tree, self.devices[0])
-        return jax.device_put(tree, self._sharding(PartitionSpec()))
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
-    def lanes(self, tree: Any) -> Any:
-        """Arrays cut along their last axis."""
-        if len(self.devices) == 1:
-            if self.devices[0] == jax.devices()[0]:
-                return tree  # a program takes NumPy arrays with less ado
-            return jax.device_put(tree, self.devices[0])
+    @property
+    def mesh(self) -> Mesh:
+        """The devices in a row."""
+        return Mesh(np.array(self.devices), ("lanes",))
+
+    def run(self, program: Program, shared: Any, lanes: Any, chunk: int) -> Any:
+        """``program`` for all lanes, ``chunk`` at a time on each device.
+
+        program: hashable; (shared, lanes) -> lanes, every array of lanes with the lanes
+        last; shared: as ``shared`` puts it, or NumPy.
+        """
+        first = jax.tree.leaves(lanes)[0]
+        L = first.shape[-1] // len(self.devices)
+        run = _compiled(program, self.devices, min(chunk, L))
+        if len(self.devices) == 1 and self.devices[0] != jax.devices()[0]:
+            lanes = jax.device_put(lanes, self.devices[0])
+        return run(shared, lanes)
+
+
+Program = Callable[[Any, Any], Any]
+
+
+@functools.cache
+def _compiled(program: Program, devices: tuple[Any, ...], chunk: int) -> Program:
+    """One jit for each program, set of devices and chunk."""
+
+    def local(shared: Any, lanes: Any) -> Any:
+        L = jax.tree.leaves(lanes)[0].shape[-1]
+        if chunk == L:
+            return program(shared, lanes)
 
         def cut(x: Any) -> Any:
-            return jax.device_put(
-                x, self._sharding(PartitionSpec(*[None] * (np.ndim(x) - 1), "lanes"))
-            )
+            return jnp.moveaxis(x.reshape(*x.shape[:-1], L // chunk, chunk), -2, 0)
 
-        return jax.tree.map(cut, tree)
+        def join(x: Any) -> Any:
+            return jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], L)
 
-    def _sharding(self, spec: PartitionSpec) -> NamedSharding:
-        return NamedSharding(Mesh(np.array(self.devices), ("lanes",)), spec)
+        found = lax.map(lambda x: program(shared, x), jax.tree.map(cut, lanes))
+        return jax.tree.map(join, found)
+
+    if len(devices) == 1:
+        return jax.jit(local)
+
+    def everywhere(shared: Any, lanes: Any) -> Any:
+        mesh = Mesh(np.array(devices), ("lanes",))
+        found = jax.eval_shape(local, shared, jax.tree.map(_part, lanes))
+        return jax.shard_map(
+            local,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), jax.tree.map(_last, lanes)),
+            out_specs=jax.tree.map(_last, found),
+            check_vma=False,
+        )(shared, lanes)
+
+    def _part(x: Any) -> Any:
+        shape = (*x.shape[:-1], x.shape[-1] // len(devices))
+        return jax.ShapeDtypeStruct(shape, x.dtype)
+
+    return jax.jit(everywhere)
+
+
+def _last(x: Any) -> PartitionSpec:
+    return PartitionSpec(*[None] * (x.ndim - 1), "lanes")
 
 
 def choose(wanted: Any, cells: float) -> Devices:

@@ -9,7 +9,8 @@ analytic score after one Newton step for the modes.
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -28,6 +29,7 @@ from jaxglmm.batch.rows import LaneRows, lanes, levels
 from jaxglmm.estimate.laplace import AT_MODE, LaplaceMarginal
 from jaxglmm.estimate.start_generalised import STRONGEST, WEAKEST
 from jaxglmm.model.covariance import Pattern
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import small
 
 UNSURE = 1e-7  # a pivot of the Hessian this small leaves standard errors to the host
@@ -56,7 +58,38 @@ class Report(eqx.Module):
     unsure: Int[Array, " L"]
 
 
-@partial(jax.jit, static_argnums=(0, 2))
+@dataclass(frozen=True)
+class RowsFit:
+    """Program for responses as rows: -> ``Report``."""
+
+    family: AbstractFamily
+    marginal: LaplaceMarginal
+    pattern: Pattern
+
+    def __call__(self, common: Any, lanes: Any) -> Report:
+        """common: (arrays, tol, max_steps); lanes: (arrays, guess, phi).
+
+        arrays: by name, those of ``LaneRows``, ``n_levels`` and ``back``, each either
+        shared or not.
+        """
+        here, tol, max_steps = common
+        there, guess, phi = lanes
+        given = here | there
+        d = LaneRows(
+            given["X"],
+            given.get("Z"),
+            given["y"],
+            given["trials"],
+            given["weights"],
+            given.get("offset"),
+            self.family,
+        )
+        n_levels, back = given["n_levels"], given["back"]
+        return fit(
+            self.marginal, d, self.pattern, guess, phi, n_levels, tol, max_steps, back
+        )
+
+
 def fit(
     marginal: LaplaceMarginal,
     d: LaneRows,

@@ -29,7 +29,6 @@ from jaxglmm.estimate.search import (
 from jaxglmm.numerics import small
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
 
-
 EXACT = 1e-9  # decrement of u up to which a value is believed
 
 

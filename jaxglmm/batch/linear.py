@@ -7,7 +7,8 @@ of them. The steps are those of a single fit (``estimate.start``,
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.batch import criterion as crit
-from jaxglmm.batch import search
+from jaxglmm.batch import own, search, shared
 from jaxglmm.batch.grouped import Groups, Sums, entries, total, weighted
 from jaxglmm.estimate.maximise import INDIFFERENT, NEAR_ZERO
 from jaxglmm.estimate.start import LEAST, MOST
@@ -45,6 +46,48 @@ class Report(eqx.Module):
     status: Int[Array, " L"]
     steps: Int[Array, " L"]
     unsure: Int[Array, " L"]
+
+
+@dataclass(frozen=True)
+class SharedFit:
+    """Program for responses of one design: Y (n, L) -> (shared.Facts, Report)."""
+
+    pattern: Pattern
+    reml: bool
+
+    def __call__(self, common: Any, Y: Array) -> Any:
+        """common: (rows, groups, back, tol, max_steps)."""
+        rows, groups, back, tol, max_steps = common
+        ready = shared.prepare(rows, Y)
+        found = fit(groups, ready.sums, back, tol, max_steps, self.pattern, self.reml)
+        return ready.facts, found
+
+
+@dataclass(frozen=True)
+class OwnFit:
+    """Program for lanes with designs of their own.
+
+    (Y, W), (n, L) each, where ``rows`` is given, or ``own.Raw`` -> ``own.Facts``, the
+    way back (R^-1, T^-1, log|X'WX|) and ``Report``.
+    """
+
+    pattern: Pattern
+    spans: own.Spans
+    reml: bool
+
+    def __call__(self, common: Any, lanes: Any) -> Any:
+        """common: (rows or None, R^-1, tol, max_steps)."""
+        rows, R_inverse, tol, max_steps = common
+        raw = lanes if rows is None else own.weigh(rows, *lanes)
+        local = own.localise(raw, self.spans)
+        back = local.back
+        if len(back):
+            back = jnp.einsum("ab,bcl->acl", R_inverse, back)
+        found = fit(
+            local.groups, local.sums, back, tol, max_steps, self.pattern, self.reml
+        )
+        ways = local.back, local.T_inverse, local.log_det
+        return own.Facts.of(raw), ways, found
 
 
 def start(g: Groups, r: Sums, pattern: Pattern) -> Float[Array, "m L"]:
@@ -111,7 +154,6 @@ def _derivatives(g: Groups, r: Sums, theta: Array, pattern: Pattern, reml: bool)
     return crit.value(g, at, reml), jnp.stack(crit.score(t, at.Lam, pattern)), H, D
 
 
-@partial(jax.jit, static_argnums=(5, 6))
 def fit(
     g: Groups,
     r: Sums,
@@ -120,15 +162,13 @@ def fit(
     max_steps: Array,
     pattern: Pattern,
     reml: bool,
-    theta: Float[Array, "m L"] | None = None,
 ) -> Report:
     """Fit L lanes.
 
     back: rows are the contrasts whose standard errors and degrees of freedom are
-    reported, in internal coordinates; theta: where to start (by moments).
+    reported, in internal coordinates.
     """
-    if theta is None:
-        theta = start(g, r, pattern)
+    theta = start(g, r, pattern)
     found = search.minimise(
         lambda x: _derivatives(g, r, x, pattern, reml), theta, tol, max_steps
     )

@@ -9,7 +9,6 @@ columns of Z uncorrelated with mean square one. So flags and thresholds mean the
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 
 import equinox as eqx
 import jax
@@ -96,7 +95,6 @@ class Local(eqx.Module):
     log_det: Float[Array, " L"]
 
 
-@jax.jit
 def weigh(rows: Rows, Y: Float[Array, "n L"], W: Float[Array, "n L"]) -> Raw:
     """Cross-products of the columns of Y under the weights W; weight 0 is no row."""
     X, Z = rows.X, rows.Z
@@ -167,7 +165,6 @@ def _pivoted(XX: Float[Array, "p p L"]) -> tuple[small.Matrix, Array]:
     return L, ~(worst > DEPENDENT)
 
 
-@partial(jax.jit, static_argnums=1)
 def localise(raw: Raw, spans: Spans) -> Local:
     """To the lanes' own coordinates."""
     q, p = len(raw.A), len(raw.XX)

@@ -99,7 +99,6 @@ def _indicator(factor: Factor, w: np.ndarray | None):
     )
 
 
-@jax.jit
 def prepare(rows: Rows, Y: Float[Array, "n L"]) -> Prepared:
     """Cross-products of the columns of Y."""
     n = len(Y)

@@ -171,7 +171,9 @@ def _responses(
     return shared, weighted, devices.threads
 
 
-def _ragged(source: Source, settings: Settings, columns: Columns) -> tuple[Stage, ...]:
+def _ragged(
+    source: Source, settings: Settings, columns: Columns, devices: Devices
+) -> tuple[Stage, ...]:
     split = source.split
     assert split is not None
     design = source.design

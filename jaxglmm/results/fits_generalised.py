@@ -20,7 +20,6 @@ from jaxglmm._errors import DataError, JaxGLMMWarning, ModelError
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import generalised
 from jaxglmm.batch.devices import Devices
-from jaxglmm.batch.rows import LaneRows
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble
@@ -116,12 +115,21 @@ class SharedRows:
         self.X = self._fixed(X)
         self.Z = None if Z is None else self._fixed(Z)
         cells = self.layout.h * self.layout.J
-        self.lanes = devices.chunk(cells, CELLS, LANES)
+        self.chunk = devices.chunk(cells, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, 6 * cells)
+        self.program = generalised.RowsFit(
+            self.family, source.model, self.factor.pattern
+        )
         self.shared = {
             name: self._shared(getattr(source, name), fill)
             for name, fill in (("weights", 0.0), ("offset", 0.0), ("trials", 1.0))
         }
-        self.n_levels = np.array([float(self.factor.n_levels)])
+        self.shared |= {
+            "X": self.X,
+            "Z": self.Z,
+            "n_levels": devices.shared(np.array([float(self.factor.n_levels)])),
+            "back": devices.shared(np.ascontiguousarray(self.R_inverse[..., None])),
+        }
 
     def _fixed(self, columns: np.ndarray) -> Any:
         return self.devices.shared(
@@ -167,29 +175,15 @@ class SharedRows:
         m = None if trials is None else np.where(used, trials, 1.0)
         guess, phi = guesses(family, Y, m, used if self.own_weights else None)
         place = self.layout.place
-        put = self.devices.lanes
-        w = self.shared["weights"]
-        if self.own_weights or w is None:
-            w = put(place(np.where(used, weights, 0.0)))
-        t = self.shared["trials"]
-        if t is None:
-            t = put(place(m, 1.0))  # type: ignore[arg-type]
-        o = self.shared["offset"]
-        if o is None and source.offset is not None:
-            o = put(place(np.where(lost, 0.0, offset)))
-        d = LaneRows(self.X, self.Z, put(place(Y, fill)), t, w, o, family)
-        report = generalised.fit(
-            source.model,
-            d,
-            self.factor.pattern,
-            put(place(guess)),
-            put(phi),
-            self.n_levels,
-            np.float64(_engine.SAFETY * source.tol),
-            np.int64(steps),
-            self.R_inverse[..., None],
-        )
-        report = jax.tree.map(np.asarray, report)
+        there = {"y": place(Y, fill)}
+        if self.shared["weights"] is None or self.own_weights:
+            there["weights"] = place(np.where(used, weights, 0.0))
+        if self.shared["trials"] is None:
+            there["trials"] = place(m, 1.0)  # type: ignore[arg-type]
+        if self.shared["offset"] is None and source.offset is not None:
+            there["offset"] = place(np.where(lost, 0.0, offset))
+        here = {k: v for k, v in self.shared.items() if k not in there}
+        report = _fit(self, here, there, place(guess), phi, steps)
         status = np.where(status == 0, report.status, status)
         if self.own_weights:
             n = used.sum(axis=0)
@@ -225,6 +219,22 @@ class SharedRows:
             Y,
             source,
         )
+
+
+def _fit(
+    engine: Any, here: dict, there: dict, guess: np.ndarray, phi: np.ndarray, steps: int
+) -> generalised.Report:
+    """Run the program; arrays by name, those that lanes share and those they do not."""
+    source = engine.source
+    stop = np.float64(_engine.SAFETY * source.tol)
+    shared = {k: v for k, v in here.items() if v is not None}
+    found = engine.devices.run(
+        engine.program,
+        (shared, stop, np.int64(steps)),
+        (there, guess, phi),
+        engine.chunk,
+    )
+    return jax.tree.map(np.asarray, found)
 
 
 def check(
@@ -395,7 +405,12 @@ class RaggedRows:
         self.w, self.o, self.m = (None if v is None else v[order] for v in given)
         sizes = self._heights(which)
         self.h = fine(int(sizes.max(initial=1)))
-        self.lanes = devices.chunk(self.h * J, CELLS, LANES)
+        cells = self.h * J
+        self.chunk = devices.chunk(cells, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, cells * (6 + len(self.X) + len(self.Z)))
+        self.program = generalised.RowsFit(
+            self.family, source.model, self.factor.pattern
+        )
 
     def _heights(self, which: np.ndarray) -> np.ndarray:
         """The most rows of a level of each data set."""
@@ -438,31 +453,23 @@ class RaggedRows:
 
         plain = self.factor.values is None
         empty = np.zeros((0, self.h, self.J, L))
-        ones = self.devices.shared(np.ones((self.h, self.J, 1)))
-        cut = self.devices.lanes
-        d = LaneRows(
-            cut(np.stack([put(x, 0.0) for x in X]) if p else empty),
-            None if plain else cut(np.stack([put(z, 0.0) for z in Z])),
-            cut(put(y, self.family.padding)),
-            ones if m is None else cut(put(m, 1.0)),
-            cut(put(1.0 if self.w is None else self.w[at], 0.0)),
-            None if self.o is None else cut(put(self.o[at], 0.0)),
-            self.family,
-        )
+        there = {
+            "X": np.stack([put(x, 0.0) for x in X]) if p else empty,
+            "y": put(y, self.family.padding),
+            "weights": put(1.0 if self.w is None else self.w[at], 0.0),
+        }
+        if not plain:
+            there["Z"] = np.stack([put(z, 0.0) for z in Z])
+        if m is not None:
+            there["trials"] = put(m, 1.0)
+        if self.o is not None:
+            there["offset"] = put(self.o[at], 0.0)
         back = self.R_inverse @ np.moveaxis(_inverse_transposed(Lx), -1, 0)
         back = np.where(np.isfinite(back), back, 0.0)
-        report = generalised.fit(
-            self.source.model,
-            d,
-            self.factor.pattern,
-            cut(put(eta, 0.0)),
-            cut(phi),
-            cut(self.split.levels[which].astype(float)),
-            np.float64(_engine.SAFETY * self.source.tol),
-            np.int64(steps),
-            cut(np.ascontiguousarray(np.moveaxis(back, 0, -1))),
-        )
-        report = jax.tree.map(np.asarray, report)
+        there["n_levels"] = self.split.levels[which].astype(float)
+        there["back"] = np.ascontiguousarray(np.moveaxis(back, 0, -1))
+        here = {} if m is not None else {"trials": np.ones((self.h, self.J, 1))}
+        report = _fit(self, here, there, put(eta, 0.0), phi, steps)
         status = np.where(status == 0, report.status, status)
         beta = np.einsum("lab,bl->la", back, report.psi[:p])
         T_inverse = self.factor.T_inverse @ np.moveaxis(

@@ -9,6 +9,7 @@ sets with designs of their own, is in ``fits_ragged``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -111,7 +112,10 @@ class SharedLinear:
         self.on_device = devices.shared(
             (rows, groups, moments.fixed.R_inverse[..., None])
         )
-        self.lanes = devices.chunk(groups.A.shape[2], CELLS, LANES)
+        self.chunk = devices.chunk(groups.A.shape[2], CELLS, LANES)
+        self.lanes = devices.block(self.chunk, design.n)
+        pattern = moments.factors[0].pattern
+        self.program = linear.SharedFit(pattern, settings.reml)
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
@@ -121,19 +125,9 @@ class SharedLinear:
             Y = Y - _columns(self.offset, which, Y.shape)
         if self.moments.keep is not None:
             Y = Y[self.moments.keep]
-        rows, groups, back = self.on_device
-        pattern = self.moments.factors[0].pattern
-        ready = shared.prepare(rows, self.devices.lanes(Y))
-        report = linear.fit(
-            groups,
-            ready.sums,
-            back,
-            self.settings.stop,
-            np.int64(steps),
-            pattern,
-            self.settings.reml,
-        )
-        ready, report = jax.tree.map(np.asarray, (ready.facts, report))
+        common = (*self.on_device, self.settings.stop, np.int64(steps))
+        found = self.devices.run(self.program, common, Y, self.chunk)
+        ready, report = jax.tree.map(np.asarray, found)
         return self._table(Y, ready, report)
 
     def _table(
@@ -196,7 +190,11 @@ class WeightedLinear:
                 moments.basis.whole, np.ascontiguousarray(Z), level, factor.codes, J
             )
         )
-        self.lanes = devices.chunk(J, CELLS, LANES)
+        self.chunk = devices.chunk(J, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, 4 * n)
+        self.program = linear.OwnFit(
+            factor.pattern, spans(design, factor), settings.reml
+        )
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
@@ -211,15 +209,11 @@ class WeightedLinear:
         Y = np.where(W > 0, Y - offset, 0.0)
         if self.moments.keep is not None:
             Y, W = Y[self.moments.keep], W[self.moments.keep]
-        raw = own.weigh(self.rows, *self.devices.lanes((Y, W)))
+        R_inverse = self.moments.fixed.R_inverse
+        common = (self.rows, R_inverse, self.settings.stop, np.int64(steps))
+        found = self.devices.run(self.program, common, (Y, W), self.chunk)
         return lanes_table(
-            self.design,
-            self.columns,
-            self.moments,
-            raw,
-            self.settings,
-            steps,
-            infinite,
+            self.design, self.columns, self.moments, found, self.settings, infinite
         )
 
 
@@ -244,31 +238,17 @@ def lanes_table(
     design: Design,
     columns: Columns,
     m: Moments | Coordinates,
-    raw: own.Raw,
+    found: Any,
     settings: Settings,
-    steps: int,
     infinite: np.ndarray,
 ) -> np.ndarray:
-    """Fit lanes with designs of their own; rows of the table.
+    """Rows of the table from what ``linear.OwnFit`` found.
 
-    The coordinates of ``raw`` are those of ``m.fixed.R`` and of the one factor's T.
+    The coordinates of the lanes are those of ``m.fixed.R`` and of the one factor's T.
     """
     (factor,) = m.factors
     reml = settings.reml
-    local = own.localise(raw, spans(design, factor))
-    report = linear.fit(
-        local.groups,
-        local.sums,
-        _rows_of(m.fixed.R_inverse, local.back),
-        settings.stop,
-        np.int64(steps),
-        factor.pattern,
-        reml,
-    )
-    raw = own.Facts.of(raw)
-    raw, report, back, T_inverse, log_det = jax.tree.map(
-        np.asarray, (raw, report, local.back, local.T_inverse, local.log_det)
-    )
+    raw, (back, T_inverse, log_det), report = jax.tree.map(np.asarray, found)
     p = len(back)
     inner = raw.b + raw.scale * np.einsum("abl,bl->al", back, report.beta)
     N = raw.n - (p if reml else 0)
@@ -295,14 +275,6 @@ def lanes_table(
         T_inverse=factor.T_inverse @ np.moveaxis(T_inverse, -1, 0),
         residual_df=None if settings.satterthwaite else raw.n - p,
     )
-
-
-@jax.jit
-def _rows_of(R_inverse, back):
-    """Rows of R^-1 back, lane by lane, (p, p, L)."""
-    if not len(back):
-        return back
-    return jax.numpy.einsum("ab,bcl->acl", R_inverse, back)
 
 
 def table(

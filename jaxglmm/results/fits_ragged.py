@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxglmm._precision import double_precision
-from jaxglmm.batch import own
+from jaxglmm.batch import linear, own
 from jaxglmm.batch.devices import Devices
 from jaxglmm.formula.design import Design
 from jaxglmm.results import fits_linear
@@ -125,20 +125,22 @@ class RaggedLinear:
         self.X = np.ascontiguousarray(where.basis.whole.T[:, split.order])
         self.Z = np.ascontiguousarray(Z[:, split.order])
         self.w = None if design.weights is None else design.weights[split.order]
-        self.lanes = devices.chunk(J, fits_linear.CELLS, fits_linear.LANES)
+        self.chunk = devices.chunk(J, fits_linear.CELLS, fits_linear.LANES)
+        self.lanes = devices.block(self.chunk, 8 * J)
+        self.program = linear.OwnFit(
+            factor.pattern, fits_linear.spans(design, factor), settings.reml
+        )
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
         """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
-        raw = self.devices.lanes(self.cross_products(which))
+        raw = self.cross_products(which)
+        R_inverse = self.where.fixed.R_inverse
+        common = (None, R_inverse, self.settings.stop, np.int64(steps))
+        found = self.devices.run(self.program, common, raw, self.chunk)
+        nothing = np.zeros(len(which), bool)
         return lanes_table(
-            self.design,
-            self.columns,
-            self.where,
-            raw,
-            self.settings,
-            steps,
-            np.zeros(len(which), bool),
+            self.design, self.columns, self.where, found, self.settings, nothing
         )
 
     def cross_products(self, which: np.ndarray) -> own.Raw:

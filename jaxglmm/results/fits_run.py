@@ -106,7 +106,9 @@ def _pass(
     if not len(which):
         return
     # two sizes, so that few programs are compiled
-    size = min(FEW, engine.lanes) if len(table) <= FEW else engine.lanes
+    size = engine.lanes
+    if len(table) <= FEW and size > 1:
+        size = min(FEW, size)
 
     def work(part: np.ndarray) -> int:
         padded = np.resize(part, size) if len(part) < size else part
