@@ -48,8 +48,8 @@ print("score ", score.round(4))
 print("weight", weight.round(4))
 
 # %% [markdown]
-# It fits like any other. Litters of 60 sows, their sizes never zero: what a Poisson model
-# makes of them is biased, the truncated one finds the truth.
+# It fits like any other. Litters of 60 sows, their sizes never zero: what a Poisson
+# model makes of them is biased, the truncated one finds the truth.
 
 # %%
 rng = np.random.default_rng(7)

@@ -20,6 +20,8 @@ Everything is a list of arrays (L,): straight-line code, no LAPACK.
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 
@@ -68,7 +70,7 @@ def marginal(g: Groups, r: Sums, theta: list[Array], pattern: Pattern) -> Margin
     log_det = 2 * total(weighted(g.count, small.log_diagonal(L)))
 
     y, yy = list(r.y), entries(r.yy)
-    Q = [[0.0] * p for _ in range(p)]
+    Q: list[list[Any]] = [[0.0] * p for _ in range(p)]
     columns, mapped = small.transpose(X), small.transpose(NX)
     for a in range(p):
         for b in range(a + 1):
@@ -103,7 +105,7 @@ def _moments(
     q = g.q
     fitted = small.apply(X, beta)
     s1 = [a - weighted(g.count, b) for a, b in zip(y, fitted, strict=True)]
-    s2 = [[0.0] * q for _ in range(q)]
+    s2: list[list[Any]] = [[0.0] * q for _ in range(q)]
     for i in range(q):
         for j in range(i + 1):
             s2[i][j] = s2[j][i] = yy[i][j] - s1[i] * fitted[j] - fitted[i] * y[j]

@@ -103,7 +103,7 @@ def start(g: Groups, r: Sums, pattern: Pattern) -> Float[Array, "m L"]:
         ]
         for i in range(q)
     ]
-    C = [[0.0] * (q + 1) for _ in range(q + 1)]
+    C: list[list[Any]] = [[0.0] * (q + 1) for _ in range(q + 1)]
     for i in range(q):
         for j in range(i + 1):
             square = weighted(g.count, A[i][j] * A[i][j])

@@ -189,8 +189,10 @@ def evaluate(
     ]
     Bphi = []
     if r.dl is not None:
-        Bphi = [levels(d.z(i) * -r.ds) for i in range(q)]
         dw = r.dw if r.v is None else r.dv
+        assert r.ds is not None
+        assert dw is not None
+        Bphi = [levels(d.z(i) * -r.ds) for i in range(q)]
         own = lanes(-2 * r.dl + lev * dw)
         last = [own + jnp.sum(small.dot(Bphi, back), axis=0)]
     else:
@@ -335,7 +337,7 @@ def _quadratic(d: LaneRows, N: small.Matrix) -> Array:
     out = 0.0
     for i in range(d.q):
         for j in range(i + 1):
-            here = d.z(i) * d.z(j) * N[i][j][None]
+            here = d.z(i) * d.z(j) * jnp.asarray(N[i][j])[None]
             out = out + (here if i == j else 2 * here)
     return out
 

@@ -71,6 +71,7 @@ def improve(
     s = sums.s * share[None]
     first = [lanes(x * (s + a)) for x in d.X]
     if r.dl is not None:
+        assert r.dw is not None
         first.append(jnp.sum(sums.l * share, axis=0) + lanes(lev * r.dw))
     carried = [
         jnp.sum(small.dot(list(at.slopes[:, x]), through), axis=0)
@@ -133,7 +134,7 @@ def _visit(
         there = u + shift
         here = eta
         for i in range(q):
-            here = here + d.z(i) * step[i][None]
+            here = here + d.z(i) * jnp.asarray(step[i])[None]
         r = pt.terms(d, here, phi, hessian, False)
         term = log_weight + levels(r.l) - jnp.sum(there**2, axis=0) / 2
         top = jnp.maximum(sums.top, term)

@@ -199,8 +199,7 @@ def hessian(
     derivatives are taken once there and serve all directions.
     """
     if not u:
-        score = partial(_fixed_score, problem)
-        return _symmetric(_columns(score, psi))
+        return _symmetric(_columns(partial(_fixed_score, problem), psi))
     folded = problem.folded()
     terms = marginal.terms(folded)
     if not marginal.beyond:

@@ -352,7 +352,7 @@ def packed(design: Design, factor: Factor, lam: np.ndarray) -> np.ndarray:
         x = lam[:, start:stop, start:stop]
         q = stop - start
         if q > 1:
-            finite = np.isfinite(x).all(axis=(1, 2))[:, None, None]
+            finite = np.all(np.isfinite(x), axis=(1, 2), keepdims=True)
             x = np.linalg.qr(np.swapaxes(np.where(finite, x, 0.0), 1, 2), mode="r")
             x = np.where(finite, np.swapaxes(x, 1, 2), np.nan)
         x = x * np.where(np.diagonal(x, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, None, :]

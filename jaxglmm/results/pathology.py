@@ -211,7 +211,7 @@ def _excess(fit: GeneralisedFit) -> float:
     if fit.family_name != "betabinomial":
         mu = max(float(np.mean(design.y)), 1e-300)
         return float(fit.family.variance(mu, phi) / mu - 1)
-    m = design.trials
+    m = np.ones(design.n) if design.trials is None else design.trials
     mu = np.clip(np.sum(design.y) / np.sum(m), 1e-6, 1 - 1e-6)
     m = float(np.max(m))
     return float(fit.family.variance(mu, phi, m) / (m * mu * (1 - mu)) - 1)
