@@ -1,12 +1,12 @@
 """Worksheet functions for add-ins that run Python in the browser (Pyodide).
 
-JAX does not run there; the browser asks ``jaxglmm serve`` on the same machine, which has
-to allow the add-in's page:
+JAX does not run there; the browser asks ``jaxglmm serve`` on the same machine, which
+has to allow the add-in's page:
 
     jaxglmm serve --allow-origin https://addin.xlwings.org
 
-Functions are coroutines, as ``pyodide.http.pyfetch`` is; xlwings Lite takes them as they
-are (decorate them with its ``@func``).
+Functions are coroutines, as ``pyodide.http.pyfetch`` is; xlwings Lite takes them as
+they are (decorate them with its ``@func``).
 """
 
 import json
