@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import ModelError as ModelError
     from jaxglmm._errors import NewLevelsWarning as NewLevelsWarning
     from jaxglmm._errors import NotApplicableError as NotApplicableError
+    from jaxglmm._errors import PosteriorWarning as PosteriorWarning
     from jaxglmm._errors import RankDeficientWarning as RankDeficientWarning
     from jaxglmm._errors import ScaleWarning as ScaleWarning
     from jaxglmm._errors import SeparationWarning as SeparationWarning
@@ -35,6 +36,10 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.api import glmm as glmm
     from jaxglmm.api import lmm as lmm
     from jaxglmm.api import load as load
+    from jaxglmm.estimate.methods import MAP as MAP
+    from jaxglmm.estimate.methods import NUTS as NUTS
+    from jaxglmm.estimate.methods import VB as VB
+    from jaxglmm.estimate.methods import NestedLaplace as NestedLaplace
     from jaxglmm.estimate.presets import AGQ as AGQ
     from jaxglmm.estimate.presets import ML as ML
     from jaxglmm.estimate.presets import REML as REML
@@ -50,6 +55,13 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.families import NegativeBinomial as NegativeBinomial
     from jaxglmm.model.families import Poisson as Poisson
     from jaxglmm.model.families import StudentT as StudentT
+    from jaxglmm.model.priors import LKJ as LKJ
+    from jaxglmm.model.priors import Exponential as Exponential
+    from jaxglmm.model.priors import HalfNormal as HalfNormal
+    from jaxglmm.model.priors import HalfT as HalfT
+    from jaxglmm.model.priors import LogNormal as LogNormal
+    from jaxglmm.model.priors import Normal as Normal
+    from jaxglmm.model.priors import Priors as Priors
     from jaxglmm.results.fit import Fit as Fit
     from jaxglmm.results.fits import Fits as Fits
 
@@ -67,6 +79,7 @@ _ERRORS = (
     "ModelError",
     "NewLevelsWarning",
     "NotApplicableError",
+    "PosteriorWarning",
     "RankDeficientWarning",
     "ScaleWarning",
     "SeparationWarning",
@@ -86,6 +99,18 @@ _FAMILIES = (
     "StudentT",
 )
 
+_BAYES = ("MAP", "NUTS", "VB", "NestedLaplace")
+
+_PRIORS = (
+    "LKJ",
+    "Exponential",
+    "HalfNormal",
+    "HalfT",
+    "LogNormal",
+    "Normal",
+    "Priors",
+)
+
 _WHERE = {  # public name -> module that holds it
     "AGQ": "jaxglmm.estimate.presets",
     "Laplace": "jaxglmm.estimate.presets",
@@ -101,14 +126,20 @@ _WHERE = {  # public name -> module that holds it
     "load": "jaxglmm.api",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
     **dict.fromkeys(_FAMILIES, "jaxglmm.model.families"),
+    **dict.fromkeys(_BAYES, "jaxglmm.estimate.methods"),
+    **dict.fromkeys(_PRIORS, "jaxglmm.model.priors"),
 }
 
 _SUBMODULES = ("datasets", "density", "estimate", "integrate", "structure")
 
 __all__ = [
     "AGQ",
+    "LKJ",
+    "MAP",
     "ML",
+    "NUTS",
     "REML",
+    "VB",
     "Bernoulli",
     "Beta",
     "BetaBinomial",
@@ -117,21 +148,29 @@ __all__ = [
     "ConvergenceWarning",
     "DataError",
     "DispersionWarning",
+    "Exponential",
     "Fit",
     "Fits",
     "FormulaError",
     "Gamma",
     "Gaussian",
+    "HalfNormal",
+    "HalfT",
     "InverseGaussian",
     "JaxGLMMError",
     "JaxGLMMWarning",
     "Laplace",
+    "LogNormal",
     "MissingRowsWarning",
     "ModelError",
     "NegativeBinomial",
+    "NestedLaplace",
     "NewLevelsWarning",
+    "Normal",
     "NotApplicableError",
     "Poisson",
+    "PosteriorWarning",
+    "Priors",
     "RankDeficientWarning",
     "ScaleWarning",
     "SeparationWarning",

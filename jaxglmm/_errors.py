@@ -54,6 +54,10 @@ class DispersionWarning(JaxGLMMWarning):
     """A dispersion parameter at the end of its range."""
 
 
+class PosteriorWarning(JaxGLMMWarning):
+    """Draws that cannot be relied on: weights, divergences, chains that disagree."""
+
+
 class ConvergenceWarning(JaxGLMMWarning):
     """The optimiser stopped before its test of convergence was met."""
 

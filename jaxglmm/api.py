@@ -12,6 +12,7 @@ import numpy as np
 from jaxglmm._cache import memory_maps
 from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.estimate.methods import BayesMethod, bayes_method
 from jaxglmm.formula import (
     check_generalised,
     check_linear,
@@ -44,8 +45,9 @@ def lmm(
     weights: Any = None,
     offset: Any = None,
     correlated: bool | dict = True,
-    method: str | Maximise | None = None,
+    method: Any = None,
     missing: str = "drop",
+    priors: Any = None,
 ) -> Fit:
     """Fit a linear mixed model.
 
@@ -75,8 +77,10 @@ def lmm(
             sigma^2 / weight. Rows of weight zero take no part in the fit.
         offset: known part of the predictor, column name or (n,).
         correlated: in the second form, False (or factor -> False): independent effects.
-        method: "reml", "ml", ``jg.REML()`` or ``jg.ML()``; wins over ``reml``.
+        method: "reml", "ml", ``jg.REML()`` or ``jg.ML()``; wins over ``reml``. Bayesian
+            methods as for ``glmm``: "nested-laplace", "map", "vb", "nuts".
         missing: "drop" rows with missing values (counted, with a warning), or "raise".
+        priors: ``jg.Priors(...)``, with a Bayesian method.
 
     Returns:
         A ``Fit``. One that did not converge is returned too, with its status.
@@ -96,7 +100,9 @@ def lmm(
     >>> {name: round(value, 3) for name, value in fit.fixef.items()}
     {'(Intercept)': 251.405, 'Days': 10.467}
     """
-    estimator = _method(method, reml)
+    bayes = bayes_method(method)
+    estimator = _method(None if bayes else method, reml)
+    _priors_need_bayes(bayes, priors)
     _check_numbers(tol, max_iter)
     started = time.perf_counter()
     design = _design(
@@ -111,6 +117,10 @@ def lmm(
         offset=offset,
         missing=missing,
     )
+    if bayes is not None:
+        from jaxglmm.model.families import family_from
+
+        return fit_bayes(design, family_from("gaussian"), bayes, priors, started)
     return fit_design(design, estimator, tol, max_iter, compute_satterthwaite, started)
 
 
@@ -148,7 +158,8 @@ def glmm(
             "inverse_gaussian", "beta", "betabinomial", "student", "gaussian", or an
             object with a link: ``jg.Binomial(link="probit")``.
         method: "laplace" or ``jg.Laplace(...)``; "agq" or ``jg.AGQ(nodes)``: adaptive
-            Gauss-Hermite quadrature, one grouping factor.
+            Gauss-Hermite quadrature, one grouping factor. Bayesian:
+            "nested-laplace" or ``jg.NestedLaplace(...)``, "map", "vb", "nuts".
         random_effects: factor -> terms, in the second form.
         random_data: name -> (n,) values of the random slopes.
         tol: stop when less than this is still to gain, in units of -2 log-likelihood.
@@ -180,7 +191,9 @@ def glmm(
     from jaxglmm.model.families import family_from
 
     known = family_from(family)
-    estimator = _integration(method)
+    bayes = bayes_method(method)
+    estimator = None if bayes else _integration(method)
+    _priors_need_bayes(bayes, priors)
     _check_numbers(tol, max_iter)
     started = time.perf_counter()
     design = _design(
@@ -197,12 +210,32 @@ def glmm(
         family_kind=known.family_kind,
         trials=trials,
     )
-    if priors is not None:
-        raise ModelError(
-            "priors= needs a Bayesian method; method='laplace' and 'agq' maximise the "
-            "likelihood alone"
-        )
+    if bayes is not None:
+        return fit_bayes(design, known, bayes, priors, started)
+    assert estimator is not None
     return fit_generalised(design, known, estimator, tol, max_iter, started)
+
+
+def fit_bayes(
+    design: Design,
+    family: AbstractFamily,
+    method: BayesMethod,
+    priors: Any = None,
+    started: float | None = None,
+    stacklevel: int = 3,
+) -> Fit:
+    """The steps after the formula: check, find the posterior, name."""
+    from jaxglmm.results import posterior_summary
+    from jaxglmm.results.posterior_fit import fit_posterior
+
+    began = time.perf_counter() if started is None else started
+    family.check(design.y, design.trials, design.rows)
+    check_generalised(design)
+    memory_maps.spare()
+    seconds = {"design": time.perf_counter() - began}
+    fit = fit_posterior(design, family, method, priors, {"seconds": seconds})
+    posterior_summary.warn(fit, stacklevel=stacklevel + 1)
+    return fit
 
 
 def fit_generalised(
@@ -306,6 +339,14 @@ def fit_design(
     )
     diagnose.warn(design, fit.estimates, stacklevel=stacklevel)
     return fit
+
+
+def _priors_need_bayes(bayes: BayesMethod | None, priors: Any) -> None:
+    if priors is not None and bayes is None:
+        raise ModelError(
+            "priors= needs a Bayesian method: method='nested-laplace', 'map', 'vb' or "
+            "'nuts'; the others maximise the likelihood alone"
+        )
 
 
 def _method(method: str | Maximise | None, reml: bool) -> Maximise:

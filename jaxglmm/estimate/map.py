@@ -19,8 +19,10 @@ from jax import lax
 
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.density.posterior import Posterior
-from jaxglmm.estimate.laplace import LaplaceMarginal
-from jaxglmm.estimate.laplace import hessian as _laplace_hessian
+from jaxglmm.estimate.laplace import LaplaceMarginal, zeros
+from jaxglmm.estimate.laplace import hessian as _likelihood_hessian
+from jaxglmm.estimate.start_generalised import starting_values
+from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale
@@ -29,11 +31,12 @@ from jaxglmm.numerics.system import Effects, scale
 class Mode(eqx.Module):
     """x: (k,) the mode; value: -log p(y, x) there; H: (k, k) its Hessian; u: mode of u.
 
-    slope: du/dx, (k, q, 1, J) a factor.
+    slope: du/dpsi at the mode, (j, q, 1, J) a factor; log_lik: log p(y | x).
     """
 
     x: Float[Array, " k"]
     value: Scalar
+    log_lik: Scalar
     H: Float[Array, "k k"]
     u: Effects
     slope: Effects
@@ -51,17 +54,18 @@ def derivatives(
     at = marginal.derivatives(posterior.problem, psi, u)
     J = jax.jacfwd(belief.psi)(x)
     log_prior, slope = jax.value_and_grad(belief.log_prior)(x)
-
-    def rest(z: Array) -> Scalar:
-        """What of f is curved besides the likelihood in psi."""
-        return at.score @ belief.psi(z) / 2 - belief.log_prior(z)
-
-    E = jax.hessian(rest)(x)
+    E = _bend(posterior, at.score, x)
     positive = jnp.diag(jnp.maximum(jnp.diagonal(E), 0.0))
     own = positive.at[:p, :p].set(E[:p, :p])
     H = J.T @ at.curvature @ J / 2 + own
     size = (J**2).T @ at.scale / 2 + jnp.diagonal(positive)
     return at.value / 2 - log_prior, J.T @ at.score / 2 - slope, H, size, at.u
+
+
+def _bend(posterior: Posterior, score: Array, x: Float[Array, " k"]) -> Array:
+    """What of f is curved besides the likelihood in psi."""
+    belief = posterior.belief
+    return jax.hessian(lambda z: score @ belief.psi(z) / 2 - belief.log_prior(z))(x)
 
 
 def _moved(posterior: Posterior, psi: Array, u: Effects) -> Effects:
@@ -84,11 +88,14 @@ def hessian_at(
     """The exact Hessian of f at x, u its mode."""
     belief, problem = posterior.belief, posterior.problem
     psi = belief.psi(x)
-    folded = problem.folded()
-    at = marginal.at(folded, marginal.terms(folded), psi, u, always=True)
+    if u:
+        folded = problem.folded()
+        score = marginal.at(folded, marginal.terms(folded), psi, u, always=True).score
+    else:
+        score = _fixed_only.derivatives(problem, psi).score
     J = jax.jacfwd(belief.psi)(x)
-    E = jax.hessian(lambda z: at.score @ belief.psi(z) / 2 - belief.log_prior(z))(x)
-    return J.T @ _laplace_hessian(marginal, problem, psi, u) @ J / 2 + E
+    H = _likelihood_hessian(marginal, problem, psi, u)
+    return J.T @ H @ J / 2 + _bend(posterior, score, x)
 
 
 def find(
@@ -108,15 +115,51 @@ def find(
         max_steps,
         secant=True,
     )
-    x = found.x
-    beta, lam, phi = posterior.parameters(x)
-    u = _laplace.find_mode(posterior.problem, beta, lam, phi, found.aux).u
+    x, slope = found.x, ()
+    u = found.aux
+    if u:
+        beta, lam, phi = posterior.parameters(x)
+        u = _laplace.find_mode(posterior.problem, beta, lam, phi, u).u
+        psi = posterior.belief.psi(x)
+        slope = along_axes(lambda z: _moved(posterior, z, u), psi)
     H = hessian_at(marginal, posterior, x, u)
-    slope = along_axes(lambda z: _moved(posterior, posterior.belief.psi(z), u), x)
-    return Mode(x, found.value, H, u, slope, found.decrement, found.steps, found.status)
+    return Mode(
+        x,
+        found.value,
+        -found.value - posterior.belief.log_prior(x),
+        (H + H.T) / 2,
+        u,
+        slope,
+        found.decrement,
+        found.steps,
+        found.status,
+    )
 
 
 find_compiled = partial(jax.jit, static_argnums=0)(find)
+
+
+@partial(jax.jit, static_argnums=0)
+def find_from_rows(
+    marginal: LaplaceMarginal,
+    posterior: Posterior,
+    eta: Float[Array, " n"],
+    phi: Float[Array, " r"],
+    tol: Scalar,
+    max_steps: Count,
+) -> Mode:
+    """The mode from the family's guess of each row's predictor."""
+    x = starting_point(posterior, eta, phi)
+    return find(marginal, posterior, x, zeros(posterior.problem), tol, max_steps)
+
+
+def starting_point(
+    posterior: Posterior, eta: Float[Array, " n"], phi: Float[Array, " r"]
+) -> Float[Array, " k"]:
+    """x near the data, variances by moments."""
+    psi = starting_values(posterior.problem, eta, phi)
+    beta, theta, phi = posterior.problem.split(psi)
+    return jnp.concatenate([beta, posterior.belief.coordinates(theta, phi)])
 
 
 def effects_slope(posterior: Posterior, mode: Mode) -> Effects:
@@ -128,8 +171,10 @@ def effects_slope(posterior: Posterior, mode: Mode) -> Effects:
 
     _, lam, _ = posterior.parameters(mode.x)
     direct = along_axes(b, mode.x)
+    J = jax.jacfwd(posterior.belief.psi)(mode.x)
+    moved = tuple(jnp.einsum("jk,jiag->kiag", J, x) for x in mode.slope)
     through = tuple(
-        jnp.einsum("ij,kjag->kiag", a, x) for a, x in zip(lam, mode.slope, strict=True)
+        jnp.einsum("ij,kjag->kiag", a, x) for a, x in zip(lam, moved, strict=True)
     )
     return tuple(
         jnp.swapaxes((a + c)[:, :, 0], 0, 1)

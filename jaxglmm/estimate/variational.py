@@ -369,6 +369,8 @@ def nested(
         return maximise(posterior, start, found.tv, tol, max_steps, rule, k, fixed=True)
 
     all_nodes = lax.map(node, jnp.asarray(T))
+    curvature = jnp.broadcast_to(found.H, (len(T), r, r))  # fixed nodes have none
+    all_nodes = eqx.tree_at(lambda f: f.H, all_nodes, curvature)
     log_terms = all_nodes.elbo + jnp.sum(T**2, axis=1) / 2 + log_w
     volume = r * HALF_LOG_2PI - jnp.sum(jnp.log(values)) / 2
     total = jax.scipy.special.logsumexp(log_terms)

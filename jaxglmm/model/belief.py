@@ -29,6 +29,12 @@ class AbstractBelief(eqx.Module):
         """(theta, phi) of the problem."""
 
     @abc.abstractmethod
+    def coordinates(
+        self, theta: Float[Array, " m"], phi: Float[Array, " r"]
+    ) -> Float[Array, " r"]:
+        """A y whose (theta, phi) are near these, to start from."""
+
+    @abc.abstractmethod
     def log_prior_beta(self, beta: Float[Array, " p"]) -> Scalar:
         """log p(beta), normalised."""
 

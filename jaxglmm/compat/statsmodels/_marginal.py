@@ -41,6 +41,11 @@ class ScalesBelief(AbstractBelief):
         patterns = tuple(tuple((i, i) for i in range(len(a))) for a in lam)
         return jnp.concatenate([pack(lam, patterns), self.phi])
 
+    def coordinates(
+        self, theta: Float[Array, " m"], phi: Float[Array, " r"]
+    ) -> Float[Array, " r"]:
+        return jnp.zeros_like(self.scales.sd)
+
     def log_prior_beta(self, beta: Float[Array, " p"]) -> Scalar:
         P = self.precision
         return jnp.sum(jnp.log(P) - P * beta**2) / 2 - len(P) * HALF_LOG_2PI

@@ -1,0 +1,170 @@
+"""Bayesian methods as records: what users write as ``method=``.
+
+Each says how the posterior is found and how many draws of it are wanted; the work is
+done by ``results.posterior_run``. Equal seeds give equal draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jaxglmm._errors import ModelError
+
+
+@dataclass(frozen=True)
+class BayesMethod:
+    """What all of them have.
+
+    draws: number of draws; seed: of their random numbers; nodes: 1 for Laplace, more
+    for adaptive Gauss-Hermite quadrature (one grouping factor), None to choose: 9 nodes
+    where groups are small and binary, 25 where their sd exceeds 2 as well.
+    """
+
+    draws: int = 4000
+    seed: int = 0
+    nodes: int | None = None
+
+    def __post_init__(self) -> None:
+        _whole("draws", self.draws, 1)
+        _whole("seed", self.seed, 0)
+        if self.nodes is not None:
+            _whole("nodes", self.nodes, 1, 100)
+
+
+@dataclass(frozen=True)
+class MAP(BayesMethod):
+    """The mode of the marginal posterior and the Gaussian there.
+
+    Random effects are integrated out by Laplace's method or quadrature; the mode of
+    (coefficients, log standard deviations, correlations, dispersion) is found by
+    Newton's method, the covariance is the inverse of the exact Hessian.
+
+    >>> import jaxglmm as jg
+    >>> jg.MAP(draws=1000)
+    MAP(draws=1000, seed=0, nodes=None)
+    """
+
+
+@dataclass(frozen=True)
+class NestedLaplace(BayesMethod):
+    """Importance sampling of the marginal posterior around its mode: the default.
+
+    Draws from a multivariate t (7 degrees of freedom) are weighed by their posterior
+    density, Pareto-smoothed and resampled; the random effects are drawn given each.
+    Errors that are left: Monte Carlo's (the k-hat and effective sample size tell) and
+    that of Laplace's method in each likelihood (``Fit.certificate`` compares it with
+    quadrature).
+
+    >>> import jaxglmm as jg
+    >>> jg.NestedLaplace(draws=2000, nodes=9).nodes
+    9
+    """
+
+
+@dataclass(frozen=True)
+class VB(BayesMethod):
+    """Gaussian variational Bayes: coefficients and random effects together.
+
+    Args:
+        nested: integrate the variance parameters over nodes (True), or take the best
+            point and the curvature there (False); None: True where there are at most
+            three of them.
+        family: "structured", or "mean-field" for independent Gaussians (too narrow;
+            for comparison, independent random effects only).
+
+    >>> import jaxglmm as jg
+    >>> jg.VB(nested=True).family
+    'structured'
+    """
+
+    nested: bool | None = None
+    family: Literal["structured", "mean-field"] = "structured"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.family not in ("structured", "mean-field"):
+            raise ModelError(
+                f"family={self.family!r} is not one of 'structured', 'mean-field'"
+            )
+        if self.family == "mean-field" and self.nested:
+            raise ModelError(
+                "nested=True belongs to family='structured': a mean field has its own "
+                "Gaussian for the variance parameters"
+            )
+        if self.nodes is not None:
+            raise ModelError(
+                "nodes= belongs to methods that integrate the random effects out; VB "
+                "does not"
+            )
+
+
+@dataclass(frozen=True)
+class NUTS(BayesMethod):
+    """The No-U-Turn sampler, by blackjax.
+
+    Args:
+        draws: of each chain.
+        chains: number of chains.
+        warmup: draws of each chain while its step size is tuned, not kept.
+        density: "marginal" (random effects integrated out, then drawn given each draw)
+            or "joint" (no approximation of the likelihood at all).
+        target_accept: acceptance that step sizes are tuned to.
+        progress: show a progress bar.
+
+    The metric is the Hessian at the mode, for the joint density that of all random
+    effects, so nothing but the step size is learned.
+
+    >>> import jaxglmm as jg
+    >>> jg.NUTS(chains=2).chains
+    2
+    """
+
+    draws: int = 1000
+    chains: int = 4
+    warmup: int = 300
+    density: Literal["marginal", "joint"] = "marginal"
+    target_accept: float = 0.8
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _whole("chains", self.chains, 1)
+        _whole("warmup", self.warmup, 0)
+        if self.density not in ("marginal", "joint"):
+            raise ModelError(
+                f"density={self.density!r} is not one of 'marginal', 'joint'"
+            )
+        if self.density == "joint" and self.nodes is not None:
+            raise ModelError("nodes= belongs to density='marginal'")
+        if not 0 < float(self.target_accept) < 1:
+            raise ModelError(
+                f"target_accept={self.target_accept!r} must lie between 0 and 1"
+            )
+
+
+NAMED = {
+    "map": MAP,
+    "vb": VB,
+    "nested-laplace": NestedLaplace,
+    "nested_laplace": NestedLaplace,
+    "nuts": NUTS,
+}
+
+
+def bayes_method(given: Any) -> BayesMethod | None:
+    """A Bayesian method from one, its class or its name; None for anything else."""
+    if isinstance(given, BayesMethod):
+        return given
+    if isinstance(given, type) and issubclass(given, BayesMethod):
+        return given()
+    if isinstance(given, str) and given.lower() in NAMED:
+        return NAMED[given.lower()]()
+    return None
+
+
+def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        bound = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ModelError(f"{name}={value!r} must be a whole number, {bound}")

@@ -1,0 +1,286 @@
+"""NUTS, on the marginal posterior or on the joint one, in whitened coordinates.
+
+Marginal: z with x = x^ + L'^-1 z, H = L L' the Hessian at the mode; the log density is
+Laplace's or quadrature's and its gradient the analytic score, so that nothing is
+differentiated through a mode. Modes of u follow x by their derivative, then by Newton's
+method. Joint: (z, v) with u = u^ + (du/dx)(x - x^) + C'^-1 v, C C' = M at the mode: the
+joint Gaussian at the mode is white, and no approximation of the likelihood is made.
+
+Either way the metric is the identity and only the step size is tuned, by dual
+averaging over the warm-up (Hoffman and Gelman 2014), one a chain. blackjax draws the
+trajectories; chains run side by side where all algebra is elementwise, else in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+
+from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.density.posterior import Posterior, log_joint
+from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.estimate.map import Mode
+from jaxglmm.estimate.nested import near_mode
+from jaxglmm.integrate import fixed_only as _fixed_only
+from jaxglmm.integrate import point as _point
+from jaxglmm.integrate.laplace import rows_at
+from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.numerics.system import AbstractFactor, Effects, Lambdas, scale
+
+Density = Literal["marginal", "joint"]
+
+MOST = 30  # Newton steps for a mode
+NEAR = 1e-4  # decrement of u from which one more step is exact enough
+ARRIVED = 1e-3  # decrement of u at which a value counts
+
+
+class Chains(eqx.Module):
+    """State of C chains between segments: positions and how their steps are tuned."""
+
+    state: Any
+    tuning: Any
+
+
+class Segment(eqx.Module):
+    """n draws of C chains: positions (C, n, d), and what NUTS says of them."""
+
+    position: Float[Array, "C n d"]
+    log_density: Float[Array, "C n"]
+    acceptance: Float[Array, "C n"]
+    diverging: Array
+    energy: Float[Array, "C n"]
+    n_steps: Array
+    tree_depth: Array
+    step_size: Float[Array, "C n"]
+
+
+class White(eqx.Module):
+    """Whitened coordinates: the mode, L of its Hessian, the factor of M there."""
+
+    mode: Mode
+    L: Float[Array, "k k"]
+    factor: AbstractFactor | None
+    slope: Effects
+
+    def x(self, z: Float[Array, " k"]) -> Float[Array, " k"]:
+        """Coordinates of the belief."""
+        return self.mode.x + solve_triangular(self.L, z, lower=True, trans=1)
+
+
+def whiten(posterior: Posterior, mode: Mode, density: Density) -> White:
+    """At the mode of the marginal posterior."""
+    L = jnp.linalg.cholesky(mode.H)
+    if density == "marginal" or not mode.u:
+        return White(mode, L, None, ())
+    problem = posterior.problem
+    beta, lam, phi = posterior.parameters(mode.x)
+    eta = _point.predictor(problem, beta, scale(lam, mode.u))
+    w = rows_at(problem, eta, phi).w
+    J = jax.jacfwd(posterior.belief.psi)(mode.x)
+    slope = tuple(jnp.einsum("jk,jiag->kiag", J, s) for s in mode.slope)
+    return White(mode, L, problem.rows.weigh(w).factor(lam), slope)
+
+
+def split(white: White, z: Float[Array, " d"]) -> tuple[Array, Effects]:
+    """x and u of a joint position."""
+    k = len(white.L)
+    x, parts, at = white.x(z[:k]), [], k
+    for u in white.mode.u:
+        parts.append(z[at : at + u.size].reshape(u.shape))
+        at += u.size
+    assert white.factor is not None
+    drawn = white.factor.backward(tuple(parts))
+    change = x - white.mode.x
+    u = tuple(
+        a + jnp.tensordot(change, s, axes=1) + d
+        for a, s, d in zip(white.mode.u, white.slope, drawn, strict=True)
+    )
+    return x, u
+
+
+def log_density(
+    marginal: LaplaceMarginal, posterior: Posterior, white: White, density: Density
+) -> Callable[[Array], Scalar]:
+    """log p of a position, up to a constant, differentiable once."""
+    if density == "joint" and white.mode.u:
+        at_mode = -white.mode.value
+
+        def joint(z: Array) -> Scalar:
+            x, u = split(white, z)
+            return log_joint(posterior, x, u) - at_mode
+
+        return joint
+    return _marginal(marginal, posterior, white)
+
+
+def _marginal(
+    marginal: LaplaceMarginal, posterior: Posterior, white: White
+) -> Callable[[Array], Scalar]:
+    problem, belief, mode = posterior.problem, posterior.belief, white.mode
+    folded = problem.folded()
+    terms = marginal.terms(folded) if mode.u else None
+    psi0 = belief.psi(mode.x)
+
+    def both(z: Array) -> tuple[Scalar, Array]:
+        x = white.x(z)
+        psi, pull = jax.vjp(belief.psi, x)
+        if mode.u:
+            beta, theta, phi = folded.split(psi)
+            lam = folded.lambdas(theta)
+            u = tuple(
+                a + jnp.tensordot(psi - psi0, s, axes=1)
+                for a, s in zip(mode.u, mode.slope, strict=True)
+            )
+            u = _follow(folded, beta, lam, phi, u)
+            assert terms is not None
+            at = marginal.at(folded, terms, psi, u, always=True)
+            value = jnp.where(at.nu < ARRIVED, at.value, jnp.inf)
+            value, score = value + _point.constant(folded), at.score
+        else:
+            found = _fixed_only.derivatives(problem, psi)
+            value, score = found.value, found.score
+        (back,) = pull(-score / 2)
+        log_prior, slope = jax.value_and_grad(belief.log_prior)(x)
+        gradient = solve_triangular(white.L, back + slope, lower=True)
+        total = -value / 2 + log_prior + mode.value
+        ok = jnp.isfinite(total) & jnp.isfinite(jnp.sum(gradient))
+        return jnp.where(ok, total, -jnp.inf), jnp.where(ok, gradient, 0.0)
+
+    @jax.custom_vjp
+    def f(z: Array) -> Scalar:
+        return both(z)[0]
+
+    f.defvjp(both, lambda gradient, c: (c * gradient,))
+    return f
+
+
+def _follow(
+    problem: GeneralisedProblem, beta: Array, lam: Lambdas, phi: Array, u: Effects
+) -> Effects:
+    """u by Newton steps until it is at its mode: two where it was predicted well."""
+
+    def step(state: tuple) -> tuple:
+        k, u, _ = state
+        at = near_mode(problem, beta, lam, phi, u)
+        small = at.nu < NEAR
+        new = jax.tree.map(lambda a, b: jnp.where(small, a, b), at.mode, at.damped)
+        return k + 1, new, at.nu
+
+    start = (jnp.asarray(0), u, jnp.asarray(jnp.inf))
+    # a step from a decrement of NEAR leaves about its square
+    _, u, _ = lax.while_loop(lambda s: (s[2] > NEAR) & (s[0] < MOST), step, start)
+    return u
+
+
+def side_by_side(posterior: Posterior) -> bool:
+    """Whether chains may be vmapped: batched LAPACK calls could wait for each other."""
+    from jaxglmm.structure.rows import PaddedRows
+
+    return isinstance(posterior.problem.rows, PaddedRows)
+
+
+def _kernel(log_p: Callable[[Array], Scalar], target: float):
+    """(state, tuning), (key, tune) -> one more draw and what to keep of it."""
+    import blackjax.mcmc.nuts as nuts
+    from blackjax.adaptation.step_size import dual_averaging_adaptation
+
+    kernel = nuts.build_kernel()
+    start, update, final = dual_averaging_adaptation(target)
+
+    def step(carry: tuple, now: tuple) -> tuple:
+        state, tuning = carry
+        key, tune = now
+        size = jnp.where(tune, jnp.exp(tuning.log_step_size), final(tuning))
+        one = jnp.ones_like(state.position)
+        state, info = kernel(key, state, log_p, size, one)
+        tuned = update(tuning, info.acceptance_rate)
+        tuning = jax.tree.map(lambda a, b: jnp.where(tune, a, b), tuned, tuning)
+        kept = (
+            state.position,
+            state.logdensity,
+            info.acceptance_rate,
+            info.is_divergent,
+            info.energy,
+            info.num_integration_steps,
+            info.num_trajectory_expansions,
+            size,
+        )
+        return (state, tuning), kept
+
+    return nuts.init, start, step
+
+
+@partial(jax.jit, static_argnames=("marginal", "density", "target"))
+def begin(
+    marginal: LaplaceMarginal,
+    posterior: Posterior,
+    mode: Mode,
+    positions: Float[Array, "C d"],
+    step_size: Scalar,
+    *,
+    density: Density,
+    target: float,
+) -> Chains:
+    """Chains at the given positions."""
+    log_p = log_density(marginal, posterior, whiten(posterior, mode, density), density)
+    init, start, _ = _kernel(log_p, target)
+    states = lax.map(lambda z: init(z, log_p), positions)
+    tuning = jax.vmap(lambda _: start(step_size))(positions[:, 0])
+    return Chains(states, tuning)
+
+
+@partial(jax.jit, static_argnames=("marginal", "density", "target"))
+def advance(
+    marginal: LaplaceMarginal,
+    posterior: Posterior,
+    mode: Mode,
+    chains: Chains,
+    keys: Array,
+    tune: Array,
+    *,
+    density: Density,
+    target: float,
+) -> tuple[Chains, Segment]:
+    """n more draws of every chain.
+
+    Args:
+        marginal: of the marginal density.
+        posterior: the model.
+        mode: of the marginal posterior.
+        chains: where they are.
+        keys: (C, n) random keys.
+        tune: whether step sizes move (warm-up).
+        density: "marginal" or "joint".
+        target: acceptance that step sizes are tuned to.
+    """
+    log_p = log_density(marginal, posterior, whiten(posterior, mode, density), density)
+    _, _, step = _kernel(log_p, target)
+
+    def one(args: tuple) -> tuple:
+        state, tuning, keys = args
+        every = jnp.broadcast_to(tune, keys.shape[:1])
+        return lax.scan(step, (state, tuning), (keys, every))
+
+    together = (chains.state, chains.tuning, keys)
+    mapped = jax.vmap(one) if side_by_side(posterior) else partial(lax.map, one)
+    (state, tuning), kept = mapped(together)
+    return Chains(state, tuning), Segment(*kept)
+
+
+@partial(jax.jit, static_argnames="density")
+def positions_to_parameters(
+    posterior: Posterior, mode: Mode, positions: Float[Array, "S d"], density: Density
+) -> tuple[Float[Array, "S k"], tuple[Float[Array, "S q J"], ...]]:
+    """x of every draw, and u where the joint density was sampled."""
+    white = whiten(posterior, mode, density)
+    if density == "marginal" or not mode.u:
+        return jax.vmap(white.x)(positions), ()
+    x, u = lax.map(lambda z: split(white, z), positions)
+    return x, tuple(a[:, :, 0] for a in u)
