@@ -15,6 +15,7 @@ from scipy.interpolate import PchipInterpolator
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
 
+WIDE = 100.0  # largest over smallest value from which the axis is logarithmic
 SHADES = ("#1d5fbf", "#6f9fdc", "#b3cdf0")
 
 
@@ -52,23 +53,30 @@ def _one(ax, name: str, curve: pd.DataFrame, limits: dict[float, pd.Series]) -> 
     value, zeta = curve["value"].to_numpy(float), curve["zeta"].to_numpy(float)
     finite = np.isfinite(value) & np.isfinite(zeta)
     value, zeta = value[finite], zeta[finite]
+    if value[0] > 0 and value[-1] > WIDE * value[0]:
+        ax.set_xscale("log")
     style.zero_line(ax)
     for (level, ends), colour in zip(
         limits.items(), SHADES[::-1][-len(limits) :], strict=False
     ):
         _interval(ax, level, ends, colour, (value[0], value[-1]))
-    ax.plot(*_curve(value, zeta), color=style.INK, lw=1.6, zorder=3)
+    log = ax.get_xscale() == "log"
+    ax.plot(*_curve(value, zeta, log), color=style.INK, lw=1.6, zorder=3)
     ax.set_title(_title(name), fontsize=9.5)
     ax.set_ylabel("zeta")
-    ax.locator_params(axis="x", nbins=5)
+    if not log:
+        ax.locator_params(axis="x", nbins=5)
     ax.set_ylim(-3.2, 3.2)
 
 
-def _curve(value: np.ndarray, zeta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _curve(
+    value: np.ndarray, zeta: np.ndarray, log: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """The points joined by a curve that rises wherever they do."""
     if len(value) < 3:
         return value, zeta
-    at = np.linspace(value[0], value[-1], 150)
+    space = np.geomspace if log else np.linspace
+    at = np.clip(space(value[0], value[-1], 150), value[0], value[-1])
     return at, PchipInterpolator(value, zeta)(at)
 
 

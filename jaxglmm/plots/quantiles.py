@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.plots import style
+from jaxglmm.plots import residual, style
 from jaxglmm.plots.bands import normal_band, positions
 
 
@@ -24,7 +24,8 @@ def qq(
 
     Args:
         fit: the fit.
-        what: "residuals" (scaled) or "ranef" (a panel a factor and column).
+        what: "residuals" (scaled ones; quantile residuals of a generalised model, which
+            are normal whatever the family) or "ranef" (a panel a factor and column).
         factor: of the random effects; all by default.
         level: probability that a normal sample stays inside the band everywhere.
         ax: where to draw residuals.
@@ -35,9 +36,10 @@ def qq(
     """
     if what == "residuals":
         ax = style.one_axes(ax, (4.4, 4.0))
-        one(ax, np.asarray(fit.resid("scaled")), level)
+        type, values = residual.best(fit)
+        one(ax, values, level)
         ax.set_title("Normal quantiles of residuals")
-        ax.set_ylabel("scaled residual")
+        ax.set_ylabel(residual.LABELS[type])
         return ax
     if what != "ranef":
         raise NotApplicableError(f"qq({what!r}): there are 'residuals' and 'ranef'")

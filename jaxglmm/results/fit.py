@@ -492,6 +492,57 @@ class Fit:
         new = _simulate.draws_new_effects(re)
         return _simulate.simulate(self.design, self.estimates, n, seed, new)
 
+    def simulated_residuals(self, n: int = 250, seed=0, re: str | None = None):
+        """Where each response lies among draws from the fit: uniform if all is well.
+
+        Ranks as numbers between 0 and 1, ties broken at random (Dunn and Smyth 1996),
+        with tests in which the draws judge the data: ``.uniformity``, ``.dispersion``,
+        ``.outliers``, ``.by(group)``, ``.tests()``.
+
+        Args:
+            n: draws.
+            seed: of the random numbers; equal seeds give equal residuals.
+            re: None draws new random effects, and so looks at these too; "conditional"
+                keeps the modes, and looks at the rows alone.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> ticks = jg.datasets.load("grouseticks")
+            >>> fit = jg.glmm("TICKS ~ YEAR + (1 | BROOD)", ticks, family="poisson")
+            >>> residuals = fit.simulated_residuals(100, re="conditional")
+            >>> residuals.scaled.shape, residuals.by("YEAR").index.tolist()
+            ((403,), ['95', '96', '97'])
+        """
+        from jaxglmm.results.simulated import simulated_residuals
+
+        return simulated_residuals(self, n, seed, re)
+
+    def check(self, n: int = 250, seed=0, re: str | None = None):
+        """Simulated residuals tested, and what else should be known, on a page.
+
+        A p-value below 0.01 gets a verdict; several tests are made, and large data
+        show deviations that do not matter: look at ``plot.simulated_residuals()`` too.
+
+        Args:
+            n: draws.
+            seed: of the random numbers.
+            re: as for ``simulated_residuals``.
+
+        Returns:
+            A string that shows itself, with ``.table``, ``.ok`` and ``.residuals``.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> owls = jg.datasets.load("Salamanders")
+            >>> fit = jg.glmm("count ~ mined + (1 | site)", owls, family="poisson")
+            >>> checks = fit.check(100)
+            >>> checks.ok, checks.table.loc["dispersion", "verdict"][:14]
+            (False, 'overdispersion')
+        """
+        from jaxglmm.results.checks import check
+
+        return check(self, n, seed, re)
+
     def refit(self, y) -> Fit:
         """The same model for another response, (n,)."""
         from jaxglmm.results.bootstrap import refit
@@ -731,7 +782,7 @@ class Fit:
 
     @property
     def plot(self) -> PlotAccessor:
-        """Figures: ``plot.ranef()``, ``.residuals()``, ``.qq()``, ``.profile()``."""
+        """Figures: ``.residuals()``, ``.qq()``, ``.ranef()``, ``.profile()``, ..."""
         return PlotAccessor(self)
 
     def __repr__(self) -> str:

@@ -448,6 +448,61 @@ class GeneralisedFit(Fit):
         """
         return _explained_generalised.r_squared(self, method, mean)
 
+    def overdispersion(self, n: int = 250, seed=0, re: str | None = None):
+        """Whether the responses vary more than the family says.
+
+        Pearson's chi-squared statistic over its residual degrees of freedom (McCullagh
+        and Nelder 1989, 4.5), given the modes: about 1 if the variance is right, less
+        where random effects of single rows take the excess. Small means make its
+        p-value rough; ``.simulated`` compares with draws from the fit instead.
+
+        Args:
+            n: draws; 0 for none.
+            seed: of the random numbers.
+            re: as for ``simulated_residuals``.
+
+        Returns:
+            A record: ratio, chisq, df, p_value, simulated.
+
+        Raises:
+            NotApplicableError: responses of 0 and 1, which cannot be overdispersed.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = jg.datasets.load("Salamanders")
+            >>> fit = jg.glmm("count ~ mined + (1 | site)", data, family="poisson")
+            >>> fit.overdispersion(n=0)
+            ratio 2.643 (chisq 1692 on 640 df), p < 2e-16
+        """
+        from jaxglmm.results.checks import overdispersion
+
+        return overdispersion(self, n, seed, re)
+
+    def zero_inflation(self, n: int = 250, seed=0, re: str | None = None):
+        """Whether there are more zeros (or fewer) than the fitted model makes.
+
+        Args:
+            n: draws from the fit.
+            seed: of the random numbers.
+            re: as for ``simulated_residuals``.
+
+        Returns:
+            A record: statistic (share of zeros), expected, ratio, p_value.
+
+        Raises:
+            NotApplicableError: continuous responses, or responses of 0 and 1.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = jg.datasets.load("Salamanders")
+            >>> fit = jg.glmm("count ~ mined + (1 | site)", data, family="poisson")
+            >>> fit.zero_inflation(100).ratio > 1.1
+            True
+        """
+        from jaxglmm.results.checks import zero_inflation
+
+        return zero_inflation(self, n, seed, re)
+
     def refit(self, y) -> GeneralisedFit:
         """The same model for another response.
 

@@ -58,6 +58,24 @@ class PlotAccessor:
 
         return qq(self._fit, what, **options)
 
+    def simulated_residuals(self, residuals=None, **options):
+        """Simulated residuals: against the uniform distribution and the prediction.
+
+        Args:
+            residuals: what ``fit.simulated_residuals()`` returned; made where not
+                given.
+            **options: ``n``, ``seed`` and ``re`` of the residuals; ``axes``, two.
+
+        Returns:
+            Array of two axes.
+        """
+        from jaxglmm.plots import simulated_residuals as draw
+
+        if residuals is None:
+            given = {k: options.pop(k) for k in ("n", "seed", "re") if k in options}
+            residuals = self._fit.simulated_residuals(**given)
+        return draw(residuals, **options)
+
     def profile(self, profile=None, **options):
         """Signed roots of the profile deviance: straight lines where Wald is right.
 

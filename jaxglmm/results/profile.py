@@ -129,7 +129,7 @@ class Curve:
         inside, outside = (self._centre, -target), None
         before = inside
         guess = self._guess(target)
-        last = 0
+        last, crossed = 0, False
         for _ in range(MOST):
             guess = min(max(guess, self._lower), self._upper)
             here = self._at(guess)
@@ -144,12 +144,13 @@ class Curve:
                     outside = (outside[0], outside[1] / 2)
                 last = 1
             else:  # beyond, or so far out that the likelihood is no number
+                crossed = crossed or bool(np.isfinite(here))
                 outside = (guess, here - target if np.isfinite(here) else target)
                 if last == 2:
                     inside = (inside[0], inside[1] / 2)
                 last = 2
             guess = self._next(before, inside, outside, target)
-        return bound if outside is None else guess
+        return guess if crossed else bound
 
     def _is_level(self, one: float, two: float) -> bool:
         """Whether zeta no longer rises from one value to another, farther out."""

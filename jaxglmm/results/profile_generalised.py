@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxglmm.estimate.restricted import Restricted, Subspace, maximise_along
 from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.numerics.system import Effects
 from jaxglmm.results.components import sd_and_correlation
 from jaxglmm.results.engine import lambdas
 from jaxglmm.results.profile import FISHER, LOG, PLAIN, Curve, Scale
@@ -102,9 +103,19 @@ class Held:
         step = se if 0 < se < WIDEST / size else WIDEST / size
         name = self.fit.design.x_names[j]
         estimate = float(self.fit.coefficients[j])
-        return self._curve(
-            name, estimate, step, (-np.inf, np.inf), Search(frame, line, free)
-        )
+        search = Search(frame, line, free, estimate, self._trace(row, U))
+        return self._curve(name, estimate, step, (-np.inf, np.inf), search)
+
+    def _trace(self, row: np.ndarray, U: np.ndarray) -> np.ndarray:
+        """(k,) how the free coordinates follow row'beta, to first order."""
+        p = len(row)
+        out = self.fit.parameter_covariance[:, :p] @ row
+        size = row @ out[:p]
+        if not (np.isfinite(out).all() and size > 0):
+            return np.zeros(len(out))
+        out /= size
+        out[:p] = U.T @ out[:p]
+        return out
 
     # Dispersion ----------------------------------------------------------------------
 
@@ -312,16 +323,31 @@ class Line:
 
 
 class Search:
-    """value -> deviance, each search from where the nearest one ended."""
+    """value -> deviance, each search from where the nearest one ended.
 
-    def __init__(self, frame: Frame, line: Callable[[float], Line], free: np.ndarray):
+    estimate, trace: where ``free`` belongs, and how it moves with the value, (k,).
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        line: Callable[[float], Line],
+        free: np.ndarray,
+        estimate: float = 0.0,
+        trace: np.ndarray | float = 0.0,
+    ):
         self.frame, self.line, self.first = frame, line, free
+        self.estimate, self.trace = estimate, trace
         self.ends: dict[float, Restricted] = {}
 
     def __call__(self, value: float) -> float:
         line = self.line(value)
-        near = min(self.ends, key=lambda v: abs(v - value)) if self.ends else None
-        found = [self._from(line, None if near is None else self.ends[near])]
+        free, u = self.first + self.trace * (value - self.estimate), self._modes()
+        if self.ends:
+            at = min(self.ends, key=lambda v: abs(v - value))
+            free = np.asarray(self.ends[at].free) + self.trace * (value - at)
+            u = self.ends[at].u
+        found = [self._from(line, free, u)]
         if line.positive and _crossed(line, found[-1]):
             found = self._within(line, found[-1])
         best = min(found, key=lambda x: float(x.value))
@@ -330,21 +356,19 @@ class Search:
 
     def _within(self, line: Line, crossed: Restricted) -> list[Restricted]:
         """Where the other sign of an entry is better: this sign, or entries of zero."""
-        again = self._from(line, None)
+        again = self._from(line, self.first, self._modes())
         found = [] if _crossed(line, again) else [again]
         for coordinate in line.positive:
             edge = Line(len(line.origin))
             edge.origin, edge.basis = line.origin, line.basis.copy()
             edge.idle = line.idle.copy()
-            found.append(self._from(edge.drop(coordinate), crossed))
+            free = np.asarray(crossed.free)
+            found.append(self._from(edge.drop(coordinate), free, crossed.u))
         return found
 
-    def _from(self, line: Line, near: Restricted | None) -> Restricted:
-        held = self.frame.held
-        free = self.first if near is None else np.asarray(near.free)
-        u = self._modes() if near is None else near.u
+    def _from(self, line: Line, free: np.ndarray, u: Effects) -> Restricted:
         return maximise_along(
-            held.engine.marginal,
+            self.frame.held.engine.marginal,
             self.frame.problem,
             Subspace(line.origin, line.basis, line.idle),
             free,
@@ -353,7 +377,7 @@ class Search:
             np.int64(STEPS),
         )
 
-    def _modes(self):
+    def _modes(self) -> Effects:
         problem = self.frame.problem
         return tuple(
             np.zeros((q, 1, J))
