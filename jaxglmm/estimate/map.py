@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.estimate.laplace import LaplaceMarginal, zeros
@@ -94,7 +95,7 @@ def hessian_at(
     else:
         score = _fixed_only.derivatives(problem, psi).score
     J = jax.jacfwd(belief.psi)(x)
-    H = _likelihood_hessian(marginal, problem, psi, u)
+    H = _likelihood_hessian.__wrapped__(marginal, problem, psi, u)
     return J.T @ H @ J / 2 + _bend(posterior, score, x)
 
 
@@ -136,10 +137,10 @@ def find(
     )
 
 
-find_compiled = partial(jax.jit, static_argnums=0)(find)
+find_compiled = partial(jit, static_argnums=0)(find)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit, static_argnums=0)
 def find_from_rows(
     marginal: LaplaceMarginal,
     posterior: Posterior,

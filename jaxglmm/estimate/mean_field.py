@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.density import smoothed
 from jaxglmm.density.smoothed import Expected, Rule
@@ -110,7 +111,7 @@ def rows_of(
     return jax.tree.map(lambda x: jnp.where(used, v * x, 0.0), e)
 
 
-@partial(jax.jit, static_argnames=("rule", "k"))
+@partial(jit, static_argnames=("rule", "k"))
 def fit_mean_field(
     problem: GeneralisedProblem,
     scales: Scales,

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Float
 from jaxglmm.density.posterior import HALF_LOG_2PI as HALF_LOG_2PI
 from jaxglmm.density.posterior import Posterior
@@ -120,7 +121,7 @@ class Evaluated(eqx.Module):
     levels: Float[Array, "S J"]
 
 
-@partial(jax.jit, static_argnames=("marginal", "chunk", "steps"))
+@partial(jit, static_argnames=("marginal", "chunk", "steps"))
 def evaluate(
     marginal: LaplaceMarginal,
     posterior: Posterior,

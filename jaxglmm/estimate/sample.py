@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 
+from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.density.posterior import Posterior, log_joint
 from jaxglmm.estimate.laplace import LaplaceMarginal
@@ -217,7 +218,7 @@ def _kernel(log_p: Callable[[Array], Scalar], target: float):
     return nuts.init, start, step
 
 
-@partial(jax.jit, static_argnames=("marginal", "density", "target"))
+@partial(jit, static_argnames=("marginal", "density", "target"))
 def begin(
     marginal: LaplaceMarginal,
     posterior: Posterior,
@@ -236,7 +237,7 @@ def begin(
     return Chains(states, tuning)
 
 
-@partial(jax.jit, static_argnames=("marginal", "density", "target"))
+@partial(jit, static_argnames=("marginal", "density", "target"))
 def advance(
     marginal: LaplaceMarginal,
     posterior: Posterior,
@@ -274,7 +275,7 @@ def advance(
     return Chains(state, tuning), Segment(*kept)
 
 
-@partial(jax.jit, static_argnames="density")
+@partial(jit, static_argnames="density")
 def positions_to_parameters(
     posterior: Posterior, mode: Mode, positions: Float[Array, "S d"], density: Density
 ) -> tuple[Float[Array, "S k"], tuple[Float[Array, "S q J"], ...]]:

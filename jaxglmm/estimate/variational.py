@@ -32,6 +32,7 @@ import numpy as np
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 
+from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.density.posterior import HALF_LOG_2PI, Posterior
 from jaxglmm.density.smoothed import NODES, Expected, Rule, expected
@@ -320,8 +321,7 @@ def begin(posterior: Posterior, x: Float[Array, " k"], u: Effects) -> Gaussian:
 START_VARIANCE = 0.1  # of the predictors before anything is known
 
 
-@partial(jax.jit, static_argnames=("rule", "k"))
-def fit(
+def fit_from(
     posterior: Posterior,
     x: Float[Array, " k"],
     u: Effects,
@@ -330,10 +330,13 @@ def fit(
     rule: Rule = "exact",
     k: int = NODES,
 ) -> Found:
-    """The one jit boundary of a fit: from x = (beta, y) and effects u."""
+    """The best q from x = (beta, y) and effects u."""
     posterior = posterior.folded()
     tv = jnp.full_like(posterior.problem.y, START_VARIANCE)
     return maximise(posterior, begin(posterior, x, u), tv, tol, max_steps, rule, k)
+
+
+fit = partial(jit, static_argnames=("rule", "k"))(fit_from)
 
 
 class Nodes(eqx.Module):
@@ -347,7 +350,7 @@ class Nodes(eqx.Module):
     log_evidence: Scalar
 
 
-@partial(jax.jit, static_argnames=("count", "rule", "k"))
+@partial(jit, static_argnames=("count", "rule", "k"))
 def nested(
     posterior: Posterior,
     found: Found,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm import _status
+from jaxglmm._compile import jit
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.density.smoothed import NODES as GH_NODES
@@ -98,11 +99,11 @@ def _structured(engine: PosteriorEngine, method: VB) -> Outcome:
     )
 
 
-@partial(jax.jit, static_argnames="k")
+@partial(jit, static_argnames="k")
 def _fit(posterior: Posterior, eta, phi, tol, max_steps, k: int) -> variational.Found:
     x = _map.starting_point(posterior, eta, phi)
     u = zeros(posterior.problem)
-    return variational.fit(posterior, x, u, tol, max_steps, k=k)
+    return variational.fit_from(posterior, x, u, tol, max_steps, k=k)
 
 
 def moments(
@@ -116,7 +117,7 @@ def moments(
     return mean, np.einsum("k,kij->ij", w, C) + (w[:, None] * apart).T @ apart
 
 
-@jax.jit
+@jit
 def _beta_moments(posterior: Posterior, found: variational.Found):
     posterior = posterior.folded()
 
@@ -180,7 +181,7 @@ def _spread(
     return shrunk + SPREAD * z @ L.T
 
 
-@jax.jit
+@jit
 def _draw(posterior: Posterior, found: variational.Found, z, e):
     posterior = posterior.folded()
 
@@ -204,7 +205,7 @@ def _mean_field(engine: PosteriorEngine, method: VB) -> Outcome:
     X = (R / size).T @ np.asarray(posterior.problem.X)
     problem = eqx.tree_at(lambda q: q.X, posterior.problem, jnp.asarray(X))
     p, K = problem.p, len(scales.sd)
-    x0 = jax.device_get(jax.jit(_map.starting_point)(posterior, engine.eta, engine.phi))
+    x0 = jax.device_get(jit(_map.starting_point)(posterior, engine.eta, engine.phi))
     start = mean_field.Factored(
         jnp.asarray(size * np.linalg.solve(R, x0[:p])),
         zeros(problem),

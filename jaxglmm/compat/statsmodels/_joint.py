@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxglmm._compile import jit
 from jaxglmm._precision import double_precision
 from jaxglmm.compat.statsmodels._layout import Layout
 from jaxglmm.compat.statsmodels._marginal import ScalesBelief, start_from
@@ -86,7 +87,7 @@ class Mixture:
         return out
 
 
-@jax.jit
+@jit
 def _effects(posterior: Posterior, found: variational.Found):
     """Means and variances of b at every node, (nodes, q, 1, J) and (nodes, q, J)."""
     posterior = posterior.folded()
@@ -106,7 +107,7 @@ def _effects(posterior: Posterior, found: variational.Found):
     return jax.lax.map(node, found)
 
 
-@jax.jit
+@jit
 def _solve(posterior: Posterior, found: variational.Found, r, s):
     """The covariance of (b, beta) times (r, s) at one node."""
     posterior = posterior.folded()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxglmm._compile import jit
 from jaxglmm._precision import double_precision
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.compat.statsmodels._layout import Layout
@@ -114,7 +114,7 @@ class Marginal:
         return layout.by_column(out).T.reshape(len(w), -1)
 
 
-@jax.jit
+@jit
 def _effects(posterior: Posterior, mode: _map.Mode):
     """b, db/dx and the conditional variances of b at the mode."""
     _, lam, _ = posterior.parameters(mode.x)
@@ -126,7 +126,7 @@ def _effects(posterior: Posterior, mode: _map.Mode):
     return scale(lam, mode.u), _map.effects_slope(posterior, mode), own
 
 
-@jax.jit
+@jit
 def _solve(posterior: Posterior, mode: _map.Mode, v):
     return through(_factor(posterior, mode), v)
 

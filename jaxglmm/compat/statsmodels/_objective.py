@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxglmm._compile import jit
 from jaxglmm._precision import double_precision
 from jaxglmm.compat.statsmodels._layout import Data
 from jaxglmm.density import smoothed
@@ -65,12 +66,12 @@ def _padded(data: Data, eta: np.ndarray) -> tuple[np.ndarray, ...]:
     return y, pad(np.asarray(eta, float), size), np.asarray(data.phi, float), trials
 
 
-@jax.jit
+@jit
 def _row_derivatives(family: Any, y, eta, phi, trials):
     return family.derivatives(y, eta, phi, trials)[:3]
 
 
-@partial(jax.jit, static_argnames="rule")
+@partial(jit, static_argnames="rule")
 def _row_expectations(family: Any, y, tm, tv, phi, trials, *, rule):
     return smoothed.expected(family, y, tm, tv, phi, trials, rule)
 
