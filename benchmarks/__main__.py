@@ -107,7 +107,7 @@ def cells(problem: Problem, line: dict[str, Any]) -> tuple[str, ...]:
     if line["error"]:
         return (line["engine"], "", "", "", "", line["error"][:90])
     ll, note = line["log_likelihood"], ""
-    if problem.work == "build":
+    if problem.work == "build" or problem.name == "million-counts":
         memory = line["memory"]
         used = memory["peak"] - memory["before"]
         note = f"memory {used / memory['data']:.1f} times the data"

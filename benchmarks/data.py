@@ -77,3 +77,41 @@ def million(n: int = 1_000_000) -> pd.DataFrame:
             "h": pd.Categorical.from_codes(h, labels),
         }
     )
+
+
+def cbpp() -> pd.DataFrame:
+    """56 counts of sick animals in 15 herds, as proportions with their sizes."""
+    frame = jg.datasets.load("cbpp")
+    return frame.assign(proportion=frame["incidence"] / frame["size"])
+
+
+def ohio() -> pd.DataFrame:
+    """537 children, wheezing or not at four ages."""
+    return jg.datasets.load("ohio")
+
+
+def verbagg() -> pd.DataFrame:
+    """7,584 answers of 316 persons to 24 items; the response as 0 and 1."""
+    frame = jg.datasets.load("VerbAgg")
+    return frame.assign(r2=(frame["r2"].astype(str) == "Y").astype(float))
+
+
+def crossed_binary() -> pd.DataFrame:
+    """``crossed`` with answers yes and no."""
+    frame = crossed()
+    rng = np.random.default_rng(2)
+    users, items = frame["u"].astype(int), frame["i"].astype(int)
+    eta = -0.5 + 0.3 * frame["x"] + 0.7 * rng.normal(size=10_000)[users]
+    eta += 0.5 * rng.normal(size=1_000)[items]
+    yes = rng.uniform(size=len(frame)) < 1 / (1 + np.exp(-eta))
+    return frame.assign(y=yes.astype(float))
+
+
+def million_counts(n: int = 1_000_000, groups: int = 50_000) -> pd.DataFrame:
+    """A million counts, random intercept and slope of 50,000 groups."""
+    rng = np.random.default_rng(5)
+    g, x = rng.integers(0, groups, n), rng.normal(size=n)
+    factor = np.array([[0.5, 0.0], [0.1, 0.3]])
+    b = rng.normal(size=(groups, 2)) @ factor.T
+    y = rng.poisson(np.exp(0.3 + 0.2 * x + b[g, 0] + b[g, 1] * x))
+    return pd.DataFrame({"y": y.astype(float), "x": x, "g": g})

@@ -40,6 +40,9 @@ def adapter(engine: str, work: str) -> Callable[[Problem, pd.DataFrame], Run]:
 def jaxglmm_fit(problem: Problem, frame: pd.DataFrame) -> Run:
     from jaxglmm.api import lmm
 
+    if problem.family != "gaussian":
+        return _jaxglmm_generalised(problem, frame)
+
     def run():
         fit = lmm(problem.formula, frame, reml=problem.reml)
         if problem.name == "sleepstudy":
@@ -47,6 +50,33 @@ def jaxglmm_fit(problem: Problem, frame: pd.DataFrame) -> Run:
         return fit.log_likelihood
 
     return run
+
+
+def _jaxglmm_generalised(problem: Problem, frame: pd.DataFrame) -> Run:
+    import jaxglmm as jg
+
+    def run():
+        fit = jg.glmm(problem.formula, frame, **_generalised(problem))
+        if problem.name == "cbpp-call":
+            fit.p_values  # noqa: B018 - the Hessian is computed when asked for
+        return fit.log_likelihood
+
+    return run
+
+
+def _generalised(problem: Problem) -> dict:
+    import jaxglmm as jg
+
+    method = jg.AGQ(problem.nodes) if problem.nodes > 1 else jg.Laplace()
+    return {"family": problem.family, "weights": problem.weights, "method": method}
+
+
+def jaxglmm_alone(problem: Problem, frame: pd.DataFrame) -> Run:
+    """The compiled fit, from arrays on the device to arrays on the host."""
+    import jaxglmm as jg
+
+    engine = jg.glmm(problem.formula, frame, **_generalised(problem)).engine
+    return lambda: -float(engine.fit().criterion) / 2
 
 
 def jaxglmm_refit(problem: Problem, frame: pd.DataFrame) -> Run:
@@ -80,6 +110,8 @@ def jaxglmm_build(problem: Problem, frame: pd.DataFrame) -> Run:
 def glmm_fit(problem: Problem, frame: pd.DataFrame) -> Run:
     import glmm
 
+    if problem.family != "gaussian":
+        return glmm_alone(problem, frame)
     df = problem.name == "sleepstudy"
 
     def run():
@@ -97,6 +129,15 @@ def glmm_refit(problem: Problem, frame: pd.DataFrame) -> Run:
         return fit.loglik
 
     return run
+
+
+def glmm_alone(problem: Problem, frame: pd.DataFrame) -> Run:
+    import glmm
+
+    options = {"family": problem.family, "nagq": problem.nodes}
+    if problem.weights:
+        options["weights"] = frame[problem.weights].to_numpy(float)
+    return lambda: glmm.fit(frame, problem.formula, **options).loglik
 
 
 def glmm_bootstrap(problem: Problem, frame: pd.DataFrame) -> Run:
@@ -168,12 +209,15 @@ def gpboost_fit(problem: Problem, frame: pd.DataFrame) -> Run:
     """Random intercepts by maximum likelihood (it has no REML)."""
     import gpboost
 
+    kinds = {"gaussian": "gaussian", "binomial": "bernoulli_logit"}
+    likelihood = kinds[problem.family]
+
     y = frame[problem.response].to_numpy(float)
     X = fixed_matrix(problem, frame)
     labels = np.column_stack(list(group_labels(problem, frame).values()))
 
     def run():
-        model = gpboost.GPModel(group_data=labels)
+        model = gpboost.GPModel(group_data=labels, likelihood=likelihood)
         model.fit(y=y, X=X)
         return -float(model.get_current_neg_log_likelihood())
 

@@ -1,13 +1,19 @@
-# Times lme4 on a problem. Usage: Rscript lme4.R <csv> <formula> <reml> <factors> <work> <budget>
+# Times lme4 on a problem.
+# Usage: Rscript lme4.R <csv> <formula> <reml> <factors> <work> <budget> <family> <nodes> <weights>
 args <- commandArgs(TRUE)
 suppressMessages(library(lme4))
 d <- read.csv(args[1])
 for (v in strsplit(args[4], ",")[[1]]) d[[v]] <- factor(d[[v]])
 f <- as.formula(args[2]); reml <- args[3] == "True"; work <- args[5]; budget <- as.numeric(args[6])
-fit <- function() lmer(f, d, REML = reml)
+family <- args[7]; nodes <- as.integer(args[8])
+d$w_ <- if (length(args) < 9 || args[9] == "") 1 else d[[args[9]]]
+fit <- function() {
+  if (family == "gaussian") lmer(f, d, REML = reml)
+  else glmer(f, d, family = family, nAGQ = nodes, weights = w_)
+}
 m <- NULL
-if (work != "fit") m <- fit()
-run <- switch(work, fit = fit, refit = function() refit(m, d[[all.vars(f)[1]]]),
+if (work %in% c("refit", "bootstrap")) m <- fit()
+run <- switch(work, fit = fit, alone = fit, refit = function() refit(m, d[[all.vars(f)[1]]]),
   bootstrap = function() { for (y in simulate(m, 10000, seed = 1)) r <- refit(m, y); r })
 timed <- function() system.time(r <<- suppressMessages(suppressWarnings(run())))[["elapsed"]]
 first <- timed(); times <- c()

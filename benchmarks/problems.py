@@ -15,8 +15,9 @@ class Problem:
     """One line of the table.
 
     work: what is timed, a name in ``engines.py``: ``fit`` is the whole call from
-        formula and frame, ``refit`` the fit alone, ``fresh`` a process from import to
-        summary
+        formula and frame, ``refit`` and ``alone`` the fit alone, ``fresh`` a process
+        from import to summary
+    family, nodes, weights: of generalised models; nodes of quadrature, column name
     fixed, random: the model once more for engines without formulas
     goal: seconds that the warm call may take
     engines: who is asked; ``slow`` only with ``--slow``
@@ -35,8 +36,26 @@ class Problem:
     engines: tuple[str, ...] = ("jaxglmm",)
     slow: tuple[str, ...] = ()
     note: str = ""
+    family: str = "gaussian"
+    nodes: int = 1
+    weights: str | None = None
 
 
+CBPP = {
+    "data": data.cbpp,
+    "formula": "proportion ~ period + (1 | herd)",
+    "response": "proportion",
+    "weights": "size",
+    "family": "binomial",
+    "reml": False,
+}
+OHIO = {
+    "data": data.ohio,
+    "formula": "resp ~ age * smoke + (1 | id)",
+    "response": "resp",
+    "family": "binomial",
+    "reml": False,
+}
 SLEEP = {
     "data": data.sleepstudy,
     "formula": "Reaction ~ Days + (Days | Subject)",
@@ -152,6 +171,94 @@ PROBLEMS = (
         slow=("lme4",),
         note="goal: 50,000 fits/s",
         **SLEEP,
+    ),
+    Problem(
+        name="verbagg",
+        title="VerbAgg, 7,584 answers, persons by items, Laplace",
+        goal=0.03,
+        data=data.verbagg,
+        formula="r2 ~ Anger + Gender + btype + situ + (1 | id) + (1 | item)",
+        response="r2",
+        family="binomial",
+        reml=False,
+        fixed=("Anger", "Gender", "btype", "situ"),
+        random=(("id", ("1",)), ("item", ("1",))),
+        engines=("jaxglmm", "glmm", "gpboost"),
+        slow=("lme4",),
+    ),
+    Problem(
+        name="cbpp",
+        title="cbpp, Laplace, the fit alone",
+        goal=0.00025,
+        work="alone",
+        engines=("jaxglmm", "glmm", "lme4"),
+        note="peers: the whole call",
+        **CBPP,
+    ),
+    Problem(
+        name="cbpp-call",
+        title="cbpp, Laplace, whole call with standard errors",
+        goal=0.058,
+        engines=("jaxglmm", "glmm", "lme4"),
+        note="goal: lme4's glmer, 58 ms",
+        **CBPP,
+    ),
+    Problem(
+        name="ohio",
+        title="ohio, 537 children, Laplace, the fit alone",
+        goal=0.002,
+        work="alone",
+        engines=("jaxglmm", "glmm", "lme4"),
+        note="peers: the whole call",
+        **OHIO,
+    ),
+    Problem(
+        name="ohio-agq",
+        title="ohio, quadrature with 25 nodes, the fit alone",
+        goal=0.008,
+        work="alone",
+        nodes=25,
+        engines=("jaxglmm", "glmm", "lme4"),
+        note="peers: the whole call; lme4 leaves out a constant",
+        **OHIO,
+    ),
+    Problem(
+        name="crossed-binary",
+        title="Bernoulli, 100,000 rows, 10,000 x 1,000 crossed, Laplace",
+        goal=0.8,
+        data=data.crossed_binary,
+        formula="y ~ x + (1 | u) + (1 | i)",
+        family="binomial",
+        reml=False,
+        fixed=("x",),
+        random=(("u", ("1",)), ("i", ("1",))),
+        slow=("glmm", "gpboost", "lme4"),
+    ),
+    Problem(
+        name="million-counts",
+        title="Poisson, 1,000,000 rows, 50,000 groups, (x | g), Laplace",
+        goal=1.6,
+        data=data.million_counts,
+        formula="y ~ x + (x | g)",
+        family="poisson",
+        reml=False,
+        slow=("glmm",),
+        note="goal: memory below 6 times the data",
+    ),
+    Problem(
+        name="fresh-glmm",
+        title="fresh process, import to summary of cbpp, no disk cache",
+        goal=8.0,
+        work="fresh",
+        engines=("jaxglmm", "lme4"),
+        **CBPP,
+    ),
+    Problem(
+        name="fresh-glmm-c",
+        title="fresh process, import to summary of cbpp, disk cache",
+        goal=2.5,
+        work="fresh_cached",
+        **CBPP,
     ),
 )
 BY_NAME = {problem.name: problem for problem in PROBLEMS}

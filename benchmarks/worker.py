@@ -29,9 +29,23 @@ fit = jg.lmm("Reaction ~ Days + (Days | Subject)", data)
 fit.summary()
 print(fit.log_likelihood)
 """
+FRESH_GLMM = """
+import jaxglmm as jg
+{cache}
+data = jg.datasets.load("cbpp")
+fit = jg.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", data)
+fit.summary()
+print(fit.log_likelihood)
+"""
 FRESH_R = """
 suppressMessages(library(lmerTest))
 m <- lmer(Reaction ~ Days + (Days | Subject), sleepstudy)
+s <- capture.output(print(summary(m)))
+cat(sprintf("%.9f", as.numeric(logLik(m))))
+"""
+FRESH_GLMM_R = """
+suppressMessages(library(lme4))
+m <- glmer(cbind(incidence, size - incidence) ~ period + (1 | herd), cbpp, binomial)
 s <- capture.output(print(summary(m)))
 cat(sprintf("%.9f", as.numeric(logLik(m))))
 """
@@ -42,7 +56,7 @@ def main(name: str, engine: str, budget: str) -> None:
     engines.quiet()
     problem, seconds = BY_NAME[name], float(budget)
     if problem.work.startswith("fresh"):
-        result = fresh(problem.work, engine, seconds)
+        result = fresh(problem, engine, seconds)
     elif engine == "lme4":
         result = in_r(problem, seconds)
     else:
@@ -79,20 +93,26 @@ def in_r(problem: Problem, budget: float) -> dict[str, Any]:
         frame.to_csv(csv, index=False)
         script = Path(__file__).parent / "lme4.R"
         facts = [problem.formula, problem.reml, ",".join(factors), problem.work, budget]
+        facts += [problem.family, problem.nodes, problem.weights or ""]
         command = ["Rscript", str(script), str(csv), *map(str, facts)]
         out = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(out.stdout.splitlines()[-1])
 
 
-def fresh(work: str, engine: str, budget: float) -> dict[str, Any]:
+def fresh(problem: Problem, engine: str, budget: float) -> dict[str, Any]:
     """A new process each time, from start to end."""
     with tempfile.TemporaryDirectory() as folder:
-        cached = work == "fresh_cached"
+        cached = problem.work == "fresh_cached"
+        linear = problem.family == "gaussian"
         env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
         cache = f"jg.enable_compilation_cache({folder!r})" if cached else ""
-        command = [sys.executable, "-c", FRESH.format(cache=cache)]
+        command = [
+            sys.executable,
+            "-c",
+            (FRESH if linear else FRESH_GLMM).format(cache=cache),
+        ]
         if engine == "lme4":
-            command = ["Rscript", "-e", FRESH_R]
+            command = ["Rscript", "-e", FRESH_R if linear else FRESH_GLMM_R]
 
         def run():
             out = subprocess.run(command, capture_output=True, text=True, env=env)
