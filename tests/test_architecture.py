@@ -14,7 +14,7 @@ import jaxglmm
 PACKAGE = Path(jaxglmm.__file__).parent
 
 ROWS = [
-    ["_typing", "_errors", "_status", "_precision", "_cache"],
+    ["_typing", "_errors", "_status", "_precision", "_cache", "_compile"],
     ["numerics", "formula", "datasets"],
     ["structure"],
     ["model"],

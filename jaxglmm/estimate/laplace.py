@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.estimate import search as _search
 from jaxglmm.estimate.start_generalised import starting_values
@@ -119,7 +120,7 @@ def zeros(problem: GeneralisedProblem) -> Effects:
     )
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit, static_argnums=0)
 def fit_compiled(
     marginal: LaplaceMarginal,
     problem: GeneralisedProblem,
@@ -188,7 +189,7 @@ def _fit_fixed_only(
     )
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit, static_argnums=0)
 def hessian(
     marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
 ) -> Float[Array, "k k"]:

@@ -71,6 +71,19 @@ class Jet(eqx.Module):
         return chain([e] * len(self.parts), self)
 
 
+def together(
+    derivatives: Callable[[Array, int], Array], *arguments: Jet
+) -> tuple[Jet, ...]:
+    """f of several jets, evaluated once on all of them: a program a fraction as long.
+
+    ``derivatives`` as in ``Jet.of``.
+    """
+    shape = jnp.broadcast_shapes(*(a.value.shape for a in arguments))
+    x = jnp.stack([jnp.broadcast_to(a.value, shape) for a in arguments])
+    f = [derivatives(x, k) for k in range(arguments[0].order + 1)]
+    return tuple(chain([g[i] for g in f], a) for i, a in enumerate(arguments))
+
+
 def chain(f: Any, x: Jet) -> Jet:
     """f(x) from the derivatives f of the outer function at x."""
     if x.order == 0:

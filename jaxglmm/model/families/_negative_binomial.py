@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array
-from jaxglmm.numerics.jets import Jet, variable
+from jaxglmm.numerics.jets import Jet, together, variable
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
 
 
@@ -49,12 +49,8 @@ def fixed_ratio(y: Array, log_mu: Array, log_ratio: Array, order: int) -> Jet:
     total = Jet((size + y1, size, size, size))
     ratio = _log_ratio(y1, log_mu, log_size)
     log_quotient = Jet((ratio, -sigma, rho2, rho2 * (sigma - rho)))
-    l = (
-        log_total.of(stirling_error)
-        - variable(log_size, 3).of(stirling_error)
-        - log_total * 0.5
-        + total * log_quotient
-    )
+    of_total, of_size = together(stirling_error, log_total, variable(log_size, 3))
+    l = of_total - of_size - log_total * 0.5 + total * log_quotient
     zero = -size * jax.nn.softplus(log_ratio)
     slope = jnp.where(some, l.parts[1] + 0.5 + y1, zero)
     rest = (jnp.where(some, part, zero) for part in l.parts[2:])
@@ -66,10 +62,12 @@ def _value(y: Array, log_mu: Array, log_size: Array) -> Array:
     y1 = jnp.where(some, y, 1.0)
     size, log_y = jnp.exp(log_size), jnp.log(y1)
     log_total = _log_total(y1, log_size)
+    terms = jnp.stack(jnp.broadcast_arrays(log_total, log_size, log_y))
+    of_total, of_size, of_y = stirling_error(terms)
     value = (
-        stirling_error(log_total)
-        - stirling_error(log_size)
-        - stirling_error(log_y)
+        of_total
+        - of_size
+        - of_y
         + 0.5 * (log_size - log_y - log_total)
         - HALF_LOG_2PI
         + (size + y1) * _log_ratio(y1, log_mu, log_size)

@@ -20,7 +20,7 @@ from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import JetFamily, Rows, positive
 from jaxglmm.model.links import Link
 from jaxglmm.numerics.either import exp
-from jaxglmm.numerics.jets import Jet
+from jaxglmm.numerics.jets import Jet, together
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error, trigamma
 
 
@@ -49,13 +49,16 @@ class Beta(JetFamily):
         order: int,
     ) -> Jet:
         log_p, log_q, ok = probability_jets(self.link, eta, order)
-        a, b = (log_p + phi[0]).exp(), (log_q + phi[0]).exp()
+        log_a, log_b = log_p + phi[0], log_q + phi[0]
+        a, b = log_a.exp(), log_b.exp()
         log_y, log_1y = jnp.log(y), jnp.log1p(-y)
-        constant = stirling_error(phi[0]) + 0.5 * phi[0] - HALF_LOG_2PI
+        size = (phi[0], *(jnp.zeros_like(phi[0]) for _ in log_a.parts[1:]))
+        of_a, of_b, of_size = together(stirling_error, log_a, log_b, Jet(size))
+        constant = of_size.value + 0.5 * phi[0] - HALF_LOG_2PI
         l = (
             (log_p + log_q) * 0.5
-            - (log_p + phi[0]).of(stirling_error)
-            - (log_q + phi[0]).of(stirling_error)
+            - of_a
+            - of_b
             - a * (log_p - log_y)
             - b * (log_q - log_1y)
         )

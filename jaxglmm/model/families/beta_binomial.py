@@ -24,7 +24,7 @@ from jaxglmm.model.families._base import JetFamily, Method, Rows, positive
 from jaxglmm.model.families.beta import only, probability_jets
 from jaxglmm.model.families.binomial import probability_variance, saturated
 from jaxglmm.numerics.either import exp
-from jaxglmm.numerics.jets import Jet, chain
+from jaxglmm.numerics.jets import Jet, chain, together
 from jaxglmm.numerics.special import stirling_error
 
 
@@ -61,14 +61,13 @@ class BetaBinomial(JetFamily):
         both = (y > 0) & (y < m)
         log_p0 = jnp.where(both, jnp.log(jnp.where(both, y / m, 1.0)), 0.0)
         log_q0 = jnp.where(both, jnp.log1p(-jnp.where(both, y / m, 0.0)), 0.0)
-        l = (
-            (log_p - log_p0) * y
-            + (log_q - log_q0) * (m - y)
-            + _log_rising(log_p + log_size, y)
-            + _log_rising(log_q + log_size, m - y)
+        flat = jnp.zeros_like(eta)
+        size = Jet((flat + log_size, *(flat for _ in log_p.parts[1:])))
+        up, down, whole = _log_rising(
+            (log_p + log_size, log_q + log_size, size), (y, m - y, m)
         )
-        constant = _log_rising(Jet((jnp.broadcast_to(log_size, m.shape),)), m).value
-        return only(ok, l + (saturated(y, m) - constant))
+        l = (log_p - log_p0) * y + (log_q - log_q0) * (m - y) + up + down
+        return only(ok, l + (saturated(y, m) - whole.value))
 
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
@@ -124,22 +123,31 @@ class BetaBinomial(JetFamily):
         return probability_variance(self.link, mu)
 
 
-def _log_rising(log_a: Jet, k: Rows) -> Jet:
-    """lgamma(a + k) - lgamma(a) - k log a for counts k >= 0, small for large a."""
-    some = k > 0
-    k = jnp.where(some, k, 1.0)
+def _log_rising(log_a: tuple[Jet, ...], k: tuple[Rows, ...]) -> tuple[Jet, ...]:
+    """lgamma(a + k) - lgamma(a) - k log a for counts k >= 0, small for large a.
+
+    For several a at once, which share their special functions.
+    """
+    above = [_log_quotient(a, x) for a, x in zip(log_a, k, strict=True)]
+    totals = [a + q for a, q in zip(log_a, above, strict=True)]
+    errors = together(stirling_error, *totals, *log_a)
+    out = []
+    for i, (a, q, x) in enumerate(zip(log_a, above, k, strict=True)):
+        some = x > 0
+        count = jnp.where(some, x, 1.0)
+        found = (a.exp() + (count - 0.5)) * q + errors[i] - errors[i + len(k)] - count
+        out.append(Jet(tuple(jnp.where(some, part, 0.0) for part in found.parts)))
+    return tuple(out)
+
+
+def _log_quotient(log_a: Jet, k: Rows) -> Jet:
+    """log((a + k) / a)."""
+    k = jnp.where(k > 0, k, 1.0)
     t = log_a.value
     tiny = t < -100.0  # k / a must not overflow
     near = jnp.log1p(k * jnp.exp(-jnp.where(tiny, 0.0, t)))
-    value = jnp.where(tiny, jnp.log(k) - t, near)  # log((a + k) / a)
+    value = jnp.where(tiny, jnp.log(k) - t, near)
     gap = t - jnp.log(k)
     rho, sigma = jax.nn.sigmoid(gap), jax.nn.sigmoid(-gap)
     rho2 = rho * sigma
-    log_quotient = chain((value, -sigma, rho2, rho2 * (sigma - rho)), log_a)
-    found = (
-        (log_a.exp() + (k - 0.5)) * log_quotient
-        + (log_a + log_quotient).of(stirling_error)
-        - log_a.of(stirling_error)
-        - k
-    )
-    return Jet(tuple(jnp.where(some, part, 0.0) for part in found.parts))
+    return chain((value, -sigma, rho2, rho2 * (sigma - rho)), log_a)

@@ -159,13 +159,10 @@ def saturated(y: Rows, trials: Rows | float) -> Rows:
     both = (y > 0) & (y < trials)
     y1, m = jnp.where(both, y, 1.0), jnp.where(both, trials, 2.0)
     rest = m - y1
-    value = (
-        stirling_error(jnp.log(m))
-        - stirling_error(jnp.log(y1))
-        - stirling_error(jnp.log(rest))
-        + 0.5 * (jnp.log(m) - jnp.log(y1) - jnp.log(rest))
-        - HALF_LOG_2PI
-    )
+    logs = jnp.log(jnp.stack(jnp.broadcast_arrays(m, y1, rest)))
+    log_m, log_y, log_rest = logs
+    of_m, of_y, of_rest = stirling_error(logs)
+    value = of_m - of_y - of_rest + 0.5 * (log_m - log_y - log_rest) - HALF_LOG_2PI
     return jnp.where(both, value, 0.0)
 
 
