@@ -1,7 +1,7 @@
 """Many generalised linear mixed models with one grouping factor, one program.
 
 Start, search and standard errors of L lanes, the lanes last. beta starts from weighted
-least squares on the family's guess of each row and a few Newton steps without random
+least squares on the family's guess of each row and a Newton step without random
 effects, theta from moments of the working score (``estimate.start_generalised``);
 then ``batch.generalised_search``; then the exact Hessian, by forward mode over the
 analytic score after one Newton step for the modes.
@@ -33,9 +33,8 @@ from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import small
 
 UNSURE = 1e-7  # a pivot of the Hessian this small leaves standard errors to the host
+LAST = 1e-6  # gain up to which a last step is taken, in deviance
 SINGULAR = 1e-4  # theta that counts as zero
-FIRST_STEPS = 3  # Newton steps for beta without random effects
-ENOUGH = 0.1
 
 
 class Report(eqx.Module):
@@ -119,10 +118,18 @@ def fit(
     b = small.apply(pt.crit.lower(theta, pattern, d.q), list(found.u))
     eta = d.predictor(beta, b)
     far = jnp.max(jnp.where(d.weights > 0, jnp.abs(eta), 0.0), axis=(0, 1))
-    H = _hessian(marginal, d, split, found.psi, found.u)
-    se, unsure = _standard_errors(split, found.psi, H, back)
+    slope, H = _hessian(marginal, d, split, found.psi, found.u)
+    inverse, unsure = _inverse(split, found.psi, H)
+    # one exact Newton step: what is left of the error is its square
+    step = jnp.sum(inverse * slope[None], axis=1) / 2
+    gain = jnp.sum(step * slope, axis=0)
+    done = (found.status == _status.CONVERGED) & (unsure == 0) & (gain < LAST)
+    psi = jnp.where(done, found.psi - step, found.psi)
+    p = d.p
+    along = jnp.sum(back[:, :, None] * inverse[:p, :p][None], axis=1)
+    se = jnp.sqrt(jnp.sum(along * back, axis=1))
     return Report(
-        found.psi,
+        psi,
         jnp.stack(b),
         se,
         found.value + pt.constant(d),
@@ -135,10 +142,8 @@ def fit(
     )
 
 
-def _standard_errors(
-    split: Split, psi: Array, H: Array, back: Array
-) -> tuple[Array, Array]:
-    """(p, L) from 2 H^-1, variances at zero taken as known; (L,) where H is doubtful.
+def _inverse(split: Split, psi: Array, H: Array) -> tuple[Array, Array]:
+    """2 H^-1 (k, k, L), variances at zero taken as known; (L,) where H is doubtful.
 
     By elimination at unit diagonal: a pivot next to zero is a flat direction.
     """
@@ -162,10 +167,9 @@ def _standard_errors(
         pivot = W[j, j]
         least = jnp.minimum(least, pivot)
         W = W - (W[:, j] - eye[:, j])[:, None] * (W[j] / pivot)[None]
-    V = 2 * W[:p, len(H) : len(H) + p] / (unit[:p, None] * unit[None, :p])
-    along = jnp.sum(back[:, :, None] * V[None], axis=1)
-    se = jnp.sqrt(jnp.sum(along * back, axis=1))
-    return se, (~(least > UNSURE)).astype(int)
+    V = 2 * W[:, len(H) :] / (unit[:, None] * unit[None])
+    V = jnp.where(free[:, None] & free[None], V, 0.0)
+    return V, (~(least > UNSURE)).astype(int)
 
 
 def _better(
@@ -196,8 +200,8 @@ def _better(
 
 def _hessian(
     marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
-) -> Float[Array, "k k L"]:
-    """Exact, one direction after the other."""
+) -> tuple[Float[Array, "k L"], Float[Array, "k k L"]]:
+    """Score and exact Hessian, by forward mode over the analytic score."""
     exact = jnp.ones(psi.shape[1], bool)
 
     def score(x: Array) -> Array:
@@ -212,12 +216,10 @@ def _hessian(
         at = pt.evaluate(d, split, x, moved, exact, marginal.hessian, curved=False)
         return _better(marginal, d, split, x, moved, at, True).score
 
-    def along(direction: Array) -> Array:
-        tangent = jnp.broadcast_to(direction[:, None], psi.shape)
-        return jax.jvp(score, (psi,), (tangent,))[1]
-
-    H = lax.map(along, jnp.eye(len(psi)))
-    return (H + jnp.swapaxes(H, 0, 1)) / 2
+    slope, along = jax.linearize(score, psi)
+    unit = jnp.broadcast_to(jnp.eye(len(psi))[:, :, None], (len(psi), *psi.shape))
+    H = jax.vmap(along)(unit)  # nothing here is LAPACK
+    return slope, (H + jnp.swapaxes(H, 0, 1)) / 2
 
 
 def _start(d: LaneRows, split: Split, guess: Array, phi: Array) -> Float[Array, "k L"]:
@@ -240,33 +242,40 @@ def _start(d: LaneRows, split: Split, guess: Array, phi: Array) -> Float[Array, 
         w = jnp.abs(pt.terms(d, guess, phi, "observed", False).w)
         w = jnp.where(used & jnp.isfinite(w), w, 0.0)
         beta = _least_squares(gram, d, w, target)
+        r, w = at(beta)
+        # outside the link's domain: the constant next to the guesses
         flat = jnp.where(used, 1.0, 0.0)
         middle = lanes(flat * target) / jnp.maximum(lanes(flat * jnp.ones(d.shape)), 1)
         plain = _least_squares(gram, d, flat, jnp.where(used, middle, 0.0))
-        best = jnp.isfinite(lanes(at(beta)[0].l))
-        beta = jnp.where(best, beta, plain)
-
-        def evaluate(x: Array):
-            r, w = at(x)
-            g = jnp.stack([-2 * lanes(d.X[a] * r.s) for a in range(p)])
-            H = 2 * gram(w)
-            ridge = 1e-9 * (1e-300 + jnp.trace(H))
-            H = H + ridge * jnp.eye(p)[:, :, None]
-            return -2 * lanes(r.l), g, H, jnp.stack([H[a, a] for a in range(p)])
-
-        beta = search.minimise(evaluate, beta, ENOUGH, FIRST_STEPS).x
+        inside = jnp.isfinite(lanes(r.l))
+        beta = jnp.where(inside, beta, plain)
+        w = jnp.where(inside & jnp.isfinite(w), w, 0.0)
+        right = jnp.stack([lanes(x * jnp.where(inside, r.s, 0.0)) for x in d.X])
+        ahead = beta + _solved(gram(w), right)
+        moved, size = at(ahead)
+        better = inside & (lanes(moved.l) >= lanes(r.l))
+        beta = jnp.where(better, ahead, beta)
+        s = jnp.where(better, moved.s, r.s)
+        w = jnp.where(better, size, w)
     else:
         beta = jnp.zeros((0, phi.shape[-1]))
-    r, w = at(beta)
-    theta = _moments(d, split.pattern, r.s, w)
+        r, w = at(beta)
+        s = r.s
+    usable = jnp.isfinite(s) & jnp.isfinite(w)
+    s, w = jnp.where(usable, s, 0.0), jnp.where(usable, w, 0.0)
+    theta = _moments(d, split.pattern, s, w)
     return jnp.concatenate([beta, theta, phi])
 
 
 def _least_squares(gram, d: LaneRows, w: Array, target: Array) -> Array:
-    H = gram(w)
+    return _solved(gram(w), jnp.stack([lanes(x * w * target) for x in d.X]))
+
+
+def _solved(H: Array, right: Array) -> Array:
+    """H^-1 right with a trace of ridge; zero where that is nothing."""
     ridge = 1e-9 * (1e-300 + jnp.trace(H))
-    right = jnp.stack([lanes(x * w * target) for x in d.X])
-    return gs.solve(H + ridge * jnp.eye(len(right))[:, :, None], right)[0]
+    found, ok = gs.solve(H + ridge * jnp.eye(len(right))[:, :, None], right)
+    return jnp.where(ok, found, 0.0)
 
 
 def _moments(d: LaneRows, pattern: Pattern, s: Array, w: Array) -> Float[Array, "m L"]:

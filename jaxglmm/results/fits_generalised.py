@@ -35,7 +35,7 @@ from jaxglmm.results.generalised_engine import inverse_hessian
 from jaxglmm.structure.factors import Factor, join
 from jaxglmm.structure.fixed import orthonormal
 
-CELLS = 6000  # padded rows x lanes in one chunk on a CPU
+CELLS = 12_000  # padded rows x lanes in one chunk on a CPU
 LANES = 8, 256
 MOST_FIXED = 8
 MOST_RANDOM = 3
@@ -164,7 +164,7 @@ class SharedRows:
                 lost = lost | np.isnan(values)
         offset = _columns(source.offset, which, Y.shape, 0.0)
         lost = lost | np.isnan(offset)
-        some = lost.any(axis=0)
+        some = np.any(lost, axis=0)
         used = (weights > 0) & ~lost
         status = check(family, Y, trials, used)
         status[infinite] = _status.BAD_VALUES
