@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm.batch import hosts
 from jaxglmm.batch.devices import Devices, choose
 from jaxglmm.formula.design import Design
 from jaxglmm.results import fits_file, fits_linear
@@ -229,5 +230,5 @@ def table(
     }
     if labels is not None:
         known["labels"] = [str(x) for x in labels]
-    opened = fits_file.TableFile(file, known, plan.columns, len(plan))
+    opened = fits_file.TableFile(hosts.own_path(file), known, plan.columns, len(plan))
     return opened.table, opened.flush

@@ -3,7 +3,8 @@
 First a few steps for all; then whoever waits for something gets it: more steps, an
 engine that takes missing values, a fit of its own. What a data set waits for is its
 status in the table, a negative number, so that a table in a file can be taken up again
-at any time. No data set depends on which others share its chunk.
+at any time. No data set depends on which others share its chunk. Where several
+processes work together each fits its share, and all have the whole table at the end.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from jaxglmm import _status
+from jaxglmm.batch import hosts
 from jaxglmm.results.fits_columns import AGAIN, ALONE, MISSING, PENDING, Columns
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ def run(
     bar.update(int(np.sum(status != PENDING)))
     keeper = _Keeper(saved)
     for stage in plan.stages:
-        first = stage.which[status[stage.which] == PENDING]
+        mine = hosts.share(stage.which)
+        first = mine[status[mine] == PENDING]
         _pass(table, stage.engine, first, FIRST, bar, stage.threads, keeper)
     if plan.missing is not None:
         threads = plan.stages[0].threads
@@ -74,6 +77,7 @@ def run(
         _write(table, np.array([i]), plan.alone(int(i))[None])
         keeper()
     saved()
+    hosts.gather(table, status != PENDING)
 
 
 class _Keeper:
