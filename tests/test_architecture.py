@@ -42,6 +42,7 @@ UPWARD = {  # conveniences that import a later row inside the method that needs 
     ("results/fits_source.py", "api"),
     ("results/fits_plotting.py", "plots"),
     ("results/plotting.py", "plots"),
+    ("results/posterior_fit.py", "export"),
 }
 
 

@@ -403,6 +403,38 @@ class Fit:
         """What should be known about this fit."""
         return tuple(n.text for n in _diagnose.notes(self.design, self.estimates))
 
+    @cached_property
+    def certificate(self):
+        """How far the likelihood can be trusted, with numbers and advice.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> jg.glmm(formula, cbpp).certificate.verdict
+            'trust'
+        """
+        from jaxglmm.results.certificate import of_maximum
+
+        return of_maximum(self)
+
+    @property
+    def posterior(self):
+        """Draws and moments of a Bayesian fit; refused where there is none."""
+        raise NotApplicableError(
+            "this fit maximised a likelihood and has no posterior; fit with "
+            "method='nested-laplace', 'map', 'vb' or 'nuts'"
+        )
+
+    @property
+    def khat(self) -> float | None:
+        """None: importance weights belong to Bayesian fits."""
+        return None
+
+    def to_arviz(self, **options):
+        """Refused: ArviZ holds posteriors."""
+        return self.posterior
+
     # Rows ----------------------------------------------------------------------------
 
     @cached_property

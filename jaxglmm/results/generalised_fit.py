@@ -58,6 +58,10 @@ def from_facts(
     if made is None:
         raise DataError(f"the file names a family {facts['family']!r} that is unknown")
     family = made(facts["link"], **facts["options"])
+    if "bayes" in facts:
+        from jaxglmm.results.posterior_store import restored
+
+        return restored(facts["bayes"], design, family, estimates, diagnostics)
     marginal = LaplaceMarginal(**facts["integration"])
     return GeneralisedFit(design, estimates, family, marginal, diagnostics=diagnostics)
 

@@ -53,6 +53,7 @@ class Posterior:
         elbo: of variational Bayes.
         khat: Pareto k-hat of the importance weights; ess: their effective sample size.
         log_lik: (S,) log p(y | parameters), random effects integrated out.
+        log_posterior: (S,) the same with the prior, in the engine's coordinates.
         sample_stats: name -> (chains, draws), of NUTS.
         facts: numbers of the computation.
     """
@@ -69,6 +70,7 @@ class Posterior:
     khat: float | None = None
     ess: float | None = None
     log_lik: np.ndarray | None = None
+    log_posterior: np.ndarray | None = None
     sample_stats: dict[str, np.ndarray] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -184,6 +186,7 @@ def posterior(engine: PosteriorEngine, out: Outcome, method: str) -> Posterior:
         out.khat,
         out.ess,
         out.log_lik,
+        None if out.log_prior is None else out.log_lik + out.log_prior,
         out.sample_stats,
         facts,
     )

@@ -72,7 +72,7 @@ class PosteriorFit(GeneralisedFit):
     ):
         marginal = LaplaceMarginal("observed", posterior.facts.get("nodes", 1))
         super().__init__(design, estimates, family, marginal, None, diagnostics)
-        self.given_priors, self.bayes, self.posterior = priors, bayes, posterior
+        self.given_priors, self.bayes, self._posterior = priors, bayes, posterior
         self._density = engine
 
     # What was fitted --------------------------------------------------------------
@@ -95,6 +95,11 @@ class PosteriorFit(GeneralisedFit):
     def method(self) -> str:
         """How the posterior was found, in words."""
         return self.posterior.method
+
+    @property
+    def posterior(self) -> Posterior:
+        """Draws with names, moments, and how far to trust them."""
+        return self._posterior
 
     @property
     def khat(self) -> float | None:
@@ -361,6 +366,19 @@ class PosteriorFit(GeneralisedFit):
 
     # Keeping it -------------------------------------------------------------------
 
+    def save(self, path) -> None:
+        """Write the fit and its draws to a file that ``jaxglmm.load`` reads."""
+        from jaxglmm.results import store
+        from jaxglmm.results.posterior_store import with_arrays
+
+        store.save(with_arrays(self), path)
+
+    def model_facts(self) -> dict[str, Any]:
+        """Family, link, method and priors by name."""
+        from jaxglmm.results.posterior_store import facts
+
+        return super().model_facts() | {"bayes": facts(self)}
+
     def kept_estimates(self) -> Estimates:
         """The estimates; their covariance is in them."""
         return self.estimates
@@ -370,7 +388,7 @@ class PosteriorFit(GeneralisedFit):
         return state | {
             "given_priors": self.given_priors,
             "bayes": self.bayes,
-            "posterior": self.posterior,
+            "_posterior": self.posterior,
             "_density": None,
         }
 

@@ -1,0 +1,1 @@
+"""Fits for other libraries: ArviZ."""

@@ -1,0 +1,281 @@
+"""A posterior for ArviZ: InferenceData of 0.x, DataTree of 1.x, with real names.
+
+Variables: ``beta (term)``, ``sd_<g> (<g>_term)``, ``cor_<g> (<g>_term, <g>_term2)``,
+``r_<g> (<g>, <g>_term)`` for each random term g, and the dispersion by its name. Draws
+of MAP, VB and importance sampling are one chain: they are independent, so R-hat and
+effective sample sizes say nothing about the approximation; its k-hat does (an attribute
+here, and ``Fit.certificate``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+import jaxglmm
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.results import posterior_loo as _loo
+
+if TYPE_CHECKING:
+    from jaxglmm.results.posterior_fit import PosteriorFit
+
+MOST = 30_000_000  # draws times rows of log_likelihood and posterior_predictive
+GROUPS = (
+    "posterior",
+    "posterior_predictive",
+    "log_likelihood",
+    "prior",
+    "observed_data",
+    "constant_data",
+    "sample_stats",
+)
+
+
+def to_arviz(
+    fit: PosteriorFit,
+    *,
+    groups: tuple[str, ...] | None = None,
+    log_likelihood: str = "row",
+    effects: bool = True,
+    draws: int | None = None,
+    seed: int = 0,
+) -> Any:
+    """The posterior as ArviZ's own object.
+
+    Args:
+        fit: a Bayesian fit.
+        groups: some of ``GROUPS``; all of them where None.
+        log_likelihood: "row", given the random effects, or the name of the grouping
+            factor: of whole groups, random effects integrated out, for ``az.loo`` that
+            leaves out groups.
+        effects: with the random effects ``r_<g>``.
+        draws: draws a chain of log_likelihood and posterior_predictive (evenly spaced);
+            all, where that is no more than 30 million numbers.
+        seed: of the posterior predictive and the prior draws.
+
+    Returns:
+        ``arviz.InferenceData`` (arviz before 1) or ``xarray.DataTree``.
+
+    Raises:
+        NotApplicableError: an unknown group.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> formula = "Yield ~ 1 + (1 | Batch)"
+        >>> fit = jg.lmm(formula, jg.datasets.load("Dyestuff"), method="map")
+        >>> tree = fit.to_arviz(groups=("posterior",))
+        >>> tree["posterior"]["r_Batch"].sizes["Batch"]
+        6
+    """
+    asked = GROUPS if groups is None else tuple(groups)
+    unknown = [name for name in asked if name not in GROUPS]
+    if unknown:
+        raise NotApplicableError(
+            f"groups: {', '.join(map(repr, unknown))} unknown; there are "
+            f"{', '.join(GROUPS)}"
+        )
+    names = _Names(fit)
+    data: dict[str, Mapping[str, np.ndarray]] = {}
+    thin = _thinned(fit, draws)
+    makers = {
+        "posterior": lambda: _posterior(fit, names, effects),
+        "posterior_predictive": lambda: {names.response: _predictive(fit, thin, seed)},
+        "log_likelihood": lambda: _log_likelihood(fit, names, log_likelihood, thin),
+        "prior": lambda: _prior(fit, names, seed),
+        "observed_data": lambda: {names.response: np.asarray(fit.design.y)},
+        "constant_data": lambda: _constants(fit, names),
+        "sample_stats": lambda: _stats(fit),
+    }
+    for name in asked:
+        made = makers[name]()
+        if made:
+            data[name] = made
+    return _build(data, names, _attributes(fit, thin))
+
+
+class _Names:
+    """Names of variables, dimensions and coordinates."""
+
+    def __init__(self, fit: PosteriorFit):
+        design = fit.design
+        self.labels = {t.label: _safe(t.label) for t in design.terms}
+        self.response = _safe(design.response)
+        if self.response in self.labels.values():
+            self.response += "_observed"
+        self.coords: dict[str, Any] = {
+            "term": [str(n) for n in design.x_names],
+            "obs": np.arange(design.n),
+        }
+        self.dims: dict[str, list[str]] = {
+            "beta": ["term"],
+            "X": ["obs", "term"],
+            self.response: ["obs"],
+            "offset": ["obs"],
+            "weights": ["obs"],
+            "trials": ["obs"],
+        }
+        for term in design.terms:
+            g = self.labels[term.label]
+            columns = [str(n) for n in term.names]
+            self.coords[g] = [str(level) for level in term.levels]
+            self.coords[f"{g}_term"] = columns
+            self.dims[f"sd_{g}"] = [f"{g}_term"]
+            self.dims[f"r_{g}"] = [g, f"{g}_term"]
+            self.dims[f"{g}_idx"] = ["obs"]
+            if len(columns) > 1 and term.covariance == "us":
+                self.coords[f"{g}_term2"] = columns
+                self.dims[f"cor_{g}"] = [f"{g}_term", f"{g}_term2"]
+
+
+def _safe(name: str) -> str:
+    """A name that a netCDF file can hold."""
+    return str(name).replace("/", "_per_")
+
+
+def _chained(fit: PosteriorFit, x: np.ndarray) -> np.ndarray:
+    """(S, ...) to (chains, draws, ...)."""
+    return x.reshape(fit.posterior.chains, -1, *x.shape[1:])
+
+
+def _posterior(
+    fit: PosteriorFit, names: _Names, effects: bool
+) -> dict[str, np.ndarray]:
+    d = fit.posterior.draws
+    out = {"beta": d.beta} if fit.design.p else {}
+    for term in fit.design.terms:
+        g = names.labels[term.label]
+        out[f"sd_{g}"] = d.sd[term.label]
+        if term.label in d.corr:
+            out[f"cor_{g}"] = d.corr[term.label]
+        if effects and d.effects is not None:
+            out[f"r_{g}"] = d.effects[term.label]
+    out |= d.dispersion
+    return {name: _chained(fit, x) for name, x in out.items()}
+
+
+def _thinned(fit: PosteriorFit, draws: int | None) -> np.ndarray:
+    """Positions (chains, draws) of the draws that meet the rows."""
+    p = fit.posterior
+    own = np.arange(p.n_draws).reshape(p.chains, -1)
+    most = own.shape[1] if draws is None else int(draws)
+    if draws is None:
+        most = max(1, min(most, MOST // max(1, p.chains * fit.nobs)))
+    if not 1 <= most <= own.shape[1]:
+        raise NotApplicableError(
+            f"draws={draws!r}: each chain has {own.shape[1]} draws"
+        )
+    return own[:, np.linspace(0, own.shape[1] - 1, most).astype(int)]
+
+
+def _predictive(fit: PosteriorFit, thin: np.ndarray, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    trials = 1.0 if fit.design.trials is None else fit.design.trials
+    phi = _loo.log_dispersion(fit)
+    out = np.empty((thin.size, fit.nobs))
+    for row, s in zip(out, thin.ravel(), strict=True):
+        mu = np.asarray(fit.family.mean(_loo.predictor(fit, s)), float)
+        row[:] = fit.family.simulate(rng, mu, phi[s], trials)
+    return out.reshape(*thin.shape, -1)
+
+
+def _log_likelihood(
+    fit: PosteriorFit, names: _Names, by: str, thin: np.ndarray
+) -> dict[str, np.ndarray]:
+    if by == "row":
+        values = _loo.row_log_likelihood(fit, thin.ravel())
+        return {names.response: values.reshape(*thin.shape, -1)}
+    values = _loo.group_log_likelihood(fit, by)
+    label = next(t.label for t in fit.design.terms if t.factor == by)
+    g = names.labels[label]
+    names.dims[f"log_lik_{g}"] = [g]
+    return {f"log_lik_{g}": _chained(fit, values)}
+
+
+def _prior(fit: PosteriorFit, names: _Names, seed: int) -> dict[str, np.ndarray]:
+    """Draws of the priors, where all of them are proper."""
+    resolved = fit.priors
+    if not all(np.isfinite(prior.sd) for prior in resolved.coefficients):
+        return {}
+    S, rng = 1000, np.random.default_rng(seed + 1)
+    out = {}
+    if fit.design.p:
+        beta = np.stack([p.sample(rng, S) for p in resolved.coefficients], axis=1)
+        if resolved.intercept is not None:
+            beta[:, resolved.intercept] -= beta @ resolved.center
+        out["beta"] = beta
+    for term in fit.design.terms:
+        g = names.labels[term.label]
+        sds, lkj = resolved.terms[term.label]
+        out[f"sd_{g}"] = np.stack([p.sample(rng, S) for p in sds], axis=1)
+        if lkj is not None:
+            L = np.stack([lkj.sample(rng, len(sds)) for _ in range(S)])
+            out[f"cor_{g}"] = L @ np.swapaxes(L, 1, 2)
+    for name, prior in zip(fit.family.phi_names, resolved.dispersion, strict=True):
+        out[name] = prior.sample(rng, S)
+    return {name: x[None] for name, x in out.items()}
+
+
+def _constants(fit: PosteriorFit, names: _Names) -> dict[str, np.ndarray]:
+    d = fit.design
+    out: dict[str, np.ndarray] = {"X": d.X} if d.p else {}
+    for term in d.terms:
+        out[f"{names.labels[term.label]}_idx"] = term.codes.astype(np.int64)
+    extra = {"offset": d.offset, "weights": d.weights, "trials": d.trials}
+    return out | {k: np.asarray(v) for k, v in extra.items() if v is not None}
+
+
+def _stats(fit: PosteriorFit) -> dict[str, np.ndarray]:
+    p = fit.posterior
+    if p.sample_stats:
+        return p.sample_stats
+    if p.log_posterior is None:
+        return {}
+    return {"lp": _chained(fit, p.log_posterior)}
+
+
+def _attributes(fit: PosteriorFit, thin: np.ndarray) -> dict[str, Any]:
+    """Text and numbers alone: anything else does not go into a netCDF file."""
+    p = fit.posterior
+    seconds = fit.diagnostics.get("seconds", {})
+    facts: dict[str, Any] = {
+        "inference_library": "jaxglmm",
+        "inference_library_version": jaxglmm.__version__,
+        "inference_method": p.method,
+        "formula": fit.formula,
+        "family": fit.family_name,
+        "link": fit.link_name,
+        "dtype": "float64",
+        "device": jax.default_backend(),
+        "sampling_time": float(sum(seconds.values())),
+        "draws_of_log_likelihood": int(thin.size),
+    }
+    for name in ("khat", "ess", "log_evidence", "log_evidence_error", "elbo"):
+        value = getattr(p, name)
+        if value is not None and np.isfinite(value):
+            facts[name] = float(value)
+    return facts
+
+
+def _build(
+    data: dict[str, Mapping[str, np.ndarray]], names: _Names, attributes: dict[str, Any]
+) -> Any:
+    import arviz as az
+
+    used = {d for group in data.values() for v in group for d in names.dims.get(v, [])}
+    coords = {k: v for k, v in names.coords.items() if k in used}
+    kept = {v for group in data.values() for v in group}
+    dims = {k: v for k, v in names.dims.items() if k in kept}
+    make: Any = az.from_dict
+    if "posterior" in inspect.signature(make).parameters:  # arviz before 1
+        made = make(**data, coords=coords, dims=dims, attrs=attributes)
+        if "posterior" in data:
+            made.posterior.attrs.update(attributes)
+        return made
+    where = {"/": attributes}
+    if "posterior" in data:
+        where["posterior"] = attributes
+    return make(data, coords=coords, dims=dims, attrs=where)
