@@ -565,10 +565,10 @@ class Fit:
 
         Example:
             >>> import jaxglmm as jg
-            >>> owls = jg.datasets.load("Salamanders")
-            >>> fit = jg.glmm("count ~ mined + (1 | site)", owls, family="poisson")
+            >>> data = jg.datasets.load("Salamanders")
+            >>> fit = jg.glmm("count ~ mined + (1 | site)", data, family="poisson")
             >>> checks = fit.check(100)
-            >>> checks.ok, checks.table.loc["dispersion", "verdict"][:14]
+            >>> checks.ok, checks.table.loc["Pearson", "verdict"][:14]
             (False, 'overdispersion')
         """
         from jaxglmm.results.checks import check

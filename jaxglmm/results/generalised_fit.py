@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jaxglmm.results.generalised_engine import GeneralisedEngine
+    from jaxglmm.results.fits import Fits
     from jaxglmm.results.separation import Separation
 
 DDF = ("asymptotic",)
@@ -476,7 +477,7 @@ class GeneralisedFit(Fit):
             >>> data = jg.datasets.load("Salamanders")
             >>> fit = jg.glmm("count ~ mined + (1 | site)", data, family="poisson")
             >>> fit.overdispersion(n=0)
-            ratio 2.643 (chisq 1692 on 640 df), p < 2e-16
+            ratio 2.921 (chisq 1872 on 641 df), p < 2e-16
         """
         from jaxglmm.results.checks import overdispersion
 
@@ -573,7 +574,7 @@ class GeneralisedFit(Fit):
             >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
             >>> profile = jg.glmm(formula, cbpp).profile("sd_(Intercept)|herd")
             >>> profile.intervals().round(2).to_numpy().tolist()
-            [[0.35, 1.08]]
+            [[0.35, 1.1]]
         """
         from jaxglmm.results.profile import profile
         from jaxglmm.results.profile_generalised import curves
