@@ -34,8 +34,8 @@ from jaxglmm.results.fit import Fit
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jaxglmm.results.generalised_engine import GeneralisedEngine
     from jaxglmm.results.fits import Fits
+    from jaxglmm.results.generalised_engine import GeneralisedEngine
     from jaxglmm.results.separation import Separation
 
 DDF = ("asymptotic",)
