@@ -1,0 +1,162 @@
+"""Laplace and quadrature in lanes are those of one fit, lane by lane."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxglmm.batch import point as lanes_point
+from jaxglmm.batch import quadrature as lanes_quadrature
+from jaxglmm.batch.point import Split
+from jaxglmm.batch.rows import LaneRows
+from jaxglmm.integrate import laplace, point, quadrature
+from jaxglmm.model.families import Binomial, Gamma, NegativeBinomial, Poisson
+from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.structure.build_rows import build_rows
+from jaxglmm.structure.factors import Columns
+
+L = 3
+FAMILIES = {
+    "binomial": Binomial(),
+    "probit": Binomial("probit"),
+    "poisson": Poisson(),
+    "nbinom2": NegativeBinomial(),
+    "gamma": Gamma("log"),
+}
+
+
+@functools.cache
+def setting(name, q):
+    rng = np.random.default_rng(8)
+    family = FAMILIES[name]
+    J, rows = 8, 4
+    codes = np.repeat(np.arange(J, dtype=np.int32), rows)
+    n = len(codes)
+    x = rng.normal(size=n)
+    X = np.column_stack([np.ones(n), x])
+    Z = X[:, :q]
+    data = build_rows(X, [Columns("g", codes, Z, J, "us")])
+    trials = np.full(n, 5.0) if family.family_kind == "binomial" else np.ones(n)
+    draws = {
+        "binomial": lambda: rng.binomial(5, 0.4, size=n),
+        "probit": lambda: rng.binomial(5, 0.4, size=n),
+        "gamma": lambda: rng.gamma(2.0, size=n),
+    }
+    Y = np.stack(
+        [draws.get(name, lambda: rng.poisson(2.0, size=n))() for _ in range(L)]
+    )
+    Y = Y.T.astype(float)
+    weights, offset = rng.uniform(0.5, 1.5, n), 0.1 * rng.normal(size=n)
+    problems = [
+        jax.device_put(
+            GeneralisedProblem(
+                data.rows,
+                data.X,
+                data.place(y, family.padding),
+                data.place(trials, 1.0),
+                data.place(weights),
+                data.place(offset),
+                family,
+                tuple(f.pattern for f in data.factors),
+            )
+        ).folded()
+        for y in Y.T
+    ]
+    folded = problems[0]
+    shape = folded.y.shape
+
+    def last(x):
+        return jnp.asarray(x).reshape(*x.shape[: x.ndim - len(shape)], *shape)[
+            ..., None
+        ]
+
+    d = LaneRows(
+        last(folded.X),
+        None if q == 1 else last(folded.rows.z[0]),
+        jnp.stack([p.y for p in problems], axis=-1),
+        last(folded.trials),
+        last(folded.weights),
+        last(folded.offset),
+        family,
+    )
+    pattern = data.factors[0].pattern
+    k = 2 + len(pattern) + family.n_phi
+    psi = 0.4 * rng.normal(size=(k, L)) + 0.3
+    u = 0.3 * rng.normal(size=(q, shape[1], L))
+    return d, problems, Split(2, pattern, family.n_phi), psi, u
+
+
+def single(name, q, k, hessian="observed"):
+    _, problems, _, psi, u = setting(name, q)
+    problem = problems[k]
+    mode = (jnp.asarray(u[:, None, :, k]),)
+    terms = point.terms_of(problem, hessian)
+    x = jnp.asarray(psi[:, k])
+    return problem, terms, x, mode
+
+
+@pytest.mark.parametrize("q", [1, 2])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_points_are_those_of_one_fit(name, q):
+    d, _, split, psi, u = setting(name, q)
+    exact = jnp.ones(L, bool)
+    found = lanes_point.evaluate(d, split, jnp.asarray(psi), jnp.asarray(u), exact)
+    change = 0.01 * jnp.asarray(psi)
+    follow = lanes_point.moved(split, found, change)
+    for k in range(L):
+        problem, terms, x, mode = single(name, q, k)
+        at = point.evaluate(problem, terms, x, mode, True)
+        for name_of, mine in (
+            ("value", found.value[k]),
+            ("score", found.score[:, k]),
+            ("curvature", found.curvature[:, :, k]),
+            ("scale", found.scale[:, k]),
+            ("nu", found.nu[k]),
+        ):
+            np.testing.assert_allclose(
+                mine, getattr(at, name_of), rtol=1e-9, atol=1e-9, err_msg=name_of
+            )
+        (there,) = point.moved(problem, at, change[:, k])
+        np.testing.assert_allclose(follow[:, :, k], there[:, 0], atol=1e-10)
+
+
+def test_expected_information():
+    """The other matrix in the determinant, as lme4 has it."""
+    d, _, split, psi, u = setting("probit", 1)
+    exact = jnp.ones(L, bool)
+    found = lanes_point.evaluate(
+        d, split, jnp.asarray(psi), jnp.asarray(u), exact, "expected"
+    )
+    for k in range(L):
+        problem, terms, x, mode = single("probit", 1, k, "expected")
+        at = point.evaluate(problem, terms, x, mode, True, "expected")
+        np.testing.assert_allclose(found.value[k], at.value, rtol=1e-10)
+        np.testing.assert_allclose(found.score[:, k], at.score, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "q"), [("binomial", 1), ("nbinom2", 1), ("poisson", 2)]
+)
+def test_quadrature_is_that_of_one_fit(name, q):
+    d, problems, split, psi, _ = setting(name, q)
+    modes = []
+    for k in range(L):
+        problem, _, x, start = single(name, q, k)
+        beta, theta, phi = problem.split(x)
+        lam = problem.lambdas(theta)
+        modes.append(laplace.find_mode(problem, beta, lam, phi, start).u[0][:, 0])
+    u = jnp.stack(modes, axis=-1)
+    exact = jnp.ones(L, bool)
+    at = lanes_point.evaluate(d, split, jnp.asarray(psi), u, exact)
+    value, score = lanes_quadrature.improve(
+        d, split, jnp.asarray(psi), at, u, 5, "observed"
+    )
+    for k in range(L):
+        problem, terms, x, _ = single(name, q, k)
+        mode = (u[:, None, :, k],)
+        here = point.evaluate(problem, terms, x, mode, True)
+        better = quadrature.improve(problem, terms, x, here, mode, 5)
+        np.testing.assert_allclose(value[k], better.value, rtol=1e-11)
+        np.testing.assert_allclose(score[:, k], better.score, atol=1e-8)
