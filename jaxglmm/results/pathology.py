@@ -72,8 +72,7 @@ def _separated(fit: GeneralisedFit) -> Note | None:
         f"infinite. {_where(fit, found)} {_far_out(fit, found)}"
         f"{' The other coefficients are not affected.' if others else ''} "
         f"{'Drop or merge the level' if found.cells else 'Drop a variable'}, or keep "
-        "the coefficients finite by a weak prior, such as a normal one with sd 2.5 "
-        "(Gelman et al. 2008), by method='map'."
+        "the coefficients finite by weak priors (Gelman et al. 2008): method='map'."
     )
     return Note(_errors.SeparationWarning, text)
 
@@ -149,7 +148,7 @@ def _runs_off(fit: GeneralisedFit, term: RandomTerm, sd: float) -> Note:
         f"({fit.link_name}), which is as good as infinite: {constant} of "
         f"{term.n_levels} levels have {what}, and such levels do not bound it. "
         "Laplace's approximation is poor here. Drop the term, join levels, observe "
-        "each more often, or put a prior on the standard deviation by method='map'."
+        "each more often, or put a prior on the standard deviation: method='map'."
     )
     return Note(_errors.SeparationWarning, text)
 
