@@ -20,7 +20,7 @@ from jax import lax
 from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.estimate import search as _search
-from jaxglmm.estimate.start_generalised import starting_values
+from jaxglmm.estimate.start_generalised import start
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import point as _point
@@ -130,8 +130,8 @@ def fit_compiled(
     max_steps: Count,
 ) -> GeneralisedFitted:
     """The one jit boundary of a fit."""
-    psi = starting_values(problem, eta, phi)
-    return fit_from(marginal, problem, psi, zeros(problem), tol, max_steps)
+    psi, u = start(problem, eta, phi)
+    return fit_from(marginal, problem, psi, u, tol, max_steps)
 
 
 def fit_from(

@@ -32,6 +32,7 @@ from jax import lax
 
 from jaxglmm import _status
 from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
+from jaxglmm.estimate.start_generalised import damping
 from jaxglmm.integrate import point as _point
 from jaxglmm.integrate.point import Point
 from jaxglmm.model.generalised import GeneralisedProblem
@@ -300,8 +301,7 @@ def _inner(
         (delta,) = at.step
         lam = at.lam[0]
         change = _point.scale((lam,), (delta,))[0]
-        r = problem.rows.largest(change)
-        rho = jnp.where(r < 1e-2, 1.0, jnp.log1p(r) / jnp.maximum(r, 1e-300))
+        rho = damping(problem.rows.largest(change))
         return (s.v[0] + rho * delta,), s.base, s.level
     slack = 1e-10 * (1 + jnp.abs(s.level))
     ok = jnp.isfinite(at.level) & (jnp.isinf(s.level) | (at.level <= s.level + slack))

@@ -16,21 +16,51 @@ from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import point as _point
 from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.numerics import newton, spd
+from jaxglmm.numerics.system import (
+    AbstractSystem,
+    Effects,
+    scale,
+    scale_transposed,
+)
 
 WEAKEST, STRONGEST = 0.2, 2.0  # starting standard deviations, on the scale of eta
 ENOUGH = 0.1  # gain of a step, in deviance, below which beta starts well enough
 MOST = 12  # steps for beta
+MODEST = 2.0  # change of eta that a first Newton step may make in full
 
 
 def starting_values(
     problem: GeneralisedProblem, eta: Float[Array, " n"], phi: Float[Array, " r"]
 ) -> Float[Array, " k"]:
     """psi to start from; eta: the family's guess of each row's predictor."""
+    return start(problem, eta, phi)[0]
+
+
+def start(
+    problem: GeneralisedProblem, eta: Float[Array, " n"], phi: Float[Array, " r"]
+) -> tuple[Float[Array, " k"], Effects]:
+    """``starting_values``, and u one damped Newton step on the way to its mode."""
     folded = problem.folded()
     beta, s, w = _without_effects(folded, problem.rows.fold(eta), phi)
     if not problem.sides:
-        return jnp.concatenate([beta, phi])
-    return jnp.concatenate([beta, _moments(folded, s, w), phi])
+        return jnp.concatenate([beta, phi]), ()
+    t, system = folded.rows.collect([s]), folded.rows.weigh(w)
+    theta = _moments(folded, t, system)
+    lam = folded.lambdas(theta)
+    factor = system.factor(lam)
+    u = factor.backward(factor.forward(scale_transposed(lam, t)))
+    moved = scale(lam, u)
+    if len(u) == 1:
+        r = folded.rows.largest(moved[0])
+    else:
+        r = jnp.max(jnp.abs(folded.rows.spread(moved)))
+    u = tuple(x * jnp.where(r < MODEST, 1.0, damping(r)) for x in u)
+    return jnp.concatenate([beta, theta, phi]), u
+
+
+def damping(r: Array) -> Array:
+    """log(1 + r) / r: how much of a Newton step is taken that moves eta by r."""
+    return jnp.where(r < 1e-2, 1.0, jnp.log1p(r) / jnp.maximum(r, 1e-300))
 
 
 def _without_effects(
@@ -78,9 +108,10 @@ def _nothing(problem: GeneralisedProblem) -> Any:
     )
 
 
-def _moments(problem: GeneralisedProblem, s: Array, w: Array) -> Float[Array, " m"]:
-    t = problem.rows.collect(s[None])
-    squares, traces = problem.rows.weigh(w).squares()
+def _moments(
+    problem: GeneralisedProblem, t: Effects, system: AbstractSystem
+) -> Float[Array, " m"]:
+    squares, traces = system.squares()
     own = jnp.concatenate([jnp.sum(x[:, 0] ** 2, axis=-1) for x in t])
     alone = spd.diagonal(squares)
     variance = (own - traces) / jnp.maximum(alone, 1e-12)

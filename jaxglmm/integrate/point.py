@@ -181,8 +181,7 @@ def evaluate(
         w = jnp.where(valid, w, jnp.abs(w))
     system = rows.weigh(w)
     factor = system.factor(kept)
-    columns = [r.s[None], w * X, *(-x[None] for x in r.ds)]
-    sums = rows.collect(jnp.concatenate(columns))
+    sums = rows.collect([r.s, *(w * x for x in X), *(-x for x in r.ds)])
     t, B = tuple(x[:, :1] for x in sums), tuple(x[:, 1:] for x in sums)
     h = tuple(a - b for a, b in zip(u, scale_transposed(lam, t), strict=True))
     z = factor.forward(h)
@@ -196,7 +195,7 @@ def evaluate(
     selected = inside.selected()
     lev = rows.leverages(inside, selected)
     a = (r.w1 if r.v1 is None else r.v1) * lev
-    Za = rows.collect(a[None])
+    Za = rows.collect([a])
     m = through(factor, kept, Za)
     both = factor.system.normal(
         tuple(jnp.concatenate([x, y], axis=1) for x, y in zip(m, move, strict=True))

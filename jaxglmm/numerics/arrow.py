@@ -49,6 +49,10 @@ class AbstractCoupling(eqx.Module):
     def sandwich(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
         """sum_g N_g' F_g N_g for symmetric F_g."""
 
+    def sandwich_lower(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
+        """``sandwich`` where what is above the diagonal is not read."""
+        return self.sandwich(F)
+
     @abc.abstractmethod
     def squares(self, member: Float[np.ndarray, "m k"]) -> Float[Array, "q k"]:
         """Sums of the squares of N by its component and the group of its column."""
@@ -135,10 +139,16 @@ class AbstractEntries(AbstractCoupling):
         self, terms: Float[Array, " P"], target: Int[Array, " P"]
     ) -> Float[Array, "m m"]:
         """A symmetric matrix from what every pair adds to its lower triangle."""
+        lower = self._lower(terms, target)
+        return lower + jnp.tril(lower, -1).T
+
+    def _lower(
+        self, terms: Float[Array, " P"], target: Int[Array, " P"]
+    ) -> Float[Array, "m m"]:
+        """The lower triangle of ``_collect``, zeros above."""
         flat = jnp.zeros(self.m * self.m, terms.dtype)
         flat = flat.at[target].add(terms, mode="promise_in_bounds")
-        lower = flat.reshape(self.m, self.m)
-        return lower + jnp.tril(lower, -1).T
+        return flat.reshape(self.m, self.m)
 
 
 class SparseCoupling(AbstractEntries):
@@ -161,12 +171,18 @@ class SparseCoupling(AbstractEntries):
     m: int = eqx.field(static=True)
 
     def sandwich(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
+        return self._collect(self._terms(F), self.pair_target)
+
+    def sandwich_lower(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
+        return self._lower(self._terms(F), self.pair_target)
+
+    def _terms(self, F: Float[Array, "q q J"]) -> Float[Array, " P"]:
         q = F.shape[0]
         terms = 0.0
         for i in range(q):
             for j in range(i + 1):
                 terms = terms + F[i, j][self.pair_row] * self.pair_value[i, j]
-        return self._collect(terms, self.pair_target)
+        return terms
 
     def outer(self, P: Float[Array, "m m"]) -> Float[Array, "q q J"]:
         weight = P.reshape(-1)[self.pair_target] * self.once
@@ -202,6 +218,12 @@ class PairedCoupling(AbstractEntries):
     m: int = eqx.field(static=True)
 
     def sandwich(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
+        return self._collect(self._terms(F), self.pair_target)
+
+    def sandwich_lower(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
+        return self._lower(self._terms(F), self.pair_target)
+
+    def _terms(self, F: Float[Array, "q q J"]) -> Float[Array, " P"]:
         v, q = self.value, F.shape[0]
         terms = jnp.zeros(len(self.pair_one), F.dtype)
         for j in range(q):
@@ -209,7 +231,7 @@ class PairedCoupling(AbstractEntries):
             for i in range(q):
                 Fv = Fv + F[i, j][self.row] * v[i]
             terms = terms + Fv[self.pair_one] * v[j][self.pair_two]
-        return self._collect(terms, self.pair_target)
+        return terms
 
     def outer(self, P: Float[Array, "m m"]) -> Float[Array, "q q J"]:
         # P N_g' over the entries up to each one, its own by half; then with the mirror
@@ -297,6 +319,16 @@ class Arrow(AbstractSystem):
             start += J * q
         return out[0] if len(out) == 1 else jnp.concatenate(out)
 
+    def diagonal_scale(self, lam: Lambdas) -> Float[Array, " m"] | None:
+        """Lam_2 where it is diagonal for having one column a level, else None."""
+        if any(q > 1 for _, q in self.sides):
+            return None
+        parts = [
+            jnp.broadcast_to(x[0, 0], J)
+            for (J, _), x in zip(self.sides, lam, strict=True)
+        ]
+        return jnp.concatenate(parts)
+
     def normal(self, w: Effects) -> Effects:
         v = self.columns(w[1:])
         (own,) = self.first.normal((w[0],))
@@ -319,8 +351,12 @@ class Arrow(AbstractSystem):
     def factor(self, lam: Lambdas) -> ArrowFactor:
         head = self.first.factor((lam[0],))
         F = _sandwich_inverse(head, lam[0])
-        G = self.A22 - self.coupling.sandwich(F)
-        S = self.scale_rows(lam[1:], self.scale_rows(lam[1:], G).T)
+        t = self.diagonal_scale(lam[1:])
+        if t is not None:  # the lower triangle is enough, in one pass
+            S = t[:, None] * t * (self.A22 - self.coupling.sandwich_lower(F))
+        else:
+            G = self.A22 - self.coupling.sandwich(F)
+            S = self.scale_rows(lam[1:], self.scale_rows(lam[1:], G).T)
         S = S + jnp.eye(len(S), dtype=S.dtype)
         L = jax.lax.linalg.cholesky(S, symmetrize_input=False)
         return ArrowFactor(self, lam, head, F, L)
@@ -411,6 +447,9 @@ class ArrowFactor(AbstractFactor):
 
     def _scaled(self, inverse: Array) -> Array:
         """Lam_2 S^-1 Lam_2'."""
+        t = self.system.diagonal_scale(self.lam[1:])
+        if t is not None:
+            return t[:, None] * t * inverse
         rows = self.system.scale_rows(self.lam[1:], inverse, transposed=False)
         return self.system.scale_rows(self.lam[1:], rows.T, transposed=False)
 

@@ -29,6 +29,8 @@ from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.bucket import bucket, pad
 from jaxglmm.structure.factors import Factor
 
+Columns = Float[Array, "K n"] | list[Array]
+
 WASTE = 1.5  # padded rows over rows, beyond which levels are not padded
 SMALL_ROWS = 1024  # padded rows that are few anyway
 LARGE_ROWS = 100_000  # padded rows beyond which columns outgrow the cache
@@ -65,8 +67,8 @@ class AbstractRows(eqx.Module):
                 total = total + z[i] * self._at(k, x[i, 0])
         return total
 
-    def collect(self, r: Float[Array, "K n"]) -> Effects:
-        """Z'r, (q, K, J) a factor."""
+    def collect(self, r: Columns) -> Effects:
+        """Z'r, (q, K, J) a factor; r: (K, n), or K columns that need not be one."""
         out = []
         for k, z in enumerate(self.z):
             rows = [[self._sum(k, z[i] * x) for x in r] for i in range(len(z))]
@@ -181,8 +183,9 @@ class FoldedRows(PaddedRows):
     def folded(self) -> AbstractRows:
         return self
 
-    def collect(self, r: Float[Array, "K height J"]) -> Effects:
-        return (jnp.stack([jnp.sum(r * z, axis=1) for z in self.z[0]]),)
+    def collect(self, r: Columns) -> Effects:
+        whole = jnp.stack(r) if isinstance(r, list) else r
+        return (jnp.stack([jnp.sum(whole * z, axis=1) for z in self.z[0]]),)
 
     def _at(self, k: int, x: Float[Array, " J"]) -> Array:
         return x[None]
