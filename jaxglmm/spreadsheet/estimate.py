@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 GROUP = "Group"
 COEFFICIENT_SD, LOG_SD_SD = 2.0, 1.0  # the reference priors
+DRAWS, FEWER, MANY_ROWS = 4000, 1000, 1000  # a posterior of many rows needs fewer
 FAMILIES = {"poisson": "poisson", "binomial": "binomial", "negbin": "nbinom2"}
 
 
@@ -145,10 +146,7 @@ def from_fit(
 ) -> Answer:
     """What a maximum-likelihood fit says."""
     if len(fit.coefficients) != data.p:
-        raise ModelError(
-            "columns of x depend on each other: "
-            f"{', '.join(fit.design.dropped_columns)}. Leave them out"
-        )
+        raise dependent(fit)
     sds = np.asarray(fit.varcorr[GROUP].sd, float)
     errors = np.full(len(sds), math.nan)
     if extended:
@@ -208,6 +206,71 @@ def cell(label: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+# By the posterior ---------------------------------------------------------------------
+
+
+def by_posterior(family: str, data: Data, extended: bool) -> Answer:
+    """Nested Laplace under the reference priors: means and sds of the posterior."""
+    import jaxglmm as jg
+
+    draws = DRAWS if len(data.y) <= MANY_ROWS else FEWER
+    fit = jg.glmm(
+        **data.model(),
+        family=family,
+        method=jg.NestedLaplace(draws=draws),
+        priors=jg.Priors.statsmodels(vcp_p=LOG_SD_SD, fe_p=COEFFICIENT_SD),
+    )
+    if len(fit.coefficients) != data.p:
+        raise dependent(fit)
+    sds = np.asarray(fit.varcorr[GROUP].sd, float)
+    limits = np.full((len(sds), 2), math.nan)
+    if extended:
+        frame = fit.posterior.summary(1 - data.alpha)
+        limits = frame.iloc[data.p : data.p + len(sds)][["lower", "upper"]].to_numpy()
+    extra, phi = {}, ()
+    if family == "nbinom2":
+        extra["dispersion"] = float(fit.dispersion)
+        phi = (math.log(fit.dispersion),)
+    value = log_likelihood(data, family, np.asarray(fit.coefficients), sds, phi)
+    npar = data.p + len(sds) + len(phi)
+    return Answer(
+        fit.coefficients,
+        fit.se,
+        [
+            Component(name, float(sd), float(low), float(high))
+            for name, sd, (low, high) in zip(data.names, sds, limits, strict=True)
+        ],
+        value,
+        2 * npar - 2 * value,
+        math.log(fit.nobs) * npar - 2 * value,
+        "nested-laplace",
+        bool(fit.converged),
+        fit.nobs,
+        fit.ngroups[GROUP],
+        tuple(fit.warnings),
+        list(drawn_effects(fit, data)) if extended else (),
+        (),
+        extra,
+    )
+
+
+def drawn_effects(fit: Fit, data: Data) -> Iterator[Effect]:
+    """Means and sds of the random effects' draws, group by group."""
+    draws = np.asarray(fit.posterior.effects(GROUP))  # (S, J, q)
+    means, sds = draws.mean(axis=0), draws.std(axis=0)
+    for j, label in enumerate(fit.ranef[GROUP].index):
+        for k, name in enumerate(data.names):
+            yield Effect(cell(label), name, float(means[j, k]), float(sds[j, k]))
+
+
+def dependent(fit: Fit) -> ModelError:
+    """Columns of x that others determine."""
+    return ModelError(
+        "columns of x depend on each other: "
+        f"{', '.join(fit.design.dropped_columns)}. Leave them out"
+    )
 
 
 # By mean field ------------------------------------------------------------------------
@@ -287,6 +350,7 @@ def unsupported(method: str, family: str, data: Data, extended: bool) -> Answer:
 
 METHODS: dict[str, dict[str, Any]] = {
     name: {
+        "nested-laplace": partial(by_posterior, family),
         "laplace": partial(by_glmm, family, "laplace"),
         "vb": partial(by_mean_field, family)
         if name != "negbin"
@@ -296,8 +360,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 METHODS["gaussian"] = {"reml": partial(by_lmm, "reml"), "ml": partial(by_lmm, "ml")}
 DEFAULTS = {
-    "poisson": "laplace",
-    "binomial": "laplace",
-    "negbin": "laplace",
+    "poisson": "nested-laplace",
+    "binomial": "nested-laplace",
+    "negbin": "nested-laplace",
     "gaussian": "reml",
 }
