@@ -157,8 +157,8 @@ def glmm(
         family: "binomial", "poisson", "nbinom2", "nbinom1", "gamma",
             "inverse_gaussian", "beta", "betabinomial", "student", "gaussian", or an
             object with a link: ``jg.Binomial(link="probit")``.
-        method: "laplace" or ``jg.Laplace(...)``; "agq" or ``jg.AGQ(nodes)``: adaptive
-            Gauss-Hermite quadrature, one grouping factor. Bayesian:
+        method: "laplace" or ``jg.Laplace(...)``; "agq", ``jg.AGQ(nodes)`` or
+            ``jg.AGQ("auto")``: adaptive Gauss-Hermite quadrature, one grouping factor. Bayesian:
             "nested-laplace" or ``jg.NestedLaplace(...)``, "map", "vb", "nuts".
         random_effects: factor -> terms, in the second form.
         random_data: name -> (n,) values of the random slopes.
@@ -247,6 +247,7 @@ def fit_generalised(
     started: float | None = None,
 ) -> Fit:
     """The steps after the formula: check, build, fit, name."""
+    from jaxglmm.estimate.laplace import applicable
     from jaxglmm.results import generalised_engine as _generalised
     from jaxglmm.results import pathology
     from jaxglmm.results.generalised_fit import GeneralisedFit
@@ -256,11 +257,16 @@ def fit_generalised(
     if _is_linear(design, family):
         return fit_design(design, Maximise(False), tol, max_iter, False, began, 5)
     check_generalised(design)
-    if marginal.beyond:
+    if not design.terms:
+        marginal = type(marginal)(marginal.hessian)  # nothing to integrate out
+    if marginal.nodes != 1:
         check_quadrature(design, marginal.nodes)
     memory_maps.spare()
     designed = time.perf_counter()
     engine = _generalised.build(design, family, marginal)
+    refusal = applicable(engine.base, marginal)
+    if refusal is not None:
+        raise ModelError(refusal)
     built = time.perf_counter()
     fitted = engine.fit(tol, max_iter)
     done = time.perf_counter()

@@ -229,3 +229,30 @@ def test_a_file_keeps_family_link_and_method(family, tmp_path):
     assert after.marginal == before.marginal
     np.testing.assert_array_equal(after.se, before.se)
     np.testing.assert_allclose(after.ranef_cov["g"], before.ranef_cov["g"], rtol=1e-6)
+
+
+def test_as_many_nodes_as_are_needed():
+    """Doubling them once more moves -2 log-likelihood by less than 0.001."""
+    columns = data(2)
+    found = fit(ONE, columns, method=jg.AGQ("auto"))
+    nodes = found.marginal.nodes
+    assert nodes > 1
+    assert f"{nodes} nodes" in found.summary()
+    more = fit(ONE, columns, method=jg.AGQ(2 * nodes))
+    np.testing.assert_allclose(found.criterion, more.criterion, atol=1e-3)
+
+
+def test_second_order_is_closer_to_quadrature():
+    columns = data(2)
+    columns["y"] = (columns["y"] > 1).astype(float)
+    first = fit(ONE, columns, "binomial")
+    second = fit(ONE, columns, "binomial", method=jg.Laplace(order=2))
+    exact = fit(ONE, columns, "binomial", method=jg.AGQ(25))
+    error = abs(second.criterion - exact.criterion)
+    assert error < 0.3 * abs(first.criterion - exact.criterion)
+
+
+@pytest.mark.parametrize("method", [jg.AGQ("auto"), jg.AGQ(5), jg.Laplace(order=2)])
+def test_refused_where_levels_depend_on_each_other(method):
+    with pytest.raises(jg.ModelError, match="one grouping factor"):
+        jg.glmm(CROSSED, data(1), family="poisson", method=method)

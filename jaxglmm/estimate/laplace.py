@@ -25,24 +25,32 @@ from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import point as _point
 from jaxglmm.integrate import quadrature as _quadrature
+from jaxglmm.integrate import second_order as _second_order
 from jaxglmm.integrate.point import Point, RowTerms, Terms
 from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, inner_all, scale
 
+MOVED = 1e-3  # change of -2 log-likelihood by doubled nodes that is small enough
 AT_MODE = 1e-8  # decrement of u up to which quadrature takes it for the mode
 
 
 class LaplaceMarginal(eqx.Module):
-    """Integrate u out by Laplace; nodes > 1: adaptive Gauss-Hermite (one factor)."""
+    """Integrate u out by Laplace; nodes > 1: adaptive Gauss-Hermite (one factor).
+
+    hessian: information of the rows in log|M|; nodes: a dimension, 0 for as many as are
+    needed (``fit_auto``); order: 2 for the second-order approximation (independent
+    scalar effects). ``applicable`` says where the last two do not apply.
+    """
 
     hessian: str = eqx.field(static=True, default="observed")
     nodes: int = eqx.field(static=True, default=1)
+    order: int = eqx.field(static=True, default=1)
 
     @property
     def beyond(self) -> bool:
         """Whether more than Laplace's approximation is asked for."""
-        return self.nodes > 1
+        return self.nodes != 1 or self.order > 1
 
     def terms(self, problem: GeneralisedProblem) -> Terms:
         """The function of the rows that ``at`` takes."""
@@ -56,17 +64,30 @@ class LaplaceMarginal(eqx.Module):
         u: Effects,
         exact: Any = True,
         always: bool = False,
+        rule: Array | None = None,
     ) -> Point:
         """Everything at (psi, u) of a folded problem, without the constant.
 
-        Beyond Laplace the point counts next to the mode alone, unless ``always``.
+        Beyond Laplace the point counts next to the mode alone, unless ``always``. rule:
+        which of ``quadrature.rules``, in place of ``nodes``.
         """
         found = _point.evaluate(problem, terms, psi, u, exact, self.hessian)  # pyright: ignore[reportArgumentType]
         if not self.beyond:
             return found
 
         def better() -> tuple[Scalar, Array]:
-            new = _quadrature.improve(problem, terms, psi, found, u, self.nodes)
+            if self.order > 1:
+                new = _second_order.improve(problem, terms, psi, found, u)  # pyright: ignore[reportArgumentType]
+            else:
+                new = _quadrature.improve(
+                    problem,
+                    terms,
+                    psi,
+                    found,
+                    u,  # pyright: ignore[reportArgumentType]
+                    self.nodes,
+                    rule,
+                )
             return new.value, new.score
 
         if always:
@@ -134,6 +155,106 @@ def fit_compiled(
     return fit_from(marginal, problem, psi, u, tol, max_steps)
 
 
+def applicable(problem: GeneralisedProblem, marginal: LaplaceMarginal) -> str | None:
+    """Why quadrature or second order cannot be used for a model; None where it can."""
+    sides = problem.sides
+    if not marginal.beyond or not sides:
+        return None
+    second = marginal.order > 1
+    name = "the second-order approximation" if second else "adaptive quadrature"
+    if len(sides) > 1:
+        return (
+            f"{name} needs one grouping factor, for it integrates over one level after "
+            f"the other; this model has {len(sides)}. Use Laplace's approximation"
+        )
+    if marginal.hessian != "observed":
+        return f"{name} is centred by the observed information, not the expected one"
+    if second:
+        if marginal.nodes != 1:
+            return "the second-order approximation has no nodes; leave nodes=1"
+        if sides[0] > 1:
+            return (
+                f"{name} is for one random effect a level; this model has {sides[0]}. "
+                "Use quadrature or Laplace's approximation"
+            )
+        return None
+    if sides[0] > _quadrature.MOST_COLUMNS:
+        return (
+            f"{name} is for up to {_quadrature.MOST_COLUMNS} random effects a level, "
+            f"for its nodes are a power of their number; this model has {sides[0]}. "
+            "Use Laplace's approximation"
+        )
+    total = marginal.nodes ** sides[0]
+    if total > _quadrature.MOST_NODES:
+        return (
+            f"{marginal.nodes} nodes in each of {sides[0]} dimensions are {total} a "
+            f"level, more than {_quadrature.MOST_NODES}. Use fewer"
+        )
+    return None
+
+
+class Chosen(eqx.Module):
+    """A fit by as many nodes as were needed.
+
+    marginal: with these nodes; moved: what doubling them changed last in -2
+    log-likelihood.
+    """
+
+    marginal: LaplaceMarginal
+    fitted: GeneralisedFitted
+    moved: Scalar
+
+
+def fit_auto(
+    problem: GeneralisedProblem,
+    eta: Float[Array, " n"],
+    phi: Float[Array, " r"],
+    tol: Scalar,
+    max_steps: Count,
+) -> Chosen:
+    """Fit by quadrature, nodes doubled until that moves d by under ``MOVED``.
+
+    A host function around one program: the number of nodes is a variable in it. What
+    follows a fit (``hessian``, profiles) takes ``Chosen.marginal``.
+    """
+    fitted, rule, moved = _fit_auto(problem, eta, phi, tol, max_steps)
+    counts = _quadrature.AUTO[problem.sides[0]]
+    return Chosen(LaplaceMarginal("observed", counts[int(rule)]), fitted, moved)
+
+
+@jit
+def _fit_auto(
+    problem: GeneralisedProblem, eta: Array, phi: Array, tol: Scalar, max_steps: Count
+) -> tuple[GeneralisedFitted, Count, Scalar]:
+    marginal = LaplaceMarginal("observed", 0)
+    folded = problem.folded()
+    terms = marginal.terms(folded)
+    last = len(_quadrature.AUTO[problem.sides[0]]) - 1
+
+    def body(state: tuple) -> tuple:
+        rule, found, _ = state
+
+        def evaluate(x: Array, mode: Effects, exact: Array) -> Point:
+            return marginal.at(folded, terms, x, mode, exact, rule=rule)
+
+        new = _search.minimise(
+            folded, evaluate, found.psi, found.u, tol, max_steps, AT_MODE
+        )
+        new = eqx.tree_at(lambda f: f.steps, new, found.steps + new.steps)
+        return rule + 1, new, jnp.abs(new.value - found.value)
+
+    def going(state: tuple) -> Array:
+        rule, _, moved = state
+        return (rule <= last) & ~(moved < MOVED)
+
+    psi, u = start(problem, eta, phi)
+    infinite = jnp.asarray(jnp.inf, psi.dtype)
+    zero = jnp.asarray(0)
+    first = _search.Found(psi, u, infinite, infinite, zero, zero)
+    rule, found, moved = lax.while_loop(going, body, (zero, first, infinite))
+    return _fitted(problem, folded, found), rule - 1, moved
+
+
 def fit_from(
     marginal: LaplaceMarginal,
     problem: GeneralisedProblem,
@@ -153,6 +274,12 @@ def fit_from(
 
     near = AT_MODE if marginal.beyond else None
     found = _search.minimise(folded, evaluate, psi, u, tol, max_steps, near)
+    return _fitted(problem, folded, found)
+
+
+def _fitted(
+    problem: GeneralisedProblem, folded: GeneralisedProblem, found: _search.Found
+) -> GeneralisedFitted:
     beta, theta, _ = problem.split(found.psi)
     b = scale(problem.lambdas(theta), found.u)
     eta = _point.predictor(folded, beta, b)

@@ -36,13 +36,20 @@ def REML() -> Maximise:
     return Maximise(reml=True)
 
 
-def Laplace(hessian: Literal["observed", "expected"] = "observed") -> LaplaceMarginal:
+def Laplace(
+    hessian: Literal["observed", "expected"] = "observed", order: int = 1
+) -> LaplaceMarginal:
     """Maximum likelihood: u integrated out by Laplace, the rest maximised.
 
     Args:
         hessian: information of the rows in log|M|: "observed" (Laplace's
             approximation, as glmmTMB) or "expected" (Fisher's, as lme4). The same for
             canonical links.
+        order: 2 adds the next terms of the expansion, for one random intercept or
+            slope (Shun and McCullagh 1995): most of what quadrature would correct.
+
+    Raises:
+        ModelError: for other values.
 
     >>> import jaxglmm as jg
     >>> cbpp = jg.datasets.load("cbpp")
@@ -54,14 +61,22 @@ def Laplace(hessian: Literal["observed", "expected"] = "observed") -> LaplaceMar
     """
     if hessian not in ("observed", "expected"):
         raise ModelError(f"hessian={hessian!r} is not 'observed' or 'expected'")
-    return LaplaceMarginal(hessian)
+    if order not in (1, 2):
+        raise ModelError(f"order={order!r} must be 1 or 2")
+    return LaplaceMarginal(hessian, 1, order)
 
 
-def AGQ(nodes: int = 11) -> LaplaceMarginal:
+def AGQ(nodes: int | Literal["auto"] = 11) -> LaplaceMarginal:
     """Maximum likelihood: u integrated out by adaptive Gauss-Hermite quadrature.
 
+    One grouping factor, up to three random effects a level.
+
     Args:
-        nodes: a dimension; 1 is Laplace's approximation.
+        nodes: a dimension; 1 is Laplace's approximation. "auto" doubles them until -2
+            log-likelihood moves by less than 0.001.
+
+    Raises:
+        ModelError: for other values.
 
     >>> import jaxglmm as jg
     >>> cbpp = jg.datasets.load("cbpp")
@@ -69,6 +84,10 @@ def AGQ(nodes: int = 11) -> LaplaceMarginal:
     >>> round(jg.glmm(formula, cbpp, method=jg.AGQ(25)).criterion, 4)
     183.9667
     """
+    if isinstance(nodes, str) and nodes == "auto":
+        return LaplaceMarginal("observed", 0)
     if isinstance(nodes, bool) or not isinstance(nodes, int) or not 1 <= nodes <= 100:
-        raise ModelError(f"nodes={nodes!r} must be a whole number from 1 to 100")
+        raise ModelError(
+            f"nodes={nodes!r} must be 'auto' or a whole number from 1 to 100"
+        )
     return LaplaceMarginal("observed", nodes)

@@ -43,7 +43,8 @@ from jaxglmm.numerics.blocks import BlocksFactor
 from jaxglmm.numerics.system import scale
 
 MOST_COLUMNS = 3
-AT_ONCE = 60_000  # numbers of a node by row array that stay in the cache
+MOST_NODES = 50_000  # nodes of a level, all dimensions together
+AUTO = {1: (5, 10, 20, 40, 80), 2: (5, 10, 20, 40), 3: (5, 10, 20)}
 
 
 def product_rule(nodes: int, q: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,6 +55,19 @@ def product_rule(nodes: int, q: int) -> tuple[np.ndarray, np.ndarray]:
     weights = np.array([np.prod(x) for x in itertools.product(w, repeat=q)])
     kept = weights > 1e-300
     return grid[kept], np.log(weights[kept])
+
+
+def rules(q: int) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
+    """The rules of ``AUTO``, one below the other.
+
+    Returns their nodes a dimension, where each begins and the last ends, all nodes
+    (N, q) and all log weights (N,).
+    """
+    counts = AUTO[q]
+    tables = [product_rule(nodes, q) for nodes in counts]
+    ends = np.cumsum([0, *(len(grid) for grid, _ in tables)])
+    grid = np.concatenate([grid for grid, _ in tables])
+    return counts, ends, grid, np.concatenate([w for _, w in tables])
 
 
 class _Sums(eqx.Module):
@@ -79,10 +93,12 @@ def improve(
     at: Point,
     u: tuple[Array],
     nodes: int,
+    rule: Array | None = None,
 ) -> Point:
     """Value and score by quadrature in place of Laplace's; u must be the mode.
 
-    problem: folded; at: the point at (psi, u), whose curvature is kept.
+    problem: folded; at: the point at (psi, u), whose curvature is kept; rule: which of
+    ``rules``, in place of nodes.
     """
     rows, p, lam = problem.rows, problem.p, at.lam
     phi = problem.split(psi)[2]
@@ -91,7 +107,7 @@ def improve(
     A, root = small.rows(factor.system.A), factor.L
     C = small.stack(_inverse_transposed(root), u[0][0, 0])
     M = small.stack(small.matmul(root, small.transpose(root)), u[0][0, 0])
-    sums = _visit(problem, terms, at.eta, phi, lam[0], u[0][:, 0], C, nodes)
+    sums = _visit(problem, terms, at.eta, phi, lam[0], u[0][:, 0], C, nodes, rule)
     share = 1 / sums.mass
     kappa, outer, tu = (x * share for x in (sums.kappa, sums.outer, sums.tu))
     logs = sums.top + jnp.log(sums.mass)
@@ -150,11 +166,18 @@ def _visit(
     u: Float[Array, "q J"],
     C: Float[Array, "q q J"],
     nodes: int,
+    rule: Array | None,
 ) -> _Sums:
-    """All nodes, as many at once as the cache holds."""
+    """The sums over all nodes, one after the other."""
     rows, q = problem.rows, len(u)
-    grid, log_w = product_rule(nodes, q)
-    log_w = log_w + 0.5 * np.sum(grid**2, axis=1)
+    if rule is None:
+        grid, log_w = product_rule(nodes, q)
+        begin, end = 0, len(grid)
+    else:
+        _, ends, grid, log_w = rules(q)
+        begin, end = jnp.asarray(ends)[rule], jnp.asarray(ends)[rule + 1]
+    log_w = jnp.asarray(log_w + 0.5 * np.sum(grid**2, axis=1))
+    grid = jnp.asarray(grid)
     J = u.shape[1]
     start = _Sums(
         jnp.full(J, -jnp.inf),
@@ -167,8 +190,8 @@ def _visit(
     )
     LC = small.stack(small.matmul(small.lower(lam), small.rows(C)), u[0])
 
-    def visit(sums: _Sums, node: tuple[Array, Array]) -> tuple[_Sums, None]:
-        z, log_weight = node
+    def visit(k: Array, sums: _Sums) -> _Sums:
+        z, log_weight = grid[k], log_w[k]
         shift = jnp.sum(C * z[None, :, None], axis=1)
         step = jnp.sum(LC * z[None, :, None], axis=1)
         there = u + shift
@@ -184,21 +207,17 @@ def _visit(
         (t,) = rows.collect(s[None])
         t = t[:, 0]
         kappa = scale((lam.T,), (t[:, None],))[0][:, 0] - there
-        return (
-            _Sums(
-                top,
-                sums.mass * old + new,
-                sums.s * rows._at(0, old) + s * share,
-                tuple(
-                    x * old + rows.level_sum(jnp.where(share > 0, y, 0.0)) * new
-                    for x, y in zip(sums.l, r.dl, strict=True)
-                ),
-                sums.kappa * old + kappa * new,
-                sums.outer * old + kappa[:, None] * z[None, :, None] * new,
-                sums.tu * old + t[:, None] * there[None] * new,
+        return _Sums(
+            top,
+            sums.mass * old + new,
+            sums.s * rows._at(0, old) + s * share,
+            tuple(
+                x * old + rows.level_sum(jnp.where(share > 0, y, 0.0)) * new
+                for x, y in zip(sums.l, r.dl, strict=True)
             ),
-            None,
+            sums.kappa * old + kappa * new,
+            sums.outer * old + kappa[:, None] * z[None, :, None] * new,
+            sums.tu * old + t[:, None] * there[None] * new,
         )
 
-    out, _ = lax.scan(visit, start, (jnp.asarray(grid), jnp.asarray(log_w)))
-    return out
+    return lax.fori_loop(begin, end, visit, start)

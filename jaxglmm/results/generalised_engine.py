@@ -90,13 +90,13 @@ class GeneralisedEngine:
     @double_precision
     def fit(self, tol: float = TOLERANCE, max_steps: int = STEPS) -> GeneralisedFitted:
         """Fit; arrays as NumPy."""
+        step = np.float64(SAFETY * tol), np.int64(max_steps)
+        if self.marginal.nodes == 0:  # as many as are needed
+            chosen = laplace.fit_auto(self.base, self.eta, self.phi, *step)
+            self.marginal = chosen.marginal
+            return jax.device_get(chosen.fitted)
         found = laplace.fit_compiled(
-            self.marginal,
-            self.base,
-            self.eta,
-            self.phi,
-            np.float64(SAFETY * tol),
-            np.int64(max_steps),
+            self.marginal, self.base, self.eta, self.phi, *step
         )
         return jax.device_get(found)
 
