@@ -158,8 +158,9 @@ def glmm(
             "inverse_gaussian", "beta", "betabinomial", "student", "gaussian", or an
             object with a link: ``jg.Binomial(link="probit")``.
         method: "laplace" or ``jg.Laplace(...)``; "agq", ``jg.AGQ(nodes)`` or
-            ``jg.AGQ("auto")``: adaptive Gauss-Hermite quadrature, one grouping factor. Bayesian:
-            "nested-laplace" or ``jg.NestedLaplace(...)``, "map", "vb", "nuts".
+            ``jg.AGQ("auto")``: adaptive Gauss-Hermite quadrature, one grouping factor.
+            Bayesian: "nested-laplace" or ``jg.NestedLaplace(...)``, "map", "vb",
+            "nuts".
         random_effects: factor -> terms, in the second form.
         random_data: name -> (n,) values of the random slopes.
         tol: stop when less than this is still to gain, in units of -2 log-likelihood.

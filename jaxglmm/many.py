@@ -14,7 +14,9 @@ from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelEr
 from jaxglmm.api import _check_numbers, _integration, _method
 from jaxglmm.formula import (
     caller_context,
+    check_generalised,
     check_linear,
+    check_quadrature,
     design_from_formula,
 )
 from jaxglmm.formula.design import Design
@@ -115,6 +117,8 @@ def fit_many(
         )
     source = replace(source, model=model, family=known, tol=tol)
     source = replace(source, satterthwaite=bool(satterthwaite))
+    if known is not None and model.nodes != 1:
+        check_quadrature(source.design, model.nodes)
     memory_maps.spare()
     return _run(source, labels, formula, devices, progress, file, started)
 
@@ -191,10 +195,7 @@ def _of_responses(
         else:
             shared[label] = given
     design = design_from_formula(formula, columns, context=context, **shared)
-    if family is None:
-        check_linear(design)
-    else:
-        _check_generalised(design)
+    _check(design, family)
     rows = design.rows
     Y = Responses(responses, table.n, rows)
     per = {label: Responses(values, table.n, rows) for label, values in own.items()}
@@ -214,10 +215,15 @@ def _of_responses(
     ), Y.labels
 
 
-def _check_generalised(design: Design) -> None:
-    from jaxglmm.formula import check_generalised
+def _check(design: Design, family: Any) -> None:
+    _has_random_effects(design)
+    if family is None:
+        check_linear(design)
+    else:
+        check_generalised(design)
 
-    check_generalised(design)
+
+def _has_random_effects(design: Design) -> None:
     if not design.terms:
         raise ModelError(
             "the model has no random effects. Add a term such as (1 | group)"
@@ -284,12 +290,7 @@ def _of_tables(
     design = design_from_formula(
         formula, columns, weights=weights, offset=offset, context=context, **options
     )
-    if family is None and not design.terms:
-        check_linear(design)
-    if not design.terms:
-        raise ModelError(
-            "the model has no random effects. Add a term such as (1 | group)"
-        )
+    _has_random_effects(design)
     if design.rows is not None:
         codes = codes[design.rows]
     split = fits_engines.split(design, codes, D)

@@ -48,7 +48,8 @@ def suits(source: Source) -> bool:
     q = sum(len(t.names) for t in design.terms)
     one = len({t.factor for t in design.terms}) == 1
     small = q <= MOST_RANDOM and design.p <= MOST_FIXED
-    return one and small and isinstance(marginal, LaplaceMarginal)
+    plain = isinstance(marginal, LaplaceMarginal) and marginal.nodes >= 1
+    return one and small and plain and getattr(marginal, "order", 1) == 1
 
 
 def generalised_columns(design: Design, family: AbstractFamily) -> Columns:

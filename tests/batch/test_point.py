@@ -140,7 +140,7 @@ def test_expected_information():
     ("name", "q"), [("binomial", 1), ("nbinom2", 1), ("poisson", 2)]
 )
 def test_quadrature_is_that_of_one_fit(name, q):
-    d, problems, split, psi, _ = setting(name, q)
+    d, _, split, psi, _ = setting(name, q)
     modes = []
     for k in range(L):
         problem, _, x, start = single(name, q, k)
