@@ -97,7 +97,7 @@ def graded(name: str, value: float, good: float, bad: float, text: str) -> Check
     return Check(name, float(value), good, level, text)
 
 
-# Maximum likelihood --------------------------------------------------------------------
+# Maximum likelihood -----------------------------------------------------------------
 
 
 def of_maximum(fit: GeneralisedFit) -> Certificate:
@@ -236,7 +236,7 @@ _ratios = jit(_ratios_of)
 _psi = jit(lambda posterior, x: posterior.belief.psi(x))
 
 
-# Posteriors ----------------------------------------------------------------------------
+# Posteriors -------------------------------------------------------------------------
 
 
 def of_posterior(fit: PosteriorFit) -> Certificate:
@@ -336,7 +336,7 @@ def _variational(fit: PosteriorFit) -> tuple[list[Check], list[str]]:
 def _chains(fit: PosteriorFit) -> tuple[list[Check], list[str]]:
     p = fit.posterior
     C = p.chains
-    own = {k: v.reshape(C, -1) for k, v in p.parameters.items()}
+    own = {k: v.reshape(C, -1) for k, v in p.parameters.items() if np.ptp(v) > 0}
     rhat = max((chains.rhat(x) for x in own.values()), default=1.0)
     ess = min(
         (min(chains.bulk_ess(x), chains.tail_ess(x)) for x in own.values()),
