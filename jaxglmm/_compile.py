@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jaxlib
+from jaxlib.version import __version__ as JAXLIB
 
 TESTED = (0, 10)  # jaxlib's latest version known to have the option
 OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 
 
-def options(version: str = jaxlib.__version__) -> dict[str, Any] | None:
+def options(version: str = JAXLIB) -> dict[str, Any] | None:
     """Options of the compiler, None where this jaxlib may not know them.
 
     >>> options("0.10.2")

@@ -201,7 +201,9 @@ class _MixedModel(BaseEstimator):
             new["random_data"] = slopes
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NewLevelsWarning)
-            return np.asarray(self.fit_.predict(new, type=kind))
+            fit = self.fit_
+            assert fit is not None
+            return np.asarray(fit.predict(new, type=kind))
 
     def _without_groups(self, X: np.ndarray, kind: str) -> np.ndarray:
         return X @ self.coef_ + self.intercept_
@@ -377,7 +379,9 @@ class GLMMRegressor(RegressorMixin, _MixedModel):
     def _without_groups(self, X: np.ndarray, kind: str) -> np.ndarray:
         if self.fit_ is None:
             return super()._without_groups(X, kind)
-        return np.asarray(self.fit_.predict(_table(X), type=kind))
+        fit = self.fit_
+        assert fit is not None
+        return np.asarray(fit.predict(_table(X), type=kind))
 
 
 class GLMMClassifier(ClassifierMixin, _MixedModel):
@@ -492,7 +496,9 @@ class GLMMClassifier(ClassifierMixin, _MixedModel):
         return accuracy_score(y, self.predict(X, groups), sample_weight=sample_weight)
 
     def _without_groups(self, X: np.ndarray, kind: str) -> np.ndarray:
-        return np.asarray(self.fit_.predict(_table(X), type=kind))
+        fit = self.fit_
+        assert fit is not None
+        return np.asarray(fit.predict(_table(X), type=kind))
 
 
 # Helpers ------------------------------------------------------------------------------

@@ -160,6 +160,7 @@ def applicable(problem: GeneralisedProblem, marginal: LaplaceMarginal) -> str | 
     sides = problem.sides
     if not marginal.beyond or not sides:
         return None
+    q = sides[0]
     second = marginal.order > 1
     name = "the second-order approximation" if second else "adaptive quadrature"
     if len(sides) > 1:
@@ -172,22 +173,22 @@ def applicable(problem: GeneralisedProblem, marginal: LaplaceMarginal) -> str | 
     if second:
         if marginal.nodes != 1:
             return "the second-order approximation has no nodes; leave nodes=1"
-        if sides[0] > 1:
+        if q > 1:
             return (
-                f"{name} is for one random effect a level; this model has {sides[0]}. "
+                f"{name} is for one random effect a level; this model has {q}. "
                 "Use quadrature or Laplace's approximation"
             )
         return None
-    if sides[0] > _quadrature.MOST_COLUMNS:
+    if q > _quadrature.MOST_COLUMNS:
         return (
             f"{name} is for up to {_quadrature.MOST_COLUMNS} random effects a level, "
-            f"for its nodes are a power of their number; this model has {sides[0]}. "
+            f"for its nodes are a power of their number; this model has {q}. "
             "Use Laplace's approximation"
         )
-    total = marginal.nodes ** sides[0]
+    total = marginal.nodes**q
     if total > _quadrature.MOST_NODES:
         return (
-            f"{marginal.nodes} nodes in each of {sides[0]} dimensions are {total} a "
+            f"{marginal.nodes} nodes in each of {q} dimensions are {total} a "
             f"level, more than {_quadrature.MOST_NODES}. Use fewer"
         )
     return None
