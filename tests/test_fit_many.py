@@ -1,4 +1,4 @@
-"""``fit_many`` is a loop of ``lmm``: same optimum, same flags, whoever else is there."""
+"""``fit_many`` is a loop of ``lmm``: same optimum, same flags, whatever the others."""
 
 import functools
 import warnings
