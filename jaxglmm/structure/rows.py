@@ -147,8 +147,12 @@ class OneFactorRows(AbstractRows):
             return self._quadratic(0, selected)
         z, N = self.z[0], selected
         return sum(
-            z[i] * jnp.sum(z * N[i][:, self.codes[0]], axis=0) for i in range(len(z))
+            z[i] * jnp.sum(z * self._all_at(N[i]), axis=0) for i in range(len(z))
         )
+
+    def _all_at(self, x: Float[Array, "q J"]) -> Array:
+        """Values of the levels, several at once, at the rows."""
+        return x[:, self.codes[0]]
 
 
 class PaddedRows(OneFactorRows):
@@ -189,6 +193,9 @@ class FoldedRows(PaddedRows):
 
     def _at(self, k: int, x: Float[Array, " J"]) -> Array:
         return x[None]
+
+    def _all_at(self, x: Float[Array, "q J"]) -> Array:
+        return x[:, None]
 
     def _sum(self, k: int, x: Float[Array, "height J"]) -> Float[Array, " J"]:
         return jnp.sum(x, axis=0)
