@@ -256,3 +256,18 @@ def test_second_order_is_closer_to_quadrature():
 def test_refused_where_levels_depend_on_each_other(method):
     with pytest.raises(jg.ModelError, match="one grouping factor"):
         jg.glmm(CROSSED, data(1), family="poisson", method=method)
+
+
+def test_five_columns_and_more_in_either_layout():
+    """Levels of equal size are padded to a block, others are not: the same fit."""
+    from jaxglmm.structure import rows
+
+    rng = np.random.default_rng(0)
+    columns = {f"x{i}": rng.normal(size=N) for i in range(4)} | {"g": np.arange(N) % G}
+    columns["y"] = rng.poisson(np.exp(0.5 + 0.6 * rng.normal(size=G)[columns["g"]]))
+    formula = "y ~ x0 + (x0 + x1 + x2 + x3 || g)"
+    a = fit(formula, columns)
+    with mock.patch.multiple(rows, LARGE_ROWS=0, SMALL_ROWS=0, WASTE=0):
+        b = fit(formula, columns)
+    assert a.diagnostics["system"] != b.diagnostics["system"]
+    same(a, b)
