@@ -25,6 +25,12 @@ class Counter:
         self.events.clear()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def room():
+    """Nothing is dropped for want of memory maps in the middle of a count."""
+    jax.clear_caches()
+
+
 @pytest.fixture
 def compiled():
     counter = Counter()

@@ -26,7 +26,7 @@ import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from jaxglmm._typing import Array, Float, Int, Scalar
-from jaxglmm.numerics import small
+from jaxglmm.numerics import small, spd
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas
 from jaxglmm.numerics.wide import Wide
@@ -358,8 +358,7 @@ class Arrow(AbstractSystem):
             G = self.A22 - self.coupling.sandwich(F)
             S = self.scale_rows(lam[1:], self.scale_rows(lam[1:], G).T)
         S = S + jnp.eye(len(S), dtype=S.dtype)
-        L = jax.lax.linalg.cholesky(S, symmetrize_input=False)
-        return ArrowFactor(self, lam, head, F, L)
+        return ArrowFactor(self, lam, head, F, spd.cholesky_of_lower(S))
 
 
 def _sandwich_inverse(head: AbstractFactor, lam: Float[Array, "q q"]) -> Array:

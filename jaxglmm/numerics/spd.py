@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
@@ -24,6 +25,24 @@ def cholesky(M: Float[Array, "p p"]) -> Float[Array, "p p"]:
     if 0 < M.shape[0] <= SMALL:
         return small.stack(small.cholesky(small.rows(M)), M[0, 0])
     return jnp.linalg.cholesky(M, symmetrize_input=False)
+
+
+@jax.custom_jvp
+def cholesky_of_lower(M: Float[Array, "p p"]) -> Float[Array, "p p"]:
+    """Lower Cholesky factor from the lower triangle alone, derivatives included.
+
+    JAX's own rule takes the tangent of M as symmetric: wrong where M is half filled.
+    """
+    return jax.lax.linalg.cholesky(M, symmetrize_input=False)
+
+
+@cholesky_of_lower.defjvp
+def _cholesky_of_lower_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple:
+    L = cholesky_of_lower(*primals)
+    dM = jnp.tril(tangents[0])
+    dM = dM + jnp.tril(dM, -1).T
+    middle = _triangular(L, _triangular(L, dM, 0).T, 0)
+    return L, L @ (jnp.tril(middle) - jnp.diag(diagonal(middle)) / 2)
 
 
 def forward(L: Float[Array, "p p"], B: Float[Array, "p ..."]) -> Float[Array, "p ..."]:

@@ -34,6 +34,26 @@ def test_solves(p, shape, rng):
     assert_close(spd.solve(*ours), expected(M), "solve", 1)
 
 
+@pytest.mark.parametrize("p", [1, 2, 9])
+def test_cholesky_of_the_lower_triangle_alone(p, rng):
+    """Values and both derivatives, where the upper triangle holds something else."""
+    M, dM, d2 = matrix(rng, p), matrix(rng, p), matrix(rng, p)
+    junk = jnp.asarray(np.triu(rng.normal(size=(p, p)), 1))
+
+    def log_det(t, half):
+        A = M + t * dM + t**2 * d2
+        if half:
+            L = spd.cholesky_of_lower(jnp.tril(A) + junk * (1 + t + t**2))
+            return spd.log_det(L)
+        return jnp.linalg.slogdet(A)[1]
+
+    for order in range(3):
+        f = log_det
+        for _ in range(order):
+            f = jax.jacfwd(f)
+        assert_close(f(0.3, True), f(0.3, False), f"derivative {order}", 1)
+
+
 @SIDES
 def test_inverse_and_log_det(p, rng):
     M = matrix(rng, p)
