@@ -57,13 +57,14 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.families import StudentT as StudentT
     from jaxglmm.model.priors import LKJ as LKJ
     from jaxglmm.model.priors import Exponential as Exponential
+    from jaxglmm.model.priors import Fixed as Fixed
     from jaxglmm.model.priors import HalfNormal as HalfNormal
     from jaxglmm.model.priors import HalfT as HalfT
     from jaxglmm.model.priors import LogNormal as LogNormal
     from jaxglmm.model.priors import Normal as Normal
     from jaxglmm.model.priors import Priors as Priors
     from jaxglmm.results.fit import Fit as Fit
-    from jaxglmm.results.fits import Fits as Fits
+    from jaxglmm.results.fits.fits import Fits as Fits
 
 __version__ = "0.1.0"
 
@@ -104,6 +105,7 @@ _BAYES = ("MAP", "NUTS", "VB", "NestedLaplace")
 _PRIORS = (
     "LKJ",
     "Exponential",
+    "Fixed",
     "HalfNormal",
     "HalfT",
     "LogNormal",
@@ -117,7 +119,7 @@ _WHERE = {  # public name -> module that holds it
     "ML": "jaxglmm.estimate.presets",
     "REML": "jaxglmm.estimate.presets",
     "Fit": "jaxglmm.results.fit",
-    "Fits": "jaxglmm.results.fits",
+    "Fits": "jaxglmm.results.fits.fits",
     "anova": "jaxglmm.api",
     "enable_compilation_cache": "jaxglmm._cache",
     "fit_many": "jaxglmm.many",
@@ -151,6 +153,7 @@ __all__ = [
     "Exponential",
     "Fit",
     "Fits",
+    "Fixed",
     "FormulaError",
     "Gamma",
     "Gaussian",

@@ -1,7 +1,7 @@
 """Bayesian methods as records: what users write as ``method=``.
 
 Each says how the posterior is found and how many draws of it are wanted; the work is
-done by ``results.posterior_run``. Equal seeds give equal draws.
+done by ``results.posterior.run``. Equal seeds give equal draws.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class NUTS(BayesMethod):
         warmup: draws of each chain while its step size is tuned, not kept.
         density: "marginal" (random effects integrated out, then drawn given each draw)
             or "joint" (no approximation of the likelihood at all).
-        target_accept: acceptance that step sizes are tuned to.
+        target_accept: acceptance that step sizes are tuned to; None: 0.8 on the
+            marginal, 0.95 on the joint density, whose geometry is harder.
         progress: show a progress bar.
 
     The metric is the Hessian at the mode, for the joint density that of all random
@@ -124,7 +125,7 @@ class NUTS(BayesMethod):
     chains: int = 4
     warmup: int = 300
     density: Literal["marginal", "joint"] = "marginal"
-    target_accept: float = 0.8
+    target_accept: float | None = None
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -137,10 +138,17 @@ class NUTS(BayesMethod):
             )
         if self.density == "joint" and self.nodes is not None:
             raise ModelError("nodes= belongs to density='marginal'")
-        if not 0 < float(self.target_accept) < 1:
+        if self.target_accept is not None and not 0 < float(self.target_accept) < 1:
             raise ModelError(
                 f"target_accept={self.target_accept!r} must lie between 0 and 1"
             )
+
+    @property
+    def target(self) -> float:
+        """The acceptance that is aimed at."""
+        if self.target_accept is not None:
+            return float(self.target_accept)
+        return 0.8 if self.density == "marginal" else 0.95
 
 
 NAMED = {

@@ -25,6 +25,7 @@ from jaxglmm.model.priors import (
     HALF_LOG_2PI,
     LKJ,
     AbstractScalePrior,
+    Fixed,
     HalfT,
     LogNormal,
     Normal,
@@ -58,7 +59,7 @@ class Resolved:
     intercept: int | None
     center: np.ndarray
     terms: dict[str, tuple[tuple[AbstractScalePrior, ...], LKJ | None]]
-    dispersion: tuple[AbstractScalePrior, ...]
+    dispersion: tuple[AbstractScalePrior | Fixed, ...]
     names: dict[str, tuple[str, ...]]
     given: frozenset[str]
 
@@ -235,7 +236,7 @@ def _term(
 
 def _dispersion(
     family: AbstractFamily, priors: Priors, scale: float, given: set[str]
-) -> tuple[AbstractScalePrior, ...]:
+) -> tuple[AbstractScalePrior | Fixed, ...]:
     if not family.n_phi:
         if priors.dispersion is not None:
             raise ModelError(
@@ -244,6 +245,8 @@ def _dispersion(
         return ()
     if priors.dispersion is not None:
         given |= {f"dispersion {name}" for name in family.phi_names}
+        if isinstance(priors.dispersion, Fixed):
+            return (priors.dispersion,) * family.n_phi
         return tuple(scale_from(priors.dispersion, n) for n in family.phi_names)
     if "sigma" in family.phi_names:
         return (HalfT(3.0, WIDTH * scale),)

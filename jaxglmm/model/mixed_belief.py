@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.belief import AbstractBelief
 from jaxglmm.model.covariance import Pattern
-from jaxglmm.model.priors import LKJ, AbstractScalePrior
+from jaxglmm.model.priors import LKJ, AbstractScalePrior, Fixed
 from jaxglmm.numerics.bijections import correlation, log_lkj
 
 
@@ -67,7 +67,7 @@ class MixedBelief(AbstractBelief):
     precision: Float[Array, "p p"]
     constant: Scalar
     blocks: tuple[Block, ...]
-    dispersion: tuple[AbstractScalePrior, ...]
+    dispersion: tuple[AbstractScalePrior | Fixed, ...]
     patterns: tuple[Pattern, ...] = eqx.field(static=True)
 
     @property
@@ -78,7 +78,12 @@ class MixedBelief(AbstractBelief):
     def size(self) -> int:
         """Length of x."""
         inside = sum(block.size for block in self.blocks)
-        return self.p + inside + len(self.dispersion)
+        return self.p + inside + sum(self.free)
+
+    @property
+    def free(self) -> tuple[bool, ...]:
+        """Which dispersion parameters are unknown."""
+        return tuple(not isinstance(prior, Fixed) for prior in self.dispersion)
 
     def parts(self, y: Float[Array, " r"]) -> tuple[list[Array], Array]:
         """The coordinates of each block, and those of the dispersion."""
@@ -102,7 +107,21 @@ class MixedBelief(AbstractBelief):
             for f, pattern in enumerate(self.patterns)
             for i, j in pattern
         ]
+        phi = self._with_fixed(phi)
         return jnp.concatenate([jnp.stack(theta), phi]) if theta else phi
+
+    def _with_fixed(self, phi: Float[Array, " f"]) -> Float[Array, " r"]:
+        """The logarithms of all dispersion parameters from those that are free."""
+        if all(self.free):
+            return phi
+        values, k = [], 0
+        for prior in self.dispersion:
+            if isinstance(prior, Fixed):
+                values.append(jnp.log(jnp.asarray(prior.value)))
+            else:
+                values.append(phi[k])
+                k += 1
+        return jnp.stack(values)
 
     def coordinates(
         self, theta: Float[Array, " m"], phi: Float[Array, " r"]
@@ -118,7 +137,8 @@ class MixedBelief(AbstractBelief):
             at = [diagonal[block.factor, block.start + i] for i in range(block.q)]
             sd = jnp.abs(jnp.stack(at)) / block.scale
             out += [jnp.log(jnp.maximum(sd, 1e-6)), jnp.zeros(block.size - block.q)]
-        return jnp.concatenate([*out, phi])
+        free = [value for value, is_free in zip(phi, self.free, strict=True) if is_free]
+        return jnp.concatenate([*out, jnp.stack(free) if free else phi[:0]])
 
     def log_prior_beta(self, beta: Float[Array, " p"]) -> Scalar:
         rest = beta - self.mean
@@ -129,7 +149,8 @@ class MixedBelief(AbstractBelief):
         total = jnp.zeros(())
         for block, part in zip(self.blocks, own, strict=True):
             total = total + block.log_prior(part)
-        for prior, value in zip(self.dispersion, phi, strict=True):
+        unknown = [prior for prior in self.dispersion if not isinstance(prior, Fixed)]
+        for prior, value in zip(unknown, phi, strict=True):
             total = total + prior.log_density(jnp.exp(value)) + value
         return total
 

@@ -172,6 +172,24 @@ class LogNormal(AbstractScalePrior):
         return rng.lognormal(self.mean, self.sd, size)
 
 
+class Fixed(eqx.Module):
+    """A dispersion parameter that is known: a residual sd of 1 in a meta-analysis.
+
+    >>> import jaxglmm as jg
+    >>> jg.Fixed(1)
+    Fixed(value=1.0)
+    """
+
+    value: float
+
+    def __init__(self, value: float = 1.0):
+        self.value = _positive("value", value)
+
+    def sample(self, rng: np.random.Generator, size: Any = None) -> np.ndarray:
+        """The value, as often as asked for."""
+        return np.full(() if size is None else size, self.value)
+
+
 class LKJ(eqx.Module):
     """A density on correlation matrices, proportional to |R|^{eta - 1}.
 
@@ -215,7 +233,8 @@ class Priors:
             ``HalfNormal``, ``Exponential``, ``LogNormal``); or a dict with the term's
             label (``"Subject"``) or label and column (``"Subject:Days"``) -> prior.
         correlation: ``LKJ``, or its eta; or a dict term's label -> either.
-        dispersion: prior of the family's dispersion parameter (sigma of a Gaussian).
+        dispersion: prior of the family's dispersion parameter (sigma of a Gaussian), or
+            ``Fixed(value)`` where it is known.
         centered: whether the intercept's prior is about the predictor where all
             covariates are at their means (True), or at zero.
 

@@ -63,13 +63,11 @@ def ess(x: np.ndarray) -> float:
         var_plus += x.mean(axis=1).var(ddof=1)
     rho = 1 - (mean_var - covariance.mean(axis=0)) / var_plus
     rho[0] = 1.0
-    pairs = rho[: n // 2 * 2].reshape(-1, 2).sum(axis=1)
+    pairs = rho[: (n - 1) // 2 * 2].reshape(-1, 2).sum(axis=1)
     negative = np.flatnonzero(pairs < 0)
-    end = negative[0] if len(negative) else len(pairs)
-    kept = np.minimum.accumulate(np.maximum(pairs[:end], 0))
-    tau = -1 + 2 * kept.sum()
-    if end < len(pairs):
-        tau += max(rho[2 * end], 0)
+    end = negative[0] if len(negative) else len(pairs) - 1
+    kept = np.minimum.accumulate(pairs[:end])
+    tau = -1 + 2 * kept.sum() + max(rho[2 * end], 0)
     tau = max(tau, 1 / np.log10(m * n))
     return float(m * n / tau)
 
@@ -84,4 +82,4 @@ def autocovariance(x: np.ndarray) -> np.ndarray:
 
 def bfmi(energy: np.ndarray) -> np.ndarray:
     """Energy Bayesian fraction of missing information of each chain (Betancourt)."""
-    return np.square(np.diff(energy, axis=1)).mean(axis=1) / energy.var(axis=1)
+    return np.square(np.diff(energy, axis=1)).mean(axis=1) / energy.var(axis=1, ddof=1)

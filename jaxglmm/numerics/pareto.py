@@ -74,7 +74,8 @@ def fit_pareto(x: np.ndarray) -> tuple[float, float]:
     b = b / (3 * x[int(n / 4 + 0.5) - 1]) + 1 / x[-1]
     k = np.log1p(-b[:, None] * x).mean(axis=1)
     L = n * (np.log(-(b / k)) - k - 1)
-    w = 1 / np.exp(L - L[:, None]).sum(axis=1)
+    w = np.exp(L - L.max())
+    w /= w.sum()
     keep = w >= 10 * np.finfo(float).eps
     w, b = w[keep] / w[keep].sum(), b[keep]
     middle = np.sum(b * w)
