@@ -99,6 +99,8 @@ def measure(problem: Problem, engine: str, args: argparse.Namespace) -> dict[str
         return {**line, "error": last}
     result = json.loads(out.stdout.splitlines()[-1])
     warm = min(result["times"])
+    if problem.goal_gpu and any("gpu" in d for d in result.get("devices") or ()):
+        line["goal"] = problem.goal_gpu
     return {**line, **result, "warm": warm, "compile": result["first"] - warm}
 
 
@@ -111,8 +113,11 @@ def cells(problem: Problem, line: dict[str, Any]) -> tuple[str, ...]:
         memory = line["memory"]
         used = memory["peak"] - memory["before"]
         note = f"memory {used / memory['data']:.1f} times the data"
-    if problem.work == "bootstrap":
-        note = f"{10_000 / line['warm']:,.0f} fits/s"
+    fits = 10_000 if problem.work == "bootstrap" else problem.fits
+    if fits:
+        note = f"{fits / line['warm']:,.0f} fits/s"
+    if problem.name == "batch-million":
+        note += f", memory {line['memory']['peak'] / 2**30:.1f} GiB"
     return (
         line["engine"],
         duration(line["first"]),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from benchmarks import batches
 from benchmarks.problems import Problem
 
 Run = Callable[[], "float | None"]
@@ -31,7 +32,8 @@ def available(engine: str) -> bool:
 
 def adapter(engine: str, work: str) -> Callable[[Problem, pd.DataFrame], Run]:
     """The function of this module that makes the work."""
-    return globals()[f"{engine}_{work}"]
+    name = f"{engine}_{work}"
+    return getattr(batches, name, None) or globals()[name]
 
 
 # jaxglmm ----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks import data
+from benchmarks import batches, data
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Problem:
         from import to summary
     family, nodes, weights: of generalised models; nodes of quadrature, column name
     fixed, random: the model once more for engines without formulas
-    goal: seconds that the warm call may take
+    goal: seconds that the warm call may take; goal_gpu: on an H200
+    fits: models that it fits, where these are many
     engines: who is asked; ``slow`` only with ``--slow``
     """
 
@@ -39,6 +40,8 @@ class Problem:
     family: str = "gaussian"
     nodes: int = 1
     weights: str | None = None
+    fits: int = 0
+    goal_gpu: float | None = None
 
 
 CBPP = {
@@ -259,6 +262,105 @@ PROBLEMS = (
         goal=2.5,
         work="fresh_cached",
         **CBPP,
+    ),
+    Problem(
+        name="batch",
+        title="10,000 x sleepstudy (Days | Subject), REML, whole call",
+        goal=0.1,
+        data=data.sleepstudy,
+        formula="Reaction ~ Days + (Days | Subject)",
+        response="Reaction",
+        work="many",
+        fits=10_000,
+        engines=("jaxglmm", "glmm", "lme4"),
+        note="goal: 100,000 fits/s; jaxglmm with Satterthwaite, peers without",
+    ),
+    Problem(
+        name="batch-compiled",
+        title="the same, the compiled part",
+        goal=0.05,
+        goal_gpu=0.002,
+        data=data.sleepstudy,
+        formula="Reaction ~ Days + (Days | Subject)",
+        work="compiled",
+        fits=10_000,
+        note="goal: 200,000 fits/s",
+    ),
+    Problem(
+        name="batch-ragged",
+        title="10,000 experiments, 5 to 30 subjects, 4 to 20 rows each, whole call",
+        goal=0.5,
+        data=batches.experiments,
+        formula="y ~ day + (day | subject)",
+        work="many",
+        fits=10_000,
+        engines=("jaxglmm", "glmm"),
+        note="goal: 20,000 fits/s",
+    ),
+    Problem(
+        name="batch-ragged-c",
+        title="the same, the compiled part",
+        goal=0.5,
+        goal_gpu=0.01,
+        data=batches.experiments,
+        formula="y ~ day + (day | subject)",
+        work="compiled",
+        fits=10_000,
+    ),
+    Problem(
+        name="batch-cbpp",
+        title="10,000 x cbpp, binomial, Laplace, whole call with standard errors",
+        goal=0.2,
+        data=data.cbpp,
+        formula="y ~ period + (1 | herd)",
+        family="binomial",
+        work="many",
+        fits=10_000,
+        engines=("jaxglmm", "glmm", "lme4"),
+        note="goal: 50,000 fits/s",
+    ),
+    Problem(
+        name="batch-cbpp-c",
+        title="the same, the compiled part",
+        goal=0.2,
+        goal_gpu=0.01,
+        data=data.cbpp,
+        formula="y ~ period + (1 | herd)",
+        family="binomial",
+        work="compiled",
+        fits=10_000,
+    ),
+    Problem(
+        name="batch-genes",
+        title="20,000 genes x 200 samples x 40 donors, Satterthwaite, whole call",
+        goal=1.0,
+        goal_gpu=0.1,
+        data=batches.samples,
+        formula="y ~ dose + batch + (1 | donor)",
+        work="many",
+        fits=20_000,
+        engines=("jaxglmm", "glmm"),
+    ),
+    Problem(
+        name="batch-cells",
+        title="2,000 genes x 6,000 cells x 30 donors, negative binomial, offset",
+        goal=60.0,
+        goal_gpu=2.0,
+        data=batches.cells,
+        formula="y ~ treated + (1 | donor)",
+        family="nbinom2",
+        work="many",
+        fits=2_000,
+    ),
+    Problem(
+        name="batch-million",
+        title="1,000,000 x sleepstudy, responses and results on disk",
+        goal=10.0,
+        data=data.sleepstudy,
+        formula="Reaction ~ Days + (Days | Subject)",
+        work="many",
+        fits=1_000_000,
+        note="goal: memory below 4 GiB, rate within 10 % of the first line",
     ),
 )
 BY_NAME = {problem.name: problem for problem in PROBLEMS}

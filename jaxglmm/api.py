@@ -226,8 +226,8 @@ def fit_bayes(
     stacklevel: int = 3,
 ) -> Fit:
     """The steps after the formula: check, find the posterior, name."""
-    from jaxglmm.results import posterior_summary
-    from jaxglmm.results.posterior_fit import fit_posterior
+    from jaxglmm.results.posterior import summary as posterior_summary
+    from jaxglmm.results.posterior.fit import fit_posterior
 
     began = time.perf_counter() if started is None else started
     family.check(design.y, design.trials, design.rows)
@@ -249,9 +249,9 @@ def fit_generalised(
 ) -> Fit:
     """The steps after the formula: check, build, fit, name."""
     from jaxglmm.estimate.laplace import applicable
-    from jaxglmm.results import generalised_engine as _generalised
-    from jaxglmm.results import pathology
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.results.generalised import engine as _generalised
+    from jaxglmm.results.generalised import pathology
+    from jaxglmm.results.generalised.fit import GeneralisedFit
 
     began = time.perf_counter() if started is None else started
     family.check(design.y, design.trials, design.rows)

@@ -22,10 +22,12 @@ from jaxglmm.formula import (
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.parse import parse
 from jaxglmm.formula.tables import Table, as_table
-from jaxglmm.results import fits_engines, fits_run, fits_tables
-from jaxglmm.results.fits import Fits
-from jaxglmm.results.fits_responses import Responses
-from jaxglmm.results.fits_source import PerResponse, Source
+from jaxglmm.results.fits import engines as fits_engines
+from jaxglmm.results.fits import run as fits_run
+from jaxglmm.results.fits import tables as fits_tables
+from jaxglmm.results.fits.fits import Fits
+from jaxglmm.results.fits.responses import Responses
+from jaxglmm.results.fits.source import PerResponse, Source
 
 NOISE = 0x6A61786C  # seed of a response that is never fitted
 WAIT = 2.0  # seconds before a progress bar appears by itself

@@ -39,10 +39,10 @@ FORBIDDEN = {  # whatever their row: text and tables know no JAX, mathematics no
 }
 
 UPWARD = {  # conveniences that import a later row inside the method that needs it
-    ("results/fits_source.py", "api"),
-    ("results/fits_plotting.py", "plots"),
+    ("results/fits/source.py", "api"),
+    ("results/fits/plotting.py", "plots"),
     ("results/plotting.py", "plots"),
-    ("results/posterior_fit.py", "export"),
+    ("results/posterior/fit.py", "export"),
 }
 
 

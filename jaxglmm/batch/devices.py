@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxglmm._compile import jit
 from jaxglmm._errors import ModelError
 
 NAMES = ("all", "cpu", "gpu")
@@ -121,7 +122,7 @@ def _compiled(program: Program, devices: tuple[Any, ...], chunk: int) -> Program
         return jax.tree.map(join, found)
 
     if len(devices) == 1:
-        return jax.jit(local)
+        return jit(local)
 
     def everywhere(shared: Any, lanes: Any) -> Any:
         mesh = Mesh(np.array(devices), ("lanes",))
@@ -138,7 +139,7 @@ def _compiled(program: Program, devices: tuple[Any, ...], chunk: int) -> Program
         shape = (*x.shape[:-1], x.shape[-1] // len(devices))
         return jax.ShapeDtypeStruct(shape, x.dtype)
 
-    return jax.jit(everywhere)
+    return jit(everywhere)
 
 
 def _last(x: Any) -> PartitionSpec:

@@ -106,14 +106,14 @@ def fit(
     the contrasts whose standard errors are reported, in internal coordinates.
     """
     split = Split(d.p, pattern, d.family.n_phi)
-    start = _start(d, split, guess, phi)
+    start, u = _start(d, split, guess, phi)
 
     def evaluate(psi: Array, u: Array, exact: Array) -> pt.Point:
         at = pt.evaluate(d, split, psi, u, exact, marginal.hessian)
         return _better(marginal, d, split, psi, u, at, False)
 
     near = AT_MODE if marginal.beyond else None
-    found = gs.minimise(d, split, evaluate, start, tol, max_steps, near, n_levels)
+    found = gs.minimise(d, split, evaluate, start, u, tol, max_steps, near, n_levels)
     beta, theta, _ = split(found.psi)
     b = small.apply(pt.crit.lower(theta, pattern, d.q), list(found.u))
     eta = d.predictor(beta, b)
@@ -222,8 +222,10 @@ def _hessian(
     return slope, (H + jnp.swapaxes(H, 0, 1)) / 2
 
 
-def _start(d: LaneRows, split: Split, guess: Array, phi: Array) -> Float[Array, "k L"]:
-    """psi to start from."""
+def _start(
+    d: LaneRows, split: Split, guess: Array, phi: Array
+) -> tuple[Float[Array, "k L"], Float[Array, "q J L"]]:
+    """psi to start from, and u one damped Newton step on the way to its mode."""
     used = d.weights > 0
     p = d.p
 
@@ -263,8 +265,14 @@ def _start(d: LaneRows, split: Split, guess: Array, phi: Array) -> Float[Array, 
         s = r.s
     usable = jnp.isfinite(s) & jnp.isfinite(w)
     s, w = jnp.where(usable, s, 0.0), jnp.where(usable, w, 0.0)
-    theta = _moments(d, split.pattern, s, w)
-    return jnp.concatenate([beta, theta, phi])
+    A = pt._blocks(d, w)
+    t = [levels(d.z(i) * s) for i in range(d.q)]
+    theta = _moments(A, t, split.pattern)
+    Lam = pt.crit.lower(list(theta), split.pattern, d.q)
+    C = pt._factor(A, Lam)
+    u = small.solve(C, pt._transposed(Lam, t))
+    rho = gs.damping(gs.reaches(d), small.apply(Lam, u))
+    return jnp.concatenate([beta, theta, phi]), rho[None] * jnp.stack(u)
 
 
 def _least_squares(gram, d: LaneRows, w: Array, target: Array) -> Array:
@@ -278,11 +286,9 @@ def _solved(H: Array, right: Array) -> Array:
     return jnp.where(ok, found, 0.0)
 
 
-def _moments(d: LaneRows, pattern: Pattern, s: Array, w: Array) -> Float[Array, "m L"]:
+def _moments(A: small.Matrix, t: list[Array], pattern: Pattern) -> Float[Array, "m L"]:
     """theta by moments of the working score, between two standard deviations."""
-    q = d.q
-    A = pt._blocks(d, w)
-    t = [levels(d.z(i) * s) for i in range(q)]
+    q = len(t)
     squares = jnp.stack(
         [jnp.stack([jnp.sum(A[i][j] ** 2, axis=0) for j in range(q)]) for i in range(q)]
     )

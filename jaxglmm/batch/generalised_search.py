@@ -73,12 +73,13 @@ def minimise(
     split: Split,
     evaluate: Evaluate,
     start: Float[Array, "k L"],
+    u: Float[Array, "q J L"],
     tol: Array,
     max_steps: Array,
     near: float | None = None,
     n_levels: Array | None = None,
 ) -> Found:
-    """From ``start`` and u = 0; near: decrement of u that counts as the mode."""
+    """From ``start`` and u; near: decrement of u that counts as the mode."""
     k, L = start.shape
     _, J, _ = d.shape
     size = J if n_levels is None else n_levels
@@ -91,10 +92,7 @@ def minimise(
     diagonal = np.array(
         [False] * split.p + [i == j for i, j in split.pattern] + [False] * split.n_phi
     )[:, None]
-    reach = [
-        jnp.max(jnp.abs(z), axis=(0, 1)) if d.Z is not None else 1.0
-        for z in ([1.0] if d.Z is None else d.Z)
-    ]
+    reach = reaches(d)
 
     def body(carry: tuple[Array, _State]) -> tuple[Array, _State]:
         count, s = carry
@@ -174,24 +172,23 @@ def minimise(
             s.steps + 1,
             s.accepted + ok,
             s.pinning | pin,
-            jnp.where(ok, at.nu, s.rough),
+            jnp.where(ok, jnp.where(jnp.isinf(s.f), 0.0, at.nu), s.rough),
             status,
         )
         active = s.status == RUNNING
         return count + 1, jax.tree.map(lambda a, b: jnp.where(active, a, b), new, s)
 
-    zero = jnp.zeros((d.q, J, L))
     init = _State(
         x=start,
-        u=zero,
+        u=u,
         f=jnp.full(L, jnp.inf),
         g=jnp.zeros((k, L)),
         H=jnp.zeros((k, k, L)) + jnp.eye(k)[:, :, None],
         D=jnp.ones((k, L)),
         E=jnp.zeros((k, k, L) if secant else (0, L)),
         trial=start,
-        v=zero,
-        base=zero,
+        v=u,
+        base=u,
         level=jnp.full((J, L), jnp.inf),
         mu=jnp.full(L, START_DAMPING),
         gain=jnp.full(L, jnp.inf),
@@ -209,6 +206,17 @@ def minimise(
         (jnp.zeros((), int), init),
     )
     return Found(end.x, end.u, end.f, end.gain, end.steps, end.status)
+
+
+def reaches(d: LaneRows) -> list[Array | float]:
+    """The largest |z| of each column of Z."""
+    return [1.0] if d.Z is None else [jnp.max(jnp.abs(z), axis=(0, 1)) for z in d.Z]
+
+
+def damping(reach: list[Array | float], change: list[Array]) -> Array:
+    """log(1 + r) / r of each level, r the largest change of eta."""
+    r = sum(z * jnp.abs(x) for z, x in zip(reach, change, strict=True))
+    return jnp.where(r < 1e-2, 1.0, jnp.log1p(r) / jnp.maximum(r, 1e-300))
 
 
 def _learn(s: _State, at: Point, accepted: Array) -> Array:
@@ -292,9 +300,7 @@ def _inner(
     """The next u at the same psi; the u to go back to, and its deviances."""
     if damped:
         change = small.apply(at.Lam, list(at.step))
-        r = sum(z * jnp.abs(x) for z, x in zip(reach, change, strict=True))
-        rho = jnp.where(r < 1e-2, 1.0, jnp.log1p(r) / jnp.maximum(r, 1e-300))
-        return s.v + rho[None] * at.step, s.base, s.level
+        return s.v + damping(reach, change)[None] * at.step, s.base, s.level
     slack = 1e-10 * (1 + jnp.abs(s.level))
     ok = jnp.isfinite(at.level) & (jnp.isinf(s.level) | (at.level <= s.level + slack))
     base = jnp.where(ok, s.v, s.base)

@@ -18,10 +18,10 @@ import numpy as np
 
 import jaxglmm
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results import posterior_loo as _loo
+from jaxglmm.results.posterior import loo as _loo
 
 if TYPE_CHECKING:
-    from jaxglmm.results.posterior_fit import PosteriorFit
+    from jaxglmm.results.posterior.fit import PosteriorFit
 
 MOST = 30_000_000  # draws times rows of log_likelihood and posterior_predictive
 GROUPS = (

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
-from jaxglmm.results.fits_tables import benjamini_hochberg, column
+from jaxglmm.results.fits.tables import benjamini_hochberg, column
 
 LEAST = 1e-300  # p-values of zero are drawn here
 

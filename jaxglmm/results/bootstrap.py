@@ -23,7 +23,7 @@ from jaxglmm.numerics.wide import Wide
 from jaxglmm.results import diagnose
 from jaxglmm.results import engine as _engine
 from jaxglmm.results import simulate as _simulate
-from jaxglmm.results.fits import Fits
+from jaxglmm.results.fits.fits import Fits
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.bucket import bucket
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jaxglmm.results.fit import Fit
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.results.generalised.fit import GeneralisedFit
 
 ALARM = 0.01  # a p-value below this is worth a look; several tests are made
 

@@ -19,7 +19,7 @@ from jaxglmm.results.components import Parameter, parameters
 from jaxglmm.results.engine import lambdas
 
 if TYPE_CHECKING:
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.results.generalised.fit import GeneralisedFit
 
 
 NEAR_ONE = 1 - 1e-8

@@ -414,7 +414,7 @@ class Fit:
             >>> jg.glmm(formula, cbpp).certificate.verdict
             'trust'
         """
-        from jaxglmm.results.certificate import of_maximum
+        from jaxglmm.results.posterior.certificate import of_maximum
 
         return of_maximum(self)
 

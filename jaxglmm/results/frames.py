@@ -15,7 +15,7 @@ from jaxglmm.results import data
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.results.generalised.fit import GeneralisedFit
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
 COLUMNS = [

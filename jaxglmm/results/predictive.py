@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.results import averages
+from jaxglmm.results.generalised import averages
 
 DRAWS = 10_000
 SEED = 20170913

@@ -13,7 +13,7 @@ import numpy as np
 from jaxglmm._errors import NotApplicableError
 
 if TYPE_CHECKING:
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.results.generalised.fit import GeneralisedFit
 
 TYPES = ("deviance", "pearson", "response", "working", "scaled", "quantile")
 

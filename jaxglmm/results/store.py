@@ -77,7 +77,7 @@ def load(path) -> Fit:
     estimates = _unpack(tree["estimates"], arrays)
     diagnostics = _unpack(tree["diagnostics"], arrays)
     if tree.get("model"):
-        from jaxglmm.results.generalised_fit import from_facts
+        from jaxglmm.results.generalised.fit import from_facts
 
         return from_facts(tree["model"], design, estimates, diagnostics)
     return Fit(

@@ -19,7 +19,7 @@ from jaxglmm.results.layout import Paragraph, Table
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.results.generalised.fit import GeneralisedFit
 
 WIDTH = 80  # of the notes
 MOST_CORRELATED = 20  # columns of X up to which their correlations are shown

@@ -13,8 +13,8 @@ from jaxglmm.formula import design_from_arrays
 from jaxglmm.integrate.laplace import log_marginal
 from jaxglmm.integrate.working import mode_at
 from jaxglmm.model.families import FAMILIES
-from jaxglmm.results import generalised_engine
 from jaxglmm.results.engine import internal_lambdas
+from jaxglmm.results.generalised import engine as generalised_engine
 
 _log_marginal = jax.jit(log_marginal)
 

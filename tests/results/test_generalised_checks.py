@@ -10,7 +10,7 @@ from scipy import stats
 
 import jaxglmm as jg
 from jaxglmm.results import simulated
-from jaxglmm.results.generalised_fit import GeneralisedFit
+from jaxglmm.results.generalised.fit import GeneralisedFit
 
 FORMULA = "y ~ x + (1 | g)"
 

@@ -12,7 +12,7 @@ from scipy import special
 
 import jaxglmm as jg
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results import generalised_explained as explained
+from jaxglmm.results.generalised import explained
 
 
 def by_hand(fit, row):

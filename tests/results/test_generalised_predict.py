@@ -237,7 +237,7 @@ def test_families_and_links(family, link):
     from jaxglmm.estimate.laplace import LaplaceMarginal
     from jaxglmm.formula import design_from_formula
     from jaxglmm.results.estimates import Estimates
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.results.generalised.fit import GeneralisedFit
 
     kind = getattr(jg, family)(link=link)
     data = cases.logit_data().assign(y=0.5).head(20)
@@ -267,7 +267,7 @@ def test_families_and_links(family, link):
 
 
 def test_limits_where_a_link_ends():
-    from jaxglmm.results.generalised_means import between
+    from jaxglmm.results.generalised.means import between
 
     inverse = jg.Gamma(link="inverse")
     low, high = between(inverse.mean, "inverse", np.array([-0.1]), np.array([0.5]))

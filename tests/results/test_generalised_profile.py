@@ -14,8 +14,8 @@ import jaxglmm as jg
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.formula import design_from_formula
 from jaxglmm.model.families import Gaussian
-from jaxglmm.results import generalised_engine as engine
-from jaxglmm.results.generalised_fit import GeneralisedFit
+from jaxglmm.results.generalised import engine
+from jaxglmm.results.generalised.fit import GeneralisedFit
 from jaxglmm.results.profile import FISHER, LOG, PLAIN, Curve
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"

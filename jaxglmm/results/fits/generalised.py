@@ -1,0 +1,581 @@
+"""Many generalised linear mixed models with one grouping factor: lanes to table rows.
+
+Rows are sorted by level and laid out (height, levels, lanes), see ``batch.rows``.
+``SharedRows`` fits responses of one design; missing values and weights of their own
+make the weights differ from lane to lane and nothing else. ``RaggedRows`` fits data
+sets with designs of their own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._errors import DataError, JaxGLMMWarning, ModelError
+from jaxglmm._precision import double_precision
+from jaxglmm.batch import generalised
+from jaxglmm.batch.devices import Devices
+from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.formula.design import Design
+from jaxglmm.model import assemble
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.results import engine as _engine
+from jaxglmm.results.fits.columns import AGAIN, ALONE, MISSING, Columns
+from jaxglmm.results.fits.linear import USABLE, _columns, columns, lambdas, packed
+from jaxglmm.results.fits.ragged import Split, _cholesky, _Sums
+from jaxglmm.results.fits.responses import Responses
+from jaxglmm.results.fits.source import Source
+from jaxglmm.results.generalised import separation
+from jaxglmm.results.generalised.engine import inverse_hessian
+from jaxglmm.structure.factors import Factor, join
+from jaxglmm.structure.fixed import orthonormal
+
+CELLS = 12_000  # padded rows x lanes in one chunk on a CPU
+LANES = 8, 256
+MOST_FIXED = 8
+MOST_RANDOM = 3
+MOST_NODES = 3  # random effects a level up to which there is quadrature
+
+
+def suits(source: Source) -> bool:
+    """Whether the unrolled programs can take the model."""
+    design, marginal = source.design, source.model
+    q = sum(len(t.names) for t in design.terms)
+    one = len({t.factor for t in design.terms}) == 1
+    small = q <= MOST_RANDOM and design.p <= MOST_FIXED
+    plain = isinstance(marginal, LaplaceMarginal) and marginal.nodes >= 1
+    return one and small and plain and getattr(marginal, "order", 1) == 1
+
+
+def generalised_columns(design: Design, family: AbstractFamily) -> Columns:
+    """What is kept of each fit."""
+    plain = columns(design)
+    names = tuple(family.phi_names) if family.n_phi else ()
+    return Columns(plain.coefficients, plain.sd, plain.theta, names)
+
+
+def fine(size: int) -> int:
+    """Sizes of few values that waste little: exact up to 16."""
+    unit = max(1, 2 ** (int(size).bit_length() - 4))
+    return -(-int(size) // unit) * unit
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where rows go in (height, levels).
+
+    order: rows sorted by level; at: their rows and levels; h, J: padded sizes.
+    """
+
+    order: np.ndarray
+    at: tuple[np.ndarray, np.ndarray]
+    h: int
+    J: int
+
+    @staticmethod
+    def of(codes: np.ndarray, J: int) -> Layout:
+        """By the level of each row."""
+        order = np.argsort(codes, kind="stable")
+        level = codes[order]
+        counts = np.bincount(level, minlength=J)
+        first = np.cumsum(counts) - counts
+        row = np.arange(len(level)) - first[level]
+        return Layout(order, (row, level), fine(int(counts.max())), fine(J))
+
+    def place(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        """(n, l) -> (h, J, l)."""
+        out = np.full((self.h, self.J, values.shape[1]), fill)
+        out[self.at] = values[self.order]
+        return out
+
+
+class SharedRows:
+    """One design, responses as columns; weights, offsets and trials perhaps theirs."""
+
+    @double_precision
+    def __init__(self, source: Source, own_weights: bool, devices: Devices):
+        assert source.responses is not None
+        design = source.design
+        self.source, self.design, self.own_weights = source, design, own_weights
+        self.devices = devices
+        self.responses: Responses = source.responses
+        self.family: AbstractFamily = source.family
+        self.columns = generalised_columns(design, self.family)
+        (self.factor,) = join(assemble.columns(design))
+        R, basis = orthonormal(design.X, None)
+        n = design.n
+        self.R_inverse = np.linalg.solve(R / np.sqrt(n), np.eye(len(R)))
+        self.layout = Layout.of(self.factor.codes, self.factor.n_levels)
+        X = basis.whole * np.sqrt(n)
+        Z = self.factor.values
+        self.X = self._fixed(X)
+        self.Z = None if Z is None else self._fixed(Z)
+        cells = self.layout.h * self.layout.J
+        self.chunk = devices.chunk(cells, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, 6 * cells)
+        self.program = generalised.RowsFit(
+            self.family, source.model, self.factor.pattern
+        )
+        self.shared = {
+            name: self._shared(getattr(source, name), fill)
+            for name, fill in (("weights", 0.0), ("offset", 0.0), ("trials", 1.0))
+        }
+        self.shared |= {
+            "X": self.X,
+            "Z": self.Z,
+            "n_levels": devices.shared(np.array([float(self.factor.n_levels)])),
+            "back": devices.shared(np.ascontiguousarray(self.R_inverse[..., None])),
+        }
+
+    def _fixed(self, columns: np.ndarray) -> Any:
+        return self.devices.shared(
+            np.ascontiguousarray(
+                np.moveaxis(self.layout.place(columns), -1, 0)[..., None]
+            )
+        )
+
+    def _shared(self, values: Any, fill: float) -> Any:
+        """On the device, where all lanes have the same; None where they do not."""
+        if isinstance(values, Responses):
+            return None
+        if values is None:
+            if fill == 0.0 and values is self.source.offset:
+                return None
+            values = np.ones(self.design.n)
+        return self.devices.shared(self.layout.place(values[:, None], fill))
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
+        Y = self.responses.take(which)
+        source, family = self.source, self.family
+        weights = _columns(source.weights, which, Y.shape)
+        trials = None
+        if source.trials is not None:
+            trials = _columns(source.trials, which, Y.shape)
+        infinite = np.isinf(Y).any(axis=0)
+        lost = np.isnan(Y)
+        for values in (weights, trials):
+            if values is not None:
+                lost = lost | np.isnan(values)
+        offset = _columns(source.offset, which, Y.shape, 0.0)
+        lost = lost | np.isnan(offset)
+        some = np.any(lost, axis=0)
+        used = (weights > 0) & ~lost
+        status = check(family, Y, trials, used)
+        status[infinite] = _status.BAD_VALUES
+        waiting = np.zeros(len(which), bool) if self.own_weights else some
+        good = (status == 0) & ~waiting
+        fill = family.padding if good.any() else 0.0
+        Y = np.where(used & good, Y, family.padding)
+        m = None if trials is None else np.where(used, trials, 1.0)
+        guess, phi = guesses(family, Y, m, used if self.own_weights else None)
+        place = self.layout.place
+        there = {"y": place(Y, fill)}
+        if self.shared["weights"] is None or self.own_weights:
+            there["weights"] = place(np.where(used, weights, 0.0))
+        if self.shared["trials"] is None:
+            there["trials"] = place(m, 1.0)  # type: ignore[arg-type]
+        if self.shared["offset"] is None and source.offset is not None:
+            there["offset"] = place(np.where(lost, 0.0, offset))
+        here = {k: v for k, v in self.shared.items() if k not in there}
+        report = _fit(self, here, there, place(guess), phi, steps)
+        status = np.where(status == 0, report.status, status)
+        if self.own_weights:
+            n = used.sum(axis=0)
+            levels = np.zeros((self.factor.n_levels, len(which)), bool)
+            np.logical_or.at(levels, self.factor.codes, used)
+            few = (n <= self.design.p) | (levels.sum(axis=0) < 2)
+            status[few & (status != _status.BAD_VALUES)] = _status.TOO_FEW
+        status[waiting & (status != _status.BAD_VALUES)] = MISSING
+        p = self.design.p
+        beta = report.psi[:p].T @ self.R_inverse.T
+
+        def rows_of(i: int) -> tuple[Design, np.ndarray, np.ndarray]:
+            at = np.flatnonzero(used[:, i])
+            eta = self.design.X @ beta[i] + offset[:, i]
+            z = self.factor.values
+            effects = report.b[:, : self.factor.n_levels, i]
+            for k, effect in enumerate(effects):
+                eta = eta + (1.0 if z is None else z[:, k]) * effect[self.factor.codes]
+            design = self.source.design_of(int(which[i])) if some[i] else self.design
+            return design, eta[at] if some[i] else eta, at
+
+        return table(
+            self.design,
+            self.columns,
+            self.factor,
+            family,
+            report,
+            status,
+            beta,
+            self.R_inverse[None],
+            self.factor.T_inverse,
+            rows_of,
+            Y,
+            source,
+        )
+
+
+def _fit(
+    engine: Any, here: dict, there: dict, guess: np.ndarray, phi: np.ndarray, steps: int
+) -> generalised.Report:
+    """Run the program; arrays by name, those that lanes share and those they do not."""
+    source = engine.source
+    stop = np.float64(_engine.SAFETY * source.tol)
+    shared = {k: v for k, v in here.items() if v is not None}
+    found = engine.devices.run(
+        engine.program,
+        (shared, stop, np.int64(steps)),
+        (there, guess, phi),
+        engine.chunk,
+    )
+    return jax.tree.map(np.asarray, found)
+
+
+def check(
+    family: AbstractFamily, Y: np.ndarray, trials: np.ndarray | None, used: np.ndarray
+) -> np.ndarray:
+    """(L,) zero, or why a response cannot be fitted."""
+    L = Y.shape[1]
+    status = np.zeros(L, int)
+    doubtful = ~used.any(axis=0)
+    status[doubtful] = _status.TOO_FEW
+    m = trials
+    try:
+        family.check(Y[used], None if m is None else m[used])
+        same = (Y[:1] == Y).all(axis=0)
+        if m is not None:
+            same |= (m == Y).all(axis=0)
+        elif family.family_kind == "binomial":
+            same |= (Y == 1.0).all(axis=0)
+        if not used.all():
+            same |= ~used.all(axis=0)
+        look = np.flatnonzero(same & ~doubtful)
+    except (DataError, ModelError):
+        look = np.flatnonzero(~doubtful)
+    for i in look:
+        rows = used[:, i]
+        try:
+            family.check(Y[rows, i], None if m is None else m[rows, i])
+        except DataError:
+            status[i] = _status.BAD_VALUES
+        except ModelError:
+            status[i] = _status.CONSTANT
+    return status
+
+
+ROW_BY_ROW = ("binomial", "poisson")  # whose start looks at one row at a time
+
+
+def guesses(
+    family: AbstractFamily,
+    Y: np.ndarray,
+    trials: np.ndarray | None,
+    used: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the family would start: eta (n, L) and phi (r, L)."""
+    if family.name in ROW_BY_ROW and family.link.name == family.default_link:
+        return family.start(Y, trials)[0], np.zeros((0, Y.shape[1]))
+    eta, phi = np.zeros(Y.shape), np.zeros((family.n_phi, Y.shape[1]))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", JaxGLMMWarning)
+        for i in range(Y.shape[1]):
+            rows = slice(None) if used is None else used[:, i]
+            m = None if trials is None else trials[rows, i]
+            eta[rows, i], phi[:, i] = family.start(Y[rows, i], m)
+    return eta, np.where(np.isfinite(phi), phi, 0.0)
+
+
+def table(
+    design: Design,
+    columns: Columns,
+    factor: Factor,
+    family: AbstractFamily,
+    report: generalised.Report,
+    status: np.ndarray,
+    beta: np.ndarray,
+    back: np.ndarray,
+    T_inverse: np.ndarray,
+    rows_of: Any,
+    Y: np.ndarray,
+    source: Source,
+) -> np.ndarray:
+    """Rows of the table, in the user's coordinates."""
+    from scipy.special import erfc
+
+    p, m = design.p, len(factor.pattern)
+    theta, phi = report.psi[p : p + m], report.psi[p + m :]
+    status = np.where(status == _status.MAX_STEPS, AGAIN, status)
+    usable = np.isin(status, USABLE)
+    lam, _ = lambdas(factor, theta, T_inverse)
+    diagonal = np.array([i == j for i, j in factor.pattern])
+    singular = (np.abs(theta[diagonal]) < _engine.SINGULAR).any(axis=0)
+    sd = np.concatenate(
+        [
+            np.sqrt(np.sum(lam[:, a:b, a:b] ** 2, axis=-1))
+            for _, a, b in sorted(factor.spans)
+        ],
+        axis=1,
+    )
+    se = report.se.T.copy()
+    pinned = np.concatenate(
+        [
+            np.zeros((p, len(status)), bool),
+            diagonal[:, None] & (np.abs(theta) < _engine.SINGULAR),
+            np.zeros(phi.shape, bool),
+        ]
+    )
+    for i in np.flatnonzero((report.unsure == 1) & usable):
+        H = report.hessian[:, :, i]
+        V = inverse_hessian(H, pinned[:, i], p)[:p, :p]
+        own = back[i % len(back)]
+        se[i] = np.sqrt(np.einsum("ij,jk,ik->i", own, V, own))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p_values = erfc(np.abs(beta / se) / np.sqrt(2))
+    out = columns.table(
+        len(status),
+        coefficients=beta,
+        se=se,
+        df=np.full(beta.shape, np.inf),
+        p_values=p_values,
+        sd=sd,
+        theta=packed(design, factor, lam),
+        dispersion=np.exp(phi.T),
+        log_likelihood=-report.criterion / 2,
+        decrement=report.decrement,
+        steps=report.steps,
+        singular=singular,
+        separated=separated(family, report.far, usable, beta, rows_of, Y),
+        status=status,
+    )
+    out[~usable, :-1] = np.nan
+    return out
+
+
+def separated(
+    family: AbstractFamily,
+    far: np.ndarray,
+    usable: np.ndarray,
+    beta: np.ndarray,
+    rows_of: Any,
+    Y: np.ndarray,
+) -> np.ndarray:
+    """(L,) whether coefficients have run off; few lanes need a closer look."""
+    out = np.zeros(len(far))
+    edge = separation.FAR.get(family.link.name)
+    if edge is None or not family.discrete:
+        return out
+    for i in np.flatnonzero(usable & (far > edge)):
+        design, eta, rows = rows_of(i)
+        try:
+            found = separation.find(design, family, beta[i], eta, Y[rows, i])
+        except (ValueError, np.linalg.LinAlgError):
+            continue
+        out[i] = found is not None
+    return out
+
+
+class RaggedRows:
+    """Data sets of a long table, one grouping factor."""
+
+    @double_precision
+    def __init__(self, source: Source, J: int, which: np.ndarray, devices: Devices):
+        assert source.split is not None
+        design = source.design
+        self.source, self.design = source, design
+        self.split: Split = source.split
+        self.family: AbstractFamily = source.family
+        self.columns = generalised_columns(design, self.family)
+        (self.factor,) = join(assemble.columns(design))
+        self.J, self.devices = J, devices
+        order = self.split.order
+        n = design.n
+        Z = np.ones((1, n)) if self.factor.values is None else self.factor.values.T
+        self.R, basis = orthonormal(design.X, None)
+        self.R_inverse = np.linalg.solve(self.R, np.eye(len(self.R)))
+        self.X = np.ascontiguousarray(basis.whole.T[:, order])
+        self.Z = np.ascontiguousarray(Z[:, order])
+        self.y = design.y[order]
+        given = (design.weights, design.offset, design.trials)
+        self.w, self.o, self.m = (None if v is None else v[order] for v in given)
+        sizes = self._heights(which)
+        self.h = fine(int(sizes.max(initial=1)))
+        cells = self.h * J
+        self.chunk = devices.chunk(cells, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, cells * (6 + len(self.X) + len(self.Z)))
+        self.program = generalised.RowsFit(
+            self.family, source.model, self.factor.pattern
+        )
+
+    def _heights(self, which: np.ndarray) -> np.ndarray:
+        """The most rows of a level of each data set."""
+        place, lane, level = self.split.take(which)
+        key = lane * (self.J + 1) + level
+        counts = np.bincount(key, minlength=1)
+        del place
+        return counts
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
+        at, lane, level = self.split.take(which)
+        L, p = len(which), len(self.X)
+        sums = _Sums(lane, level, L, self.J)
+        n = np.bincount(lane, minlength=L).astype(float)
+        X, Z = self.X[:, at], self.Z[:, at]
+        y = self.y[at]
+        m = None if self.m is None else self.m[at]
+        status = self._check(y, m, lane, L)
+        few = (p >= n) | (self.split.levels[which] < 2)
+        status[few] = _status.TOO_FEW
+        with np.errstate(invalid="ignore", divide="ignore"):
+            Lx, dependent = _cholesky(sums.products(X, X) / np.maximum(n, 1))
+            Lz, size = self._standard(sums.products(Z, Z) / np.maximum(n, 1))
+            X = _forward(Lx, X, lane)
+            Z = _forward(Lz, Z / size[:, lane], lane)
+        status[dependent & (status == 0)] = ALONE
+        good = status == 0
+        X, Z = np.where(good[lane], X, 0.0), np.where(good[lane], Z, 0.0)
+        y = np.where(good[lane], y, self.family.padding)
+        eta, phi = self._guesses(y, m, lane, L, good)
+        row = _positions(sums, len(at))
+        place = (row, level, lane)
+
+        def put(values: Any, fill: float) -> np.ndarray:
+            out = np.full((self.h, self.J, L), fill)
+            out[place] = values
+            return out
+
+        plain = self.factor.values is None
+        empty = np.zeros((0, self.h, self.J, L))
+        there = {
+            "X": np.stack([put(x, 0.0) for x in X]) if p else empty,
+            "y": put(y, self.family.padding),
+            "weights": put(1.0 if self.w is None else self.w[at], 0.0),
+        }
+        if not plain:
+            there["Z"] = np.stack([put(z, 0.0) for z in Z])
+        if m is not None:
+            there["trials"] = put(m, 1.0)
+        if self.o is not None:
+            there["offset"] = put(self.o[at], 0.0)
+        back = self.R_inverse @ np.moveaxis(_inverse_transposed(Lx), -1, 0)
+        back = np.where(np.isfinite(back), back, 0.0)
+        there["n_levels"] = self.split.levels[which].astype(float)
+        there["back"] = np.ascontiguousarray(np.moveaxis(back, 0, -1))
+        here = {} if m is not None else {"trials": np.ones((self.h, self.J, 1))}
+        report = _fit(self, here, there, put(eta, 0.0), phi, steps)
+        status = np.where(status == 0, report.status, status)
+        beta = np.einsum("lab,bl->la", back, report.psi[:p])
+        T_inverse = self.factor.T_inverse @ np.moveaxis(
+            _inverse_transposed(Lz) / size[:, None], -1, 0
+        )
+
+        def rows_of(i: int) -> tuple[Design, np.ndarray, np.ndarray]:
+            design = self.source.design_of(int(which[i]))
+            here = np.flatnonzero(lane == i)
+            value = beta[i] @ self.R @ self.X[:, at[here]]
+            if self.o is not None:
+                value = value + self.o[at[here]]
+            for k in range(len(Z)):
+                value = value + Z[k, here] * report.b[k, level[here], i]
+            sort = np.argsort(self.split.order[at[here]], kind="stable")
+            return design, value[sort], here[sort]
+
+        return table(
+            self.design,
+            self.columns,
+            self.factor,
+            self.family,
+            report,
+            status,
+            beta,
+            back,
+            T_inverse,
+            rows_of,
+            np.broadcast_to(y[:, None], (len(y), L)),
+            self.source,
+        )
+
+    def _check(self, y, m, lane: np.ndarray, L: int) -> np.ndarray:
+        status = np.zeros(L, int)
+        ends = np.searchsorted(lane, np.arange(L + 1))
+        for i in range(L):
+            here = slice(ends[i], ends[i + 1])
+            if ends[i] == ends[i + 1]:
+                status[i] = _status.TOO_FEW
+                continue
+            try:
+                self.family.check(y[here], None if m is None else m[here])
+            except DataError:
+                status[i] = _status.BAD_VALUES
+            except ModelError:
+                status[i] = _status.CONSTANT
+        return status
+
+    def _guesses(self, y, m, lane, L: int, good: np.ndarray):
+        family = self.family
+        if family.name in ROW_BY_ROW and family.link.name == family.default_link:
+            return family.start(y, m)[0], np.zeros((0, L))
+        eta, phi = np.zeros(len(y)), np.zeros((family.n_phi, L))
+        ends = np.searchsorted(lane, np.arange(L + 1))
+        for i in np.flatnonzero(good):
+            here = slice(ends[i], ends[i + 1])
+            with np.errstate(all="ignore"):
+                eta[here], phi[:, i] = family.start(
+                    y[here], None if m is None else m[here]
+                )
+        return eta, np.where(np.isfinite(phi), phi, 0.0)
+
+    def _standard(self, ZZ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """L and sizes of T = L' diag(size), block by block of the terms."""
+        q, L = len(ZZ), ZZ.shape[-1]
+        size = np.sqrt(np.stack([ZZ[i, i] for i in range(q)]))
+        size = np.where(size > 0, size, 1.0)
+        out = np.zeros((q, q, L))
+        for i in range(q):
+            out[i, i] = 1.0
+        for index, a, b in self.factor.spans:
+            if b - a > 1 and self.design.terms[index].covariance == "us":
+                unit = ZZ[a:b, a:b] / (size[a:b, None] * size[None, a:b])
+                found, dependent = _cholesky(unit)
+                bad = dependent | ~np.isfinite(found).all(axis=(0, 1))
+                out[a:b, a:b] = np.where(bad, out[a:b, a:b], found)
+        return out, size
+
+
+def _forward(L: np.ndarray, v: np.ndarray, lane: np.ndarray) -> np.ndarray:
+    """L^-1 v for the rows of each lane, (k, n)."""
+    out = np.empty_like(v)
+    for i in range(len(v)):
+        left = v[i]
+        for j in range(i):
+            left = left - L[i, j, lane] * out[j]
+        out[i] = left / L[i, i, lane]
+    return out
+
+
+def _inverse_transposed(L: np.ndarray) -> np.ndarray:
+    """L'^-1 of each lane, (k, k, L)."""
+    k = len(L)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out = np.zeros_like(L)
+        for column in range(k):
+            for i in reversed(range(k)):
+                right = float(i == column) - np.einsum(
+                    "jl,jl->l", L[i + 1 :, i], out[i + 1 :, column]
+                )
+                out[i, column] = right / L[i, i]
+    return out
+
+
+def _positions(sums: _Sums, n: int) -> np.ndarray:
+    """Which row of its level each row is."""
+    counts = np.diff(sums.starts, append=n)
+    return np.arange(n) - np.repeat(sums.starts, counts)

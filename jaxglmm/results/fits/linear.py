@@ -1,0 +1,380 @@
+"""Many linear mixed models with one grouping factor: chunks of lanes to table rows.
+
+Two engines for responses of one design. ``SharedLinear``: every row of a response is
+there and all have the same weights, so that what depends on the design is computed
+once. ``WeightedLinear``: missing values or weights that differ. A third one, for data
+sets with designs of their own, is in ``fits_ragged``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._precision import double_precision
+from jaxglmm.batch import linear, own, shared
+from jaxglmm.batch.devices import Devices
+from jaxglmm.formula.design import Design
+from jaxglmm.model import assemble
+from jaxglmm.results import engine as _engine
+from jaxglmm.results.coefficients import t_p_values
+from jaxglmm.results.fits.columns import AGAIN, ALONE, MISSING, Columns
+from jaxglmm.results.fits.responses import Responses
+from jaxglmm.structure import crossproducts as cross
+from jaxglmm.structure.build import Moments
+from jaxglmm.structure.factors import Factor, join
+from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal
+
+CELLS = 8192  # types of levels x lanes in one chunk on a CPU
+LANES = 8, 512
+WELL = 1e-6  # smallest eigenvalue of X'X at unit diagonal whose root serves as a basis
+MOST_FIXED = 10  # columns of X whose Cholesky factor is unrolled
+MOST_RANDOM = 3
+USABLE = (
+    _status.CONVERGED,
+    _status.MAX_STEPS,
+    _status.STALLED,
+    _status.NO_RESIDUAL,
+    AGAIN,
+)
+
+
+def suits(design: Design) -> bool:
+    """Whether the unrolled programs can take the model."""
+    q = sum(len(t.names) for t in design.terms)
+    one = len({t.factor for t in design.terms}) == 1
+    return one and q <= MOST_RANDOM and design.p <= MOST_FIXED
+
+
+def columns(design: Design) -> Columns:
+    """What is kept of each fit."""
+    sd = [f"sd_{name}|{t.label}" for t in design.terms for name in t.names]
+    m = 0
+    for t in design.terms:
+        q = len(t.names)
+        m += q * (q + 1) // 2 if t.covariance == "us" else q
+    return Columns(tuple(design.x_names), tuple(sd), m)
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What all lanes share: a basis of X, and the one factor in its coordinates.
+
+    ``Moments`` are such coordinates too.
+    """
+
+    fixed: FixedBasis
+    basis: Basis
+    factors: tuple[Factor, ...]
+
+
+def coordinates(design: Design) -> Coordinates:
+    """Without the cross-products of a single fit, and in fewer passes.
+
+    A basis that is nearly orthonormal will do: each lane makes its own from it.
+    """
+    R, basis = _basis(design.X)
+    factors = tuple(join(assemble.columns(design)))
+    return Coordinates(FixedBasis(R, np.zeros(len(R)), 1.0), basis, factors)
+
+
+def _basis(X: np.ndarray) -> tuple[np.ndarray, Basis]:
+    size = np.sqrt(np.einsum("ij,ij->j", X, X))
+    if len(size) and (size > 0).all():
+        gram = (X.T @ X) / np.outer(size, size)
+        if np.linalg.eigvalsh(gram)[0] > WELL:
+            R = np.linalg.cholesky(gram).T * size
+            return R, Basis(X, R)
+    return orthonormal(X, None)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """reml; tol: of the criterion; satterthwaite: degrees of freedom (else n - p)."""
+
+    reml: bool
+    tol: float
+    satterthwaite: bool = True
+
+    @property
+    def stop(self) -> np.float64:
+        """Where the search stops, as in a single fit."""
+        return np.float64(_engine.SAFETY * self.tol)
+
+
+class SharedLinear:
+    """One design, responses as columns. A response with missing rows is passed on."""
+
+    @double_precision
+    def __init__(
+        self,
+        design: Design,
+        moments: Moments,
+        responses: Responses,
+        offset: np.ndarray | Responses | None,
+        settings: Settings,
+        devices: Devices,
+    ):
+        self.design, self.moments, self.settings = design, moments, settings
+        self.responses, self.offset, self.devices = responses, offset, devices
+        self.columns = columns(design)
+        rows, groups = shared.rows(moments)
+        self.on_device = devices.shared(
+            (rows, groups, moments.fixed.R_inverse[..., None])
+        )
+        self.chunk = devices.chunk(groups.A.shape[2], CELLS, LANES)
+        self.lanes = devices.block(self.chunk, design.n)
+        pattern = moments.factors[0].pattern
+        self.program = linear.SharedFit(pattern, settings.reml)
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
+        Y = self.responses.take(which)
+        if self.offset is not None:
+            Y = Y - _columns(self.offset, which, Y.shape)
+        if self.moments.keep is not None:
+            Y = Y[self.moments.keep]
+        common = (*self.on_device, self.settings.stop, np.int64(steps))
+        found = self.devices.run(self.program, common, Y, self.chunk)
+        ready, report = jax.tree.map(np.asarray, found)
+        return self._table(Y, ready, report)
+
+    def _table(
+        self, Y: np.ndarray, ready: shared.Facts, report: linear.Report
+    ) -> np.ndarray:
+        m, reml = self.moments, self.settings.reml
+        fixed, factor = m.fixed, m.factors[0]
+        status = report.status.copy()
+        status[ready.exact == 1] = _status.EXACT
+        status[ready.constant == 1] = _status.CONSTANT
+        sums = Y.sum(axis=0)
+        if not np.isfinite(sums).all():
+            status[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
+            status[np.isnan(Y).any(axis=0)] = MISSING
+        N = m.n - (len(fixed.R) if reml else 0)
+        constant = N * 2 * np.log(ready.scale) - m.log_weights
+        return table(
+            self.design,
+            self.columns,
+            factor,
+            report,
+            status,
+            beta=(ready.least_squares + ready.scale * report.beta).T
+            @ fixed.R_inverse.T,
+            se=(report.se * ready.scale).T,
+            scale=ready.scale,
+            constant=constant + (fixed.log_det if reml else 0.0),
+            T_inverse=factor.T_inverse,
+            residual_df=None if self.settings.satterthwaite else m.n - len(fixed.R),
+        )
+
+
+class WeightedLinear:
+    """One design, responses as columns, weights of their own; weight 0 is no row."""
+
+    @double_precision
+    def __init__(
+        self,
+        design: Design,
+        moments: Moments,
+        responses: Responses,
+        offset: np.ndarray | Responses | None,
+        weights: np.ndarray | Responses | None,
+        settings: Settings,
+        devices: Devices,
+    ):
+        self.design, self.moments, self.settings = design, moments, settings
+        self.responses, self.offset, self.weights = responses, offset, weights
+        self.devices = devices
+        self.columns = columns(design)
+        (factor,) = moments.factors
+        J, n = factor.n_levels, len(factor.codes)
+        level = None
+        if J * n <= shared.MOST_DENSE:
+            ones = Factor(factor.name, factor.codes, None, J, np.eye(1), (), ())
+            level = cross.indicator(ones, 0, J).toarray()
+        Z = np.ones((1, n)) if factor.values is None else factor.values.T
+        self.rows = devices.shared(
+            own.Rows(
+                moments.basis.whole, np.ascontiguousarray(Z), level, factor.codes, J
+            )
+        )
+        self.chunk = devices.chunk(J, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, 4 * n)
+        self.program = linear.OwnFit(
+            factor.pattern, spans(design, factor), settings.reml
+        )
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
+        Y = self.responses.take(which)
+        W = _columns(self.weights, which, Y.shape)
+        missing = ~np.isfinite(Y)
+        infinite = np.isinf(Y).any(axis=0)
+        if missing.any() or not np.isfinite(W).all():
+            W = np.where(missing | ~np.isfinite(W), 0.0, W)
+        offset = _columns(self.offset, which, Y.shape, 0.0)
+        Y = np.where(W > 0, Y - offset, 0.0)
+        if self.moments.keep is not None:
+            Y, W = Y[self.moments.keep], W[self.moments.keep]
+        R_inverse = self.moments.fixed.R_inverse
+        common = (self.rows, R_inverse, self.settings.stop, np.int64(steps))
+        found = self.devices.run(self.program, common, (Y, W), self.chunk)
+        return lanes_table(
+            self.design, self.columns, self.moments, found, self.settings, infinite
+        )
+
+
+def _columns(source, which: np.ndarray, shape, fill: float = 1.0) -> np.ndarray:
+    """Weights or offsets of some responses, (n, L)."""
+    if source is None:
+        return np.full(shape, fill)
+    if isinstance(source, Responses):
+        return source.take(which)
+    return np.broadcast_to(source[:, None], shape)
+
+
+def spans(design: Design, factor: Factor) -> own.Spans:
+    """First and last column of each term, and whether it is unstructured."""
+    return tuple(
+        (start, stop, design.terms[index].covariance == "us")
+        for index, start, stop in factor.spans
+    )
+
+
+def lanes_table(
+    design: Design,
+    columns: Columns,
+    m: Moments | Coordinates,
+    found: Any,
+    settings: Settings,
+    infinite: np.ndarray,
+) -> np.ndarray:
+    """Rows of the table from what ``linear.OwnFit`` found.
+
+    The coordinates of the lanes are those of ``m.fixed.R`` and of the one factor's T.
+    """
+    (factor,) = m.factors
+    reml = settings.reml
+    raw, (back, T_inverse, log_det), report = jax.tree.map(np.asarray, found)
+    p = len(back)
+    inner = raw.b + raw.scale * np.einsum("abl,bl->al", back, report.beta)
+    N = raw.n - (p if reml else 0)
+    constant = N * 2 * np.log(raw.scale) - raw.log_weights
+    if reml:
+        constant = constant + log_det + m.fixed.log_det
+    status = report.status.copy()
+    status[raw.exact == 1] = _status.EXACT
+    status[raw.dependent == 1] = ALONE
+    status[raw.constant == 1] = _status.CONSTANT
+    few = (p >= raw.n) | (raw.J * factor.q >= raw.n) | (raw.J < 2)
+    status[few] = _status.TOO_FEW
+    status[infinite] = _status.BAD_VALUES
+    return table(
+        design,
+        columns,
+        factor,
+        report,
+        status,
+        beta=inner.T @ m.fixed.R_inverse.T,
+        se=(report.se * raw.scale).T,
+        scale=raw.scale,
+        constant=constant,
+        T_inverse=factor.T_inverse @ np.moveaxis(T_inverse, -1, 0),
+        residual_df=None if settings.satterthwaite else raw.n - p,
+    )
+
+
+def table(
+    design: Design,
+    columns: Columns,
+    factor: Factor,
+    report: linear.Report,
+    status: np.ndarray,
+    *,
+    beta: np.ndarray,
+    se: np.ndarray,
+    scale: np.ndarray,
+    constant: np.ndarray,
+    T_inverse: np.ndarray,
+    residual_df: np.ndarray | float | None,
+) -> np.ndarray:
+    """Rows of the table, in the user's coordinates."""
+    sigma = np.sqrt(report.sigma2) * scale
+    reproduced = (report.sigma2 < _engine.NO_RESIDUAL) & (status >= 0)
+    fitted = np.isin(status, USABLE)
+    status = np.where(reproduced & fitted, _status.NO_RESIDUAL, status)
+    status = np.where(status == _status.MAX_STEPS, AGAIN, status)
+    lam, singular = lambdas(factor, report.theta, T_inverse)
+    sd = np.concatenate(
+        [
+            np.sqrt(np.sum(lam[:, a:b, a:b] ** 2, axis=-1))
+            for _, a, b in sorted(factor.spans)
+        ],
+        axis=1,
+    )
+    df = report.df.T
+    if residual_df is not None:
+        df = np.broadcast_to(np.reshape(residual_df, (-1, 1)), df.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p_values = t_p_values(beta / se, df)
+        out = columns.table(
+            len(sigma),
+            coefficients=beta,
+            se=se,
+            df=df,
+            p_values=p_values,
+            sd=sd * sigma[:, None],
+            theta=packed(design, factor, lam),
+            sigma=sigma,
+            log_likelihood=-(report.criterion + constant) / 2,
+            df_sigma=report.df_sigma,
+            decrement=report.decrement,
+            steps=report.steps,
+            singular=singular,
+            status=status,
+        )
+    out[~np.isin(status, USABLE), :-1] = np.nan
+    return out
+
+
+def lambdas(
+    factor: Factor, theta: np.ndarray, T_inverse: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lambda of each lane in the user's coordinates (L, q, q), and singular flags.
+
+    Not triangular: a factor of the covariance all the same.
+    """
+    q, L = factor.q, theta.shape[1]
+    internal = np.zeros((L, q, q))
+    for a, (i, j) in enumerate(factor.pattern):
+        internal[:, i, j] = theta[a]
+    diagonal = np.abs(np.diagonal(internal, axis1=1, axis2=2))
+    return T_inverse @ internal, diagonal.min(axis=1) < _engine.SINGULAR
+
+
+def packed(design: Design, factor: Factor, lam: np.ndarray) -> np.ndarray:
+    """(L, m) theta in lme4's order, diagonals not negative."""
+    out = []
+    for index, start, stop in sorted(factor.spans):
+        x = lam[:, start:stop, start:stop]
+        q = stop - start
+        if q > 1:
+            finite = np.all(np.isfinite(x), axis=(1, 2), keepdims=True)
+            x = np.linalg.qr(np.swapaxes(np.where(finite, x, 0.0), 1, 2), mode="r")
+            x = np.where(finite, np.swapaxes(x, 1, 2), np.nan)
+        x = x * np.where(np.diagonal(x, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, None, :]
+        size = np.sqrt(np.sum(x**2, axis=-1))
+        for j in range(q):
+            for i in range(j, q if design.terms[index].covariance == "us" else j + 1):
+                value = x[:, i, j]
+                if i == j:  # rounding of an exact zero
+                    value = np.where(value < 1e-12 * size[:, i], 0.0, value)
+                out.append(value)
+    return np.stack(out, axis=1)

@@ -1,0 +1,290 @@
+"""Many data sets in one long table: ragged sizes, in few shapes.
+
+The columns of the model are coded once, over all rows, so that a coefficient means the
+same in every data set. The rows are then sorted by data set and level, sums over a
+level are sums over a slice, and data sets go to lanes with as many levels as the
+largest of their bucket; levels that a data set does not have are empty, which changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._precision import double_precision
+from jaxglmm.batch import linear, own
+from jaxglmm.batch.devices import Devices
+from jaxglmm.formula.design import Design
+from jaxglmm.results.fits import linear as fits_linear
+from jaxglmm.results.fits.linear import Coordinates, Settings, lanes_table
+from jaxglmm.structure.bucket import bucket
+from jaxglmm.structure.fixed import EXACT
+
+SHAPES = ((5_000, 1), (100_000, 2), (1_000_000, 3))  # data sets up to, buckets
+
+
+class Split:
+    """Rows of a long design by data set.
+
+    Args:
+        codes: (n,) the data set of each row; D: how many there are.
+        level: (n,) the level of the one grouping factor, of ``n_levels`` in all.
+        rows: those that are used (all of them).
+
+    Attributes:
+        order: rows of the design sorted by data set and level; starts: (D + 1,) where
+            each data set begins in it; level: of these rows, 0 .. J_d - 1; levels: (D,)
+            J_d; sorted: whether ``order`` is the identity.
+    """
+
+    def __init__(
+        self,
+        codes: np.ndarray,
+        D: int,
+        level: np.ndarray,
+        n_levels: int,
+        rows: np.ndarray | None = None,
+    ):
+        key = codes.astype(np.int64) * n_levels + level
+        self.order = np.arange(len(key)) if rows is None else rows
+        key = key if rows is None else key[rows]
+        self.sorted = rows is None
+        if len(key) > 1 and (key[1:] < key[:-1]).any():
+            sort = np.argsort(key, kind="stable")
+            self.order, key = self.order[sort], key[sort]
+            self.sorted = False
+        new = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))[: len(key)]
+        owner = key[new] // n_levels
+        self.levels = np.bincount(owner, minlength=D)
+        first = np.cumsum(self.levels) - self.levels
+        local = np.arange(len(new)) - first[owner]
+        self.level = np.repeat(local, np.diff(new, append=len(key)))
+        sizes = np.bincount(key // n_levels, minlength=D)
+        self.starts = np.concatenate([[0], np.cumsum(sizes)])
+
+    def parts(self) -> dict[str, Any]:
+        """What ``from_parts`` makes the same split of."""
+        return dict(self.__dict__)
+
+    @staticmethod
+    def from_parts(parts: dict[str, Any]) -> Split:
+        """The inverse of ``parts``."""
+        out = object.__new__(Split)
+        out.__dict__.update(parts)
+        return out
+
+    def rows(self, i: int) -> np.ndarray:
+        """Rows of the design that data set i has, in their own order."""
+        return np.sort(self.order[self.starts[i] : self.starts[i + 1]])
+
+    def take(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of data sets ``which``: places in ``order``, lane and level of each row."""
+        sizes = np.diff(self.starts)[which]
+        lane = np.repeat(np.arange(len(which)), sizes)
+        offset = np.repeat(self.starts[which] - (np.cumsum(sizes) - sizes), sizes)
+        place = np.arange(len(lane)) + offset
+        return place, lane, self.level[place]
+
+
+def buckets(levels: np.ndarray) -> np.ndarray:
+    """(D,) the padded number of levels of each data set: a few values."""
+    most = next((k for limit, k in SHAPES if len(levels) < limit), 4)
+    sizes = np.array([bucket(int(J), 2) for J in np.unique(levels)])
+    edges = sorted(set(sizes.tolist()))
+    wanted = np.array([bucket(int(J), 2) for J in levels]) if len(edges) > 1 else None
+    if wanted is None:
+        return np.full(len(levels), edges[0])
+    while len(edges) > most:  # merge the step that costs least
+        counts = [int(np.sum(wanted == e)) for e in edges]
+        cost = [counts[k] * (edges[k + 1] - edges[k]) for k in range(len(edges) - 1)]
+        k = int(np.argmin(cost))
+        wanted[wanted == edges[k]] = edges[k + 1]
+        edges.pop(k)
+    return wanted
+
+
+class Sorted:
+    """Rows of a long design in the order of a split, columns first.
+
+    X: (p, n) basis; Z: (q, n); y: (n,) less the offset; w: (n,) weights or None.
+    """
+
+    def __init__(self, design: Design, where: Coordinates, split: Split):
+        (factor,) = where.factors
+        X, order = where.basis.whole.T, split.order
+        Z = np.ones((1, design.n)) if factor.values is None else factor.values.T
+        y = design.y if design.offset is None else design.y - design.offset
+        if not split.sorted:
+            X, Z, y = X[:, order], Z[:, order], y[order]
+        self.X, self.Z = np.ascontiguousarray(X), np.ascontiguousarray(Z)
+        self.y = y
+        self.w = None if design.weights is None else design.weights[order]
+
+
+class RaggedLinear:
+    """Data sets of a long table, one grouping factor."""
+
+    @double_precision
+    def __init__(
+        self,
+        design: Design,
+        where: Coordinates,
+        arrays: Sorted,
+        split: Split,
+        J: int,
+        settings: Settings,
+        devices: Devices,
+    ):
+        self.design, self.where, self.settings = design, where, settings
+        self.columns = fits_linear.columns(design)
+        self.split, self.J, self.devices = split, J, devices
+        (factor,) = where.factors
+        self.X, self.Z, self.y, self.w = arrays.X, arrays.Z, arrays.y, arrays.w
+        self.chunk = devices.chunk(J, fits_linear.CELLS, fits_linear.LANES)
+        self.lanes = devices.block(self.chunk, 8 * J)
+        self.program = linear.OwnFit(
+            factor.pattern, fits_linear.spans(design, factor), settings.reml
+        )
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
+        raw = self.cross_products(which)
+        R_inverse = self.where.fixed.R_inverse
+        common = (None, R_inverse, self.settings.stop, np.int64(steps))
+        found = self.devices.run(self.program, common, raw, self.chunk)
+        nothing = np.zeros(len(which), bool)
+        return lanes_table(
+            self.design, self.columns, self.where, found, self.settings, nothing
+        )
+
+    def cross_products(self, which: np.ndarray) -> own.Raw:
+        """Sums by level and data set, lanes last."""
+        at, lane, level = self.split.take(which)
+        X, Z, y = self.X[:, at], self.Z[:, at], self.y[at]
+        w = None if self.w is None else self.w[at]
+        L = len(which)
+        sums = _Sums(lane, level, L, self.J)
+        n = np.bincount(lane, minlength=L).astype(float)
+        WX = X if w is None else X * w
+        WZ = Z if w is None else Z * w
+        XX = sums.products(X, WX)
+        A, ZX = sums.products(Z, WZ, levels=True), sums.cross(WZ, X)
+        ZZ = A.sum(axis=2) if w is None else sums.products(Z, Z)
+        factor, dependent = _cholesky(XX)
+        b = _solve(factor, sums.of(WX * y))
+        E = y - np.einsum("pn,pn->n", X, b[:, lane])
+        change = _solve(factor, sums.of(WX * E))
+        E -= np.einsum("pn,pn->n", X, change[:, lane])
+        WE = E if w is None else w * E
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scale = np.sqrt(sums.of((WE * E)[None])[0] / n)
+            size = np.sqrt(sums.of((y * y if w is None else w * y * y)[None])[0] / n)
+            exact = ~(scale > EXACT * size)
+            constant = self._constant(which, exact)
+            Zy = sums.of(WZ * E, levels=True) / scale
+            Xy = sums.of(X * WE) / scale
+            log_w = np.zeros(L) if w is None else sums.of(np.log(w)[None])[0]
+            return own.Raw(
+                A,
+                ZX,
+                XX,
+                ZZ / n,
+                n,
+                self.split.levels[which].astype(float),
+                Zy,
+                Xy,
+                n.copy(),
+                b + change,
+                scale,
+                log_w,
+                constant.astype(int),
+                exact.astype(int),
+                dependent.astype(int),
+            )
+
+    def _constant(self, which: np.ndarray, exact: np.ndarray) -> np.ndarray:
+        """Whether all responses of a data set are the same, among ``exact`` ones."""
+        ends, out = self.split.starts, np.zeros(len(which), bool)
+        for k in np.flatnonzero(exact):
+            y = self.y[ends[which[k]] : ends[which[k] + 1]]
+            out[k] = len(y) > 0 and np.ptp(y) == 0
+        return out
+
+
+class _Sums:
+    """Sums of row values by data set, or by level of a data set, lanes last."""
+
+    def __init__(self, lane: np.ndarray, level: np.ndarray, L: int, J: int):
+        self.L, self.J, self.n = L, J, len(lane)
+        new = np.empty(self.n, bool)
+        if self.n:
+            new[0] = True
+            new[1:] = (lane[1:] != lane[:-1]) | (level[1:] != level[:-1])
+        self.starts = np.flatnonzero(new)
+        self.lane, self.level = lane[self.starts], level[self.starts]
+        first = np.ones(len(self.lane), bool)
+        first[1:] = self.lane[1:] != self.lane[:-1]
+        self.lane_starts = np.flatnonzero(first)
+        self.lanes = self.lane[self.lane_starts]
+
+    def of(self, V: np.ndarray, levels: bool = False) -> np.ndarray:
+        """(k, n) -> (k, L), or (k, J, L)."""
+        by_level = np.add.reduceat(V, self.starts, axis=1) if self.n else V
+        if levels:
+            out = np.zeros((len(V), self.J, self.L))
+            out[:, self.level, self.lane] = by_level
+            return out
+        out = np.zeros((len(V), self.L))
+        if self.n:
+            out[:, self.lanes] = np.add.reduceat(by_level, self.lane_starts, axis=1)
+        return out
+
+    def products(
+        self, A: np.ndarray, B: np.ndarray, levels: bool = False
+    ) -> np.ndarray:
+        """Symmetric sums of A_i B_j, (k, k, L) or (k, k, J, L)."""
+        k = len(A)
+        out = np.empty((k, k, *((self.J, self.L) if levels else (self.L,))))
+        for i in range(k):
+            found = self.of(A[i] * B[: i + 1], levels)
+            out[i, : i + 1] = found
+            out[: i + 1, i] = found
+        return out
+
+    def cross(self, Z: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """Sums of Z_i X_a by level, (q, p, J, L)."""
+        out = np.empty((len(Z), len(X), self.J, self.L))
+        for i in range(len(Z)):
+            out[i] = self.of(Z[i] * X, levels=True)
+        return out
+
+
+def _cholesky(XX: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """L (p, p, L) of each X'WX; whether a column depends on those before it."""
+    p = len(XX)
+    L = np.zeros_like(XX)
+    dependent = np.zeros(XX.shape[-1], bool)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for j in range(p):
+            pivot = XX[j, j] - np.einsum("kl,kl->l", L[j, :j], L[j, :j])
+            dependent |= ~(pivot > own.DEPENDENT * XX[j, j])
+            L[j, j] = np.sqrt(pivot)
+            for i in range(j + 1, p):
+                inner = np.einsum("kl,kl->l", L[i, :j], L[j, :j])
+                L[i, j] = (XX[i, j] - inner) / L[j, j]
+    return L, dependent
+
+
+def _solve(L: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """(L L')^-1 v for each lane, (p, L)."""
+    p = len(L)
+    x = v.copy()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for i in range(p):
+            x[i] = (x[i] - np.einsum("kl,kl->l", L[i, :i], x[:i])) / L[i, i]
+        for i in reversed(range(p)):
+            x[i] = (x[i] - np.einsum("kl,kl->l", L[i + 1 :, i], x[i + 1 :])) / L[i, i]
+    return x

@@ -1,0 +1,1 @@
+"""What generalised models add to a fit: scales, means, checks, profiles."""

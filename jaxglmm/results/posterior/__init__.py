@@ -1,0 +1,1 @@
+"""Posteriors: engines behind one result, its checks, predictions and files."""

@@ -1,0 +1,141 @@
+"""Leave-one-out by Pareto-smoothed importance sampling: rows, or whole groups.
+
+Of rows given the random effects this is what ``az.loo`` does; where a random effect has
+few rows its k-hats are bad, because leaving the row out moves the effect. Whole groups
+need no such thing: log p(y_g | parameters) with the group's effects integrated out is
+known at every draw, and leaving a group out moves the parameters little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.numerics import pareto
+
+if TYPE_CHECKING:
+    from jaxglmm.results.posterior.fit import PosteriorFit
+
+AT_ONCE = 5_000_000
+BAD = 0.7
+
+
+@dataclass(frozen=True)
+class Loo:
+    """elpd: expected log predictive density; se; p: effective number of parameters.
+
+    pointwise, khat: one a unit, a row or a group.
+    """
+
+    by: str
+    elpd: float
+    se: float
+    p: float
+    pointwise: np.ndarray
+    khat: np.ndarray
+
+    def __str__(self) -> str:
+        bad = int(np.sum(self.khat > BAD))
+        text = (
+            f"Leave one {'row' if self.by == 'row' else self.by} out: "
+            f"elpd {self.elpd:.2f} (se {self.se:.2f}), p {self.p:.2f}, "
+            f"{len(self.khat)} units, largest k-hat {self.khat.max():.2f}"
+        )
+        if bad:
+            text += f"\n{bad} k-hats above {BAD}: the estimate cannot be relied on"
+            if self.by == "row":
+                text += "; leave out whole groups instead, by='<factor>'"
+        return text
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def loo(fit: PosteriorFit, by: str) -> Loo:
+    """PSIS-LOO of rows or groups."""
+    if by == "row":
+        logs = row_log_likelihood(fit, np.arange(fit.posterior.n_draws))
+    else:
+        logs = group_log_likelihood(fit, by)
+    units = logs.shape[1]
+    pointwise, khat = np.empty(units), np.empty(units)
+    for i in range(units):
+        smoothed = pareto.smooth(-logs[:, i])
+        khat[i] = smoothed.khat
+        top = logs[:, i].max()
+        terms = smoothed.weights * np.exp(logs[:, i] - top)
+        pointwise[i] = top + np.log(terms.sum())
+    top = logs.max(axis=0)
+    lpd = top + np.log(np.exp(logs - top).mean(axis=0))
+    elpd = float(pointwise.sum())
+    se = float(np.sqrt(units * pointwise.var()))
+    return Loo(by, elpd, se, float(lpd.sum() - elpd), pointwise, khat)
+
+
+def predictor(fit: PosteriorFit, s: int) -> np.ndarray:
+    """(n,) linear predictor of draw s, its random effects included."""
+    d, draws = fit.design, fit.posterior.draws
+    eta = d.X @ draws.beta[s]
+    if d.offset is not None:
+        eta = eta + d.offset
+    for term in d.terms:
+        b = fit.posterior.effects(term.label)[s]
+        eta = eta + np.einsum("iq,iq->i", term.values, b[term.codes])
+    return eta
+
+
+def log_dispersion(fit: PosteriorFit) -> np.ndarray:
+    """(S, n_phi) logarithms of the dispersion parameters."""
+    named = fit.posterior.draws.dispersion
+    S = fit.posterior.n_draws
+    return (
+        np.stack([np.log(v) for v in named.values()], 1) if named else np.zeros((S, 0))
+    )
+
+
+def row_log_likelihood(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
+    """(draws, n) log p(y_i | parameters, random effects), with prior weights."""
+    d, family = fit.design, fit.family
+    out = np.empty((len(draws), fit.nobs))
+    phi = log_dispersion(fit)
+    block = max(1, AT_ONCE // fit.nobs)
+    for start in range(0, len(draws), block):
+        here = draws[start : start + block]
+        eta = np.stack([predictor(fit, s) for s in here])
+        for k, s in enumerate(here):
+            out[start + k] = family._log_density(d.y, eta[k], phi[s], d.trials)
+    return out if d.weights is None else out * d.weights
+
+
+def group_log_likelihood(fit: PosteriorFit, by: str) -> np.ndarray:
+    """(S, J) log p(y_g | parameters), the group's random effects integrated out."""
+    from jaxglmm._precision import double_precision
+    from jaxglmm.integrate import lanes
+    from jaxglmm.results.posterior.run import check_nodes, evaluate, find_mode
+
+    engine = fit.density
+    factors = {term.factor for term in fit.design.terms}
+    if by not in factors:
+        raise NotApplicableError(
+            f"by={by!r} is not 'row' or a grouping factor of the model "
+            f"({', '.join(sorted(factors))})"
+        )
+    if len(factors) > 1 or not lanes.suits(engine.posterior.problem):
+        raise NotApplicableError(
+            "groups are left out where there is one grouping factor with at most "
+            "three columns: with others their random effects hang together. Use "
+            "by='row'"
+        )
+
+    @double_precision
+    def run() -> np.ndarray:
+        _, mode = find_mode(engine, fit.bayes)
+        marginal = check_nodes(engine, fit.posterior.facts.get("nodes", 1))
+        x = fit.posterior.draws.x
+        found = evaluate(engine, marginal, mode, x, 0, steps=2, keep=False)
+        return found.levels[:, : engine.factors[0].n_levels]
+
+    return run()

@@ -1,0 +1,347 @@
+"""Running a Bayesian method on an engine: from its record to draws and facts.
+
+Everything comes back as NumPy in the engine's coordinates (``Outcome``); names and
+units are the engine's and the fit's business.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._errors import NotApplicableError
+from jaxglmm._precision import double_precision
+from jaxglmm.estimate import map as _map
+from jaxglmm.estimate import nested as _nested
+from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.estimate.methods import MAP, NUTS, VB, BayesMethod, NestedLaplace
+from jaxglmm.integrate import lanes as _lanes
+from jaxglmm.numerics import pareto
+from jaxglmm.results.posterior.engine import PosteriorEngine
+
+TOLERANCE = 1e-9
+STEPS = 300
+FEW_TRIALS = 100  # trials a group (counts: events) up to which Laplace is not trusted
+WIDE = 2.0  # sd of a group's effects from which 9 nodes are too few
+AT_ONCE = 4_000_000  # random effects x draws held at once
+MOST_KEPT = 50_000_000  # random effects x draws that are kept
+MOVES, MOVES_SMALL = 1, 2  # of Metropolis for u: groups in general, small ones
+LOST = 0.05  # weighted decrement of the modes from which another step is taken
+
+
+@dataclass
+class Outcome:
+    """What a method found, in the engine's coordinates.
+
+    x: (S, k) draws of equal weight; u: (S, q, J) a factor, or None where there are too
+    many; chains: number of chains (S = chains x draws); mean, sd: (k,) of x; effects:
+    (mean, sd) of the spherical effects where draws of them are not kept.
+    raw: proposals before resampling, with ``weights``; log_lik, log_prior: (S,).
+    """
+
+    method: BayesMethod
+    marginal: LaplaceMarginal | None
+    mode: _map.Mode | None
+    x: np.ndarray
+    u: tuple[np.ndarray, ...] | None
+    chains: int = 1
+    weights: np.ndarray | None = None
+    raw: Any = None
+    log_lik: np.ndarray | None = None
+    log_prior: np.ndarray | None = None
+    log_evidence: float | None = None
+    log_evidence_error: float | None = None
+    elbo: float | None = None
+    khat: float | None = None
+    ess: float | None = None
+    sample_stats: dict[str, np.ndarray] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    status: int = _status.CONVERGED
+
+
+@double_precision
+def run(engine: PosteriorEngine, method: BayesMethod) -> Outcome:
+    """The posterior of an engine's model by a method."""
+    if isinstance(method, VB):
+        from jaxglmm.results.posterior.vb import run_vb
+
+        return run_vb(engine, method)
+    began = time.perf_counter()
+    marginal, mode = find_mode(engine, method)
+    found = time.perf_counter()
+    if isinstance(method, NUTS):
+        from jaxglmm.results.posterior.nuts import run_nuts
+
+        out = run_nuts(engine, method, marginal, mode)
+    elif isinstance(method, MAP):
+        out = _gaussian(engine, method, marginal, mode)
+    elif isinstance(method, NestedLaplace):
+        out = _importance(engine, method, marginal, mode)
+    else:
+        raise NotApplicableError(f"{method!r} is not a method that is known here")
+    done = time.perf_counter()
+    out.seconds |= {"mode": found - began, "draws": done - found}
+    out.facts |= {
+        "steps": int(mode.steps),
+        "decrement": float(mode.decrement),
+        "nodes": marginal.nodes,
+    }
+    out.status = int(mode.status)
+    return out
+
+
+# The mode ----------------------------------------------------------------------------
+
+
+def find_mode(
+    engine: PosteriorEngine, method: BayesMethod
+) -> tuple[LaplaceMarginal, _map.Mode]:
+    """How u is integrated out, and the mode of the marginal posterior."""
+    nodes = method.nodes
+    automatic = nodes is None
+    if nodes is None:
+        nodes = 9 if small_binary_groups(engine) else 1
+    marginal = check_nodes(engine, nodes)
+    mode = _mode(engine, marginal)
+    if automatic and nodes > 1 and widest(engine, mode) > WIDE:
+        marginal = LaplaceMarginal("observed", 25)
+    return marginal, mode
+
+
+def _mode(engine: PosteriorEngine, marginal: LaplaceMarginal) -> _map.Mode:
+    found = _map.find_from_rows(
+        marginal,
+        engine.posterior,
+        engine.eta,
+        engine.phi,
+        np.float64(TOLERANCE),
+        np.int64(STEPS),
+    )
+    return jax.device_get(found)
+
+
+def check_nodes(engine: PosteriorEngine, nodes: int) -> LaplaceMarginal:
+    """Quadrature needs one grouping factor with at most three columns."""
+    problem = engine.posterior.problem
+    if nodes > 1 and (len(problem.sides) != 1 or problem.sides[0] > 3):
+        raise NotApplicableError(
+            f"nodes={nodes}: adaptive quadrature needs one grouping factor with at "
+            "most three columns; this model has "
+            f"{len(problem.sides)} factors with {problem.sides} columns. Use nodes=1 "
+            "(Laplace)"
+        )
+    return LaplaceMarginal("observed", nodes)
+
+
+def small_binary_groups(engine: PosteriorEngine) -> bool:
+    """Whether Laplace's method is in doubt and quadrature cheap.
+
+    One factor of one column, groups of few trials or few events.
+    """
+    problem, design = engine.posterior.problem, engine.design
+    if problem.sides != (1,):
+        return False
+    codes, J = design.terms[0].codes, design.terms[0].n_levels
+    if engine.family.name == "binomial":
+        size = np.ones(design.n) if design.trials is None else design.trials
+        least = FEW_TRIALS
+    elif engine.family.name == "poisson":
+        size, least = design.y, FEW_TRIALS / 10
+    else:
+        return False
+    return float(np.median(np.bincount(codes, size, J))) < least
+
+
+def widest(engine: PosteriorEngine, mode: _map.Mode) -> float:
+    """Largest standard deviation of a term's effects on the predictor at the mode."""
+    parts, _ = engine.split(np.asarray(mode.x))
+    sds = [
+        np.exp(y[: block.q])
+        for block, y in zip(engine.belief.blocks, parts, strict=True)
+    ]
+    return float(max((s.max() for s in sds), default=0.0))
+
+
+# Draws around the mode ---------------------------------------------------------------
+
+
+def _importance(
+    engine: PosteriorEngine,
+    method: BayesMethod,
+    marginal: LaplaceMarginal,
+    mode: _map.Mode,
+) -> Outcome:
+    S, k = method.draws, len(mode.x)
+    t = _nested.standard_t(k, S, method.seed)
+    x = _nested.proposals(mode.x, mode.H, t)
+    found = evaluate(engine, marginal, mode, x, method.seed + 1)
+    ratio = found.log_lik + found.log_prior - _nested.log_proposal(t, mode.H)
+    smoothed = pareto.smooth(ratio)
+    lost = float(np.nansum(smoothed.weights * found.nu))
+    if lost > LOST:
+        found = evaluate(engine, marginal, mode, x, method.seed + 1, steps=4)
+        ratio = found.log_lik + found.log_prior - _nested.log_proposal(t, mode.H)
+        smoothed = pareto.smooth(ratio)
+        lost = float(np.nansum(smoothed.weights * found.nu))
+    rng = np.random.default_rng(method.seed)
+    index = pareto.resample(smoothed.weights, rng.uniform())
+    return Outcome(
+        method,
+        marginal,
+        mode,
+        x[index],
+        None if found.u is None else tuple(a[index] for a in found.u),
+        weights=smoothed.weights,
+        raw=Raw(x, found.u, ratio),
+        log_lik=found.log_lik[index],
+        log_prior=found.log_prior[index],
+        log_evidence=smoothed.log_mean,
+        log_evidence_error=smoothed.error,
+        khat=smoothed.khat,
+        ess=smoothed.ess,
+        facts={"lost": lost, "moved": float(np.mean(found.moved))},
+    )
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Proposals before resampling. x: (S, k); u: as in ``Outcome``; log_ratio: (S,)."""
+
+    x: np.ndarray
+    u: tuple[np.ndarray, ...] | None
+    log_ratio: np.ndarray
+
+
+def _gaussian(
+    engine: PosteriorEngine,
+    method: BayesMethod,
+    marginal: LaplaceMarginal,
+    mode: _map.Mode,
+) -> Outcome:
+    """Draws of the Gaussian at the mode; its log evidence is Laplace's."""
+    k = len(mode.x)
+    z = _nested.standard_normal(k, method.draws, method.seed)
+    x = _nested.proposals(mode.x, mode.H, z, scale=1.0)
+    found = evaluate(engine, marginal, mode, x, method.seed + 1)
+    _, log_det = np.linalg.slogdet(mode.H)
+    evidence = -float(mode.value) + k * _nested.HALF_LOG_2PI - log_det / 2
+    density = log_det / 2 - k * _nested.HALF_LOG_2PI - np.sum(z**2, axis=1) / 2
+    ratio = found.log_lik + found.log_prior - density
+    smoothed = pareto.smooth(ratio)
+    return Outcome(
+        method,
+        marginal,
+        mode,
+        x,
+        found.u,
+        log_lik=found.log_lik,
+        log_prior=found.log_prior,
+        log_evidence=float(evidence),
+        khat=smoothed.khat,
+        ess=smoothed.ess,
+        facts={"importance_weights": smoothed.weights},
+    )
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """``nested.Evaluated`` as NumPy; u is None where there are too many effects."""
+
+    log_lik: np.ndarray
+    log_prior: np.ndarray
+    u: tuple[np.ndarray, ...] | None
+    nu: np.ndarray
+    moved: np.ndarray
+    levels: np.ndarray
+
+
+def evaluate(
+    engine: PosteriorEngine,
+    marginal: LaplaceMarginal,
+    mode: _map.Mode,
+    x: np.ndarray,
+    seed: int,
+    steps: int | None = None,
+    keep: bool = True,
+) -> Evaluated:
+    """Likelihood, prior and draws of u at every x, in blocks of equal size."""
+    posterior = engine.posterior
+    S = len(x)
+    lanes = bool(posterior.problem.sides) and _lanes.suits(posterior.problem)
+    n_effects = sum(
+        q * J
+        for q, J in zip(
+            posterior.problem.sides, posterior.problem.rows.sizes, strict=True
+        )
+    )
+    keep = keep and n_effects * S <= MOST_KEPT
+    chunk = _nested.chunk_size(posterior, S)
+    block = _block(S, chunk, n_effects)
+    padded = -(-S // block) * block
+    rows = np.concatenate([x, np.broadcast_to(mode.x, (padded - S, x.shape[1]))])
+    moves = MOVES_SMALL if marginal.beyond else MOVES
+    if steps is None:
+        steps = 1 if lanes else 2
+
+    def one(start: int) -> Any:
+        with jax.enable_x64(True):
+            numbers = _nested.noise(
+                posterior, block, moves if lanes and keep else 0, seed + start
+            )
+            found = _nested.evaluate(
+                marginal,
+                posterior,
+                mode,
+                rows[start : start + block],
+                numbers,
+                chunk=chunk,
+                steps=steps,
+            )
+            host = jax.device_get(found)
+        if keep:
+            return host
+        rest = (host.log_lik, host.log_prior, None, host.nu, host.moved, host.levels)
+        return Evaluated(*rest)
+
+    parts = list(_threaded(one, range(0, padded, block), lanes))
+    u = None
+    if keep:
+        u = tuple(
+            np.concatenate([p.u[f] for p in parts])[:S]
+            for f in range(len(posterior.problem.sides))
+        )
+    names = ("log_lik", "log_prior", "nu", "moved", "levels")
+    joined = {k: np.concatenate([getattr(p, k) for p in parts])[:S] for k in names}
+    return Evaluated(u=u, **joined)
+
+
+def _block(S: int, chunk: int, n_effects: int) -> int:
+    """Draws a call: a multiple of ``chunk``, two calls at least, within memory."""
+    threads = min(2, os.cpu_count() or 1)
+    size = -(-S // threads)
+    size = min(size, max(chunk, AT_ONCE // max(n_effects, 1)))
+    return max(-(-size // chunk) * chunk, chunk)
+
+
+def _threaded(one: Callable[[int], Any], starts: range, lanes: bool) -> Iterator[Any]:
+    """The calls in order; two at a time where nothing of LAPACK runs in them."""
+    if not lanes or len(starts) == 1:
+        yield from map(one, starts)
+        return
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        yield from pool.map(one, starts)
+
+
+def as_device(mode: _map.Mode) -> _map.Mode:
+    """A mode on the device again."""
+    return jax.tree.map(jnp.asarray, mode)

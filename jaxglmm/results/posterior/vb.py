@@ -1,0 +1,312 @@
+"""Running variational Bayes: the best Gaussian, its mixture over nodes, its draws."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._compile import jit
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.density.posterior import Posterior
+from jaxglmm.density.smoothed import NODES as GH_NODES
+from jaxglmm.estimate import map as _map
+from jaxglmm.estimate import mean_field, variational
+from jaxglmm.estimate.laplace import zeros
+from jaxglmm.estimate.methods import VB
+from jaxglmm.estimate.nested import standard_normal
+from jaxglmm.results.posterior.engine import PosteriorEngine
+from jaxglmm.results.posterior.run import Outcome
+
+TOLERANCE = 1e-8
+NODE_TOLERANCE = 1e-5
+STEPS = 200
+MOST_NESTED = 3  # variance parameters that are integrated over nodes by default
+COUNT = {1: 5, 2: 3, 3: 3}  # nodes a direction
+SPREAD = 0.5  # share of an sd by which draws leave their node
+
+
+def run_vb(engine: PosteriorEngine, method: VB) -> Outcome:
+    """The Gaussian of a method's family."""
+    if not np.isfinite(engine.belief.constant) or (
+        engine.design.p
+        and np.linalg.matrix_rank(engine.belief.precision) < engine.design.p
+    ):
+        raise NotApplicableError(
+            "variational Bayes needs proper priors for all coefficients; a prior with "
+            "sd=inf is flat. Give it an sd, or use method='nested-laplace'"
+        )
+    if method.family == "mean-field":
+        return _mean_field(engine, method)
+    return _structured(engine, method)
+
+
+def _structured(engine: PosteriorEngine, method: VB) -> Outcome:
+    began = time.perf_counter()
+    found = _fit(
+        engine.posterior,
+        engine.eta,
+        engine.phi,
+        np.float64(TOLERANCE),
+        np.int64(STEPS),
+        GH_NODES,
+    )
+    r = len(found.q.y)
+    nested = method.nested
+    if nested is None:
+        nested = 1 <= r <= MOST_NESTED
+    if nested and not 1 <= r <= 6:
+        raise NotApplicableError(
+            f"VB(nested=True) with {r} variance parameters would need 3^{r} nodes; use "
+            "VB(nested=False), or method='nested-laplace'"
+        )
+    count = COUNT.get(r, 3) if nested else 1
+    nodes = variational.nested(
+        engine.posterior,
+        found,
+        np.float64(NODE_TOLERANCE),
+        np.int64(STEPS),
+        count,
+        k=GH_NODES,
+    )
+    fitted = time.perf_counter()
+    x, u, y_effects = draw(engine.posterior, nodes, method.draws, method.seed)
+    done = time.perf_counter()
+    gap = float(found.gap)
+    return Outcome(
+        method,
+        None,
+        None,
+        x,
+        u,
+        elbo=float(nodes.log_evidence),
+        log_evidence=None,
+        status=_status.CONVERGED if gap <= TOLERANCE else _status.MAX_STEPS,
+        facts={
+            "steps": int(found.steps),
+            "node_steps": np.asarray(nodes.found.steps).tolist(),
+            "decrement": gap,
+            "point_elbo": float(found.elbo),
+            "y_effects": y_effects,
+            "moments": moments(engine.posterior, nodes),
+        },
+        seconds={"fit": fitted - began, "draws": done - fitted},
+    )
+
+
+@partial(jit, static_argnames="k")
+def _fit(posterior: Posterior, eta, phi, tol, max_steps, k: int) -> variational.Found:
+    x = _map.starting_point(posterior, eta, phi)
+    u = zeros(posterior.problem)
+    return variational.fit_from(posterior, x, u, tol, max_steps, k=k)
+
+
+def moments(
+    posterior: Posterior, nodes: variational.Nodes
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (p,) and covariance (p, p) of beta under the mixture."""
+    beta, C = jax.device_get(_beta_moments(posterior, nodes.found))
+    w = np.asarray(nodes.weights)
+    mean = w @ beta
+    apart = beta - mean
+    return mean, np.einsum("k,kij->ij", w, C) + (w[:, None] * apart).T @ apart
+
+
+@jit
+def _beta_moments(posterior: Posterior, found: variational.Found):
+    posterior = posterior.folded()
+
+    def node(f: variational.Found):
+        _, lam, _ = posterior.parameters(jnp.concatenate([f.q.beta, f.q.y]))
+        normal, _ = variational.precision(posterior, lam, f.q.weights)
+        return f.q.beta, jnp.linalg.inv(normal.Q)
+
+    return jax.lax.map(node, found)
+
+
+def draw(
+    posterior: Posterior, nodes: variational.Nodes, S: int, seed: int
+) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
+    """x (S, k), u (S, q, J) a factor, and the nodes' y (S, r) that u belongs to.
+
+    Each draw takes a node by its weight and a Gaussian there; its y is moved from the
+    node so that mean and covariance over all draws stay those of the mixture.
+    """
+    weights = np.asarray(nodes.weights)
+    rng = np.random.default_rng(seed)
+    node = np.searchsorted(np.cumsum(weights), (np.arange(S) + rng.uniform()) / S)
+    node = np.minimum(node, len(weights) - 1)
+    counts = np.bincount(node, minlength=len(weights))
+    most = int(-(-counts.max() // 64) * 64)
+    p = posterior.problem.p
+    z = tuple(
+        rng.standard_normal((len(weights), q, most, J))
+        for q, J in zip(
+            posterior.problem.sides, posterior.problem.rows.sizes, strict=True
+        )
+    )
+    e = rng.standard_normal((len(weights), p, most))
+    beta, u = jax.device_get(_draw(posterior, nodes.found, z, e))
+    kept = [np.arange(c) for c in counts]
+    at = np.repeat(np.arange(len(weights)), counts), np.concatenate(kept)
+    order = rng.permutation(S)
+    beta = np.swapaxes(beta, 1, 2)[at][order]
+    u = tuple(np.moveaxis(a, 2, 1)[at][order] for a in u)
+    y_node = np.asarray(nodes.found.q.y)[at[0]][order]
+    y = _spread(nodes, weights, y_node, S, seed)
+    return np.concatenate([beta, y], axis=1), u, y_node
+
+
+def _spread(
+    nodes: variational.Nodes, weights: np.ndarray, y: np.ndarray, S: int, seed: int
+) -> np.ndarray:
+    """Draws of y around their nodes; of one node, the Gaussian of its curvature."""
+    r = y.shape[1]
+    if r == 0:
+        return y
+    z = standard_normal(r, S, seed + 7)[np.random.default_rng(seed).permutation(S)]
+    if len(weights) == 1:
+        L = np.linalg.cholesky(np.linalg.inv(np.asarray(nodes.found.H[0])))
+        return y + z @ L.T
+    values = np.asarray(nodes.found.q.y)
+    mean = weights @ values
+    V = (weights[:, None] * (values - mean)).T @ (values - mean)
+    L = np.linalg.cholesky(V + 1e-12 * np.trace(V) * np.eye(r))
+    shrunk = mean + np.sqrt(1 - SPREAD**2) * (y - mean)
+    return shrunk + SPREAD * z @ L.T
+
+
+@jit
+def _draw(posterior: Posterior, found: variational.Found, z, e):
+    posterior = posterior.folded()
+
+    def node(args):
+        f, z, e = args
+        _, lam, _ = posterior.parameters(jnp.concatenate([f.q.beta, f.q.y]))
+        normal, _ = variational.precision(posterior, lam, f.q.weights)
+        u, beta = normal.draw(z, e)
+        moved = tuple(a + b for a, b in zip(f.q.u, u, strict=True))
+        return f.q.beta[:, None] + beta, moved
+
+    return jax.lax.map(node, (found, z, e))
+
+
+def _mean_field(engine: PosteriorEngine, method: VB) -> Outcome:
+    """Independent Gaussians for the user's coefficients, effects, log sds."""
+    scales, precision, size = _scales(engine)
+    began = time.perf_counter()
+    posterior, R = engine.posterior, engine.data.R
+    # a mean field depends on its coordinates: these are the user's columns, scaled
+    X = (R / size).T @ np.asarray(posterior.problem.X)
+    problem = eqx.tree_at(lambda q: q.X, posterior.problem, jnp.asarray(X))
+    p, K = problem.p, len(scales.sd)
+    x0 = jax.device_get(jit(_map.starting_point)(posterior, engine.eta, engine.phi))
+    start = mean_field.Factored(
+        jnp.asarray(size * np.linalg.solve(R, x0[:p])),
+        zeros(problem),
+        jnp.asarray(x0[p : p + K]),
+        jnp.full(p, 0.01),
+        tuple(0.01 + x for x in zeros(problem)),
+        jnp.full(K, 0.02),
+        jnp.asarray(np.inf),
+        jnp.asarray(0),
+    )
+    q = mean_field.fit_mean_field(
+        problem,
+        scales,
+        jnp.asarray(precision),
+        jnp.asarray(engine.phi),
+        start,
+        jnp.asarray(1e-12),
+        jnp.asarray(500),
+    )
+    q = jax.device_get(q)
+    S, rng = method.draws, np.random.default_rng(method.seed)
+    beta = q.beta + np.sqrt(q.var_beta) * rng.standard_normal((S, p))
+    beta = beta / size @ R.T
+    zeta = q.zeta + np.sqrt(q.var_zeta) * rng.standard_normal((S, K))
+    b = [
+        m[:, 0] + np.sqrt(v[:, 0]) * rng.standard_normal((S, *m[:, 0].shape))
+        for m, v in zip(q.b, q.var_b, strict=True)
+    ]
+    # effects are drawn as b; u = b / lambda(zeta of the draw)
+    pairs = zip(scales.index, scales.T, strict=True)
+    lam = [np.exp(zeta[:, list(i)]) * T for i, T in pairs]
+    u = tuple(x / a[:, :, None] for x, a in zip(b, lam, strict=True))
+    done = time.perf_counter()
+    return Outcome(
+        method,
+        None,
+        None,
+        np.concatenate([beta, zeta], axis=1),
+        u,
+        status=_status.CONVERGED if float(q.gap) <= 1e-12 else _status.MAX_STEPS,
+        facts={"steps": int(q.steps), "decrement": float(q.gap)},
+        seconds={"fit": done - began},
+    )
+
+
+def _scales(
+    engine: PosteriorEngine,
+) -> tuple[mean_field.Scales, np.ndarray, np.ndarray]:
+    """Scales, prior precisions of the scaled coefficients, sizes of the columns.
+
+    The closed forms of the mean field need log-normal sds and independent priors.
+    """
+    from jaxglmm.model.priors import LogNormal
+
+    belief = engine.belief
+    for term, block in zip(engine.design.terms, belief.blocks, strict=True):
+        if block.correlations is not None:
+            raise NotApplicableError(
+                f"VB(family='mean-field'): ({term.label}) has correlated effects; "
+                "write (x || g), or use family='structured'"
+            )
+        if not all(isinstance(s, LogNormal) and s.mean == 0 for s in block.sds):
+            raise NotApplicableError(
+                "VB(family='mean-field') needs jg.LogNormal(0, sd) priors of the "
+                "standard deviations, such as jg.Priors.statsmodels()"
+            )
+    resolved = engine.resolved
+    sds = np.array([prior.sd for prior in resolved.coefficients])
+    means = np.array([prior.mean for prior in resolved.coefficients])
+    if engine.family.n_phi or means.any() or resolved.center.any():
+        raise NotApplicableError(
+            "VB(family='mean-field') is for families without a dispersion parameter "
+            "and independent coefficients with prior mean zero: "
+            "jg.Priors(..., centered=False), such as jg.Priors.statsmodels(). Or use "
+            "family='structured'"
+        )
+    size = np.sqrt(np.mean(engine.design.X**2, axis=0))
+    size = np.where(size > 0, size, 1.0)
+    index, T, real, sd, count = [], [], [], [], []
+    place = {}
+    for block in belief.blocks:
+        for i, prior in enumerate(block.sds):
+            place[block.factor, block.start + i] = len(sd)
+            sd.append(prior.sd)
+            count.append(0.0)
+    for f, (factor, J) in enumerate(
+        zip(engine.factors, engine.posterior.problem.rows.sizes, strict=True)
+    ):
+        own = tuple(place[f, i] for i in range(factor.q))
+        index.append(own)
+        T.append(np.diag(factor.T).copy())
+        here = np.zeros((factor.q, 1, J))
+        here[:, :, : factor.n_levels] = 1.0
+        real.append(here)
+        for k in own:
+            count[k] = float(factor.n_levels)
+    scales = mean_field.Scales(
+        tuple(index),
+        tuple(jnp.asarray(a) for a in T),
+        tuple(jnp.asarray(a) for a in real),
+        jnp.asarray(count),
+        jnp.asarray(np.array(sd, float)),
+    )
+    return scales, 1 / (sds * size) ** 2, size
