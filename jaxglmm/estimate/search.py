@@ -14,6 +14,9 @@ elsewhere a level whose deviance rose goes half the way back. Several factors go
 mode by chord steps: the factor of M of the last evaluation serves until it no longer
 gains, which costs passes over the rows but no factorisation.
 
+Where the first trial fails, because its modes leave the domain of the link or overflow,
+the random effects start smaller. Steps stay within reach (``_shortened``).
+
 Curvature: average information is not the Hessian, so convergence is linear; E is
 learned as in ``numerics.newton`` (BFGS). At the end diagonals of Lambda next to zero
 are set to zero where that costs nothing.
@@ -45,13 +48,19 @@ INDIFFERENT = 1e-8
 ROUGH, ROUGH_LEVEL = 1.0, 0.05  # decrement of u, in all and a level, of an outer step
 SETTLED = 1e-6  # decrement of u at the end
 EXACT = 1e-9  # decrement of u up to which a value is believed
+FINEST = 1e-12  # decrement of u that is never waited for
 MOST_INNER = 40
+MOST_AT_FIRST = 200  # inner steps before the first accepted point
+MOST_TRIES = 8  # starts, each with a quarter of the last one's random effects
+BOLD = 10.0  # what the learned curvature may promise more than the model's own
+REACH = 3.0  # longest step of a coefficient, in units of eta where these mean the same
 SELF_CONCORDANT = {
     ("binomial", "logit"),
     ("poisson", "log"),
     ("gamma", "log"),
     ("nbinom2", "log"),
 }
+UNITLESS = ("logit", "probit", "cloglog", "cauchit", "log")  # eta has no unit
 SEARCH, PIN = 0, 1
 
 Evaluate = Callable[[Array, Effects, Bool[Array, ""]], Point]
@@ -72,7 +81,9 @@ class _State(eqx.Module):
     """x, u, f, g, H, D: of the last accepted point; trial, v: the next one.
 
     base, level: last u of each level at the trial that did not raise its deviance, and
-    that deviance; exact: whether M must be the true one; rough: decrement of u at x.
+    that deviance; exact: whether M must be the true one; rough: decrement of u at x;
+    look: whether x is evaluated again, at its mode; tries: starts that failed; steps:
+    trials judged, evaluations: with the inner ones.
     """
 
     x: Array
@@ -94,6 +105,9 @@ class _State(eqx.Module):
     accepted: Count
     stage: Count
     rough: Scalar
+    look: Bool[Array, ""]
+    tries: Count
+    evaluations: Count
     status: Int[Array, ""]
 
 
@@ -111,6 +125,9 @@ def minimise(
     levels = problem.rows.sizes[0] if len(u) == 1 else sum(problem.rows.sizes)
     rough = near if near is not None else max(ROUGH, ROUGH_LEVEL * levels)
     diagonal = _diagonal(problem)
+    effects = np.arange(k)
+    effects = (effects >= problem.p) & (effects < problem.p + problem.m)
+    reach = effects, problem.family.link.name in UNITLESS
     family = problem.family
     canonical = family.link.name == family.canonical
     damped = (family.name, family.link.name) in SELF_CONCORDANT and len(u) == 1
@@ -119,15 +136,21 @@ def minimise(
         at = evaluate(s.trial, s.v, s.exact)
         finite = jnp.isfinite(at.value) & jnp.isfinite(jnp.sum(at.score))
         finite = finite & jnp.isfinite(at.nu)
-        limit = jnp.where(s.stage == PIN, SETTLED, rough)
+        first = s.accepted == 0
+        # the value is right to the order of nu, so nu stays below what is to gain
+        closely = (s.stage == PIN) | s.look
+        limit = jnp.clip(0.1 * s.gain, FINEST, rough)
+        limit = jnp.where(closely, min(EXACT, rough), limit)
         arrived = finite & at.valid & (at.nu < limit)
         again = ~finite & s.exact & (not canonical)  # M was not positive definite
-        stuck = (~finite & ~again) | (s.inner > MOST_INNER)
+        outside = ~finite & jnp.all(jnp.isfinite(s.level)) & (not damped)
+        most = jnp.where(first, MOST_AT_FIRST, MOST_INNER)
+        stuck = (~finite & ~again & ~outside) | (s.inner > most)
         slack = 1e-9 + 1e-13 * jnp.abs(s.f)
         judged = arrived & ~stuck
         ok = judged & (s.stage == SEARCH) & (jnp.isinf(s.f) | (at.value <= s.f + slack))
-        moving = ok | (judged & ~ok) | stuck  # psi changes: not an inner step
-        first = s.accepted == 0
+        moving = judged | stuck  # psi changes: not an inner step
+        restart = moving & ~ok & first & (s.tries < MOST_TRIES)
 
         E = _learn(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
         x = jnp.where(ok, s.trial, s.x)
@@ -138,14 +161,16 @@ def minimise(
         kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), at.mode, s.u)
         # the value of a point that was not at its mode may be too low for any other to
         # pass: it is looked at once more before a step is blamed
-        again_here = moving & ~ok & ~first & (s.stage == SEARCH) & (s.rough > EXACT)
+        doubtful = (s.rough > 1e-3 * s.gain) & (s.rough > EXACT)
+        look = moving & ~ok & ~first & (s.stage == SEARCH) & doubtful
         lower = s.mu * jnp.where(first | jnp.isinf(s.f), 1.0, 0.1)
-        higher = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
-        mu = jnp.where(ok, lower, jnp.where(moving, higher, s.mu))
+        higher = jnp.where(look, s.mu, jnp.maximum(10 * s.mu, 0.1))
+        mu = jnp.where(ok, lower, jnp.where(moving & ~restart, higher, s.mu))
         step, mu, E = _step(H, E, D, g, mu, ok)
-        gain = jnp.where(moving, jnp.sum(g * step), s.gain)
-        trial = jnp.where(moving, jnp.where(again_here, x, x - step), s.trial)
-        f = jnp.where(again_here, jnp.inf, f)
+        gain = jnp.where(moving & ~look, jnp.sum(g * step), s.gain)
+        short = _shortened(step, x, reach)
+        trial = jnp.where(moving, jnp.where(look, x, x - short * step), s.trial)
+        f = jnp.where(look, jnp.inf, f)
 
         follow = _point.moved(problem, at, trial - s.trial)
         ahead, base, level = _inner(problem, s, at, damped)
@@ -158,11 +183,13 @@ def minimise(
         )
         level = jnp.where(moving, jnp.inf, level)
 
-        status = _judge(s, ok, moving, first, gain, mu, at.nu, tol)
-        steps = s.steps + 1
-        status = jnp.where(
-            (status < 0) & (steps >= max_steps), _status.MAX_STEPS, status
-        )
+        taken = ok & (short == 1.0)
+        failed = moving & ~ok & ~look
+        status = _judge(s, taken, failed, first, gain, mu, at.nu, tol)
+        status = jnp.where(restart, -1, status)
+        steps = s.steps + (moving & ~look)
+        out = (steps >= max_steps) | (s.evaluations >= MOST_INNER * max_steps)
+        status = jnp.where((status < 0) & out, _status.MAX_STEPS, status)
         # the last step is taken where it was accepted, and its gain is known
         done = status == _status.CONVERGED
         end = jnp.where(done & ok, trial, x)
@@ -187,6 +214,8 @@ def minimise(
         v = jax.tree.map(lambda a, b: jnp.where(pin, a, b), end_u, v)
         status = jnp.where(pin, -1, jnp.where(over, _status.CONVERGED, status))
         gain = jnp.where(s.stage == PIN, s.gain, gain)
+        trial = jnp.where(restart, jnp.where(effects, 0.25 * s.trial, s.trial), trial)
+        v = jax.tree.map(lambda a: jnp.where(restart, 0.0, a), v)
         return _State(
             x,
             kept,
@@ -206,7 +235,10 @@ def minimise(
             steps,
             s.accepted + ok,
             jnp.where(pin, PIN, s.stage),
-            jnp.where(ok, at.nu, s.rough),
+            jnp.where(ok, jnp.where(s.look, 0.0, at.nu), s.rough),
+            look,
+            s.tries + restart,
+            s.evaluations + 1,
             status,
         )
 
@@ -230,6 +262,9 @@ def minimise(
         accepted=jnp.asarray(0),
         stage=jnp.asarray(SEARCH),
         rough=jnp.asarray(0.0, dtype),
+        look=jnp.asarray(False),
+        tries=jnp.asarray(0),
+        evaluations=jnp.asarray(0),
         status=jnp.asarray(-1),
     )
     end = lax.while_loop(lambda s: s.status < 0, body, init)
@@ -257,7 +292,8 @@ def _step(
     damped = H + mu * (np.eye(len(g)) * (1e-12 + jnp.abs(D)))
     plain = spd.solve(spd.cholesky(damped), g)
     better = spd.solve(spd.cholesky(damped + E), g)
-    usable = jnp.isfinite(jnp.sum(better)) & ok
+    modest = jnp.sum(g * better) < BOLD * jnp.sum(g * plain)
+    usable = jnp.isfinite(jnp.sum(better)) & modest & ok
     step = jnp.where(usable, better, plain)
     E = jnp.where(usable, E, 0.0)
     solved = jnp.isfinite(jnp.sum(step))
@@ -265,10 +301,23 @@ def _step(
     return jnp.where(solved, step, 0.0), mu, E
 
 
+def _shortened(step: Array, x: Array, reach: tuple[np.ndarray, bool]) -> Scalar:
+    """How much of a step stays where the curvature may be believed.
+
+    A variance parameter at most doubles or grows by one, other parameters move by
+    ``REACH``; times the largest parameter where eta has a unit.
+    """
+    effects, unitless = reach
+    unit = 1.0 if unitless else jnp.maximum(1.0, jnp.max(jnp.abs(x)))
+    least = jnp.where(effects, unit, REACH * unit)
+    longest = jnp.maximum(least, jnp.abs(x))
+    return jnp.minimum(1.0, 1.0 / jnp.max(jnp.abs(step) / longest))
+
+
 def _judge(
     s: _State,
     ok: Array,
-    moving: Array,
+    failed: Array,
     first: Array,
     gain: Scalar,
     mu: Scalar,
@@ -283,10 +332,10 @@ def _judge(
     converged = ok & light & (nu < SETTLED) & (small | nothing)
     # the last gain was lost in the rounding of f
     converged = converged | (
-        moving & ~ok & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
+        failed & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
     )
     failed = jnp.where(
-        moving & ~ok & first,
+        failed & first,
         _status.NOT_FINITE,
         jnp.where(mu > HOPELESS, _status.STALLED, -1),
     )
