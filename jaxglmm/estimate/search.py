@@ -52,7 +52,6 @@ FINEST = 1e-12  # decrement of u that is never waited for
 MOST_INNER = 40
 MOST_AT_FIRST = 200  # inner steps before the first accepted point
 MOST_TRIES = 8  # starts, each with a quarter of the last one's random effects
-BOLD = 10.0  # what the learned curvature may promise more than the model's own
 REACH = 3.0  # longest step of a coefficient, in units of eta where these mean the same
 SELF_CONCORDANT = {
     ("binomial", "logit"),
@@ -292,8 +291,7 @@ def _step(
     damped = H + mu * (np.eye(len(g)) * (1e-12 + jnp.abs(D)))
     plain = spd.solve(spd.cholesky(damped), g)
     better = spd.solve(spd.cholesky(damped + E), g)
-    modest = jnp.sum(g * better) < BOLD * jnp.sum(g * plain)
-    usable = jnp.isfinite(jnp.sum(better)) & modest & ok
+    usable = jnp.isfinite(jnp.sum(better)) & ok
     step = jnp.where(usable, better, plain)
     E = jnp.where(usable, E, 0.0)
     solved = jnp.isfinite(jnp.sum(step))
