@@ -25,8 +25,11 @@ from jaxglmm.estimate.laplace import hessian as _likelihood_hessian
 from jaxglmm.estimate.start_generalised import starting_values
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
+from jaxglmm.integrate import point as _point
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale
+
+ARRIVED = 1e-3  # decrement of u at which a value counts
 
 
 class Mode(eqx.Module):
@@ -49,10 +52,14 @@ class Mode(eqx.Module):
 def derivatives(
     marginal: LaplaceMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
 ) -> tuple[Scalar, Array, Array, Array, Effects]:
-    """f, its gradient, a positive stand-in for its Hessian, its scale, the mode u."""
+    """f, its gradient, a positive stand-in for its Hessian, its scale, the mode u.
+
+    f is infinite where the mode of u is not found: what is corrected for the rest of
+    the way promises anything there.
+    """
     belief, p = posterior.belief, posterior.problem.p
     psi = belief.psi(x)
-    at = marginal.derivatives(posterior.problem, psi, u)
+    at = _likelihood(marginal, posterior, psi, u)
     J = jax.jacfwd(belief.psi)(x)
     log_prior, slope = jax.value_and_grad(belief.log_prior)(x)
     E = _bend(posterior, at.score, x)
@@ -61,6 +68,20 @@ def derivatives(
     H = J.T @ at.curvature @ J / 2 + own
     size = (J**2).T @ at.scale / 2 + jnp.diagonal(positive)
     return at.value / 2 - log_prior, J.T @ at.score / 2 - slope, H, size, at.u
+
+
+def _likelihood(
+    marginal: LaplaceMarginal, posterior: Posterior, psi: Array, u: Effects
+) -> _laplace.Laplace:
+    problem = posterior.problem
+    if not u:
+        return _fixed_only.derivatives(problem, psi)
+    beta, theta, phi = problem.split(psi)
+    u = _laplace.find_mode(problem, beta, problem.lambdas(theta), phi, u).u
+    folded = problem.folded()
+    at = marginal.at(folded, marginal.terms(folded), psi, u, always=True)
+    value = jnp.where(at.nu < ARRIVED, at.value, jnp.inf) + _point.constant(folded)
+    return _laplace.Laplace(value, at.score, at.curvature, at.scale, u)
 
 
 def _bend(posterior: Posterior, score: Array, x: Float[Array, " k"]) -> Array:

@@ -27,7 +27,7 @@ from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.density.posterior import Posterior, log_joint
 from jaxglmm.estimate.laplace import LaplaceMarginal
-from jaxglmm.estimate.map import Mode
+from jaxglmm.estimate.map import ARRIVED, Mode
 from jaxglmm.estimate.nested import near_mode
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import point as _point
@@ -39,7 +39,6 @@ Density = Literal["marginal", "joint"]
 
 MOST = 30  # Newton steps for a mode
 NEAR = 1e-4  # decrement of u from which one more step is exact enough
-ARRIVED = 1e-3  # decrement of u at which a value counts
 
 
 class Chains(eqx.Module):
