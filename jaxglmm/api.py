@@ -366,7 +366,8 @@ def _method(method: str | Maximise | None, reml: bool) -> Maximise:
     if isinstance(method, str) and method.lower() in METHODS:
         return Maximise(METHODS[method.lower()])
     raise ModelError(
-        f"method {method!r} is not one of 'reml', 'ml', jg.REML(), jg.ML()"
+        f"method {method!r} is not one of 'reml', 'ml', jg.REML(), jg.ML(); for a "
+        "posterior 'nested-laplace', 'map', 'vb', 'nuts'"
     )
 
 
@@ -390,7 +391,8 @@ def _integration(method: Any) -> LaplaceMarginal:
             "takes 'laplace', 'agq', jg.Laplace() or jg.AGQ(nodes)"
         )
     raise ModelError(
-        f"method {method!r} is not one of 'laplace', 'agq', jg.Laplace(), jg.AGQ(nodes)"
+        f"method {method!r} is not one of 'laplace', 'agq', jg.Laplace(), "
+        "jg.AGQ(nodes); for a posterior 'nested-laplace', 'map', 'vb', 'nuts'"
     )
 
 

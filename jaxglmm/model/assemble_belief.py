@@ -119,6 +119,7 @@ def resolve(design: Design, family: AbstractFamily, priors: Priors | None) -> Re
     if priors.centered and intercept is not None:
         center = design.X.mean(axis=0)
         center[intercept] = 0.0
+    _check_correlation(design, priors)
     terms = {
         term.label: _term(term, design, priors, scale, given) for term in design.terms
     }
@@ -232,6 +233,21 @@ def _term(
         return tuple(sds), LKJ(1.0)
     given.add(f"correlation {term.label}")
     return tuple(sds), lkj_from(lkj, term.label)
+
+
+def _check_correlation(design: Design, priors: Priors) -> None:
+    """A prior of correlations needs some."""
+    none = [t.label for t in design.terms if t.covariance != "us" or len(t.names) == 1]
+    given = priors.correlation
+    asked = given if isinstance(given, dict) else {}
+    wrong = [label for label in asked if label in none]
+    if given is not None and not asked and len(none) == len(design.terms):
+        wrong = none
+    if wrong or (given is not None and not design.terms):
+        raise ModelError(
+            f"priors give a correlation, and the random effects {', '.join(wrong)} "
+            "have none: one column a level, or (x || g)"
+        )
 
 
 def _dispersion(

@@ -33,9 +33,23 @@ def text(prior: Any) -> str:
 
 
 def _positive(name: str, value: Any) -> float:
-    number = float(value)
+    number = _number(name, value)
     if not (number > 0 and isfinite(number)):
         raise ModelError(f"{name}={value!r} must be a positive number")
+    return number
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ModelError(f"{name}={value!r} must be a number") from None
+
+
+def _finite(name: str, value: Any) -> float:
+    number = _number(name, value)
+    if not isfinite(number):
+        raise ModelError(f"{name}={value!r} must be finite")
     return number
 
 
@@ -51,9 +65,7 @@ class Normal(eqx.Module):
     sd: float
 
     def __init__(self, mean: float = 0.0, sd: float = 1.0):
-        self.mean = float(mean)
-        if not isfinite(self.mean):
-            raise ModelError(f"mean={mean!r} must be finite")
+        self.mean = _finite("mean", mean)
         self.sd = inf if sd == inf else _positive("sd", sd)
 
     def sample(self, rng: np.random.Generator, size: Any = None) -> np.ndarray:
@@ -138,7 +150,7 @@ class Exponential(AbstractScalePrior):
     @classmethod
     def tail(cls, U: float, alpha: float = 0.05) -> Exponential:
         """The one with P(x > U) = alpha."""
-        if not 0 < alpha < 1:
+        if not 0 < _number("alpha", alpha) < 1:
             raise ModelError(f"alpha={alpha!r} must lie between 0 and 1")
         return cls(-log(alpha) / _positive("U", U))
 
@@ -161,7 +173,7 @@ class LogNormal(AbstractScalePrior):
     sd: float
 
     def __init__(self, mean: float = 0.0, sd: float = 1.0):
-        self.mean, self.sd = float(mean), _positive("sd", sd)
+        self.mean, self.sd = _finite("mean", mean), _positive("sd", sd)
 
     def log_density(self, x: Numbers) -> Numbers:
         y = jnp.log(x)

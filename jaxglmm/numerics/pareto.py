@@ -58,6 +58,8 @@ def _smoothed_tail(ratios: np.ndarray) -> tuple[np.ndarray, float]:
     excess = np.exp(ratios[tail]) - cut
     if size < 5 or not excess[-1] > 0 or excess[0] == excess[-1]:
         return ratios, np.inf if size < 5 else -np.inf
+    if not excess[int(size / 4 + 0.5) - 1] > 0:  # all but a few vanish beside them
+        return ratios, np.inf
     khat, sigma = fit_pareto(excess)
     out = ratios.copy()
     if np.isfinite(khat):

@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm import _status
-from jaxglmm._errors import NotApplicableError
+from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.estimate import map as _map
 from jaxglmm.estimate import nested as _nested
@@ -35,7 +36,16 @@ WIDE = 2.0  # sd of a group's effects from which 9 nodes are too few
 AT_ONCE = 4_000_000  # random effects x draws held at once
 MOST_KEPT = 50_000_000  # random effects x draws that are kept
 MOVES, MOVES_SMALL = 1, 2  # of Metropolis for u: groups in general, small ones
+FLAT = 1e-10  # eigenvalue of the scaled Hessian, of the largest, that is none
+LEAST_CURVED = 0.01  # what such a direction gets instead
+FLAT = 1e-10  # eigenvalue of the scaled Hessian, of the largest, that is none
+LEAST_CURVED = 0.01  # what such a direction gets instead
 LOST = 0.05  # weighted decrement of the modes from which another step is taken
+NOWHERE = (
+    "the posterior is not finite where the search for its mode ended. Look for "
+    "covariates of extreme size and for fixed dispersions that the data contradict, or "
+    "give the standard deviations tighter priors: jg.Priors(sd=jg.HalfNormal(1))"
+)
 
 
 @dataclass
@@ -127,7 +137,33 @@ def _mode(engine: PosteriorEngine, marginal: LaplaceMarginal) -> _map.Mode:
         np.float64(TOLERANCE),
         np.int64(STEPS),
     )
-    return jax.device_get(found)
+    return curved(jax.device_get(found))
+
+
+def curved(mode: _map.Mode) -> _map.Mode:
+    """A mode whose Hessian is positive definite, its eigenvalues made so if need be.
+
+    Where the search ended on a ridge or on a saddle, directions that do not curve up
+    get a curvature from the others, so that draws can be made and weighed; the status
+    says that this is no mode.
+
+    Raises:
+        ModelError: the Hessian is not finite.
+    """
+    H = np.asarray(mode.H)
+    if not np.isfinite(H).all():
+        raise ModelError(NOWHERE)
+    if not len(H):
+        return mode
+    size = np.sqrt(np.maximum(np.abs(np.diagonal(H)), 1e-12))
+    values, vectors = np.linalg.eigh(H / np.outer(size, size))
+    least = FLAT * values.max()
+    if values.min() > least:
+        return mode
+    values = np.maximum(np.abs(values), max(LEAST_CURVED, least))
+    mended = (vectors * values) @ vectors.T * np.outer(size, size)
+    status = int(mode.status) or _status.STALLED
+    return eqx.tree_at(lambda m: (m.H, m.status), mode, (mended, np.asarray(status)))
 
 
 def check_nodes(engine: PosteriorEngine, nodes: int) -> LaplaceMarginal:
@@ -193,6 +229,8 @@ def _importance(
         ratio = found.log_lik + found.log_prior - _nested.log_proposal(t, mode.H)
         smoothed = pareto.smooth(ratio)
         lost = float(np.nansum(smoothed.weights * found.nu))
+    if not np.isfinite(smoothed.log_mean):
+        raise ModelError(NOWHERE)
     rng = np.random.default_rng(method.seed)
     index = pareto.resample(smoothed.weights, rng.uniform())
     return Outcome(
