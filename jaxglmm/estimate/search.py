@@ -53,6 +53,7 @@ MOST_INNER = 40
 MOST_AT_FIRST = 200  # inner steps before the first accepted point
 MOST_TRIES = 8  # starts, each with a quarter of the last one's random effects
 REACH = 3.0  # longest step of a coefficient, in units of eta where these mean the same
+CHEAP, FINER = 20_000, 1e-6  # rows up to which an evaluation more is made, and for what
 SELF_CONCORDANT = {
     ("binomial", "logit"),
     ("poisson", "log"),
@@ -124,6 +125,7 @@ def minimise(
     levels = problem.rows.sizes[0] if len(u) == 1 else sum(problem.rows.sizes)
     rough = near if near is not None else max(ROUGH, ROUGH_LEVEL * levels)
     diagonal = _diagonal(problem)
+    finer = FINER if len(problem.y) <= CHEAP else 1.0
     effects = np.arange(k)
     effects = (effects >= problem.p) & (effects < problem.p + problem.m)
     reach = effects, problem.family.link.name in UNITLESS
@@ -184,7 +186,7 @@ def minimise(
 
         taken = ok & (short == 1.0)
         failed = moving & ~ok & ~look
-        status = _judge(s, taken, failed, first, gain, mu, at.nu, tol)
+        status = _judge(s, taken, failed, first, gain, mu, at.nu, tol, finer)
         status = jnp.where(restart, -1, status)
         steps = s.steps + (moving & ~look)
         out = (steps >= max_steps) | (s.evaluations >= MOST_INNER * max_steps)
@@ -321,12 +323,13 @@ def _judge(
     mu: Scalar,
     nu: Scalar,
     tol: Any,
+    finer: float,
 ) -> Array:
     """Converged, failed, or -1."""
     light = mu <= LIGHT_DAMPING
     ratio = jnp.minimum(1.0, gain / jnp.where(jnp.isinf(s.gain), gain, s.gain))
-    small = (gain < SETTLED) & (gain * ratio < 0.01 * tol) & ~first
-    nothing = gain < 1e-3 * tol
+    small = (gain < SETTLED) & (gain * ratio < 0.01 * tol * finer) & ~first
+    nothing = gain < 1e-3 * tol * finer
     converged = ok & light & (nu < SETTLED) & (small | nothing)
     # the last gain was lost in the rounding of f
     converged = converged | (
