@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm.cli import main
+from jaxglmm.cli.tables import read_table
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
@@ -193,6 +196,50 @@ def test_workbooks(tmp_path, capsys):
     assert "third" in err
 
 
+@pytest.mark.extras
+def test_formulas_without_values_are_not_gaps(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["y", "x"])
+    book.active.append([1.0, None])
+    book.active.append([2.0, "=A3 * 2"])
+    book.save(tmp_path / "book.xlsx")
+    with pytest.raises(jg.DataError, match="cell B3 holds a formula without its value"):
+        read_table(str(tmp_path / "book.xlsx"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        ("y;g\n1,5;a\n-2,0;b\n", {}, "';'.*decimal marks"),
+        ("y;g\n1.5;a\n-2.0;b\n", {}, "';'"),
+        ("y\tg\n1.5\ta\n-2\tb\n", {}, "tab|t'"),
+        ("y;g\n1,5;a\n-2,0;b\n", {"sep": ";", "decimal": ","}, None),
+        ("y,g\n1.5,a\n-2.0,b\n", {}, None),
+    ],
+)
+def test_what_separates_columns_is_seen(tmp_path, text, words, said):
+    path = tmp_path / "data.csv"
+    path.write_text(text)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        frame = read_table(str(path), **words)
+    assert frame["y"].tolist() == [1.5, -2.0]
+    assert frame["g"].tolist() == ["a", "b"]
+    assert len(seen) == (said is not None)
+    assert said is None or re.search(said, str(seen[0].message))
+
+
+def test_other_encodings(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("größe,g\n1,é\n2,ü\n", encoding="latin-1")
+    with pytest.raises(jg.DataError, match=r"not UTF-8 text.*--encoding latin-1"):
+        read_table(str(path))
+    assert read_table(str(path), encoding="latin-1")["größe"].tolist() == [1, 2]
+    path.write_text("größe,g\n1,é\n2,ü\n", encoding="utf-8-sig")
+    assert read_table(str(path))["größe"].tolist() == [1, 2]
+
+
 def test_standard_input(folder, monkeypatch, capsys):
     text = (folder / "sleepstudy.csv").read_text()
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
@@ -238,7 +285,11 @@ def test_weights_offsets_and_links(folder, tmp_path, capsys):
         (["{}", SLEEP, "--family", "cauchy"], "cauchy"),
         (["{}", SLEEP, "--method", "magic"], "magic"),
         (["{}", SLEEP, "--family", "poisson", "--link", "cubic"], "cubic"),
-        (["{}", SLEEP, "--html", "no/such/folder/x.html"], "no/such/folder"),
+        (["{}", SLEEP, "--html", "no/such/folder/x.html"], "no folder no/such/folder"),
+        (["{}", SLEEP, "--tidy", "."], "name a file"),
+        (["{}", SLEEP, "--arviz", "x.nc"], "needs draws of a posterior"),
+        (["{}", SLEEP, "--encoding", "klingon"], "no such encoding"),
+        (["x.parquet", SLEEP, "--decimal", ","], "--decimal belongs to text"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(folder, capsys, words, text):

@@ -21,6 +21,7 @@ from jaxglmm._errors import DataError, JaxGLMMWarning, NotApplicableError
 from jaxglmm.cli.progress import keep_compiled_programs, step
 
 NOT_CONVERGED = 3
+LIKELIHOOD = ("reml", "ml", "laplace", "agq")
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
 
 
@@ -37,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--link", help="default: the family's own")
     model.add_argument(
         "--method",
-        help="gaussian: reml (default), ml; others: laplace (default), agq, ...",
+        help="gaussian: reml (default), ml; others: laplace (default), agq; all: "
+        "nested-laplace, map, vb, nuts",
     )
     model.add_argument("--weights", metavar="COLUMN", help="prior weights")
     model.add_argument("--offset", metavar="COLUMN", help="known part of the predictor")
@@ -58,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     file = parser.add_argument_group("the file")
     file.add_argument("--sheet", help="of a workbook: name, or number from 1")
     file.add_argument("--sep", help="between columns of a text file")
+    file.add_argument("--decimal", help="decimal mark of a text file, '.' or ','")
+    file.add_argument("--encoding", help="of a text file (default UTF-8)")
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", action="store_true", help="JSON on stdout, no summary")
     out.add_argument("--html", type=Path, metavar="FILE", help="a report with pictures")
@@ -75,12 +79,11 @@ def run(args: argparse.Namespace) -> int:
     """Read, fit, print, write."""
     if not 0 < args.level < 1:
         raise NotApplicableError(f"--level {args.level} must lie between 0 and 1")
+    check_outputs(args)
     say = quiet if args.quiet else step
     keep_compiled_programs()
     with say(f"reading {args.data}"):
-        from jaxglmm.cli.tables import read_table
-
-        data = as_factors(read_table(args.data, args.sheet, args.sep), args.factor)
+        data = as_factors(read(args), args.factor)
     with say("fitting (the first time compiles)"), noted() as notes:
         fit = fitted(args, data)
         summary = str(fit.summary())
@@ -92,6 +95,30 @@ def run(args: argparse.Namespace) -> int:
         with say(f"writing {path}"):
             write()
     return 0 if fit.converged else NOT_CONVERGED
+
+
+def read(args: argparse.Namespace) -> Any:
+    """The table in the file."""
+    from jaxglmm.cli.tables import read_table
+
+    return read_table(args.data, args.sheet, args.sep, args.decimal, args.encoding)
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Refuse what could not be written before anything is fitted."""
+    for option in ("html", "tidy", "augment", "arviz", "save"):
+        path = getattr(args, option)
+        if path is None:
+            continue
+        if path.is_dir():
+            raise NotApplicableError(f"--{option} {path} is a folder; name a file")
+        if not path.parent.is_dir():
+            raise NotApplicableError(f"--{option} {path}: no folder {path.parent}")
+    if args.arviz is not None and (args.method or "reml").lower() in LIKELIHOOD:
+        raise NotApplicableError(
+            "--arviz needs draws of a posterior: choose --method nested-laplace, map, "
+            "vb or nuts"
+        )
 
 
 def as_factors(data: Any, columns: list[str]) -> Any:

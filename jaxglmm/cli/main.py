@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import jaxglmm
 from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning
 from jaxglmm.cli import calc, demo, doctor, fit, libreoffice, serve
+from jaxglmm.cli.progress import end_line
 
 COMMANDS = (demo, fit, calc, serve, libreoffice, doctor)
 
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 def say(text: str) -> None:
     """Something for the reader, not for a pipe."""
+    end_line()
     print(text, file=sys.stderr, flush=True)
 
 

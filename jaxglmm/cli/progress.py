@@ -10,18 +10,32 @@ from pathlib import Path
 
 from jaxglmm._cache import enable_compilation_cache
 
+_begun: list[str] = []  # of a step whose line is not ended yet
+
 
 @contextlib.contextmanager
 def step(text: str) -> Iterator[None]:
     """Say what is being done, and then how long it took."""
     print(f"{text} ...", end="", file=sys.stderr, flush=True)
+    _begun.append(text)
     start = time.perf_counter()
     try:
         yield
     except BaseException:
-        print(file=sys.stderr, flush=True)
+        end_line()
         raise
-    print(f" {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+    seconds = f" {time.perf_counter() - start:.1f} s"
+    if not _begun:  # a warning came in between
+        seconds = f"{text}:{seconds}"
+    _begun.clear()
+    print(seconds, file=sys.stderr, flush=True)
+
+
+def end_line() -> None:
+    """End the line of a step, so that a message has a line of its own."""
+    if _begun:
+        _begun.clear()
+        print(file=sys.stderr, flush=True)
 
 
 def keep_compiled_programs() -> Path | None:
