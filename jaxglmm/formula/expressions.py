@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,6 +24,19 @@ from jaxglmm.formula.contrasts import Marked, mark
 from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.tables import Column
 
+PLAIN: dict[str, Any] = {  # nothing to remember, so formulaic need not be imported
+    "I": lambda x: x,
+    "np": np,
+    "TRUE": True,
+    "FALSE": False,
+    **{
+        name: getattr(np, name)
+        for name in (
+            *("log", "log2", "log10", "log1p", "exp", "exp2", "expm1"),
+            *("sqrt", "abs", "sin", "cos", "tan"),
+        )
+    },
+}
 _BACKTICKS = re.compile(r"`([^`]*)`")
 
 
@@ -96,8 +109,6 @@ def evaluate(
         context: the caller's variables.
         column_names: all columns of the data, for the message on an unknown name.
     """
-    from formulaic.utils.stateful_transforms import stateful_eval
-
     parsed = read_expression(expr)
     aliases = dict(parsed.aliases)
     env: dict[str, Any] = {}
@@ -109,7 +120,7 @@ def evaluate(
             env[name] = _function(name, expr, context, column_names)
     try:
         with np.errstate(all="ignore"):
-            return stateful_eval(parsed.code, env, {}, state, None)
+            return _evaluator(parsed, columns)(parsed.code, env, {}, state, None)
     except (FormulaError, DataError):
         raise
     except Exception as error:
@@ -118,22 +129,36 @@ def evaluate(
         ) from error
 
 
+def _evaluator(parsed: Expression, columns: Mapping) -> Callable[..., Any]:
+    """formulaic's, or Python's own where no function has to remember anything."""
+    if all(name in PLAIN for name in _not_columns(parsed, columns)):
+        return lambda code, env, *_: eval(code, {"__builtins__": {}}, env)
+    from formulaic.utils.stateful_transforms import stateful_eval
+
+    return stateful_eval
+
+
+def _not_columns(parsed: Expression, columns: Mapping | frozenset) -> set[str]:
+    """Functions, and names that are no columns."""
+    return {*parsed.called, *(n for n in parsed.names if n not in columns)}
+
+
 def context_used(
     exprs: list[str], columns: Mapping | frozenset, context: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The caller's variables that the expressions use, and nothing else."""
     used: dict[str, Any] = {}
-    transforms = _transforms() if exprs else {}  # formulaic is slow to import
     for expr in exprs:
-        parsed = read_expression(expr)
-        for name in {*parsed.called, *(n for n in parsed.names if n not in columns)}:
-            if name not in transforms and name in context:
+        for name in _not_columns(read_expression(expr), columns) - set(PLAIN):
+            if name in context and name not in _transforms():
                 used[name] = context[name]
     return used
 
 
 def _function(name: str, expr: str, context: Mapping, column_names: tuple[str, ...]):
     """What is not a column: a transform, one of the caller's names, a builtin."""
+    if name in PLAIN:
+        return PLAIN[name]
     transforms = _transforms()
     if name in transforms:
         return transforms[name]
@@ -166,14 +191,7 @@ def _transforms() -> dict[str, Any]:
         "C": mark,
         "factor": mark,
         "ns": stateful_transform(ns),
-        "sqrt": np.sqrt,
-        "abs": np.abs,
-        "log1p": np.log1p,
-        "expm1": np.expm1,
-        "sin": np.sin,
-        "cos": np.cos,
-        "TRUE": True,
-        "FALSE": False,
+        **PLAIN,
     }
     del table["hashed"], table["Q"]
     return table
