@@ -194,8 +194,8 @@ def _sheet(path: str, wanted: str | None, names: list[str]) -> str:
 
 def _check_computed(path: str, sheet: str, frame: pd.DataFrame) -> None:
     """Refuse formulas whose values are not in the file: they would look missing."""
-    empty = [j for j in range(frame.shape[1]) if frame.iloc[:, j].isna().any()]
-    if not empty:
+    empty = frame.isna().to_numpy()
+    if not empty.any():
         return
     import openpyxl
 
@@ -207,7 +207,7 @@ def _check_computed(path: str, sheet: str, frame: pd.DataFrame) -> None:
                     continue
                 j, i = int(cell.column) - 1, int(cell.row) - 2
                 inside = j < frame.shape[1] and 0 <= i < len(frame)
-                if inside and frame.isna().iat[i, j]:
+                if inside and empty[i, j]:
                     raise DataError(
                         f"{path}: cell {cell.coordinate} holds a formula without its "
                         "value; open the workbook in a spreadsheet and save it"
