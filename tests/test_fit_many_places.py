@@ -30,7 +30,7 @@ SCRIPT = """
     Y = 1 + x[:, None] + rng.normal(size=(10, 150))[g] + rng.normal(size=(60, 150))
     Y[:, 7], Y[3, 20] = 2.0, np.nan
     fits = jg.fit_many("y ~ x + (1 | g)", data, responses=Y)
-    counts = rng.poisson(np.exp(0.2 * Y - np.nanmean(0.2 * Y)), size=Y.shape)[:, 30:94]
+    counts = rng.poisson(np.exp(0.4 * Y[:, 30:94]))
     more = jg.fit_many("y ~ x + (1 | g)", data, responses=counts, family="poisson")
     print(json.dumps({{
         "devices": fits.facts["devices"],
@@ -103,7 +103,7 @@ def setting(D=150):
     rng = np.random.default_rng(3)
     g, x = np.repeat(np.arange(10), 6), np.tile(np.linspace(-1, 1, 6), 10)
     Y = 1 + x[:, None] + rng.normal(size=(10, D))[g] + rng.normal(size=(60, D))
-    Y[3, 20] = np.nan
+    Y[3, 20 % D] = np.nan
     return pd.DataFrame({"g": g, "x": x}), Y
 
 
@@ -130,12 +130,12 @@ def interrupted_after(monkeypatch, calls):
 def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     data, Y = setting()
     path = tmp_path / "fits"
-    expected = jg.fit_many(FORMULA, data, responses=Y)
 
     def small(self, chunk, numbers):
         return 64
 
     monkeypatch.setattr("jaxglmm.batch.devices.Devices.block", small)
+    expected = jg.fit_many(FORMULA, data, responses=Y)
     with monkeypatch.context() as patch:
         interrupted_after(patch, 2)
         with pytest.raises(_Interrupted):
@@ -150,16 +150,19 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
         done = interrupted_after(patch, 100)
         fits = jg.fit_many(FORMULA, data, responses=Y, file=path)
         assert sum(len(set(which)) for which in done) == 150 - 128
-    np.testing.assert_array_equal(fits.theta, expected.theta)
-    np.testing.assert_array_equal(fits.p_values, expected.p_values)
+    # other chunks than without a file: equal but for rounding
+    for name in ("theta", "p_values"):
+        np.testing.assert_allclose(
+            getattr(fits, name), getattr(expected, name), rtol=1e-11, atol=1e-12
+        )
     with monkeypatch.context() as patch:
         done = interrupted_after(patch, 0)
         again = jg.fit_many(FORMULA, data, responses=Y, file=path)
         assert done == []
-    np.testing.assert_array_equal(again.theta, expected.theta)
+    np.testing.assert_array_equal(again.theta, fits.theta)
     loaded = jg.Fits.load(path)
     assert loaded.facts["formula"] == FORMULA
-    np.testing.assert_array_equal(loaded.coefficients, expected.coefficients)
+    np.testing.assert_array_equal(loaded.coefficients, fits.coefficients)
 
 
 def test_a_file_of_another_run_is_refused(tmp_path):

@@ -57,7 +57,7 @@ def test_volcano_without_findings():
     fits = made()[40:]
     ax = volcano(fits, "x")
     assert "0 of" in ax.get_title(loc="left")
-    assert ax.texts == []
+    assert len(ax.texts) == 0
 
 
 def test_p_values_of_zero_stay_on_the_page():
@@ -72,7 +72,9 @@ def test_histogram_of_p_values():
     heights = [patch.get_height() for patch in ax.patches]
     assert len(heights) == 10
     assert sum(heights) == 399
-    assert heights[0] > 3 * np.median(heights)
+    # 36 of the null in each bar, and the 40 effects in the first
+    assert 50 < heights[0] < 100
+    assert max(heights[1:]) < 50
     (line,) = ax.lines
     null = min(1.0, 2 * np.nanmean(fits.p_values > 0.5))
     assert line.get_ydata()[0] == pytest.approx(null * 399 / 10, rel=0.02)

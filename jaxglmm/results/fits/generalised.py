@@ -122,8 +122,11 @@ class SharedRows:
             self.family, source.model, self.factor.pattern
         )
         self.shared = {
-            name: self._shared(getattr(source, name), fill)
-            for name, fill in (("weights", 0.0), ("offset", 0.0), ("trials", 1.0))
+            "weights": self._shared(source.weights, 0.0),
+            "trials": self._shared(source.trials, 1.0),
+            "offset": None
+            if source.offset is None
+            else self._shared(source.offset, 0.0),
         }
         self.shared |= {
             "X": self.X,
@@ -144,8 +147,6 @@ class SharedRows:
         if isinstance(values, Responses):
             return None
         if values is None:
-            if fill == 0.0 and values is self.source.offset:
-                return None
             values = np.ones(self.design.n)
         return self.devices.shared(self.layout.place(values[:, None], fill))
 
@@ -174,7 +175,8 @@ class SharedRows:
         fill = family.padding if good.any() else 0.0
         Y = np.where(used & good, Y, family.padding)
         m = None if trials is None else np.where(used, trials, 1.0)
-        guess, phi = guesses(family, Y, m, used if self.own_weights else None)
+        rows = used if self.own_weights else None
+        guess, phi = guesses(family, Y, m, rows, good)
         place = self.layout.place
         there = {"y": place(Y, fill)}
         if self.shared["weights"] is None or self.own_weights:
@@ -270,6 +272,7 @@ def check(
     return status
 
 
+LEAST_ROWS = 2  # that say how much they vary
 ROW_BY_ROW = ("binomial", "poisson")  # whose start looks at one row at a time
 
 
@@ -278,15 +281,18 @@ def guesses(
     Y: np.ndarray,
     trials: np.ndarray | None,
     used: np.ndarray | None,
+    good: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the family would start: eta (n, L) and phi (r, L)."""
+    """Where the family would start: eta (n, L) and phi (r, L), of ``good`` lanes."""
     if family.name in ROW_BY_ROW and family.link.name == family.default_link:
         return family.start(Y, trials)[0], np.zeros((0, Y.shape[1]))
     eta, phi = np.zeros(Y.shape), np.zeros((family.n_phi, Y.shape[1]))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", JaxGLMMWarning)
-        for i in range(Y.shape[1]):
+        for i in np.flatnonzero(good):
             rows = slice(None) if used is None else used[:, i]
+            if used is not None and rows.sum() < LEAST_ROWS:
+                continue  # nothing to guess from, and nothing to fit
             m = None if trials is None else trials[rows, i]
             eta[rows, i], phi[:, i] = family.start(Y[rows, i], m)
     return eta, np.where(np.isfinite(phi), phi, 0.0)

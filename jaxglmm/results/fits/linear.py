@@ -157,7 +157,8 @@ class SharedLinear:
             status[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
             status[np.isnan(Y).any(axis=0)] = MISSING
         N = m.n - (len(fixed.R) if reml else 0)
-        constant = N * 2 * np.log(ready.scale) - m.log_weights
+        with np.errstate(divide="ignore", invalid="ignore"):  # bad lanes
+            constant = N * 2 * np.log(ready.scale) - m.log_weights
         return table(
             self.design,
             self.columns,
@@ -266,7 +267,8 @@ def lanes_table(
     p = len(back)
     inner = raw.b + raw.scale * np.einsum("abl,bl->al", back, report.beta)
     N = raw.n - (p if reml else 0)
-    constant = N * 2 * np.log(raw.scale) - raw.log_weights
+    scale = np.where(raw.scale > 0, raw.scale, np.nan)  # 0: a constant response
+    constant = N * 2 * np.log(scale) - raw.log_weights
     if reml:
         constant = constant + log_det + m.fixed.log_det
     status = report.status.copy()
