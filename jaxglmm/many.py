@@ -12,6 +12,7 @@ import numpy as np
 from jaxglmm._cache import memory_maps
 from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelError
 from jaxglmm.api import _check_numbers, _integration, _method
+from jaxglmm.estimate.methods import bayes_method
 from jaxglmm.formula import (
     caller_context,
     check_generalised,
@@ -22,12 +23,14 @@ from jaxglmm.formula import (
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.parse import parse
 from jaxglmm.formula.tables import Table, as_table
+from jaxglmm.model.families import family_from
 from jaxglmm.results.fits import engines as fits_engines
 from jaxglmm.results.fits import run as fits_run
 from jaxglmm.results.fits import tables as fits_tables
 from jaxglmm.results.fits.fits import Fits
 from jaxglmm.results.fits.responses import Responses
 from jaxglmm.results.fits.source import PerResponse, Source
+from jaxglmm.results.posterior.many import Posteriors, fit_posteriors
 
 NOISE = 0x6A61786C  # seed of a response that is never fitted
 WAIT = 2.0  # seconds before a progress bar appears by itself
@@ -49,7 +52,8 @@ def fit_many(
     tol: float = 1e-8,
     satterthwaite: bool = True,
     file: Any = None,
-) -> Fits:
+    priors: Any = None,
+) -> Fits | Posteriors:
     """Fit one formula to many responses, or to many data sets.
 
     Three forms. Many responses of one design (genes, voxels, simulations)::
@@ -71,7 +75,8 @@ def fit_many(
             Factors and transformations are coded once, over all rows.
         family: as for ``glmm``; "gaussian" makes linear mixed models.
         method: "reml" (default) or "ml" for linear models, "laplace" (default) or "agq"
-            for others; or the presets' objects.
+            for others; or the presets' objects. Posteriors: "map", "vb",
+            "nested-laplace" or their objects, one data set after the other.
         weights: prior weights: column name, (n,), or (n, D) with ``responses``.
         offset: known part of the predictor, likewise.
         trials: of binomial responses: column name, number, (n,) or (n, D).
@@ -81,10 +86,11 @@ def fit_many(
         satterthwaite: degrees of freedom of linear models; False for n - p.
         file: a path where the table of results is kept while it grows. A run that was
             interrupted goes on from there when it is called again.
+        priors: of a Bayesian method, ``jg.Priors(...)``.
 
     Returns:
-        A ``Fits``. A data set that cannot be fitted has a status and NaN, and the
-        others are what they would be without it.
+        A ``Fits``, or ``Posteriors`` by a Bayesian method. A data set that cannot be
+        fitted has a status and NaN, and the others are what they would be without it.
 
     Raises:
         FormulaError, DataError, ModelError: where the formula or the data as a whole
@@ -102,7 +108,15 @@ def fit_many(
     """
     started = time.perf_counter()
     _check_numbers(tol, 1)
-    known, model = _model(family, method)
+    bayes = bayes_method(method)
+    if bayes is None and priors is not None:
+        raise ModelError(
+            "priors= needs a Bayesian method: 'nested-laplace', 'map' or 'vb'"
+        )
+    if bayes is not None:
+        known, model = family_from(family), bayes
+    else:
+        known, model = _model(family, method)
     context = caller_context()
     if responses is not None:
         if by is not None:
@@ -119,6 +133,8 @@ def fit_many(
         )
     source = replace(source, model=model, family=known, tol=tol)
     source = replace(source, satterthwaite=bool(satterthwaite))
+    if bayes is not None:
+        return _posteriors(source, known, bayes, priors, labels, progress, file)
     if known is not None and model.nodes != 1:
         check_quadrature(source.design, model.nodes)
     memory_maps.spare()
@@ -127,12 +143,20 @@ def fit_many(
 
 def _model(family: Any, method: Any) -> tuple[Any, Any]:
     """The family (None for a linear model) and the estimator."""
-    from jaxglmm.model.families import family_from
-
     known = family_from(family)
     if known.name == "gaussian" and known.link.name == "identity":
         return None, _method(method, True)
     return known, _integration("laplace" if method is None else method)
+
+
+def _posteriors(source, family, method, priors, labels, progress, file) -> Posteriors:
+    if file is not None:
+        raise ModelError("file= keeps tables of estimates; posteriors have none")
+    given = source.responses
+    D = len(source.split.starts) - 1 if given is None else len(given)
+    memory_maps.spare()
+    with _bar(D, progress) as bar:
+        return fit_posteriors(source, family, method, priors, labels, D, bar)
 
 
 def _run(

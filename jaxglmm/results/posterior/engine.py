@@ -152,12 +152,16 @@ def correlation_factors(y: np.ndarray, K: int) -> np.ndarray:
 
 @double_precision
 def build(
-    design: Design, family: AbstractFamily, priors: Priors | None
+    design: Design,
+    family: AbstractFamily,
+    priors: Priors | None,
+    data: RowData | None = None,
 ) -> PosteriorEngine:
-    """Design, family and priors to an engine."""
+    """Design, family and priors to an engine; data: rows built for another response."""
     resolved = assemble_belief.resolve(design, family, priors)
-    columns = [replace(c, covariance="diag") for c in assemble.columns(design)]
-    data = build_rows(design.X, columns)
+    if data is None:
+        columns = [replace(c, covariance="diag") for c in assemble.columns(design)]
+        data = build_rows(design.X, columns)
     patterns = tuple(_pattern(design, factor) for factor in data.factors)
     belief = assemble_belief.belief(resolved, design, data.factors, patterns, data.R)
     eta, phi = family.start(design.y, design.trials)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from jaxglmm.results.posterior.certificate import Certificate
     from jaxglmm.results.posterior.engine import PosteriorEngine
+    from jaxglmm.structure.build_rows import RowData
 
 
 class PosteriorFit(GeneralisedFit):
@@ -399,13 +400,14 @@ def fit_posterior(
     method: BayesMethod,
     priors: Priors | None,
     diagnostics: dict | None = None,
+    data: RowData | None = None,
 ) -> PosteriorFit:
-    """Build, run, name."""
+    """Build, run, name; data: rows of the design where they are built already."""
     from jaxglmm.results.posterior import engine as posterior_engine
     from jaxglmm.results.posterior import posterior as _posterior
     from jaxglmm.results.posterior import run as posterior_run
 
-    engine = posterior_engine.build(design, family, priors)
+    engine = posterior_engine.build(design, family, priors, data)
     out = posterior_run.run(engine, method)
     words = describe(method, out)
     found = _posterior.posterior(engine, out, words)
