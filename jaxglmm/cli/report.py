@@ -197,11 +197,11 @@ def number(column: Any) -> bool:
 
 
 def cell(value: Any) -> str:
-    """A value for a reader: four significant digits, nothing where it is missing."""
+    """A value for a reader: four digits at least, nothing where it is missing."""
     if value is None or value != value:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.2f}"
+        return f"{value:#.4g}" if abs(value) < 100 else f"{value:.2f}"
     return html.escape(str(value))
 
 
