@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks import batches, data
+from benchmarks import batches, data, doors
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,13 @@ SLEEP = {
     "response": "Reaction",
     "fixed": ("Days",),
     "random": (("Subject", ("1", "Days")),),
+}
+SHEET = {
+    "data": doors.sheet,
+    "formula": "y ~ x1 + x2 + (1 | g)",
+    "fixed": ("x1", "x2"),
+    "random": (("g", ("1",)),),
+    "reml": False,
 }
 SLOPES = tuple(f"x{k}" for k in range(1, 8))
 PLUS = " + ".join(SLOPES)
@@ -361,6 +368,95 @@ PROBLEMS = (
         work="many",
         fits=1_000_000,
         note="goal: memory below 4 GiB, rate within 10 % of the first line",
+    ),
+    Problem(
+        name="sheet-poisson",
+        title="GLMM_POISSON, a worksheet of 5,000 rows, 200 groups",
+        goal=0.2,
+        work="sheet",
+        family="poisson",
+        response="count",
+        engines=("jaxglmm", "statsmodels"),
+        note="statsmodels: mean field with the groups in it, no table",
+        **SHEET,
+    ),
+    Problem(
+        name="sheet-slopes",
+        title="the same with random slopes",
+        goal=0.2,
+        work="sheet",
+        family="poisson",
+        response="count",
+        **{**SHEET, "random": (("g", ("1", "x1")),)},
+    ),
+    Problem(
+        name="sheet-binomial",
+        title="GLMM_BINOMIAL, 5,000 rows",
+        goal=0.2,
+        work="sheet",
+        family="binomial",
+        response="binary",
+        engines=("jaxglmm", "statsmodels"),
+        **SHEET,
+    ),
+    Problem(
+        name="sheet-negbin",
+        title="GLMM_NEGBIN, 5,000 rows",
+        goal=0.2,
+        work="sheet",
+        family="nbinom2",
+        response="count",
+        **SHEET,
+    ),
+    Problem(
+        name="sheet-lmm",
+        title="LMM, 5,000 rows",
+        goal=0.2,
+        work="sheet",
+        response="number",
+        **SHEET,
+    ),
+    Problem(
+        name="sheet-served",
+        title="GLMM_POISSON, 5,000 rows, asked by HTTP",
+        goal=0.2,
+        work="served",
+        family="poisson",
+        response="count",
+        **SHEET,
+    ),
+    Problem(
+        name="server-crowd",
+        title="1,000 requests by 100 clients at once, six rows each",
+        goal=60.0,
+        data=doors.small_sheet,
+        formula="count ~ x1 + (1 | g)",
+        work="crowd",
+        family="poisson",
+        response="count",
+        fixed=("x1",),
+        random=(("g", ("1",)),),
+        note="goal: none is lost",
+    ),
+    Problem(
+        name="mixedlm",
+        title="sleepstudy by compat's MixedLM, formula to standard errors",
+        goal=0.05,
+        work="compat",
+        engines=("jaxglmm", "statsmodels"),
+        **SLEEP,
+    ),
+    Problem(
+        name="mixedlm-pairs",
+        title="125,066 groups of two by compat's MixedLM",
+        goal=1.0,
+        data=doors.pairs,
+        formula="y ~ x + (1 | g)",
+        work="compat",
+        fixed=("x",),
+        random=(("g", ("1",)),),
+        slow=("statsmodels",),
+        note="statsmodels: 41 minutes, as a user reported",
     ),
 )
 BY_NAME = {problem.name: problem for problem in PROBLEMS}

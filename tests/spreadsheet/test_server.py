@@ -220,7 +220,8 @@ def test_the_command(tmp_path):
         env={**os.environ, "JAXGLMM_TOKEN": "abc"},
     )
     try:
-        line = process.stderr.readline()
+        said = iter(process.stderr.readline, "")
+        line = next(text for text in said if "http://" in text)
         port = int(line.rsplit(":", 1)[1])
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/", headers={"Authorization": "Bearer abc"})
