@@ -27,8 +27,9 @@ from jaxglmm.model.families import family_from
 from jaxglmm.results.fits import engines as fits_engines
 from jaxglmm.results.fits import run as fits_run
 from jaxglmm.results.fits import tables as fits_tables
+from jaxglmm.results.fits.datasets import finite
 from jaxglmm.results.fits.fits import Fits
-from jaxglmm.results.fits.responses import Responses
+from jaxglmm.results.fits.responses import Responses, check_order
 from jaxglmm.results.fits.source import PerResponse, Source
 from jaxglmm.results.posterior.many import Posteriors, fit_posteriors
 
@@ -223,6 +224,8 @@ def _of_responses(
     design = design_from_formula(formula, columns, context=context, **shared)
     _check(design, family)
     rows = design.rows
+    for label, given in (("responses", responses), *own.items()):
+        check_order(given, table.index, label)
     Y = Responses(responses, table.n, rows)
     per = {label: Responses(values, table.n, rows) for label, values in own.items()}
     for label, values in per.items():
@@ -311,6 +314,9 @@ def _of_tables(
             "by='column', or data as a list of tables"
         )
     options = {} if family is None else {"family_kind": family.family_kind}
+    columns, codes, infinite, (weights, offset, trials) = finite(
+        formula, columns, codes, D, (weights, offset, trials)
+    )
     if trials is not None:
         options["trials"] = trials
     design = design_from_formula(
@@ -321,13 +327,22 @@ def _of_tables(
         codes = codes[design.rows]
     split = fits_engines.split(design, codes, D)
     return Source(
-        design, None, split, design.weights, design.offset, design.trials, None
+        design,
+        None,
+        split,
+        design.weights,
+        design.offset,
+        design.trials,
+        None,
+        infinite=infinite,
     ), labels
 
 
 def _datasets(table: Table, by: str | list[str]) -> tuple[np.ndarray, np.ndarray]:
     """(n,) the data set of each row, -1 where it is missing; (D,) labels."""
     names = [by] if isinstance(by, str) else list(by)
+    if not names:
+        raise DataError("by= is empty: name the column that says whose row it is")
     codes, levels = table.column(names[0]).as_factor()
     labels = levels
     for name in names[1:]:

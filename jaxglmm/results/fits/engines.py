@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm.batch import hosts
 from jaxglmm.batch.devices import Devices, choose
 from jaxglmm.formula.design import Design
@@ -216,6 +217,7 @@ def table(
     if file is None:
         out = np.full((len(plan), plan.columns.width), np.nan)
         out[:, -1] = PENDING
+        _left_out(out, source)
         return out, lambda: None
     design = source.design
     arrays = [design.X, design.weights, design.offset, design.trials]
@@ -233,4 +235,10 @@ def table(
     if labels is not None:
         known["labels"] = [str(x) for x in labels]
     opened = fits_file.TableFile(hosts.own_path(file), known, plan.columns, len(plan))
+    _left_out(opened.table, source)
     return opened.table, opened.flush
+
+
+def _left_out(table: np.ndarray, source: Source) -> None:
+    if source.infinite is not None:
+        table[source.infinite, -1] = _status.BAD_VALUES

@@ -164,6 +164,11 @@ class Fits:
             return int(which) % len(self)
         if self.labels is not None:
             found = np.flatnonzero(self.labels == which)
+            if len(found) > 1:
+                raise KeyError(
+                    f"{len(found)} data sets are called {which!r}, at the positions "
+                    f"{', '.join(map(str, found[:5]))}: use one of these"
+                )
             if len(found):
                 return int(found[0])
         raise KeyError(f"no data set {which!r}: see .labels")

@@ -26,7 +26,14 @@ from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.results import engine as _engine
 from jaxglmm.results.fits.columns import AGAIN, ALONE, MISSING, Columns
-from jaxglmm.results.fits.linear import USABLE, _columns, columns, lambdas, packed
+from jaxglmm.results.fits.linear import (
+    USABLE,
+    _columns,
+    columns,
+    lambdas,
+    packed,
+    unusable,
+)
 from jaxglmm.results.fits.ragged import Split, _cholesky, _Sums
 from jaxglmm.results.fits.responses import Responses
 from jaxglmm.results.fits.source import Source
@@ -159,13 +166,13 @@ class SharedRows:
         trials = None
         if source.trials is not None:
             trials = _columns(source.trials, which, Y.shape)
-        infinite = np.isinf(Y).any(axis=0)
         lost = np.isnan(Y)
         for values in (weights, trials):
             if values is not None:
                 lost = lost | np.isnan(values)
         offset = _columns(source.offset, which, Y.shape, 0.0)
         lost = lost | np.isnan(offset)
+        infinite = unusable(Y, weights, offset)
         some = np.any(lost, axis=0)
         used = (weights > 0) & ~lost
         status = check(family, Y, trials, used)

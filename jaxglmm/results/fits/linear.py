@@ -216,11 +216,11 @@ class WeightedLinear:
         """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
         Y = self.responses.take(which)
         W = _columns(self.weights, which, Y.shape)
-        missing = ~np.isfinite(Y)
-        infinite = np.isinf(Y).any(axis=0)
-        if missing.any() or not np.isfinite(W).all():
-            W = np.where(missing | ~np.isfinite(W), 0.0, W)
         offset = _columns(self.offset, which, Y.shape, 0.0)
+        infinite = unusable(Y, W, offset)
+        missing = ~np.isfinite(Y) | ~np.isfinite(W) | ~np.isfinite(offset)
+        if missing.any():
+            W = np.where(missing, 0.0, W)
         Y = np.where(W > 0, Y - offset, 0.0)
         if self.moments.keep is not None:
             Y, W = Y[self.moments.keep], W[self.moments.keep]
@@ -239,6 +239,12 @@ def _columns(source, which: np.ndarray, shape, fill: float = 1.0) -> np.ndarray:
     if isinstance(source, Responses):
         return source.take(which)
     return np.broadcast_to(source[:, None], shape)
+
+
+def unusable(Y: np.ndarray, W: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """(L,) where values are infinite or weights negative; missing ones are fine."""
+    wrong = np.isinf(Y) | np.isinf(offset) | np.isinf(W) | (W < 0)
+    return wrong.any(axis=0)
 
 
 def spans(design: Design, factor: Factor) -> own.Spans:

@@ -9,6 +9,32 @@ import numpy as np
 from jaxglmm._errors import DataError
 
 
+def check_order(values: Any, index: Any, name: str = "responses") -> None:
+    """Refuse a frame whose row labels say that its rows are in another order.
+
+    Rows are matched by position, as those of an array are.
+
+    Raises:
+        DataError: both have row labels of their own, and these differ.
+    """
+    import pandas as pd
+
+    theirs = getattr(values, "index", None)
+    if not isinstance(theirs, pd.Index) or not isinstance(index, pd.Index):
+        return
+    if len(theirs) != len(index) or theirs.equals(index):
+        return
+    default = pd.RangeIndex(len(index))
+    plain = theirs.equals(default) or index.equals(default)
+    if plain and not theirs.sort_values().equals(index.sort_values()):
+        return
+    raise DataError(
+        f"the row labels of {name} and of the data differ, and rows are matched by "
+        f"position: pass {name}.loc[data.index], or {name}.to_numpy() if the rows are "
+        "in the same order"
+    )
+
+
 class Responses:
     """An (n, D) matrix of which some rows are used.
 
@@ -67,7 +93,10 @@ def _read(values: Any) -> tuple[Any, np.ndarray | None]:
     if isinstance(values, dict):
         import pandas as pd
 
-        values = pd.DataFrame(values)
+        try:
+            values = pd.DataFrame(values)
+        except ValueError as error:
+            raise DataError(f"responses: {error}") from None
     if hasattr(values, "iloc"):  # pandas
         if values.ndim == 1:
             values = values.to_frame()
@@ -77,7 +106,7 @@ def _read(values: Any) -> tuple[Any, np.ndarray | None]:
     if hasattr(values, "tocsc"):
         return values.tocsc(), None
     if not hasattr(values, "shape") or isinstance(values, np.ndarray):
-        values = np.asanyarray(values)
+        values = _array(values)
     elif not hasattr(values, "__getitem__"):
         raise DataError(
             f"responses must be an (n, D) array or frame, not {type(values).__name__}"
@@ -92,9 +121,22 @@ def _read(values: Any) -> tuple[Any, np.ndarray | None]:
     return (_numeric(values) if isinstance(values, np.ndarray) else values), None
 
 
+def _array(values: Any) -> np.ndarray:
+    if isinstance(values, np.ma.MaskedArray):
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    try:
+        return np.asanyarray(values)
+    except ValueError:
+        raise DataError(
+            "responses must be an (n, D) array or frame: these rows differ in length"
+        ) from None
+
+
 def _numeric(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "fiub":
         return values
+    if values.dtype.kind in "cmM":
+        raise DataError(f"responses must be real numbers, not {values.dtype.name}")
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError):

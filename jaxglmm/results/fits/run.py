@@ -116,7 +116,8 @@ def _pass(
 
     def work(part: np.ndarray) -> int:
         padded = np.resize(part, size) if len(part) < size else part
-        rows = engine.fit(padded, steps)[: len(part)]
+        with np.errstate(all="ignore"):  # bad data sets say so by their status
+            rows = engine.fit(padded, steps)[: len(part)]
         if steps == MOST:  # nothing more to wait for
             rows[:, -1] = np.where(rows[:, -1] == AGAIN, _status.MAX_STEPS, rows[:, -1])
         _write(table, part, rows)

@@ -28,7 +28,8 @@ class Source:
 
     design: of all rows; responses: one a column, or None where ``split`` cuts the rows
     into data sets; weights, offset, trials: (n,), or one column a response; model: the
-    estimator; family: None for a linear model.
+    estimator; family: None for a linear model; infinite: (D,) data sets that were left
+    out for infinite values, or None.
     """
 
     design: Design
@@ -41,6 +42,7 @@ class Source:
     family: Any = None
     tol: float = 1e-8
     satterthwaite: bool = True
+    infinite: np.ndarray | None = None
 
     def design_of(self, i: int) -> Design:
         """The design of one data set, its own rows and response.
@@ -48,6 +50,8 @@ class Source:
         Raises:
             DataError, ModelError: where too little is left of it.
         """
+        if self.infinite is not None and self.infinite[i]:
+            raise DataError(f"data set {i} has infinite values")
         if self.responses is None:
             if self.split is None:
                 raise DataError("there is neither a matrix of responses nor a split")
@@ -72,8 +76,12 @@ class Source:
         from jaxglmm.api import fit_design, fit_generalised  # a convenience, upwards
 
         design = self.design_of(i)
-        if not np.isfinite(design.y).all():
-            raise DataError(f"data set {i}: the response has infinite values")
+        for name in ("y", "offset", "weights"):
+            values = getattr(design, name)
+            if values is not None and not np.isfinite(values).all():
+                raise DataError(f"data set {i}: {name} has infinite values")
+        if design.weights is not None and (design.weights < 0).any():
+            raise DataError(f"data set {i}: there are negative weights")
         if self.family is None:
             return fit_design(
                 design, self.model, self.tol, compute_satterthwaite=self.satterthwaite

@@ -1,0 +1,88 @@
+"""Rows of a long table that belong to data sets which can be fitted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import DataError, MissingRowsWarning
+from jaxglmm.formula.notices import warn
+from jaxglmm.formula.tables import read_column
+
+NAME = re.compile(r"`([^`]+)`|([^\W\d][\w.]*)")
+
+
+def finite(
+    formula: str,
+    columns: Mapping[str, Any],
+    codes: np.ndarray,
+    D: int,
+    given: tuple[Any, ...],
+) -> tuple[Mapping[str, Any], np.ndarray, np.ndarray | None, tuple[Any, ...]]:
+    """Leave out rows without a data set, and data sets with infinite values.
+
+    Args:
+        formula: names the columns that matter.
+        columns: the long table.
+        codes: (n,) the data set of each row, -1 where it is missing.
+        D: how many data sets.
+        given: weights, offset, trials: a name, (n,) or None each.
+
+    Returns:
+        columns, codes and given without these rows; (D,) which data sets have infinite
+        values, None where none has.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    nowhere = codes < 0
+    if nowhere.all() and len(codes):
+        raise DataError("no row belongs to a data set: by= is missing everywhere")
+    if nowhere.any():
+        warn(
+            f"{nowhere.sum()} of {len(codes)} rows were dropped because it is missing "
+            "which data set they belong to",
+            MissingRowsWarning,
+        )
+    wrong = ~nowhere & _infinite(formula, columns, len(codes), given)
+    out = np.zeros(D, bool)
+    out[codes[wrong]] = True
+    if not (nowhere.any() or out.any()):
+        return columns, codes, None, given
+    kept = np.flatnonzero(~nowhere & ~out[codes])
+    if len(kept) == 0:
+        raise DataError("every data set has infinite values; remove or correct them")
+    columns = {
+        name: read_column(name, raw).as_series().iloc[kept]
+        for name, raw in columns.items()
+    }
+    given = tuple(_rows(x, kept, len(codes)) for x in given)
+    return columns, codes[kept], out if out.any() else None, given
+
+
+def _infinite(
+    formula: str, columns: Mapping[str, Any], n: int, given: tuple[Any, ...]
+) -> np.ndarray:
+    """(n,) rows with an infinite value in a column that the model uses."""
+    names = {a or b for a, b in NAME.findall(formula)}
+    names |= {x for x in given if isinstance(x, str)}
+    out = np.zeros(n, bool)
+    for name in names & set(columns):
+        column = read_column(name, columns[name])
+        if column.kind == "number" and len(column) == n:
+            out |= np.isinf(np.asarray(column.values, float))
+    for x in given:
+        if _by_row(x, n):
+            out |= np.isinf(np.asarray(x, float))
+    return out
+
+
+def _by_row(x: Any, n: int) -> bool:
+    return x is not None and not isinstance(x, str) and np.shape(x) == (n,)
+
+
+def _rows(x: Any, kept: np.ndarray, n: int) -> Any:
+    return np.asarray(x)[kept] if _by_row(x, n) else x
