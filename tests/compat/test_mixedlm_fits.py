@@ -1,6 +1,7 @@
 """Ways to fit, what is held, what is asked of the results; dense twins and limits."""
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -583,6 +584,33 @@ def test_terms_and_pairs(pigs):
         f.t_test_pairwise("Evit")
 
 
+def test_tests_read_as_statsmodels(pigs):
+    """Line by line what statsmodels 0.15.0 prints of the same fit."""
+    f = smf.mixedlm("Weight ~ Time", pigs, groups="Pig").fit()
+    lines = str(f.t_test(np.eye(2))).splitlines()
+    assert lines[1] == "=" * 78
+    assert lines[2] == (
+        "                 coef    std err          z      P>|z|      [0.025      0.975]"
+    )
+    assert lines[4] == (
+        "c0            15.7235      0.788     19.952      0.000      14.179      17.268"
+    )
+    assert re.fullmatch(
+        r"<Wald test \(chi2\): statistic=43238\.4\d+, p-value=0\.0, df_denom=1>",
+        str(f.wald_test("Time = 0")),
+    )
+    assert re.fullmatch(
+        r"<F test: F=43238\.4\d+, p=0\.0, df_denom=859, df_num=1>",
+        str(f.f_test("Time = 0")),
+    )
+    terms = f.wald_test_terms()
+    names = ["chi2", "P>chi2", "df constraint"]
+    assert terms.summary_frame().columns.tolist() == names
+    assert terms.table.columns.tolist() == ["statistic", "pvalue", "df_constraint"]
+    assert isinstance(f.predict(), np.ndarray)
+    assert f.normalized_cov_params.index.tolist() == f.params.index.tolist()
+
+
 def test_predictions(slopes):
     new = pd.DataFrame({"Days": [0.0, 20.0]}, index=["a", "b"])
     found = slopes.predict(new)
@@ -590,7 +618,7 @@ def test_predictions(slopes):
     np.testing.assert_allclose(found, b["Intercept"] + b["Days"] * new["Days"])
     assert found.index.tolist() == ["a", "b"]
     np.testing.assert_allclose(slopes.predict(np.array([[1.0, 20.0]])), found.iloc[1])
-    np.testing.assert_allclose(slopes.predict().to_numpy(), slopes.model.exog @ b)
+    np.testing.assert_allclose(slopes.predict(), slopes.model.exog @ b)
     with pytest.raises(jg.DataError, match="3 columns, expected 2"):
         slopes.predict(np.ones((1, 3)))
 

@@ -310,12 +310,12 @@ SIGNATURES = [  # as in statsmodels 0.15.0; more arguments may follow by keyword
     (
         MixedLMResults.wald_test,
         "self r_matrix cov_p=None invcov=None use_f=None df_constraints=None "
-        "scalar=None",
+        "scalar=True",
     ),
     (MixedLMResults.f_test, "self r_matrix cov_p=None invcov=None"),
     (
         MixedLMResults.wald_test_terms,
-        "self skip_single=False extra_constraints=None combine_terms=None scalar=None",
+        "self skip_single=False extra_constraints=None combine_terms=None scalar=True",
     ),
     (
         MixedLMResults.t_test_pairwise,

@@ -89,24 +89,27 @@ class ContrastResults:
         alpha: float = 0.05,
         title: str | None = None,
     ) -> str:
-        """The table as text."""
+        """The table as text, laid out as statsmodels' summaries are."""
         frame = self.summary_frame(xname, alpha)
-        low, high = f"[{alpha / 2:g}", f"{1 - alpha / 2:g}]"
-        frame.columns = [*frame.columns[:4], low, high]
-        shown = frame.copy().astype(object)
-        for column in frame.columns:
-            digits = 4 if column == "coef" else 3
-            shown[column] = [f"{v:.{digits}f}" for v in frame[column]]
-        text = shown.to_string()
-        width = max(len(line) for line in text.splitlines())
-        head = (title or "Test for Constraints").center(width).rstrip()
-        lines = text.splitlines()
-        return "\n".join(
-            [head, "=" * width, lines[0], "-" * width, *lines[1:], "=" * width]
-        )
+        wide = max(10, *(len(str(name)) for name in frame.index))
+        heads = [*frame.columns[:4], f"[{alpha / 2:g}", f"{1 - alpha / 2:g}]"]
+        lines = [" " * wide + _cells(heads)]
+        for name, row in zip(frame.index, frame.to_numpy(), strict=True):
+            values = [f"{row[0]:.4f}", *(f"{v:.3f}" for v in row[1:])]
+            lines.append(f"{name!s:<{wide}}" + _cells(values))
+        width = len(lines[0])
+        head = (title or "Test for Constraints").center(width)
+        rule, thin = "=" * width, "-" * width
+        return "\n".join([head, rule, lines[0], thin, *lines[1:], rule])
 
     def __repr__(self) -> str:
         return self.summary()
+
+
+def _cells(texts: Sequence[str]) -> str:
+    """Six columns of a summary, right-aligned."""
+    widths = (11, 11, 11, 11, 12, 12)
+    return "".join(f"{t:>{w}}" for t, w in zip(texts, widths, strict=True))
 
 
 @dataclass
@@ -132,14 +135,14 @@ class WaldResults:
 
     def summary(self) -> str:
         """One line."""
-        kind = (
-            "F test: F" if self.distribution == "F" else "Wald test (chi2): statistic"
-        )
-        more = f", df_num={self.df_num:g}" if self.distribution == "F" else ""
-        denom = self.df_denom if self.distribution == "F" else self.df_num
+        if self.distribution == "F":
+            return (
+                f"<F test: F={self.statistic}, p={self.pvalue}, "
+                f"df_denom={self.df_denom:.3g}, df_num={self.df_num:g}>"
+            )
         return (
-            f"<{kind}={self.statistic:.6g}, p-value={self.pvalue:.6g}, "
-            f"df_denom={denom:.4g}{more}>"
+            f"<Wald test (chi2): statistic={self.statistic}, p-value={self.pvalue}, "
+            f"df_denom={self.df_num:.3g}>"
         )
 
     def __repr__(self) -> str:
@@ -164,11 +167,20 @@ class WaldTable:
             self.table = self.table.drop(columns="df_denom")
 
     def summary_frame(self) -> pd.DataFrame:
-        """The table."""
-        return self.table
+        """The table under the names of a summary."""
+        f = "df_denom" in self.table
+        statistic, p = ("F", "P>F") if f else ("chi2", "P>chi2")
+        return self.table.rename(
+            columns={
+                "statistic": statistic,
+                "pvalue": p,
+                "df_constraint": "df constraint",
+                "df_denom": "df denom",
+            }
+        )
 
     def __repr__(self) -> str:
-        return self.table.to_string()
+        return self.summary_frame().to_string()
 
 
 class PairwiseResults:

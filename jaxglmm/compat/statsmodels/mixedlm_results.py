@@ -214,9 +214,9 @@ class MixedLMResults:
         return self._frame(cov, self._names)
 
     @property
-    def normalized_cov_params(self) -> np.ndarray:
+    def normalized_cov_params(self) -> Any:
         """``cov_params`` over ``scale``."""
-        return self.covariance / self.scale
+        return self._frame(self.covariance / self.scale, self._names)
 
     @property
     def bse(self) -> Any:
@@ -426,7 +426,7 @@ class MixedLMResults:
         invcov: Any = None,
         use_f: bool | None = None,
         df_constraints: int | None = None,
-        scalar: bool | None = None,
+        scalar: bool = True,
         *,
         ddf: str | None = None,
     ) -> contrasts.WaldResults:
@@ -441,7 +441,7 @@ class MixedLMResults:
             scalar: accepted for statsmodels' sake; the statistic is always a number.
             ddf: "satterthwaite" or "kenward-roger": an F-test.
         """
-        if scalar is False:
+        if not scalar:
             raise NotApplicableError("the statistic of wald_test is always a number")
         return contrasts.wald_test(
             self, r_matrix, cov_p, invcov, use_f, df_constraints, ddf
@@ -463,7 +463,7 @@ class MixedLMResults:
         skip_single: bool = False,
         extra_constraints: Any = None,
         combine_terms: Any = None,
-        scalar: bool | None = None,
+        scalar: bool = True,
         *,
         ddf: str | None = None,
     ) -> contrasts.WaldTable:
@@ -476,7 +476,7 @@ class MixedLMResults:
             scalar: accepted for statsmodels' sake.
             ddf: as in ``wald_test``.
         """
-        if scalar is False:
+        if not scalar:
             raise NotApplicableError("the statistic of wald_test is always a number")
         return contrasts.wald_terms(
             self, skip_single, extra_constraints, combine_terms, ddf
@@ -619,8 +619,6 @@ class MixedLMResults:
         if exog is not None and not transform:
             return self.model.predict(self.params_object, np.asarray(exog, float))
         out = self.model.predict(self.params_object, exog)
-        if exog is None:
-            return self._rows(out)
         if isinstance(exog, pd.DataFrame) and self.model._pandas:
             return pd.Series(out, index=exog.index)
         return out
