@@ -43,11 +43,14 @@ depth = rng.lognormal(0, 0.3, len(samples))
 counts = rng.poisson(depth[:, None] * np.exp(eta) * rng.gamma(10, 0.1, eta.shape))
 
 # %% [markdown]
-# Logarithms of counts per million, as they go into limma and dream.
+# Logarithms of counts, less the depth of each sample. Depth is the median over genes of
+# what a sample has more than the average (Anders and Huber 2010): totals would not do,
+# since a few strong genes that go up with the dose would make all others go down.
 
 # %%
-million = (counts + 0.5) / (counts.sum(axis=1, keepdims=True) + 1) * 1e6
-expression = pd.DataFrame(np.log2(million), columns=[f"g{k}" for k in range(GENES)])
+logs = np.log2(counts + 0.5)
+size = np.median(logs - logs.mean(axis=0), axis=1, keepdims=True)
+expression = pd.DataFrame(logs - size, columns=[f"g{k}" for k in range(GENES)])
 fits = jg.fit_many(
     "expression ~ dose + batch + (1 | donor)", samples, responses=expression
 )

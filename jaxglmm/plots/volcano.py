@@ -9,6 +9,7 @@ from jaxglmm.plots import style
 from jaxglmm.results.fits.tables import benjamini_hochberg, column
 
 LEAST = 1e-300  # p-values of zero are drawn here
+APART = 0.04  # names, of the highest point
 
 
 @style.styled
@@ -55,18 +56,27 @@ def volcano(fits, term: str, *, rate: float = 0.05, labels: int = 8, ax=None):
 
 
 def _name(ax, fits, known, x, y, found, labels: int) -> None:
-    """The strongest findings by name, towards the outside."""
+    """The strongest findings by name, towards the outside, one below the other."""
     names = np.arange(len(fits)) if fits.labels is None else fits.labels
     order = np.argsort(-y, kind="stable")[:labels]
+    gap = APART * max(float(y.max()), 1.0)
+    side = 0.02 * max(float(np.abs(x).max()), 1e-300)
+    lowest = {False: np.inf, True: np.inf}
     for i in order[found[order]]:
-        right = x[i] >= 0
+        right = bool(x[i] >= 0)
+        height = min(float(y[i]) + gap / 2, lowest[right] - gap)
+        lowest[right] = height
+        moved = abs(height - y[i]) > gap
         ax.annotate(
             str(names[known[i]]),
             (x[i], y[i]),
-            xytext=(4 if right else -4, 3),
-            textcoords="offset points",
+            xytext=(x[i] + (1 if right else -1) * side * (3 if moved else 1), height),
             ha="left" if right else "right",
+            va="center",
             fontsize=7,
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": style.QUIET}
+            if moved
+            else None,
         )
 
 
