@@ -233,7 +233,7 @@ def begin(
     init, start, _ = _kernel(log_p, target)
     states = lax.map(lambda z: init(z, log_p), positions)
     tuning = jax.vmap(lambda _: start(step_size))(positions[:, 0])
-    return Chains(states, tuning)
+    return _strong(Chains(states, tuning))
 
 
 @partial(jit, static_argnames=("marginal", "density", "target"))
@@ -271,7 +271,12 @@ def advance(
     together = (chains.state, chains.tuning, keys)
     mapped = jax.vmap(one) if side_by_side(posterior) else partial(lax.map, one)
     (state, tuning), kept = mapped(together)
-    return Chains(state, tuning), Segment(*kept)
+    return _strong(Chains(state, tuning)), Segment(*kept)
+
+
+def _strong(chains: Chains) -> Chains:
+    """Without weak types: they differ from segment to segment, and each compiles."""
+    return jax.tree.map(lambda x: lax.convert_element_type(x, x.dtype), chains)
 
 
 @partial(jit, static_argnames="density")

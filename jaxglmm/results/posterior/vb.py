@@ -28,6 +28,7 @@ NODE_TOLERANCE = 1e-5
 STEPS = 200
 MOST_NESTED = 3  # variance parameters that are integrated over nodes by default
 COUNT = {1: 5, 2: 3, 3: 3}  # nodes a direction
+CHUNK = 256  # draws of a node at once
 SPREAD = 0.5  # share of an sd by which draws leave their node
 
 
@@ -141,25 +142,41 @@ def draw(
     rng = np.random.default_rng(seed)
     node = np.searchsorted(np.cumsum(weights), (np.arange(S) + rng.uniform()) / S)
     node = np.minimum(node, len(weights) - 1)
-    counts = np.bincount(node, minlength=len(weights))
-    most = int(-(-counts.max() // 64) * 64)
+    chunk, of_chunk, at = _chunks(node, len(weights), S)
     p = posterior.problem.p
     z = tuple(
-        rng.standard_normal((len(weights), q, most, J))
+        rng.standard_normal((len(of_chunk), q, chunk, J))
         for q, J in zip(
             posterior.problem.sides, posterior.problem.rows.sizes, strict=True
         )
     )
-    e = rng.standard_normal((len(weights), p, most))
-    beta, u = jax.device_get(_draw(posterior, nodes.found, z, e))
-    kept = [np.arange(c) for c in counts]
-    at = np.repeat(np.arange(len(weights)), counts), np.concatenate(kept)
+    e = rng.standard_normal((len(of_chunk), p, chunk))
+    beta, u = jax.device_get(_draw(posterior, nodes.found, of_chunk, z, e))
     order = rng.permutation(S)
-    beta = np.swapaxes(beta, 1, 2)[at][order]
-    u = tuple(np.moveaxis(a, 2, 1)[at][order] for a in u)
-    y_node = np.asarray(nodes.found.q.y)[at[0]][order]
+    where = at[0][order], at[1][order]
+    beta = np.swapaxes(beta, 1, 2)[where]
+    u = tuple(np.moveaxis(a, 2, 1)[where] for a in u)
+    y_node = np.asarray(nodes.found.q.y)[of_chunk[where[0]]]
     y = _spread(nodes, weights, y_node, S, seed)
     return np.concatenate([beta, y], axis=1), u, y_node
+
+
+def _chunks(
+    node: np.ndarray, m: int, S: int
+) -> tuple[int, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Draws in chunks of one node each, as many chunks whatever the counts.
+
+    node: (S,) sorted. Returns draws a chunk, each chunk's node, and where the S draws
+    are: (chunk, place in it).
+    """
+    chunk = S if m == 1 else min(CHUNK, S)
+    counts = np.bincount(node, minlength=m)
+    own = -(-counts // chunk)
+    of_chunk = np.zeros(-(-S // chunk) + (m if m > 1 else 0), int)
+    of_chunk[: own.sum()] = np.repeat(np.arange(m), own)
+    first = np.cumsum(own) - own
+    place = np.arange(S) - (np.cumsum(counts) - counts)[node]
+    return chunk, of_chunk, (first[node] + place // chunk, place % chunk)
 
 
 def _spread(
@@ -182,18 +199,19 @@ def _spread(
 
 
 @jit
-def _draw(posterior: Posterior, found: variational.Found, z, e):
+def _draw(posterior: Posterior, found: variational.Found, of_chunk, z, e):
     posterior = posterior.folded()
 
-    def node(args):
-        f, z, e = args
+    def chunk(args):
+        i, z, e = args
+        f = jax.tree.map(lambda x: x[i], found)
         _, lam, _ = posterior.parameters(jnp.concatenate([f.q.beta, f.q.y]))
         normal, _ = variational.precision(posterior, lam, f.q.weights)
         u, beta = normal.draw(z, e)
         moved = tuple(a + b for a, b in zip(f.q.u, u, strict=True))
         return f.q.beta[:, None] + beta, moved
 
-    return jax.lax.map(node, (found, z, e))
+    return jax.lax.map(chunk, (of_chunk, z, e))
 
 
 def _mean_field(engine: PosteriorEngine, method: VB) -> Outcome:
