@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from benchmarks import batches, doors
+from benchmarks import batches, doors, posteriors
 from benchmarks.problems import Problem
 
 Run = Callable[[], "float | None"]
@@ -33,7 +33,8 @@ def available(engine: str) -> bool:
 def adapter(engine: str, work: str) -> Callable[[Problem, pd.DataFrame], Run]:
     """The function of this module that makes the work."""
     name = f"{engine}_{work}"
-    return getattr(batches, name, None) or getattr(doors, name, None) or globals()[name]
+    rooms = (vars(module) for module in (batches, doors, posteriors))
+    return next((room[name] for room in rooms if name in room), None) or globals()[name]
 
 
 # jaxglmm ----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks import batches, data, doors
+from benchmarks import batches, data, doors, posteriors
 
 
 @dataclass(frozen=True)
@@ -458,5 +458,6 @@ PROBLEMS = (
         slow=("statsmodels",),
         note="statsmodels: 41 minutes, as a user reported",
     ),
+    *(Problem(**line) for line in posteriors.LINES),
 )
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
