@@ -25,7 +25,7 @@ Run = Callable[[], "float | None"]
 
 
 def sheet(n: int = 5_000, groups: int = 200) -> pd.DataFrame:
-    """5,000 rows, two predictors, 200 groups: counts, zeros and ones, numbers."""
+    """5,000 rows, two predictors, 200 groups: counts, 0 and 1, numbers."""
     rng = np.random.default_rng(21)
     g = rng.integers(groups, size=n)
     x1, x2 = rng.normal(size=(2, n))
@@ -33,6 +33,7 @@ def sheet(n: int = 5_000, groups: int = 200) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "count": rng.poisson(np.exp(eta)),
+            "clumped": rng.poisson(np.exp(eta) * rng.gamma(1.5, 1 / 1.5, n)),
             "binary": (rng.uniform(size=n) < 1 / (1 + np.exp(-eta))).astype(int),
             "number": eta + rng.normal(size=n),
             "x1": x1,

@@ -405,7 +405,7 @@ PROBLEMS = (
         goal=0.2,
         work="sheet",
         family="nbinom2",
-        response="count",
+        response="clumped",
         **SHEET,
     ),
     Problem(

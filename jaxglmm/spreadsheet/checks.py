@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 Matrix = list[list[Any]]
 Check = Callable[[], "str | None"]
+PLAIN = {int, float, bool}
 
 
 def invalid(text: str) -> str:
@@ -23,6 +25,14 @@ def invalid(text: str) -> str:
 def is_number(value: Any) -> bool:
     """Whether a cell holds a number; TRUE and FALSE are numbers."""
     return isinstance(value, bool | int | float)
+
+
+def all_numbers(rows: Any) -> bool:
+    """Whether rows are lists of finite numbers alone; quick, where nothing is wrong."""
+    if not all(type(row) is list and row for row in rows):
+        return False
+    cells = list(chain.from_iterable(rows))
+    return {*map(type, cells)} <= PLAIN and all(map(math.isfinite, cells))
 
 
 def first(checks: Iterator[str | None]) -> str | None:
@@ -39,6 +49,8 @@ def count_matrix(name: str, value: Any, labels: bool = False) -> str | None:
         return invalid(f"{name} must be a 2D list.")
     if not value:
         return invalid(f"{name} cannot be empty.")
+    if all_numbers(value):
+        return None
     text_allowed = labels and all_text(value)
     for i, row in enumerate(value):
         if not isinstance(row, list):
@@ -146,7 +158,7 @@ def shape(
         return invalid(f"{name} must have at least {columns} column(s).")
     if any(len(row) != len(value[0]) for row in value):
         return invalid(f"{name} must have consistent column count.")
-    if labels and all_text(value):
+    if (labels and all_text(value)) or all_numbers(value):
         return None
     for i, row in enumerate(value):
         for j, cell in enumerate(row):

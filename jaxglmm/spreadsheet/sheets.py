@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxglmm.spreadsheet import functions
+from jaxglmm.spreadsheet import checks, functions
 
 ARGUMENTS = (
     "y",
@@ -132,6 +132,11 @@ def without_empty_rows(given: dict[str, Any]) -> dict[str, Any]:
         if k in RANGES and isinstance(v, list) and not _is_row(v)
     }
     if not ranges:
+        return given
+    if (
+        all(map(checks.all_numbers, ranges.values()))
+        and len({len(v) for v in ranges.values()}) == 1
+    ):
         return given
     longest = max(len(v) for v in ranges.values())
     keep = [

@@ -15,6 +15,7 @@ from jaxglmm.spreadsheet import (
     glmm_negbin,
     glmm_poisson,
     lmm,
+    moments,
 )
 from jaxglmm.spreadsheet.likelihood import laplace_at
 
@@ -369,3 +370,21 @@ def test_a_row_more_compiles_nothing(compilations):
         again = glmm_poisson(y[:k], x[:k], g[:k])
         assert again[1][2] == pytest.approx(first[1][2], abs=0.01)
     assert compilations == []
+
+
+def test_few_draws_of_many_rows_are_as_good_as_many(monkeypatch):
+    """Moments by differences from a Gaussian, against importance sampling alone."""
+    arguments = sheet(5000)
+    few = glmm_poisson(*arguments)
+    assert glmm_poisson(*arguments, extended=True)[: len(few)] == few
+    monkeypatch.setattr(moments, "NEAR", 2.0)  # all rounds
+    some = glmm_poisson(*arguments)
+    monkeypatch.setattr(moments, "LEAST", 2.0)  # too far from a Gaussian: all draws
+    many = glmm_poisson(*arguments)
+    for found, tolerance in ((few, 0.03), (some, 0.03)):
+        for row, other in zip(found[1:3], many[1:3], strict=True):
+            assert row[2] == pytest.approx(other[2], abs=tolerance * other[3])
+            assert row[3] == pytest.approx(other[3], rel=tolerance)
+        assert found[4][3] == pytest.approx(many[4][3], rel=0.01)
+        assert found[5][1] == pytest.approx(many[5][1], abs=0.01)
+    assert len({str(t) for t in (few, some, many)}) == 3
