@@ -608,6 +608,7 @@ def test_tests_read_as_statsmodels(pigs):
     assert terms.summary_frame().columns.tolist() == names
     assert terms.table.columns.tolist() == ["statistic", "pvalue", "df_constraint"]
     assert isinstance(f.predict(), np.ndarray)
+    assert all(isinstance(v, np.float64) for v in (f.llf, f.scale, f.aic, f.bic))
     assert f.normalized_cov_params.index.tolist() == f.params.index.tolist()
 
 

@@ -58,7 +58,7 @@ class MixedLM:
     >>> pigs = jg.datasets.load("dietox")
     >>> model = MixedLM.from_formula("Weight ~ Time", pigs, groups="Pig")
     >>> result = model.fit()
-    >>> result.fe_params.round(3).to_dict(), round(result.llf, 3)
+    >>> result.fe_params.round(3).to_dict(), round(float(result.llf), 3)
     ({'Intercept': 15.724, 'Time': 6.943}, -2404.775)
     """
 

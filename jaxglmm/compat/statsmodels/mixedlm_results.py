@@ -77,7 +77,7 @@ class MixedLMResults:
             scale = model.get_scale(
                 params_object.fe_params, params_object.cov_re, params_object.vcomp
             )
-        self.scale = float(scale)
+        self.scale = np.float64(scale)
         self.converged, self.freepat = bool(converged), freepat
         self.held, self._pinned = held, pinned
         self.jg_fit, self.cov_type = fit, cov_type
@@ -303,7 +303,7 @@ class MixedLMResults:
         log_det, K, _ = ev.ground(at.cov_re, at.vcomp)
         v = ev.direction(at.fe_params)
         scale = self.scale if self._pinned else None
-        return ev.value(log_det, K, v, self.reml, scale)
+        return np.float64(ev.value(log_det, K, v, self.reml, scale))
 
     @property
     def df_modelwc(self) -> int:
