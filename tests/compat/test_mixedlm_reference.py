@@ -336,7 +336,9 @@ SIGNATURES = [  # as in statsmodels 0.15.0; more arguments may follow by keyword
 
 
 @pytest.mark.parametrize(
-    ("function", "expected"), SIGNATURES, ids=lambda x: str(x)[:40]
+    ("function", "expected"),
+    SIGNATURES,
+    ids=lambda x: getattr(x, "__qualname__", "expected"),
 )
 def test_signatures(function, expected):
     found = [
