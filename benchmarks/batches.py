@@ -174,9 +174,12 @@ def jaxglmm_compiled(problem: Any, frame: pd.DataFrame) -> Run:
     calls = []
 
     class Recorder(Devices):
-        def run(self, program: Any, shared: Any, lanes: Any, chunk: int) -> Any:
-            calls.append((program, shared, jax.device_put(lanes), chunk))
-            return super().run(program, shared, lanes, chunk)
+        def run(
+            self, program: Any, shared: Any, lanes: Any, chunk: int, apart: bool = False
+        ) -> Any:
+            given = lanes if apart else jax.device_put(lanes)
+            calls.append((program, shared, given, chunk, apart))
+            return super().run(program, shared, lanes, chunk, apart)
 
     chosen: list[Devices] = []
     plain = fits_engines.choose

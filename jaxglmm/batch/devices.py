@@ -75,6 +75,10 @@ class Devices:
             chunks //= 2
         return chunk * chunks * len(self.devices)
 
+    def unit(self, chunk: int) -> int | None:
+        """What lanes come in multiples of where chunks go ``apart``; None: blocks."""
+        return chunk if len(self.devices) == 1 else None
+
     def shared(self, tree: Any) -> Any:
         """What all lanes share, copied to every device."""
         if len(self.devices) == 1:
@@ -86,14 +90,22 @@ class Devices:
         """The devices in a row."""
         return Mesh(np.array(self.devices), ("lanes",))
 
-    def run(self, program: Program, shared: Any, lanes: Any, chunk: int) -> Any:
+    def run(
+        self, program: Program, shared: Any, lanes: Any, chunk: int, apart: bool = False
+    ) -> Any:
         """``program`` for all lanes, ``chunk`` at a time on each device.
 
         program: hashable; (shared, lanes) -> lanes, every array of lanes with the lanes
-        last; shared: as ``shared`` puts it, or NumPy.
+        last; shared: as ``shared`` puts it, or NumPy; apart: one device takes chunk by
+        chunk in calls of their own, so that one program serves any number of chunks.
         """
-        first = jax.tree.leaves(lanes)[0]
-        L = first.shape[-1] // len(self.devices)
+        L = jax.tree.leaves(lanes)[0].shape[-1] // len(self.devices)
+        if apart and len(self.devices) == 1 and chunk < L:
+            parts = [
+                self.run(program, shared, _part_of(lanes, k, k + chunk), chunk)
+                for k in range(0, L, chunk)
+            ]
+            return jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *parts)
         run = _compiled(program, self.devices, min(chunk, L))
         if len(self.devices) == 1 and self.devices[0] != jax.devices()[0]:
             lanes = jax.device_put(lanes, self.devices[0])
@@ -140,6 +152,10 @@ def _compiled(program: Program, devices: tuple[Any, ...], chunk: int) -> Program
         return jax.ShapeDtypeStruct(shape, x.dtype)
 
     return jit(everywhere)
+
+
+def _part_of(lanes: Any, start: int, stop: int) -> Any:
+    return jax.tree.map(lambda x: np.ascontiguousarray(x[..., start:stop]), lanes)
 
 
 def _last(x: Any) -> PartitionSpec:

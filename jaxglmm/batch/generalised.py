@@ -235,8 +235,8 @@ def _start(
         return r, jnp.abs(r.w)
 
     def gram(w: Array) -> Array:
-        rows = [[lanes(d.X[a] * d.X[b] * w) for b in range(p)] for a in range(p)]
-        return jnp.stack([jnp.stack(row) for row in rows])
+        found = pt.crit._symmetric(p, lambda a, b: lanes(d.X[a] * d.X[b] * w))
+        return jnp.stack([jnp.stack(row) for row in found])
 
     if p:
         offset = 0.0 if d.offset is None else d.offset
@@ -245,12 +245,18 @@ def _start(
         w = jnp.where(used & jnp.isfinite(w), w, 0.0)
         beta = _least_squares(gram, d, w, target)
         r, w = at(beta)
-        # outside the link's domain: the constant next to the guesses
-        flat = jnp.where(used, 1.0, 0.0)
-        middle = lanes(flat * target) / jnp.maximum(lanes(flat * jnp.ones(d.shape)), 1)
-        plain = _least_squares(gram, d, flat, jnp.where(used, middle, 0.0))
         inside = jnp.isfinite(lanes(r.l))
-        beta = jnp.where(inside, beta, plain)
+
+        def plain() -> Array:
+            """Outside the link's domain: the constant next to the guesses."""
+            flat = jnp.where(used, 1.0, 0.0)
+            count = jnp.maximum(lanes(flat * jnp.ones(d.shape)), 1)
+            middle = lanes(flat * target) / count
+            return _least_squares(gram, d, flat, jnp.where(used, middle, 0.0))
+
+        beta = lax.cond(
+            jnp.all(inside), lambda: beta, lambda: jnp.where(inside, beta, plain())
+        )
         w = jnp.where(inside & jnp.isfinite(w), w, 0.0)
         right = jnp.stack([lanes(x * jnp.where(inside, r.s, 0.0)) for x in d.X])
         ahead = beta + _solved(gram(w), right)

@@ -18,6 +18,7 @@ from jaxglmm.batch.point import Evaluate, Point, Split, moved
 from jaxglmm.batch.rows import LaneRows
 from jaxglmm.batch.search import RUNNING
 from jaxglmm.estimate.search import (
+    FINER,
     INDIFFERENT,
     MOST_INNER,
     NEAR_ZERO,
@@ -87,8 +88,6 @@ def minimise(
     family = d.family
     canonical = family.link.name == family.canonical
     damped = (family.name, family.link.name) in SELF_CONCORDANT
-    # learning the rest of the curvature pays where it is far from the stand-in
-    secant = d.q > 1 or family.n_phi > 0
     diagonal = np.array(
         [False] * split.p + [i == j for i, j in split.pattern] + [False] * split.n_phi
     )[:, None]
@@ -110,9 +109,7 @@ def minimise(
         moving = ok | (judged & ~ok) | stuck
         first = s.accepted == 0
 
-        E = s.E
-        if secant:
-            E = _learn(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
+        E = _learn(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
         x = jnp.where(ok, s.trial, s.x)
         f = jnp.where(ok, at.value, s.f)
         g = jnp.where(ok, at.score, s.g)
@@ -125,7 +122,7 @@ def minimise(
         less = s.mu * jnp.where(first | jnp.isinf(s.f), 1.0, 0.1)
         more = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
         mu = jnp.where(ok, less, jnp.where(moving, more, s.mu))
-        step, mu, E = _step(H, E if secant else None, D, g, mu, ok)
+        step, mu, E = _step(H, E, D, g, mu, ok)
         gain = jnp.where(moving, jnp.sum(g * step, axis=0), s.gain)
         trial = jnp.where(moving, jnp.where(again_here, x, x - step), s.trial)
         f = jnp.where(again_here, jnp.inf, f)
@@ -185,7 +182,7 @@ def minimise(
         g=jnp.zeros((k, L)),
         H=jnp.zeros((k, k, L)) + jnp.eye(k)[:, :, None],
         D=jnp.ones((k, L)),
-        E=jnp.zeros((k, k, L) if secant else (0, L)),
+        E=jnp.zeros((k, k, L)),
         trial=start,
         v=u,
         base=u,
@@ -251,14 +248,11 @@ def solve(H: Float[Array, "k k L"], g: Float[Array, "k L"]) -> tuple[Array, Arra
 
 
 def _step(
-    H: Array, E: Array | None, D: Array, g: Array, mu: Array, ok: Array
+    H: Array, E: Array, D: Array, g: Array, mu: Array, ok: Array
 ) -> tuple[Array, Array, Array]:
     """The damped Newton step, with what was learned where that is usable."""
     damping = (mu * (1e-12 + jnp.abs(D)))[:, None] * np.eye(len(g))[:, :, None]
     plain, solved = solve(H + damping, g)
-    if E is None:
-        mu = jnp.where(solved, mu, jnp.maximum(10 * mu, 0.1))
-        return jnp.where(solved, plain, 0.0), mu, jnp.zeros((0, g.shape[1]))
     better, usable = solve(H + damping + E, g)
     usable = usable & ok
     step = jnp.where(usable, better, plain)
@@ -280,8 +274,9 @@ def _judge(
     """Converged, failed, or RUNNING."""
     light = mu <= LIGHT_DAMPING
     ratio = jnp.minimum(1.0, gain / jnp.where(jnp.isinf(s.gain), gain, s.gain))
-    little = (gain < SETTLED) & (gain * ratio < 0.01 * tol) & ~first
-    nothing = gain < 1e-3 * tol
+    fine = FINER * tol
+    little = (gain < SETTLED) & (gain * ratio < 0.01 * fine) & ~first
+    nothing = gain < 1e-3 * fine
     converged = ok & light & (nu < SETTLED) & (little | nothing)
     converged = converged | (
         moving & ~ok & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)

@@ -125,6 +125,7 @@ class SharedRows:
         cells = self.layout.h * self.layout.J
         self.chunk = devices.chunk(cells, CELLS, LANES)
         self.lanes = devices.block(self.chunk, 6 * cells)
+        self.unit = devices.unit(self.chunk)
         self.program = generalised.RowsFit(
             self.family, source.model, self.factor.pattern
         )
@@ -243,6 +244,7 @@ def _fit(
         (shared, stop, np.int64(steps)),
         (there, guess, phi),
         engine.chunk,
+        apart=True,
     )
     return jax.tree.map(np.asarray, found)
 
@@ -422,6 +424,7 @@ class RaggedRows:
         cells = self.h * J
         self.chunk = devices.chunk(cells, CELLS, LANES)
         self.lanes = devices.block(self.chunk, cells * (6 + len(self.X) + len(self.Z)))
+        self.unit = devices.unit(self.chunk)
         self.program = generalised.RowsFit(
             self.family, source.model, self.factor.pattern
         )

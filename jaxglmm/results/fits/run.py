@@ -113,9 +113,12 @@ def _pass(
     size = engine.lanes
     if len(table) <= FEW and size > 1:
         size = min(FEW, size)
+    unit = getattr(engine, "unit", None)
+    unit = unit if unit is None else min(unit, size)
 
     def work(part: np.ndarray) -> int:
-        padded = np.resize(part, size) if len(part) < size else part
+        wanted = size if unit is None else -(-len(part) // unit) * unit
+        padded = np.resize(part, wanted) if len(part) < wanted else part
         with np.errstate(all="ignore"):  # bad data sets say so by their status
             rows = engine.fit(padded, steps)[: len(part)]
         if steps == MOST:  # nothing more to wait for
