@@ -297,6 +297,16 @@ class Fits:
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
+    def to_arviz(self) -> Any:
+        """For ArviZ: estimates with a ``model`` dimension, or draws of a bootstrap.
+
+        Returns:
+            ``arviz.InferenceData`` or ``xarray.DataTree``, see ``export.fits``.
+        """
+        from jaxglmm.export.fits import to_arviz
+
+        return to_arviz(self)
+
     # Keeping them --------------------------------------------------------------------
 
     def save(self, path: Any, data: bool = False) -> None:
