@@ -659,6 +659,18 @@ def test_files(slopes, tmp_path):
     )
 
 
+def test_files_of_components(nested_fit):
+    """Names of their columns are made when needed, and are in the file all the same."""
+    names = nested_fit.model.exog_vc.colnames[0][0]
+    buffer = io.BytesIO()
+    nested_fit.save(buffer)
+    back = MixedLMResults.load(io.BytesIO(buffer.getvalue()))
+    assert str(back.summary()) == str(nested_fit.summary())
+    assert back.model.exog_vc.colnames[0][0] == names
+    first = next(iter(nested_fit.random_effects))
+    assert back.random_effects[first].equals(nested_fit.random_effects[first])
+
+
 def test_summary_options(slopes):
     page = slopes.summary(
         yname="ms", xname_fe=["a", "b"], xname_re=["u", "v", "w"], title="T", alpha=0.1
@@ -684,6 +696,7 @@ def test_summary_options(slopes):
         ({"method": "newton"}, ValueError, "method newton not available for MixedLM"),
         ({"method": ["bfgs", "ncg"]}, ValueError, "method ncg not available"),
         ({"start_params": [1.0]}, ValueError, "invalid start_params"),
+        ({"start_params": "identity"}, ValueError, "invalid start_params"),
         ({"gtol": 1e-9}, TypeError, "belongs to SciPy's optimisers"),
         ({"maxfun": 3}, TypeError, "no argument 'maxfun'"),
         ({"em_steps": -1}, ValueError, "must not be negative"),

@@ -121,7 +121,7 @@ class MixedLM:
             out = []
             for name, values in crossed.items():
                 levels, codes = np.unique(values, return_inverse=True)
-                label = _label(levels)
+                label = mixedlm_structure.LevelNames(levels)
                 out.append(
                     mixedlm_structure.by_levels(
                         str(name), zeros, 1, codes, len(levels), None, label
@@ -376,7 +376,9 @@ class MixedLM:
         return Evaluator(self._design(), self._layout(), self.k_re, self.k_vc)
 
     def __getstate__(self) -> dict:
-        dropped = ("_evaluator",)
+        dropped = ["_evaluator"]
+        if isinstance(self.__dict__.get("exog_vc"), LazyVCSpec):
+            dropped.append("exog_vc")  # made again when it is looked at
         return {k: v for k, v in self.__dict__.items() if k not in dropped}
 
     # Evaluations ----------------------------------------------------------------------
@@ -689,10 +691,6 @@ def _factors(groups: Any, n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     if labels.ndim != 1 or len(labels) != n:
         raise DataError(f"groups has shape {labels.shape}; endog has {n} rows")
     return labels, {}
-
-
-def _label(levels: np.ndarray):
-    return lambda k: str(levels[k])
 
 
 def _array(name: str, given: Any, n: int) -> np.ndarray:

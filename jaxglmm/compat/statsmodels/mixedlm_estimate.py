@@ -179,7 +179,10 @@ def _start(model: MixedLM, given: Any) -> MixedLMParams:
         if (out.k_fe, out.k_re, out.k_vc) != (k_fe, k_re, k_vc):
             raise ValueError("invalid start_params")
         return out
-    values = np.asarray(given, float)
+    try:
+        values = np.asarray(given, float)
+    except (TypeError, ValueError):
+        raise ValueError("invalid start_params") from None
     inner = model.k_re2 + k_vc
     if values.ndim != 1 or len(values) not in (inner, inner + k_fe):
         raise ValueError("invalid start_params")

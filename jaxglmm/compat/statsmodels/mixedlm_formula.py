@@ -17,7 +17,12 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, FormulaError, NotApplicableError
-from jaxglmm.compat.statsmodels.mixedlm_structure import Component, by_levels, from_spec
+from jaxglmm.compat.statsmodels.mixedlm_structure import (
+    CellNames,
+    Component,
+    by_levels,
+    from_spec,
+)
 from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec as VCSpec
 from jaxglmm.formula.levels import factorize
 from jaxglmm.formula.notices import listed, nearest
@@ -254,20 +259,9 @@ def _indicator(
         category = category * len(levels) + codes
         sizes.append(len(levels))
 
-    def label(k: int) -> str:
-        places = []
-        for size in reversed(sizes):
-            k, place = divmod(k, size)
-            places.insert(0, place)
-        text = []
-        for part in parts:
-            if isinstance(part, str):
-                text.append(part)
-            else:
-                shown, _, levels = factors[part]
-                text.append(f"{shown}[{levels[places[part]]}]")
-        return ":".join(text)
-
+    label = CellNames(
+        tuple(p if isinstance(p, str) else factors[p][::2] for p in parts)
+    )
     total = int(np.prod(sizes)) if sizes else 1
     return by_levels(name, group, n_groups, category, total, values, label)
 

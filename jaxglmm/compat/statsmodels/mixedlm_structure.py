@@ -47,6 +47,49 @@ class Run:
 
 
 @dataclass(frozen=True)
+class LevelNames:
+    """Name of level k: its label; a record and no closure, for models are pickled."""
+
+    levels: np.ndarray
+
+    def __call__(self, k: int) -> str:
+        return str(self.levels[k])
+
+
+@dataclass(frozen=True)
+class CellNames:
+    """Name of combination k of factors and columns, such as ``C(a)[1]:x:b[u]``.
+
+    parts: in the order of the formula a column's name, or a factor's name and levels;
+    the last factor's level changes fastest with k.
+    """
+
+    parts: tuple[str | tuple[str, np.ndarray], ...]
+
+    def __call__(self, k: int) -> str:
+        text = []
+        for part in reversed(self.parts):
+            if isinstance(part, str):
+                text.append(part)
+                continue
+            shown, levels = part
+            k, place = divmod(k, len(levels))
+            text.append(f"{shown}[{levels[place]}]")
+        return ":".join(reversed(text))
+
+
+@dataclass(frozen=True)
+class OwnNames:
+    """Name of column k: that of its category ``own[k]``."""
+
+    label: Callable[[int], str]
+    own: np.ndarray
+
+    def __call__(self, k: int) -> str:
+        return self.label(int(self.own[k]))
+
+
+@dataclass(frozen=True)
 class Component:
     """One variance component.
 
@@ -215,7 +258,7 @@ def by_levels(
         starts,
         np.zeros(len(cells), int),
         np.arange(len(cells)),
-        lambda k: label(int(own[k])),
+        OwnNames(label, own),
     )
 
 
