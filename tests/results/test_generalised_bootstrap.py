@@ -208,3 +208,22 @@ def test_after_pickling_and_saving(fit, tmp_path):
 def test_number_of_data_sets(fit, n):
     with pytest.raises(jg.NotApplicableError, match="at least one"):
         fit.bootstrap(n)
+
+
+def test_bootstrap_in_lanes_is_the_loop(fit, monkeypatch):
+    """Many data sets go through the program of ``fit_many``: same draws, same fits."""
+    loop = fit.bootstrap(24, seed=3)
+    monkeypatch.setattr(bootstrap, "WORTH_LANES", 0)
+    lanes = fit.bootstrap(24, seed=3)
+    assert lanes.names == loop.names
+    assert lanes.original == loop.original
+    assert lanes.p_values is None
+    for name in ("status", "singular", "separated"):
+        np.testing.assert_array_equal(getattr(lanes, name), getattr(loop, name))
+    np.testing.assert_allclose(lanes.log_likelihood, loop.log_likelihood, rtol=1e-10)
+    kept = ~loop.separated
+    assert kept.sum() > 20
+    np.testing.assert_allclose(
+        lanes.frame()[kept], loop.frame()[kept], rtol=1e-6, atol=1e-6
+    )
+    assert "bias" in lanes.summary()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TOLERANCE, STEPS = 1e-8, 200
 MEMORY = 50_000_000  # bytes of simulated responses at once
+WORTH_LANES = 500_000  # rows times data sets that pay for a program of their own
 
 
 # One more response --------------------------------------------------------------------
@@ -149,6 +150,8 @@ def bootstrap(
 
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise NotApplicableError(f"bootstrap(n={n!r}): at least one data set")
+    if n * fit.design.n >= WORTH_LANES and (found := _in_lanes(fit, n, seed, progress)):
+        return found
     engine, design = fit.engine, fit.design
     out = Found.empty(n, len(engine.internal(fit)[0]))
     at_once = max(1, MEMORY // (8 * design.n))
@@ -160,6 +163,36 @@ def bootstrap(
             for _ in fit_responses(engine, design, Y, out, start):
                 bar.update()
     return _fits(fit, engine, out)
+
+
+def _in_lanes(fit: GeneralisedFit, n: int, seed, progress: bool) -> Fits | None:
+    """The same by one program for all, as ``fit_many``; None where none takes it."""
+    from tqdm.auto import tqdm
+
+    from jaxglmm.results.fits import engines, generalised, run
+    from jaxglmm.results.fits.responses import Responses
+    from jaxglmm.results.fits.source import Source
+
+    design = fit.design
+    given = (design.weights, design.offset, design.trials)
+    source = Source(design, None, None, *given, fit.marginal, fit.family, TOLERANCE)
+    if not design.terms or not generalised.suits(source):
+        return None
+    at_once = max(1, MEMORY // (8 * design.n))
+    starts = range(0, n, at_once)
+    seeds = np.random.SeedSequence(seed).spawn(len(starts))
+    tables, columns = [], generalised.generalised_columns(design, fit.family)
+    with tqdm(total=n, disable=not progress, unit="fit", desc="bootstrap") as bar:
+        for start, own in zip(starts, seeds, strict=True):
+            Y = fit.simulate(min(at_once, n - start), own)
+            drawn = replace(source, responses=Responses(Y.T, design.n))
+            plan = engines.plan(drawn, "all")
+            table, saved = engines.table(plan, drawn, {}, None, None)
+            run.run(table, plan, bar, saved)
+            tables.append(table)
+    original = _original(fit, columns.sd)
+    found = Fits.from_table(np.concatenate(tables), columns, original=original)
+    return replace(found, se=None, df=None, p_values=None, df_sigma=None)
 
 
 def _fits(fit: GeneralisedFit, engine: GeneralisedEngine, found: Found) -> Fits:
