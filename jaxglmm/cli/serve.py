@@ -56,16 +56,21 @@ def run(args: argparse.Namespace) -> int:
             f"--host {args.host}: only this machine is served ({' or '.join(LISTEN)}). "
             "Put a server with encryption in front of it to let others in"
         )
+    if not 0 <= args.port <= 65535:
+        raise NotApplicableError(f"--port {args.port} must lie between 0 and 65535")
+    if not args.most_megabytes > 0:
+        raise NotApplicableError("--most-megabytes must be positive")
     keep_compiled_programs()
     _many_files()
     token = args.token if args.token is not None else os.environ.get(TOKEN) or None
-    server = Server(
-        args.host,
-        args.port,
-        token,
-        args.allow_origin,
-        int(args.most_megabytes * 2**20),
-    )
+    size = int(args.most_megabytes * 2**20)
+    try:
+        server = Server(args.host, args.port, token, args.allow_origin, size)
+    except OSError as error:
+        raise NotApplicableError(
+            f"--port {args.port}: {error.strerror or error}. It may be taken: "
+            "--port 0 takes a free one"
+        ) from error
     print(
         f"jaxglmm serves worksheet functions on {server.url}",
         file=sys.stderr,

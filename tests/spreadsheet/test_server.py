@@ -241,6 +241,16 @@ def test_the_command_stays_on_this_machine(capsys):
     assert "only this machine" in capsys.readouterr().err
 
 
+def test_ports_that_cannot_be_had(server, capsys):
+    from jaxglmm.cli import main
+
+    taken = server.server_address[1]
+    assert main(["serve", "--port", "99999"]) == 2
+    assert "between 0 and 65535" in capsys.readouterr().err
+    assert main(["serve", "--port", str(taken)]) == 2
+    assert "--port 0 takes a free one" in capsys.readouterr().err
+
+
 def test_warming_up_compiles_while_others_ask():
     made = Server(port=0)
     made.start()
