@@ -113,7 +113,10 @@ class Sorted:
 
     def __init__(self, design: Design, where: Coordinates, split: Split):
         (factor,) = where.factors
-        X, order = where.basis.whole.T, split.order
+        order, p = split.order, design.p
+        X = np.empty((p, design.n))
+        for j in range(p):  # one by one: faster than a thin product and its transpose
+            where.basis.column(j, out=X[j])
         Z = np.ones((1, design.n)) if factor.values is None else factor.values.T
         y = design.y if design.offset is None else design.y - design.offset
         if not split.sorted:
@@ -144,6 +147,7 @@ class RaggedLinear:
         self.X, self.Z, self.y, self.w = arrays.X, arrays.Z, arrays.y, arrays.w
         self.chunk = devices.chunk(J, fits_linear.CELLS, fits_linear.LANES)
         self.lanes = devices.block(self.chunk, 8 * J)
+        self.unit = devices.unit(self.chunk)
         self.program = linear.OwnFit(
             factor.pattern, fits_linear.spans(design, factor), settings.reml
         )
@@ -154,7 +158,7 @@ class RaggedLinear:
         raw = self.cross_products(which)
         R_inverse = self.where.fixed.R_inverse
         common = (None, R_inverse, self.settings.stop, np.int64(steps))
-        found = self.devices.run(self.program, common, raw, self.chunk)
+        found = self.devices.run(self.program, common, raw, self.chunk, apart=True)
         nothing = np.zeros(len(which), bool)
         return lanes_table(
             self.design, self.columns, self.where, found, self.settings, nothing
