@@ -80,7 +80,8 @@ def test_equal_calls_are_equal_and_groups_matter(tables, name):
     function, arguments, _ = EXAMPLES[name]
     assert function(*arguments) == tables[name, None]
     other = list(arguments)
-    other[2] = column([1, 2, 1, 2, 1, 2])
+    levels = np.unique(arguments[2]).tolist()
+    other[2] = column((levels * 6)[:6])
     changed = function(*other)
     assert changed[1][2] != pytest.approx(tables[name, None][1][2], rel=1e-6)
 
@@ -377,7 +378,7 @@ def test_few_draws_of_many_rows_are_as_good_as_many(monkeypatch):
     arguments = sheet(5000)
     few = glmm_poisson(*arguments)
     assert glmm_poisson(*arguments, extended=True)[: len(few)] == few
-    monkeypatch.setattr(moments, "NEAR", 2.0)  # all rounds
+    monkeypatch.setattr(moments, "NEAR", {})  # all rounds
     some = glmm_poisson(*arguments)
     monkeypatch.setattr(moments, "LEAST", 2.0)  # too far from a Gaussian: all draws
     many = glmm_poisson(*arguments)
