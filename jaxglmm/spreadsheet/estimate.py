@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtri
 
-from jaxglmm._errors import JaxGLMMWarning, ModelError, NotApplicableError
+from jaxglmm._errors import JaxGLMMWarning, NotApplicableError
 from jaxglmm.spreadsheet.arguments import Call
 from jaxglmm.spreadsheet.layout import Answer, Component, Effect
 
@@ -140,8 +140,6 @@ def from_fit(
     extra: dict[str, float] | None = None,
 ) -> Answer:
     """What a maximum-likelihood fit says."""
-    if len(fit.coefficients) != data.p:
-        raise dependent(fit)
     sds = np.asarray(fit.varcorr[GROUP].sd, float)
     errors = np.full(len(sds), math.nan)
     if extended:
@@ -240,8 +238,6 @@ def by_draws(family: str, data: Data, priors: Priors, extended: bool) -> Answer:
         method=jg.NestedLaplace(draws=draws),
         priors=priors,
     )
-    if len(fit.coefficients) != data.p:
-        raise dependent(fit)
     sds = np.asarray(fit.varcorr[GROUP].sd, float)
     limits = np.full((len(sds), 2), math.nan)
     if extended:
@@ -303,14 +299,6 @@ def drawn_effects(fit: Fit, data: Data) -> Iterator[Effect]:
     for j, label in enumerate(fit.ranef[GROUP].index):
         for k, name in enumerate(data.names):
             yield Effect(cell(label), name, float(means[j, k]), float(sds[j, k]))
-
-
-def dependent(fit: Fit) -> ModelError:
-    """Columns of x that others determine."""
-    return ModelError(
-        "columns of x depend on each other: "
-        f"{', '.join(fit.design.dropped_columns)}. Leave them out"
-    )
 
 
 # By mean field ------------------------------------------------------------------------

@@ -211,6 +211,7 @@ def _table(
     if call.names is not None and len(call.names) != k:
         raise ValueError(f"{len(call.names)} names for {k} columns of x")
     names = labels.coefficients(k, bool(call.fit_intercept), call.names)
+    _independent(data.X, names)
     found = answer(data, family, chosen, extended)
     _finite(found)
     return table(found, labels, names, data.alpha, extended)
@@ -227,6 +228,17 @@ def _sizes(call: Call, k_random: int) -> None:
     if k_random > MOST_SLOPES:
         raise ValueError(
             f"x_random has {k_random} columns; at most {MOST_SLOPES} slopes can vary"
+        )
+
+
+def _independent(X: Any, names: list[str]) -> None:
+    """Refuse columns that others determine before anything is compiled."""
+    from jaxglmm.formula.rank import dependent_columns
+
+    lost = [names[j] for j in dependent_columns(X)]
+    if lost:
+        raise ValueError(
+            f"columns of x depend on each other: {', '.join(lost)}. Leave them out"
         )
 
 

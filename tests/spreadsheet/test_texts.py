@@ -180,7 +180,13 @@ ENGINE = [
     (glmm_poisson, {"method": "magic"}, "jaxglmm.glmm error: method 'magic'"),
     (glmm_binomial, {"y": B, "method": "reml"}, "Error fitting GLMM: method 'reml'"),
     (glmm_poisson, {"names": ["a", "b"]}, "jaxglmm.glmm error: 2 names for 1 columns"),
-    (glmm_poisson, {"x": [[0]] * 4}, "jaxglmm.glmm error: "),
+    (glmm_poisson, {"x": [[0]] * 4}, "jaxglmm.glmm error: columns of x depend on"),
+    (
+        glmm_poisson,
+        {"x": [[0]] * 4, "method": "vb"},
+        "jaxglmm.glmm error: columns of x depend on",
+    ),
+    (lmm, {"x": [["a", "b"], [1, 2], [2, 4], [4, 8], [8, 16]]}, "jaxglmm.lmm error: "),
     (
         glmm_poisson,
         {"x": [[1] * 6] * 4},
