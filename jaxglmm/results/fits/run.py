@@ -23,7 +23,7 @@ from jaxglmm.results.fits.columns import AGAIN, ALONE, MISSING, PENDING, Columns
 if TYPE_CHECKING:
     from jaxglmm.results.fits.engines import Plan
 
-FIRST, MOST = 10, 200  # steps for all, and for those that need more
+FIRST, MORE, MOST = 10, 30, 200  # steps for all, and for those that need more
 FEW = 64  # data sets that make a small chunk
 
 
@@ -70,9 +70,10 @@ def run(
         threads = plan.stages[0].threads
         waiting = np.flatnonzero(status == MISSING)
         _pass(table, plan.missing, waiting, MOST, None, threads, keeper)
-    for stage in plan.stages:
-        waiting = stage.which[status[stage.which] == AGAIN]
-        _pass(table, stage.engine, waiting, MOST, None, stage.threads, keeper)
+    for steps in (MORE, MOST):  # so that few wait for the slowest of all
+        for stage in plan.stages:
+            waiting = stage.which[status[stage.which] == AGAIN]
+            _pass(table, stage.engine, waiting, steps, None, stage.threads, keeper)
     for i in np.flatnonzero(status == ALONE):
         _write(table, np.array([i]), plan.alone(int(i))[None])
         keeper()
