@@ -22,7 +22,7 @@ METHODS = {
     "vb": jg.VB(nested=False),
     "vb-nested": jg.VB(nested=True),
     "nested-laplace": jg.NestedLaplace(draws=4000, nodes=1),
-    "nuts": jg.NUTS(draws=1000, chains=4),
+    "nuts": jg.NUTS(draws=1000, chains=4, nodes=1),
 }
 
 Run = Callable[[], "float | None"]

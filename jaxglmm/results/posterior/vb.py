@@ -152,11 +152,16 @@ def draw(
     )
     e = rng.standard_normal((len(of_chunk), p, chunk))
     beta, u = jax.device_get(_draw(posterior, nodes.found, of_chunk, z, e))
-    order = rng.permutation(S)
-    where = at[0][order], at[1][order]
-    beta = np.swapaxes(beta, 1, 2)[where]
-    u = tuple(np.moveaxis(a, 2, 1)[where] for a in u)
-    y_node = np.asarray(nodes.found.q.y)[of_chunk[where[0]]]
+    y_nodes = np.asarray(nodes.found.q.y)
+    if len(weights) == 1:  # one chunk, in any order: nothing is copied
+        beta, u = beta[0].T, tuple(np.moveaxis(a[0], 1, 0) for a in u)
+        y_node = np.broadcast_to(y_nodes, (S, y_nodes.shape[1]))
+    else:
+        order = rng.permutation(S)
+        where = at[0][order], at[1][order]
+        beta = np.swapaxes(beta, 1, 2)[where]
+        u = tuple(np.moveaxis(a, 2, 1)[where] for a in u)
+        y_node = y_nodes[of_chunk[where[0]]]
     y = _spread(nodes, weights, y_node, S, seed)
     return np.concatenate([beta, y], axis=1), u, y_node
 
