@@ -238,7 +238,7 @@ def glmm_many(problem: Any, frame: pd.DataFrame) -> Run:
         def one(k: int) -> float:
             new = pd.DataFrame({**columns, "y": Y[:, k] / sizes})
             return glmm.fit(
-                new, problem.formula, family="binomial", weights="size"
+                new, problem.formula, family="binomial", weights=sizes
             ).loglik
 
         return Scaled(one, problem.fits)
