@@ -115,7 +115,8 @@ def jaxglmm_served(problem: Any, frame: pd.DataFrame) -> Run:
 def jaxglmm_crowd(problem: Any, frame: pd.DataFrame) -> Run:
     """A thousand requests by a hundred clients at once; all are answered alike."""
     server = _server()
-    name, given = function(problem), arguments(problem, frame)
+    name = function(problem)
+    given = [*arguments(problem, frame), None, True, 0.05, "laplace"]
 
     def run():
         with ThreadPoolExecutor(CLIENTS) as pool:

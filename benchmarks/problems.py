@@ -427,8 +427,8 @@ PROBLEMS = (
     ),
     Problem(
         name="server-crowd",
-        title="1,000 requests by 100 clients at once, six rows each",
-        goal=60.0,
+        title="1,000 requests by 100 clients at once, six rows each, Laplace",
+        goal=20.0,
         data=doors.small_sheet,
         formula="count ~ x1 + (1 | g)",
         work="crowd",
