@@ -151,13 +151,11 @@ def jaxglmm_many(problem: Any, frame: pd.DataFrame) -> Run:
     """The whole call."""
     options = _options(problem, frame)
     if problem.name == "batch-million":
-        folder = Path(tempfile.mkdtemp())
+        options["file"] = Path(tempfile.mkdtemp()) / "fits"
 
     def run() -> float:
-        if problem.name == "batch-million":
-            path = folder / "fits"
-            path.unlink(missing_ok=True)
-            options["file"] = path
+        if "file" in options:  # else the second run would find all done
+            options["file"].unlink(missing_ok=True)
         fits = jg.fit_many(problem.formula, frame, **options)
         return float(np.nanmean(fits.log_likelihood[:PEERS]))
 
