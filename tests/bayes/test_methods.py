@@ -282,3 +282,26 @@ def test_what_does_not_go_together(cbpp):
             sleep,
             method=jg.NestedLaplace(nodes=5),
         )
+
+
+def test_proposals_are_multivariate_t(rng):
+    """Draws and density of a proposal, and of a mixture of two, against SciPy's."""
+    from scipy import stats
+
+    from jaxglmm.results.posterior import run
+
+    x = rng.normal(size=(50, 2)) * [1.0, 3.0]
+    H = np.array([[2.0, 0.3], [0.3, 0.5]])
+    one = run._Proposal(np.array([0.5, -1.0]), H, 1.3)
+    two = run._Proposal.of(x, np.full(50, 1 / 50))
+    logs = []
+    for own in (one, two):
+        shape = own.scale**2 * np.linalg.inv(own.H)
+        expected = stats.multivariate_t(own.centre, shape, df=7).logpdf(x)
+        np.testing.assert_allclose(own.log_density(x), expected, atol=1e-10)
+        logs.append(expected)
+    both = np.log((np.exp(logs[0]) + np.exp(logs[1])) / 2)
+    np.testing.assert_allclose(run._log_mixture([one, two], x), both, atol=1e-10)
+    draws = run._mixed([one, two], 20_000, 0)
+    middle = (one.centre + two.centre) / 2
+    np.testing.assert_allclose(draws.mean(axis=0), middle, atol=0.1)

@@ -40,6 +40,10 @@ FLAT = 1e-10  # eigenvalue of the scaled Hessian, of the largest, that is none
 LEAST_CURVED = 0.01  # what such a direction gets instead
 FLAT = 1e-10  # eigenvalue of the scaled Hessian, of the largest, that is none
 LEAST_CURVED = 0.01  # what such a direction gets instead
+WIDE_SCALE = 1.6  # of proposals from moments: tails of log sds are long
+SKEWED = 0.5  # Pareto k-hat from which proposals follow the draws
+STAGES = 4
+FAR_STEPS = 4  # Newton steps for modes of u far from the posterior's mode
 LOST = 0.05  # weighted decrement of the modes from which another step is taken
 NOWHERE = (
     "the posterior is not finite where the search for its mode ended. Look for "
@@ -220,15 +224,28 @@ def _importance(
     S, k = method.draws, len(mode.x)
     t = _nested.standard_t(k, S, method.seed)
     x = _nested.proposals(mode.x, mode.H, t)
+    ready = _Proposal(mode.x, mode.H, _nested.SCALE)
     found = evaluate(engine, marginal, mode, x, method.seed + 1)
-    ratio = found.log_lik + found.log_prior - _nested.log_proposal(t, mode.H)
-    smoothed = pareto.smooth(ratio)
+    smoothed = pareto.smooth(found.log_lik + found.log_prior - ready.log_density(x))
     lost = float(np.nansum(smoothed.weights * found.nu))
+    steps = None
     if lost > LOST:
-        found = evaluate(engine, marginal, mode, x, method.seed + 1, steps=4)
-        ratio = found.log_lik + found.log_prior - _nested.log_proposal(t, mode.H)
+        steps = FAR_STEPS
+        found = evaluate(engine, marginal, mode, x, method.seed + 1, steps)
+        smoothed = pareto.smooth(found.log_lik + found.log_prior - ready.log_density(x))
+        lost = float(np.nansum(smoothed.weights * found.nu))
+    stages = 1
+    proposal = [ready]
+    while smoothed.khat > SKEWED and stages < STAGES and np.isfinite(smoothed.log_mean):
+        # the posterior is not where the mode says: proposals from what was found
+        proposal.append(_Proposal.of(x, smoothed.weights))
+        x = _mixed(proposal, S, method.seed + 101 * stages)
+        found = evaluate(engine, marginal, mode, x, method.seed + 1, FAR_STEPS)
+        ratio = found.log_lik + found.log_prior - _log_mixture(proposal, x)
         smoothed = pareto.smooth(ratio)
         lost = float(np.nansum(smoothed.weights * found.nu))
+        stages += 1
+    ratio = found.log_lik + found.log_prior - _log_mixture(proposal, x)
     if not np.isfinite(smoothed.log_mean):
         raise ModelError(NOWHERE)
     rng = np.random.default_rng(method.seed)
@@ -247,8 +264,59 @@ def _importance(
         log_evidence_error=smoothed.error,
         khat=smoothed.khat,
         ess=smoothed.ess,
-        facts={"lost": lost, "moved": float(np.mean(found.moved))},
+        facts={
+            "lost": lost,
+            "moved": float(np.mean(found.moved)),
+            "stages": stages,
+        },
     )
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    """A multivariate t: centre (k,), precision (k, k), scale."""
+
+    centre: np.ndarray
+    H: np.ndarray
+    scale: float
+
+    @classmethod
+    def of(cls, x: np.ndarray, weights: np.ndarray) -> _Proposal:
+        """With the moments of weighted draws."""
+        mean = weights @ x
+        rest = x - mean
+        V = (weights[:, None] * rest).T @ rest
+        V += 1e-6 * np.diag(np.diagonal(V)) + 1e-12 * np.eye(len(V))
+        return cls(mean, np.linalg.inv(V), WIDE_SCALE)
+
+    def draws(self, t: np.ndarray) -> np.ndarray:
+        """(S, k) from standard t."""
+        return _nested.proposals(self.centre, self.H, t, self.scale)
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density at x, (S,)."""
+        L = np.linalg.cholesky(self.H)
+        t = (x - self.centre) @ L / self.scale
+        change = len(L) * np.log(_nested.SCALE / self.scale)
+        return _nested.log_proposal(t, self.H) + change
+
+
+def _mixed(proposals: list[_Proposal], S: int, seed: int) -> np.ndarray:
+    """S draws, as many of each proposal."""
+    k = len(proposals[0].centre)
+    sizes = [len(part) for part in np.array_split(np.arange(S), len(proposals))]
+    # a sequence each: every second point of one covers half of the space
+    parts = [
+        one.draws(_nested.standard_t(k, size, seed + i))
+        for i, (one, size) in enumerate(zip(proposals, sizes, strict=True))
+    ]
+    return np.concatenate(parts)
+
+
+def _log_mixture(proposals: list[_Proposal], x: np.ndarray) -> np.ndarray:
+    """(S,) log density of the equal mixture."""
+    logs = np.stack([one.log_density(x) for one in proposals])
+    return np.logaddexp.reduce(logs, axis=0) - np.log(len(proposals))
 
 
 @dataclass(frozen=True)
