@@ -42,6 +42,7 @@ UPWARD = {  # conveniences that import a later row inside the method that needs 
     ("results/fits/source.py", "api"),
     ("results/fits/plotting.py", "plots"),
     ("results/plotting.py", "plots"),
+    ("results/fits/fits.py", "export"),
     ("results/posterior/fit.py", "export"),
 }
 
