@@ -101,9 +101,7 @@ def page(
             for text in dict.fromkeys([*fit.warnings, *(notes or [])])
         ),
         "<h2>Fixed effects</h2>",
-        table(
-            fit.tidy(conf_int=True, conf_level=level).drop(columns=["effect", "group"])
-        ),
+        table(coefficients(fit, level)),
         ratios(fit, level),
         "<h2>Standard deviations and correlations</h2>",
         table(fit.tidy(effects="ran_pars").drop(columns="effect")),
@@ -144,6 +142,16 @@ def made() -> str:
         f"<p class='fact'>jaxglmm {jaxglmm.__version__}, Python "
         f"{platform.python_version()}, {date.today().isoformat()}</p>"
     )
+
+
+def coefficients(fit: Any, level: float) -> Any:
+    """The fixed effects; degrees of freedom only where there are any."""
+    import numpy as np
+
+    frame = fit.tidy(conf_int=True, conf_level=level).drop(columns=["effect", "group"])
+    if "df" in frame and np.isinf(frame["df"]).all():
+        frame = frame.drop(columns="df")
+    return frame
 
 
 def ratios(fit: Any, level: float) -> str:

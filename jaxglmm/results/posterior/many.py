@@ -261,14 +261,17 @@ def _row(fit: PosteriorFit) -> _Row:
         return np.nan if value is None else float(value)
 
     return _Row(
-        tuple(table.index),
-        tuple(fit.design.x_names),
-        *(table[c].to_numpy() for c in ("mean", "sd", "lower", "upper")),
-        draws,
-        number(p.khat),
-        number(p.ess),
-        number(evidence),
-        int(fit.estimates.status),
+        names=tuple(table.index),
+        coefficients=tuple(fit.design.x_names),
+        mean=table["mean"].to_numpy(),
+        sd=table["sd"].to_numpy(),
+        lower=table["lower"].to_numpy(),
+        upper=table["upper"].to_numpy(),
+        draws=draws,
+        khat=number(p.khat),
+        ess=number(p.ess),
+        log_evidence=number(evidence),
+        status=int(fit.estimates.status),
     )
 
 
