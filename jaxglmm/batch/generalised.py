@@ -235,8 +235,7 @@ def _start(
         return r, jnp.abs(r.w)
 
     def gram(w: Array) -> Array:
-        found = pt.crit._symmetric(p, lambda a, b: lanes(d.X[a] * d.X[b] * w))
-        return jnp.stack([jnp.stack(row) for row in found])
+        return jnp.stack([jnp.stack(row) for row in d.gram(w)])
 
     if p:
         offset = 0.0 if d.offset is None else d.offset
@@ -258,7 +257,7 @@ def _start(
             jnp.all(inside), lambda: beta, lambda: jnp.where(inside, beta, plain())
         )
         w = jnp.where(inside & jnp.isfinite(w), w, 0.0)
-        right = jnp.stack([lanes(x * jnp.where(inside, r.s, 0.0)) for x in d.X])
+        right = jnp.stack(d.along(jnp.where(inside, r.s, 0.0)))
         ahead = beta + _solved(gram(w), right)
         moved, size = at(ahead)
         better = inside & (lanes(moved.l) >= lanes(r.l))
@@ -282,7 +281,7 @@ def _start(
 
 
 def _least_squares(gram, d: LaneRows, w: Array, target: Array) -> Array:
-    return _solved(gram(w), jnp.stack([lanes(x * w * target) for x in d.X]))
+    return _solved(gram(w), jnp.stack(d.along(w * target)))
 
 
 def _solved(H: Array, right: Array) -> Array:

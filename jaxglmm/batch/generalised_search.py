@@ -122,7 +122,8 @@ def minimise(
         less = s.mu * jnp.where(first | jnp.isinf(s.f), 1.0, 0.1)
         more = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
         mu = jnp.where(ok, less, jnp.where(moving, more, s.mu))
-        step, mu, E = _step(H, E, D, g, mu, ok)
+        needed = moving & (s.status == RUNNING)
+        step, mu, E = _step(H, E, D, g, mu, ok, needed)
         gain = jnp.where(moving, jnp.sum(g * step, axis=0), s.gain)
         trial = jnp.where(moving, jnp.where(again_here, x, x - step), s.trial)
         f = jnp.where(again_here, jnp.inf, f)
@@ -248,16 +249,21 @@ def solve(H: Float[Array, "k k L"], g: Float[Array, "k L"]) -> tuple[Array, Arra
 
 
 def _step(
-    H: Array, E: Array, D: Array, g: Array, mu: Array, ok: Array
+    H: Array, E: Array, D: Array, g: Array, mu: Array, ok: Array, needed: Array
 ) -> tuple[Array, Array, Array]:
     """The damped Newton step, with what was learned where that is usable."""
     damping = (mu * (1e-12 + jnp.abs(D)))[:, None] * np.eye(len(g))[:, :, None]
-    plain, solved = solve(H + damping, g)
     better, usable = solve(H + damping + E, g)
     usable = usable & ok
+    # most often nobody needs the other one
+    plain, solved = lax.cond(
+        jnp.all(usable | ~needed),
+        lambda: (better, usable),
+        lambda: solve(H + damping, g),
+    )
     step = jnp.where(usable, better, plain)
     solved = usable | solved
-    mu = jnp.where(solved, mu, jnp.maximum(10 * mu, 0.1))
+    mu = jnp.where(solved | ~needed, mu, jnp.maximum(10 * mu, 0.1))
     return jnp.where(solved, step, 0.0), mu, jnp.where(usable, E, 0.0)
 
 

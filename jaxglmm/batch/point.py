@@ -184,8 +184,8 @@ def evaluate(
     value = value + jnp.sum(small.dot(move, Za), axis=0)
     pull = a - 2 * r.s
     first = [
-        lanes(d.X[x] * pull) + jnp.sum(small.dot([B[i][x] for i in range(q)], back), 0)
-        for x in range(p)
+        total + jnp.sum(small.dot([B[i][x] for i in range(q)], back), 0)
+        for x, total in enumerate(d.along(pull))
     ]
     Bphi = []
     if r.dl is not None:
@@ -250,12 +250,12 @@ def _curvature(
     S = _projected(A, N)
     NB = small.matmul(N, B)
     T = small.subtract(B, small.matmul(A, NB)) if p else B
-    size = jnp.abs(w)
+    whole = d.gram(jnp.abs(w))
     Q: small.Matrix = [[0.0] * p for _ in range(p)]
     for a in range(p):
         for b in range(a + 1):
             inner = small.dot([B[i][a] for i in range(q)], [NB[i][b] for i in range(q)])
-            Q[a][b] = Q[b][a] = lanes(d.X[a] * d.X[b] * size) - jnp.sum(inner, axis=0)
+            Q[a][b] = Q[b][a] = whole[a][b] - jnp.sum(inner, axis=0)
     E = crit.directions(Lam, split.pattern)
     St = {}
     for i in range(q):

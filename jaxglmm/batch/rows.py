@@ -57,6 +57,25 @@ class LaneRows(eqx.Module):
             eta = eta + self.z(i) * effect[None]
         return eta
 
+    def along(self, v: Array) -> list[Array]:
+        """X'v of each lane, p arrays (L,)."""
+        if self.X.shape[-1] == 1:  # one product for all lanes
+            return list(self.X.reshape(self.p, -1) @ v.reshape(-1, v.shape[-1]))
+        return [lanes(x * v) for x in self.X]
+
+    def gram(self, w: Array) -> list[list[Array]]:
+        """X'diag(w) X of each lane, p rows of p arrays (L,)."""
+        p, X = self.p, self.X
+        pairs = [(a, b) for a in range(p) for b in range(a + 1)]
+        if X.shape[-1] == 1 and p:
+            flat = X.reshape(p, -1)
+            products = jnp.stack([flat[a] * flat[b] for a, b in pairs])
+            sums = products @ w.reshape(-1, w.shape[-1])
+        else:
+            sums = [lanes(X[a] * X[b] * w) for a, b in pairs]
+        found = dict(zip(pairs, sums, strict=True))
+        return [[found[max(a, b), min(a, b)] for b in range(p)] for a in range(p)]
+
 
 def levels(x: Array) -> Array:
     """Sum over the rows of a level, (J, L)."""
