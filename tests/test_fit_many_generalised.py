@@ -277,3 +277,22 @@ def test_what_cannot_be_done_is_refused(change, error, text):
     } | change
     with pytest.raises(error, match=text):
         jg.fit_many(options.pop("formula"), options.pop("data"), **options)
+
+
+def test_links_with_a_domain():
+    """Where the first trial leaves the domain the search starts again, closer."""
+    rng = np.random.default_rng(3)
+    x = np.tile(np.linspace(0, 1, ROWS), J).round(2)
+    data = pd.DataFrame({"x": x, "g": np.repeat(np.arange(J), ROWS)})
+    b = rng.normal(size=(J, 40)) * rng.uniform(0.05, 0.6, 40)
+    eta = np.maximum(2.0 + 0.8 * x[:, None] + np.repeat(b, ROWS, axis=0), 0.15)
+    Y = rng.gamma(8.0, 1 / (8.0 * eta))
+    family = jg.Gamma("inverse")
+    fits = jg.fit_many("y ~ x + (1 | g)", data, responses=Y, family=family)
+    for k in (0, 8, 17, 29):  # 17 starts outside
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            own = data.assign(y=Y[:, k])
+            fit = jg.glmm("y ~ x + (1 | g)", own, family=family)
+        assert fits.status[k] == _status.CONVERGED
+        assert_same(fits, k, fit)

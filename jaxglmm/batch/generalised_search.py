@@ -20,12 +20,16 @@ from jaxglmm.batch.search import RUNNING
 from jaxglmm.estimate.search import (
     FINER,
     INDIFFERENT,
+    MOST_AT_FIRST,
     MOST_INNER,
+    MOST_TRIES,
     NEAR_ZERO,
+    REACH,
     ROUGH,
     ROUGH_LEVEL,
     SELF_CONCORDANT,
     SETTLED,
+    UNITLESS,
 )
 from jaxglmm.numerics import small
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
@@ -45,7 +49,10 @@ class Found(eqx.Module):
 
 
 class _State(eqx.Module):
-    """As in ``estimate.search``; rough: decrement of u at the last accepted point."""
+    """As in ``estimate.search``; rough: decrement of u at the last accepted point.
+
+    tries: starts that failed, which self-concordant families do not count.
+    """
 
     x: Array
     u: Array
@@ -66,6 +73,7 @@ class _State(eqx.Module):
     accepted: Array
     pinning: Array
     rough: Array
+    tries: Array
     status: Array
 
 
@@ -91,6 +99,9 @@ def minimise(
     diagonal = np.array(
         [False] * split.p + [i == j for i, j in split.pattern] + [False] * split.n_phi
     )[:, None]
+    effects = np.zeros((k, 1), bool)
+    effects[split.p : split.p + split.m] = True
+    unitless = family.link.name in UNITLESS
     reach = reaches(d)
 
     def body(carry: tuple[Array, _State]) -> tuple[Array, _State]:
@@ -101,13 +112,19 @@ def minimise(
         limit = jnp.where(s.pinning, SETTLED, rough)
         arrived = finite & at.valid & (at.nu < limit)
         again = ~finite & s.exact & (not canonical)
-        stuck = (~finite & ~again) | (s.inner > MOST_INNER)
+        first = s.accepted == 0
+        if damped:
+            stuck = (~finite & ~again) | (s.inner > MOST_INNER)
+        else:  # u may leave the domain of the link: it is halved back
+            outside = ~finite & jnp.all(jnp.isfinite(s.level), axis=0)
+            most = jnp.where(first, MOST_AT_FIRST, MOST_INNER)
+            stuck = (~finite & ~again & ~outside) | (s.inner > most)
         slack = 1e-9 + 1e-13 * jnp.abs(s.f)
         judged = arrived & ~stuck
         lower = jnp.isinf(s.f) | (at.value <= s.f + slack)
         ok = judged & ~s.pinning & lower
         moving = ok | (judged & ~ok) | stuck
-        first = s.accepted == 0
+        restart = moving & ~ok & first & (s.tries < MOST_TRIES) & (not damped)
 
         E = _learn(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
         x = jnp.where(ok, s.trial, s.x)
@@ -121,11 +138,12 @@ def minimise(
         again_here = moving & ~ok & ~first & ~s.pinning & (s.rough > EXACT)
         less = s.mu * jnp.where(first | jnp.isinf(s.f), 1.0, 0.1)
         more = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
-        mu = jnp.where(ok, less, jnp.where(moving, more, s.mu))
+        mu = jnp.where(ok, less, jnp.where(moving & ~restart, more, s.mu))
         needed = moving & (s.status == RUNNING)
         step, mu, E = _step(H, E, D, g, mu, ok, needed)
         gain = jnp.where(moving, jnp.sum(g * step, axis=0), s.gain)
-        trial = jnp.where(moving, jnp.where(again_here, x, x - step), s.trial)
+        short = 1.0 if damped else _shortened(step, x, effects, unitless)
+        trial = jnp.where(moving, jnp.where(again_here, x, x - short * step), s.trial)
         f = jnp.where(again_here, jnp.inf, f)
 
         follow = moved(split, at, trial - s.trial)
@@ -134,7 +152,9 @@ def minimise(
         v = jnp.where(ok, follow, jnp.where(moving, kept, ahead))
         level = jnp.where(moving, jnp.inf, level)
 
-        status = _judge(s, ok, moving, first, gain, mu, at.nu, tol)
+        taken = ok & (short == 1.0)
+        failed = moving & ~ok & ~restart
+        status = _judge(s, taken, failed, first, gain, mu, at.nu, tol)
         done = status == _status.CONVERGED
         end = jnp.where(done & ok, trial, x)
         end_u = jnp.where(done & ok, v, kept)
@@ -150,6 +170,10 @@ def minimise(
         f = jnp.where(held, at.value, jnp.where(done, end_f, f))
         trial = jnp.where(pin, jnp.where(close, 0.0, end), trial)
         v = jnp.where(pin, end_u, v)
+        if not damped:  # again, from a quarter of the random effects
+            weaker = jnp.where(effects, 0.25 * s.trial, s.trial)
+            trial = jnp.where(restart, weaker, trial)
+            v = jnp.where(restart, 0.0, v)
         status = jnp.where(pin, RUNNING, jnp.where(over, _status.CONVERGED, status))
         new = _State(
             x,
@@ -171,6 +195,7 @@ def minimise(
             s.accepted + ok,
             s.pinning | pin,
             jnp.where(ok, jnp.where(jnp.isinf(s.f), 0.0, at.nu), s.rough),
+            s.tries + restart,
             status,
         )
         active = s.status == RUNNING
@@ -196,6 +221,7 @@ def minimise(
         accepted=jnp.zeros(L, int),
         pinning=jnp.zeros(L, bool),
         rough=jnp.zeros(L),
+        tries=jnp.zeros(L, int),
         status=jnp.full(L, RUNNING),
     )
     _, end = lax.while_loop(
@@ -267,10 +293,17 @@ def _step(
     return jnp.where(solved, step, 0.0), mu, jnp.where(usable, E, 0.0)
 
 
+def _shortened(step: Array, x: Array, effects: np.ndarray, unitless: bool) -> Array:
+    """How much of a step stays where the curvature may be believed, (L,)."""
+    unit = 1.0 if unitless else jnp.maximum(1.0, jnp.max(jnp.abs(x), axis=0))
+    longest = jnp.maximum(jnp.where(effects, unit, REACH * unit), jnp.abs(x))
+    return jnp.minimum(1.0, 1.0 / jnp.max(jnp.abs(step) / longest, axis=0))
+
+
 def _judge(
     s: _State,
     ok: Array,
-    moving: Array,
+    failed: Array,
     first: Array,
     gain: Array,
     mu: Array,
@@ -285,10 +318,10 @@ def _judge(
     nothing = gain < 1e-3 * fine
     converged = ok & light & (nu < SETTLED) & (little | nothing)
     converged = converged | (
-        moving & ~ok & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
+        failed & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
     )
     failed = jnp.where(
-        moving & ~ok & first,
+        failed & first,
         _status.NOT_FINITE,
         jnp.where(mu > HOPELESS, _status.STALLED, RUNNING),
     )
