@@ -90,7 +90,8 @@ def expected(
         return _closed(family, y, tm, tv, phi, trials)
     z, w = nodes("legendre" if rule == "legendre" else "hermite", k)
     linear = y if rule == "legendre" else jnp.zeros_like(y)
-    sd = jnp.sqrt(tv)
+    some = tv > 0  # rows that pad have none, and a root has no derivative there
+    sd = jnp.where(some, jnp.sqrt(jnp.where(some, tv, 1.0)), 0.0)
 
     def node(total: tuple, zw: tuple) -> tuple:
         z, w = zw

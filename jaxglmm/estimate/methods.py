@@ -70,8 +70,11 @@ class VB(BayesMethod):
         nested: integrate the variance parameters over nodes (True), or take the best
             point and the curvature there (False); None: True where there are at most
             three of them.
-        family: "structured", or "mean-field" for independent Gaussians (too narrow;
-            for comparison, independent random effects only).
+        family: "structured"; "stochastic": one Gaussian over everything, found by
+            optax's Adam from draws, without expectations in closed form or by
+            quadrature (slower; another way to the answer, for any family); or
+            "mean-field" for independent Gaussians (too narrow; for comparison,
+            independent random effects only).
 
     >>> import jaxglmm as jg
     >>> jg.VB(nested=True).family
@@ -79,17 +82,18 @@ class VB(BayesMethod):
     """
 
     nested: bool | None = None
-    family: Literal["structured", "mean-field"] = "structured"
+    family: Literal["structured", "stochastic", "mean-field"] = "structured"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.family not in ("structured", "mean-field"):
+        if self.family not in ("structured", "stochastic", "mean-field"):
             raise ModelError(
-                f"family={self.family!r} is not one of 'structured', 'mean-field'"
+                f"family={self.family!r} is not one of 'structured', 'stochastic', "
+                "'mean-field'"
             )
-        if self.family == "mean-field" and self.nested:
+        if self.family != "structured" and self.nested:
             raise ModelError(
-                "nested=True belongs to family='structured': a mean field has its own "
+                "nested=True belongs to family='structured': the others have their own "
                 "Gaussian for the variance parameters"
             )
         if self.nodes is not None:

@@ -442,6 +442,8 @@ def describe(method: BayesMethod, out: Outcome) -> str:
     assert isinstance(method, VB)
     if method.family == "mean-field":
         return "mean-field variational Bayes"
+    if method.family == "stochastic":
+        return "stochastic variational Bayes"
     return "Gaussian variational Bayes"
 
 

@@ -126,13 +126,14 @@ def find_mode(
     if nodes is None:
         nodes = 9 if small_binary_groups(engine) else 1
     marginal = check_nodes(engine, nodes)
-    mode = _mode(engine, marginal)
+    mode = mode_of(engine, marginal)
     if automatic and nodes > 1 and widest(engine, mode) > WIDE:
         marginal = LaplaceMarginal("observed", 25)
     return marginal, mode
 
 
-def _mode(engine: PosteriorEngine, marginal: LaplaceMarginal) -> _map.Mode:
+def mode_of(engine: PosteriorEngine, marginal: LaplaceMarginal) -> _map.Mode:
+    """The mode of the marginal posterior under one integrator."""
     found = _map.find_from_rows(
         marginal,
         engine.posterior,

@@ -44,6 +44,10 @@ def run_vb(engine: PosteriorEngine, method: VB) -> Outcome:
         )
     if method.family == "mean-field":
         return _mean_field(engine, method)
+    if method.family == "stochastic":
+        from jaxglmm.results.posterior.stochastic import run_stochastic
+
+        return run_stochastic(engine, method)
     return _structured(engine, method)
 
 
