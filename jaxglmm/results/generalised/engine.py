@@ -21,6 +21,7 @@ from jaxglmm.estimate.laplace import GeneralisedFitted, LaplaceMarginal
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.working import mode_at, working
 from jaxglmm.model import assemble
+from jaxglmm.model.covariance import Pattern
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.model.problem import Problem
@@ -202,7 +203,20 @@ def build(
     """Design to engine: rows sorted and padded, and these on the device."""
     data = build_rows(design.X, assemble.columns(design))
     eta, phi = family.start(design.y, design.trials)
-    problem = GeneralisedProblem(
+    problem = problem_of(design, family, data, tuple(f.pattern for f in data.factors))
+    return GeneralisedEngine(
+        data, jax.device_put(problem), marginal, data.place(eta), np.asarray(phi)
+    )
+
+
+def problem_of(
+    design: Design,
+    family: AbstractFamily,
+    data: RowData,
+    patterns: tuple[Pattern, ...],
+) -> GeneralisedProblem:
+    """The problem of a design whose rows are sorted and padded."""
+    return GeneralisedProblem(
         data.rows,
         data.X,
         data.place(design.y, family.padding),
@@ -210,10 +224,7 @@ def build(
         data.place(1.0 if design.weights is None else design.weights),
         data.place(0.0 if design.offset is None else design.offset),
         family,
-        tuple(f.pattern for f in data.factors),
-    )
-    return GeneralisedEngine(
-        data, jax.device_put(problem), marginal, data.place(eta), np.asarray(phi)
+        patterns,
     )
 
 

@@ -18,9 +18,9 @@ from jaxglmm.density.posterior import Posterior
 from jaxglmm.model import assemble, assemble_belief, covariance
 from jaxglmm.model.assemble_belief import Resolved
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.model.mixed_belief import MixedBelief
 from jaxglmm.model.priors import Fixed, Priors
+from jaxglmm.results.generalised.engine import problem_of
 from jaxglmm.structure.build_rows import RowData, build_rows
 from jaxglmm.structure.factors import Factor
 
@@ -165,16 +165,7 @@ def build(
     patterns = tuple(_pattern(design, factor) for factor in data.factors)
     belief = assemble_belief.belief(resolved, design, data.factors, patterns, data.R)
     eta, phi = family.start(design.y, design.trials)
-    problem = GeneralisedProblem(
-        data.rows,
-        data.X,
-        data.place(design.y, family.padding),
-        data.place(1.0 if design.trials is None else design.trials, 1.0),
-        data.place(1.0 if design.weights is None else design.weights),
-        data.place(0.0 if design.offset is None else design.offset),
-        family,
-        patterns,
-    )
+    problem = problem_of(design, family, data, patterns)
     posterior = jax.device_put(Posterior(problem, belief))
     return PosteriorEngine(
         design, family, resolved, data, posterior, data.place(eta), np.asarray(phi)
