@@ -252,7 +252,7 @@ def test_equal_seeds_give_equal_draws(cbpp):
     [
         (lambda: jg.NestedLaplace(draws=0), "draws=0"),
         (lambda: jg.NestedLaplace(nodes=101), "from 1 to 100"),
-        (lambda: jg.VB(family="full"), "'structured', 'mean-field'"),
+        (lambda: jg.VB(family="full"), "'structured', 'stochastic', 'mean-field'"),
         (lambda: jg.VB(nodes=5), "VB does not"),
         (lambda: jg.NUTS(density="conditional"), "'marginal', 'joint'"),
         (lambda: jg.NUTS(target_accept=1.2), "between 0 and 1"),
