@@ -26,10 +26,12 @@ def demo_folder(tmp_path_factory):
     return folder, run
 
 
-def test_demo_prints_both_summaries(demo_folder):
+def test_demo_prints_the_summaries(demo_folder):
     folder, run = demo_folder
     assert "REML criterion at convergence: 1743.6" in run.stdout
-    assert "REML criterion at convergence: 330.9" in run.stdout
+    assert "period[T.4]" in run.stdout
+    assert "k-hat" in run.stdout
+    assert f"{demo.WORLDS} fits" in run.stdout
     assert str(folder.resolve()) in run.stdout
     assert "fitting sleepstudy" in run.stderr
     assert "Warning" not in run.stderr
@@ -39,15 +41,15 @@ def test_demo_writes_what_it_lists(demo_folder):
     folder, run = demo_folder
     files = sorted(path.name for path in folder.iterdir())
     expected = [
-        f"{example.data}_{what}"
+        f"{example.stem}_{what}"
         for example in demo.EXAMPLES
         for what in [
             "summary.txt",
-            *(f"{name}.csv" for name in demo.TABLES),
-            *(f"{name}.png" for name in demo.FIGURES),
+            *(f"{name}.csv" for name in example.tables),
+            *(f"{name}.png" for name in example.figures),
         ]
     ]
-    assert files == sorted(expected)
+    assert files == sorted([*expected, "many.csv"])
     assert all(name in run.stdout for name in files)
 
 
@@ -55,7 +57,8 @@ def test_demo_tables_can_be_read(demo_folder):
     folder, _ = demo_folder
     fixed = pd.read_csv(folder / "sleepstudy_fixed.csv").set_index("term")
     assert fixed.loc["Days", "estimate"] == pytest.approx(10.46729, abs=1e-4)
-    assert len(pd.read_csv(folder / "Penicillin_ranef.csv")) == 24 + 6
+    assert len(pd.read_csv(folder / "cbpp_ranef.csv")) == 15
+    assert len(pd.read_csv(folder / "many.csv")) >= demo.WORLDS * 2
     assert len(pd.read_csv(folder / "sleepstudy_augment.csv")) == 180
 
 

@@ -1,14 +1,16 @@
-"""Fit two classic data sets; print the summaries, write figures and tables.
+"""Fit classic data sets in every way there is; print the summaries, write figures.
 
-The sleep deprivation study has a random line for each subject (nested, correlated); the
-penicillin assay has two crossed factors. Both come with the package.
+The sleep deprivation study has a random line for each subject, the herds of cbpp are
+counts out of counts; the same herds have a posterior, and the sleep study is repeated a
+thousand times. All of it comes with the package.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,39 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jaxglmm.results.fit import Fit
-
-
-@dataclass(frozen=True)
-class Example:
-    """A data set, the model for it, and what to tell about them."""
-
-    data: str
-    formula: str
-    title: str
-    text: str
-
-
-EXAMPLES = (
-    Example(
-        data="sleepstudy",
-        formula="Reaction ~ Days + (Days | Subject)",
-        title="Sleep deprivation: a line for each of 18 subjects",
-        text=(
-            "Reaction times (ms) over ten days of little sleep. The fixed effects are\n"
-            "the average line; (Days | Subject) lets every subject have a line of\n"
-            "their own around it, with correlated intercepts and slopes."
-        ),
-    ),
-    Example(
-        data="Penicillin",
-        formula="diameter ~ 1 + (1 | plate) + (1 | sample)",
-        title="Penicillin: 24 plates crossed with 6 samples",
-        text=(
-            "Each of six samples of penicillin was tested on each of 24 plates. Which\n"
-            "varies more, samples or plates? Two crossed random intercepts answer it."
-        ),
-    ),
-)
 
 TABLES: dict[str, Callable[[Fit], pd.DataFrame]] = {
     "fixed": lambda fit: fit.tidy(conf_int=True),
@@ -67,7 +36,83 @@ FIGURES: dict[str, Callable[[Fit], Any]] = {
     "residuals": lambda fit: fit.plot.residuals(),
     "qq": lambda fit: fit.plot.qq(),
     "profile": lambda fit: fit.plot.profile(),
+    "simulated": lambda fit: fit.plot.simulated_residuals(),
 }
+
+
+@dataclass(frozen=True)
+class Example:
+    """A data set, the model for it, what to tell about them, and what to write."""
+
+    stem: str
+    data: str
+    door: str
+    formula: str
+    title: str
+    text: str
+    options: dict[str, str] = field(default_factory=dict)
+    tables: tuple[str, ...] = tuple(TABLES)
+    figures: tuple[str, ...] = ()
+
+    @property
+    def call(self) -> str:
+        """What a user types for it."""
+        options = "".join(f', {k}="{v}"' for k, v in self.options.items())
+        data = f'jg.datasets.load("{self.data}")'
+        return f'jg.{self.door}("{self.formula}", {data}{options})'
+
+    def fit(self) -> Fit:
+        """The fit."""
+        import jaxglmm as jg
+
+        data = jg.datasets.load(self.data)
+        return getattr(jg, self.door)(self.formula, data, **self.options)
+
+
+SLEEP = Example(
+    stem="sleepstudy",
+    data="sleepstudy",
+    door="lmm",
+    formula="Reaction ~ Days + (Days | Subject)",
+    title="Sleep deprivation: a line for each of 18 subjects",
+    text=(
+        "Reaction times (ms) over ten days of little sleep. The fixed effects are\n"
+        "the average line; (Days | Subject) lets every subject have a line of\n"
+        "their own around it, with correlated intercepts and slopes."
+    ),
+    figures=("ranef", "residuals", "qq", "profile"),
+)
+
+HERDS = Example(
+    stem="cbpp",
+    data="cbpp",
+    door="glmm",
+    formula="cbind(incidence, size - incidence) ~ period + (1 | herd)",
+    title="Contagious disease: counts out of counts in 15 herds",
+    text=(
+        "How many animals of a herd fell ill in each of four periods. A logistic\n"
+        "model, the random effects of the herds integrated out by Laplace's method."
+    ),
+    options={"family": "binomial"},
+    figures=("ranef", "simulated"),
+)
+
+BELIEF = Example(
+    stem="cbpp_posterior",
+    data="cbpp",
+    door="glmm",
+    formula=HERDS.formula,
+    title="The same herds: what to believe, and how far",
+    text=(
+        "Draws from the posterior under weak priors, and a certificate that says how\n"
+        "far they can be trusted."
+    ),
+    options={"method": "nested-laplace"},
+    tables=("fixed", "variances"),
+)
+
+EXAMPLES = (SLEEP, HERDS, BELIEF)
+WORLDS = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,39 +130,68 @@ def run(args: argparse.Namespace) -> int:
     """Fit, print, write."""
     import matplotlib as mpl
 
-    import jaxglmm as jg
-
     mpl.use("Agg")
     keep_compiled_programs()
     args.out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for example in EXAMPLES:
-        with step(f"fitting {example.data} (the first time compiles)"):
-            fit = jg.lmm(example.formula, jg.datasets.load(example.data))
-            summary = fit.summary()
-        print(f"\n{example.title}\n{'=' * len(example.title)}\n{example.text}\n")
-        print(f'    jg.lmm("{example.formula}", jg.datasets.load("{example.data}"))\n')
+        with step(f"fitting {example.stem} (the first time compiles)"):
+            fit = example.fit()
+            summary = str(fit.summary())
+        headline(example.title, example.text)
+        print(f"    {example.call}\n")
         print(f"{summary}\n", flush=True)
-        with step(f"writing tables and figures of {example.data}"):
-            written += write(fit, str(summary), args.out / example.data)
+        if example is BELIEF:
+            print(f"{fit.certificate}\n", flush=True)
+        with step(f"writing tables and figures of {example.stem}"):
+            written += write(fit, summary, example, args.out)
+    written.append(many_worlds(args.out / "many.csv"))
     print(f"Figures and tables are in {args.out.resolve()}:")
     for path in written:
         print(f"    {path.name}")
     return 0
 
 
-def write(fit: Fit, summary: str, stem: Path) -> Iterator[Path]:
+def headline(title: str, text: str) -> None:
+    """A title and what there is to say."""
+    print(f"\n{title}\n{'=' * len(title)}\n{text}\n")
+
+
+def many_worlds(path: Path) -> Path:
+    """The sleep study drawn and fitted a thousand times; its estimates to a file."""
+    import jaxglmm as jg
+
+    sleep = jg.datasets.load(SLEEP.data)
+    formula = "y ~ Days + (Days | Subject)"
+    with step(f"fitting {WORLDS} sleep studies (the first time compiles)"):
+        worlds = SLEEP.fit().simulate(WORLDS, seed=1).T
+        jg.fit_many(formula, sleep, responses=worlds)
+        start = time.perf_counter()
+        many = jg.fit_many(formula, sleep, responses=worlds)
+        seconds = time.perf_counter() - start
+    headline(
+        f"{WORLDS} sleep studies in one call",
+        "Drawn from the first fit; how well do models of 18 subjects find it again?",
+    )
+    print(f'    jg.fit_many("{formula}", sleepstudy, responses=worlds)\n')
+    print(f"{many.summary()}\n")
+    print(f"{seconds:.3f} s once compiled.\n", flush=True)
+    many.tidy().to_csv(path, index=False)
+    return path
+
+
+def write(fit: Fit, summary: str, example: Example, folder: Path) -> Iterator[Path]:
     """Every table and figure of a fit to files ``<stem>_<what>.<kind>``."""
-    path = stem.with_name(f"{stem.name}_summary.txt")
+    path = folder / f"{example.stem}_summary.txt"
     path.write_text(summary + "\n", encoding="utf-8")
     yield path
-    for what, table in TABLES.items():
-        path = stem.with_name(f"{stem.name}_{what}.csv")
-        table(fit).to_csv(path, index=False)
+    for what in example.tables:
+        path = folder / f"{example.stem}_{what}.csv"
+        TABLES[what](fit).to_csv(path, index=False)
         yield path
-    for what, draw in FIGURES.items():
-        path = stem.with_name(f"{stem.name}_{what}.png")
-        save_figure(draw(fit), path)
+    for what in example.figures:
+        path = folder / f"{example.stem}_{what}.png"
+        save_figure(FIGURES[what](fit), path)
         yield path
 
 
