@@ -131,7 +131,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     data, Y = setting()
     path = tmp_path / "fits"
 
-    def small(self, chunk, numbers):
+    def small(self, chunk, numbers, chunks=8):
         return 64
 
     monkeypatch.setattr("jaxglmm.batch.devices.Devices.block", small)

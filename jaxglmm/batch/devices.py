@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,12 +65,13 @@ class Devices:
         size = 2 ** int(np.log2(max(most // max(cells, 1), 1)))
         return int(np.clip(size, *lanes))
 
-    def block(self, chunk: int, numbers: int) -> int:
+    def block(self, chunk: int, numbers: int, chunks: int = CHUNKS) -> int:
         """Lanes in one call: some chunks for each device.
 
-        numbers: doubles that a lane brings, which bounds the memory of a block.
+        numbers: doubles that a lane brings, which bounds the memory of a block; chunks:
+        of a block on a CPU, less where memory says so.
         """
-        chunks = CHUNKS if self.kind == "cpu" else 1
+        chunks = chunks if self.kind == "cpu" else 1
         most = MEMORY // (8 * max(numbers, 1))
         while chunks > 1 and chunk * chunks * len(self.devices) > most:
             chunks //= 2
@@ -134,7 +136,7 @@ def _compiled(program: Program, devices: tuple[Any, ...], chunk: int) -> Program
         return jax.tree.map(join, found)
 
     if len(devices) == 1:
-        return jit(local)
+        return _Once(jit(local))
 
     def everywhere(shared: Any, lanes: Any) -> Any:
         mesh = Mesh(np.array(devices), ("lanes",))
@@ -151,7 +153,25 @@ def _compiled(program: Program, devices: tuple[Any, ...], chunk: int) -> Program
         shape = (*x.shape[:-1], x.shape[-1] // len(devices))
         return jax.ShapeDtypeStruct(shape, x.dtype)
 
-    return jit(everywhere)
+    return _Once(jit(everywhere))
+
+
+class _Once:
+    """A jitted function that is compiled once, whatever threads call it at once."""
+
+    def __init__(self, run: Program):
+        self.run, self.lock = run, threading.Lock()
+        self.known: set[Any] = set()
+
+    def __call__(self, shared: Any, lanes: Any) -> Any:
+        leaves, tree = jax.tree.flatten((shared, lanes))
+        kind = tree, tuple((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves)
+        if kind in self.known:
+            return self.run(shared, lanes)
+        with self.lock:
+            found = self.run(shared, lanes)
+            self.known.add(kind)
+        return found
 
 
 def _part_of(lanes: Any, start: int, stop: int) -> Any:

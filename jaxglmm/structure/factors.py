@@ -77,7 +77,7 @@ def _join_one(name: str, terms: list[Columns]) -> Factor:
             continue
         q = term.values.shape[1]
         stop = start + q
-        T, new = _standardise(term.values, term.covariance)
+        T, new = standardise(term.values, term.covariance)
         values.append(new)
         blocks.append(T)
         spans.append((index, start, stop))
@@ -102,9 +102,7 @@ def _join_one(name: str, terms: list[Columns]) -> Factor:
     )
 
 
-def _standardise(
-    Z: np.ndarray, covariance: str
-) -> tuple[np.ndarray, np.ndarray | None]:
+def standardise(Z: np.ndarray, covariance: str) -> tuple[np.ndarray, np.ndarray | None]:
     """T and Z T^-1 (None where the only column is constant one)."""
     n, q = Z.shape
     if q == 1 and (Z[:, 0] == 1.0).all():

@@ -1,5 +1,7 @@
 """Chunks, blocks and devices."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import numpy as np
 import pytest
@@ -50,3 +52,18 @@ def test_chunks_are_put_together_in_order():
     x = np.arange(24.0).reshape(2, 12)
     out = one.run(_double, np.float64(2.0), x, 4)
     np.testing.assert_array_equal(out, 2 * x + 4)
+
+
+def test_threads_compile_a_program_once():
+    traced = []
+
+    def program(shared, lanes):
+        traced.append(lanes.shape)
+        return shared + lanes
+
+    one = Devices((jax.devices("cpu")[0],))
+    blocks = [np.full(8, k, np.float32) for k in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda x: one.run(program, np.float32(1), x, 8), blocks))
+    np.testing.assert_array_equal(found, np.stack(blocks) + 1)
+    assert len(traced) == 1

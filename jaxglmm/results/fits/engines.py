@@ -16,8 +16,11 @@ from jaxglmm.formula.design import Design
 from jaxglmm.results.fits import file as fits_file
 from jaxglmm.results.fits import linear as fits_linear
 from jaxglmm.results.fits.columns import PENDING, Columns
+from jaxglmm.results.fits.coordinates import coordinates
+from jaxglmm.results.fits.level_sums import LevelSums
 from jaxglmm.results.fits.linear import Settings, SharedLinear, WeightedLinear
-from jaxglmm.results.fits.ragged import RaggedLinear, Sorted, Split, buckets
+from jaxglmm.results.fits.ragged import Split, buckets
+from jaxglmm.results.fits.ragged_linear import RaggedLinear
 from jaxglmm.results.fits.responses import Responses
 from jaxglmm.results.fits.run import Engine
 from jaxglmm.results.fits.source import Source, alone
@@ -183,12 +186,12 @@ def _ragged(
     everything = np.arange(len(split.levels))
     if not fits_linear.suits(design):
         return (Stage(Loop(source, columns), everything, 1),)
-    where = fits_linear.coordinates(design)
-    arrays = Sorted(design, where, split)
+    where = coordinates(design)
+    sums = LevelSums(design, where, split, devices.threads)
     sizes = buckets(split.levels)
     return tuple(
         Stage(
-            RaggedLinear(design, where, arrays, split, int(J), settings, devices),
+            RaggedLinear(design, where, sums, int(J), settings, devices),
             everything[sizes == J],
             devices.threads,
         )

@@ -3,7 +3,7 @@
 Two engines for responses of one design. ``SharedLinear``: every row of a response is
 there and all have the same weights, so that what depends on the design is computed
 once. ``WeightedLinear``: missing values or weights that differ. A third one, for data
-sets with designs of their own, is in ``fits_ragged``.
+sets with designs of their own, is in ``ragged_linear``.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from jaxglmm._precision import double_precision
 from jaxglmm.batch import linear, own, shared
 from jaxglmm.batch.devices import Devices
 from jaxglmm.formula.design import Design
-from jaxglmm.model import assemble
 from jaxglmm.results import engine as _engine
 from jaxglmm.results.coefficients import t_p_values
 from jaxglmm.results.fits.columns import AGAIN, ALONE, MISSING, Columns
+from jaxglmm.results.fits.coordinates import Coordinates
 from jaxglmm.results.fits.responses import Responses
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.build import Moments
-from jaxglmm.structure.factors import Factor, join
-from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal
+from jaxglmm.structure.factors import Factor
 
 CELLS = 8192  # types of levels x lanes in one chunk on a CPU
 LANES = 8, 512
-WELL = 1e-6  # smallest eigenvalue of X'X at unit diagonal whose root serves as a basis
+CHUNKS = 2  # in a block there: ten thousand lanes keep two threads busy to the end
 MOST_FIXED = 10  # columns of X whose Cholesky factor is unrolled
 MOST_RANDOM = 3
 USABLE = (
@@ -58,38 +57,6 @@ def columns(design: Design) -> Columns:
         q = len(t.names)
         m += q * (q + 1) // 2 if t.covariance == "us" else q
     return Columns(tuple(design.x_names), tuple(sd), m)
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """What all lanes share: a basis of X, and the one factor in its coordinates.
-
-    ``Moments`` are such coordinates too.
-    """
-
-    fixed: FixedBasis
-    basis: Basis
-    factors: tuple[Factor, ...]
-
-
-def coordinates(design: Design) -> Coordinates:
-    """Without the cross-products of a single fit, and in fewer passes.
-
-    A basis that is nearly orthonormal will do: each lane makes its own from it.
-    """
-    R, basis = _basis(design.X)
-    factors = tuple(join(assemble.columns(design)))
-    return Coordinates(FixedBasis(R, np.zeros(len(R)), 1.0), basis, factors)
-
-
-def _basis(X: np.ndarray) -> tuple[np.ndarray, Basis]:
-    size = np.sqrt(np.einsum("ij,ij->j", X, X))
-    if len(size) and (size > 0).all():
-        gram = (X.T @ X) / np.outer(size, size)
-        if np.linalg.eigvalsh(gram)[0] > WELL:
-            R = np.linalg.cholesky(gram).T * size
-            return R, Basis(X, R)
-    return orthonormal(X, None)
 
 
 @dataclass(frozen=True)
@@ -127,7 +94,7 @@ class SharedLinear:
             (rows, groups, moments.fixed.R_inverse[..., None])
         )
         self.chunk = devices.chunk(groups.A.shape[2], CELLS, LANES)
-        self.lanes = devices.block(self.chunk, design.n)
+        self.lanes = devices.block(self.chunk, design.n, CHUNKS)
         pattern = moments.factors[0].pattern
         self.program = linear.SharedFit(pattern, settings.reml)
 
@@ -373,7 +340,9 @@ def packed(design: Design, factor: Factor, lam: np.ndarray) -> np.ndarray:
     for index, start, stop in sorted(factor.spans):
         x = lam[:, start:stop, start:stop]
         q = stop - start
-        if q > 1:
+        if q == 2:
+            x = _triangular(x)
+        elif q > 2:
             finite = np.all(np.isfinite(x), axis=(1, 2), keepdims=True)
             x = np.linalg.qr(np.swapaxes(np.where(finite, x, 0.0), 1, 2), mode="r")
             x = np.where(finite, np.swapaxes(x, 1, 2), np.nan)
@@ -386,3 +355,16 @@ def packed(design: Design, factor: Factor, lam: np.ndarray) -> np.ndarray:
                     value = np.where(value < 1e-12 * size[:, i], 0.0, value)
                 out.append(value)
     return np.stack(out, axis=1)
+
+
+def _triangular(x: np.ndarray) -> np.ndarray:
+    """L of x = L Q for (L, 2, 2), without a call of LAPACK for each."""
+    (a, b), (c, d) = np.moveaxis(x, 0, -1)
+    r = np.hypot(a, b)
+    zero = r == 0.0
+    safe = np.where(zero, 1.0, r)
+    out = np.zeros_like(x)
+    out[:, 0, 0] = r
+    out[:, 1, 0] = np.where(zero, c, (a / safe) * c + (b / safe) * d)
+    out[:, 1, 1] = np.where(zero, d, (a / safe) * d - (b / safe) * c)
+    return out

@@ -13,14 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm._precision import double_precision
-from jaxglmm.batch import linear, own
-from jaxglmm.batch.devices import Devices
-from jaxglmm.formula.design import Design
-from jaxglmm.results.fits import linear as fits_linear
-from jaxglmm.results.fits.linear import Coordinates, Settings, lanes_table
+from jaxglmm.batch import own
 from jaxglmm.structure.bucket import bucket
-from jaxglmm.structure.fixed import EXACT
 
 SHAPES = ((5_000, 1), (100_000, 2), (1_000_000, 3))  # data sets up to, buckets
 
@@ -47,22 +41,32 @@ class Split:
         n_levels: int,
         rows: np.ndarray | None = None,
     ):
-        key = codes.astype(np.int64) * n_levels + level
+        small = D * n_levels < 2**31
+        key = codes.astype(np.int32 if small else np.int64)
+        key *= n_levels
+        key += level
+        n = len(key) if rows is None else len(rows)
         self.order = np.arange(len(key)) if rows is None else rows
         key = key if rows is None else key[rows]
         self.sorted = rows is None
-        if len(key) > 1 and (key[1:] < key[:-1]).any():
+        new = np.ones(n, bool)
+        np.not_equal(key[1:], key[:-1], out=new[1:])
+        self.begins = np.flatnonzero(new)
+        some = key[self.begins]
+        if (some[1:] < some[:-1]).any():  # never falls within a level
             sort = np.argsort(key, kind="stable")
             self.order, key = self.order[sort], key[sort]
             self.sorted = False
-        new = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))[: len(key)]
-        owner = key[new] // n_levels
+            np.not_equal(key[1:], key[:-1], out=new[1:])
+            self.begins = np.flatnonzero(new)
+        owner = key[self.begins] // n_levels
         self.levels = np.bincount(owner, minlength=D)
         first = np.cumsum(self.levels) - self.levels
-        local = np.arange(len(new)) - first[owner]
-        self.level = np.repeat(local, np.diff(new, append=len(key)))
-        sizes = np.bincount(key // n_levels, minlength=D)
-        self.starts = np.concatenate([[0], np.cumsum(sizes)])
+        local = np.arange(len(owner)) - first[owner]
+        sizes = np.diff(self.begins, append=n)
+        self.level = np.repeat(local, sizes)
+        rows_of = np.bincount(owner, sizes, minlength=D).astype(np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(rows_of)])
 
     def parts(self) -> dict[str, Any]:
         """What ``from_parts`` makes the same split of."""
@@ -103,119 +107,6 @@ def buckets(levels: np.ndarray) -> np.ndarray:
         wanted[wanted == edges[k]] = edges[k + 1]
         edges.pop(k)
     return wanted
-
-
-class Sorted:
-    """Rows of a long design in the order of a split, columns first.
-
-    X: (p, n) basis; Z: (q, n); y: (n,) less the offset; w: (n,) weights or None.
-    """
-
-    def __init__(self, design: Design, where: Coordinates, split: Split):
-        (factor,) = where.factors
-        order, p = split.order, design.p
-        X = np.empty((p, design.n))
-        for j in range(p):  # one by one: faster than a thin product and its transpose
-            where.basis.column(j, out=X[j])
-        Z = np.ones((1, design.n)) if factor.values is None else factor.values.T
-        y = design.y if design.offset is None else design.y - design.offset
-        if not split.sorted:
-            X, Z, y = X[:, order], Z[:, order], y[order]
-        self.X, self.Z = np.ascontiguousarray(X), np.ascontiguousarray(Z)
-        self.y = y
-        self.w = None if design.weights is None else design.weights[order]
-
-
-class RaggedLinear:
-    """Data sets of a long table, one grouping factor."""
-
-    @double_precision
-    def __init__(
-        self,
-        design: Design,
-        where: Coordinates,
-        arrays: Sorted,
-        split: Split,
-        J: int,
-        settings: Settings,
-        devices: Devices,
-    ):
-        self.design, self.where, self.settings = design, where, settings
-        self.columns = fits_linear.columns(design)
-        self.split, self.J, self.devices = split, J, devices
-        (factor,) = where.factors
-        self.X, self.Z, self.y, self.w = arrays.X, arrays.Z, arrays.y, arrays.w
-        self.chunk = devices.chunk(J, fits_linear.CELLS, fits_linear.LANES)
-        self.lanes = devices.block(self.chunk, 8 * J)
-        self.unit = devices.unit(self.chunk)
-        self.program = linear.OwnFit(
-            factor.pattern, fits_linear.spans(design, factor), settings.reml
-        )
-
-    @double_precision
-    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
-        """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
-        raw = self.cross_products(which)
-        R_inverse = self.where.fixed.R_inverse
-        common = (None, R_inverse, self.settings.stop, np.int64(steps))
-        found = self.devices.run(self.program, common, raw, self.chunk, apart=True)
-        nothing = np.zeros(len(which), bool)
-        return lanes_table(
-            self.design, self.columns, self.where, found, self.settings, nothing
-        )
-
-    def cross_products(self, which: np.ndarray) -> own.Raw:
-        """Sums by level and data set, lanes last."""
-        at, lane, level = self.split.take(which)
-        X, Z, y = self.X[:, at], self.Z[:, at], self.y[at]
-        w = None if self.w is None else self.w[at]
-        L = len(which)
-        sums = _Sums(lane, level, L, self.J)
-        n = np.bincount(lane, minlength=L).astype(float)
-        WX = X if w is None else X * w
-        WZ = Z if w is None else Z * w
-        XX = sums.products(X, WX)
-        A, ZX = sums.products(Z, WZ, levels=True), sums.cross(WZ, X)
-        ZZ = A.sum(axis=2) if w is None else sums.products(Z, Z)
-        factor, dependent = _cholesky(XX)
-        b = _solve(factor, sums.of(WX * y))
-        E = y - np.einsum("pn,pn->n", X, b[:, lane])
-        change = _solve(factor, sums.of(WX * E))
-        E -= np.einsum("pn,pn->n", X, change[:, lane])
-        WE = E if w is None else w * E
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scale = np.sqrt(sums.of((WE * E)[None])[0] / n)
-            size = np.sqrt(sums.of((y * y if w is None else w * y * y)[None])[0] / n)
-            exact = ~(scale > EXACT * size)
-            constant = self._constant(which, exact)
-            Zy = sums.of(WZ * E, levels=True) / scale
-            Xy = sums.of(X * WE) / scale
-            log_w = np.zeros(L) if w is None else sums.of(np.log(w)[None])[0]
-            return own.Raw(
-                A,
-                ZX,
-                XX,
-                ZZ / n,
-                n,
-                self.split.levels[which].astype(float),
-                Zy,
-                Xy,
-                n.copy(),
-                b + change,
-                scale,
-                log_w,
-                constant.astype(int),
-                exact.astype(int),
-                dependent.astype(int),
-            )
-
-    def _constant(self, which: np.ndarray, exact: np.ndarray) -> np.ndarray:
-        """Whether all responses of a data set are the same, among ``exact`` ones."""
-        ends, out = self.split.starts, np.zeros(len(which), bool)
-        for k in np.flatnonzero(exact):
-            y = self.y[ends[which[k]] : ends[which[k] + 1]]
-            out[k] = len(y) > 0 and np.ptp(y) == 0
-        return out
 
 
 class _Sums:

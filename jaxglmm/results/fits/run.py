@@ -10,8 +10,11 @@ processes work together each fits its share, and all have the whole table at the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,7 +24,7 @@ from jaxglmm.batch import hosts
 from jaxglmm.results.fits.columns import AGAIN, ALONE, MISSING, PENDING, Columns
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fits.engines import Plan
+    from jaxglmm.results.fits.engines import Plan, Stage
 
 FIRST, MORE, MOST = 10, 30, 200  # steps for all, and for those that need more
 FEW = 64  # data sets that make a small chunk
@@ -62,23 +65,83 @@ def run(
     status = table[:, -1]
     bar.update(int(np.sum(status != PENDING)))
     keeper = _Keeper(saved)
-    for stage in plan.stages:
-        mine = hosts.share(stage.which)
-        first = mine[status[mine] == PENDING]
-        _pass(table, stage.engine, first, FIRST, bar, stage.threads, keeper)
-    if plan.missing is not None:
-        threads = plan.stages[0].threads
-        waiting = np.flatnonzero(status == MISSING)
-        _pass(table, plan.missing, waiting, MOST, None, threads, keeper)
-    for steps in (MORE, MOST):  # so that few wait for the slowest of all
-        for stage in plan.stages:
-            waiting = stage.which[status[stage.which] == AGAIN]
-            _pass(table, stage.engine, waiting, steps, None, stage.threads, keeper)
+    rounds = [_rounds(stage, plan, status) for stage in plan.stages]
+    threads = max((stage.threads for stage in plan.stages), default=1)
+    done = _one_by_one if threads == 1 else _together
+    for one, n in done(table, rounds, threads):
+        keeper()
+        if one.steps == FIRST:
+            bar.update(n)
     for i in np.flatnonzero(status == ALONE):
         _write(table, np.array([i]), plan.alone(int(i))[None])
         keeper()
     saved()
     hosts.gather(table, status != PENDING)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Data sets ``which`` by an engine, at most ``steps`` steps."""
+
+    engine: Engine
+    which: np.ndarray
+    steps: int
+
+
+def _rounds(stage: Stage, plan: Plan, status: np.ndarray) -> Iterator[_Round]:
+    """What a stage asks for, each round when the one before is done."""
+    mine = hosts.share(stage.which)
+    yield _Round(stage.engine, mine[status[mine] == PENDING], FIRST)
+    if plan.missing is not None:
+        waiting = stage.which[status[stage.which] == MISSING]
+        yield _Round(plan.missing, waiting, MOST)
+    for steps in (MORE, MOST):  # so that few wait for the slowest of all
+        waiting = stage.which[status[stage.which] == AGAIN]
+        yield _Round(stage.engine, waiting, steps)
+
+
+def _one_by_one(
+    table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
+) -> Iterator[tuple[_Round, int]]:
+    for one in chain.from_iterable(rounds):
+        for part, size in _parts(table, one):
+            _work(table, one, part, size)
+            yield one, len(part)
+
+
+def _together(
+    table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
+) -> Iterator[tuple[_Round, int]]:
+    """All stages at once: one's stragglers beside the other's first steps."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: dict[Future[None], tuple[int, _Round, int]] = {}
+        done: SimpleQueue[Future[None]] = SimpleQueue()
+        left = [0] * len(rounds)
+
+        def submit(k: int, one: _Round, part: np.ndarray, size: int) -> None:
+            job = pool.submit(_work, table, one, part, size)
+            waiting[job] = k, one, len(part)
+            left[k] += 1
+            job.add_done_callback(done.put)
+
+        try:
+            parts = [_next_parts(table, stage) for stage in rounds]
+            for some in (slice(1), slice(1, None)):  # each compiles with its first
+                for k, given in enumerate(parts):
+                    for part in given[some]:
+                        submit(k, *part)
+            while waiting:
+                job = done.get()
+                k, one, n = waiting.pop(job)
+                job.result()
+                left[k] -= 1
+                if not left[k]:
+                    for part in _next_parts(table, rounds[k]):
+                        submit(k, *part)
+                yield one, n
+        finally:
+            for job in waiting:
+                job.cancel()
 
 
 class _Keeper:
@@ -99,45 +162,36 @@ def _write(table: np.ndarray, which: np.ndarray, rows: np.ndarray) -> None:
     table[which, -1] = rows[:, -1]
 
 
-def _pass(
-    table: np.ndarray,
-    engine: Engine,
-    which: np.ndarray,
-    steps: int,
-    bar: Bar | None,
-    threads: int,
-    keeper: _Keeper,
-) -> None:
-    if not len(which):
-        return
-    # two sizes, so that few programs are compiled
-    size = engine.lanes
+def _next_parts(
+    table: np.ndarray, rounds: Iterator[_Round]
+) -> list[tuple[_Round, np.ndarray, int]]:
+    """The calls of the next round that has something to do."""
+    for one in rounds:
+        parts = list(_parts(table, one))
+        if parts:
+            return [(one, *part) for part in parts]
+    return []
+
+
+def _parts(table: np.ndarray, one: _Round) -> Iterator[tuple[np.ndarray, int]]:
+    """Data sets of one call each, and how many lanes these are padded to.
+
+    A multiple of the engine's unit, else one of two sizes: few programs are compiled.
+    """
+    size = one.engine.lanes
     if len(table) <= FEW and size > 1:
         size = min(FEW, size)
-    unit = getattr(engine, "unit", None)
-    unit = unit if unit is None else min(unit, size)
-
-    def work(part: np.ndarray) -> int:
-        wanted = size if unit is None else -(-len(part) // unit) * unit
-        padded = np.resize(part, wanted) if len(part) < wanted else part
-        with np.errstate(all="ignore"):  # bad data sets say so by their status
-            rows = engine.fit(padded, steps)[: len(part)]
-        if steps == MOST:  # nothing more to wait for
-            rows[:, -1] = np.where(rows[:, -1] == AGAIN, _status.MAX_STEPS, rows[:, -1])
-        _write(table, part, rows)
-        return len(part)
-
-    parts = [which[k : k + size] for k in range(0, len(which), size)]
-    _follow([work(parts[0])], bar, keeper)  # compiles, alone
-    if threads == 1 or len(parts) <= 2:
-        _follow(map(work, parts[1:]), bar, keeper)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        _follow(pool.map(work, parts[1:]), bar, keeper)
+    unit = getattr(one.engine, "unit", None)
+    unit = size if unit is None else min(unit, size)
+    for k in range(0, len(one.which), size):
+        part = one.which[k : k + size]
+        yield part, -(-len(part) // unit) * unit
 
 
-def _follow(done: Iterable[int], bar: Bar | None, keeper: _Keeper) -> None:
-    for n in done:
-        keeper()
-        if bar is not None:
-            bar.update(n)
+def _work(table: np.ndarray, one: _Round, part: np.ndarray, size: int) -> None:
+    padded = np.resize(part, size) if len(part) < size else part
+    with np.errstate(all="ignore"):  # bad data sets say so by their status
+        rows = one.engine.fit(padded, one.steps)[: len(part)]
+    if one.steps == MOST:  # nothing more to wait for
+        rows[:, -1] = np.where(rows[:, -1] == AGAIN, _status.MAX_STEPS, rows[:, -1])
+    _write(table, part, rows)
