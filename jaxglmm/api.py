@@ -48,6 +48,7 @@ def lmm(
     method: Any = None,
     missing: str = "drop",
     priors: Any = None,
+    conf_level: float = 0.95,
 ) -> Fit:
     """Fit a linear mixed model.
 
@@ -81,6 +82,7 @@ def lmm(
             methods as for ``glmm``: "nested-laplace", "map", "vb", "nuts".
         missing: "drop" rows with missing values (counted, with a warning), or "raise".
         priors: ``jg.Priors(...)``, with a Bayesian method.
+        conf_level: coverage of ``fit.conf_int``.
 
     Returns:
         A ``Fit``. One that did not converge is returned too, with its status.
@@ -103,7 +105,7 @@ def lmm(
     bayes = bayes_method(method)
     estimator = _method(None if bayes else method, reml)
     _priors_need_bayes(bayes, priors)
-    _check_numbers(tol, max_iter)
+    _check_numbers(tol, max_iter, conf_level)
     started = time.perf_counter()
     design = _design(
         "lmm",
@@ -120,8 +122,13 @@ def lmm(
     if bayes is not None:
         from jaxglmm.model.families import family_from
 
-        return fit_bayes(design, family_from("gaussian"), bayes, priors, started)
-    return fit_design(design, estimator, tol, max_iter, compute_satterthwaite, started)
+        fit = fit_bayes(design, family_from("gaussian"), bayes, priors, started)
+    else:
+        fit = fit_design(
+            design, estimator, tol, max_iter, compute_satterthwaite, started
+        )
+    fit.diagnostics["conf_level"] = float(conf_level)
+    return fit
 
 
 def glmm(
@@ -141,6 +148,7 @@ def glmm(
     correlated: bool | dict = True,
     missing: str = "drop",
     priors: Any = None,
+    conf_level: float = 0.95,
 ) -> Fit:
     """Fit a generalised linear mixed model by maximum likelihood.
 
@@ -171,6 +179,7 @@ def glmm(
         correlated: in the second form, False (or factor -> False): independent effects.
         missing: "drop" rows with missing values (counted, with a warning), or "raise".
         priors: ``jg.Priors(...)``, with a Bayesian method.
+        conf_level: coverage of ``fit.conf_int``.
 
     Returns:
         A ``Fit``. One that did not converge is returned too, with its status.
@@ -195,7 +204,7 @@ def glmm(
     bayes = bayes_method(method)
     estimator = None if bayes else _integration(method)
     _priors_need_bayes(bayes, priors)
-    _check_numbers(tol, max_iter)
+    _check_numbers(tol, max_iter, conf_level)
     started = time.perf_counter()
     design = _design(
         "glmm",
@@ -212,9 +221,12 @@ def glmm(
         trials=trials,
     )
     if bayes is not None:
-        return fit_bayes(design, known, bayes, priors, started)
-    assert estimator is not None
-    return fit_generalised(design, known, estimator, tol, max_iter, started)
+        fit = fit_bayes(design, known, bayes, priors, started)
+    else:
+        assert estimator is not None
+        fit = fit_generalised(design, known, estimator, tol, max_iter, started)
+    fit.diagnostics["conf_level"] = float(conf_level)
+    return fit
 
 
 def fit_bayes(
@@ -436,7 +448,9 @@ def _design(
     )
 
 
-def _check_numbers(tol: float, max_iter: int) -> None:
+def _check_numbers(tol: float, max_iter: int, conf_level: float) -> None:
+    if not isinstance(conf_level, Real) or not 0 < conf_level < 1:
+        raise ModelError(f"conf_level must be in (0, 1), got {conf_level}")
     if isinstance(tol, bool) or not isinstance(tol, Real) or not 0 < tol < inf:
         raise ModelError(
             f"tol={tol!r} must be a positive number: how much of the criterion "

@@ -287,7 +287,6 @@ def test_weights_offsets_and_links(folder, tmp_path, capsys):
         (["{}", SLEEP, "--family", "poisson", "--link", "cubic"], "cubic"),
         (["{}", SLEEP, "--html", "no/such/folder/x.html"], "no folder no/such/folder"),
         (["{}", SLEEP, "--tidy", "."], "name a file"),
-        (["{}", SLEEP, "--arviz", "x.nc"], "needs draws of a posterior"),
         (["{}", SLEEP, "--encoding", "klingon"], "no such encoding"),
         (["x.parquet", SLEEP, "--decimal", ","], "--decimal belongs to text"),
     ],
@@ -299,6 +298,31 @@ def test_what_cannot_be_done_is_one_line(folder, capsys, words, text):
     lines = err.strip().splitlines()
     assert lines[-1].startswith("jaxglmm: error: ")
     assert text in lines[-1]
+
+
+def test_draws_beside_a_maximum(folder, tmp_path, capsys):
+    """The likelihood is what is printed; the file holds the model's posterior."""
+    path = tmp_path / "out.nc"
+    words = (CBPP, "--family", "binomial", "--method", "laplace", "--arviz", path)
+    code, out, err = run(capsys, folder / "cbpp.csv", *words)
+    assert code == 0
+    assert "Laplace approximation" in out
+    assert "a maximum of the likelihood has no draws" in err
+    arviz = pytest.importorskip("arviz")
+    beta = arviz.from_netcdf(path)["posterior"]["beta"]
+    cbpp = jg.datasets.load("cbpp").astype({"period": int, "herd": int})
+    fit = jg.glmm(CBPP, cbpp)
+    assert beta.dims == ("chain", "draw", "term")
+    np.testing.assert_allclose(
+        beta.mean(("chain", "draw")), fit.coefficients, atol=0.5 * fit.se.min()
+    )
+
+
+def test_a_family_by_another_name_with_a_link(folder, capsys):
+    words = ("size ~ 1 + (1 | herd)", "--family", "negbin", "--link", "sqrt")
+    code, out, _ = run(capsys, folder / "cbpp.csv", *words)
+    assert code == 0
+    assert "nbinom2 (sqrt)" in out
 
 
 def test_not_converged_has_its_own_code(folder, capsys):

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--tidy", type=Path, metavar="FILE", help="estimates as CSV")
     out.add_argument("--effects", choices=EFFECTS, default="fixed", help="of --tidy")
     out.add_argument("--augment", type=Path, metavar="FILE", help="rows with fits, CSV")
-    out.add_argument("--arviz", type=Path, metavar="FILE", help="posterior as netCDF")
+    out.add_argument("--arviz", type=Path, metavar="FILE", help="draws as netCDF")
     out.add_argument("--save", type=Path, metavar="FILE", help="the fit, for jg.load")
     out.add_argument("--level", type=float, default=0.95, help="of intervals")
     out.add_argument("--profile", action="store_true", help="profiles in the report")
@@ -114,11 +114,6 @@ def check_outputs(args: argparse.Namespace) -> None:
             raise NotApplicableError(f"--{option} {path} is a folder; name a file")
         if not path.parent.is_dir():
             raise NotApplicableError(f"--{option} {path}: no folder {path.parent}")
-    if args.arviz is not None and (args.method or "reml").lower() in LIKELIHOOD:
-        raise NotApplicableError(
-            "--arviz needs draws of a posterior: choose --method nested-laplace, map, "
-            "vb or nuts"
-        )
 
 
 def as_factors(data: Any, columns: list[str]) -> Any:
@@ -155,8 +150,11 @@ def noted() -> Iterator[list[str]]:
         warnings.showwarning = shown
 
 
-def fitted(args: argparse.Namespace, data: Any) -> Any:
-    """``jg.lmm`` for a Gaussian response with its own link, else ``jg.glmm``."""
+def fitted(args: argparse.Namespace, data: Any, method: str | None = None) -> Any:
+    """``jg.lmm`` for a Gaussian response with its own link, else ``jg.glmm``.
+
+    method: in place of the one that was asked for.
+    """
     import jaxglmm as jg
 
     options = {
@@ -165,8 +163,8 @@ def fitted(args: argparse.Namespace, data: Any) -> Any:
         "missing": args.missing,
         "max_iter": args.max_iter,
     }
-    if args.method is not None:
-        options["method"] = args.method
+    if method is not None or args.method is not None:
+        options["method"] = method or args.method
     gaussian = args.family.lower() == "gaussian" and args.link in (None, "identity")
     if gaussian:
         if args.trials is not None:
@@ -180,15 +178,9 @@ def fitted(args: argparse.Namespace, data: Any) -> Any:
 
 def with_link(family: str, link: str) -> Any:
     """A family by name with another link."""
-    from jaxglmm.model.families import FAMILIES
+    from jaxglmm.model.families import family_from
 
-    if family.lower() not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise NotApplicableError(f"--family {family!r} is none of {known}")
-    try:
-        return FAMILIES[family.lower()](link=link)
-    except TypeError as error:
-        raise NotApplicableError(f"--family {family} --link {link}: {error}") from error
+    return type(family_from(family))(link)
 
 
 def outputs(fit: Any, args: argparse.Namespace, data: Any, notes: list[str]):
@@ -211,7 +203,7 @@ def outputs(fit: Any, args: argparse.Namespace, data: Any, notes: list[str]):
             ),
         )
     if args.arviz is not None:
-        yield args.arviz, lambda: netcdf(fit, args.arviz)
+        yield args.arviz, lambda: netcdf(with_posterior(fit, args, data), args.arviz)
     if args.save is not None:
         yield args.save, lambda: fit.save(args.save)
 
@@ -221,14 +213,27 @@ def tidy(fit: Any, effects: str, level: float) -> Any:
     return fit.tidy(effects=effects, conf_int=True, conf_level=level)
 
 
+def with_posterior(fit: Any, args: argparse.Namespace, data: Any) -> Any:
+    """The fit, or where it maximised a likelihood the same model's posterior.
+
+    ArviZ holds draws, and a maximum has none: they come from nested Laplace under the
+    default weak priors, which is said.
+    """
+    if (args.method or "reml").lower() not in LIKELIHOOD:
+        return fit
+    warnings.warn(
+        "--arviz: a maximum of the likelihood has no draws; the file holds the "
+        "posterior of the same model under weak default priors "
+        "(--method nested-laplace prints that fit too)",
+        JaxGLMMWarning,
+        stacklevel=2,
+    )
+    return fitted(args, data, method="nested-laplace")
+
+
 def netcdf(fit: Any, path: Path) -> None:
     """The posterior for ArviZ."""
-    export = getattr(fit, "to_arviz", None)
-    if export is None:
-        raise NotApplicableError(
-            "--arviz needs draws of a posterior: choose a Bayesian --method"
-        )
-    export().to_netcdf(str(path))
+    fit.to_arviz().to_netcdf(str(path))
 
 
 def as_json(fit: Any, level: float, notes: list[str]) -> dict[str, Any]:

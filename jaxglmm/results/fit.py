@@ -197,8 +197,14 @@ class Fit:
 
     @property
     def conf_int(self) -> np.ndarray:
-        """95 per cent Wald limits of the fixed effects, (p, 2)."""
-        return _intervals.wald(self.coefficients, self.se, self.df_satterthwaite, 0.95)
+        """Wald limits of the fixed effects at ``conf_level``, (p, 2)."""
+        level = self.conf_level
+        return _intervals.wald(self.coefficients, self.se, self.df_satterthwaite, level)
+
+    @property
+    def conf_level(self) -> float:
+        """Coverage of ``conf_int``: 0.95, or what the fit was asked for."""
+        return self.diagnostics.get("conf_level", 0.95)
 
     @property
     def t_values(self) -> np.ndarray:

@@ -354,11 +354,12 @@ ATTRIBUTES = """
 params fe_params bse bse_fe bse_re tvalues pvalues cov_re cov_re_unscaled vcomp scale
 params_object normalized_cov_params llf aic bic fittedvalues resid random_effects
 random_effects_cov converged hist method reml freepat use_sqrt k_fe k_re k_re2 k_vc nobs
-df_resid df_modelwc cov_pen mle_retvals model use_t
+df_resid df_modelwc cov_pen mle_retvals model use_t k_constant hessv
 """
 OF_THE_MODEL = """
 endog exog groups exog_re exog_vc endog_li exog_li exog_re_li group_labels n_groups
 row_indices nobs n_totobs k_fe k_re k_re2 k_vc endog_names exog_names use_sqrt reml
+exog_re2_li k_constant initialize
 """
 
 
@@ -378,3 +379,13 @@ def test_every_attribute_is_there():
     assert isinstance(f.params, pd.Series)
     assert f.cov_re.index.tolist() == ["Subject", "Days"]
     assert model.group_list(None) is None
+    Z = model.exog_re_li[4]
+    np.testing.assert_allclose(model.exog_re2_li[4], Z.T @ Z)
+    assert (model.k_constant, f.k_constant, model.initialize()) == (1, 1, None)
+    no_constant = smf.mixedlm("Reaction ~ Days - 1", s, groups="Subject")
+    assert (no_constant.k_constant, no_constant.exog_re2_li[0].item()) == (0, 10)
+    matrix, singular = f.hessv
+    precision = np.linalg.inv(f.cov_params().iloc[:2, :2])
+    np.testing.assert_allclose(-matrix[:2, :2], precision, rtol=1e-6)
+    assert matrix.shape == (5, 5)
+    assert not singular

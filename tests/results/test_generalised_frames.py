@@ -1,5 +1,7 @@
 """Tables of generalised fits: ratios, variance parameters, one row about the fit."""
 
+import pickle
+
 import numpy as np
 import pytest
 from results import generalised_cases as cases
@@ -17,6 +19,30 @@ def test_odds_ratios():
     np.testing.assert_allclose(ratios["std_error"], np.exp(fit.coefficients) * fit.se)
     for name in ("statistic", "p_value"):
         np.testing.assert_array_equal(ratios[name], plain[name])
+
+
+def test_the_level_of_conf_int_is_the_fits(tmp_path):
+    """pystatistics' ``conf_level``, as an argument and as a property."""
+    cbpp = jg.datasets.load("cbpp")
+    fit = jg.glmm(cases.cbpp().formula, cbpp, conf_level=0.8)
+    assert (fit.conf_level, cases.cbpp().conf_level) == (0.8, 0.95)
+    limits = fit.confint(0.8).to_numpy()
+    fit.save(tmp_path / "fit")
+    for same in (fit, pickle.loads(pickle.dumps(fit)), jg.load(tmp_path / "fit")):
+        assert same.conf_level == 0.8
+        np.testing.assert_allclose(same.conf_int, limits, rtol=1e-12)
+    assert fit.refit(fit.design.y).conf_level == 0.8
+    linear = jg.lmm(
+        "Yield ~ 1 + (1 | Batch)", jg.datasets.load("Dyestuff"), conf_level=0.9
+    )
+    np.testing.assert_allclose(linear.conf_int, linear.confint(0.9).to_numpy())
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, -0.5, "high", np.nan])
+def test_levels_outside_their_range(level):
+    for fit in (jg.glmm, jg.lmm):
+        with pytest.raises(jg.ModelError, match=r"conf_level must be in \(0, 1\), got"):
+            fit("y ~ x + (1 | g)", {}, conf_level=level)
 
 
 def test_only_fixed_effects_become_ratios():

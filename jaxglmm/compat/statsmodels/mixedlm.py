@@ -346,6 +346,20 @@ class MixedLM:
         """The random-effects design by group, None where there is none."""
         return self.group_list(self.exog_re)
 
+    @cached_property
+    def exog_re2_li(self) -> list[np.ndarray] | None:
+        """Z'Z of every group, None where there is no ``exog_re``."""
+        return None if self.exog_re_li is None else [Z.T @ Z for Z in self.exog_re_li]
+
+    @cached_property
+    def k_constant(self) -> int:
+        """1 where the columns of ``exog`` span the constant, else 0."""
+        with_one = np.column_stack([self.exog, np.ones(len(self.exog))])
+        return int(len(dependent_columns(with_one)) > 0)
+
+    def initialize(self) -> None:
+        """Nothing, as in statsmodels: a model is ready when it has been made."""
+
     # Engines --------------------------------------------------------------------------
 
     def _layout(self, diagonal: bool = False) -> mixedlm_structure.Layout:

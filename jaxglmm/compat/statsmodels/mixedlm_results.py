@@ -311,6 +311,20 @@ class MixedLMResults:
         return len(self.params_array)
 
     @property
+    def k_constant(self) -> int:
+        """1 where the fixed effects span the constant, else 0."""
+        return self.model.k_constant
+
+    @cached_property
+    def hessv(self) -> tuple[np.ndarray, bool]:
+        """``model.hessian`` at the estimates: the matrix, if ``cov_re`` is singular.
+
+        (With ``use_sqrt`` statsmodels reads its own ``params`` as a root there, and so
+        evaluates at another point.)
+        """
+        return self.model.hessian(self.params_object)
+
+    @property
     def k_estimated(self) -> int:
         """Number of estimated parameters, the scale included."""
         held = set(self.held)

@@ -181,8 +181,8 @@ class GeneralisedFit(Fit):
 
     @property
     def conf_int(self) -> np.ndarray:
-        """95 per cent Wald limits of the fixed effects, (p, 2)."""
-        return self.confint().to_numpy()
+        """Wald limits of the fixed effects at ``conf_level``, (p, 2)."""
+        return self.confint(self.conf_level).to_numpy()
 
     @cached_property
     def p_values(self) -> np.ndarray:

@@ -164,8 +164,8 @@ class PosteriorFit(GeneralisedFit):
 
     @property
     def conf_int(self) -> np.ndarray:
-        """(p, 2) central 95 per cent intervals of the coefficients."""
-        return self.confint().to_numpy()
+        """(p, 2) central intervals of the coefficients at ``conf_level``."""
+        return self.confint(self.conf_level).to_numpy()
 
     def coefficient_table(self, ddf: str | None = None) -> pd.DataFrame:
         """Posterior mean, sd and 95 per cent interval of every coefficient."""
