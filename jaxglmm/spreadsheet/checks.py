@@ -27,12 +27,20 @@ def is_number(value: Any) -> bool:
     return isinstance(value, bool | int | float)
 
 
+def is_finite(value: Any) -> bool:
+    """Whether a number is finite; JSON has whole numbers that no float can hold."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def all_numbers(rows: Any) -> bool:
     """Whether rows are lists of finite numbers alone; quick, where nothing is wrong."""
     if not all(type(row) is list and row for row in rows):
         return False
     cells = list(chain.from_iterable(rows))
-    return {*map(type, cells)} <= PLAIN and all(map(math.isfinite, cells))
+    return {*map(type, cells)} <= PLAIN and all(map(is_finite, cells))
 
 
 def first(checks: Iterator[str | None]) -> str | None:
@@ -62,7 +70,7 @@ def count_matrix(name: str, value: Any, labels: bool = False) -> str | None:
                 continue
             if not is_number(cell):
                 return invalid(f"{name}[{i}][{j}] must be numeric.")
-            if not math.isfinite(cell):
+            if not is_finite(cell):
                 return invalid(f"{name}[{i}][{j}] must be finite.")
     return None
 
@@ -97,7 +105,7 @@ def level(alpha: Any) -> Iterator[str | None]:
     """A number strictly between 0 and 1."""
     if isinstance(alpha, bool) or not is_number(alpha):
         yield invalid("alpha must be numeric.")
-    elif not math.isfinite(alpha):
+    elif not is_finite(alpha):
         yield invalid("alpha must be finite.")
     elif not 0 < alpha < 1:
         yield invalid("alpha must be between 0 and 1.")
@@ -164,7 +172,7 @@ def shape(
         for j, cell in enumerate(row):
             if not is_number(cell):
                 return invalid(f"{name}[{i}][{j}] must be numeric.")
-            if not math.isfinite(cell):
+            if not is_finite(cell):
                 return invalid(f"{name}[{i}][{j}] must be finite.")
     return None
 

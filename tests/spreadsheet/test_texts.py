@@ -28,6 +28,7 @@ for name in NAMES:
         ({name: [[1], ["2"], [3], [4]]}, f"{name}[1][0] must be numeric."),
         ({name: [[1], [math.nan], [3], [4]]}, f"{name}[1][0] must be finite."),
         ({name: [[1], [math.inf], [3], [4]]}, f"{name}[1][0] must be finite."),
+        ({name: [[1], [10**400], [3], [4]]}, f"{name}[1][0] must be finite."),
     ]
     if not is_y:
         POISSON.append(
@@ -63,6 +64,7 @@ for name in NAMES:
         ({name: [[1], [1, 0], [1], [1]]}, f"{name} must have consistent column count."),
         ({name: [[1], [None], [1], [1]]}, f"{name}[1][0] must be numeric."),
         ({name: [[1], [math.inf], [1], [1]]}, f"{name}[1][0] must be finite."),
+        ({name: [[1], [-(10**400)], [1], [1]]}, f"{name}[1][0] must be finite."),
     ]
 BINOMIAL += [
     ({"y": [[0, 1]] * 4}, "y must be a column vector (single column)."),
@@ -72,6 +74,7 @@ BINOMIAL += [
     ({"y": [[0], [1], [2], [1]]}, "y must contain only 0 or 1 values."),
     ({"alpha": "a"}, "alpha must be numeric."),
     ({"alpha": math.inf}, "alpha must be finite."),
+    ({"alpha": 10**400}, "alpha must be finite."),
     ({"alpha": 1}, "alpha must be between 0 and 1."),
     ({"fit_intercept": 0.5}, "fit_intercept must be a boolean."),
     ({"x_random": [[1], [2]]}, "x_random must have the same number of rows as y."),
