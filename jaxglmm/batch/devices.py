@@ -104,11 +104,14 @@ class Devices:
         L = jax.tree.leaves(lanes)[0].shape[-1] // len(self.devices)
         if apart and len(self.devices) == 1 and chunk < L:
             parts = [
-                self.run(program, shared, _part_of(lanes, k, k + chunk), chunk)
+                self._call(program, shared, _part_of(lanes, k, k + chunk), chunk)
                 for k in range(0, L, chunk)
             ]
             return jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *parts)
-        run = _compiled(program, self.devices, min(chunk, L))
+        return self._call(program, shared, lanes, min(chunk, L))
+
+    def _call(self, program: Program, shared: Any, lanes: Any, chunk: int) -> Any:
+        run = _compiled(program, self.devices, chunk)
         if len(self.devices) == 1 and self.devices[0] != jax.devices()[0]:
             lanes = jax.device_put(lanes, self.devices[0])
         return run(shared, lanes)

@@ -95,11 +95,9 @@ class Split:
 def buckets(levels: np.ndarray) -> np.ndarray:
     """(D,) the padded number of levels of each data set: a few values."""
     most = next((k for limit, k in SHAPES if len(levels) < limit), 4)
-    sizes = np.array([bucket(int(J), 2) for J in np.unique(levels)])
-    edges = sorted(set(sizes.tolist()))
-    wanted = np.array([bucket(int(J), 2) for J in levels]) if len(edges) > 1 else None
-    if wanted is None:
-        return np.full(len(levels), edges[0])
+    distinct, place = np.unique(levels, return_inverse=True)
+    sizes = np.array([bucket(int(J), 2) for J in distinct], int)
+    edges, wanted = sorted(set(sizes.tolist())), sizes[place]
     while len(edges) > most:  # merge the step that costs least
         counts = [int(np.sum(wanted == e)) for e in edges]
         cost = [counts[k] * (edges[k + 1] - edges[k]) for k in range(len(edges) - 1)]

@@ -12,8 +12,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import chain, count
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,10 +69,10 @@ def run(
     rounds = [_rounds(stage, plan, status) for stage in plan.stages]
     threads = max((stage.threads for stage in plan.stages), default=1)
     done = _one_by_one if threads == 1 else _together
-    for one, n in done(table, rounds, threads):
+    for job in done(table, rounds, threads):
         keeper()
-        if one.steps == FIRST:
-            bar.update(n)
+        if job.round.steps == FIRST:
+            bar.update(len(job.which))
     for i in np.flatnonzero(status == ALONE):
         _write(table, np.array([i]), plan.alone(int(i))[None])
         keeper()
@@ -100,48 +101,62 @@ def _rounds(stage: Stage, plan: Plan, status: np.ndarray) -> Iterator[_Round]:
         yield _Round(stage.engine, waiting, steps)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One call of a round's engine: data sets ``which`` padded to ``size`` lanes."""
+
+    round: _Round
+    which: np.ndarray
+    size: int
+    stage: int = 0
+
+
 def _one_by_one(
     table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
-) -> Iterator[tuple[_Round, int]]:
+) -> Iterator[_Job]:
     for one in chain.from_iterable(rounds):
-        for part, size in _parts(table, one):
-            _work(table, one, part, size)
-            yield one, len(part)
+        for job in _jobs(table, one):
+            _work(table, job)
+            yield job
 
 
 def _together(
     table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
-) -> Iterator[tuple[_Round, int]]:
+) -> Iterator[_Job]:
     """All stages at once: one's stragglers beside the other's first steps."""
+    jobs: list[tuple[int, int, _Job]] = []  # a heap: stragglers go first
+    counter = count()
+    left = [0] * len(rounds)
+
+    def add(k: int, found: list[_Job]) -> None:
+        left[k] += len(found)
+        for job in found:
+            heappush(jobs, (-job.round.steps, next(counter), replace(job, stage=k)))
+
     with ThreadPoolExecutor(threads) as pool:
-        waiting: dict[Future[None], tuple[int, _Round, int]] = {}
+        waiting: dict[Future[None], _Job] = {}
         done: SimpleQueue[Future[None]] = SimpleQueue()
-        left = [0] * len(rounds)
-
-        def submit(k: int, one: _Round, part: np.ndarray, size: int) -> None:
-            job = pool.submit(_work, table, one, part, size)
-            waiting[job] = k, one, len(part)
-            left[k] += 1
-            job.add_done_callback(done.put)
-
         try:
-            parts = [_next_parts(table, stage) for stage in rounds]
+            first = [_next_jobs(table, stage) for stage in rounds]
             for some in (slice(1), slice(1, None)):  # each compiles with its first
-                for k, given in enumerate(parts):
-                    for part in given[some]:
-                        submit(k, *part)
-            while waiting:
-                job = done.get()
-                k, one, n = waiting.pop(job)
-                job.result()
-                left[k] -= 1
-                if not left[k]:
-                    for part in _next_parts(table, rounds[k]):
-                        submit(k, *part)
-                yield one, n
+                for k, found in enumerate(first):
+                    add(k, found[some])
+            while jobs or waiting:
+                while jobs and len(waiting) <= threads:
+                    job = heappop(jobs)[-1]
+                    future = pool.submit(_work, table, job)
+                    waiting[future] = job
+                    future.add_done_callback(done.put)
+                future = done.get()
+                job = waiting.pop(future)
+                future.result()
+                left[job.stage] -= 1
+                if not left[job.stage]:
+                    add(job.stage, _next_jobs(table, rounds[job.stage]))
+                yield job
         finally:
-            for job in waiting:
-                job.cancel()
+            for future in waiting:
+                future.cancel()
 
 
 class _Keeper:
@@ -162,36 +177,32 @@ def _write(table: np.ndarray, which: np.ndarray, rows: np.ndarray) -> None:
     table[which, -1] = rows[:, -1]
 
 
-def _next_parts(
-    table: np.ndarray, rounds: Iterator[_Round]
-) -> list[tuple[_Round, np.ndarray, int]]:
+def _next_jobs(table: np.ndarray, rounds: Iterator[_Round]) -> list[_Job]:
     """The calls of the next round that has something to do."""
-    for one in rounds:
-        parts = list(_parts(table, one))
-        if parts:
-            return [(one, *part) for part in parts]
-    return []
+    return next((jobs for one in rounds if (jobs := list(_jobs(table, one)))), [])
 
 
-def _parts(table: np.ndarray, one: _Round) -> Iterator[tuple[np.ndarray, int]]:
-    """Data sets of one call each, and how many lanes these are padded to.
+def _jobs(table: np.ndarray, one: _Round) -> Iterator[_Job]:
+    """Lanes are padded to a multiple of the engine's unit, else to one of two sizes.
 
-    A multiple of the engine's unit, else one of two sizes: few programs are compiled.
+    So few programs are compiled. Stragglers come in units, that threads share them.
     """
     size = one.engine.lanes
     if len(table) <= FEW and size > 1:
         size = min(FEW, size)
     unit = getattr(one.engine, "unit", None)
     unit = size if unit is None else min(unit, size)
+    size = size if one.steps == FIRST else unit
     for k in range(0, len(one.which), size):
-        part = one.which[k : k + size]
-        yield part, -(-len(part) // unit) * unit
+        which = one.which[k : k + size]
+        yield _Job(one, which, -(-len(which) // unit) * unit)
 
 
-def _work(table: np.ndarray, one: _Round, part: np.ndarray, size: int) -> None:
-    padded = np.resize(part, size) if len(part) < size else part
+def _work(table: np.ndarray, job: _Job) -> None:
+    which, one = job.which, job.round
+    padded = np.resize(which, job.size) if len(which) < job.size else which
     with np.errstate(all="ignore"):  # bad data sets say so by their status
-        rows = one.engine.fit(padded, one.steps)[: len(part)]
+        rows = one.engine.fit(padded, one.steps)[: len(which)]
     if one.steps == MOST:  # nothing more to wait for
         rows[:, -1] = np.where(rows[:, -1] == AGAIN, _status.MAX_STEPS, rows[:, -1])
-    _write(table, part, rows)
+    _write(table, which, rows)
