@@ -31,6 +31,7 @@ ACCELERATOR_LANES = 64, 131_072
 THREADS = 2
 CHUNKS = 8  # in a block on a CPU
 MEMORY = 200_000_000  # bytes of a block
+LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class Devices:
         return self._call(program, shared, lanes, min(chunk, L))
 
     def _call(self, program: Program, shared: Any, lanes: Any, chunk: int) -> Any:
-        run = _compiled(program, self.devices, chunk)
+        with LOCK:  # else two threads that come at once make two of it
+            run = _compiled(program, self.devices, chunk)
         if len(self.devices) == 1 and self.devices[0] != jax.devices()[0]:
             lanes = jax.device_put(lanes, self.devices[0])
         return run(shared, lanes)

@@ -37,6 +37,7 @@ def table(shuffled):
         "y ~ z + (0 + x | g)",
         "y ~ x + z + (z || g)",
         "y ~ x + (x + z | g)",
+        "y ~ 0 + (x | g)",
     ],
 )
 def test_sums_of_each_data_set(formula, weighted, shuffled, monkeypatch):

@@ -75,9 +75,11 @@ def coordinates(design: Design) -> Coordinates:
 
 def _triangle(X: np.ndarray) -> np.ndarray:
     """R of X = X~ R; by the Gram matrix where that is accurate enough."""
-    size = np.sqrt(np.einsum("ij,ij->j", X, X))
-    if len(size) and (size > 0).all():
-        gram = (X.T @ X) / np.outer(size, size)
+    with np.errstate(over="ignore"):
+        gram = X.T @ X
+    size = np.sqrt(np.diag(gram))
+    if len(size) and (size > 0).all() and np.isfinite(gram).all():
+        gram = gram / np.outer(size, size)
         if np.linalg.eigvalsh(gram)[0] > WELL:
             return np.linalg.cholesky(gram).T * size
     return orthonormal(X, None)[0]

@@ -47,9 +47,10 @@ def finite(
             "which data set they belong to",
             MissingRowsWarning,
         )
-    wrong = ~nowhere & _infinite(formula, columns, len(codes), given)
+    infinite = _infinite(formula, columns, len(codes), given)
     out = np.zeros(D, bool)
-    out[codes[wrong]] = True
+    if infinite is not None:
+        out[codes[infinite & ~nowhere]] = True
     if not (nowhere.any() or out.any()):
         return columns, codes, None, given
     kept = np.flatnonzero(~nowhere & ~out[codes])
@@ -65,19 +66,26 @@ def finite(
 
 def _infinite(
     formula: str, columns: Mapping[str, Any], n: int, given: tuple[Any, ...]
-) -> np.ndarray:
-    """(n,) rows with an infinite value in a column that the model uses."""
+) -> np.ndarray | None:
+    """(n,) rows with an infinite value in a column that the model uses; None: none."""
     names = {a or b for a, b in NAME.findall(formula)}
     names |= {x for x in given if isinstance(x, str)}
-    out = np.zeros(n, bool)
-    for name in names & set(columns):
-        column = read_column(name, columns[name])
-        if column.kind == "number" and len(column) == n:
-            out |= np.isinf(np.asarray(column.values, float))
-    for x in given:
-        if _by_row(x, n):
-            out |= np.isinf(np.asarray(x, float))
+    read = [read_column(name, columns[name]) for name in sorted(names & set(columns))]
+    numbers = [c.values for c in read if c.kind == "number" and len(c) == n]
+    out = None
+    for values in [*numbers, *(x for x in given if _by_row(x, n))]:
+        x = np.asarray(values)
+        if x.dtype.kind in "iub" or _finite_sum(x):
+            continue
+        found = np.isinf(np.asarray(x, float))
+        out = found if out is None else out | found
     return out
+
+
+def _finite_sum(x: np.ndarray) -> bool:
+    """Whether one pass shows that no value is infinite (or missing)."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return x.dtype.kind == "f" and bool(np.isfinite(x.sum()))
 
 
 def _by_row(x: Any, n: int) -> bool:
