@@ -41,7 +41,8 @@ def table(shuffled):
     ],
 )
 def test_sums_of_each_data_set(formula, weighted, shuffled, monkeypatch):
-    monkeypatch.setattr(level_sums, "ROWS", 40)
+    monkeypatch.setattr(level_sums, "NUMBERS", 0)
+    monkeypatch.setattr(level_sums, "LEAST", 40)
     data = table(shuffled)
     options = {"weights": "w", "offset": "o"} if weighted else {}
     design = design_from_formula(formula, data, **options)

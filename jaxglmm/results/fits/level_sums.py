@@ -19,7 +19,8 @@ from jaxglmm.results.fits.coordinates import Coordinates
 from jaxglmm.results.fits.ragged import Split, _cholesky, _solve
 from jaxglmm.structure.fixed import EXACT
 
-ROWS = 32_768  # at a time: a few columns of that many stay in the cache
+NUMBERS = 200_000  # at a time, which stay in the cache: products of a piece's columns
+LEAST = 4096  # rows of a piece, for the sake of what a piece costs by itself
 
 
 class LevelSums:
@@ -74,11 +75,13 @@ class LevelSums:
         )
 
     def _pieces(self) -> Iterator[slice]:
-        """Consecutive data sets with about ``ROWS`` rows."""
+        """Consecutive data sets that bring about ``NUMBERS`` products."""
+        r = len(self.where.B)
+        rows = max(NUMBERS // (r * (r + 1) // 2 + r + 1), LEAST)
         ends, start = self.split.starts[1:], 0
         while start < len(ends):
             done = self.split.starts[start]
-            stop = int(np.searchsorted(ends, done + ROWS, "right"))
+            stop = int(np.searchsorted(ends, done + rows, "right"))
             stop = max(stop, start + 1)
             yield slice(start, stop)
             start = stop
