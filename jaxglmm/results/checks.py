@@ -16,6 +16,8 @@ from jaxglmm.results.summary import Summary
 if TYPE_CHECKING:
     import pandas as pd
 
+    from jaxglmm.formula.design import Design
+    from jaxglmm.model.families import AbstractFamily
     from jaxglmm.results.fit import Fit
     from jaxglmm.results.generalised.fit import GeneralisedFit
 
@@ -27,7 +29,8 @@ class Overdispersion:
     """Pearson's chi-squared statistic over its degrees of freedom.
 
     ratio, chisq, df: about 1 where the variance is as the family says; p_value: of a
-    larger one; simulated: mean square of the responses against draws from the fit
+    larger one; simulated: mean square of the responses against draws from the fit, or
+    chisq against that of draws that were fitted themselves
     """
 
     ratio: float
@@ -51,7 +54,9 @@ class Overdispersion:
         return f"{text}; against draws: ratio {ratio}, p {p}"
 
 
-def overdispersion(fit: GeneralisedFit, n: int, seed, re: str | None) -> Overdispersion:
+def overdispersion(
+    fit: GeneralisedFit, n: int, seed, re: str | None, refit: bool = False
+) -> Overdispersion:
     """See ``GeneralisedFit.overdispersion``."""
     from scipy import stats
 
@@ -69,18 +74,35 @@ def overdispersion(fit: GeneralisedFit, n: int, seed, re: str | None) -> Overdis
             "freedom is left to judge the variance by"
         )
     p = float(stats.chi2.sf(chisq, df))
-    drawn = fit.simulated_residuals(n, seed, re).dispersion if n else None
+    drawn = None
+    if n and refit:
+        from jaxglmm.results.generalised import refits
+
+        drawn = refits.overdispersion(fit, n, seed, re)
+    elif n:
+        drawn = fit.simulated_residuals(n, seed, re).dispersion
     return Overdispersion(chisq / df, chisq, df, p, drawn)
 
 
 def is_bernoulli(fit: GeneralisedFit) -> bool:
     """Whether every response is 0 or 1."""
-    if fit.family.family_kind != "binomial":
+    return _zero_or_one(fit.family, fit.design)
+
+
+def _zero_or_one(family: AbstractFamily, design: Design) -> bool:
+    if family.family_kind != "binomial":
         return False
-    return fit.design.trials is None or bool((fit.design.trials <= 1).all())
+    return design.trials is None or bool((design.trials <= 1).all())
 
 
-def zero_inflation(fit: GeneralisedFit, n: int, seed, re: str | None) -> Test:
+def counts_zeros(family: AbstractFamily, design: Design) -> bool:
+    """Whether zeros are some of many possible values."""
+    return family.discrete and not _zero_or_one(family, design)
+
+
+def zero_inflation(
+    fit: GeneralisedFit, n: int, seed, re: str | None, refit: bool = False
+) -> Test:
     """See ``GeneralisedFit.zero_inflation``."""
     if not fit.family.discrete:
         raise NotApplicableError(
@@ -92,6 +114,10 @@ def zero_inflation(fit: GeneralisedFit, n: int, seed, re: str | None) -> Test:
             "the share of zeros among responses of 0 and 1 is what the model fits; "
             "zero_inflation() is for counts"
         )
+    if refit:
+        from jaxglmm.results.generalised import refits
+
+        return refits.zero_inflation(fit, n, seed, re)
     return fit.simulated_residuals(n, seed, re).zero_share
 
 
@@ -147,10 +173,9 @@ def check(fit: Fit, n: int, seed, re: str | None) -> Checks:
 
 
 def _counts(fit: Fit) -> bool:
-    """Whether zeros are some of many possible values."""
     if fit.ddf != "asymptotic":
         return False
-    return fit.family.discrete and not is_bernoulli(fit)  # type: ignore[attr-defined]
+    return counts_zeros(fit.family, fit.design)  # type: ignore[attr-defined]
 
 
 def _pearson(fit: GeneralisedFit) -> Test:

@@ -7,19 +7,26 @@ lme4, on the scale of standard deviations and correlations. Bates, Maechler, Bol
 Walker (2015), section 5.1.
 
 How a parameter is held is the business of ``profile_linear`` and
-``profile_generalised``.
+``generalised.profile``. Models with one grouping factor are profiled in lanes: both
+sides of all parameters march together (``march``, ``fits.held``), each step one call
+of one compiled program. Others are fitted one value after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._precision import double_precision
+from jaxglmm.results import march
+from jaxglmm.results.fits import held
+from jaxglmm.results.march import FISHER as FISHER
+from jaxglmm.results.march import LOG as LOG
+from jaxglmm.results.march import PLAIN as PLAIN
+from jaxglmm.results.march import Scale as Scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,40 +34,6 @@ if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
 GRID = (0.6, 1.2, 1.8, 2.4, 3.0)  # zetas at which a curve is drawn
-CLOSE = 1e-6  # in zeta
-MOST = 40  # steps of one search
-FLAT = 1e-4  # rise of zeta over a doubled distance that counts as none ...
-RISEN = 1e-2  # ... once it has risen at all; it may start on a plateau
-HOPELESS = 1e4  # steps away from the estimate
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The scale on which a parameter is searched: x = to(value), value = back(x).
-
-    reach: |x| so large that it stands for the end of the parameter's range; None where
-    x is the value itself.
-    """
-
-    to: Callable[[float], float]
-    back: Callable[[float], float]
-    reach: float | None = None
-
-    def bounds(self, centre: float, ends: tuple[float, float]) -> tuple[float, float]:
-        """The ends of the range as x."""
-        if self.reach is None:
-            return ends
-        return min(-self.reach, centre - 1), max(self.reach, centre + 1)
-
-
-def _fisher(value: float) -> float:
-    return float(np.arctanh(min(max(value, -NEAR_ONE), NEAR_ONE)))
-
-
-NEAR_ONE = 1 - 1e-7  # an estimated correlation of one starts from here
-PLAIN = Scale(float, float)
-LOG = Scale(lambda v: float(np.log(v)), lambda x: float(np.exp(x)), 30.0)
-FISHER = Scale(_fisher, lambda x: float(np.tanh(x)), 12.0)
 
 
 class Curve:
@@ -74,6 +47,8 @@ class Curve:
         deviance: value -> deviance with the parameter held there.
         best: the deviance at the estimate.
         scale: on which the curve is searched.
+        models, number: what evaluates several parameters at once, and which one this
+            is; None where each is evaluated alone.
     """
 
     def __init__(
@@ -85,113 +60,97 @@ class Curve:
         deviance: Callable[[float], float],
         best: float,
         scale: Scale = PLAIN,
+        models: held.Models | None = None,
+        number: int = 0,
     ):
         self.name, self.estimate, self.step, self.ends = name, estimate, step, ends
-        self._scale, self._centre = scale, scale.to(estimate)
-        self._lower, self._upper = scale.bounds(self._centre, ends)
+        self.scale, self.models, self.number = scale, models, number
         self._deviance, self._best = deviance, best
-        self._known: dict[float, float] = {self._centre: 0.0}
+        self._known: dict[float, float] = {estimate: 0.0}
 
     @property
     def points(self) -> dict[float, float]:
         """Value -> zeta, of all values so far."""
-        return {self._value(x): z for x, z in self._known.items()}
+        return self._known
 
     @double_precision
     def zeta(self, value: float) -> float:
         """Signed square root of the rise of the deviance."""
-        return self._at(self._scale.to(value))
+        if value not in self._known:
+            rise = max(self._deviance(value) - self._best, 0.0)
+            self._known[value] = float(np.sign(value - self.estimate) * np.sqrt(rise))
+        return self._known[value]
 
     @double_precision
     def meets(self, target: float) -> float:
         """The value at which zeta is ``target``; an end where it never gets there."""
-        return self._value(self._search(target))
+        return float(meets([self], [target])[0])
 
-    def _value(self, x: float) -> float:
-        known = {
-            self._lower: self.ends[0],
-            self._upper: self.ends[1],
-            self._centre: self.estimate,
-        }
-        return known[x] if x in known else self._scale.back(x)
 
-    def _at(self, x: float) -> float:
-        if x not in self._known:
-            rise = max(self._deviance(self._value(x)) - self._best, 0.0)
-            self._known[x] = float(np.sign(x - self._centre) * np.sqrt(rise))
-        return self._known[x]
+def in_lanes(models: held.Models) -> list[Curve]:
+    """The curves of one model whose parameters are held in lanes."""
+    return [
+        Curve(
+            p.name,
+            float(p.estimate[0]),
+            float(p.step[0]),
+            (float(p.lower[0]), float(p.upper[0])),
+            held.one_by_one(models, k),
+            0.0,
+            p.scale,
+            models,
+            k,
+        )
+        for k, p in enumerate(models.parameters)
+    ]
 
-    def _search(self, target: float) -> float:
-        side = np.sign(target)
-        bound = self._upper if side > 0 else self._lower
-        # the bracket as (value, distance to the target); halving the distance of an end
-        # that stays keeps the secant from creeping (the Illinois rule)
-        inside, outside = (self._centre, -target), None
-        before = inside
-        guess = self._guess(target)
-        last, crossed = 0, False
-        for _ in range(MOST):
-            guess = min(max(guess, self._lower), self._upper)
-            here = self._at(guess)
-            if abs(here - target) < CLOSE:
-                return guess
-            if side * here < side * target:
-                level = np.isinf(bound) and outside is None
-                if guess == bound or (level and self._is_level(inside[0], guess)):
-                    return bound
-                before, inside = inside, (guess, here - target)
-                if last == 1 and outside is not None:
-                    outside = (outside[0], outside[1] / 2)
-                last = 1
-            else:  # beyond, or so far out that the likelihood is no number
-                crossed = crossed or bool(np.isfinite(here))
-                outside = (guess, here - target if np.isfinite(here) else target)
-                if last == 2:
-                    inside = (inside[0], inside[1] / 2)
-                last = 2
-            guess = self._next(before, inside, outside, target)
-        return guess if crossed else bound
 
-    def _is_level(self, one: float, two: float) -> bool:
-        """Whether zeta no longer rises from one value to another, farther out."""
-        reached, moved = abs(self._at(two)), abs(two - self._centre)
-        if moved > HOPELESS * self.step:
-            return True
-        far = moved > 1.5 * abs(one - self._centre) > 0
-        return far and reached > RISEN and reached - abs(self._at(one)) < FLAT
+def meets(curves: Sequence[Curve], targets: Sequence[float]) -> np.ndarray:
+    """(R,) values at which each curve has its target; those of one model together."""
+    models = curves[0].models if len(curves) else None
+    if models is None:
+        return _searched(curves, np.array(targets, float))
+    number = np.array([curve.number for curve in curves])
 
-    def _guess(self, target: float) -> float:
-        """By interpolation in the points so far, or the first step."""
-        known = [
-            (z, v) for v, z in self._known.items() if z * target > 0 and np.isfinite(z)
+    def seen(rows: np.ndarray, value: np.ndarray, zeta: np.ndarray) -> None:
+        for i, v, z in zip(rows, value, zeta, strict=True):
+            curves[i].points[float(v)] = float(z)
+
+    model = np.zeros(len(curves), int)
+    return held.limits(models, number, model, np.array(targets, float), seen)
+
+
+def _searched(curves: Sequence[Curve], targets: np.ndarray) -> np.ndarray:
+    """One value after the other, where no program takes several."""
+    points = march.Points(
+        np.array([curve.estimate for curve in curves], float),
+        np.array([curve.step for curve in curves], float),
+        (
+            np.array([curve.ends[0] for curve in curves], float),
+            np.array([curve.ends[1] for curve in curves], float),
+        ),
+        [curve.scale for curve in curves],
+    )
+    rows = points.rows(targets)
+    for i, (curve, target) in enumerate(zip(curves, targets, strict=True)):
+        near = [
+            (z, v)
+            for v, z in curve.points.items()
+            if z * target > 0 and np.isfinite(z) and np.isfinite(v)
         ]
-        if not known:
-            return self._centre + target * self.step
-        z, v = min(known, key=lambda point: abs(point[0] - target))
-        return self._centre + (v - self._centre) * target / z
+        if near:  # by interpolation in the points so far
+            z, v = min(near, key=lambda point, t=target: abs(point[0] - t))
+            with np.errstate(all="ignore"):
+                x = float(curve.scale.to(np.float64(v)))
+            rows.guess[i] = rows.centre[i] + (x - rows.centre[i]) * target / z
 
-    def _next(
-        self,
-        before: tuple[float, float],
-        inside: tuple[float, float],
-        outside: tuple[float, float] | None,
-        target: float,
-    ) -> float:
-        """Secant step: inside the bracket, or outward where there is none yet."""
-        value, gap = inside
-        if outside is not None:
-            share = gap / (gap - outside[1])
-            return value + min(max(share, 1e-3), 1 - 1e-3) * (outside[0] - value)
-        if value == self._centre:
-            return value + 2 * (target * self.step)
-        slope = (gap - before[1]) / (value - before[0])
-        # a correlation's curve is flat where the best sd beside it is zero
-        step = -gap / slope if slope > 0 else np.sign(target) * np.inf
-        return value + float(np.clip(step, *self._reach(value)))
+    def evaluate(which: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value = points.value(which, x)
+        pairs = zip(which, value, strict=True)
+        zeta = np.array([curves[i].zeta(float(v)) for i, v in pairs])
+        return zeta, np.full(len(x), np.nan)
 
-    def _reach(self, inside: float) -> tuple[float, float]:
-        size = 2 * abs(inside - self._centre) + abs(self.step)
-        return -size, size
+    return points.value(None, march.meet(rows, evaluate))
 
 
 class Profile:
@@ -212,13 +171,10 @@ class Profile:
         if not 0 < level < 1:
             raise NotApplicableError(f"level={level!r} must lie between 0 and 1")
         z = float(ndtri((1 + level) / 2))
-        limits = {
-            name: (curve.meets(-z), curve.meets(z))
-            for name, curve in self.curves.items()
-        }
-        return pd.DataFrame.from_dict(
-            limits, orient="index", columns=["lower", "upper"]
-        )
+        curves = list(self.curves.values())
+        found = meets([*curves, *curves], [-z] * len(curves) + [z] * len(curves))
+        limits = found.reshape(2, len(curves)).T
+        return pd.DataFrame(limits, list(self.curves), ["lower", "upper"])
 
     @property
     @double_precision
@@ -226,10 +182,12 @@ class Profile:
         """Points of the curves, for plots: columns parameter, value, zeta."""
         import pandas as pd
 
-        for curve in self.curves.values():
-            for target in GRID:
-                curve.meets(target)
-                curve.meets(-target)
+        targets = [side * target for target in GRID for side in (1, -1)]
+        curves = list(self.curves.values())
+        meets(
+            [curve for curve in curves for _ in targets],
+            [target for _ in curves for target in targets],
+        )
         rows = [
             (name, value, z)
             for name, curve in self.curves.items()

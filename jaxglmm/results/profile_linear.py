@@ -15,11 +15,16 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from jaxglmm._precision import double_precision
+from jaxglmm.batch import shared
+from jaxglmm.batch.devices import choose
 from jaxglmm.estimate import information
 from jaxglmm.estimate.maximise import Maximise, fit_compiled
 from jaxglmm.model import assemble
 from jaxglmm.results import engine as _engine
-from jaxglmm.results.profile import FISHER, PLAIN, Curve, Scale
+from jaxglmm.results.fits import held_linear, held_moments
+from jaxglmm.results.fits import linear as fits_linear
+from jaxglmm.results.profile import FISHER, PLAIN, Curve, Scale, in_lanes
 
 if TYPE_CHECKING:
     from jaxglmm.results.engine import Engine
@@ -28,17 +33,48 @@ if TYPE_CHECKING:
 
 def curves(fit: Fit) -> list[Curve]:
     """Standard deviations, correlations, sigma, fixed effects."""
-    held = Held(fit)
-    return [*held.variances(), *held.fixed()]
+    if fits_linear.suits(fit.design):
+        return in_lanes(lanes(fit))
+    alone = Held(fit)
+    return [*alone.variances(), *alone.fixed()]
+
+
+@double_precision
+def lanes(fit: Fit) -> held_linear.LinearModels:
+    """One model, fitted by ML, whose parameters can be held in lanes."""
+    own = _by_ml(fit)
+    moments = own.engine.moments
+    (factor,) = moments.factors
+    lam = np.zeros((1, factor.q, factor.q))
+    for index, start, stop in factor.spans:
+        lam[0, start:stop, start:stop] = own.estimates.lam[index]
+    found = held_linear.Estimates(
+        np.asarray(own.estimates.beta)[None],
+        np.sqrt(np.diagonal(own.coefficient_covariance()))[None],
+        np.array([own.sigma]),
+        np.array([own.criterion]),
+        lam,
+    )
+    rows, groups = shared.rows(moments)
+    y = fit.design.y if fit.design.offset is None else fit.design.y - fit.design.offset
+    y = y if moments.keep is None else y[moments.keep]
+    internal = held_moments.of_responses(
+        fit.design, moments, groups, rows.member, y[:, None]
+    )
+    return held_linear.LinearModels(internal, found, choose("cpu", 0.0))
+
+
+def _by_ml(fit: Fit) -> Fit:
+    from jaxglmm.results.bootstrap import with_method
+
+    return with_method(fit, False) if fit.reml else fit
 
 
 class Held:
     """Fits of one model by ML with one parameter held."""
 
     def __init__(self, fit: Fit):
-        from jaxglmm.results.bootstrap import with_method
-
-        self.fit = with_method(fit, False) if fit.reml else fit
+        self.fit = _by_ml(fit)
         self.engine: Engine = self.fit.engine
         self.constant = assemble.constants(self.engine.moments)[0]
         self.theta = _engine.internal_theta(self.engine, self.fit)

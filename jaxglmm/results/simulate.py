@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import Design
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.results import predictor
 from jaxglmm.results.estimates import Estimates
-
-if TYPE_CHECKING:
-    from jaxglmm.model.families import AbstractFamily
 
 
 def simulate(
@@ -32,7 +31,7 @@ def simulate(
     if not new_effects:
         eta = eta + predictor.random_part(design.terms, estimates.b)
     out = rng.standard_normal((n, design.n))
-    out *= _noise(estimates.sigma, design.weights)
+    out *= noise(estimates.sigma, design.weights)
     out += eta
     if new_effects:
         for row in out:
@@ -64,15 +63,24 @@ def simulate_family(
     modes = predictor.random_part(design.terms, estimates.b)
     trials = 1.0 if design.trials is None else design.trials
     out = np.empty((n, design.n))
+    mean, draw = _bound(family)
     for row in out:
         b = _draw(design, estimates, rng) if new_effects else None
         eta = fixed + (modes if b is None else predictor.random_part(design.terms, b))
-        mu = np.asarray(family.mean(eta), float)
-        row[:] = family.simulate(rng, mu, estimates.phi, trials)
+        row[:] = draw(rng, np.asarray(mean(eta), float), estimates.phi, trials)
     return out
 
 
-def _noise(sigma: float, weights: np.ndarray | None):
+def _bound(family: AbstractFamily) -> tuple[Callable, Callable]:
+    """Its mean and simulate, bound once: equinox binds a method anew at each look."""
+    kind, link = type(family), family.link
+    mean = partial(kind.mean, family)
+    if kind.mean is AbstractFamily.mean:
+        mean = partial(type(link).inverse, link)
+    return mean, partial(kind.simulate, family)
+
+
+def noise(sigma: float, weights: np.ndarray | None):
     """sd of the rows; one of weight zero, which the fit left out, gets that of one."""
     known = weights if weights is None else np.where(weights > 0, weights, 1.0)
     return predictor.residual_sd(sigma, known)

@@ -15,7 +15,7 @@ of every draw, each scaled among the others.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from jaxglmm.results.fit import Fit
 
+WHOLE = 2.0**20  # counts below this leave 32 bits to break ties by
 KEPT = 5_000_000  # simulated responses that are kept and judge; more: textbook p-values
 
 
@@ -36,7 +37,8 @@ KEPT = 5_000_000  # simulated responses that are kept and judge; more: textbook 
 class Test:
     """A statistic of the data, what the draws have on average, and a p-value.
 
-    method: "simulation" (the share of draws that are as far out) or "asymptotic"
+    method: "simulation" (the share of draws that are as far out), "refits" (of draws
+        that were fitted themselves) or "asymptotic"
     """
 
     statistic: float
@@ -103,12 +105,12 @@ class SimulatedResiduals:
     @cached_property
     def dispersion(self) -> Test:
         """Mean square about the mean of the draws: more or less than the draws have."""
-        return _two_sided(self.spreads)
+        return two_sided(self.spreads)
 
     @cached_property
     def zero_share(self) -> Test:
         """Share of responses that are zero: more or less than the draws have."""
-        return _two_sided(self.zeros)
+        return two_sided(self.zeros)
 
     @cached_property
     def outliers(self) -> Test:
@@ -117,7 +119,7 @@ class SimulatedResiduals:
         share = 2 / (self.n + 1)
         if self.draws is not None:
             ends = (self.draws < share / 2) | (self.draws > 1 - share / 2)
-            return _two_sided(ends.sum(axis=1).astype(float))
+            return two_sided(ends.sum(axis=1).astype(float))
         from scipy import stats
 
         p = stats.binomtest(self.outside, rows, share).pvalue
@@ -194,20 +196,25 @@ class SimulatedResiduals:
 
 def simulated_residuals(fit: Fit, n: int, seed, re: str | None) -> SimulatedResiduals:
     """See ``Fit.simulated_residuals``."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 20:
-        raise NotApplicableError(
-            f"simulated_residuals(n={n!r}): a whole number of at least 20; with fewer "
-            "draws a rank says little"
-        )
+    check_draws(n)
     y, nobs = fit.design.y, fit.nobs
     keep = (n + 1) * nobs <= KEPT
-    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+    rng = np.random.default_rng(seeds(seed, 0)[0])
     chunks = _draw(fit, n, seed, re)
     first = next(chunks)
-    centre = (first.sum(axis=0) + y) / (len(first) + 1)
     used = np.ones(nobs, bool)
     if fit.design.weights is not None:
         used = fit.design.weights > 0
+    words = "new random effects" if re != "conditional" else "conditional"
+    facts = {
+        "predicted": _predicted(fit, re),
+        "re": words if fit.design.terms else "no random effects",
+        "variables": _variables(fit),
+    }
+    if keep:
+        ties = Ties.drawn(rng, (n + 1, nobs))
+        return replace(judged(y, first, used, ties), **facts)
+    centre = (first.sum(axis=0) + y) / (len(first) + 1)
     below, equal = np.zeros(nobs), np.zeros(nobs)
     spreads, zeros = [_spread(y[None], centre, used)], [_zeros(y[None], used)]
     for Y in _chain(first, chunks):
@@ -215,26 +222,57 @@ def simulated_residuals(fit: Fit, n: int, seed, re: str | None) -> SimulatedResi
         equal += (y == Y).sum(axis=0)
         spreads.append(_spread(Y, centre, used))
         zeros.append(_zeros(Y, used))
-    if keep:
-        draws = scaled_ranks(np.concatenate([y[None], first]), rng)
-        scaled, draws = draws[0], draws[:, used]
-        outside = 0
-    else:
-        rank = below + np.floor(rng.uniform(size=nobs) * (equal + 1))
-        scaled, draws = (rank + rng.uniform(size=nobs)) / (n + 1), None
-        outside = int(np.sum(((rank == 0) | (rank == n))[used]))
-    words = "new random effects" if re != "conditional" else "conditional"
+    rank = below + np.floor(rng.uniform(size=nobs) * (equal + 1))
     return SimulatedResiduals(
-        scaled,
-        _predicted(fit, re),
-        n,
-        words if fit.design.terms else "no random effects",
-        np.concatenate(spreads),
-        np.concatenate(zeros),
-        outside,
-        draws,
-        used,
-        _variables(fit),
+        scaled=(rank + rng.uniform(size=nobs)) / (n + 1),
+        n=n,
+        spreads=np.concatenate(spreads),
+        zeros=np.concatenate(zeros),
+        outside=int(np.sum(((rank == 0) | (rank == n))[used])),
+        draws=None,
+        used=used,
+        **facts,
+    )
+
+
+def check_draws(n: int) -> None:
+    """Refuse a number of draws that says little.
+
+    Raises:
+        NotApplicableError: fewer than 20, or no whole number.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 20:
+        raise NotApplicableError(
+            f"simulated_residuals(n={n!r}): a whole number of at least 20; with fewer "
+            "draws a rank says little"
+        )
+
+
+def seeds(seed, chunks: int) -> list[np.random.SeedSequence]:
+    """Of the ties, and of each chunk of draws."""
+    return np.random.SeedSequence(seed).spawn(chunks + 1)
+
+
+def judged(
+    y: np.ndarray, Y: np.ndarray, used: np.ndarray, ties: Ties
+) -> SimulatedResiduals:
+    """Residuals of y (nobs,) among all draws Y (n, nobs), of any model.
+
+    used: (nobs,) rows that the fit used; ties: how equal values are ordered.
+    """
+    together = np.concatenate([y[None], Y])
+    draws = ranks(together, ties)
+    centre = together.sum(axis=0) / len(together)
+    return SimulatedResiduals(
+        scaled=draws[0],
+        predicted=centre,
+        n=len(Y),
+        re="new random effects",
+        spreads=_spread(together, centre, used),
+        zeros=_zeros(together, used),
+        outside=0,
+        draws=draws[:, used],
+        used=used,
     )
 
 
@@ -242,8 +280,7 @@ def _draw(fit: Fit, n: int, seed, re: str | None) -> Iterator[np.ndarray]:
     """(d, nobs) responses, few enough at once."""
     at_once = max(1, KEPT // fit.nobs)
     starts = range(0, n, at_once)
-    seeds = np.random.SeedSequence(seed).spawn(len(starts) + 1)[1:]
-    for start, own in zip(starts, seeds, strict=True):
+    for start, own in zip(starts, seeds(seed, len(starts))[1:], strict=True):
         yield fit.simulate(min(at_once, n - start), own, re)
 
 
@@ -273,13 +310,39 @@ def _variables(fit: Fit) -> dict[str, np.ndarray]:
     return {**terms, **{k: np.asarray(v) for k, v in fit.design.variables.items()}}
 
 
+@dataclass(frozen=True)
+class Ties:
+    """How equal values are ordered, and where in its interval each rank lies.
+
+    order, place: (d, n) uniform in (0, 1).
+    """
+
+    order: np.ndarray
+    place: np.ndarray
+
+    @staticmethod
+    def drawn(rng: np.random.Generator, shape: tuple[int, int]) -> Ties:
+        """At random."""
+        return Ties(rng.uniform(size=shape), rng.uniform(size=shape))
+
+
 def scaled_ranks(Y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(d, n) ranks within each column, ties at random, uniform in (0, 1)."""
-    order = np.lexsort((rng.uniform(size=Y.shape), Y), axis=0)
-    ranks = np.empty(Y.shape)
-    np.put_along_axis(ranks, order, np.arange(len(Y), dtype=float)[:, None], axis=0)
-    ranks += rng.uniform(size=Y.shape)
-    return ranks / len(Y)
+    return ranks(Y, Ties.drawn(rng, Y.shape))
+
+
+def ranks(Y: np.ndarray, ties: Ties) -> np.ndarray:
+    """(d, n) ranks within each column as numbers in (0, 1)."""
+    columns = np.ascontiguousarray(Y.T)
+    if np.abs(columns).max(initial=0.0) < WHOLE and (columns == np.rint(columns)).all():
+        columns = columns + ties.order.T  # counts: one number to sort by
+    order = np.argsort(columns, axis=1)
+    ordered = np.take_along_axis(columns, order, axis=1)
+    if (ordered[:, 1:] == ordered[:, :-1]).any():
+        order = np.lexsort((ties.order.T, Y.T), axis=1)
+    out = np.empty(columns.shape)
+    np.put_along_axis(out, order, np.arange(len(Y), dtype=float)[None], axis=1)
+    return (out.T + ties.place) / len(Y)
 
 
 def distances(scaled: np.ndarray) -> np.ndarray:
@@ -315,7 +378,8 @@ def _upper(values: np.ndarray) -> Test:
     return Test(float(own), float(others.mean()), float(p))
 
 
-def _two_sided(values: np.ndarray) -> Test:
+def two_sided(values: np.ndarray) -> Test:
+    """The first of ``values`` against the others, as far out on either side with p."""
     own, others = values[0], values[1:]
     tails = [np.sum(others >= own), np.sum(others <= own)]
     p = min(1.0, 2 * (1 + min(tails)) / len(values))

@@ -236,15 +236,33 @@ class Fits:
         """(D, p) Benjamini and Hochberg's adjusted p-values, a column at a time."""
         return _tables.adjusted(self)
 
-    def confint(self, level: float = 0.95, method: str = "percentile") -> pd.DataFrame:
-        """Bootstrap intervals, a frame of lower and upper.
+    def confint(
+        self, level: float = 0.95, method: str = "percentile", *, which: Any = None
+    ) -> pd.DataFrame:
+        """Bootstrap intervals of draws, or profile intervals of every model.
 
         Args:
             level: coverage.
-            method: "percentile" (quantiles of the draws) or "basic" (twice the estimate
-                minus the opposite quantile; Davison and Hinkley 1997, 5.2).
+            method: "percentile" (quantiles of the draws), "basic" (twice the estimate
+                minus the opposite quantile; Davison and Hinkley 1997, 5.2) or "profile"
+                (profile likelihood of each model, all models, parameters and sides in
+                one program; Bates, Maechler, Bolker and Walker 2015, 5.1).
+            which: of "profile": names of parameters, "beta" or "theta"; None for all.
+
+        Returns:
+            Of draws, a frame of lower and upper, one row a parameter. Of "profile", one
+            row a data set and parameter: dataset, effect, term, estimate, conf_low,
+            conf_high, status; the limits of ``fits[i].confint(method="profile")``, NaN
+            where the data set has no fit that converged.
+
+        Raises:
+            NotApplicableError: another method; profiles without the data at hand.
         """
         check_level(level)
+        if method == "profile":
+            from jaxglmm.results.fits.profiles import intervals
+
+            return intervals(self, level, which)
         values = _tables.finite(self)
         tail = (1 - level) / 2
         lower, upper = np.quantile(values, [tail, 1 - tail], axis=0)
@@ -253,7 +271,8 @@ class Fits:
             lower, upper = 2 * centre - upper, 2 * centre - lower
         elif method != "percentile":
             raise NotApplicableError(
-                f"confint(method={method!r}): there are 'percentile' and 'basic'"
+                f"confint(method={method!r}): there are 'percentile', 'basic' and "
+                "'profile'"
             )
         return pd.DataFrame({"lower": lower, "upper": upper}, index=self.names)
 
@@ -282,6 +301,44 @@ class Fits:
         from jaxglmm.results.fits.moderation import moderate
 
         return moderate(self)
+
+    def check(self, n: int = 250, seed: int = 0, re: str | None = None) -> pd.DataFrame:
+        """Simulation-based checks of every model, as ``Fit.check`` makes them of one.
+
+        Each model's data are compared with ``n`` draws from it, with new random
+        effects: whether simulated residuals are uniform (Dunn and Smyth 1996), whether
+        the data spread as the draws do, whether rows lie outside all draws, and, for
+        counts, whether there are as many zeros. Given the parameters data and draws are
+        exchangeable, so the draws judge: p-values are shares of draws.
+
+        Args:
+            n: draws of each model.
+            seed: of the random numbers. The tests of data set i are those of
+                ``fits[i].simulated_residuals(n, seed)``; all models share the seed.
+            re: None, or "marginal"; the modes are not kept for "conditional".
+
+        Returns:
+            One row a data set and check: dataset, check ("uniformity", "dispersion",
+            "outliers" and, for counts, "zeros"), observed, expected, p_value,
+            p_adjusted (Benjamini and Hochberg 1995, check by check), status; NaN where
+            the fit of a data set did not converge.
+
+        Raises:
+            NotApplicableError: too few draws, conditional draws, no data at hand.
+
+        Example:
+            >>> import jaxglmm as jg, numpy as np
+            >>> sleep = jg.datasets.load("sleepstudy")
+            >>> noise = np.random.default_rng(1).normal(size=(180, 3))
+            >>> Y = sleep["Reaction"].to_numpy()[:, None] + noise
+            >>> fits = jg.fit_many("y ~ Days + (Days | Subject)", sleep, responses=Y)
+            >>> table = fits.check(50)
+            >>> table["check"].tolist()[:3], len(table)
+            (['uniformity', 'dispersion', 'outliers'], 9)
+        """
+        from jaxglmm.results.fits.checks import check
+
+        return check(self, n, seed, re)
 
     @property
     def plot(self) -> FitsPlots:

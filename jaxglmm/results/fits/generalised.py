@@ -396,6 +396,29 @@ def separated(
     return out
 
 
+@dataclass(frozen=True)
+class RaggedArrays:
+    """Rows of L data sets.
+
+    there: arrays of ``batch.rows.LaneRows`` by name, ``n_levels`` and ``back``; eta,
+    phi: where to start; status: (L,) zero, or why there is no fit; back: (L, p, p) and
+    T_inverse: (L, q, q), to the user's coordinates; at, lane, level: (n,) which row,
+    whose and of which level; y: (n,); Z: (q, n).
+    """
+
+    there: dict[str, np.ndarray]
+    eta: np.ndarray
+    phi: np.ndarray
+    status: np.ndarray
+    back: np.ndarray
+    T_inverse: np.ndarray
+    at: np.ndarray
+    lane: np.ndarray
+    level: np.ndarray
+    y: np.ndarray
+    Z: np.ndarray
+
+
 class RaggedRows:
     """Data sets of a long table, one grouping factor."""
 
@@ -440,6 +463,46 @@ class RaggedRows:
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
         """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
+        r = self.rows(which)
+        at, lane, level, y, Z = r.at, r.lane, r.level, r.y, r.Z
+        status, p = r.status, len(self.X)
+        report = _fit(self, self.common, r.there, r.eta, r.phi, steps)
+        status = np.where(status == 0, report.status, status)
+        beta = np.einsum("lab,bl->la", r.back, report.psi[:p])
+
+        def rows_of(i: int) -> tuple[Design, np.ndarray, np.ndarray]:
+            design = self.source.design_of(int(which[i]))
+            here = np.flatnonzero(lane == i)
+            value = beta[i] @ self.R @ self.X[:, at[here]]
+            if self.o is not None:
+                value = value + self.o[at[here]]
+            for k in range(len(Z)):
+                value = value + Z[k, here] * report.b[k, level[here], i]
+            sort = np.argsort(self.split.order[at[here]], kind="stable")
+            return design, value[sort], here[sort]
+
+        return table(
+            self.design,
+            self.columns,
+            self.factor,
+            self.family,
+            report,
+            status,
+            beta,
+            r.back,
+            r.T_inverse,
+            rows_of,
+            np.broadcast_to(y[:, None], (len(y), len(which))),
+            self.source,
+        )
+
+    @property
+    def common(self) -> dict[str, np.ndarray]:
+        """Arrays by name that all data sets share."""
+        return {} if self.m is not None else {"trials": np.ones((self.h, self.J, 1))}
+
+    def rows(self, which: np.ndarray) -> RaggedArrays:
+        """The rows of data sets ``which`` (L,), each in coordinates of its own."""
         at, lane, level = self.split.take(which)
         L, p = len(which), len(self.X)
         sums = _Sums(lane, level, L, self.J)
@@ -485,38 +548,11 @@ class RaggedRows:
         back = np.where(np.isfinite(back), back, 0.0)
         there["n_levels"] = self.split.levels[which].astype(float)
         there["back"] = np.ascontiguousarray(np.moveaxis(back, 0, -1))
-        here = {} if m is not None else {"trials": np.ones((self.h, self.J, 1))}
-        report = _fit(self, here, there, put(eta, 0.0), phi, steps)
-        status = np.where(status == 0, report.status, status)
-        beta = np.einsum("lab,bl->la", back, report.psi[:p])
         T_inverse = self.factor.T_inverse @ np.moveaxis(
             _inverse_transposed(Lz) / size[:, None], -1, 0
         )
-
-        def rows_of(i: int) -> tuple[Design, np.ndarray, np.ndarray]:
-            design = self.source.design_of(int(which[i]))
-            here = np.flatnonzero(lane == i)
-            value = beta[i] @ self.R @ self.X[:, at[here]]
-            if self.o is not None:
-                value = value + self.o[at[here]]
-            for k in range(len(Z)):
-                value = value + Z[k, here] * report.b[k, level[here], i]
-            sort = np.argsort(self.split.order[at[here]], kind="stable")
-            return design, value[sort], here[sort]
-
-        return table(
-            self.design,
-            self.columns,
-            self.factor,
-            self.family,
-            report,
-            status,
-            beta,
-            back,
-            T_inverse,
-            rows_of,
-            np.broadcast_to(y[:, None], (len(y), L)),
-            self.source,
+        return RaggedArrays(
+            there, put(eta, 0.0), phi, status, back, T_inverse, at, lane, level, y, Z
         )
 
     def _check(self, y, m, lane: np.ndarray, L: int) -> np.ndarray:

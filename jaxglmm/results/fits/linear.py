@@ -101,15 +101,18 @@ class SharedLinear:
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
         """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
-        Y = self.responses.take(which)
-        if self.offset is not None:
-            Y = Y - _columns(self.offset, which, Y.shape)
-        if self.moments.keep is not None:
-            Y = Y[self.moments.keep]
+        Y = self.complete(which)
         common = (*self.on_device, self.settings.stop, np.int64(steps))
         found = self.devices.run(self.program, common, Y, self.chunk)
         ready, report = jax.tree.map(np.asarray, found)
         return self._table(Y, ready, report)
+
+    def complete(self, which: np.ndarray) -> np.ndarray:
+        """(n, L) responses, the offset taken off, of the rows that have a weight."""
+        Y = self.responses.take(which)
+        if self.offset is not None:
+            Y = Y - _columns(self.offset, which, Y.shape)
+        return Y if self.moments.keep is None else Y[self.moments.keep]
 
     def _table(
         self, Y: np.ndarray, ready: shared.Facts, report: linear.Report
@@ -181,6 +184,16 @@ class WeightedLinear:
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
         """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
+        Y, W, infinite = self.weighted(which)
+        R_inverse = self.moments.fixed.R_inverse
+        common = (self.rows, R_inverse, self.settings.stop, np.int64(steps))
+        found = self.devices.run(self.program, common, (Y, W), self.chunk)
+        return lanes_table(
+            self.design, self.columns, self.moments, found, self.settings, infinite
+        )
+
+    def weighted(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Y and W (n, L), weight 0 for no row; (L,) where values are infinite."""
         Y = self.responses.take(which)
         W = _columns(self.weights, which, Y.shape)
         offset = _columns(self.offset, which, Y.shape, 0.0)
@@ -191,12 +204,7 @@ class WeightedLinear:
         Y = np.where(W > 0, Y - offset, 0.0)
         if self.moments.keep is not None:
             Y, W = Y[self.moments.keep], W[self.moments.keep]
-        R_inverse = self.moments.fixed.R_inverse
-        common = (self.rows, R_inverse, self.settings.stop, np.int64(steps))
-        found = self.devices.run(self.program, common, (Y, W), self.chunk)
-        return lanes_table(
-            self.design, self.columns, self.moments, found, self.settings, infinite
-        )
+        return Y, W, infinite
 
 
 def _columns(source, which: np.ndarray, shape, fill: float = 1.0) -> np.ndarray:

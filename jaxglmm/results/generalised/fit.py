@@ -453,7 +453,9 @@ class GeneralisedFit(Fit):
         """
         return _explained_generalised.r_squared(self, method, mean)
 
-    def overdispersion(self, n: int = 250, seed=0, re: str | None = None):
+    def overdispersion(
+        self, n: int = 250, seed=0, re: str | None = None, *, refit: bool = False
+    ):
         """Whether the responses vary more than the family says.
 
         Pearson's chi-squared statistic over its residual degrees of freedom (McCullagh
@@ -465,6 +467,10 @@ class GeneralisedFit(Fit):
             n: draws; 0 for none.
             seed: of the random numbers.
             re: as for ``simulated_residuals``.
+            refit: fit every draw, and compare Pearson's statistics, each at its own
+                estimates and modes (a parametric bootstrap; Davison and Hinkley 1997,
+                4.4). Models with one grouping factor are fitted in lanes of one
+                program.
 
         Returns:
             A record: ratio, chisq, df, p_value, simulated.
@@ -481,15 +487,19 @@ class GeneralisedFit(Fit):
         """
         from jaxglmm.results.checks import overdispersion
 
-        return overdispersion(self, n, seed, re)
+        return overdispersion(self, n, seed, re, refit)
 
-    def zero_inflation(self, n: int = 250, seed=0, re: str | None = None):
+    def zero_inflation(
+        self, n: int = 250, seed=0, re: str | None = None, *, refit: bool = False
+    ):
         """Whether there are more zeros (or fewer) than the fitted model makes.
 
         Args:
             n: draws from the fit.
             seed: of the random numbers.
             re: as for ``simulated_residuals``.
+            refit: fit every draw, and compare the zeros beyond those that each fit
+                expects given its modes, as for ``overdispersion``.
 
         Returns:
             A record: statistic (share of zeros), expected, ratio, p_value.
@@ -506,7 +516,7 @@ class GeneralisedFit(Fit):
         """
         from jaxglmm.results.checks import zero_inflation
 
-        return zero_inflation(self, n, seed, re)
+        return zero_inflation(self, n, seed, re, refit)
 
     def refit(self, y) -> GeneralisedFit:
         """The same model for another response.
