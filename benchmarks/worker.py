@@ -21,6 +21,9 @@ from benchmarks import engines
 from benchmarks.measure import peak_rss, repeat, timed
 from benchmarks.problems import BY_NAME, Problem
 
+# fresh processes read bytecode, as those of an installed package do
+NOT_FRESH = ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE")
+
 FRESH = """
 import jaxglmm as jg
 {cache}
@@ -106,7 +109,7 @@ def fresh(problem: Problem, engine: str, budget: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         cached = problem.work == "fresh_cached"
         linear = problem.family == "gaussian"
-        env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+        env = {k: v for k, v in os.environ.items() if k not in NOT_FRESH}
         cache = f"jg.enable_compilation_cache({folder!r})" if cached else ""
         command = [
             sys.executable,
