@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxglmm.structure.bucket import bucket
+from jaxglmm.structure.bucket import bucket, empty
 from jaxglmm.structure.factors import Columns, Factor, join
 from jaxglmm.structure.fixed import orthonormal
 from jaxglmm.structure.rows import AbstractRows, order, rows
@@ -57,10 +57,18 @@ def build_rows(X: np.ndarray, terms: list[Columns]) -> RowData:
         )
         for f in factors
     ]
+    del factors
     R, basis = orthonormal(X, None)
     layout = rows(sorted_factors, bucket(n))
     size, places = layout.n_places, layout.places
-    columns = np.zeros((p, size))
+    if places is None:  # what was made of them is theirs, without a copy
+        sorted_factors = [
+            replace(f, codes=codes[:n], values=None if f.values is None else z[:, :n].T)
+            for f, codes, z in zip(
+                sorted_factors, layout.rows.codes, layout.rows.z, strict=True
+            )
+        ]
+    columns = empty((p, size))
     for j in range(p):
         column = basis.column(j)
         column *= np.sqrt(n)
@@ -85,7 +93,7 @@ def _spread(
     fill: float,
 ) -> np.ndarray:
     """(n,) values of the design's rows to (size,)."""
-    out = np.empty(size)
+    out = empty((size,))
     if places is None:
         np.take(column, sort, out=out[: len(sort)])
         out[len(sort) :] = fill

@@ -26,7 +26,7 @@ from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.structure import build as _build
 from jaxglmm.structure import crossproducts as cross
-from jaxglmm.structure.bucket import bucket, pad
+from jaxglmm.structure.bucket import bucket, empty, pad
 from jaxglmm.structure.factors import Factor
 
 Columns = Float[Array, "K n"] | list[Array]
@@ -447,13 +447,17 @@ def _chain(factors: list[Factor]) -> list[list[np.ndarray]] | None:
 
 
 def _pad_codes(codes: np.ndarray, size: int) -> np.ndarray:
-    fill = np.full(size - len(codes), codes.max(), np.int32)
-    return np.concatenate([codes.astype(np.int32, copy=False), fill])
+    out = empty((size,), np.int32)
+    out[: len(codes)] = codes
+    out[len(codes) :] = codes.max()
+    return out
 
 
 def _values(factor: Factor, n: int, size: int) -> np.ndarray:
-    values = np.ones((1, n)) if factor.values is None else factor.values.T
-    return pad(values, size)
+    out = empty((factor.q, size))
+    out[:, :n] = 1.0 if factor.values is None else factor.values.T
+    out[:, n:] = 0.0
+    return out
 
 
 def _arrow_rows(
