@@ -1,7 +1,8 @@
 """Compiled programs kept on disk, so that a fresh process need not compile again.
 
 Off by default in the library, because a library does not write to a disk unasked; on in
-the command line. A first fit then spends its time on tracing only, about a third.
+the command line. A first fit of a shape that was seen before compiles nothing then, and
+the programs of single fits are not even traced (``_stored``, in a folder below).
 
 Entries are native code: those of another processor may crash, so the processor's
 identity is part of the folder's name, and whoever can write into it can run code
@@ -10,10 +11,12 @@ as its reader, so it is private (mode 0700).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -55,7 +58,35 @@ def enable_compilation_cache(dir: str | os.PathLike[str] | None = None) -> Path:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     _forget_open_cache()
+    global _enabled
+    _enabled = path
     return path
+
+
+_enabled: Path | None = None  # the folder that ``enable_compilation_cache`` set
+
+
+def program_folder() -> Path | None:
+    """Where programs are kept that need not be traced again (``_stored``).
+
+    None unless the cache was enabled here and still is.
+    """
+    if _enabled is None or not jax.config.jax_enable_compilation_cache:
+        return None
+    if jax.config.jax_compilation_cache_dir != str(_enabled):
+        return None
+    return _private(_enabled)
+
+
+@functools.cache
+def _private(path: Path) -> Path | None:
+    """A folder below it that nobody else may read, made once; None where it cannot."""
+    own = path / "jaxglmm"
+    try:
+        own.mkdir(exist_ok=True, mode=0o700)
+    except OSError:
+        return None
+    return own
 
 
 class MemoryMaps:
@@ -68,6 +99,11 @@ class MemoryMaps:
 
     def __init__(self) -> None:
         self.compiled: int | None = None
+        self.drops: list[Callable[[], object]] = []
+
+    def also_drop(self, drop: Callable[[], object]) -> None:
+        """``drop`` is called where JAX's caches are cleared."""
+        self.drops.append(drop)
 
     def spare(self) -> None:
         """To be called between computations; costs nothing while nothing compiles."""
@@ -78,11 +114,18 @@ class MemoryMaps:
             return
         self.compiled = 0
         if maps_in_use() > FULL:
+            for drop in self.drops:
+                drop()
             jax.clear_caches()
 
-    def _count(self, event: str, duration: float, **_: object) -> None:
-        if event == COMPILED and self.compiled is not None:
+    def count(self) -> None:
+        """One more program is in memory."""
+        if self.compiled is not None:
             self.compiled += 1
+
+    def _count(self, event: str, duration: float, **_: object) -> None:
+        if event == COMPILED:
+            self.count()
 
 
 memory_maps = MemoryMaps()

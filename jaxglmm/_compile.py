@@ -1,4 +1,4 @@
-"""``jax.jit`` with XLA told to compile faster.
+"""``jax.jit`` with XLA told to compile faster, and programs that are kept on disk.
 
 Our programs are long and their arrays short: most of the first call is compilation. On
 a CPU the fusion emitters, XLA's newer code generator, take half of it, and what they
@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 from jaxlib.version import __version__ as JAXLIB
+
+from jaxglmm._stored import Stored
 
 TESTED = (0, 10)  # jaxlib's latest version known to have the option
 OPTIONS = {"xla_cpu_use_fusion_emitters": False}
@@ -32,3 +34,25 @@ def options(version: str = JAXLIB) -> dict[str, Any] | None:
 def jit(function: Callable[..., Any], **settings: Any) -> Any:
     """``jax.jit(function, **settings)`` with ``options``."""
     return jax.jit(function, compiler_options=options(), **settings)
+
+
+def stored(
+    function: Callable[..., Any] | None = None,
+    *,
+    static: tuple[str, ...] = (),
+    fast: bool = True,
+) -> Any:
+    """``jit`` whose programs are kept on disk by ``enable_compilation_cache``.
+
+    static: names of arguments whose values belong to the program; fast: compiled by
+    ``options``.
+    """
+
+    def wrap(f: Callable[..., Any]) -> Stored:
+        chosen = options() if fast else None
+        jitted = jax.jit(
+            f, static_argnames=static, keep_unused=True, compiler_options=chosen
+        )
+        return Stored(jitted, f, set(static))
+
+    return wrap if function is None else wrap(function)

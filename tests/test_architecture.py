@@ -14,7 +14,9 @@ import jaxglmm
 PACKAGE = Path(jaxglmm.__file__).parent
 
 ROWS = [
-    ["_typing", "_errors", "_status", "_precision", "_cache", "_compile"],
+    ["_typing", "_errors", "_status", "_precision", "_cache"],
+    ["_stored"],
+    ["_compile"],
     ["numerics", "formula", "datasets"],
     ["structure"],
     ["model"],

@@ -8,12 +8,11 @@ and of y.
 
 from __future__ import annotations
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from jaxglmm._compile import stored
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.integrate import exact
 from jaxglmm.model.covariance import pack
@@ -60,7 +59,7 @@ def _gradient(
     return jnp.append(score, last), sigma2 * spd.inverse(at.LQ)
 
 
-@partial(jax.jit, static_argnums=3)
+@stored(static=("reml",), fast=False)
 def curvature(
     problem: Problem, theta: Float[Array, " m"], sigma2: Scalar, reml: bool
 ) -> Curvature:
@@ -111,7 +110,7 @@ def _matrix(q: int, i: int, j: int) -> Float[Array, "q q"]:
     return E.at[j, i].set(1.0)
 
 
-@jax.jit
+@stored(fast=False)
 def components(
     problem: Problem, theta: Float[Array, " m"], sigma2: Scalar
 ) -> Components:
@@ -257,7 +256,7 @@ class Conditional(eqx.Module):
     K: Effects
 
 
-@jax.jit
+@stored(fast=False)
 def conditional(problem: Problem, theta: Float[Array, " m"]) -> Conditional:
     """Covariances of the random effects given the parameters."""
     lam = problem.lambdas(theta)

@@ -9,15 +9,17 @@ itself is maximised by ``numerics.newton``.
 
 from __future__ import annotations
 
-from functools import partial
+import math
+from functools import cache, partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxglmm._compile import jit
+from jaxglmm._compile import jit, stored
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.estimate import search as _search
 from jaxglmm.estimate.start_generalised import start
@@ -155,6 +157,57 @@ def fit_compiled(
     return fit_from(marginal, problem, psi, u, tol, max_steps)
 
 
+@stored
+def fit_numbers(
+    marginal: LaplaceMarginal,
+    problem: GeneralisedProblem,
+    eta: Float[Array, " n"],
+    numbers: Float[Array, " k"],
+) -> tuple[Float[Array, " s"], Float[Array, " n"]]:
+    """``fit_compiled`` with few arrays in and out, for each of them costs time.
+
+    numbers: phi, tol, max_steps. Returns the leaves of ``GeneralisedFitted`` but eta
+    end to end, and eta; ``unpack`` puts them back.
+    """
+    phi, tol, max_steps = numbers[:-2], numbers[-2], numbers[-1].astype(int)
+    psi, u = start(problem, eta, phi)
+    found = fit_from(marginal, problem, psi, u, tol, max_steps)
+    rest = eqx.tree_at(lambda f: f.eta, found, None)
+    flat = [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(rest)]
+    return jnp.concatenate(flat), found.eta
+
+
+def shapes(problem: GeneralisedProblem) -> tuple[tuple[int, ...], ...]:
+    """Of psi, u and b, as ``fit_numbers`` puts them end to end."""
+    k = problem.p + problem.m + problem.family.n_phi
+    sizes = zip(problem.sides, problem.rows.sizes, strict=True)
+    effects = tuple((q, 1, J) for q, J in sizes)
+    return ((k,), *effects, *effects)
+
+
+def unpack(
+    shapes: tuple[tuple[int, ...], ...], flat: np.ndarray, eta: np.ndarray
+) -> GeneralisedFitted:
+    """What ``fit_numbers`` returned, as NumPy."""
+    parts, start = [], 0
+    for shape in shapes:
+        size = math.prod(shape)
+        parts.append(flat[start : start + size].reshape(shape))
+        start += size
+    criterion, decrement, steps, status = flat[start:].tolist()
+    leaves = [*parts, eta, np.float64(criterion), np.float64(decrement)]
+    leaves += [np.int64(steps), np.int64(status)]
+    return jax.tree.unflatten(_structure(len(shapes) // 2), leaves)
+
+
+@cache
+def _structure(n_factors: int) -> Any:
+    number: Any = 0.0
+    effects = (number,) * n_factors
+    one = GeneralisedFitted(number, effects, effects, *(number,) * 5)
+    return jax.tree.structure(one)
+
+
 def applicable(problem: GeneralisedProblem, marginal: LaplaceMarginal) -> str | None:
     """Why quadrature or second order cannot be used for a model; None where it can."""
     sides = problem.sides
@@ -223,7 +276,7 @@ def fit_auto(
     return Chosen(LaplaceMarginal("observed", counts[int(rule)]), fitted, moved)
 
 
-@jit
+@stored
 def _fit_auto(
     problem: GeneralisedProblem, eta: Array, phi: Array, tol: Scalar, max_steps: Count
 ) -> tuple[GeneralisedFitted, Count, Scalar]:
@@ -317,7 +370,7 @@ def _fit_fixed_only(
     )
 
 
-@partial(jit, static_argnums=0)
+@stored(static=("marginal",))
 def hessian(
     marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
 ) -> Float[Array, "k k"]:
@@ -405,6 +458,9 @@ __all__ = [
     "GeneralisedFitted",
     "LaplaceMarginal",
     "fit_compiled",
+    "fit_numbers",
     "hessian",
     "inner_all",
+    "shapes",
+    "unpack",
 ]

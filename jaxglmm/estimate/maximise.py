@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxglmm._compile import stored
 from jaxglmm._typing import Array, Bool, Count, Float, Scalar
 from jaxglmm.estimate import start
 from jaxglmm.estimate._base import AbstractEstimator, Fitted
@@ -122,7 +123,7 @@ def fit_compiled(
     return estimator.fit(problem, None, tol, max_steps)
 
 
-@jax.jit
+@stored(fast=False)
 def fit_numbers(
     estimator: Maximise, problem: Problem, numbers: Float[Array, " k"]
 ) -> Float[Array, " r"]:

@@ -9,11 +9,9 @@ at a mode M is positive definite all the same.
 
 from __future__ import annotations
 
-from functools import partial
-
-import jax
 import jax.numpy as jnp
 
+from jaxglmm._compile import stored
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.model import covariance
@@ -22,7 +20,7 @@ from jaxglmm.model.problem import Problem
 from jaxglmm.numerics.system import Effects, scale
 
 
-@partial(jax.jit, static_argnums=3)
+@stored(static=("hessian",), fast=False)
 def working(
     problem: GeneralisedProblem,
     psi: Float[Array, " k"],
@@ -49,7 +47,7 @@ def working(
     return Problem(system, B, RR, n, start, zero, zero, problem.patterns)
 
 
-@jax.jit
+@stored(fast=False)
 def mode_at(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Effects:
     """The mode u of the random effects at psi, found from zero."""
     beta, theta, phi = problem.split(psi)

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._precision import double_precision
+from jaxglmm._typing import Array
 from jaxglmm.estimate import laplace
 from jaxglmm.estimate.laplace import GeneralisedFitted, LaplaceMarginal
 from jaxglmm.formula.design import Design
@@ -53,7 +54,8 @@ class GeneralisedEngine:
     """One design and response, ready to be fitted.
 
     data: rows in internal coordinates, on the host; base: the problem on the device;
-    marginal: how the random effects are integrated out; eta, phi: where to start.
+    marginal: how the random effects are integrated out; eta, phi: where to start, on
+    the device and on the host.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class GeneralisedEngine:
         data: RowData,
         base: GeneralisedProblem,
         marginal: LaplaceMarginal,
-        eta: np.ndarray,
+        eta: Array,
         phi: np.ndarray,
     ):
         self.data, self.base, self.marginal = data, base, marginal
@@ -91,15 +93,18 @@ class GeneralisedEngine:
     @double_precision
     def fit(self, tol: float = TOLERANCE, max_steps: int = STEPS) -> GeneralisedFitted:
         """Fit; arrays as NumPy."""
-        step = np.float64(SAFETY * tol), np.int64(max_steps)
         if self.marginal.nodes == 0:  # as many as are needed
+            step = np.float64(SAFETY * tol), np.int64(max_steps)
             chosen = laplace.fit_auto(self.base, self.eta, self.phi, *step)
             self.marginal = chosen.marginal
             return jax.device_get(chosen.fitted)
-        found = laplace.fit_compiled(
-            self.marginal, self.base, self.eta, self.phi, *step
-        )
-        return jax.device_get(found)
+        numbers = np.array([*self.phi, SAFETY * tol, max_steps])
+        flat, eta = laplace.fit_numbers(self.marginal, self.base, self.eta, numbers)
+        return laplace.unpack(self._shapes, np.asarray(flat), np.asarray(eta))
+
+    @cached_property
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        return laplace.shapes(self.base)
 
     @double_precision
     def for_response(
@@ -108,10 +113,11 @@ class GeneralisedEngine:
         """The same design with another response (n,)."""
         family = self.base.family
         eta, phi = family.start(y, trials)
-        placed = jax.device_put(self.data.place(y, family.padding))
+        place = self.data.place
+        placed, eta = jax.device_put((place(y, family.padding), place(eta)))
         base = eqx.tree_at(lambda p: p.y, self.base, placed)
         return GeneralisedEngine(
-            self.data, base, self.marginal, self.data.place(eta), np.asarray(phi)
+            self.data, base, self.marginal, eta, np.asarray(phi, float)
         )
 
     def internal(self, fit: Fit) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
@@ -204,9 +210,8 @@ def build(
     data = build_rows(design.X, assemble.columns(design))
     eta, phi = family.start(design.y, design.trials)
     problem = problem_of(design, family, data, tuple(f.pattern for f in data.factors))
-    return GeneralisedEngine(
-        data, jax.device_put(problem), marginal, data.place(eta), np.asarray(phi)
-    )
+    base, eta = jax.device_put((problem, data.place(eta)))
+    return GeneralisedEngine(data, base, marginal, eta, np.asarray(phi, float))
 
 
 def problem_of(

@@ -1,0 +1,274 @@
+"""Compiled programs found on disk without being traced again.
+
+JAX's cache on disk is asked with a program's text, so that a fresh process traces and
+lowers first: half of a small first fit. Here a program is named by what it is made
+from, which is known beforehand: the function, the source of this package, the structure
+of its arguments with their shapes and types, JAX's version and settings, the processor.
+
+Only in use after ``enable_compilation_cache``, whose folder is private, on one CPU, and
+for functions and classes of this package: a user's own family may change between two
+processes and keep its name. Whatever goes wrong on the way, a file that cannot be read
+or an unknown version of JAX, leads back to ``jax.jit``.
+
+A file is a line of JSON (what the leaves of the result belong to) and the executable as
+XLA serialises it. Nothing is unpickled; it is native code all the same, which is read
+only if the user owns it and nobody else may write it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxlib.version import __version__ as JAXLIB
+
+from jaxglmm import _cache
+
+PACKAGE = __name__.split(".")[0]
+PLAIN = (str, int, float, bool, type(None))
+
+
+class Unsuitable(Exception):
+    """A call that has no place on disk."""
+
+
+class Stored:
+    """A jitted function whose programs outlive the process, where that is asked for.
+
+    Everything else, attributes and calls inside other jitted functions, is the jitted
+    function's own.
+    """
+
+    def __init__(self, jitted: Any, function: Callable[..., Any], static: set[str]):
+        self._jitted, self._static = jitted, static
+        self._names = tuple(inspect.signature(function).parameters)
+        self._programs: dict[Any, Program | None] = {}
+        functools.update_wrapper(self, function)
+        _cache.memory_maps.also_drop(self._programs.clear)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        folder = _cache.program_folder()
+        if folder is None or kwargs:
+            return self._jitted(*args, **kwargs)
+        return self._kept(folder, args)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_jitted":  # while an object is made
+            raise AttributeError(name)
+        return getattr(self._jitted, name)
+
+    def _kept(self, folder: Path, args: tuple[Any, ...]) -> Any:
+        dynamic, fixed = [], []
+        for name, value in zip(self._names, args, strict=False):
+            (fixed if name in self._static else dynamic).append(value)
+        leaves, tree = jax.tree.flatten(dynamic)
+        kinds = tuple(map(_kind, leaves))
+        if None in kinds:
+            return self._jitted(*args)
+        try:
+            known = (tree, tuple(fixed), kinds, folder, *_settings())
+            program = self._programs.get(known, self)
+        except Exception:  # not hashable, or a JAX without these settings
+            return self._jitted(*args)
+        if program is None:
+            return self._jitted(*args)
+        if isinstance(program, Program):
+            return program(leaves)
+        self._programs[known] = None
+        with contextlib.suppress(Exception):  # an ordinary call says what is wrong
+            program = self._find(folder, args, dynamic, fixed)
+            found = program(leaves)
+            self._programs[known] = program
+            return found
+        return self._jitted(*args)
+
+    def _find(self, folder: Path, args: tuple, dynamic: list, fixed: list) -> Program:
+        """The program of these arguments, read or made."""
+        if self.__module__.split(".")[0] != PACKAGE or "<" in self.__qualname__:
+            raise Unsuitable(f"{self.__qualname__} is not of this package")
+        facts = [self.__module__, self.__qualname__, *machine(), repr(_settings())]
+        facts += [describe(dynamic), describe(fixed, static=True)]
+        name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        path = folder / f"{name}.program"
+        with contextlib.suppress(Exception):
+            return Program.read(path)
+        return Program.make(self._jitted, args, path)
+
+
+class Program:
+    """An executable for leaves of arguments, and the structure of its result."""
+
+    def __init__(self, executable: Any, tree: Any):
+        self.executable, self.tree = executable, tree
+
+    def __call__(self, leaves: list[Any]) -> Any:
+        found = self.executable.execute_sharded(jax.device_put(leaves))
+        arrays = found.disassemble_into_single_device_arrays()
+        return jax.tree.unflatten(self.tree, [x[0] for x in arrays])
+
+    @staticmethod
+    def make(jitted: Any, args: tuple[Any, ...], path: Path) -> Program:
+        """Compiled by JAX, and written to ``path``."""
+        lowered = jitted.lower(*args)
+        executable = lowered.compile().runtime_executable()
+        count = iter(range(10**9))
+        numbered = jax.tree.map(lambda _: next(count), lowered.out_info)
+        head = json.dumps(encode(numbered)).encode()
+        code = zlib.compress(executable.serialize(), 1)
+        digest = hashlib.sha256(head + code).hexdigest().encode()
+        _write(path, b"\n".join([digest, head, code]))
+        return Program(executable, jax.tree.structure(numbered))
+
+    @staticmethod
+    def read(path: Path) -> Program:
+        """From a file; raises where there is none, or none to be trusted."""
+        if os.name == "posix":
+            facts = path.stat()
+            if facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+                raise PermissionError(path)
+        digest, head, code = path.read_bytes().split(b"\n", 2)
+        if hashlib.sha256(head + code).hexdigest().encode() != digest:
+            raise ValueError(f"{path} is damaged")
+        from jaxlib import xla_client
+
+        device = jax.devices()[0]
+        executable = device.client.deserialize_executable(
+            zlib.decompress(code),
+            executable_devices=xla_client.DeviceList((device,)),
+        )
+        _cache.memory_maps.count()
+        return Program(executable, jax.tree.structure(decode(json.loads(head))))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, also where two processes write."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent)  # mode 0600
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    os.replace(temporary, path)
+
+
+# What a program depends on ------------------------------------------------------------
+
+
+def _kind(x: Any) -> Any:
+    """Shape and type of a leaf on the first device, None for anything else."""
+    if isinstance(x, np.ndarray | np.generic):
+        return x.shape, x.dtype
+    if isinstance(x, jax.core.Tracer):
+        return None
+    if isinstance(x, jax.Array):
+        here = x.sharding.device_set == {_device()}
+        return (x.shape, x.dtype, x.weak_type) if here else None
+    return type(x) if isinstance(x, bool | int | float) else None
+
+
+@functools.cache
+def _device() -> Any:
+    """The device of the programs: the first, if it is a CPU."""
+    device = jax.devices()[0]
+    return device if device.platform == "cpu" else None
+
+
+def _settings() -> tuple[Any, ...]:
+    """JAX's settings that programs depend on."""
+    from jax._src import config
+
+    own = jax.config.jax_debug_nans, jax.config.jax_disable_jit
+    plain = (x for x in config.trace_context() if isinstance(x, (*PLAIN, Enum)))
+    return *own, *plain
+
+
+@functools.cache
+def machine() -> tuple[str, ...]:
+    """Source of the package, versions, processor, and what the user told XLA."""
+    source = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        source.update(path.relative_to(root).as_posix().encode())
+        source.update(path.read_bytes())
+    affinity = getattr(os, "sched_getaffinity", None)
+    used = len(affinity(0)) if affinity else os.cpu_count()
+    flags = os.environ.get("XLA_FLAGS", "")
+    processor = _cache.processor_identity()
+    return source.hexdigest(), jax.__version__, JAXLIB, processor, str(used), flags
+
+
+def describe(x: Any, static: bool = False) -> Any:
+    """Arguments as JSON: their structure with classes of the package, types, shapes.
+
+    static: values count, not types. Raises ``Unsuitable`` for anything of a user's.
+    """
+    if x is None or (static and isinstance(x, PLAIN)):
+        return [type(x).__name__, repr(x)]
+    if isinstance(x, list | tuple) and type(x) in (list, tuple):
+        return [type(x).__name__, *(describe(value, static) for value in x)]
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        parts = [
+            [f.name, describe(getattr(x, f.name), static or _is_static(f))]
+            for f in dataclasses.fields(x)
+        ]
+        return [_name(type(x)), parts]
+    kind = None if static else _kind(x)
+    if kind is None:
+        raise Unsuitable(f"{type(x)} is not known")
+    return str(kind)
+
+
+def _is_static(field: Any) -> bool:
+    return bool(field.metadata.get("static", False))
+
+
+def _name(kind: type) -> str:
+    """Where a class of the package is found."""
+    if kind.__module__.split(".")[0] != PACKAGE or "<" in kind.__qualname__:
+        raise Unsuitable(f"{kind} is not of this package")
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def encode(x: Any) -> Any:
+    """A result as JSON, its leaves numbers."""
+    if isinstance(x, int):
+        return x
+    if x is None:
+        return None
+    if type(x) in (list, tuple):
+        return {"kind": type(x).__name__, "items": [encode(value) for value in x]}
+    if dataclasses.is_dataclass(x):
+        fields = dataclasses.fields(x)
+        if any(_is_static(f) for f in fields):
+            raise Unsuitable(f"{type(x)} has parts that are no arrays")
+        parts = {f.name: encode(getattr(x, f.name)) for f in fields}
+        return {"kind": _name(type(x)), "fields": parts}
+    raise Unsuitable(f"{type(x)} is not known")
+
+
+def decode(text: Any) -> Any:
+    """The inverse of ``encode``."""
+    if text is None or isinstance(text, int):
+        return text
+    kind = text["kind"]
+    if "items" in text:
+        return {"list": list, "tuple": tuple}[kind](map(decode, text["items"]))
+    module, _, name = kind.partition(":")
+    if module.split(".")[0] != PACKAGE:
+        raise Unsuitable(f"{kind} is not of this package")
+    found = getattr(importlib.import_module(module), name)
+    out = object.__new__(found)
+    for field, value in text["fields"].items():
+        object.__setattr__(out, field, decode(value))
+    return out

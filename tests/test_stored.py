@@ -1,0 +1,210 @@
+"""Programs on disk that a fresh process need not trace: found, trusted, or left."""
+
+import json
+import os
+import subprocess
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxglmm as jg
+from jaxglmm import _cache, _stored
+from jaxglmm._compile import stored
+from jaxglmm._stored import Stored, Unsuitable
+from jaxglmm.estimate._base import Fitted
+from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.model.families import family_from
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The cache in use, and JAX's settings as they were afterwards."""
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = {name: getattr(jax.config, name) for name in names}
+    jg.enable_compilation_cache(tmp_path)
+    yield _cache.program_folder()
+    for name, value in before.items():
+        jax.config.update(name, value)
+    _cache._forget_open_cache()
+
+
+def double(x, scale):
+    """A function as those of the package."""
+    return 2 * x, [jnp.sum(x) * scale]
+
+
+double.__module__ = "jaxglmm.nowhere"
+X = np.arange(3.0)
+
+
+def programs(folder):
+    return sorted(folder.glob("*.program"))
+
+
+def check(found, scale=2.0):
+    assert np.asarray(found[0]) == pytest.approx(2 * X)
+    assert float(found[1][0]) == pytest.approx(scale * X.sum())
+
+
+def test_a_program_is_written_and_found(folder, monkeypatch):
+    check(stored(double)(X, 2.0))
+    (path,) = programs(folder)
+    if os.name == "posix":
+        assert path.stat().st_mode & 0o077 == 0
+        assert folder.stat().st_mode & 0o077 == 0
+    monkeypatch.setattr(_stored.Program, "make", None)  # nothing else would do
+    again = stored(double)
+    monkeypatch.setattr(again, "_jitted", None)
+    check(again(X, 2.0))
+    check(again(X, 3.0), 3.0)
+    assert programs(folder) == [path]
+
+
+def test_other_shapes_types_and_settings_are_other_programs(folder):
+    function = stored(double)
+    function(X, 2.0)
+    function(X[:2], 2.0)
+    function(X, np.float32(2.0))
+    with jax.enable_x64(True):
+        function(X, 2.0)
+    assert len(programs(folder)) == 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"nonsense"),
+        lambda path: path.write_bytes(path.read_bytes()[:-10]),
+        lambda path: path.chmod(0o622),
+    ],
+)
+def test_a_damaged_or_open_file_is_not_read(folder, damage):
+    check(stored(double)(X, 2.0))
+    (path,) = programs(folder)
+    damage(path)
+    with pytest.raises((ValueError, PermissionError)):
+        _stored.Program.read(path)
+    check(stored(double)(X, 2.0))  # made again
+    _stored.Program.read(path)
+
+
+def test_without_the_cache_nothing_is_kept(folder):
+    function = stored(double)
+    jax.config.update("jax_compilation_cache_dir", None)
+    assert _cache.program_folder() is None
+    check(function(X, 2.0))
+    assert programs(folder) == []
+
+
+def test_a_call_inside_another_program_is_the_ordinary_one(folder):
+    function = stored(double, fast=False)  # no options of the compiler inside
+    check(jax.jit(function)(X, 2.0))
+    rows = jax.vmap(lambda x: function(x, 2.0)[1][0])(np.stack([X, X + 1]))
+    assert np.asarray(rows) == pytest.approx([6.0, 12.0])
+    assert programs(folder) == []
+
+
+def test_what_is_not_of_the_package_is_not_kept(folder):
+    """A user's function or family may change and keep its name."""
+
+    class Mine(eqx.Module):
+        x: np.ndarray
+
+    def own(x):
+        return jnp.sum(x)
+
+    assert float(stored(own)(X)) == 3.0
+    function = stored(double)
+    with pytest.raises(Unsuitable):
+        _stored.describe([Mine(X)])
+    assert float(jax.jit(lambda m: m.x.sum())(Mine(X))) == 3.0
+    check(function(X, 2.0))
+    assert len(programs(folder)) == 1
+
+
+def test_arguments_are_described_by_structure_and_type():
+    with jax.enable_x64(True):
+        logit, probit = (
+            _stored.describe(family_from(x))
+            for x in ("binomial", jg.Binomial(link="probit"))
+        )
+        assert logit != probit
+        assert _stored.describe([X]) == _stored.describe([X + 1])
+        assert _stored.describe([X]) != _stored.describe([X.astype(int)])
+    a = _stored.describe([LaplaceMarginal("observed", 5)], static=True)
+    assert a != _stored.describe([LaplaceMarginal("observed", 7)], static=True)
+    with pytest.raises(Unsuitable):
+        _stored.describe([X], static=True)
+    with pytest.raises(Unsuitable):
+        _stored.describe([object()])
+
+
+def test_results_go_through_text():
+    result = Fitted(0, 1, 2, 3, (4, 5), 6, 7, 8, 9)
+    back = _stored.decode(json.loads(json.dumps(_stored.encode(result))))
+    assert jax.tree.structure(back) == jax.tree.structure(result)
+    assert jax.tree.leaves(back) == list(range(10))
+    with pytest.raises(Unsuitable):
+        _stored.encode(LaplaceMarginal())
+    with pytest.raises(Unsuitable):
+        _stored.decode({"kind": "os:stat_result", "fields": {}})
+
+
+def test_programs_are_dropped_with_the_others(folder, monkeypatch):
+    function = stored(double)
+    function(X, 2.0)
+    assert function._programs
+    maps = _cache.memory_maps
+    monkeypatch.setattr(maps, "compiled", _cache.OFTEN)
+    monkeypatch.setattr(_cache, "maps_in_use", lambda: 1.0)
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)
+    maps.spare()
+    assert not function._programs
+    check(function(X, 2.0))
+
+
+def test_the_hot_functions_are_kept():
+    from jaxglmm.estimate import information, laplace, maximise
+
+    kept = (laplace.fit_numbers, laplace.hessian, maximise.fit_numbers)
+    assert all(isinstance(f, Stored) for f in (*kept, information.curvature))
+
+
+def test_a_second_process_traces_nothing(tmp_path):
+    """Fit, standard errors and summary of both kinds of models."""
+    code = f"""
+import json, jax
+import jaxglmm as jg
+jg.enable_compilation_cache({str(tmp_path)!r})
+traced = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: traced.append(event) if "jaxpr_to_mlir" in event else 0
+)
+sleep, cbpp = jg.datasets.load("sleepstudy"), jg.datasets.load("cbpp")
+fits = (
+    jg.lmm("Reaction ~ Days + (Days | Subject)", sleep),
+    jg.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp),
+)
+print(json.dumps([[f.summary() for f in fits], len(traced)]))
+"""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    run = [sys.executable, "-c", code]
+    (first, before), (second, after) = (
+        json.loads(
+            subprocess.run(
+                run, capture_output=True, text=True, check=True, env=env
+            ).stdout
+        )
+        for _ in range(2)
+    )
+    assert first == second
+    assert before > 0
+    assert after == 0
