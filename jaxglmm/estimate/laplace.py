@@ -49,6 +49,14 @@ class LaplaceMarginal(eqx.Module):
     nodes: int = eqx.field(static=True, default=1)
     order: int = eqx.field(static=True, default=1)
 
+    def __repr__(self) -> str:
+        """As a preset is typed."""
+        if self.nodes != 1:
+            return f"jg.AGQ({self.nodes or 'auto'!r})"
+        given = [f"hessian={self.hessian!r}"] if self.hessian != "observed" else []
+        given += [f"order={self.order}"] if self.order != 1 else []
+        return f"jg.Laplace({', '.join(given)})"
+
     @property
     def beyond(self) -> bool:
         """Whether more than Laplace's approximation is asked for."""

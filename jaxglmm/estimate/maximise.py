@@ -36,6 +36,10 @@ class Maximise(AbstractEstimator):
 
     reml: bool = eqx.field(static=True)
 
+    def __repr__(self) -> str:
+        """As a preset is typed."""
+        return "jg.REML()" if self.reml else "jg.ML()"
+
     def fit(
         self,
         problem: Problem,

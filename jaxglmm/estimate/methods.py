@@ -6,13 +6,13 @@ done by ``results.posterior.run``. Equal seeds give equal draws.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from jaxglmm._errors import ModelError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BayesMethod:
     """What all of them have.
 
@@ -31,8 +31,18 @@ class BayesMethod:
         if self.nodes is not None:
             _whole("nodes", self.nodes, 1, 100)
 
+    def __repr__(self) -> str:
+        """As it would be typed: the number of draws, and what is not the default."""
+        values = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
+        shown = [
+            f"{name}={value!r}"
+            for name, value, default in values
+            if name == "draws" or value != default
+        ]
+        return f"jg.{type(self).__name__}({', '.join(shown)})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class MAP(BayesMethod):
     """The mode of the marginal posterior and the Gaussian there.
 
@@ -42,11 +52,11 @@ class MAP(BayesMethod):
 
     >>> import jaxglmm as jg
     >>> jg.MAP(draws=1000)
-    MAP(draws=1000, seed=0, nodes=None)
+    jg.MAP(draws=1000)
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NestedLaplace(BayesMethod):
     """Importance sampling of the marginal posterior around its mode: the default.
 
@@ -62,7 +72,7 @@ class NestedLaplace(BayesMethod):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VB(BayesMethod):
     """Gaussian variational Bayes: coefficients and random effects together.
 
@@ -103,7 +113,7 @@ class VB(BayesMethod):
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NUTS(BayesMethod):
     """The No-U-Turn sampler, by blackjax.
 

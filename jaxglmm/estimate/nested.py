@@ -1,20 +1,16 @@
 """Nested Laplace by importance sampling: the posterior of the parameters, exactly.
 
-Around the mode x^ of the marginal posterior with Hessian H = L L', draws x = x^ +
-scale L'^-1 t from a multivariate t (7 degrees of freedom, scale 1.1) are weighed by
-their marginal posterior density, the random effects integrated out by Laplace or
-quadrature at each. What is left of error is Monte Carlo's, which the weights tell, and
-the integrator's, which they do not. The modes of u follow x by their derivative in
-psi, then one Newton step; the draws of u given x come with them.
-
-The standard normal numbers behind t are a scrambled Sobol sequence: the means of 4,000
-draws are then several times as exact as those of independent ones.
+Draws from around the mode of the marginal posterior (``estimate.proposal``) are weighed
+by their marginal posterior density, the random effects integrated out by Laplace or
+quadrature at each: here. What is left of error is Monte Carlo's, which the weights
+tell, and the integrator's, which they do not. The modes of u follow x by their
+derivative in psi, then by Newton steps; the draws of u given x come with them.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
-from math import lgamma, log, pi
+from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from jaxglmm._compile import jit
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array, Count, Float
 from jaxglmm.density.posterior import HALF_LOG_2PI as HALF_LOG_2PI
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.estimate.laplace import LaplaceMarginal
@@ -42,68 +38,40 @@ from jaxglmm.numerics.system import (
 )
 
 CELLS = 6000  # rows x lanes of a chunk: what the cache holds
-DF, SCALE = 7.0, 1.1
 TRUSTED = 1.0  # decrement of u in all up to which a value is corrected
-
-
-@lru_cache(maxsize=8)
-def standard_t(k: int, S: int, seed: int) -> np.ndarray:
-    """(S, k) draws of the multivariate t, by a scrambled Sobol sequence."""
-    from scipy.special import gammaincinv, ndtri
-
-    points = _uniform(k + 1, S, seed)
-    squares = 2 * gammaincinv(DF / 2, points[:, k])  # chi-squared
-    return ndtri(points[:, :k]) / np.sqrt(squares / DF)[:, None]
-
-
-@lru_cache(maxsize=8)
-def standard_normal(k: int, S: int, seed: int) -> np.ndarray:
-    """(S, k) draws of the standard normal, by a scrambled Sobol sequence."""
-    from scipy.special import ndtri
-
-    return ndtri(_uniform(k, S, seed))
-
-
-def _uniform(k: int, S: int, seed: int) -> np.ndarray:
-    """(S, k) points in the open unit cube."""
-    from scipy.stats.qmc import Sobol
-
-    power = int(np.ceil(np.log2(max(S, 2))))
-    points = Sobol(k, rng=np.random.default_rng(seed)).random_base2(power)[:S]
-    return np.clip(points, 1e-12, 1 - 1e-12)
-
-
-def log_proposal(t: np.ndarray, H: np.ndarray) -> np.ndarray:
-    """(S,) log density of the proposals made from t; on the host."""
-    k = t.shape[1]
-    constant = lgamma((DF + k) / 2) - lgamma(DF / 2) - k / 2 * log(DF * pi)
-    volume = np.linalg.slogdet(H)[1] / 2 - k * log(SCALE)
-    return constant + volume - (DF + k) / 2 * np.log1p(np.sum(t**2, axis=1) / DF)
+NEAR = 1e-2  # decrement of u in all from which its value needs no more steps
 
 
 class Noise(eqx.Module):
     """Random numbers behind the draws of u, NumPy's.
 
-    z: (S, moves + 1, q, J) a factor, standard normal; e: (S, moves, J) standard
-    exponential, of the first factor.
+    In lanes z: (chunks, moves + 1, q, J, chunk) standard normal, and e: (chunks, moves,
+    J, chunk) standard exponential; else z: (S, q, J) a factor, and e is empty.
     """
 
-    z: tuple[Float[Array, "S m q J"], ...]
-    e: Float[Array, "S h J"]
+    z: tuple[Array, ...]
+    e: Array
 
 
-def noise(posterior: Posterior, S: int, moves: int, seed: int) -> Noise:
-    """Random numbers for S draws; moves: of Metropolis for each u (lanes alone)."""
+def noise(posterior: Posterior, S: int, moves: int, seed: int, chunk: int) -> Noise:
+    """Random numbers for S draws.
+
+    Args:
+        posterior: the model.
+        S: a multiple of ``chunk``.
+        moves: of Metropolis for each u (lanes alone).
+        seed: of NumPy's generator.
+        chunk: as for ``evaluate``: numbers lie as they are used, not to be turned.
+    """
     problem = posterior.problem
     rng = np.random.default_rng(seed)
-    if not problem.sides or not _lanes.suits(problem):
-        moves = 0
-    z = tuple(
-        rng.standard_normal((S, moves + 1, q, J))
-        for q, J in zip(problem.sides, problem.rows.sizes, strict=True)
-    )
-    J = problem.rows.sizes[0] if problem.sides else 0
-    return Noise(z, rng.standard_exponential((S, moves, J)))
+    sizes = tuple(zip(problem.sides, problem.rows.sizes, strict=True))
+    if not sizes or not _lanes.suits(problem):
+        z = tuple(rng.standard_normal((S, q, J)) for q, J in sizes)
+        return Noise(z, np.zeros(0))
+    ((q, J),) = sizes
+    z = rng.standard_normal((S // chunk, moves + 1, q, J, chunk))
+    return Noise((z,), rng.standard_exponential((S // chunk, moves, J, chunk)))
 
 
 class Evaluated(eqx.Module):
@@ -121,16 +89,16 @@ class Evaluated(eqx.Module):
     levels: Float[Array, "S J"]
 
 
-@partial(jit, static_argnames=("marginal", "chunk", "steps"))
+@partial(jit, static_argnames=("marginal", "chunk"))
 def evaluate(
     marginal: LaplaceMarginal,
     posterior: Posterior,
     mode: Mode,
     x: Float[Array, "S k"],
     numbers: Noise,
+    steps: Count,
     *,
     chunk: int,
-    steps: int = 1,
 ) -> Evaluated:
     """Likelihood and prior at many x, and one draw of u given each.
 
@@ -140,8 +108,8 @@ def evaluate(
         mode: a point whose modes of u and their slopes predict those at x.
         x: the points; a multiple of ``chunk``.
         numbers: for the draws of u, see ``noise``.
+        steps: Newton steps for each mode; without lanes the most of them.
         chunk: lanes at once where lanes are used, see ``chunk_size``.
-        steps: Newton steps for each mode.
     """
     if posterior.problem.sides and _lanes.suits(posterior.problem):
         found = _in_lanes(marginal, posterior, mode, x, numbers, chunk, steps)
@@ -150,16 +118,6 @@ def evaluate(
     log_lik, u, nu, moved, levels = found
     log_prior = jax.vmap(posterior.belief.log_prior)(x)
     return Evaluated(log_lik, log_prior, u, nu, moved, levels)
-
-
-def proposals(
-    mode_x: np.ndarray, H: np.ndarray, t: np.ndarray, scale: float = SCALE
-) -> np.ndarray:
-    """x^ + scale L'^-1 t for standard draws t (S, k); on the host."""
-    from scipy.linalg import solve_triangular
-
-    L = np.linalg.cholesky(H)
-    return mode_x + scale * solve_triangular(L, t.T, lower=True, trans=1).T
 
 
 def chunk_size(posterior: Posterior, S: int) -> int:
@@ -184,18 +142,15 @@ def _in_lanes(marginal, posterior, mode, x, numbers, chunk, steps):
         moved = jnp.tensordot(psi - psi0, slope[:, :, 0], axes=1)  # (L, q, J)
         u = u0[:, 0][..., None] + jnp.moveaxis(moved, 0, -1)
         found = _lanes.values(problem, own, u, marginal.nodes, steps)
-        own_noise = _lanes.Noise(jnp.moveaxis(z, 0, -1), jnp.moveaxis(e, 0, -1))
-        draw, accepted = _lanes.draws(problem, own, found, own_noise)
-        draw = jnp.moveaxis(draw, -1, 0)
-        return found.log_lik, draw, found.nu, accepted, found.levels.T
+        draw, accepted = _lanes.draws(problem, own, found, _lanes.Noise(z, e))
+        return found.levels, draw, found.nu, accepted
 
-    cut = jax.tree.map(
-        lambda a: a.reshape(S // chunk, chunk, *a.shape[1:]),
-        (x, numbers.z[0], numbers.e),
-    )
-    out = lax.map(run, cut)
-    log_lik, u, nu, moved, levels = (a.reshape(S, *a.shape[2:]) for a in out)
-    return log_lik, (u,), nu, moved, levels
+    cut = x.reshape(S // chunk, chunk, -1)
+    levels, u, nu, moved = lax.map(run, (cut, numbers.z[0], numbers.e))
+    # summed and turned out here: in there each reader would find them anew, and a loop
+    # whose output is turned is not over vectors
+    levels, u = (jnp.moveaxis(a, -1, 1).reshape(S, *a.shape[1:-1]) for a in (levels, u))
+    return jnp.sum(levels, axis=1), (u,), nu.ravel(), moved.ravel(), levels
 
 
 def _one_by_one(marginal, posterior, mode, x, numbers, steps):
@@ -215,21 +170,49 @@ def _one_by_one(marginal, posterior, mode, x, numbers, steps):
             a + jnp.tensordot(change, s, axes=1)
             for a, s in zip(mode.u, mode.slope, strict=True)
         )
-        for _ in range(steps):
-            u = near_mode(problem, beta, lam, phi, u).damped
-        at = near_mode(problem, beta, lam, phi, u)
+        at = follow(problem, beta, lam, phi, u, steps)
         log_lik = at.log_lik
         if marginal.beyond:
             folded = problem.folded()
             terms = marginal.terms(folded)
             d = marginal.at(folded, terms, belief.psi(x), at.mode, always=True).value
             log_lik = -(d + _point.constant(folded)) / 2
-        drawn = at.factor.backward(tuple(jnp.swapaxes(a, 0, 1) for a in z))
+        drawn = at.factor.backward(tuple(a[:, None] for a in z))
         u = tuple(a + b for a, b in zip(at.mode, drawn, strict=True))
         flat = tuple(a[:, 0] for a in u)
         return log_lik, flat, at.nu, jnp.ones(()), jnp.zeros(0)
 
     return lax.map(run, (x, numbers.z))
+
+
+def follow(
+    problem: GeneralisedProblem,
+    beta: Array,
+    lam: Lambdas,
+    phi: Array,
+    u: Effects,
+    steps: Count | int,
+    near: float = NEAR,
+) -> Near:
+    """By Newton steps from u to where the decrement is less than ``near``.
+
+    ``mode`` of what is returned is a step further still. steps: the most of them.
+    """
+
+    def look(u: Effects) -> Near:
+        return near_mode(problem, beta, lam, phi, u)
+
+    def step(state: tuple[Any, Near]) -> tuple[Any, Near]:
+        k, at = state
+        return k + 1, look(at.damped)
+
+    blank = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(look, u))
+    begin = eqx.tree_at(lambda at: (at.damped, at.nu), blank, (u, blank.nu + jnp.inf))
+    # a decrement that is no number ends it too, after all steps
+    _, at = lax.while_loop(
+        lambda s: (s[0] <= steps) & ~(s[1].nu < near), step, (jnp.asarray(0), begin)
+    )
+    return at
 
 
 class Near(eqx.Module):

@@ -12,12 +12,14 @@ Gaussian is a quarter of a conditional sd off.
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array, Count, Float
 from jaxglmm.integrate.quadrature import product_rule
 from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.numerics import small
@@ -25,6 +27,9 @@ from jaxglmm.structure.rows import FoldedRows, PaddedRows
 
 MOST_COLUMNS = 3
 TRUSTED = 0.1  # decrement of a level up to which its value is corrected
+MOST_APART = 8  # rows of a level that are added one by one
+MOST_TOGETHER = 100  # rows of a level x nodes of one fused loop
+HIGHEST = 600.0  # log of a term of quadrature, over that next to the mode
 
 
 class Lanes(eqx.Module):
@@ -103,6 +108,22 @@ class _Rows:
 
     def level_log_density(self, u: list[Array]) -> Array:
         """log p(y_g, u_g) up to constants, (J, L)."""
+        height = len(self.fixed)
+        if height > MOST_APART:
+            return self.summed_log_density(u)
+        # row by row: a sum in XLA's loops would keep them from being vectors
+        b = small.apply(self.lam, u)
+        total = -sum(x * x for x in u) / 2
+        for h in range(height):
+            eta = self.fixed[h] + sum(z[h] * x for z, x in zip(self.z, b, strict=True))
+            l = self.family.kernel_derivatives(
+                self.y[h], eta, self.phi, self.trials[h]
+            )[0]
+            total = total + jnp.where(self.used[h], self.weights[h] * l, 0.0)
+        return total
+
+    def summed_log_density(self, u: list[Array]) -> Array:
+        """The same in one sum over rows."""
         l = self.derivatives(u)[0]
         return jnp.sum(l, axis=0) - sum(x * x for x in u) / 2
 
@@ -126,7 +147,7 @@ def values(
     lanes: Lanes,
     u: Float[Array, "q J L"],
     nodes: int = 1,
-    steps: int = 1,
+    steps: Count | int = 1,
 ) -> Values:
     """Log-likelihoods from predicted modes u.
 
@@ -138,8 +159,8 @@ def values(
         steps: damped Newton steps before the value.
     """
     rows = _Rows(problem, lanes)
-    at = list(u)
-    for _ in range(steps):
+
+    def step(k: int, at: list[Array]) -> list[Array]:
         _, s, w, _ = rows.derivatives(at)
         root, h = rows.system(s, jnp.maximum(w, 0.0), at)
         delta = small.solve(root, h)
@@ -149,15 +170,19 @@ def values(
             for z, x in zip(rows.z, b, strict=True)
         )
         rho = damping(problem, r)
-        at = [a - rho * d for a, d in zip(at, delta, strict=True)]
+        return [a - rho * d for a, d in zip(at, delta, strict=True)]
+
+    at = lax.fori_loop(0, steps, step, list(u))
     l, s, w, w1 = rows.derivatives(at)
     root, h = rows.system(s, w, at)
     z = small.forward(root, h)
     delta = [-x for x in small.backward(root, z)]
     nu = sum(x * x for x in z)
     mode = [a + d for a, d in zip(at, delta, strict=True)]
+    squares = sum(a * a for a in at)
     if nodes > 1:
-        log_g = _quadrature(rows, mode, root, nodes)
+        near = jnp.sum(l, axis=0) - squares / 2
+        log_g = _quadrature(rows, mode, root, near, nodes)
     else:
         W = small.forward_matrix(root, small.transpose(rows.lam))
         N = small.symmetric(small.transpose(W), W)
@@ -168,7 +193,6 @@ def values(
         # far from the mode the corrections promise too much
         trust = (nu < TRUSTED) | quadratic(problem)
         trusted = jnp.where(trust, small.dot(moved, Za) - nu, 0.0)
-        squares = sum(a * a for a in at)
         log_g = jnp.sum(l, axis=0) - (squares + trusted) / 2 - _half_log_det(root)
     levels = log_g + rows.base[:, None]
     total = jnp.sum(levels, axis=0)
@@ -180,28 +204,36 @@ def _half_log_det(root: small.Matrix) -> Array:
 
 
 def _quadrature(
-    rows: _Rows, mode: list[Array], root: small.Matrix, nodes: int
+    rows: _Rows, mode: list[Array], root: small.Matrix, near: Array, nodes: int
 ) -> Array:
-    """log of the sum over nodes of each level, less half the log-determinant."""
+    """log of the sum over nodes of each level, less half the log-determinant.
+
+    near: (J, L) log density close to the mode, which terms are measured from: one
+    exponential a node, and no running maximum.
+    """
     grid, log_w = product_rule(nodes, len(mode))
     log_w = log_w + np.sum(grid**2, axis=1) / 2
     one = jnp.ones_like(mode[0])
 
-    def visit(total: tuple[Array, Array], node: tuple[Array, Array]):
-        z, weight = node
+    def visit(density: Any, z: Any, weight: Any) -> Array:
         shift = small.backward(root, [x * one for x in z])
-        term = weight + rows.level_log_density(
-            [a + b for a, b in zip(mode, shift, strict=True)]
-        )
-        term = jnp.where(jnp.isfinite(term), term, -jnp.inf)
-        top, mass = total
-        new = jnp.maximum(top, term)
-        safe = jnp.where(jnp.isfinite(new), new, 0.0)
-        return (new, mass * jnp.exp(top - safe) + jnp.exp(term - safe)), None
+        there = density([a + b for a, b in zip(mode, shift, strict=True)])
+        term = weight + there - near
+        # a mode that was lost shall not overflow: its draw has no weight to speak of
+        return jnp.where(jnp.isfinite(term), jnp.exp(jnp.minimum(term, HIGHEST)), 0.0)
 
-    start = (jnp.full_like(one, -jnp.inf), jnp.zeros_like(one))
-    (top, mass), _ = lax.scan(visit, start, (jnp.asarray(grid), jnp.asarray(log_w)))
-    return top + jnp.log(mass) - _half_log_det(root)
+    if len(grid) * len(rows.fixed) <= MOST_TOGETHER and len(rows.fixed) <= MOST_APART:
+        total = sum(
+            visit(rows.level_log_density, z, weight)
+            for z, weight in zip(grid, log_w, strict=True)
+        )
+    else:
+        total, _ = lax.scan(
+            lambda total, node: (total + visit(rows.summed_log_density, *node), None),
+            0.0 * one,
+            (jnp.asarray(grid), jnp.asarray(log_w)),
+        )
+    return near + jnp.log(total) - _half_log_det(root)
 
 
 class Noise(eqx.Module):
@@ -232,17 +264,17 @@ def draws(
         return jnp.stack(shifted(noise.z[0])), jnp.ones(found.u.shape[-1])
     rows = _Rows(problem, lanes)
 
-    def log_ratio(u: list[Array], z: Array) -> Array:
+    def log_ratio(z: Array) -> Array:
         """log of target over proposal."""
-        return rows.level_log_density(u) + jnp.sum(z * z, axis=0) / 2
+        return rows.level_log_density(shifted(z)) + jnp.sum(z * z, axis=0) / 2
 
-    u = shifted(noise.z[0])
-    ratio, moved = log_ratio(u, noise.z[0]), 0.0
-    for z, e in zip(noise.z[1:], noise.e, strict=True):
-        new = shifted(z)
-        new_ratio = log_ratio(new, z)
+    # of all proposals first, in a loop: what comes out of one is not found again for
+    # each of its readers
+    ratios = lax.map(log_ratio, noise.z)
+    u, ratio, moved = shifted(noise.z[0]), ratios[0], 0.0
+    for z, e, new_ratio in zip(noise.z[1:], noise.e, ratios[1:], strict=True):
         take = new_ratio - ratio > -e
-        u = [jnp.where(take, a, b) for a, b in zip(new, u, strict=True)]
+        u = [jnp.where(take, a, b) for a, b in zip(shifted(z), u, strict=True)]
         ratio = jnp.where(take, new_ratio, ratio)
         moved = moved + jnp.mean(take, axis=0)
     return jnp.stack(u), moved / moves

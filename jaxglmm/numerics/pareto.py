@@ -93,8 +93,9 @@ def quantiles(p: np.ndarray, k: float, sigma: float) -> np.ndarray:
     return sigma * np.expm1(-k * np.log1p(-p)) / k
 
 
-def resample(weights: np.ndarray, offset: float) -> np.ndarray:
-    """(S,) indices by systematic resampling; offset: in [0, 1)."""
-    S = len(weights)
+def resample(weights: np.ndarray, offset: float, size: int | None = None) -> np.ndarray:
+    """Indices by systematic resampling, as many as weights; offset: in [0, 1)."""
+    S = len(weights) if size is None else size
     edges = np.cumsum(weights)
-    return np.minimum(np.searchsorted(edges, (np.arange(S) + offset) / S), S - 1)
+    places = (np.arange(S) + offset) / S * edges[-1]
+    return np.minimum(np.searchsorted(edges, places), len(weights) - 1)

@@ -264,6 +264,29 @@ def test_options_are_checked(make, text):
         make()
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "jg.ML()",
+        "jg.REML()",
+        "jg.Laplace()",
+        "jg.Laplace(hessian='expected')",
+        "jg.Laplace(order=2)",
+        "jg.AGQ(25)",
+        "jg.AGQ('auto')",
+        "jg.MAP(draws=4000)",
+        "jg.NestedLaplace(draws=500, nodes=9)",
+        "jg.VB(draws=4000, nested=True, family='structured')",
+        "jg.NUTS(draws=1000, seed=3, chains=2, density='joint')",
+    ],
+)
+def test_methods_print_as_they_are_typed(typed):
+    """What is printed makes the same method; defaults are left out."""
+    method = eval(typed, {"jg": jg})
+    assert eval(repr(method), {"jg": jg}) == method
+    assert repr(method) == typed.replace(", family='structured'", "")
+
+
 def test_what_does_not_go_together(cbpp):
     with pytest.raises(jg.ModelError, match="needs a Bayesian method"):
         jg.glmm(FORMULA, cbpp, priors=jg.Priors())
@@ -285,23 +308,103 @@ def test_what_does_not_go_together(cbpp):
 
 
 def test_proposals_are_multivariate_t(rng):
-    """Draws and density of a proposal, and of a mixture of two, against SciPy's."""
+    """Where both sides are alike: draws and density against SciPy's."""
     from scipy import stats
 
-    from jaxglmm.results.posterior import run
+    from jaxglmm.estimate.proposal import SplitT, log_mixture
 
     x = rng.normal(size=(50, 2)) * [1.0, 3.0]
     H = np.array([[2.0, 0.3], [0.3, 0.5]])
-    one = run._Proposal(np.array([0.5, -1.0]), H, 1.3)
-    two = run._Proposal.of(x, np.full(50, 1 / 50))
-    logs = []
-    for own in (one, two):
-        shape = own.scale**2 * np.linalg.inv(own.H)
-        expected = stats.multivariate_t(own.centre, shape, df=7).logpdf(x)
+    one = SplitT.around(np.array([0.5, -1.0]), H, 1.3)
+    two = SplitT.around(np.array([1.5, 1.0]), 2 * H)
+    logs = [
+        stats.multivariate_t(own.centre, scale**2 * np.linalg.inv(P), df=7).logpdf(x)
+        for own, P, scale in ((one, H, 1.3), (two, 2 * H, 1.1))
+    ]
+    for own, expected in zip((one, two), logs, strict=True):
         np.testing.assert_allclose(own.log_density(x), expected, atol=1e-10)
-        logs.append(expected)
     both = np.log((np.exp(logs[0]) + np.exp(logs[1])) / 2)
-    np.testing.assert_allclose(run._log_mixture([one, two], x), both, atol=1e-10)
-    draws = run._mixed([one, two], 20_000, 0)
-    middle = (one.centre + two.centre) / 2
-    np.testing.assert_allclose(draws.mean(axis=0), middle, atol=0.1)
+    np.testing.assert_allclose(log_mixture([one, two], x), both, atol=1e-10)
+    draws = one.draws(20_000, 0)
+    np.testing.assert_allclose(draws.mean(axis=0), one.centre, atol=0.02)
+    V = 7 / 5 * 1.3**2 * np.linalg.inv(H)
+    np.testing.assert_allclose(np.cov(draws.T), V, rtol=0.05, atol=0.05)
+
+
+def test_proposals_have_two_sides():
+    """Two scales an axis: the density integrates to one and is that of the draws."""
+    from jaxglmm.estimate.proposal import SplitT
+
+    L = np.linalg.cholesky(np.array([[2.0, 0.3], [0.3, 0.5]]))
+    own = SplitT(np.array([0.5, -1.0]), L, np.array([0.7, 2.0]), np.array([1.5, 1.0]))
+    z = np.stack(np.meshgrid(*[np.linspace(-60, 60, 1601)] * 2), -1).reshape(-1, 2)
+    grid = own.centre + np.linalg.solve(L.T, z.T).T
+    mass = np.exp(own.log_density(grid)) * 0.075**2 / np.prod(np.diag(L))
+    assert mass.sum() == pytest.approx(1, abs=2e-3)
+    x = own.draws(2**14, 3)
+    inside = (x - own.centre) @ L
+    for f in (lambda v: v, lambda v: v**2, lambda v: v < 0):
+        exact = mass @ f(z)
+        np.testing.assert_allclose(f(inside).mean(axis=0), exact, atol=0.02, rtol=0.02)
+    # no jump where the sides meet
+    near = own.centre + np.linalg.solve(L.T, np.array([[-1e-9, 1e-9], [1e-9, -1e-9]])).T
+    assert np.ptp(own.log_density(near)) < 1e-6
+
+
+def test_proposals_follow_draws(rng):
+    """Sides are found again; one draw that has all the weight is not believed."""
+    from jaxglmm.estimate.proposal import SplitT, tempered
+
+    x = np.column_stack([rng.normal(size=4000), np.log(rng.gamma(1.0, size=4000))])
+    own = SplitT.fitted(x, np.full(4000, 1 / 4000))
+    assert own.left[1] > 1.4 * own.right[1]  # a long left tail
+    assert own.left[0] == pytest.approx(own.right[0], rel=0.1)
+    np.testing.assert_allclose(own.centre, [0, -0.577], atol=0.06)
+    one = np.full(1000, 1e-9)
+    one[3] = 1.0
+    w = tempered(one / one.sum(), 40)
+    assert 1 / np.sum(w**2) == pytest.approx(40, rel=0.01)
+    even = tempered(np.full(100, 0.01), 40)
+    np.testing.assert_allclose(even, 0.01)
+
+
+def test_a_variance_that_may_be_zero_has_a_long_tail(rng):
+    """The posterior of its log sd: further proposals, against the exact one on a grid.
+
+    y_g ~ N(mu, s_g^2 + tau^2) with tau's prior flat enough at zero: one-way, known
+    errors, so that mu and tau have their posterior in closed form up to a constant.
+    """
+    from scipy import stats
+
+    J, tau0 = 12, 0.15
+    s = rng.uniform(0.5, 1.0, J)
+    y = tau0 * rng.normal(size=J) + s * rng.normal(size=J)
+    data = {"y": y, "g": [f"g{i}" for i in range(J)], "w": 1 / s**2}
+    priors = jg.Priors(
+        intercept=jg.Normal(0, 2), sd=jg.HalfT(3, 2), dispersion=jg.Fixed(1)
+    )
+    fit = jg.lmm(
+        "y ~ 1 + (1 | g)",
+        data,
+        weights="w",
+        method=jg.NestedLaplace(draws=8000),
+        priors=priors,
+    )
+    tau = np.exp(np.linspace(-9, 3, 4001))[:, None]
+    mu = np.linspace(-3, 3, 401)
+    logs = sum(
+        stats.norm.logpdf(a, mu, np.sqrt(b**2 + tau**2))
+        for a, b in zip(y, s, strict=True)
+    )
+    logs = logs + stats.norm.logpdf(mu, 0, 2) + stats.t.logpdf(tau / 2, 3)
+    mass = np.exp(logs - logs.max()) * tau  # even steps in log tau
+    mass /= mass.sum()
+    sd = fit.posterior.draws.sd["g"][:, 0]
+    exact = (mass * tau).sum()
+    spread = np.sqrt((mass * tau**2).sum() - exact**2)
+    assert fit.khat < 0.7
+    assert sd.mean() == pytest.approx(exact, abs=0.06 * spread)
+    small = mass[tau[:, 0] < 0.05].sum()
+    assert (sd < 0.05).mean() == pytest.approx(small, abs=0.03)
+    low = np.interp(0.01, np.cumsum(mass.sum(axis=1)), tau[:, 0])
+    assert (sd < low).mean() == pytest.approx(0.01, abs=0.006)

@@ -94,6 +94,9 @@ def test_frame_of_draws(fit, sleep_fit):
     assert (frame["(Intercept)"] < 0).mean() > 0.99
     assert "cor_Days.(Intercept)|Subject" in sleep_fit.posterior.frame()
     assert sleep_fit.sigma == pytest.approx(25.9, abs=0.5)
+    assert fit.posterior.effects("herd").shape == (4000, 15, 1)
+    with pytest.raises(jg.NotApplicableError, match="'cow': 'herd'"):
+        fit.posterior.effects("cow")
 
 
 def test_predictions_average_over_draws(fit):

@@ -136,9 +136,17 @@ class Posterior:
         }
 
     def effects(self, label: str) -> np.ndarray:
-        """(S, J, q) draws of a term's random effects."""
+        """(S, J, q) draws of a term's random effects.
+
+        Raises:
+            NotApplicableError: no term has that label, or the draws are not kept.
+        """
         from jaxglmm._errors import NotApplicableError
 
+        labels = [own for own, *_ in self.terms]
+        if label not in labels:
+            known = ", ".join(map(repr, labels)) or "none"
+            raise NotApplicableError(f"no random term is called {label!r}: {known}")
         if self.draws.effects is None:
             raise NotApplicableError(
                 "draws of the random effects are not kept: there are too many of "

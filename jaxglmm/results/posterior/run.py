@@ -15,7 +15,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm import _status
@@ -23,6 +22,7 @@ from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.estimate import map as _map
 from jaxglmm.estimate import nested as _nested
+from jaxglmm.estimate import proposal as _proposal
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.estimate.methods import MAP, NUTS, VB, BayesMethod, NestedLaplace
 from jaxglmm.integrate import lanes as _lanes
@@ -38,13 +38,7 @@ MOST_KEPT = 50_000_000  # random effects x draws that are kept
 MOVES, MOVES_SMALL = 1, 2  # of Metropolis for u: groups in general, small ones
 FLAT = 1e-10  # eigenvalue of the scaled Hessian, of the largest, that is none
 LEAST_CURVED = 0.01  # what such a direction gets instead
-FLAT = 1e-10  # eigenvalue of the scaled Hessian, of the largest, that is none
-LEAST_CURVED = 0.01  # what such a direction gets instead
-WIDE_SCALE = 1.6  # of proposals from moments: tails of log sds are long
-SKEWED = 0.5  # Pareto k-hat from which proposals follow the draws
-STAGES = 4
-FAR_STEPS = 4  # Newton steps for modes of u far from the posterior's mode
-LOST = 0.05  # weighted decrement of the modes from which another step is taken
+MOST_STEPS = 10  # Newton steps for a mode, where they end with it
 NOWHERE = (
     "the posterior is not finite where the search for its mode ended. Look for "
     "covariates of extreme size and for fixed dispersions that the data contradict, or "
@@ -100,7 +94,9 @@ def run(engine: PosteriorEngine, method: BayesMethod) -> Outcome:
     elif isinstance(method, MAP):
         out = _gaussian(engine, method, marginal, mode)
     elif isinstance(method, NestedLaplace):
-        out = _importance(engine, method, marginal, mode)
+        from jaxglmm.results.posterior.importance import run_importance
+
+        out = run_importance(engine, method, marginal, mode)
     else:
         raise NotApplicableError(f"{method!r} is not a method that is known here")
     done = time.perf_counter()
@@ -216,119 +212,6 @@ def widest(engine: PosteriorEngine, mode: _map.Mode) -> float:
 # Draws around the mode ---------------------------------------------------------------
 
 
-def _importance(
-    engine: PosteriorEngine,
-    method: BayesMethod,
-    marginal: LaplaceMarginal,
-    mode: _map.Mode,
-) -> Outcome:
-    S, k = method.draws, len(mode.x)
-    t = _nested.standard_t(k, S, method.seed)
-    x = _nested.proposals(mode.x, mode.H, t)
-    ready = _Proposal(mode.x, mode.H, _nested.SCALE)
-    found = evaluate(engine, marginal, mode, x, method.seed + 1)
-    smoothed = pareto.smooth(found.log_lik + found.log_prior - ready.log_density(x))
-    lost = float(np.nansum(smoothed.weights * found.nu))
-    steps = None
-    if lost > LOST:
-        steps = FAR_STEPS
-        found = evaluate(engine, marginal, mode, x, method.seed + 1, steps)
-        smoothed = pareto.smooth(found.log_lik + found.log_prior - ready.log_density(x))
-        lost = float(np.nansum(smoothed.weights * found.nu))
-    stages = 1
-    proposal = [ready]
-    while smoothed.khat > SKEWED and stages < STAGES and np.isfinite(smoothed.log_mean):
-        # the posterior is not where the mode says: proposals from what was found
-        proposal.append(_Proposal.of(x, smoothed.weights))
-        x = _mixed(proposal, S, method.seed + 101 * stages)
-        found = evaluate(engine, marginal, mode, x, method.seed + 1, FAR_STEPS)
-        ratio = found.log_lik + found.log_prior - _log_mixture(proposal, x)
-        smoothed = pareto.smooth(ratio)
-        lost = float(np.nansum(smoothed.weights * found.nu))
-        stages += 1
-    ratio = found.log_lik + found.log_prior - _log_mixture(proposal, x)
-    if not np.isfinite(smoothed.log_mean):
-        raise ModelError(NOWHERE)
-    rng = np.random.default_rng(method.seed)
-    index = pareto.resample(smoothed.weights, rng.uniform())
-    return Outcome(
-        method,
-        marginal,
-        mode,
-        x[index],
-        None if found.u is None else tuple(a[index] for a in found.u),
-        weights=smoothed.weights,
-        raw=Raw(x, found.u, ratio),
-        log_lik=found.log_lik[index],
-        log_prior=found.log_prior[index],
-        log_evidence=smoothed.log_mean,
-        log_evidence_error=smoothed.error,
-        khat=smoothed.khat,
-        ess=smoothed.ess,
-        facts={
-            "lost": lost,
-            "moved": float(np.mean(found.moved)),
-            "stages": stages,
-        },
-    )
-
-
-@dataclass(frozen=True)
-class _Proposal:
-    """A multivariate t: centre (k,), precision (k, k), scale."""
-
-    centre: np.ndarray
-    H: np.ndarray
-    scale: float
-
-    @classmethod
-    def of(cls, x: np.ndarray, weights: np.ndarray) -> _Proposal:
-        """With the moments of weighted draws."""
-        mean = weights @ x
-        rest = x - mean
-        V = (weights[:, None] * rest).T @ rest
-        V += 1e-6 * np.diag(np.diagonal(V)) + 1e-12 * np.eye(len(V))
-        return cls(mean, np.linalg.inv(V), WIDE_SCALE)
-
-    def draws(self, t: np.ndarray) -> np.ndarray:
-        """(S, k) from standard t."""
-        return _nested.proposals(self.centre, self.H, t, self.scale)
-
-    def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density at x, (S,)."""
-        L = np.linalg.cholesky(self.H)
-        t = (x - self.centre) @ L / self.scale
-        change = len(L) * np.log(_nested.SCALE / self.scale)
-        return _nested.log_proposal(t, self.H) + change
-
-
-def _mixed(proposals: list[_Proposal], S: int, seed: int) -> np.ndarray:
-    """S draws, as many of each proposal."""
-    k = len(proposals[0].centre)
-    sizes = [len(part) for part in np.array_split(np.arange(S), len(proposals))]
-    # a sequence each: every second point of one covers half of the space
-    parts = [
-        one.draws(_nested.standard_t(k, size, seed + i))
-        for i, (one, size) in enumerate(zip(proposals, sizes, strict=True))
-    ]
-    return np.concatenate(parts)
-
-
-def _log_mixture(proposals: list[_Proposal], x: np.ndarray) -> np.ndarray:
-    """(S,) log density of the equal mixture."""
-    logs = np.stack([one.log_density(x) for one in proposals])
-    return np.logaddexp.reduce(logs, axis=0) - np.log(len(proposals))
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Proposals before resampling. x: (S, k); u: as in ``Outcome``; log_ratio: (S,)."""
-
-    x: np.ndarray
-    u: tuple[np.ndarray, ...] | None
-    log_ratio: np.ndarray
-
-
 def _gaussian(
     engine: PosteriorEngine,
     method: BayesMethod,
@@ -337,8 +220,9 @@ def _gaussian(
 ) -> Outcome:
     """Draws of the Gaussian at the mode; its log evidence is Laplace's."""
     k = len(mode.x)
-    z = _nested.standard_normal(k, method.draws, method.seed)
-    x = _nested.proposals(mode.x, mode.H, z, scale=1.0)
+    z = _proposal.standard_normal(k, method.draws, method.seed)
+    L = np.linalg.cholesky(mode.H)
+    x = mode.x + _proposal.unwhitened(L, z)
     found = evaluate(engine, marginal, mode, x, method.seed + 1)
     _, log_det = np.linalg.slogdet(mode.H)
     evidence = -float(mode.value) + k * _nested.HALF_LOG_2PI - log_det / 2
@@ -397,13 +281,15 @@ def evaluate(
     padded = -(-S // block) * block
     rows = np.concatenate([x, np.broadcast_to(mode.x, (padded - S, x.shape[1]))])
     moves = MOVES_SMALL if marginal.beyond else MOVES
-    if steps is None:
-        steps = 1 if lanes else 2
+    if not lanes:
+        steps = MOST_STEPS
+    elif steps is None:
+        steps = 1
 
     def one(start: int) -> Any:
         with jax.enable_x64(True):
             numbers = _nested.noise(
-                posterior, block, moves if lanes and keep else 0, seed + start
+                posterior, block, moves if keep else 0, seed + start, chunk
             )
             found = _nested.evaluate(
                 marginal,
@@ -411,8 +297,8 @@ def evaluate(
                 mode,
                 rows[start : start + block],
                 numbers,
+                np.int64(steps),
                 chunk=chunk,
-                steps=steps,
             )
             host = jax.device_get(found)
         if keep:
@@ -442,13 +328,13 @@ def _block(S: int, chunk: int, n_effects: int) -> int:
 
 def _threaded(one: Callable[[int], Any], starts: range, lanes: bool) -> Iterator[Any]:
     """The calls in order; two at a time where nothing of LAPACK runs in them."""
-    if not lanes or len(starts) == 1:
+    if not lanes or len(starts) == 1 or (os.cpu_count() or 1) == 1:
         yield from map(one, starts)
         return
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        yield from pool.map(one, starts)
-
-
-def as_device(mode: _map.Mode) -> _map.Mode:
-    """A mode on the device again."""
-    return jax.tree.map(jnp.asarray, mode)
+    with ThreadPoolExecutor(1) as pool:  # this thread is the other one
+        for here in starts[::2]:
+            there = here + starts.step
+            other = pool.submit(one, there) if there in starts else None
+            yield one(here)
+            if other is not None:
+                yield other.result()

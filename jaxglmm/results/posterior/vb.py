@@ -19,7 +19,7 @@ from jaxglmm.estimate import map as _map
 from jaxglmm.estimate import mean_field, variational
 from jaxglmm.estimate.laplace import zeros
 from jaxglmm.estimate.methods import VB
-from jaxglmm.estimate.nested import standard_normal
+from jaxglmm.estimate.proposal import standard_normal
 from jaxglmm.results.posterior.engine import PosteriorEngine
 from jaxglmm.results.posterior.run import Outcome
 
