@@ -8,7 +8,7 @@ joint Gaussian at the mode is white, and no approximation of the likelihood is m
 
 Either way the metric is the identity and only the step size is tuned, by dual
 averaging over the warm-up (Hoffman and Gelman 2014), one a chain. blackjax draws the
-trajectories; chains run side by side where all algebra is elementwise, else in turn.
+trajectories, chain after chain.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.density.posterior import Posterior, log_joint
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.estimate.map import ARRIVED, Mode
-from jaxglmm.estimate.nested import near_mode
+from jaxglmm.estimate.nested import Near, follow
+from jaxglmm.integrate import fisher as _fisher
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import point as _point
 from jaxglmm.integrate.laplace import rows_at
 from jaxglmm.model.generalised import GeneralisedProblem
-from jaxglmm.numerics.system import AbstractFactor, Effects, Lambdas, scale
+from jaxglmm.numerics import small
+from jaxglmm.numerics.blocks import BlocksFactor
+from jaxglmm.numerics.system import AbstractFactor, Effects, scale
+from jaxglmm.structure.rows import PaddedRows
 
 Density = Literal["marginal", "joint"]
 
@@ -62,35 +66,38 @@ class Segment(eqx.Module):
 
 
 class White(eqx.Module):
-    """Whitened coordinates: the mode, L of its Hessian, the factor of M there."""
+    """Whitened coordinates: the mode, R with R R' = H^-1, the factor of M there."""
 
     mode: Mode
-    L: Float[Array, "k k"]
+    R: Float[Array, "k k"]
     factor: AbstractFactor | None
     slope: Effects
 
     def x(self, z: Float[Array, " k"]) -> Float[Array, " k"]:
         """Coordinates of the belief."""
-        return self.mode.x + solve_triangular(self.L, z, lower=True, trans=1)
+        return self.mode.x + self.R @ z
 
 
-def whiten(posterior: Posterior, mode: Mode, density: Density) -> White:
+@partial(jit, static_argnames="density")
+def whiten(posterior: Posterior, mode: Mode, *, density: Density) -> White:
     """At the mode of the marginal posterior."""
     L = jnp.linalg.cholesky(mode.H)
+    # products, not solves, in every step: LAPACK is slow to call and chains may thread
+    R = solve_triangular(L, jnp.eye(len(L), dtype=L.dtype), lower=True, trans=1)
     if density == "marginal" or not mode.u:
-        return White(mode, L, None, ())
+        return White(mode, R, None, ())
     problem = posterior.problem
     beta, lam, phi = posterior.parameters(mode.x)
     eta = _point.predictor(problem, beta, scale(lam, mode.u))
     w = rows_at(problem, eta, phi).w
     J = jax.jacfwd(posterior.belief.psi)(mode.x)
     slope = tuple(jnp.einsum("jk,jiag->kiag", J, s) for s in mode.slope)
-    return White(mode, L, problem.rows.weigh(w).factor(lam), slope)
+    return White(mode, R, problem.rows.weigh(w).factor(lam), slope)
 
 
 def split(white: White, z: Float[Array, " d"]) -> tuple[Array, Effects]:
     """x and u of a joint position."""
-    k = len(white.L)
+    k = len(white.R)
     x, parts, at = white.x(z[:k]), [], k
     for u in white.mode.u:
         parts.append(z[at : at + u.size].reshape(u.shape))
@@ -120,12 +127,36 @@ def log_density(
     return _marginal(marginal, posterior, white)
 
 
+def _derivatives(
+    marginal: LaplaceMarginal, problem: GeneralisedProblem
+) -> Callable[[Array, Near], tuple[Scalar, Array]]:
+    """-2 log-likelihood and its score at psi, next to the mode of u."""
+    if marginal.nodes > 1 and _fisher.suits(problem, marginal.nodes):
+
+        def at_once(psi: Array, near: Near) -> tuple[Scalar, Array]:
+            assert isinstance(near.factor, BlocksFactor)
+            u, root = near.mode[0][:, 0], near.factor.L
+            value, score = jax.value_and_grad(_fisher.log_marginal, argnums=1)(
+                problem, psi, u, root, marginal.nodes
+            )
+            return -2 * value, -2 * score
+
+        return at_once
+    terms, constant = marginal.terms(problem), _point.constant(problem)
+
+    def in_turn(psi: Array, near: Near) -> tuple[Scalar, Array]:
+        at = marginal.at(problem, terms, psi, near.mode, always=True)
+        return at.value + constant, at.score
+
+    return in_turn
+
+
 def _marginal(
     marginal: LaplaceMarginal, posterior: Posterior, white: White
 ) -> Callable[[Array], Scalar]:
     problem, belief, mode = posterior.problem, posterior.belief, white.mode
     folded = problem.folded()
-    terms = marginal.terms(folded) if mode.u else None
+    derivatives = _derivatives(marginal, folded) if mode.u else None
     psi0 = belief.psi(mode.x)
 
     def both(z: Array) -> tuple[Scalar, Array]:
@@ -138,17 +169,16 @@ def _marginal(
                 a + jnp.tensordot(psi - psi0, s, axes=1)
                 for a, s in zip(mode.u, mode.slope, strict=True)
             )
-            u = _follow(folded, beta, lam, phi, u)
-            assert terms is not None
-            at = marginal.at(folded, terms, psi, u, always=True)
-            value = jnp.where(at.nu < ARRIVED, at.value, jnp.inf)
-            value, score = value + _point.constant(folded), at.score
+            near = follow(folded, beta, lam, phi, u, MOST, NEAR)
+            assert derivatives is not None
+            value, score = derivatives(psi, near)
+            value = jnp.where(near.nu < ARRIVED, value, jnp.inf)
         else:
             found = _fixed_only.derivatives(problem, psi)
             value, score = found.value, found.score
         (back,) = pull(-score / 2)
         log_prior, slope = jax.value_and_grad(belief.log_prior)(x)
-        gradient = solve_triangular(white.L, back + slope, lower=True)
+        gradient = white.R.T @ (back + slope)
         total = -value / 2 + log_prior + mode.value
         ok = jnp.isfinite(total) & jnp.isfinite(jnp.sum(gradient))
         return jnp.where(ok, total, -jnp.inf), jnp.where(ok, gradient, 0.0)
@@ -161,29 +191,10 @@ def _marginal(
     return f
 
 
-def _follow(
-    problem: GeneralisedProblem, beta: Array, lam: Lambdas, phi: Array, u: Effects
-) -> Effects:
-    """u by Newton steps until it is at its mode: two where it was predicted well."""
-
-    def step(state: tuple) -> tuple:
-        k, u, _ = state
-        at = near_mode(problem, beta, lam, phi, u)
-        small = at.nu < NEAR
-        new = jax.tree.map(lambda a, b: jnp.where(small, a, b), at.mode, at.damped)
-        return k + 1, new, at.nu
-
-    start = (jnp.asarray(0), u, jnp.asarray(jnp.inf))
-    # a step from a decrement of NEAR leaves about its square
-    _, u, _ = lax.while_loop(lambda s: (s[2] > NEAR) & (s[0] < MOST), step, start)
-    return u
-
-
-def side_by_side(posterior: Posterior) -> bool:
-    """Whether chains may be vmapped: batched LAPACK calls could wait for each other."""
-    from jaxglmm.structure.rows import PaddedRows
-
-    return isinstance(posterior.problem.rows, PaddedRows)
+def may_thread(posterior: Posterior) -> bool:
+    """Whether two calls of ``advance`` may run at once: all algebra is elementwise."""
+    padded = isinstance(posterior.problem.rows, PaddedRows)
+    return padded and max(posterior.problem.sides, default=0) <= small.UNROLL
 
 
 def _kernel(log_p: Callable[[Array], Scalar], target: float):
@@ -221,7 +232,7 @@ def _kernel(log_p: Callable[[Array], Scalar], target: float):
 def begin(
     marginal: LaplaceMarginal,
     posterior: Posterior,
-    mode: Mode,
+    white: White,
     positions: Float[Array, "C d"],
     step_size: Scalar,
     *,
@@ -229,7 +240,7 @@ def begin(
     target: float,
 ) -> Chains:
     """Chains at the given positions."""
-    log_p = log_density(marginal, posterior, whiten(posterior, mode, density), density)
+    log_p = log_density(marginal, posterior, white, density)
     init, start, _ = _kernel(log_p, target)
     states = lax.map(lambda z: init(z, log_p), positions)
     tuning = jax.vmap(lambda _: start(step_size))(positions[:, 0])
@@ -240,7 +251,7 @@ def begin(
 def advance(
     marginal: LaplaceMarginal,
     posterior: Posterior,
-    mode: Mode,
+    white: White,
     chains: Chains,
     keys: Array,
     tune: Array,
@@ -253,14 +264,14 @@ def advance(
     Args:
         marginal: of the marginal density.
         posterior: the model.
-        mode: of the marginal posterior.
+        white: coordinates around the mode of the marginal posterior.
         chains: where they are.
         keys: (C, n) random keys.
         tune: whether step sizes move (warm-up).
         density: "marginal" or "joint".
         target: acceptance that step sizes are tuned to.
     """
-    log_p = log_density(marginal, posterior, whiten(posterior, mode, density), density)
+    log_p = log_density(marginal, posterior, white, density)
     _, _, step = _kernel(log_p, target)
 
     def one(args: tuple) -> tuple:
@@ -268,9 +279,9 @@ def advance(
         every = jnp.broadcast_to(tune, keys.shape[:1])
         return lax.scan(step, (state, tuning), (keys, every))
 
-    together = (chains.state, chains.tuning, keys)
-    mapped = jax.vmap(one) if side_by_side(posterior) else partial(lax.map, one)
-    (state, tuning), kept = mapped(together)
+    # in turn: side by side each would wait for the longest trajectory, and branches
+    # that one chain takes would be computed for all
+    (state, tuning), kept = lax.map(one, (chains.state, chains.tuning, keys))
     return _strong(Chains(state, tuning)), Segment(*kept)
 
 
@@ -281,11 +292,10 @@ def _strong(chains: Chains) -> Chains:
 
 @partial(jit, static_argnames="density")
 def positions_to_parameters(
-    posterior: Posterior, mode: Mode, positions: Float[Array, "S d"], density: Density
+    white: White, positions: Float[Array, "S d"], *, density: Density
 ) -> tuple[Float[Array, "S k"], tuple[Float[Array, "S q J"], ...]]:
     """x of every draw, and u where the joint density was sampled."""
-    white = whiten(posterior, mode, density)
-    if density == "marginal" or not mode.u:
+    if density == "marginal" or not white.mode.u:
         return jax.vmap(white.x)(positions), ()
     x, u = lax.map(lambda z: split(white, z), positions)
     return x, tuple(a[:, :, 0] for a in u)

@@ -144,6 +144,32 @@ def test_gradient_and_hessian_of_the_marginal_posterior(rng, nodes):
     np.testing.assert_allclose(moved - mode.u[0], slope, atol=1e-7)
 
 
+@pytest.mark.parametrize("q", [1, 2])
+def test_density_of_the_sampler(rng, q):
+    """NUTS' log density is the marginal posterior's; Fisher's gradient its slope."""
+    from jaxglmm.estimate import sample
+    from jaxglmm.integrate import fisher
+
+    formula, data = small(rng, q=q)
+    engine = engine_of(formula, data, "poisson", jg.Priors.statsmodels())
+    posterior = engine.posterior
+    marginal = LaplaceMarginal("observed", 9)
+    assert fisher.suits(posterior.problem.folded(), 9)
+    mode = posterior_run.mode_of(engine, marginal)
+    white = sample.whiten(posterior, mode, density="marginal")
+    log_p = sample.log_density(marginal, posterior, white, "marginal")
+    both = jax.jit(jax.value_and_grad(log_p))
+    k = len(mode.x)
+    for z in rng.normal(size=(3, k)):
+        value, gradient = both(jnp.asarray(z))
+        x = white.x(jnp.asarray(z))
+        exact = _map.derivatives(marginal, posterior, x, zeros(posterior.problem))[0]
+        assert float(value) == pytest.approx(float(mode.value - exact), abs=1e-6)
+        eye, h = np.eye(k), 1e-4
+        numeric = [(both(z + h * e)[0] - both(z - h * e)[0]) / (2 * h) for e in eye]
+        np.testing.assert_allclose(gradient, numeric, atol=2e-3)
+
+
 def test_priors_do_not_depend_on_the_origin_of_a_covariate(rng):
     """Centred intercepts: shifting x moves the intercept alone."""
     formula, data = small(rng, q=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -27,41 +29,92 @@ def run_nuts(
     mode: _map.Mode,
 ) -> Outcome:
     """Chains from around the mode."""
-    density = method.density if mode.u else "marginal"
-    k = len(mode.x)
-    size = k + (sum(u.size for u in mode.u) if density == "joint" else 0)
-    rng = np.random.default_rng(method.seed)
-    positions = START * rng.standard_normal((method.chains, size))
-    options = {"density": density, "target": method.target}
-    chains = sample.begin(
-        marginal,
-        engine.posterior,
-        mode,
-        jnp.asarray(positions),
-        jnp.asarray(FIRST_STEP),
-        **options,
-    )
-    key = jax.random.key(method.seed)
+    density: sample.Density = method.density if mode.u else "marginal"
+    white = sample.whiten(engine.posterior, mode, density=density)
     length = min(SEGMENT, method.draws)
     warm, kept = -(-method.warmup // length), -(-method.draws // length)
     parts = []
-    for i in _progress(range(warm + kept), method.progress):
-        keys = jax.random.split(jax.random.fold_in(key, i), (method.chains, length))
-        chains, part = sample.advance(
-            marginal,
-            engine.posterior,
-            mode,
-            chains,
-            keys,
-            jnp.asarray(i < warm),
-            **options,
-        )
-        if i >= warm:
-            parts.append(jax.device_get(part))
+    with ThreadPoolExecutor(1) as pool:
+        runs = _Runs(engine, method, marginal, white, density, length, pool)
+        for i in _progress(range(warm + kept), method.progress):
+            part = runs.advance(i, i < warm)
+            if i >= warm:
+                parts.append(part)
     joined = jax.tree.map(
         lambda *x: np.concatenate(x, axis=1)[:, : method.draws], *parts
     )
-    return _outcome(engine, method, marginal, mode, joined, density)
+    return _outcome(engine, method, marginal, mode, white, joined, density)
+
+
+class _Runs:
+    """Chains in one or two threads: two where nothing of LAPACK runs in them.
+
+    Chains do not depend on each other, so the draws are the same either way.
+    """
+
+    def __init__(
+        self,
+        engine: PosteriorEngine,
+        method: NUTS,
+        marginal: LaplaceMarginal,
+        white: sample.White,
+        density: sample.Density,
+        length: int,
+        pool: Executor,
+    ):
+        self.engine, self.method, self.marginal = engine, method, marginal
+        self.white, self.length, self.pool = white, length, pool
+        self.options: dict[str, Any] = {"density": density, "target": method.target}
+        self.key = jax.random.key(method.seed)
+        C, d = method.chains, _size(white, density)
+        positions = START * np.random.default_rng(method.seed).standard_normal((C, d))
+        threads = min(2, os.cpu_count() or 1)
+        even = C % threads == 0 and sample.may_thread(engine.posterior)
+        self.groups = np.split(np.arange(C), threads if even else 1)
+        self.chains = [
+            sample.begin(
+                marginal,
+                engine.posterior,
+                white,
+                jnp.asarray(positions[own]),
+                jnp.asarray(FIRST_STEP),
+                **self.options,
+            )
+            for own in self.groups
+        ]
+
+    def advance(self, i: int, tune: bool) -> sample.Segment:
+        """Segment i of every chain, on the host."""
+        shape = (self.method.chains, self.length)
+        keys = jax.random.split(jax.random.fold_in(self.key, i), shape)
+
+        def one(g: int) -> Any:
+            with jax.enable_x64(True):
+                self.chains[g], part = sample.advance(
+                    self.marginal,
+                    self.engine.posterior,
+                    self.white,
+                    self.chains[g],
+                    keys[self.groups[g]],
+                    jnp.asarray(tune),
+                    **self.options,
+                )
+                return jax.device_get(part)
+
+        if len(self.groups) == 1:
+            return one(0)
+        if i == 0:  # the first compiles, once
+            parts = one(0), one(1)
+        else:
+            other = self.pool.submit(one, 1)
+            parts = one(0), other.result()
+        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def _size(white: sample.White, density: sample.Density) -> int:
+    """Dimension of a position."""
+    k = len(white.R)
+    return k + (sum(u.size for u in white.mode.u) if density == "joint" else 0)
 
 
 def _outcome(
@@ -69,13 +122,12 @@ def _outcome(
     method: NUTS,
     marginal: LaplaceMarginal,
     mode: _map.Mode,
+    white: sample.White,
     joined: sample.Segment,
     density: sample.Density,
 ) -> Outcome:
     flat = joined.position.reshape(-1, joined.position.shape[-1])
-    x, u = jax.device_get(
-        sample.positions_to_parameters(engine.posterior, mode, flat, density)
-    )
+    x, u = jax.device_get(sample.positions_to_parameters(white, flat, density=density))
     log_lik = log_prior = None
     if density == "marginal":
         found = evaluate(engine, marginal, mode, x, method.seed + 1)
