@@ -176,9 +176,10 @@ def _predictive(fit: PosteriorFit, thin: np.ndarray, seed: int) -> np.ndarray:
     trials = 1.0 if fit.design.trials is None else fit.design.trials
     phi = _loo.log_dispersion(fit)
     out = np.empty((thin.size, fit.nobs))
-    for row, s in zip(out, thin.ravel(), strict=True):
-        mu = np.asarray(fit.family.mean(_loo.predictor(fit, s)), float)
-        row[:] = fit.family.simulate(rng, mu, phi[s], trials)
+    for where, here in _loo.blocks(thin.ravel(), fit.nobs):
+        own = here[: where.stop - where.start]
+        mu = np.asarray(fit.family.mean(_loo.predictors(fit, own)), float)
+        out[where] = fit.family.simulate(rng, mu, phi[own].T[:, :, None], trials)
     return out.reshape(*thin.shape, -1)
 
 

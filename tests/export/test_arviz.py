@@ -38,6 +38,11 @@ def tree(sleep):
     return sleep.to_arviz()
 
 
+@pytest.fixture(scope="module")
+def herds(fit):
+    return fit.to_arviz()
+
+
 def test_groups_and_names(tree, sleep):
     posterior = tree["posterior"]
     assert posterior["beta"].dims == ("chain", "draw", "term")
@@ -126,15 +131,15 @@ def test_summary(tree, sleep):
         )
 
 
-def test_loo_and_compare(fit):
-    rows = az.loo(fit.to_arviz())
+def test_loo_and_compare(fit, herds, tmp_path):
+    rows = az.loo(herds)
     own = fit.loo()
     elpd = rows.elpd_loo if OLD else rows.elpd
-    # it shortens the smoothed tail by the chain's efficiency, which is one here
-    assert float(elpd) == pytest.approx(own.elpd, abs=2e-3)
+    # it sets the smoothed tail's length by the chain's efficiency, which is one here
+    assert float(elpd) == pytest.approx(own.elpd, abs=5e-3)
     herds = az.loo(fit.to_arviz(log_likelihood="herd"))
     elpd = herds.elpd_loo if OLD else herds.elpd
-    assert float(elpd) == pytest.approx(fit.loo("herd").elpd, abs=2e-3)
+    assert float(elpd) == pytest.approx(fit.loo("herd").elpd, abs=5e-3)
     cbpp = jg.datasets.load("cbpp")
     null = jg.glmm(
         "cbind(incidence, size - incidence) ~ 1 + (1 | herd)",
@@ -148,20 +153,93 @@ def test_loo_and_compare(fit):
         }
     )
     assert table.index[0] == "period"
+    (axes,) = {a.figure for a in _axes(az.plot_compare(table))}
+    axes.savefig(tmp_path / "compare.png")
 
 
-def test_pictures(tree, fit):
-    """They are drawn; what they show is looked at by people."""
-    az.plot_trace(tree, var_names=["beta", "sigma"])
-    az.plot_forest(tree, var_names=["r_Subject"], combined=True)
-    if OLD:
-        az.plot_ppc(tree, num_pp_samples=30)
-        az.plot_khat(az.loo(fit.to_arviz(), pointwise=True))
-        az.plot_energy(tree)
-    else:
-        az.plot_ppc_dist(tree)
-        az.plot_khat(az.loo(fit.to_arviz(), pointwise=True))
-        az.plot_energy(tree)
+def _axes(made):
+    """Matplotlib's axes of what a function of ArviZ returned."""
+    if not OLD and hasattr(made, "viz"):  # a PlotCollection
+        return list(made.viz["figure"].item().axes)
+    # of a matrix of plots one triangle is taken away
+    return [ax for ax in np.ravel(made) if ax is not None and ax.figure is not None]
+
+
+def _texts(axes):
+    """Titles and labels that are shown."""
+    shown = []
+    for ax in axes:
+        shown += [ax.get_title(), ax.get_xlabel(), ax.get_ylabel()]
+        shown += [t.get_text() for t in (*ax.get_yticklabels(), *ax.get_xticklabels())]
+        shown += [t.get_text() for t in ax.texts]
+    return " ".join(shown)
+
+
+# name -> a function of (NUTS on sleepstudy, importance sampling on cbpp), words in it
+PICTURES = {
+    "trace": (
+        lambda sleep, _: az.plot_trace(sleep, var_names=["beta", "sigma"]),
+        ("beta", "sigma"),
+    ),
+    "rank": (lambda sleep, _: az.plot_rank(sleep, var_names=["beta"]), ("beta",)),
+    "forest": (
+        lambda sleep, _: az.plot_forest(sleep, var_names=["r_Subject"], combined=True),
+        ("308", "372"),
+    ),
+    "forest_of_chains": (
+        lambda sleep, _: az.plot_forest(
+            sleep, var_names=["sd_Subject", "sigma"], combined=False
+        ),
+        ("Days", "sigma"),
+    ),
+    "density": (
+        lambda sleep, _: (az.plot_posterior if OLD else az.plot_dist)(
+            sleep, var_names=["sd_Subject"]
+        ),
+        ("sd_Subject", "Days"),
+    ),
+    "pair": (
+        lambda sleep, _: az.plot_pair(sleep, var_names=["sd_Subject", "sigma"]),
+        ("sigma",),
+    ),
+    "ess": (lambda sleep, _: az.plot_ess(sleep, var_names=["beta"]), ("beta",)),
+    "energy": (lambda sleep, _: az.plot_energy(sleep), ()),
+    "predictive": (
+        lambda sleep, _: (
+            az.plot_ppc(sleep, num_pp_samples=30)
+            if OLD
+            else az.plot_ppc_dist(sleep, num_samples=30)
+        ),
+        ("Reaction",),
+    ),
+    "predictive_of_counts": (
+        lambda _, herds: (
+            az.plot_ppc(herds, num_pp_samples=30)
+            if OLD
+            else az.plot_ppc_dist(herds, num_samples=30)
+        ),
+        ("incidence",),
+    ),
+    "khat": (lambda _, herds: az.plot_khat(az.loo(herds, pointwise=True)), ()),
+}
+
+
+@pytest.mark.parametrize("name", list(PICTURES))
+def test_pictures(name, tree, herds, tmp_path):
+    """They are drawn, with our names; what they show is looked at by people."""
+    import matplotlib.pyplot as plt
+
+    draw, words = PICTURES[name]
+    axes = _axes(draw(tree, herds))
+    try:
+        assert axes
+        assert any(ax.has_data() for ax in axes)
+        shown = _texts(axes)
+        for word in words:
+            assert word in shown
+        axes[0].figure.savefig(tmp_path / f"{name}.png")
+    finally:
+        plt.close("all")
 
 
 def test_some_groups_and_fewer_draws(sleep):

@@ -8,12 +8,17 @@ known at every draw, and leaving a group out moves the parameters little.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
+import jax
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._precision import double_precision
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import pareto
 
 if TYPE_CHECKING:
@@ -75,15 +80,16 @@ def loo(fit: PosteriorFit, by: str) -> Loo:
     return Loo(by, elpd, se, float(lpd.sum() - elpd), pointwise, khat)
 
 
-def predictor(fit: PosteriorFit, s: int) -> np.ndarray:
-    """(n,) linear predictor of draw s, its random effects included."""
-    d, draws = fit.design, fit.posterior.draws
-    eta = d.X @ draws.beta[s]
+def predictors(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
+    """(m, n) linear predictors of the draws at positions (m,), random effects in."""
+    d, all_draws = fit.design, fit.posterior.draws
+    eta = all_draws.beta[draws] @ d.X.T
     if d.offset is not None:
         eta = eta + d.offset
     for term in d.terms:
-        b = fit.posterior.effects(term.label)[s]
-        eta = eta + np.einsum("iq,iq->i", term.values, b[term.codes])
+        b = fit.posterior.effects(term.label)[draws]
+        for i in range(b.shape[2]):
+            eta += b[:, term.codes, i] * term.values[:, i]
     return eta
 
 
@@ -96,23 +102,50 @@ def log_dispersion(fit: PosteriorFit) -> np.ndarray:
     )
 
 
+def blocks(draws: np.ndarray, n: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Draws in pieces of one size, so many that n rows of each fit into memory.
+
+    The last piece is filled up with draws of the first; the slice says where the
+    others belong.
+    """
+    size = min(len(draws), max(1, AT_ONCE // max(n, 1)))
+    for start in range(0, len(draws), size):
+        here = draws[start : start + size]
+        fill = draws[: size - len(here)]
+        yield slice(start, start + len(here)), np.concatenate([here, fill])
+
+
 def row_log_likelihood(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
     """(draws, n) log p(y_i | parameters, random effects), with prior weights."""
-    d, family = fit.design, fit.family
+    d = fit.design
     out = np.empty((len(draws), fit.nobs))
     phi = log_dispersion(fit)
-    block = max(1, AT_ONCE // fit.nobs)
-    for start in range(0, len(draws), block):
-        here = draws[start : start + block]
-        eta = np.stack([predictor(fit, s) for s in here])
-        for k, s in enumerate(here):
-            out[start + k] = family._log_density(d.y, eta[k], phi[s], d.trials)
+    for where, here in blocks(draws, fit.nobs):
+        eta = predictors(fit, here)
+        logs = _log_densities(fit.family, d.y, eta, phi[here], d.trials)
+        out[where] = logs[: where.stop - where.start]
     return out if d.weights is None else out * d.weights
+
+
+@double_precision
+def _log_densities(
+    family: AbstractFamily,
+    y: np.ndarray,
+    eta: np.ndarray,
+    phi: np.ndarray,
+    trials: np.ndarray | None,
+) -> np.ndarray:
+    """(m, n) for predictors (m, n), dispersions (m, r)."""
+    return np.asarray(_evaluate(family, y, eta, phi, 1.0 if trials is None else trials))
+
+
+@eqx.filter_jit
+def _evaluate(family: AbstractFamily, y: Any, eta: Any, phi: Any, trials: Any) -> Any:
+    return jax.vmap(lambda e, f: family.log_density(y, e, f, trials))(eta, phi)
 
 
 def group_log_likelihood(fit: PosteriorFit, by: str) -> np.ndarray:
     """(S, J) log p(y_g | parameters), the group's random effects integrated out."""
-    from jaxglmm._precision import double_precision
     from jaxglmm.integrate import lanes
     from jaxglmm.results.posterior.run import check_nodes, evaluate, find_mode
 
