@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 METHODS = {
     "vb": jg.VB(nested=False),
     "vb-nested": jg.VB(nested=True),
-    "nested-laplace": jg.NestedLaplace(draws=4000, nodes=1),
-    "nuts": jg.NUTS(draws=1000, chains=4, nodes=1),
+    "nested-laplace": jg.NestedLaplace(draws=4000),
+    "nested-laplace-1-node": jg.NestedLaplace(draws=4000, nodes=1),
+    "nuts": jg.NUTS(draws=1000, chains=4),
+    "nuts-1-node": jg.NUTS(draws=1000, chains=4, nodes=1),
 }
 
 Run = Callable[[], "float | None"]
@@ -201,14 +203,29 @@ LINES: tuple[dict[str, Any], ...] = (
     },
     {
         "name": "cbpp-nested-laplace",
-        "title": "cbpp, nested Laplace, 4,000 draws",
+        "title": "cbpp, nested Laplace, 4,000 draws, on 9-node quadrature",
+        "goal": 0.04,
+        "work": "posterior",
+        **CBPP,
+    },
+    {
+        "name": "cbpp-nested-laplace-1-node",
+        "title": "the same on Laplace's approximation",
         "goal": 0.04,
         "work": "posterior",
         **CBPP,
     },
     {
         "name": "cbpp-nuts",
-        "title": "cbpp, NUTS on the marginal, time for an effective draw",
+        "title": "cbpp, NUTS on 9-node quadrature, time for an effective draw",
+        "goal": 1 / 15_000,
+        "work": "effective",
+        "note": "goal of the first call: 3.3 ms",
+        **CBPP,
+    },
+    {
+        "name": "cbpp-nuts-1-node",
+        "title": "the same on Laplace's approximation",
         "goal": 1 / 15_000,
         "work": "effective",
         "note": "goal of the first call: 3.3 ms",
