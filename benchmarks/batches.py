@@ -177,7 +177,9 @@ def jaxglmm_compiled(problem: Any, frame: pd.DataFrame) -> Run:
         ) -> Any:
             given = lanes if apart else jax.device_put(lanes)
             calls.append((program, shared, given, chunk, apart))
-            return super().run(program, shared, lanes, chunk, apart)
+            # not by super(): a call that goes chunk by chunk calls itself, and its
+            # parts are no calls of their own
+            return Devices(self.devices).run(program, shared, lanes, chunk, apart)
 
     chosen: list[Devices] = []
     plain = fits_engines.choose

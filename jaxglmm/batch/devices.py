@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxglmm._compile import jit
+from jaxglmm._compile import jit, options
 from jaxglmm._errors import ModelError
 
 NAMES = ("all", "cpu", "gpu")
@@ -105,15 +105,17 @@ class Devices:
         L = jax.tree.leaves(lanes)[0].shape[-1] // len(self.devices)
         if apart and len(self.devices) == 1 and chunk < L:
             parts = [
-                self._call(program, shared, _part_of(lanes, k, k + chunk), chunk)
+                self._call(program, shared, _part_of(lanes, k, k + chunk), chunk, apart)
                 for k in range(0, L, chunk)
             ]
             return jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *parts)
-        return self._call(program, shared, lanes, min(chunk, L))
+        return self._call(program, shared, lanes, min(chunk, L), apart)
 
-    def _call(self, program: Program, shared: Any, lanes: Any, chunk: int) -> Any:
+    def _call(
+        self, program: Program, shared: Any, lanes: Any, chunk: int, apart: bool
+    ) -> Any:
         with LOCK:  # else two threads that come at once make two of it
-            run = _compiled(program, self.devices, chunk)
+            run = _compiled(program, self.devices, chunk, apart)
         if len(self.devices) == 1 and self.devices[0] != jax.devices()[0]:
             lanes = jax.device_put(lanes, self.devices[0])
         return run(shared, lanes)
@@ -123,7 +125,9 @@ Program = Callable[[Any, Any], Any]
 
 
 @functools.cache
-def _compiled(program: Program, devices: tuple[Any, ...], chunk: int) -> Program:
+def _compiled(
+    program: Program, devices: tuple[Any, ...], chunk: int, apart: bool
+) -> Program:
     """One jit for each program, set of devices and chunk."""
 
     def local(shared: Any, lanes: Any) -> Any:
@@ -141,7 +145,7 @@ def _compiled(program: Program, devices: tuple[Any, ...], chunk: int) -> Program
         return jax.tree.map(join, found)
 
     if len(devices) == 1:
-        return _Once(jit(local))
+        return _Once(jax.jit(local, compiler_options=_alone()) if apart else jit(local))
 
     def everywhere(shared: Any, lanes: Any) -> Any:
         mesh = Mesh(np.array(devices), ("lanes",))
@@ -177,6 +181,12 @@ class _Once:
             found = self.run(shared, lanes)
             self.known.add(kind)
         return found
+
+
+def _alone() -> dict[str, Any] | None:
+    """``_compile.options``, and no threads of XLA's own beside those of the chunks."""
+    known = options()
+    return known if known is None else known | {"xla_cpu_multi_thread_eigen": False}
 
 
 def _part_of(lanes: Any, start: int, stop: int) -> Any:

@@ -3,8 +3,9 @@
 Start, search and standard errors of L lanes, the lanes last. beta starts from weighted
 least squares on the family's guess of each row and a Newton step without random
 effects, theta from moments of the working score (``estimate.start_generalised``);
-then ``batch.generalised_search``; then the exact Hessian, by forward mode over the
-analytic score after one Newton step for the modes.
+then ``batch.generalised_search``; then the exact Hessian after one Newton step for the
+modes: written out for Laplace (``batch.generalised_hessian``), by forward mode over the
+analytic score for quadrature.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from jax import lax
 
 from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
+from jaxglmm.batch import generalised_hessian as gh
 from jaxglmm.batch import generalised_search as gs
 from jaxglmm.batch import point as pt
 from jaxglmm.batch import quadrature as quad
@@ -69,7 +71,8 @@ class RowsFit:
         """common: (arrays, tol, max_steps); lanes: (arrays, guess, phi).
 
         arrays: by name, those of ``LaneRows``, ``n_levels`` and ``back``, each either
-        shared or not.
+        shared or not; without ``values`` and ``many`` or ``tails`` every row is looked
+        at, without ``base`` (see ``fit``) it is evaluated.
         """
         here, tol, max_steps = common
         there, guess, phi = lanes
@@ -82,10 +85,22 @@ class RowsFit:
             given["weights"],
             given.get("offset"),
             self.family,
+            given.get("values"),
+            given.get("many"),
+            given.get("tails"),
         )
         n_levels, back = given["n_levels"], given["back"]
         return fit(
-            self.marginal, d, self.pattern, guess, phi, n_levels, tol, max_steps, back
+            self.marginal,
+            d,
+            self.pattern,
+            guess,
+            phi,
+            n_levels,
+            tol,
+            max_steps,
+            back,
+            given.get("base"),
         )
 
 
@@ -99,11 +114,13 @@ def fit(
     tol: Array,
     max_steps: Array,
     back: Float[Array, "p p l"],
+    base: Float[Array, " L"] | None = None,
 ) -> Report:
     """Fit L lanes.
 
     guess, phi: where the family would start; n_levels: without padding; back: rows are
-    the contrasts whose standard errors are reported, in internal coordinates.
+    the contrasts whose standard errors are reported, in internal coordinates; base: the
+    part of the log-likelihoods that depends on the responses alone, if known.
     """
     split = Split(d.p, pattern, d.family.n_phi)
     start, u = _start(d, split, guess, phi)
@@ -132,7 +149,7 @@ def fit(
         psi,
         jnp.stack(b),
         se,
-        found.value + pt.constant(d),
+        found.value + (pt.constant(d) if base is None else -2 * base),
         H,
         found.decrement,
         far,
@@ -201,18 +218,35 @@ def _better(
 def _hessian(
     marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
 ) -> tuple[Float[Array, "k L"], Float[Array, "k k L"]]:
+    """Score and exact Hessian."""
+    if marginal.beyond:
+        return by_forward_mode(marginal, d, split, psi, u)
+    exact = jnp.ones(psi.shape[1], bool)
+    mode = _nearer(d, split, psi, u)
+    at = pt.evaluate(d, split, psi, mode, exact, marginal.hessian, curved=False)
+    return at.score, gh.hessian(d, split, psi, mode, at, marginal.hessian)
+
+
+def _nearer(d: LaneRows, split: Split, psi: Array, u: Array) -> Array:
+    """u after one Newton step to its mode."""
+    beta, theta, phi = split(psi)
+    Lam = pt.crit.lower(theta, split.pattern, d.q)
+    eta = d.predictor(beta, small.apply(Lam, list(u)))
+    r = pt.terms(d, eta, phi, "observed", False)
+    C = pt._factor(pt._blocks(d, r.w), Lam)
+    t = [levels(d.z(i) * r.s) for i in range(d.q)]
+    h = [a - b for a, b in zip(list(u), pt._transposed(Lam, t), strict=True)]
+    return u - jnp.stack(small.solve(C, h))
+
+
+def by_forward_mode(
+    marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
+) -> tuple[Float[Array, "k L"], Float[Array, "k k L"]]:
     """Score and exact Hessian, by forward mode over the analytic score."""
     exact = jnp.ones(psi.shape[1], bool)
 
     def score(x: Array) -> Array:
-        beta, theta, phi = split(x)
-        Lam = pt.crit.lower(theta, split.pattern, d.q)
-        eta = d.predictor(beta, small.apply(Lam, list(u)))
-        r = pt.terms(d, eta, phi, "observed", False)
-        C = pt._factor(pt._blocks(d, r.w), Lam)
-        t = [levels(d.z(i) * r.s) for i in range(d.q)]
-        h = [a - b for a, b in zip(list(u), pt._transposed(Lam, t), strict=True)]
-        moved = u - jnp.stack(small.solve(C, h))
+        moved = _nearer(d, split, x, u)
         at = pt.evaluate(d, split, x, moved, exact, marginal.hessian, curved=False)
         return _better(marginal, d, split, x, moved, at, True).score
 

@@ -146,8 +146,14 @@ def minimise(
         trial = jnp.where(moving, jnp.where(again_here, x, x - short * step), s.trial)
         f = jnp.where(again_here, jnp.inf, f)
 
+        # settled for a lane here, not again for each of its levels
+        trial, ok, moving = lax.optimization_barrier((trial, ok, moving))
         follow = moved(split, at, trial - s.trial)
-        ahead, base, level = _inner(s, at, damped, reach)
+        ahead, base, level = lax.cond(
+            jnp.all(moving | (s.status != RUNNING)),  # most often nobody waits for u
+            lambda: (s.v, s.base, s.level),
+            lambda: _inner(s, at, damped, reach),
+        )
         ahead = jnp.where(again, s.v, ahead)
         v = jnp.where(ok, follow, jnp.where(moving, kept, ahead))
         level = jnp.where(moving, jnp.inf, level)
@@ -281,14 +287,13 @@ def _step(
     damping = (mu * (1e-12 + jnp.abs(D)))[:, None] * np.eye(len(g))[:, :, None]
     better, usable = solve(H + damping + E, g)
     usable = usable & ok
+
+    def either() -> tuple[Array, Array]:
+        plain, solved = solve(H + damping, g)
+        return jnp.where(usable, better, plain), usable | solved
+
     # most often nobody needs the other one
-    plain, solved = lax.cond(
-        jnp.all(usable | ~needed),
-        lambda: (better, usable),
-        lambda: solve(H + damping, g),
-    )
-    step = jnp.where(usable, better, plain)
-    solved = usable | solved
+    step, solved = lax.cond(jnp.all(usable | ~needed), lambda: (better, usable), either)
     mu = jnp.where(solved | ~needed, mu, jnp.maximum(10 * mu, 0.1))
     return jnp.where(solved, step, 0.0), mu, jnp.where(usable, E, 0.0)
 

@@ -24,7 +24,9 @@ class Terms(eqx.Module):
     """l without its constant, s, w, w1 of each row (h, J, L), weights inside.
 
     dl, ds, dw: derivatives in the dispersion parameter, ddl (L,) the second one of l,
-    summed; None without one. v, v1: what stands in M where that is not w.
+    summed; None without one. v, v1: what stands in M where that is not w. apart,
+    dapart: (L,) part of the log-likelihood that eta does not enter, of a family that
+    splits, and its derivative.
     """
 
     l: Array
@@ -38,14 +40,18 @@ class Terms(eqx.Module):
     v: Array | None = None
     v1: Array | None = None
     dv: Array | None = None
+    apart: Array | None = None
+    dapart: Array | None = None
 
 
 def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Terms:
     """The log density of the rows; second: with ``ddl``."""
     family, used = d.family, d.weights > 0
+    split = d.splits
+    derivatives = family.split_derivatives if split else family.kernel_derivatives
 
     def plain(phi: Array) -> tuple[Array, ...]:
-        out = family.kernel_derivatives(d.y, eta, phi, d.trials)
+        out = derivatives(d.y, eta, phi, d.trials)
         if hessian == "expected":
 
             def expected(x: Array) -> Array:
@@ -59,26 +65,29 @@ def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Te
         return Terms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
     one = jnp.ones_like(phi)
     out, tangent = jax.jvp(plain, (phi,), (one,))
-    ddl = None
-    if second:
+    apart, dapart = jax.jvp(d.apart, (phi,), (one,)) if split else (None, None)
 
-        def slope(phi: Array) -> Array:
-            def density(x: Array) -> Array:
-                l = family.log_density(d.y, eta, x, d.trials)
-                return jnp.where(used, d.weights * l, 0.0)
+    def slope(phi: Array) -> Array:
+        def density(x: Array) -> Array:
+            if split:
+                return plain(x)[0]
+            l = family.log_density(d.y, eta, x, d.trials)
+            return jnp.where(used, d.weights * l, 0.0)
 
-            return lanes(jax.jvp(density, (phi,), (one,))[1])
+        found = lanes(jax.jvp(density, (phi,), (one,))[1])
+        return found + jax.jvp(d.apart, (phi,), (one,))[1] if split else found
 
-        ddl = jax.jvp(slope, (phi,), (one,))[1]
     return Terms(
         *out[:4],
         dl=tangent[0],
         ds=tangent[1],
         dw=tangent[2],
-        ddl=ddl,
+        ddl=jax.jvp(slope, (phi,), (one,))[1] if second else None,
         v=_at(out, 4),
         v1=_at(out, 5),
         dv=_at(tangent, 4),
+        apart=apart,
+        dapart=dapart,
     )
 
 
@@ -182,6 +191,8 @@ def evaluate(
     log_det = 2 * jnp.sum(small.log_diagonal(root), axis=0)
     value = -2 * lanes(r.l) + squares - nu + log_det
     value = value + jnp.sum(small.dot(move, Za), axis=0)
+    if r.apart is not None:
+        value = value - 2 * r.apart
     pull = a - 2 * r.s
     first = [
         total + jnp.sum(small.dot([B[i][x] for i in range(q)], back), 0)
@@ -194,6 +205,8 @@ def evaluate(
         assert dw is not None
         Bphi = [levels(d.z(i) * -r.ds) for i in range(q)]
         own = lanes(-2 * r.dl + lev * dw)
+        if r.dapart is not None:
+            own = own - 2 * r.dapart
         last = [own + jnp.sum(small.dot(Bphi, back), axis=0)]
     else:
         last = []

@@ -72,7 +72,8 @@ def improve(
     first = [lanes(x * (s + a)) for x in d.X]
     if r.dl is not None:
         assert r.dw is not None
-        first.append(jnp.sum(sums.l * share, axis=0) + lanes(lev * r.dw))
+        own = jnp.sum(sums.l * share, axis=0) + lanes(lev * r.dw)
+        first.append(own if r.dapart is None else own + r.dapart)
     carried = [
         jnp.sum(small.dot(list(at.slopes[:, x]), through), axis=0)
         for x in range(at.slopes.shape[1])
@@ -93,7 +94,8 @@ def improve(
     along = [slope[i][j] for i, j in split.pattern]
     score = jnp.stack([*first[:p], *along, *first[p:]])
     half_det = jnp.sum(small.log_diagonal(root), axis=0)
-    value = -2 * (jnp.sum(logs, axis=0) - half_det)
+    value = jnp.sum(logs, axis=0) - half_det
+    value = -2 * (value if r.apart is None else value + r.apart)
     return value, -2 * score
 
 

@@ -1,5 +1,6 @@
 """Laplace and quadrature in lanes are those of one fit, lane by lane."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,13 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxglmm.batch import generalised
 from jaxglmm.batch import point as lanes_point
 from jaxglmm.batch import quadrature as lanes_quadrature
 from jaxglmm.batch.point import Split
 from jaxglmm.batch.rows import LaneRows
+from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.integrate import laplace, point, quadrature
 from jaxglmm.model.families import Binomial, Gamma, NegativeBinomial, Poisson
 from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.results.fits.values import apart, distinct
 from jaxglmm.structure.build_rows import build_rows
 from jaxglmm.structure.factors import Columns
 
@@ -160,3 +164,41 @@ def test_quadrature_is_that_of_one_fit(name, q):
         better = quadrature.improve(problem, terms, x, here, mode, 5)
         np.testing.assert_allclose(value[k], better.value, rtol=1e-11)
         np.testing.assert_allclose(score[:, k], better.score, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["observed", "expected"])
+@pytest.mark.parametrize(
+    ("name", "q"),
+    [("binomial", 1), ("probit", 2), ("nbinom2", 1), ("nbinom2", 2), ("gamma", 1)],
+)
+def test_the_hessian_is_that_of_forward_mode(name, q, kind):
+    d, _, split, psi, u = setting(name, q)
+    if name == "nbinom2":
+        d = with_distinct_values(d)
+    psi, u = 0.5 * jnp.asarray(psi), jnp.asarray(u)
+    for _ in range(30):
+        u = generalised._nearer(d, split, psi, u)
+    marginal = LaplaceMarginal(hessian=kind)
+    score, H = generalised._hessian(marginal, d, split, psi, u)
+    plain, there = generalised.by_forward_mode(marginal, d, split, psi, u)
+    np.testing.assert_allclose(score, plain, atol=1e-8)
+    np.testing.assert_allclose(H, there, rtol=1e-9, atol=1e-8)
+
+
+def with_distinct_values(d, find=distinct):
+    found = find(np.asarray(d.y), np.asarray(d.weights), 4)
+    return dataclasses.replace(d, **jax.tree.map(jnp.asarray, found))
+
+
+@pytest.mark.parametrize(("find", "size"), [(distinct, 16), (apart, 16)])
+def test_few_values_are_a_sum_over_the_rows(find, size):
+    d, _, split, psi, u = setting("nbinom2", 1)
+    exact = jnp.ones(L, bool)
+    plain = lanes_point.evaluate(d, split, jnp.asarray(psi), jnp.asarray(u), exact)
+    few = with_distinct_values(d, find)
+    assert len(few.tails if few.values is None else few.values) == size
+    found = lanes_point.evaluate(few, split, jnp.asarray(psi), jnp.asarray(u), exact)
+    for name in ("value", "score", "curvature"):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(plain, name), rtol=1e-11, err_msg=name
+        )

@@ -114,6 +114,28 @@ class AbstractFamily(eqx.Module):
         )
         return l - self.log_base(y, trials), s, w, w1
 
+    @property
+    def splits(self) -> bool:
+        """Whether ``log_apart`` holds what is dear to evaluate."""
+        return False
+
+    def log_apart(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+        """A part of the log density, beyond ``log_base``, without eta.
+
+        Rows with the same y share it, so a loop may sum it over the distinct values.
+        """
+        return jnp.zeros_like(y)
+
+    def log_apart_step(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+        """``log_apart`` of y + 1 less that of y, of counts: cheaper than the two."""
+        return self.log_apart(y + 1.0, phi) - self.log_apart(y, phi)
+
+    def split_derivatives(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Derivatives:
+        """``kernel_derivatives`` with ``log_apart`` left out of the first."""
+        return self.kernel_derivatives(y, eta, phi, trials)
+
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Rows:
@@ -180,6 +202,13 @@ class AbstractFamily(eqx.Module):
         if not np.isfinite(middle):
             middle = np.float64(0.0)
         return np.where(np.isfinite(eta), eta, middle), np.zeros(self.n_phi)
+
+    def start_phi(self, mean: Any, variance: Any) -> np.ndarray | None:
+        """The phi of ``start`` (n_phi, ...) from moments of y, many at once.
+
+        Where ``start`` finds eta row by row; None for other families.
+        """
+        return None if self.n_phi else np.zeros((0, *np.shape(mean)))
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

@@ -57,6 +57,38 @@ def fixed_ratio(y: Array, log_mu: Array, log_ratio: Array, order: int) -> Jet:
     return Jet((value, slope, *rest))
 
 
+def kernel(y: Array, log_mu: Array, log_size: Array) -> tuple[Array, ...]:
+    """(l, s, w, w1) in log mu without ``coefficient``: one exponential a row.
+
+    l = y log mu - (y + r) log(1 + mu / r) and, with p = mu / (r + mu) and q = 1 - p,
+    s = y q - r p, w = (y + r) p q, w1 = w (q - p).
+    """
+    size, d = jnp.exp(log_size), log_mu - log_size
+    up = d >= 0
+    e = jnp.exp(-jnp.abs(d))
+    r = 1 / (1 + e)
+    p, q = jnp.where(up, 1.0, e) * r, jnp.where(up, e, 1.0) * r
+    # y log mu - (y + r) max(d, 0), the large parts cancelled
+    large = jnp.where(up, y * log_size - size * d, y * log_mu)
+    mean = size * p
+    w = q * (y * p + mean)
+    return large - (y + size) * jnp.log1p(e), y * q - mean, w, w * (q - p)
+
+
+def coefficient(y: Array, log_size: Array) -> Array:
+    """log of Gamma(r + y) / (Gamma(r) y! r^y), zero where y is."""
+    some = y > 0
+    y1 = jnp.where(some, y, 1.0)
+    large = log_size > 0.0
+    size, log_y = jnp.exp(log_size), jnp.log(y1)
+    near = jnp.log1p(y1 * jnp.exp(-jnp.where(large, log_size, 0.0)))
+    total = _log_total(y1, log_size)
+    quotient = jnp.where(large, near, total - log_size)  # log(1 + y / r)
+    errors = stirling_error(total) - stirling_error(log_size) - stirling_error(log_y)
+    value = (size + y1 - 0.5) * quotient - (y1 + 0.5) * log_y + errors
+    return jnp.where(some, value - HALF_LOG_2PI, 0.0)
+
+
 def _value(y: Array, log_mu: Array, log_size: Array) -> Array:
     some = y > 0
     y1 = jnp.where(some, y, 1.0)

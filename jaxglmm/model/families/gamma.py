@@ -90,9 +90,11 @@ class Gamma(JetFamily):
         _checks.varies(self.name, y)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        variation = np.var(y) / np.mean(y) ** 2
         eta = np.asarray(self.link.link(np.asarray(y, float)))
-        return eta, np.log(np.clip([variation / 2], 1e-6, 10.0))
+        return eta, self.start_phi(np.mean(y), np.var(y))
+
+    def start_phi(self, mean: Any, variance: Any) -> np.ndarray:
+        return np.log(np.clip(variance / mean**2 / 2, 1e-6, 10.0))[None]
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

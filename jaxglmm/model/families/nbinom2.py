@@ -10,6 +10,7 @@ import numpy as np
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks, _negative_binomial
 from jaxglmm.model.families._base import (
+    Derivatives,
     JetFamily,
     Method,
     Rows,
@@ -47,6 +48,27 @@ class NegativeBinomial2(JetFamily):
         found = _negative_binomial.fixed_size(y, zeta.value, log_size, order)
         return where_inside(chain(found.parts, zeta), log_mu)
 
+    @property
+    def splits(self) -> bool:
+        return self.link.name == "log"
+
+    def log_apart(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+        if not self.splits:
+            return jnp.zeros_like(y)
+        return _negative_binomial.coefficient(y, _bounded(phi))
+
+    def log_apart_step(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+        if not self.splits:
+            return jnp.zeros_like(y)
+        return jnp.log1p(y * jnp.exp(-_bounded(phi))) - jnp.log1p(y)
+
+    def split_derivatives(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Derivatives:
+        if not self.splits:
+            return super().split_derivatives(y, eta, phi, trials)
+        return _negative_binomial.kernel(y, eta, _bounded(phi))
+
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Rows:
@@ -65,12 +87,15 @@ class NegativeBinomial2(JetFamily):
         _checks.not_all_zero(self.name, y)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        mean = float(np.mean(y))
-        extra = float(np.var(y)) - mean
-        # y varies for other reasons too: this size is too small, seldom by tenfold
-        size = 2 * mean**2 / extra if extra > 0 else 100.0
-        phi = np.log([min(max(size, 0.1), 100.0)])
+        phi = self.start_phi(np.mean(y), np.var(y))
         return np.asarray(self.link.link(y + 0.3)), phi
+
+    def start_phi(self, mean: Any, variance: Any) -> np.ndarray:
+        extra = np.asarray(variance - mean)
+        # y varies for other reasons too: this size is too small, seldom by tenfold
+        size = 2 * mean**2 / np.where(extra > 0, extra, 1.0)
+        size = np.where(extra > 0, size, 100.0)
+        return np.log(np.clip(size, 0.1, 100.0))[None]
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

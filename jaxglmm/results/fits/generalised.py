@@ -37,6 +37,7 @@ from jaxglmm.results.fits.linear import (
 from jaxglmm.results.fits.ragged import Split, _cholesky, _Sums
 from jaxglmm.results.fits.responses import Responses
 from jaxglmm.results.fits.source import Source
+from jaxglmm.results.fits.values import LEAST_VALUES, apart, tabulated
 from jaxglmm.results.generalised import separation
 from jaxglmm.results.generalised.engine import inverse_hessian
 from jaxglmm.structure.factors import Factor, join
@@ -129,6 +130,7 @@ class SharedRows:
         self.program = generalised.RowsFit(
             self.family, source.model, self.factor.pattern
         )
+        self.room = LEAST_VALUES
         self.shared = {
             "weights": self._shared(source.weights, 0.0),
             "trials": self._shared(source.trials, 1.0),
@@ -237,6 +239,15 @@ def _fit(
 ) -> generalised.Report:
     """Run the program; arrays by name, those that lanes share and those they do not."""
     source = engine.source
+    given = here | there
+    weights, trials = np.asarray(given["weights"]), np.asarray(given["trials"])
+    if source.family.splits:
+        parts = apart(there["y"], weights, engine.room)
+        engine.room = max(engine.room, *map(len, parts.values()))
+        there = there | parts
+    base = tabulated(source.family, there["y"], trials, weights)
+    if base is not None:
+        there = there | {"base": base}
     stop = np.float64(_engine.SAFETY * source.tol)
     shared = {k: v for k, v in here.items() if v is not None}
     found = engine.devices.run(
@@ -295,6 +306,14 @@ def guesses(
     """Where the family would start: eta (n, L) and phi (r, L), of ``good`` lanes."""
     if family.name in ROW_BY_ROW and family.link.name == family.default_link:
         return family.start(Y, trials)[0], np.zeros((0, Y.shape[1]))
+    rows = np.ones((1, 1)) if used is None else used
+    with np.errstate(all="ignore"):
+        n = np.sum(np.broadcast_to(rows, Y.shape), axis=0)
+        mean = np.sum(Y * rows, axis=0) / n
+        phi = family.start_phi(mean, np.sum(rows * (Y - mean) ** 2, axis=0) / n)
+        if phi is not None and family.n_phi:
+            phi = np.where(np.isfinite(phi) & good, phi, 0.0)
+            return np.where(rows > 0, family.start(Y, trials)[0], 0.0), phi
     eta, phi = np.zeros(Y.shape), np.zeros((family.n_phi, Y.shape[1]))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", JaxGLMMWarning)
@@ -389,10 +408,9 @@ def separated(
     for i in np.flatnonzero(usable & (far > edge)):
         design, eta, rows = rows_of(i)
         try:
-            found = separation.find(design, family, beta[i], eta, Y[rows, i])
+            out[i] = separation.any_found(design, family, beta[i], eta, Y[rows, i])
         except (ValueError, np.linalg.LinAlgError):
             continue
-        out[i] = found is not None
     return out
 
 
@@ -451,6 +469,7 @@ class RaggedRows:
         self.program = generalised.RowsFit(
             self.family, source.model, self.factor.pattern
         )
+        self.room = LEAST_VALUES
 
     def _heights(self, which: np.ndarray) -> np.ndarray:
         """The most rows of a level of each data set."""

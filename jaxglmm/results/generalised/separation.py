@@ -73,19 +73,10 @@ def find(
         eta: (n,) linear predictor at the modes.
         y: (n,) another response than the design's.
     """
-    if not (possible(family, eta) and design.p):
+    found = _runaway(design, family, beta, eta, y)
+    if found is None:
         return None
-    used = np.ones(design.n, bool) if design.weights is None else design.weights > 0
-    side = used * _perfect(design, family, eta, design.y if y is None else y)
-    Q, R = np.linalg.qr(design.X)
-    _, s, vt = np.linalg.svd(Q[used & (side == 0)], full_matrices=True)
-    lost = vt[int(np.sum(s > LOST)) :].T  # (p, r), in the coordinates of Q
-    change = np.linalg.norm(Q @ lost, axis=1)
-    moved = used & (change > LOST * np.linalg.norm(Q, axis=1))
-    # it must be beta that took these rows out, and not their random effects
-    reach = (side * (Q @ (lost @ (lost.T @ (R @ beta)))))[moved]
-    if np.sum(reach > FAR[family.link.name] / 2) <= len(reach) / 2:
-        return None
+    R, lost, side, used, moved = found
     directions = np.linalg.solve(R, lost)
     share = np.linalg.norm(directions, axis=1) * np.linalg.norm(design.X, axis=0)
     ends = np.unique(side[moved])
@@ -96,6 +87,44 @@ def find(
         bool(ends[0] < 0) if len(ends) == 1 else None,
         _cells(design, used, moved),
     )
+
+
+def any_found(
+    design: Design,
+    family: AbstractFamily,
+    beta: np.ndarray,
+    eta: np.ndarray,
+    y: np.ndarray | None = None,
+) -> bool:
+    """Whether there is a separation; ``find`` without the names."""
+    return _runaway(design, family, beta, eta, y) is not None
+
+
+def _runaway(
+    design: Design,
+    family: AbstractFamily,
+    beta: np.ndarray,
+    eta: np.ndarray,
+    y: np.ndarray | None,
+) -> tuple[np.ndarray, ...] | None:
+    """R of X = QR, lost directions (p, r) in Q, sides of rows, those used and moved."""
+    if not (possible(family, eta) and design.p):
+        return None
+    used = np.ones(design.n, bool) if design.weights is None else design.weights > 0
+    side = used * _perfect(design, family, eta, design.y if y is None else y)
+    if not side.any() and used.all():
+        return None  # all rows hold beta
+    Q, R = np.linalg.qr(design.X)
+    left = np.linalg.qr(Q[used & (side == 0)], mode="r")
+    _, s, vt = np.linalg.svd(left, full_matrices=True)
+    lost = vt[int(np.sum(s > LOST)) :].T
+    change = np.linalg.norm(Q @ lost, axis=1)
+    moved = used & (change > LOST * np.linalg.norm(Q, axis=1))
+    # it must be beta that took these rows out, and not their random effects
+    reach = (side * (Q @ (lost @ (lost.T @ (R @ beta)))))[moved]
+    if np.sum(reach > FAR[family.link.name] / 2) <= len(reach) / 2:
+        return None
+    return R, lost, side, used, moved
 
 
 def _perfect(
