@@ -105,7 +105,8 @@ def lmm(
     bayes = bayes_method(method)
     estimator = _method(None if bayes else method, reml)
     _priors_need_bayes(bayes, priors)
-    _check_numbers(tol, max_iter, conf_level)
+    _check_level(conf_level)
+    _check_numbers(tol, max_iter)
     started = time.perf_counter()
     design = _design(
         "lmm",
@@ -204,7 +205,8 @@ def glmm(
     bayes = bayes_method(method)
     estimator = None if bayes else _integration(method)
     _priors_need_bayes(bayes, priors)
-    _check_numbers(tol, max_iter, conf_level)
+    _check_level(conf_level)
+    _check_numbers(tol, max_iter)
     started = time.perf_counter()
     design = _design(
         "glmm",
@@ -448,9 +450,12 @@ def _design(
     )
 
 
-def _check_numbers(tol: float, max_iter: int, conf_level: float) -> None:
+def _check_level(conf_level: float) -> None:
     if not isinstance(conf_level, Real) or not 0 < conf_level < 1:
         raise ModelError(f"conf_level must be in (0, 1), got {conf_level}")
+
+
+def _check_numbers(tol: float, max_iter: int) -> None:
     if isinstance(tol, bool) or not isinstance(tol, Real) or not 0 < tol < inf:
         raise ModelError(
             f"tol={tol!r} must be a positive number: how much of the criterion "
