@@ -31,10 +31,18 @@ _DEVICE = SimpleNamespace(
 )
 
 
+def _expit(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), which does not overflow."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, small) / (1 + small)
+
+
 class _Host:
     def __getattr__(self, name: str) -> Any:
-        if name in ("expit", "ndtr", "ndtri"):
-            from scipy import special
+        if name == "expit":
+            function = _expit
+        elif name in ("ndtr", "ndtri"):
+            from scipy import special  # slow to import
 
             function = getattr(special, name)
         else:
