@@ -23,7 +23,8 @@ from jaxglmm.structure.factors import Factor
 
 FEW = 16  # lanes that make the small one of two shapes
 MANY = 256  # lanes from which the large one pays for its compilation
-REACH = 1.5  # how far a start is extrapolated, in distances between what is known
+REACH = 1.5  # how far a start is extrapolated, in distances between what is known ...
+ENDLESS = 3.0  # ... and where there is no end: by how much a search outward grows
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class Path:
         estimates = np.stack([p.estimate for p in models.parameters])
         self.value = estimates[parameter, model].astype(float)
         self.value_before = self.value.copy()
+        ends = [np.isinf(p.lower) & np.isinf(p.upper) for p in models.parameters]
+        self.reach = np.where(np.stack(ends)[parameter, model], ENDLESS, REACH)
 
     def __call__(
         self, rows: np.ndarray, value: np.ndarray
@@ -103,7 +106,8 @@ class Path:
         past = self.value[rows] - self.value_before[rows]
         with np.errstate(all="ignore"):
             share = np.where(past == 0, 0.0, (value - self.value[rows]) / past)
-        share = np.where(np.isfinite(share), np.clip(share, -REACH, REACH), 0.0)
+        reach = self.reach[rows]
+        share = np.where(np.isfinite(share), np.clip(share, -reach, reach), 0.0)
 
         def ahead(now: np.ndarray, before: np.ndarray) -> np.ndarray:
             here = now[..., rows]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import held_generalised as lanes
 from jaxglmm.batch.devices import Devices, choose
@@ -128,11 +129,32 @@ class GeneralisedModels:
         """Rise (r,), no slope, (free, u) at the end."""
         hold = self._hold(parameter, model, value)
         out = self._run(model, hold, *state)
+        self._again(parameter, model, hold, out)
         crossed = np.flatnonzero(self._crossed(parameter, out.free))
         if len(crossed):
             self._within(parameter, model, hold, out, crossed)
         rise = out.value - self.found.criterion[model]
         return rise, np.full(len(rise), np.nan), (out.free, out.u)
+
+    def _again(
+        self,
+        parameter: np.ndarray,
+        model: np.ndarray,
+        hold: AffineHold,
+        out: lanes.Held,
+    ) -> None:
+        """Lanes that did not converge from where they were sent, from the estimates."""
+        late = np.flatnonzero(out.status != _status.CONVERGED)
+        if not len(late):
+            return
+        held = jax.tree.map(lambda x: x[..., late], hold)
+        start = self.start(parameter[late], model[late])
+        other = self._run(model[late], held, *start)
+        done = other.status == _status.CONVERGED
+        lower = ~(out.value[late] <= other.value)
+        better = np.flatnonzero(done | (np.isfinite(other.value) & lower))
+        for name in ("free", "u", "value", "status"):
+            getattr(out, name)[..., late[better]] = getattr(other, name)[..., better]
 
     def _hold(
         self, parameter: np.ndarray, model: np.ndarray, value: np.ndarray
