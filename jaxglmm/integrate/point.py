@@ -205,8 +205,9 @@ def evaluate(
     back = tuple(2 * x - y for x, y in zip(move, m, strict=True))
 
     squares = [jnp.sum(x * x) for x in u]
+    traces = inside.traces(selected)
     value = -2 * jnp.sum(r.l) + sum(squares) - nu + inside.log_det()
-    value = value + inner_all(move, Za)[0, 0]
+    value = value + inner_all(move, Za)[0, 0] - _raised(traces, lam, kept)
     carried = inner_all(B, back)[:, 0]
     dw = r.dw if r.v is None else r.dv
     own = [jnp.sum(-2 * x + lev * y) for x, y in zip(r.dl, dw, strict=True)]
@@ -218,7 +219,7 @@ def evaluate(
     first = direct + carried
     G = tuple(
         S - inner_levels(x, x) + 0.5 * (inner_levels(y, x) + inner_levels(x, y))
-        for S, x, y in zip(inside.traces(selected), t, c, strict=True)
+        for S, x, y in zip(traces, t, c, strict=True)
     )
     theta_score = 2 * pack(
         [g @ x for g, x in zip(G, lam, strict=True)], problem.patterns
@@ -315,6 +316,20 @@ def gram(X: Array, w: Array) -> Float[Array, "p p"]:
 def inner_levels(a: Float[Array, "q 1 J"], b: Float[Array, "q 1 J"]) -> Array:
     """Sum over the levels of a b', (q, q)."""
     return inner(jnp.swapaxes(a, 0, 1), jnp.swapaxes(b, 0, 1))
+
+
+def _raised(traces: tuple[Array, ...], lam: Lambdas, kept: Lambdas) -> Scalar | float:
+    """What log |M| gained, to first order, where ``at_least`` raised a diagonal.
+
+    Without it the value does not follow the score next to a variance of zero, and no
+    step is good enough.
+    """
+    if kept is lam:
+        return 0.0
+    return sum(
+        jnp.sum(S * (x @ x.T - y @ y.T))
+        for S, x, y in zip(traces, kept, lam, strict=True)
+    )
 
 
 def through(factor: AbstractFactor, lam: Lambdas, v: Effects) -> Effects:
