@@ -11,12 +11,14 @@ as its reader, so it is private (mode 0700).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import platform
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -24,6 +26,7 @@ import jax
 ENVIRONMENT = "JAX_COMPILATION_CACHE_DIR"
 COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's name of the event
 OFTEN = 50  # programs compiled between two looks at the memory maps
+_ASIDE = threading.RLock()
 FULL = 0.5  # share of the memory maps in use at which programs are dropped
 
 
@@ -87,6 +90,20 @@ def _private(path: Path) -> Path | None:
     except OSError:
         return None
     return own
+
+
+@contextlib.contextmanager
+def set_aside() -> Iterator[None]:
+    """What is compiled meanwhile is neither read from JAX's cache nor kept in it."""
+    with _ASIDE:
+        before = jax.config.jax_enable_compilation_cache
+        jax.config.update("jax_enable_compilation_cache", False)
+        _forget_open_cache()
+        try:
+            yield
+        finally:
+            jax.config.update("jax_enable_compilation_cache", before)
+            _forget_open_cache()
 
 
 class MemoryMaps:

@@ -90,23 +90,34 @@ class Stored:
             return program(leaves)
         self._programs[known] = None
         with contextlib.suppress(Exception):  # an ordinary call says what is wrong
-            program = self._find(folder, args, dynamic, fixed)
-            found = program(leaves)
+            path = self._path(folder, dynamic, fixed)
+            program, found = self._first_call(path, args, leaves)
             self._programs[known] = program
             return found
         return self._jitted(*args)
 
-    def _find(self, folder: Path, args: tuple, dynamic: list, fixed: list) -> Program:
-        """The program of these arguments, read or made."""
+    def _path(self, folder: Path, dynamic: list, fixed: list) -> Path:
+        """Where the program of these arguments belongs."""
         if self.__module__.split(".")[0] != PACKAGE or "<" in self.__qualname__:
             raise Unsuitable(f"{self.__qualname__} is not of this package")
         facts = [self.__module__, self.__qualname__, *machine(), repr(_settings())]
         facts += [describe(dynamic), describe(fixed, static=True)]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-        path = folder / f"{name}.program"
+        return folder / f"{name}.program"
+
+    def _first_call(
+        self, path: Path, args: tuple[Any, ...], leaves: list[Any]
+    ) -> tuple[Program, Any]:
+        """The program, read or made, and what it gives.
+
+        A program that was read and does not run is made again; that is known when its
+        result is there, so the first call waits for it.
+        """
         with contextlib.suppress(Exception):
-            return Program.read(path)
-        return Program.make(self._jitted, args, path)
+            program = Program.read(path)
+            return program, jax.block_until_ready(program(leaves))
+        program = Program.make(self._jitted, args, path)
+        return program, program(leaves)
 
 
 class Program:
@@ -122,9 +133,14 @@ class Program:
 
     @staticmethod
     def make(jitted: Any, args: tuple[Any, ...], path: Path) -> Program:
-        """Compiled by JAX, and written to ``path``."""
+        """Compiled by JAX, and written to ``path``.
+
+        Anew: an executable that JAX took from its own cache loses functions when it is
+        serialised once more (jaxlib 0.10).
+        """
         lowered = jitted.lower(*args)
-        executable = lowered.compile().runtime_executable()
+        with _cache.set_aside():
+            executable = lowered.compile().runtime_executable()
         count = iter(range(10**9))
         numbered = jax.tree.map(lambda _: next(count), lowered.out_info)
         head = json.dumps(encode(numbered)).encode()

@@ -96,6 +96,44 @@ def test_a_damaged_or_open_file_is_not_read(folder, damage):
     _stored.Program.read(path)
 
 
+def fused(x):
+    """Several kernels, each a function in the executable."""
+    order = jnp.argsort(x)
+    return jnp.cumsum(jnp.where(x[order] > 1.0, x, 0.0)), jnp.sum(jnp.exp(x) > 2.0)
+
+
+fused.__module__ = "jaxglmm.nowhere"
+
+
+def test_a_program_that_jax_keeps_is_not_serialised_twice(folder):
+    """An executable from JAX's own cache would lose functions on the way."""
+    jitted = stored(fused)
+    expected = jax.device_get(jitted._jitted(X))  # now in JAX's cache
+    jax.clear_caches()
+    stored(fused)(X)
+    (path,) = programs(folder)
+    found = jax.device_get(_stored.Program.read(path)([X]))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_program_that_does_not_run_is_made_again(folder, monkeypatch):
+    check(stored(double)(X, 2.0))
+    (path,) = programs(folder)
+    run, read = _stored.Program.__call__, []
+
+    def fails_once(self, leaves):
+        read.append(self)
+        if len(read) == 1:
+            raise RuntimeError("Function not found")
+        return run(self, leaves)
+
+    monkeypatch.setattr(_stored.Program, "__call__", fails_once)
+    check(stored(double)(X, 2.0))
+    assert len(read) == 2
+    assert programs(folder) == [path]
+
+
 def test_without_the_cache_nothing_is_kept(folder):
     function = stored(double)
     jax.config.update("jax_compilation_cache_dir", None)
