@@ -152,6 +152,50 @@ def test_a_level_a_row(counts):
     assert 0.3 < fit.theta[0] < 1
 
 
+# Near a variance of zero, and between two maxima --------------------------------------
+
+
+def test_a_nested_variance_that_goes_to_zero():
+    """The value keeps up with the score as an inner factor's variance vanishes.
+
+    (glmmTMB's log-likelihood; the search used to go on to its last step.)
+    """
+    rng = np.random.default_rng(0)
+    n = 240
+    g, x = np.arange(n) % 20, rng.normal(size=n)
+    b = g * 3 + (np.arange(n) // 20) % 3
+    eta = 1 + 0.5 * x + 0.3 * rng.normal(size=20)[g]
+    data = {"y": rng.poisson(np.exp(eta)), "x": x, "g": g, "b": b}
+    with pytest.warns(jg.SingularFitWarning):
+        fit = jg.glmm("y ~ x + (1 | g/b)", data, family="poisson")
+    assert fit.converged
+    assert fit.n_iter < 20
+    assert min(fit.theta) == 0
+    outer = jg.glmm("y ~ x + (1 | g)", data, family="poisson")
+    np.testing.assert_allclose(fit.log_likelihood, outer.log_likelihood, atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_effects_of_rows_and_overdispersion(seed):
+    """Both explain the same excess, and the better of two maxima is found.
+
+    Seed 2: no overdispersion beside the effects (-263.2348, the other maximum is
+    -263.8835); seed 5: overdispersion alone (-254.4711 against -255.3231).
+    """
+    rng = np.random.default_rng(seed)
+    n = 120
+    x = rng.normal(size=n)
+    y = rng.poisson(np.exp(0.7 + 0.5 * x + 0.8 * rng.normal(size=n)))
+    data = {"y": y, "x": x, "g": np.arange(n)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        fit = jg.glmm(FORMULA, data, family="nbinom2")
+    assert fit.converged
+    best = {2: -263.2347635268, 5: -254.4711489718}[seed]
+    np.testing.assert_allclose(fit.log_likelihood, best, atol=1e-6)
+    assert (fit.theta[0] > 0.5) == (seed == 2)
+
+
 def test_labels_of_any_type(counts, plain):
     for g in (counts["g"].astype(str), [f"level {v}" for v in counts["g"]]):
         fit = jg.glmm(FORMULA, {**counts, "g": g}, family="poisson")

@@ -51,6 +51,8 @@ class AbstractFamily(eqx.Module):
             "numeric"; the formula layer reads the left side accordingly.
         discrete: whether y is a count (quantile residuals are then randomised).
         padding: a value of y that any row may have, for rows of weight zero.
+        quiet: values of phi at next to no dispersion, and at none, for families whose
+            dispersion and random effects of single rows explain the same excess.
     """
 
     name: ClassVar[str]
@@ -62,6 +64,7 @@ class AbstractFamily(eqx.Module):
     family_kind: ClassVar[Literal["numeric", "binomial"]] = "numeric"
     discrete: ClassVar[bool] = False
     padding: ClassVar[float] = 0.0
+    quiet: ClassVar[tuple[float, ...]] = ()
 
     link: Link
 

@@ -98,9 +98,32 @@ class GeneralisedEngine:
             chosen = laplace.fit_auto(self.base, self.eta, self.phi, *step)
             self.marginal = chosen.marginal
             return jax.device_get(chosen.fitted)
-        numbers = np.array([*self.phi, SAFETY * tol, max_steps])
-        flat, eta = laplace.fit_numbers(self.marginal, self.base, self.eta, numbers)
-        return laplace.unpack(self._shapes, np.asarray(flat), np.asarray(eta))
+
+        def from_phi(phi: np.ndarray) -> GeneralisedFitted:
+            numbers = np.array([*phi, SAFETY * tol, max_steps])
+            flat, eta = laplace.fit_numbers(self.marginal, self.base, self.eta, numbers)
+            return laplace.unpack(self._shapes, np.asarray(flat), np.asarray(eta))
+
+        found = from_phi(self.phi)
+        if not self._has_rival:
+            return found
+        for phi in self.base.family.quiet:
+            other = from_phi(np.array([phi]))
+            if np.isnan(found.criterion) or other.criterion < found.criterion - tol:
+                found = other
+            if other.status == _status.CONVERGED:
+                break  # else phi was on its way to the limit: from closer to it
+        return found
+
+    @property
+    def _has_rival(self) -> bool:
+        """Whether the likelihood may have a second maximum, at no dispersion.
+
+        Effects of single rows and a dispersion parameter explain the same excess, and
+        between the two the likelihood can fall.
+        """
+        levels = [factor.n_levels for factor in self.factors]
+        return bool(self.base.family.quiet) and 2 * max(levels, default=0) > self.data.n
 
     @cached_property
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
