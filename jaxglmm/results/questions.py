@@ -1,0 +1,358 @@
+"""What a fit can be asked: means, draws, tests and intervals.
+
+No method has more than a few lines, and none computes: each hands over to the module
+that does, which is imported when it is needed if it is heavy.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.results import components as _components
+from jaxglmm.results import hypotheses as _hypotheses
+from jaxglmm.results import intervals as _intervals
+from jaxglmm.results import marginal as _marginal
+from jaxglmm.results import means as _means
+from jaxglmm.results import predict as _predict
+from jaxglmm.results import predictor as _predictor
+from jaxglmm.results import simulate as _simulate
+from jaxglmm.results.estimated import Estimated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Questions(Estimated):
+    """An estimated model that can be asked; see ``Fit``."""
+
+    # Rows ----------------------------------------------------------------------------
+
+    @cached_property
+    def linear_predictor(self) -> np.ndarray:
+        """X beta + Z b + offset, (n,)."""
+        return self.fixed_part + _predictor.random_part(
+            self.design.terms, self.estimates.b
+        )
+
+    @cached_property
+    def fixed_part(self) -> np.ndarray:
+        """X beta + offset, (n,)."""
+        d = self.design
+        return _predictor.fixed_part(d.X, self.estimates.beta, d.offset)
+
+    @property
+    def fitted_values(self) -> np.ndarray:
+        """Conditional means, (n,)."""
+        return self.linear_predictor
+
+    @cached_property
+    def residuals(self) -> np.ndarray:
+        """Response minus fitted values, (n,)."""
+        return self.design.y - self.fitted_values
+
+    def resid(self, type: str = "response") -> np.ndarray:
+        """Residuals, (n,).
+
+        Args:
+            type: "response" (y - fitted), "pearson" (times the root of the weight) or
+                "scaled" (Pearson over sigma: sd about one).
+        """
+        if type == "response":
+            return self.residuals
+        if type in ("pearson", "scaled"):
+            w = self.design.weights
+            pearson = self.residuals if w is None else np.sqrt(w) * self.residuals
+            return pearson if type == "pearson" else pearson / self.sigma
+        raise NotApplicableError(
+            f"resid(type={type!r}): a linear mixed model has 'response', 'pearson' and "
+            "'scaled' residuals"
+        )
+
+    # Asking it -----------------------------------------------------------------------
+
+    def predict(
+        self,
+        newdata=None,
+        re: str = "conditional",
+        type: str = "response",
+        se: bool = False,
+        interval: str | None = None,
+        level: float = 0.95,
+        new_levels: str = "zero",
+        offset=None,
+    ):
+        """Predicted means for the data of the fit or for new data.
+
+        Args:
+            newdata: data frame or mapping of arrays; default the data of the fit.
+            re: "conditional" (with the random effects of each row's levels),
+                "population" (random effects zero) or "marginal" (a level at random).
+            type: "response" or "link"; the same in a linear model.
+            se: also standard errors of the mean.
+            interval: "confidence" for the mean, "prediction" for a new observation.
+            level: coverage of the interval.
+            new_levels: "zero" predicts levels that were not in the data with a random
+                effect of zero and its prior variance; "error" refuses them.
+            offset: (n,) offset of new data, where the fit's was given as an array.
+
+        Returns:
+            (n,) array; a frame with fit, se, lower, upper where these were asked for.
+        """
+        _predict.check(re=re, type=type, interval=interval, new_levels=new_levels)
+        return _predict.predict(
+            self, newdata, re, se, interval, level, new_levels, offset
+        )
+
+    def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
+        """New responses from the fitted model, (n, nobs).
+
+        Args:
+            n: number of data sets.
+            seed: seed of numpy's generator.
+            re: None draws new random effects, "conditional" keeps the modes.
+        """
+        new = _simulate.draws_new_effects(re)
+        return _simulate.simulate(self.design, self.estimates, n, seed, new)
+
+    def simulated_residuals(self, n: int = 250, seed=0, re: str | None = None):
+        """Where each response lies among draws from the fit: uniform if all is well.
+
+        Ranks as numbers between 0 and 1, ties broken at random (Dunn and Smyth 1996),
+        with tests in which the draws judge the data: ``.uniformity``, ``.dispersion``,
+        ``.outliers``, ``.by(group)``, ``.tests()``.
+
+        Args:
+            n: draws.
+            seed: of the random numbers; equal seeds give equal residuals.
+            re: None draws new random effects, and so looks at these too; "conditional"
+                keeps the modes, and looks at the rows alone.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> ticks = jg.datasets.load("grouseticks")
+            >>> fit = jg.glmm("TICKS ~ YEAR + (1 | BROOD)", ticks, family="poisson")
+            >>> residuals = fit.simulated_residuals(100, re="conditional")
+            >>> residuals.scaled.shape, residuals.by("YEAR").index.tolist()
+            ((403,), ['95', '96', '97'])
+        """
+        from jaxglmm.results.simulated import simulated_residuals
+
+        return simulated_residuals(self, n, seed, re)
+
+    def check(self, n: int = 250, seed=0, re: str | None = None):
+        """Simulated residuals tested, and what else should be known, on a page.
+
+        A p-value below 0.01 gets a verdict; several tests are made, and large data
+        show deviations that do not matter: look at ``plot.simulated_residuals()`` too.
+
+        Args:
+            n: draws.
+            seed: of the random numbers.
+            re: as for ``simulated_residuals``.
+
+        Returns:
+            A string that shows itself, with ``.table``, ``.ok`` and ``.residuals``.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = jg.datasets.load("Salamanders")
+            >>> fit = jg.glmm("count ~ mined + (1 | site)", data, family="poisson")
+            >>> checks = fit.check(100)
+            >>> checks.ok, checks.table.loc["Pearson", "verdict"][:14]
+            (False, 'overdispersion')
+        """
+        from jaxglmm.results.checks import check
+
+        return check(self, n, seed, re)
+
+    def refit(self, y) -> Self:
+        """The same model for another response, (n,)."""
+        from jaxglmm.results.bootstrap import refit
+
+        return refit(self, y)
+
+    def bootstrap(self, n: int = 1000, seed=0, **options):
+        """Parametric bootstrap: n data sets simulated and fitted; a ``Fits``."""
+        from jaxglmm.results.bootstrap import bootstrap
+
+        return bootstrap(self, n, seed, **options)
+
+    def profile(self, which=None, **options):
+        """Profile likelihood of the parameters: ``.intervals(level)``, ``.zeta``."""
+        from jaxglmm.results.profile import profile
+
+        return profile(self, which, **options)
+
+    def confint(
+        self,
+        level: float = 0.95,
+        method: str = "wald",
+        *,
+        n: int = 1000,
+        seed=0,
+        kind: str = "percentile",
+    ) -> pd.DataFrame:
+        """Confidence intervals, a frame of lower and upper.
+
+        Args:
+            level: coverage.
+            method: "wald" (fixed effects, t quantiles), "profile" or "bootstrap" (all
+                parameters).
+            n: data sets of the bootstrap.
+            seed: its seed.
+            kind: "percentile" or "basic" bootstrap intervals.
+        """
+        return _intervals.confint(self, level, method, n, seed, kind)
+
+    def test(self, L, rhs=0.0, ddf: str | None = None) -> _hypotheses.WaldTest:
+        """F-test (t-test for one row) of L beta = rhs.
+
+        Args:
+            L: (k, p) matrix or (p,) row; or a coefficient's name, a dict name ->
+            weight,
+                or a list of these.
+            rhs: (k,) or a number.
+            ddf: "satterthwaite", "kenward-roger" or "residual"; default as fitted.
+        """
+        return _hypotheses.test(self, L, rhs, self._check_ddf(ddf))
+
+    def anova(self, type: int = 3, ddf: str | None = None) -> pd.DataFrame:
+        """F-tests of the terms: sum_sq, mean_sq, num_df, den_df, F, p.
+
+        Args:
+            type: 1 (in order), 2 (respecting marginality) or 3 (each after all others).
+            ddf: "satterthwaite", "kenward-roger" or "residual"; default as fitted.
+        """
+        from jaxglmm.results.inference import anova_table
+
+        return anova_table(self, type, self._check_ddf(ddf))
+
+    def compare(self, *others: Questions, refit: bool | None = None):
+        """Likelihood-ratio test against other fits of the same data.
+
+        Args:
+            *others: fits, any order.
+            refit: REML fits again by ML: always, never, or (None) where their fixed
+                effects differ.
+        """
+        from jaxglmm.results.inference import compare
+
+        return compare((self, *others), refit=refit)
+
+    def predictions(
+        self,
+        newdata=None,
+        by=None,
+        level: float = 0.95,
+        *,
+        type: str = "response",
+        re: str = "population",
+        offset=None,
+    ) -> pd.DataFrame:
+        """Predictions with standard errors and limits, of rows or averages of rows.
+
+        In a generalised model limits are made on the link scale and transformed.
+
+        Args:
+            newdata: rows to predict; default the rows of the data.
+            by: variable or variables: the mean prediction of each of their groups.
+            level: coverage of conf_low and conf_high.
+            type: "response" or "link"; the same in a linear model.
+            re: "population" (random effects zero) or "marginal" (the mean over random
+                effects; on the link scale, its link); the same in a linear model.
+            offset: (n,) offset of new data, where the fit's was given as an array.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> table = jg.glmm(formula, cbpp).predictions(by="period", re="marginal")
+            >>> table["estimate"].round(3).tolist()
+            [0.216, 0.097, 0.086, 0.057]
+        """
+        means = self._means(type, re)
+        return _marginal.predictions(means, newdata, by, level, offset)
+
+    def slopes(
+        self,
+        variable: str,
+        newdata=None,
+        by=None,
+        level: float = 0.95,
+        *,
+        type: str = "response",
+        re: str = "population",
+        offset=None,
+    ) -> pd.DataFrame:
+        """Average slope of the prediction in a numeric variable.
+
+        Args:
+            variable: which.
+            newdata: rows to average over; default the data of the fit.
+            by: variable or variables: one average for each of their groups.
+            level: coverage of conf_low and conf_high.
+            type: "response" or "link"; the same in a linear model.
+            re: "population" or "marginal", as for ``predictions``.
+            offset: (n,) offset of new data, where the fit's was given as an array.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> ticks = jg.datasets.load("grouseticks")
+            >>> fit = jg.glmm("TICKS ~ YEAR + cHEIGHT + (1 | BROOD)", ticks,
+            ...               family="poisson")
+            >>> fit.slopes("cHEIGHT", by="YEAR")["estimate"].round(3).tolist()
+            [-0.049, -0.194, -0.019]
+        """
+        means = self._means(type, re)
+        return _marginal.slopes(means, variable, newdata, by, level, offset)
+
+    def contrasts(
+        self,
+        factor: str,
+        *,
+        grid: str = "equal",
+        adjust: str = "none",
+        level: float = 0.95,
+        type: str = "response",
+        re: str = "population",
+        ratio: bool = False,
+    ) -> pd.DataFrame:
+        """Pairwise differences or ratios of a factor's marginal means.
+
+        Args:
+            factor: a variable with levels.
+            grid: "equal" averages over all combinations of the other factors' levels,
+                numeric variables at their means; "observed" over the rows of the data.
+            adjust: of the p-values: "none", "holm", "bonferroni" or "tukey".
+            level: coverage of conf_low and conf_high, for one contrast each.
+            type: "response" averages and compares means, "link" linear predictors; the
+                same in a linear model.
+            re: "population" or "marginal", as for ``predictions``.
+            ratio: ratios of the means (risk ratios); with ``type="link"`` exp of the
+                differences: odds ratios (logit), rate ratios (log), hazard ratios
+                (cloglog). Tests and limits are those of the logarithms.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> fit = jg.glmm(formula, cbpp)
+            >>> table = fit.contrasts("period", type="link", ratio=True)
+            >>> table["contrast"].tolist()[:3], table["estimate"].round(3).tolist()[:3]
+            (['1 / 2', '1 / 3', '1 / 4'], [2.698, 3.092, 4.856])
+        """
+        means = self._means(type, re)
+        return _marginal.contrasts(means, factor, grid, adjust, level, ratio)
+
+    def _means(self, type: str, re: str) -> _means.Means:
+        """Means of rows with their Jacobians."""
+        _means.check(type, re)
+        return _means.LinearMeans(self, type)
+
+    def _variance_parameters(self):
+        """Standard deviations and correlations, and their standard errors or None."""
+        return _components.parameters(self.design, self.estimates), None
