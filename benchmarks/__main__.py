@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.engines import available
 from benchmarks.measure import machine
-from benchmarks.problems import BY_NAME, PROBLEMS, Problem
+from benchmarks.problem import Problem
+from benchmarks.problems import BY_NAME, PROBLEMS
 
 HEADER = ("", "first", "warm", "warm/goal", "log-likelihood", "")
 WIDTHS = (14, 10, 10, 10, 18, 0)

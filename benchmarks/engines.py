@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import batches, doors, posteriors
-from benchmarks.problems import Problem
+from benchmarks.problem import Problem
 
 Run = Callable[[], "float | None"]
 

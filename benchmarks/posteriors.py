@@ -16,7 +16,7 @@ import pandas as pd
 import jaxglmm as jg
 
 if TYPE_CHECKING:
-    from benchmarks.problems import Problem
+    from benchmarks.problem import Problem
 
 METHODS = {
     "vb": jg.VB(nested=False),
