@@ -11,7 +11,7 @@ G is a product of two-piece normals in whitened coordinates, their scales such t
 falls as the posterior does two standard deviations from the mode; its moments are the
 first term in closed form (a control variate; Owen 2013, Monte Carlo theory,
 methods and examples, section 9.10). 64 draws of a scrambled Sobol sequence are then
-nearly as good as a thousand of the plain estimate (means to 0.01 or 0.02 of a standard
+nearly as good as a thousand of the plain estimate (means to 0.03 of a standard
 deviation). How near the two are is their overlap sum_s min(w_s, g_s); where it is less
 there are more draws, and where their weights are poor there is no answer.
 """
