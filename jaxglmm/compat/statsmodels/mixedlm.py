@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, ModelError
+from jaxglmm.compat.statsmodels import mixedlm_arguments as arguments
 from jaxglmm.compat.statsmodels import mixedlm_formula, mixedlm_structure
 from jaxglmm.compat.statsmodels.mixedlm_estimate import estimate, regularized
 from jaxglmm.compat.statsmodels.mixedlm_evaluate import Evaluator
@@ -81,15 +82,19 @@ class MixedLM:
                     f"argument {name} not permitted for MixedLM initialization"
                 )
         n = len(endog)
-        labels, crossed = _factors(groups, n)
-        names = _names(endog, exog, n)
+        labels, crossed = arguments.factors(groups, n)
+        names = arguments.names(endog, exog, n)
         arrays = {
-            "endog": _array("endog", endog, n)[:, 0],
-            "exog": _array("exog", exog, n),
-            "exog_re": None if exog_re is None else _array("exog_re", exog_re, n),
-            "weights": None if weights is None else _array("weights", weights, n)[:, 0],
+            "endog": arguments.array("endog", endog, n)[:, 0],
+            "exog": arguments.array("exog", exog, n),
+            "exog_re": None
+            if exog_re is None
+            else arguments.array("exog_re", exog_re, n),
+            "weights": None
+            if weights is None
+            else arguments.array("weights", weights, n)[:, 0],
         }
-        keep = _complete(arrays, labels, missing)
+        keep = arguments.complete(arrays, labels, missing)
         if keep is not None:
             if exog_vc is not None:
                 raise DataError(
@@ -100,7 +105,7 @@ class MixedLM:
             labels = labels[keep]
             crossed = {k: v[keep] for k, v in crossed.items()}
         components, spec = self._components(exog_vc, labels, crossed)
-        re_names = _re_names(exog_re, arrays["exog_re"])
+        re_names = arguments.re_names(exog_re, arrays["exog_re"])
         if arrays["exog_re"] is None and not components:
             arrays["exog_re"] = np.ones((len(labels), 1))
             re_names = ["Group Var"]  # as statsmodels calls it
@@ -136,7 +141,7 @@ class MixedLM:
                 FutureWarning,
                 stacklevel=3,
             )
-            exog_vc = _from_dict(exog_vc, np.unique(labels).tolist())
+            exog_vc = arguments.from_dict(exog_vc, np.unique(labels).tolist())
         _, group = np.unique(labels, return_inverse=True)
         rows = mixedlm_formula.rows_of(group, int(group.max()) + 1)
         return mixedlm_structure.from_spec(exog_vc, rows, len(labels)), exog_vc
@@ -288,7 +293,7 @@ class MixedLM:
             "exog_re": None if exog_re is None else exog_re.to_numpy(float),
             "weights": None if read.weights is None else read.weights.astype(float),
         }
-        _complete(arrays, read.groups, "none")
+        arguments.complete(arrays, read.groups, "none")
         self._pandas, self._index = True, read.y.index
         names = (str(read.y.name), [str(c) for c in read.X.columns])
         self._setup(
@@ -686,104 +691,3 @@ def mixedlm(
     return MixedLM.from_formula(
         formula, data, re_formula, vc_formula, subset, use_sparse, missing, **kwargs
     )
-
-
-# Reading the constructor's arguments --------------------------------------------------
-
-
-def _factors(groups: Any, n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Labels of the groups; where several factors are given, those of each, crossed."""
-    if isinstance(groups, Mapping | pd.DataFrame):
-        factors = {str(k): np.asarray(groups[k]) for k in groups}
-        for name, values in factors.items():
-            if len(values) != n:
-                raise DataError(f"groups[{name!r}] has {len(values)} rows, endog {n}")
-        if len(factors) == 1:
-            return next(iter(factors.values())), {}
-        return np.zeros(n, int), factors
-    labels = np.asarray(groups)
-    if labels.ndim != 1 or len(labels) != n:
-        raise DataError(f"groups has shape {labels.shape}; endog has {n} rows")
-    return labels, {}
-
-
-def _array(name: str, given: Any, n: int) -> np.ndarray:
-    try:
-        out = np.asarray(given, float)
-    except (TypeError, ValueError):
-        raise DataError(f"{name} must be numbers") from None
-    if out.ndim == 1:
-        out = out[:, None]
-    if out.ndim != 2 or len(out) != n:
-        raise DataError(f"{name} has shape {np.shape(given)}; endog has {n} rows")
-    return out
-
-
-def _complete(arrays: dict, labels, missing: str) -> np.ndarray | None:
-    """Rows to keep, None for all; complains of what is not finite."""
-    if missing not in ("none", "drop", "raise"):
-        raise ValueError(f"missing={missing!r} must be 'none', 'drop' or 'raise'")
-    keep = np.asarray(pd.notna(labels))
-    for name, values in arrays.items():
-        if values is None:
-            continue
-        if np.isinf(values).any():
-            raise DataError(f"{name} has infinite values; remove or replace them")
-        gone = np.isnan(values)
-        keep = keep & ~(gone if gone.ndim == 1 else gone.any(axis=1))
-    if keep.all():
-        return None
-    if missing != "drop":
-        raise DataError(
-            f"{int((~keep).sum())} of {len(keep)} rows have missing values; "
-            "missing='drop' leaves them out"
-        )
-    return keep
-
-
-def _names(endog: Any, exog: Any, n: int) -> tuple[str, list[str]]:
-    """Names of the response and of the columns of exog, as statsmodels makes them."""
-    name = getattr(endog, "name", None)
-    if isinstance(endog, pd.DataFrame):
-        name = endog.columns[0]
-    y = "y" if name is None else str(name)
-    if isinstance(exog, pd.DataFrame):
-        return y, [str(c) for c in exog.columns]
-    if isinstance(exog, pd.Series) and exog.name is not None:
-        return y, [str(exog.name)]
-    X = _array("exog", exog, n)
-    constant = np.flatnonzero(np.ptp(X, axis=0) == 0) if len(X) else []
-    if not len(constant):
-        return y, [f"x{j + 1}" for j in range(X.shape[1])]
-    out = [f"x{j}" for j in range(1, X.shape[1])]
-    out.insert(int(constant[0]), "const")
-    return y, out
-
-
-def _re_names(given: Any, values: np.ndarray | None) -> list[str]:
-    if values is None:
-        return []
-    if isinstance(given, pd.DataFrame):
-        return [str(c) for c in given.columns]
-    if isinstance(given, pd.Series) and given.name is not None:
-        return [str(given.name)]
-    return [f"x_re{k + 1}" for k in range(values.shape[1])]
-
-
-def _from_dict(given: Mapping, labels: list) -> VCSpec:
-    """The older form, name -> group -> matrix."""
-    names, colnames, mats = sorted(given), [], []
-    for name in names:
-        own, columns = [], []
-        for label in labels:
-            matrix = given[name][label]
-            shape = np.shape(matrix)
-            own.append(np.asarray(matrix, float).reshape(shape[0], -1))
-            found = getattr(matrix, "columns", None)
-            width = own[-1].shape[1]
-            columns.append(
-                [str(j) for j in range(width)] if found is None else list(found)
-            )
-        mats.append(own)
-        colnames.append(columns)
-    return VCSpec(names, colnames, mats)

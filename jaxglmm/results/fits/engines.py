@@ -82,12 +82,8 @@ def plan(source: Source, devices: Any) -> Plan:
 
 
 def _generalised(source: Source, devices: Devices) -> Plan:
-    from jaxglmm.results.fits.generalised import (
-        RaggedRows,
-        SharedRows,
-        generalised_columns,
-        suits,
-    )
+    from jaxglmm.results.fits.generalised import SharedRows, generalised_columns, suits
+    from jaxglmm.results.fits.ragged_generalised import RaggedRows
 
     family, design = source.family, source.design
     columns = generalised_columns(design, family)

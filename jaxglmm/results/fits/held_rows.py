@@ -10,8 +10,9 @@ import numpy as np
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.formula.design import Design
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.results.fits.generalised import RaggedRows, SharedRows
+from jaxglmm.results.fits.generalised import SharedRows
 from jaxglmm.results.fits.linear import _columns
+from jaxglmm.results.fits.ragged_generalised import RaggedRows
 from jaxglmm.structure.factors import Factor
 
 

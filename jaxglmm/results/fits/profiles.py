@@ -30,8 +30,9 @@ from jaxglmm.results.fits import (
     run,
 )
 from jaxglmm.results.fits.columns import PENDING
-from jaxglmm.results.fits.generalised import RaggedRows, SharedRows
+from jaxglmm.results.fits.generalised import SharedRows
 from jaxglmm.results.fits.linear import SharedLinear, WeightedLinear
+from jaxglmm.results.fits.ragged_generalised import RaggedRows
 from jaxglmm.results.fits.ragged_linear import RaggedLinear
 from jaxglmm.results.fits.responses import Responses
 from jaxglmm.results.fits.source import Source
