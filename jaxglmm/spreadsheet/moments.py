@@ -39,7 +39,7 @@ from jaxglmm.results.posterior import engine as _engine
 from jaxglmm.results.posterior import run as _run
 
 DRAWS = 64  # at a time
-NEAR = {64: 0.95, 128: 0.945, 256: 0.87}  # overlap from which so many are enough
+NEAR = {64: 0.97, 128: 0.945, 256: 0.87}  # overlap from which so many are enough
 MOST = 512
 LEAST = 0.25  # effective share of all draws
 FAR = 2.0  # sds at which the sides of the posterior are looked at

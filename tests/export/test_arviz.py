@@ -135,11 +135,12 @@ def test_loo_and_compare(fit, herds, tmp_path):
     rows = az.loo(herds)
     own = fit.loo()
     elpd = rows.elpd_loo if OLD else rows.elpd
-    # it sets the smoothed tail's length by the chain's efficiency, which is one here
-    assert float(elpd) == pytest.approx(own.elpd, abs=5e-3)
+    # 1.x sets the smoothed tail's length by the chain's efficiency, which is one here
+    near = 2e-3 if OLD else 5e-3
+    assert float(elpd) == pytest.approx(own.elpd, abs=near)
     herds = az.loo(fit.to_arviz(log_likelihood="herd"))
     elpd = herds.elpd_loo if OLD else herds.elpd
-    assert float(elpd) == pytest.approx(fit.loo("herd").elpd, abs=5e-3)
+    assert float(elpd) == pytest.approx(fit.loo("herd").elpd, abs=near)
     cbpp = jg.datasets.load("cbpp")
     null = jg.glmm(
         "cbind(incidence, size - incidence) ~ 1 + (1 | herd)",
