@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import ModelError as ModelError
     from jaxglmm._errors import NewLevelsWarning as NewLevelsWarning
     from jaxglmm._errors import NotApplicableError as NotApplicableError
+    from jaxglmm._errors import NotEstimableWarning as NotEstimableWarning
     from jaxglmm._errors import PosteriorWarning as PosteriorWarning
     from jaxglmm._errors import RankDeficientWarning as RankDeficientWarning
     from jaxglmm._errors import ScaleWarning as ScaleWarning
@@ -80,6 +81,7 @@ _ERRORS = (
     "ModelError",
     "NewLevelsWarning",
     "NotApplicableError",
+    "NotEstimableWarning",
     "PosteriorWarning",
     "RankDeficientWarning",
     "ScaleWarning",
@@ -171,6 +173,7 @@ __all__ = [
     "NewLevelsWarning",
     "Normal",
     "NotApplicableError",
+    "NotEstimableWarning",
     "Poisson",
     "PosteriorWarning",
     "Priors",

@@ -42,6 +42,10 @@ class RankDeficientWarning(JaxGLMMWarning):
     """Columns of the fixed-effects design were dropped: they depend on others."""
 
 
+class NotEstimableWarning(JaxGLMMWarning):
+    """A number was asked for that the data cannot tell: NaN stands in its place."""
+
+
 class SingularFitWarning(JaxGLMMWarning):
     """A variance is estimated as zero, or a correlation as plus or minus one."""
 

@@ -63,7 +63,8 @@ class ArrayRecipe:
         total = np.zeros(n) if given is None else numbers("offset", given, n).copy()
         terms = tuple(self._term(part, table, X, new_levels) for part in self.parts)
         kept = X[:, list(self.kept)]
-        return NewRows(kept, total, terms if random else (), table.index)
+        full = None if kept.shape == X.shape else X
+        return NewRows(kept, total, terms if random else (), table.index, full)
 
     def sum_coded(self) -> np.ndarray:
         """X (n, p_all) of the fit: an array has no factors to code anew."""

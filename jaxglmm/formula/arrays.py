@@ -142,7 +142,7 @@ def design_from_arrays(
                 "diag" if diagonal[factor] and len(columns) > 1 else "us",
             )
         )
-    kept_X, kept_names, kept, dropped = drop_dependent(matrix, names)
+    kept_X, kept_names, kept, dropped, missing = drop_dependent(matrix, names)
     total = None
     if OFFSET in extras:
         total = np.asarray(extras[OFFSET].values, np.float64)
@@ -164,11 +164,15 @@ def design_from_arrays(
         offset=total,
         fixed_terms=tuple(
             FixedTerm(
-                name, frozenset() if name == INTERCEPT else frozenset((name,)), (j,)
+                name,
+                frozenset() if name == INTERCEPT else frozenset((name,)),
+                (kept.index(j),) if j in kept else (),
+                full=(j,),
             )
-            for j, name in enumerate(kept_names)
+            for j, name in enumerate(names)
         ),
         dropped_columns=dropped,
+        null_space=missing,
         n_missing=n - len(matrix),
         rows=rows,
         index=_index(y, frame_index, rows),

@@ -136,7 +136,9 @@ def design_from_formula(
     plans = plan(terms, encoder.is_factor)
     recipes, spans = recipes_of(plans, encoder.codings)
     names, X = tuple(name for name, _ in recipes), fill(recipes, values, n)
-    X, names, kept, dropped = drop_dependent(X, names, _anchor(plans, encoder, spans))
+    X, names, kept, dropped, missing = drop_dependent(
+        X, names, _anchor(plans, encoder, spans)
+    )
     made = [recipes[j] for j in kept]
     random, groups = _random_terms(parts, encoder, values, columns, n, made, X)
     place = {j: i for i, j in enumerate(kept)}
@@ -169,10 +171,12 @@ def design_from_formula(
                     if encoder.is_factor(a.expr)
                     for v in variables_of(*_pair(a), known)
                 ),
+                span,
             )
             for term, span in zip(terms, spans, strict=True)
         ),
         dropped_columns=dropped,
+        null_space=missing,
         n_missing=table.n - n,
         rows=rows,
         index=table.index if rows is None or table.index is None else table.index[rows],  # type: ignore

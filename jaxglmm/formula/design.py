@@ -8,10 +8,12 @@ downstream sees arrays and static integers; names come back in ``results``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+
+from jaxglmm.formula.estimable import NullSpace
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,37 @@ class FixedTerm:
     """One term of the fixed effects: its name, its variables, its columns of X.
 
     factors: those of the variables that enter as factors (``g`` in ``C(g)`` is one,
-    although its values are numbers).
+    although its values are numbers). full: its columns before any were dropped.
     """
 
     name: str
     variables: frozenset[str]
     columns: tuple[int, ...]
     factors: frozenset[str] = frozenset()
+    full: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class NewRows:
-    """The design of new rows (``codes`` of -1 where a level was not in the data)."""
+    """The design of new rows (``codes`` of -1 where a level was not in the data).
+
+    full: (n, p_all), X before columns were dropped; None where none was.
+    """
 
     X: np.ndarray
     offset: np.ndarray
     terms: tuple[RandomTerm, ...]
     index: object = None
+    full: np.ndarray | None = None
+
+    def take(self, rows: slice) -> NewRows:
+        """Some of the rows, without their labels."""
+        terms = tuple(
+            replace(t, codes=t.codes[rows], values=t.values[rows]) for t in self.terms
+        )
+        full = None if self.full is None else self.full[rows]
+        offset = np.broadcast_to(self.offset, (len(self.X),))[rows]
+        return NewRows(self.X[rows], offset, terms, None, full)
 
 
 class Recipe(Protocol):
@@ -103,6 +119,7 @@ class Design:
     offset: np.ndarray | None = None
     fixed_terms: tuple[FixedTerm, ...] = ()
     dropped_columns: tuple[str, ...] = ()
+    null_space: NullSpace | None = None  # what cannot be told without these
     n_missing: int = 0
     rows: np.ndarray | None = None  # positions of the kept rows where some were dropped
     index: object = None  # labels of the kept rows, of the frame they came from

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxglmm._errors import ModelError, RankDeficientWarning
+from jaxglmm.formula.estimable import NullSpace
 from jaxglmm.formula.notices import listed, warn
 
 TOLERANCE = 1e-7
@@ -27,11 +28,14 @@ _EPS = np.finfo(float).eps
 
 def drop_dependent(
     X: np.ndarray, names: tuple[str, ...], anchor: int = 0
-) -> tuple[np.ndarray, tuple[str, ...], tuple[int, ...], tuple[str, ...]]:
+) -> tuple[
+    np.ndarray, tuple[str, ...], tuple[int, ...], tuple[str, ...], NullSpace | None
+]:
     """X without its dependent columns, with one warning that names them.
 
     Returns:
-        X, its names, the positions kept, the names dropped.
+        X, its names, the positions kept, the names dropped, and what cannot be told
+        without these (None: everything can).
     """
     lost = dependent_columns(X, anchor)
     kept = tuple(j for j in range(X.shape[1]) if j not in set(lost.tolist()))
@@ -42,7 +46,7 @@ def drop_dependent(
             "model needs more rows than columns"
         )
     if len(lost) == 0:
-        return X, names, kept, ()
+        return X, names, kept, (), None
     dropped = tuple(names[j] for j in lost)
     warn(
         f"the fixed effects are rank deficient: dropped {len(lost)} column"
@@ -51,7 +55,45 @@ def drop_dependent(
         RankDeficientWarning,
     )
     kept_names = tuple(names[j] for j in kept)
-    return np.ascontiguousarray(X[:, kept]), kept_names, kept, dropped
+    missing = null_space(X, np.array(kept, int), lost, anchor)
+    return np.ascontiguousarray(X[:, kept]), kept_names, kept, dropped, missing
+
+
+def null_space(
+    X: np.ndarray, kept: np.ndarray, lost: np.ndarray, anchor: int = 0
+) -> NullSpace:
+    """The lost columns of X (n, p) as combinations of the kept, independent ones."""
+    p = X.shape[1]
+    mean, norm, constant = _moments(X)
+    ones = kept[constant[kept] & (norm[kept] > 0)][:1]
+    centre, unit = np.zeros(p), np.zeros(p)
+    if len(ones):
+        centre, unit[ones] = mean.copy(), 1 / mean[ones]
+        centre[ones] = mean[ones]
+    elif anchor:
+        centre = np.where(np.arange(p) < anchor, 0.0, mean)
+        unit[:anchor] = 1.0
+    length = _centred_norms(X, centre, norm)
+    scale = 1 / np.where(length > 64 * _EPS * norm, length, np.inf)
+    used = np.array([j for j in kept if j not in ones], int)
+    weights = np.zeros((len(kept), len(lost)))
+    if len(used):
+        order = np.concatenate([used, lost])
+        R = _triangle(X, order, centre, scale[order])
+        k = len(used)
+        solved = np.linalg.lstsq(R[:, :k], R[:, k:], rcond=None)[0]
+        solved = solved * scale[used][:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            solved = np.where(scale[lost] > 0, solved / scale[lost], 0.0)
+        weights[np.searchsorted(kept, used)] = _rounded(solved, scale[used])
+    return NullSpace(kept, lost, weights, centre, unit)
+
+
+def _rounded(weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Weights without those that are rounding: they would count as sizes."""
+    share = np.abs(weights) / scale[:, None]
+    top = share.max(axis=0, initial=0.0)
+    return np.where(share > 1e-10 * top, weights, 0.0)
 
 
 def dependent_columns(X: np.ndarray, anchor: int = 0) -> np.ndarray:

@@ -96,7 +96,8 @@ class FormulaRecipe:
         atoms += [a for part in parts for t in part.terms for a in t.atoms]
         values = self.encoder.apply(atoms, columns, n)
         codings = self.encoder.codings
-        X = build(self._plan(self.terms), codings, values, n)[1][:, list(self.kept)]
+        full = build(self._plan(self.terms), codings, values, n)[1]
+        X = full[:, list(self.kept)]
         terms = []
         for part in parts:
             coding = self.groups[part.grouping.name]
@@ -112,7 +113,8 @@ class FormulaRecipe:
                     part.covariance,
                 )
             )
-        return NewRows(X, total, tuple(terms), table.index)
+        whole = None if X.shape == full.shape else full
+        return NewRows(X, total, tuple(terms), table.index, whole)
 
     def sum_coded(self) -> np.ndarray:
         """X (n, p_all) of the fit with sum-to-zero contrasts for every factor.
@@ -133,6 +135,25 @@ class FormulaRecipe:
             for expr, c in self.encoder.codings.items()
         }
         return build(self._plan(self.terms), codings, values, n)[1]
+
+    def codes_made_of(self, name: str) -> list[np.ndarray]:
+        """Codes (n,) of every factor among the predictors made of this variable alone.
+
+        Of the data of the fit; none where they were not kept.
+        """
+        if self.training is None:
+            return []
+        known = frozenset(self.columns)
+        atoms = [
+            atom
+            for atom in dict.fromkeys(a for t in self.terms for a in t.atoms)
+            if self.encoder.is_factor(atom.expr)
+            and variables_of(atom.expr, atom.bare, known) == {name}
+        ]
+        columns = self.training.columns
+        n = len(next(iter(columns.values())))
+        values = self.encoder.apply(atoms, columns, n)
+        return [np.asarray(values[atom.expr]) for atom in atoms]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and texts, for JSON.

@@ -14,6 +14,7 @@ from jaxglmm.results.estimates import Estimates
 
 NEAR_ZERO = 1e-4  # of the residual sd, for a column scaled to mean square one
 NEAR_ONE = 1 - 1e-6
+MOST_NAMED = 6  # coefficients that a note lists
 OF_THE_FIT = (_errors.ConvergenceWarning, _errors.SingularFitWarning)
 
 
@@ -66,9 +67,21 @@ def _missing(design: Design) -> str:
 
 def _dropped(design: Design) -> str:
     names = ", ".join(design.dropped_columns)
-    return (
+    text = (
         f"The fixed-effects design is rank deficient: dropped {names}, which the other "
         "columns determine already."
+    )
+    missing = design.null_space
+    if missing is None:
+        return text
+    blind = missing.inestimable(missing.full(np.eye(design.p)))
+    moved = [name for name, b in zip(design.x_names, blind, strict=True) if b]
+    if not moved:
+        return text
+    which = ", ".join(moved[:MOST_NAMED]) + ", ..." * (len(moved) > MOST_NAMED)
+    return (
+        f"{text} Not estimable, since other numbers stand there if others are dropped: "
+        f"{which}."
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results import numbers
+from jaxglmm.results import numbers, predict
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -95,6 +95,9 @@ def test(fit: Fit, L, rhs, ddf: str) -> WaldTest:
 
     matrix = contrast_matrix(L, fit.coefficient_names)
     rhs = np.broadcast_to(np.asarray(rhs, float), (len(matrix),))
+    blind = inestimable(fit, matrix)
+    if blind.any():
+        return _not_estimable(fit, matrix, rhs, blind, ddf)
     found = inference.contrast_test(
         fit, matrix, ddf, **({"rhs": rhs} if rhs.any() else {})
     )
@@ -107,4 +110,30 @@ def test(fit: Fit, L, rhs, ddf: str) -> WaldTest:
         method=ddf,
         estimate=matrix @ fit.coefficients - rhs,
         std_error=np.sqrt(np.diagonal(cov)),
+    )
+
+
+def inestimable(fit: Fit, matrix: np.ndarray) -> np.ndarray:
+    """Rows of L (k, p) whose value depends on which columns were dropped, (k,)."""
+    missing = fit.design.null_space
+    if missing is None:
+        return np.zeros(len(matrix), bool)
+    return missing.inestimable(missing.full(matrix))
+
+
+def _not_estimable(
+    fit: Fit, matrix: np.ndarray, rhs: np.ndarray, blind: np.ndarray, ddf: str
+) -> WaldTest:
+    """NaN for the test and for the rows that cannot be told, with a warning."""
+    count = int(blind.sum())
+    predict.warn_not_estimable(fit.design, count, len(blind), "rows of L")
+    cov = matrix @ fit.coefficient_covariance(ddf) @ matrix.T
+    return WaldTest(
+        F=np.nan,
+        num_df=np.nan,
+        den_df=np.nan,
+        p=np.nan,
+        method=f"{ddf}; not estimable",
+        estimate=np.where(blind, np.nan, matrix @ fit.coefficients - rhs),
+        std_error=np.where(blind, np.nan, np.sqrt(np.diagonal(cov))),
     )

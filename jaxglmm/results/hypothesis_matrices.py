@@ -65,6 +65,8 @@ def _second(
     design: Design, terms: list[FixedTerm], root: np.ndarray
 ) -> dict[str, np.ndarray]:
     R = _triangle(root)  # same inner products, p rows
+    if design.null_space is not None:
+        return {t.name: _after_others(design, t, terms, R) for t in terms}
     out = {}
     for term in terms:
         above = [j for t in terms if _contains(t, term) for j in t.columns]
@@ -82,6 +84,48 @@ def _second(
     return out
 
 
+def _after_others(
+    design: Design, term: FixedTerm, terms: list[FixedTerm], root: np.ndarray
+) -> np.ndarray:
+    """L of a term after all that do not contain it, where columns were dropped.
+
+    Whichever went: what other terms span is theirs, the dropped columns included, so a
+    term that they determine has no row left.
+    """
+    missing = design.null_space
+    assert missing is not None
+    C = np.zeros((design.p, len(missing.centre)))  # all columns in terms of the kept
+    C[:, missing.kept] = np.eye(design.p)
+    C[:, missing.lost] = missing.combination()
+    own = list(term.full)
+    above = {j for t in terms if _contains(t, term) for j in t.full}
+    before = [j for j in range(C.shape[1]) if j not in above and j not in own]
+    R = _triangle(root)
+    unit = np.zeros(design.p)
+    if INTERCEPT in design.x_names:  # it is no term: first out of all
+        unit = R[:, design.x_names.index(INTERCEPT)]
+        unit = unit / np.linalg.norm(unit)
+    others = _basis(_scaled(R @ C[:, before], unit))
+    if INTERCEPT in design.x_names:
+        others = np.column_stack([unit, others])
+    rest = _scaled(R @ C[:, own], unit)
+    return _basis(rest - others @ (others.T @ rest)).T @ R
+
+
+def _scaled(columns: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """What is left of columns after the constant, to length one (0 if nothing is)."""
+    left = columns - np.outer(unit, unit @ columns)
+    size = np.linalg.norm(left, axis=0)
+    real = size > 1e-13 * np.linalg.norm(columns, axis=0)
+    return np.where(real, left / np.where(real, size, 1.0), 0.0)
+
+
+def _basis(columns: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of what columns of length one or less span."""
+    u, s, _ = np.linalg.svd(columns, full_matrices=False)
+    return u[:, s > 1e-7]
+
+
 def _contains(big: FixedTerm, small: FixedTerm) -> bool:
     """Whether ``big`` is ``small`` times factors alone (same numeric variables)."""
     extra = big.variables - small.variables
@@ -92,6 +136,8 @@ def _third(
     design: Design, terms: list[FixedTerm], root: np.ndarray
 ) -> dict[str, np.ndarray]:
     if not any(len(t.variables) > 1 for t in terms):  # nothing to average over
+        if design.null_space is not None:  # as for type 2: no term contains another
+            return {t.name: _after_others(design, t, terms, root) for t in terms}
         return {t.name: np.eye(design.p)[list(t.columns)] for t in terms}
     if design.dropped_columns:
         raise NotApplicableError(

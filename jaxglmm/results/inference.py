@@ -260,6 +260,9 @@ def anova_table(fit: Fit, type: int = 3, ddf: str = "satterthwaite"):
         return _chi_squared_table(fit, type)
     rows = {}
     for name, L in hypothesis_matrices.of_terms(fit.design, type).items():
+        if not len(L):  # other terms determine it
+            rows[name] = (np.nan, np.nan, 0, np.nan, np.nan, np.nan)
+            continue
         found = contrast_test(fit, L, ddf)
         mean_sq = found.get("F_unscaled", found["F"]) * fit.sigma**2
         rows[name] = (
@@ -286,6 +289,9 @@ def _chi_squared_table(fit: Fit, type: int):
     root = np.linalg.inv(np.linalg.cholesky(V)) if np.isfinite(V).all() else V
     rows = {}
     for name, L in hypothesis_matrices.of_terms(fit.design, type, root).items():
+        if not len(L):
+            rows[name] = (np.nan, 0, np.nan)
+            continue
         found = contrast_test(fit, L, "asymptotic")
         rows[name] = (found["F"] * found["num_df"], found["num_df"], found["p"])
     columns = ["chisq", "df", "p"]

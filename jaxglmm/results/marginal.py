@@ -1,34 +1,32 @@
-"""Predictions, slopes and contrasts, averaged over rows, by the delta method.
+"""Predictions and contrasts, averaged over rows, by the delta method or from draws.
 
 Each is a function of the means of rows (``means``): averages over groups of rows of the
-means themselves, of their rates of change, or differences and ratios of such averages.
-The rows are made by the recipe of the design, from data in which a variable has been
-changed; the Jacobian of an average is the average of the Jacobians. Tests have the
-denominator degrees of freedom of the fit.
+means themselves, their rates of change (``slopes``), or differences and ratios of such
+averages. The rows are made by the recipe of the design, from data in which a variable
+has been changed; the Jacobian of an average is the average of the Jacobians. Tests have
+the denominator degrees of freedom of the fit. What the data cannot tell is NaN.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, NotApplicableError
-from jaxglmm.results import predict
-from jaxglmm.results.coefficients import t_p_values, t_quantile
+from jaxglmm.formula.design import NewRows
+from jaxglmm.results import grids, predict
 from jaxglmm.results.data import frame, pandas_frame
-from jaxglmm.results.frames import check_ratios, exponentiated
-from jaxglmm.results.means import Means, Rows
+from jaxglmm.results.frames import check_ratios
+from jaxglmm.results.means import Means, Rows, difference
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
 ADJUST = ("none", "bonferroni", "holm", "tukey")
-GRIDS = ("equal", "observed")
-STEP = 6e-6  # of a variable's spread: about the cube root of the rounding error
 MOST_TESTED = 2000  # rows up to which each gets its own degrees of freedom
 
 
@@ -42,11 +40,11 @@ def data_of(fit: Fit) -> pd.DataFrame:
     return frame(fit.design)
 
 
-def rows_of(means: Means, data, offset=None) -> Rows:
-    """Means of new rows; grouping factors need not be among the data."""
+def new_rows(means: Means, data, offset=None) -> NewRows:
+    """The design of new rows; grouping factors need not be among the data."""
     if means.random:
-        return means.at(predict.rows_at_random(means.fit, data, offset))
-    return means.at(predict.rows(means.fit, data, offset=offset, random=False))
+        return predict.rows_at_random(means.fit, data, offset)
+    return predict.rows(means.fit, data, offset=offset, random=False)
 
 
 def own_offset(fit: Fit, data: pd.DataFrame) -> np.ndarray:
@@ -58,132 +56,143 @@ def own_offset(fit: Fit, data: pd.DataFrame) -> np.ndarray:
     return fit.design.offset - of_the_formula
 
 
-def table_of(
-    means: Means, estimate: np.ndarray, jacobian: np.ndarray, level: float
-) -> pd.DataFrame:
-    """estimate, std_error, df, statistic, p_value and symmetric limits.
+def averaged(
+    rows: Callable[[slice], Rows], n: int, groups: Sequence[np.ndarray], means: Means
+) -> Rows:
+    """Means of groups of rows, given by their positions.
 
     Args:
-        means: what the estimates are functions of.
-        estimate: (k,).
-        jacobian: (k, number of parameters).
-        level: coverage of conf_low, conf_high.
+        rows: means of a run of rows.
+        n: how many rows there are.
+        groups: positions of each group's rows, disjoint.
+        means: what holds ``at_once`` rows together.
     """
-    predict.check_level(level)
-    error = np.sqrt(np.maximum(predict.fixed_variance(jacobian, means.covariance), 0.0))
-    df = means.df(jacobian)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = estimate / error
-    half = t_quantile(level, df) * error
-    return pd.DataFrame(
-        {
-            "estimate": estimate,
-            "std_error": error,
-            "df": df,
-            "statistic": t,
-            "p_value": t_p_values(t, df),
-            "conf_low": estimate - half,
-            "conf_high": estimate + half,
-        }
-    )
-
-
-def averaged(rows: Rows, groups: Iterable[np.ndarray]) -> Rows:
-    """Means of groups of rows, given by their positions."""
-    taken = list(groups)
-    if any(len(i) == 0 for i in taken):
+    if any(len(i) == 0 for i in groups):
         raise DataError("newdata has no rows to average over")
-    k = rows.jacobian.shape[1]
-    return Rows(
-        np.array([rows.value[i].mean() for i in taken]),
-        np.array([rows.jacobian[i].mean(axis=0) for i in taken]).reshape(-1, k),
-        np.array([rows.offset[i].mean() for i in taken]),
-    )
+    label = np.full(n, -1)
+    for g, positions in enumerate(groups):
+        label[positions] = g
+    step = max(means.at_once or n, 1)
+    parts: list[Rows] = []
+    for start in range(0, n, step):
+        here = slice(start, min(start + step, n))
+        parts.append(_group_means(rows(here), label[here], groups))
+    total = parts[0]
+    for part in parts[1:]:
+        total = Rows(
+            *(
+                None if a is None else a + b
+                for a, b in zip(_fields(total), _fields(part), strict=True)
+            )
+        )  # type: ignore[arg-type]
+    return total
 
 
-def predictions(means: Means, newdata, by, level: float, offset=None) -> pd.DataFrame:
-    """Predictions a row of the data, or their means by groups of rows."""
+def _fields(rows: Rows) -> tuple:
+    return rows.value, rows.jacobian, rows.offset, rows.full, rows.blind
+
+
+def _group_means(rows: Rows, label: np.ndarray, groups: Sequence[np.ndarray]) -> Rows:
+    """These rows' share of the means of the groups."""
+    size = np.array([len(i) for i in groups], float)
+    order = np.argsort(label, kind="stable")
+    order = order[label[order] >= 0]
+    present, starts = np.unique(label[order], return_index=True)
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(groups), *x.shape[1:]))
+        if len(order):
+            total = np.add.reduceat(x[order], starts, axis=0)
+            out[present] = total / size[present].reshape(-1, *[1] * (x.ndim - 1))
+        return out
+
+    def any_of(x: np.ndarray) -> np.ndarray:
+        out = np.zeros(len(groups), bool)
+        if len(order):
+            out[present] = np.logical_or.reduceat(x[order], starts)
+        return out
+
+    return rows.map(mean, any_of)
+
+
+def predictions(
+    means: Means, newdata, by, level: float, offset=None, grid: str = "observed"
+) -> pd.DataFrame:
+    """Predictions a row of the data or of the grid, or their means by groups."""
     fit = means.fit
+    grids.check(grid)
     predict.check_offset(newdata, offset)
-    if newdata is None:
+    if grid == "equal":
+        if newdata is not None:
+            raise NotApplicableError(
+                "predictions(grid='equal') makes its own rows: leave newdata out, or "
+                "give the rows to average over as newdata"
+            )
+        variables = data_of(fit)
+        data = grids.reference_grid(fit, variables)
+        mean_offset = np.full(len(data), own_offset(fit, variables).mean())
+        new = new_rows(means, data, mean_offset)
+    elif newdata is None:
         data = data_of(fit)
-        rows = means.at(predict.rows(fit, None))
+        new = predict.rows(fit, None)
     else:
         data = pandas_frame(newdata)
-        rows = rows_of(means, data, offset)
+        new = new_rows(means, data, offset)
     if by is not None:
         keys, groups = grouped(data, by)
-        rows = averaged(rows, groups)
+        rows = averaged(lambda i: means.of(new.take(i)), len(data), groups, means)
     else:
-        if means.tests_each and len(data) > MOST_TESTED:
-            raise NotApplicableError(
-                f"predictions() finds degrees of freedom for each of {len(data)} rows: "
-                "give newdata or by=, or use fit.predict(re='population', "
-                "interval='confidence')"
-            )
+        check_number(means, len(data))
         keys = data.reset_index(drop=True)
-    table = table_of(means, rows.value, rows.jacobian, level)
-    table["conf_low"], table["conf_high"] = means.limits(
-        rows.value, table["std_error"].to_numpy(), table["df"].to_numpy(), level
-    )
-    return pd.concat([keys, table.drop(columns=["statistic", "p_value"])], axis=1)
+        if grid == "equal":
+            used = set().union(*(t.variables for t in fit.design.fixed_terms))
+            keys = keys[[c for c in keys.columns if c in used]]
+        rows = means.of(new)
+    table = means.table(rows, level)
+    if "df" in table:
+        table["conf_low"], table["conf_high"] = means.limits(
+            table["estimate"].to_numpy(),
+            table["std_error"].to_numpy(),
+            table["df"].to_numpy(),
+            level,
+        )
+        table = table.drop(columns=["statistic", "p_value"])
+    warn_of_inestimable(means, rows, "predictions")
+    return pd.concat([keys, table], axis=1)
+
+
+def check_number(means: Means, n: int) -> None:
+    """Refuse tables of more rows than can be answered one by one."""
+    if means.tests_each and n > MOST_TESTED:
+        raise NotApplicableError(
+            f"predictions() finds degrees of freedom for each of {n} rows: "
+            "give newdata or by=, or use fit.predict(re='population', "
+            "interval='confidence')"
+        )
+    if means.at_once is not None and n > 10 * means.at_once:
+        raise NotApplicableError(
+            f"predictions() of {n} rows would hold every draw of each: give newdata or "
+            "by=, or use fit.predict(re='population', interval='confidence')"
+        )
+
+
+def warn_of_inestimable(means: Means, rows: Rows, what: str) -> None:
+    """One warning for all rows of a table that the data cannot tell."""
+    blind = means.inestimable(rows)
+    if blind.any():
+        design = means.fit.design
+        predict.warn_not_estimable(design, int(blind.sum()), len(blind), what)
 
 
 def grouped(data: pd.DataFrame, by) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The combinations of the values of ``by`` that occur, and the rows of each."""
     by = [by] if isinstance(by, str) else list(by)
-    _known(data, by)
+    check_known(data, by)
     if not by:
         return pd.DataFrame(index=range(1)), [np.arange(len(data))]
     groups = data.reset_index(drop=True).groupby(by, observed=True).indices
     keys = [k if isinstance(k, tuple) else (k,) for k in groups]
     return pd.DataFrame(keys, columns=by), list(groups.values())
-
-
-def slopes(
-    means: Means, variable: str, newdata, by, level: float, offset=None
-) -> pd.DataFrame:
-    """Average slope of the means in a numeric variable, over rows or by groups.
-
-    Mean and Jacobian are differenced centrally: to about ten digits, exact where a
-    linear model is a polynomial of degree two at most.
-    """
-    fit = means.fit
-    predict.check_offset(newdata, offset)
-    data = data_of(fit) if newdata is None else pandas_frame(newdata)
-    data = data.reset_index(drop=True)
-    _known(data, [variable])
-    keys, groups = grouped(data, by or [])
-    x = data[variable]
-    if not pd.api.types.is_numeric_dtype(x) or pd.api.types.is_bool_dtype(x):
-        raise NotApplicableError(
-            f"slopes({variable!r}): the variable is not numeric; "
-            f"contrasts({variable!r}) compares its levels"
-        )
-    if newdata is None:
-        offset = own_offset(fit, data)
-    elif means.is_linear and offset is None:
-        offset = np.zeros(len(data))  # it cancels
-    x = x.to_numpy(float)
-    known = x[np.isfinite(x)]
-    spread = (np.std(known) or max(np.abs(known).max(), 1.0)) if len(known) else 1.0
-    step = STEP * spread
-    # of the numbers that the machine really added and subtracted
-    above, below = x + step, x - step
-    high, low = (
-        rows_of(means, data.assign(**{variable: values}), offset)
-        for values in (above, below)
-    )
-    width = above - below
-    rate = Rows(
-        means.change(high, low) / width,
-        (high.jacobian - low.jacobian) / width[:, None],
-        high.offset,
-    )
-    mean = averaged(rate, groups)
-    table = table_of(means, mean.value, mean.jacobian, level)
-    table.insert(0, "variable", variable)
-    return pd.concat([keys, table], axis=1)
 
 
 def contrasts(
@@ -193,45 +202,36 @@ def contrasts(
 
     Limits are for one contrast each; p-values are adjusted as asked.
     """
-    for name, value, allowed in (("grid", grid, GRIDS), ("adjust", adjust, ADJUST)):
-        if value not in allowed:
-            raise NotApplicableError(f"{name}={value!r} is not one of {allowed}")
+    grids.check(grid)
+    if adjust not in ADJUST:
+        raise NotApplicableError(f"adjust={adjust!r} is not one of {ADJUST}")
     if ratio and means.is_link:
         check_ratios(means.fit, "contrasts(type='link', ratio=True)")
     levels, rows = marginal_means(means, factor, grid)
     pairs = list(itertools.combinations(range(len(levels)), 2))
     first, second = (rows.take([pair[k] for pair in pairs]) for k in (0, 1))
     if ratio and not means.is_link:
-        first, second = logarithm(first), logarithm(second)
+        first, second = means.logarithm(first), means.logarithm(second)
         change = first.value - second.value
     else:
         change = means.change(first, second)
-    table = table_of(means, change, first.jacobian - second.jacobian, level)
-    table["p_value"] = adjusted(table, adjust, len(levels))
-    if ratio:
-        table = exponentiated(table)
+    compared = difference(first, second, change)
+    table = means.table(compared, level, ratio)
+    if adjust != "none":
+        table["p_value"] = adjusted(table, adjust, len(levels))
     sign = "/" if ratio else "-"
     names = [f"{levels[i]} {sign} {levels[j]}" for i, j in pairs]
     table.insert(0, "contrast", names)
+    warn_of_inestimable(means, compared, "contrasts")
     return table
-
-
-def logarithm(rows: Rows) -> Rows:
-    """Logarithms of means, which must be positive."""
-    if not (rows.value > 0).all():
-        raise NotApplicableError(
-            f"ratio=True: a mean is {np.min(rows.value):.3g}, and ratios need positive "
-            "means. Use differences (ratio=False)"
-        )
-    return Rows(np.log(rows.value), rows.jacobian / rows.value[:, None], rows.offset)
 
 
 def marginal_means(means: Means, factor: str, grid: str) -> tuple[list, Rows]:
     """Levels, and their means averaged over a grid of the rest."""
     fit = means.fit
     data = data_of(fit)
-    _known(data, [factor])
-    levels = levels_of(data[factor])
+    check_known(data, [factor])
+    levels = grids.levels_of(data[factor])
     if len(levels) < 2 or len(levels) > 200:
         raise NotApplicableError(
             f"contrasts({factor!r}) compares levels, and there are {len(levels)}; for "
@@ -240,72 +240,45 @@ def marginal_means(means: Means, factor: str, grid: str) -> tuple[list, Rows]:
     offset = own_offset(fit, data)
     base = data
     if grid == "equal":
-        base = reference_grid(fit, data, factor)
+        base = grids.reference_grid(fit, data, factor)
         offset = np.full(len(base), offset.mean())
-    found = [
-        rows_of(means, base.assign(**{factor: _filled(data, factor, v, base)}), offset)
-        for v in levels
-    ]
     every = [np.arange(len(base))]
-    return levels, Rows.joined([averaged(rows, every) for rows in found])
-
-
-def levels_of(values: pd.Series) -> list:
-    """Levels in the order of the categories, or sorted."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        present = set(values.unique())
-        return [v for v in values.cat.categories if v in present]
-    return sorted(values.unique())
-
-
-def _filled(data: pd.DataFrame, name: str, value, base: pd.DataFrame) -> pd.Series:
-    """A column of one value with the type that the variable has."""
-    return pd.Series([value] * len(base), index=base.index).astype(data[name].dtype)
-
-
-def reference_grid(fit: Fit, data: pd.DataFrame, factor: str) -> pd.DataFrame:
-    """All combinations of the other factors in X, numeric variables at their means."""
-    used = set().union(*(term.variables for term in fit.design.fixed_terms)) - {factor}
-    axes, rest = {}, {}
-    for name in data.columns.drop(factor):
-        numeric = pd.api.types.is_numeric_dtype(data[name])
-        if numeric and not pd.api.types.is_bool_dtype(data[name]):
-            rest[name] = data[name].mean()
-        elif name in used:
-            axes[name] = levels_of(data[name])
-        else:
-            rest[name] = data[name].iloc[0]
-    cells = list(itertools.product(*axes.values())) or [()]
-    base = pd.DataFrame(cells, columns=list(axes), index=range(len(cells)))
-    for name in axes:
-        base[name] = base[name].astype(data[name].dtype)
-    for name, value in rest.items():
-        numeric = pd.api.types.is_numeric_dtype(data[name])
-        base[name] = value if numeric else _filled(data, name, value, base)
-    return base
+    found = []
+    for level in levels:
+        column = grids.filled(data, factor, level, base)
+        new = new_rows(means, base.assign(**{factor: column}), offset)
+        found.append(
+            averaged(lambda i, new=new: means.of(new.take(i)), len(base), every, means)
+        )
+    return levels, Rows.joined(found)
 
 
 def adjusted(table: pd.DataFrame, adjust: str, n_levels: int) -> np.ndarray:
-    """p-values of all pairs, adjusted for their number, (k,)."""
-    p = table["p_value"].to_numpy()
-    k = len(p)
-    if adjust == "bonferroni":
-        return np.minimum(p * k, 1.0)
-    if adjust == "holm":
-        order = np.argsort(p)
-        steps = np.maximum.accumulate(p[order] * (k - np.arange(k)))
-        out = np.empty(k)
-        out[order] = np.minimum(steps, 1.0)
-        return out
+    """p-values of all pairs, adjusted for their number, (k,); NaN stays out."""
+    if "p_value" not in table:
+        raise NotApplicableError(
+            f"adjust={adjust!r} is for p-values, and a posterior has none: its "
+            "probabilities hold for all comparisons at once"
+        )
+    p = table["p_value"].to_numpy().copy()
     if adjust == "tukey":
         from scipy.stats import studentized_range
 
         q = np.sqrt(2) * np.abs(table["statistic"].to_numpy())
         return studentized_range.sf(q, n_levels, table["df"].to_numpy())
+    known = np.flatnonzero(np.isfinite(p))
+    k = len(known)
+    if adjust == "bonferroni":
+        p[known] = np.minimum(p[known] * k, 1.0)
+    elif adjust == "holm":
+        order = known[np.argsort(p[known])]
+        steps = np.maximum.accumulate(p[order] * (k - np.arange(k)))
+        p[order] = np.minimum(steps, 1.0)
     return p
 
 
-def _known(data: pd.DataFrame, names: list[str]) -> None:
+def check_known(data: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse names that are no variables of the model."""
     for name in names:
         if name not in data.columns:
             raise DataError(

@@ -8,15 +8,18 @@ X; ``generalised_means`` has the others.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import NewRows
-from jaxglmm.results.coefficients import t_quantile
+from jaxglmm.results import predict
+from jaxglmm.results.coefficients import t_p_values, t_quantile
+from jaxglmm.results.frames import exponentiated
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -36,26 +39,58 @@ def check(type: str, re: str) -> None:
 
 @dataclass(frozen=True)
 class Rows:
-    """value: (n,) means; jacobian: (n, k); offset: (n,) part of the predictor."""
+    """Means of rows, and what their uncertainty is made of.
+
+    value: (n,) means; jacobian: (n, k) in the parameters (or draws of the means, for a
+    posterior: both go along with averages and differences); offset: (n,) part of the
+    predictor; full: (n, p_all) rows of the full X where columns of it were dropped and
+    the means are linear in it; blind: (n,) those that the data cannot tell, where they
+    are not linear.
+    """
 
     value: np.ndarray
     jacobian: np.ndarray
     offset: np.ndarray
+    full: np.ndarray | None = None
+    blind: np.ndarray | None = None
 
-    def take(self, positions: list[int]) -> Rows:
-        """Some of the rows."""
+    def map(self, linear: Callable, either: Callable) -> Rows:
+        """A linear function of all; ``either`` joins what cannot be told."""
         return Rows(
-            self.value[positions], self.jacobian[positions], self.offset[positions]
+            linear(self.value),
+            linear(self.jacobian),
+            linear(self.offset),
+            None if self.full is None else linear(self.full),
+            None if self.blind is None else either(self.blind),
         )
+
+    def take(self, positions: Sequence[int]) -> Rows:
+        """Some of the rows."""
+        return self.map(lambda x: x[positions], lambda x: x[positions])
 
     @staticmethod
     def joined(parts: Sequence[Rows]) -> Rows:
         """Rows below one another."""
-        return Rows(
-            np.concatenate([part.value for part in parts]),
-            np.concatenate([part.jacobian for part in parts]),
-            np.concatenate([part.offset for part in parts]),
-        )
+
+        def below(name: str) -> np.ndarray | None:
+            found = [getattr(part, name) for part in parts]
+            return None if found[0] is None else np.concatenate(found)
+
+        names = ("value", "jacobian", "offset", "full", "blind")
+        return Rows(*(below(name) for name in names))  # type: ignore[arg-type]
+
+
+def difference(first: Rows, second: Rows, change: np.ndarray, width=1.0) -> Rows:
+    """(first - second) / width, whose means are ``change``; width: a number or (n,)."""
+    by = np.asarray(width, float)
+    column = by[:, None] if by.ndim else by
+    full = blind = None
+    if first.full is not None and second.full is not None:
+        full = (first.full - second.full) / column
+    if first.blind is not None and second.blind is not None:
+        blind = first.blind | second.blind
+    jacobian = (first.jacobian - second.jacobian) / column
+    return Rows(change / by, jacobian, first.offset, full, blind)
 
 
 class Means(abc.ABC):
@@ -63,7 +98,9 @@ class Means(abc.ABC):
 
     fit: whose; covariance: (k, k) of the parameters; random: whether the columns of the
     random terms are needed; is_link: on the scale of the linear predictor; is_linear:
-    in the parameters; tests_each: whether degrees of freedom cost a computation a row.
+    in the parameters; is_affine: in X beta; tests_each: whether degrees of freedom cost
+    a computation a row; at_once: rows whose means
+    are held together, None for all.
     """
 
     fit: Fit
@@ -71,7 +108,9 @@ class Means(abc.ABC):
     random = False
     is_link = False
     is_linear = False
+    is_affine = False
     tests_each = False
+    at_once: int | None = None
 
     @abc.abstractmethod
     def at(self, new: NewRows) -> Rows:
@@ -87,6 +126,16 @@ class Means(abc.ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Confidence limits of means."""
 
+    def of(self, new: NewRows) -> Rows:
+        """Means of rows, with what tells whether the data can tell them."""
+        found = self.at(new)
+        missing = self.fit.design.null_space
+        if missing is None or new.full is None:
+            return found
+        if self.is_affine:
+            return replace(found, full=new.full)
+        return replace(found, blind=missing.inestimable(new.full))
+
     def change(self, above: Rows, below: Rows) -> np.ndarray:
         """Difference of two means, without what rounding would leave of it."""
         if not self.is_linear:
@@ -94,11 +143,65 @@ class Means(abc.ABC):
         rise = (above.jacobian - below.jacobian) @ self.fit.coefficients
         return rise + (above.offset - below.offset)
 
+    def logarithm(self, rows: Rows) -> Rows:
+        """Logarithms of means, which must be positive."""
+        if not (rows.value[~self.inestimable(rows)] > 0).all():
+            raise NotApplicableError(
+                f"ratio=True: a mean is {np.min(rows.value):.3g}, and ratios need "
+                "positive means. Use differences (ratio=False)"
+            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = rows.jacobian / rows.value[:, None]
+            return replace(rows, value=np.log(rows.value), jacobian=slope)
+
+    def inestimable(self, rows: Rows) -> np.ndarray:
+        """Rows whose mean the data cannot tell, (n,)."""
+        if rows.blind is not None:
+            return rows.blind
+        missing = self.fit.design.null_space
+        if rows.full is None or missing is None:
+            return np.zeros(len(rows.value), bool)
+        return missing.inestimable(rows.full)
+
+    def table(self, rows: Rows, level: float, ratio: bool = False) -> pd.DataFrame:
+        """estimate, std_error, df, statistic, p_value and limits, NaN without answer.
+
+        Args:
+            rows: what is estimated.
+            level: coverage of conf_low, conf_high.
+            ratio: exp of all but the test.
+        """
+        predict.check_level(level)
+        blind = self.inestimable(rows)
+        estimate = np.where(blind, np.nan, rows.value)
+        jacobian = np.where(blind[:, None], 0.0, rows.jacobian)
+        error = np.sqrt(
+            np.maximum(predict.fixed_variance(jacobian, self.covariance), 0.0)
+        )
+        error = np.where(blind, np.nan, error)
+        df = self.df(jacobian)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = estimate / error
+        half = t_quantile(level, df) * error
+        table = pd.DataFrame(
+            {
+                "estimate": estimate,
+                "std_error": error,
+                "df": df,
+                "statistic": t,
+                "p_value": t_p_values(t, df),
+                "conf_low": estimate - half,
+                "conf_high": estimate + half,
+            }
+        )
+        return exponentiated(table) if ratio else table
+
 
 class LinearMeans(Means):
     """Means of a linear model: X beta + offset."""
 
     is_linear = True
+    is_affine = True
     tests_each = True
 
     def __init__(self, fit: Fit, type: str):

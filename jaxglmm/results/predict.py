@@ -19,9 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxglmm._errors import DataError, NewLevelsWarning, NotApplicableError
+from jaxglmm._errors import (
+    DataError,
+    NewLevelsWarning,
+    NotApplicableError,
+    NotEstimableWarning,
+)
 from jaxglmm.formula.array_recipe import INTERCEPT, ArrayRecipe
-from jaxglmm.formula.design import NewRows
+from jaxglmm.formula.design import Design, NewRows
+from jaxglmm.formula.notices import warn
 from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.formula.tables import Table, as_table
 from jaxglmm.results import predictor
@@ -81,6 +87,33 @@ def rows(
     given = {} if offset is None else {"offset": offset}
     return design.recipe.new_rows(
         readable(newdata), new_levels=new_levels, random=random, **given
+    )
+
+
+def answerable(fit: Fit, new: NewRows) -> NewRows:
+    """The rows, with NaN in X for those whose mean the data cannot tell."""
+    missing = fit.design.null_space
+    if missing is None or new.full is None:
+        return new
+    blind = missing.inestimable(new.full)
+    if not blind.any():
+        return new
+    warn_not_estimable(fit.design, int(blind.sum()), len(blind), "rows")
+    X = np.where(blind[:, None], np.nan, new.X)
+    return NewRows(X, new.offset, new.terms, new.index)
+
+
+def warn_not_estimable(design: Design, count: int, total: int, what: str) -> None:
+    """One warning for all numbers that the data cannot tell."""
+    dropped = design.dropped_columns
+    names = ", ".join(dropped[:MOST_NAMED]) + ", ..." * (len(dropped) > MOST_NAMED)
+    one = count == 1
+    warn(
+        f"{count} of {total} {what} {'is' if one else 'are'} not estimable, so NaN: "
+        f"{'it depends' if one else 'they depend'} on columns that the data cannot "
+        f"tell from others ({names} dropped), as where a combination of levels has no "
+        "data. Ask about what occurs in the data, or fit a model without these columns",
+        NotEstimableWarning,
     )
 
 
@@ -203,7 +236,7 @@ def predict(fit: Fit, newdata, re, se, interval, level, new_levels, offset):
     check_level(level)
     spread = re == "marginal" and interval == "prediction"
     random = re == "conditional" or spread
-    new = rows(fit, newdata, new_levels, offset, random)
+    new = answerable(fit, rows(fit, newdata, new_levels, offset, random))
     if re == "conditional":
         warn_of_new_levels(new, newdata)
     centre = mean(fit, new, re)

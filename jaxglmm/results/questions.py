@@ -20,6 +20,7 @@ from jaxglmm.results import means as _means
 from jaxglmm.results import predict as _predict
 from jaxglmm.results import predictor as _predictor
 from jaxglmm.results import simulate as _simulate
+from jaxglmm.results import slopes as _slopes
 from jaxglmm.results.estimated import Estimated
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ class Questions(Estimated):
         type: str = "response",
         re: str = "population",
         offset=None,
+        grid: str = "observed",
     ) -> pd.DataFrame:
         """Predictions with standard errors and limits, of rows or averages of rows.
 
@@ -265,6 +267,9 @@ class Questions(Estimated):
             re: "population" (random effects zero) or "marginal" (the mean over random
                 effects; on the link scale, its link); the same in a linear model.
             offset: (n,) offset of new data, where the fit's was given as an array.
+            grid: "observed": the rows of the data; "equal": all combinations of the
+                factors' levels, numeric variables at their means. ``contrasts`` (whose
+                default is "equal") compares the means of the same grid.
 
         Example:
             >>> import jaxglmm as jg
@@ -275,7 +280,7 @@ class Questions(Estimated):
             [0.216, 0.097, 0.086, 0.057]
         """
         means = self._means(type, re)
-        return _marginal.predictions(means, newdata, by, level, offset)
+        return _marginal.predictions(means, newdata, by, level, offset, grid)
 
     def slopes(
         self,
@@ -308,7 +313,7 @@ class Questions(Estimated):
             [-0.049, -0.194, -0.019]
         """
         means = self._means(type, re)
-        return _marginal.slopes(means, variable, newdata, by, level, offset)
+        return _slopes.slopes(means, variable, newdata, by, level, offset)
 
     def contrasts(
         self,
@@ -326,7 +331,9 @@ class Questions(Estimated):
         Args:
             factor: a variable with levels.
             grid: "equal" averages over all combinations of the other factors' levels,
-                numeric variables at their means; "observed" over the rows of the data.
+                numeric variables at their means (a number in C() or factor() is a
+                factor); "observed" over the rows of the data. ``predictions(by=factor,
+                grid=...)`` has the means themselves.
             adjust: of the p-values: "none", "holm", "bonferroni" or "tukey".
             level: coverage of conf_low and conf_high, for one contrast each.
             type: "response" averages and compares means, "link" linear predictors; the

@@ -21,6 +21,7 @@ import pandas as pd
 
 from jaxglmm._errors import DataError
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
+from jaxglmm.formula.estimable import NullSpace
 from jaxglmm.formula.recipes import recipe_from_dict
 from jaxglmm.formula.tables import Column, Columns
 from jaxglmm.results.estimates import Estimates
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "jaxglmm fit", 1
 RECORDS = {
-    cls.__name__: cls for cls in (Column, Design, Estimates, FixedTerm, RandomTerm)
+    cls.__name__: cls
+    for cls in (Column, Design, Estimates, FixedTerm, NullSpace, RandomTerm)
 }
 
 

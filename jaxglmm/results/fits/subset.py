@@ -27,7 +27,8 @@ def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
     """
     if len(rows) == 0:
         raise DataError("no row is left: every one has a missing value or weight 0")
-    X, names, kept, dropped = drop_dependent(design.X[rows], design.x_names)
+    X, names, kept, dropped, missing = drop_dependent(design.X[rows], design.x_names)
+    before = design.null_space
     place = {j: i for i, j in enumerate(kept)}
     fixed = tuple(
         replace(t, columns=tuple(place[j] for j in t.columns if j in place))
@@ -49,6 +50,7 @@ def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
         terms=tuple(terms),
         fixed_terms=fixed,
         dropped_columns=(*design.dropped_columns, *dropped),
+        null_space=missing if before is None else before.restricted(kept, missing),
         n_missing=0,
         index=None if index is None else index[rows],
         recipe=_recipe(design.recipe, kept, used, rows),

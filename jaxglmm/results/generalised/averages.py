@@ -37,7 +37,7 @@ class Average:
 
 def slope(family: AbstractFamily, eta: np.ndarray) -> np.ndarray:
     """d mean / d eta, elementwise; by a difference where a family has its own mean."""
-    if _has_plain_mean(family):
+    if has_plain_mean(family):
         return np.asarray(family.link.slope(eta), float)
     step = STEP * np.maximum(np.abs(eta), 1.0)
     above, below = eta + step, eta - step
@@ -57,7 +57,7 @@ def over_normal(family: AbstractFamily, eta: np.ndarray, sd: np.ndarray) -> Aver
         NotApplicableError: where the mean does not exist.
     """
     eta, sd = np.broadcast_arrays(np.asarray(eta, float), np.asarray(sd, float))
-    closed = CLOSED.get(family.link.name) if _has_plain_mean(family) else None
+    closed = CLOSED.get(family.link.name) if has_plain_mean(family) else None
     if closed is not None:
         with np.errstate(over="ignore"):
             return closed(eta, sd)
@@ -145,5 +145,6 @@ def _check_positive(family: AbstractFamily, eta: np.ndarray, sd: np.ndarray) -> 
         )
 
 
-def _has_plain_mean(family: AbstractFamily) -> bool:
+def has_plain_mean(family: AbstractFamily) -> bool:
+    """Whether the mean is the inverse link."""
     return type(family).mean is AbstractFamily.mean

@@ -197,6 +197,8 @@ def null_estimates(fit: GeneralisedFit) -> Estimates:
         X=np.ones((fit.design.n, 1)),
         x_names=("(Intercept)",),
         fixed_terms=(),
+        dropped_columns=(),
+        null_space=None,
         formula=None,
         recipe=None,
     )

@@ -39,6 +39,9 @@ class GeneralisedMeans(Means):
         self.is_link = type == "link"
         self.random = re == "marginal" and bool(fit.design.terms)
         self.is_linear = self.is_link and not self.random
+        plain = averages.has_plain_mean(self.family)
+        identity = plain and self.family.link.name == "identity"
+        self.is_affine = self.is_linear or identity
         self.covariance = (
             fit.parameter_covariance if self.random else fit.coefficient_covariance()
         )

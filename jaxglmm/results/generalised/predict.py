@@ -94,8 +94,10 @@ def _check_words(fit: GeneralisedFit, type: str, interval, trials) -> None:
 
 def _rows(fit: GeneralisedFit, newdata, re: str, new_levels: str, offset) -> NewRows:
     if re == "marginal":
-        return _predict.rows_at_random(fit, newdata, offset)
-    return _predict.rows(fit, newdata, new_levels, offset, re == "conditional")
+        new = _predict.rows_at_random(fit, newdata, offset)
+    else:
+        new = _predict.rows(fit, newdata, new_levels, offset, re == "conditional")
+    return _predict.answerable(fit, new)
 
 
 def numbers_of_trials(newdata, trials, n: int) -> np.ndarray:

@@ -153,6 +153,7 @@ def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[Rows, Any]:
     new = recipe.new_rows(
         newdata, new_levels=new_levels, random=re == "conditional", offset=offset
     )
+    new = _predict.answerable(fit, new)
     if re == "conditional":
         _predict.warn_of_new_levels(new, newdata)
     return Rows(new.X, new.offset, new.terms), new.index
