@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm import datasets as datasets
     from jaxglmm._cache import enable_compilation_cache as enable_compilation_cache
+    from jaxglmm._errors import CacheWarning as CacheWarning
     from jaxglmm._errors import ComparisonError as ComparisonError
     from jaxglmm._errors import ConvergenceWarning as ConvergenceWarning
     from jaxglmm._errors import DataError as DataError
@@ -70,6 +71,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
 __version__ = "0.1.0"
 
 _ERRORS = (
+    "CacheWarning",
     "ComparisonError",
     "ConvergenceWarning",
     "DataError",
@@ -148,6 +150,7 @@ __all__ = [
     "Beta",
     "BetaBinomial",
     "Binomial",
+    "CacheWarning",
     "ComparisonError",
     "ConvergenceWarning",
     "DataError",

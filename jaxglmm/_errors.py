@@ -72,3 +72,7 @@ class ScaleWarning(JaxGLMMWarning):
 
 class NewLevelsWarning(JaxGLMMWarning):
     """Prediction for levels that were not in the data."""
+
+
+class CacheWarning(JaxGLMMWarning):
+    """Compiled programs cannot be kept on disk."""

@@ -10,9 +10,7 @@ for functions and classes of this package: a user's own family may change betwee
 processes and keep its name. Whatever goes wrong on the way, a file that cannot be read
 or an unknown version of JAX, leads back to ``jax.jit``.
 
-A file is a line of JSON (what the leaves of the result belong to) and the executable as
-XLA serialises it. Nothing is unpickled; it is native code all the same, which is read
-only if the user owns it and nobody else may write it.
+What is in a file, and when it is read, is told in ``_program``.
 """
 
 from __future__ import annotations
@@ -21,12 +19,9 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib
 import inspect
 import json
 import os
-import tempfile
-import zlib
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -37,13 +32,9 @@ import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
 from jaxglmm import _cache
+from jaxglmm._program import PACKAGE, Program, Unsuitable, is_static, name_of
 
-PACKAGE = __name__.split(".")[0]
 PLAIN = (str, int, float, bool, type(None))
-
-
-class Unsuitable(Exception):
-    """A call that has no place on disk."""
 
 
 class Stored:
@@ -62,7 +53,7 @@ class Stored:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         folder = _cache.program_folder()
-        if folder is None or kwargs:
+        if folder is None or kwargs or _device() is None:
             return self._jitted(*args, **kwargs)
         return self._kept(folder, args)
 
@@ -118,64 +109,6 @@ class Stored:
             return program, jax.block_until_ready(program(leaves))
         program = Program.make(self._jitted, args, path)
         return program, program(leaves)
-
-
-class Program:
-    """An executable for leaves of arguments, and the structure of its result."""
-
-    def __init__(self, executable: Any, tree: Any):
-        self.executable, self.tree = executable, tree
-
-    def __call__(self, leaves: list[Any]) -> Any:
-        found = self.executable.execute_sharded(jax.device_put(leaves))
-        arrays = found.disassemble_into_single_device_arrays()
-        return jax.tree.unflatten(self.tree, [x[0] for x in arrays])
-
-    @staticmethod
-    def make(jitted: Any, args: tuple[Any, ...], path: Path) -> Program:
-        """Compiled by JAX, and written to ``path``.
-
-        Anew: an executable that JAX took from its own cache loses functions when it is
-        serialised once more (jaxlib 0.10).
-        """
-        lowered = jitted.lower(*args)
-        with _cache.set_aside():
-            executable = lowered.compile().runtime_executable()
-        count = iter(range(10**9))
-        numbered = jax.tree.map(lambda _: next(count), lowered.out_info)
-        head = json.dumps(encode(numbered)).encode()
-        code = zlib.compress(executable.serialize(), 1)
-        digest = hashlib.sha256(head + code).hexdigest().encode()
-        _write(path, b"\n".join([digest, head, code]))
-        return Program(executable, jax.tree.structure(numbered))
-
-    @staticmethod
-    def read(path: Path) -> Program:
-        """From a file; raises where there is none, or none to be trusted."""
-        if os.name == "posix":
-            facts = path.stat()
-            if facts.st_uid != os.getuid() or facts.st_mode & 0o022:
-                raise PermissionError(path)
-        digest, head, code = path.read_bytes().split(b"\n", 2)
-        if hashlib.sha256(head + code).hexdigest().encode() != digest:
-            raise ValueError(f"{path} is damaged")
-        from jaxlib import xla_client
-
-        device = jax.devices()[0]
-        executable = device.client.deserialize_executable(
-            zlib.decompress(code),
-            executable_devices=xla_client.DeviceList((device,)),
-        )
-        _cache.memory_maps.count()
-        return Program(executable, jax.tree.structure(decode(json.loads(head))))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, also where two processes write."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent)  # mode 0600
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.replace(temporary, path)
 
 
 # What a program depends on ------------------------------------------------------------
@@ -235,56 +168,11 @@ def describe(x: Any, static: bool = False) -> Any:
         return [type(x).__name__, *(describe(value, static) for value in x)]
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
         parts = [
-            [f.name, describe(getattr(x, f.name), static or _is_static(f))]
+            [f.name, describe(getattr(x, f.name), static or is_static(f))]
             for f in dataclasses.fields(x)
         ]
-        return [_name(type(x)), parts]
+        return [name_of(type(x)), parts]
     kind = None if static else _kind(x)
     if kind is None:
         raise Unsuitable(f"{type(x)} is not known")
     return str(kind)
-
-
-def _is_static(field: Any) -> bool:
-    return bool(field.metadata.get("static", False))
-
-
-def _name(kind: type) -> str:
-    """Where a class of the package is found."""
-    if kind.__module__.split(".")[0] != PACKAGE or "<" in kind.__qualname__:
-        raise Unsuitable(f"{kind} is not of this package")
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def encode(x: Any) -> Any:
-    """A result as JSON, its leaves numbers."""
-    if isinstance(x, int):
-        return x
-    if x is None:
-        return None
-    if type(x) in (list, tuple):
-        return {"kind": type(x).__name__, "items": [encode(value) for value in x]}
-    if dataclasses.is_dataclass(x):
-        fields = dataclasses.fields(x)
-        if any(_is_static(f) for f in fields):
-            raise Unsuitable(f"{type(x)} has parts that are no arrays")
-        parts = {f.name: encode(getattr(x, f.name)) for f in fields}
-        return {"kind": _name(type(x)), "fields": parts}
-    raise Unsuitable(f"{type(x)} is not known")
-
-
-def decode(text: Any) -> Any:
-    """The inverse of ``encode``."""
-    if text is None or isinstance(text, int):
-        return text
-    kind = text["kind"]
-    if "items" in text:
-        return {"list": list, "tuple": tuple}[kind](map(decode, text["items"]))
-    module, _, name = kind.partition(":")
-    if module.split(".")[0] != PACKAGE:
-        raise Unsuitable(f"{kind} is not of this package")
-    found = getattr(importlib.import_module(module), name)
-    out = object.__new__(found)
-    for field, value in text["fields"].items():
-        object.__setattr__(out, field, decode(value))
-    return out

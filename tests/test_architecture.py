@@ -14,7 +14,9 @@ import jaxglmm
 PACKAGE = Path(jaxglmm.__file__).parent
 
 ROWS = [
-    ["_typing", "_errors", "_status", "_precision", "_cache"],
+    ["_typing", "_errors", "_status", "_precision", "_lapack"],
+    ["_cache"],
+    ["_program"],
     ["_stored"],
     ["_compile"],
     ["numerics", "formula", "datasets"],

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import warnings
 
 import jax
 import pytest
@@ -56,6 +57,71 @@ def test_the_default_is_below_the_users_cache(monkeypatch, tmp_path):
         pytest.skip("Linux's custom")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert _cache.user_cache() == tmp_path / "jaxglmm"
+
+
+def full(path):
+    raise OSError(28, "No space left on device")
+
+
+def stranger(path, own):
+    raise PermissionError("it belongs to another user")
+
+
+@pytest.mark.parametrize(
+    ("part", "change"), [("_try_writing", full), ("_prepare", stranger)]
+)
+def test_a_folder_that_cannot_be_used_is_one_warning(
+    tmp_path, settings, monkeypatch, part, change
+):
+    """Read-only, full, or somebody else's: fits are right all the same."""
+    monkeypatch.setattr(_cache, part, change)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        path = jg.enable_compilation_cache(tmp_path)
+        fit = jg.lmm("Yield ~ 1 + (1 | Batch)", jg.datasets.load("Dyestuff"))
+        jax.jit(lambda x: x * 3.5 + 20261130)(2.0)
+    assert [str(x.message) for x in seen if x.category is not jg.CacheWarning] == []
+    assert len(seen) == 1
+    assert "fits are right" in str(seen[0].message)
+    assert fit.criterion == pytest.approx(319.6543, abs=1e-3)
+    assert _cache.cache_size(path)[0] == 0
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_warning(tmp_path, settings):
+    place = tmp_path / "file"
+    place.write_text("in the way")
+    before = jax.config.jax_compilation_cache_dir
+    with pytest.warns(jg.CacheWarning, match="not kept") as seen:
+        jg.enable_compilation_cache(place)
+    assert len(seen) == 1
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners are POSIX's")
+def test_a_folder_of_somebody_else_is_not_used(tmp_path, settings, monkeypatch):
+    jg.enable_compilation_cache(tmp_path)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.warns(jg.CacheWarning, match="another user"):
+        jg.enable_compilation_cache(tmp_path)
+
+
+def test_what_jax_cannot_read_is_no_warning(tmp_path, settings):
+    path = jg.enable_compilation_cache(tmp_path)
+
+    def compute():
+        return float(jax.jit(lambda x: x * 2.25 + 20261129)(4.0))
+
+    expected = compute()
+    files = [f for f in path.iterdir() if f.is_file()]
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[:50])
+    jax.clear_caches()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        jg.enable_compilation_cache(tmp_path)
+        assert compute() == expected
+    assert seen == []
 
 
 def test_the_identity_is_stable():

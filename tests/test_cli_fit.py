@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -344,3 +345,24 @@ def test_a_fresh_process(folder):
     )
     assert done.returncode == 0
     assert "1743.6" in done.stdout
+
+
+@pytest.mark.slow
+def test_every_command_line_runs_twice(folder, tmp_path):
+    """The second process reads the programs that the first has kept."""
+    jg.datasets.load("Penicillin").to_csv(folder / "pen.csv", index=False)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    words = [sys.executable, "-m", "jaxglmm", "fit", "--quiet"]
+    for file, formula, family in (
+        ("pen.csv", "diameter ~ 1 + (1 | plate) + (1 | sample)", "gaussian"),
+        ("cbpp.csv", CBPP, "binomial"),
+    ):
+        command = [*words, str(folder / file), formula, "--family", family]
+        first, second = (
+            subprocess.run(command, capture_output=True, text=True, env=environment)
+            for _ in range(2)
+        )
+        assert second.returncode == first.returncode == 0, second.stderr
+        assert second.stdout == first.stdout
+        assert second.stderr == ""

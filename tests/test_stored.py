@@ -2,8 +2,13 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import threading
+import warnings
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -12,9 +17,10 @@ import numpy as np
 import pytest
 
 import jaxglmm as jg
-from jaxglmm import _cache, _stored
+from jaxglmm import _cache, _lapack, _program, _stored
 from jaxglmm._compile import stored
-from jaxglmm._stored import Stored, Unsuitable
+from jaxglmm._program import Unsuitable
+from jaxglmm._stored import Stored
 from jaxglmm.estimate._base import Fitted
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.model.families import family_from
@@ -60,7 +66,7 @@ def test_a_program_is_written_and_found(folder, monkeypatch):
     if os.name == "posix":
         assert path.stat().st_mode & 0o077 == 0
         assert folder.stat().st_mode & 0o077 == 0
-    monkeypatch.setattr(_stored.Program, "make", None)  # nothing else would do
+    monkeypatch.setattr(_program.Program, "make", None)  # nothing else would do
     again = stored(double)
     monkeypatch.setattr(again, "_jitted", None)
     check(again(X, 2.0))
@@ -78,11 +84,18 @@ def test_other_shapes_types_and_settings_are_other_programs(folder):
     assert len(programs(folder)) == 4
 
 
+def flipped(content):
+    """One bit of the code is another."""
+    return content[:-20] + bytes([content[-20] ^ 1]) + content[-19:]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda path: path.write_bytes(b"nonsense"),
         lambda path: path.write_bytes(path.read_bytes()[:-10]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(flipped(path.read_bytes())),
         lambda path: path.chmod(0o622),
     ],
 )
@@ -91,9 +104,133 @@ def test_a_damaged_or_open_file_is_not_read(folder, damage):
     (path,) = programs(folder)
     damage(path)
     with pytest.raises((ValueError, PermissionError)):
-        _stored.Program.read(path)
+        _program.Program.read(path)
     check(stored(double)(X, 2.0))  # made again
-    _stored.Program.read(path)
+    _program.Program.read(path)
+
+
+def test_a_file_of_another_program_is_not_read(folder):
+    """The shapes agree and the result would be wrong."""
+    check(stored(double)(X, 2.0))
+    (path,) = programs(folder)
+    other = path.with_name("0" * 64 + ".program")
+    shutil.copy(path, other)
+    with pytest.raises(ValueError, match="for something else"):
+        _program.Program.read(other)
+
+
+def test_two_writers_and_a_reader_see_whole_files(folder):
+    check(stored(double)(X, 2.0))
+    (path,) = programs(folder)
+    content, seen = path.read_bytes(), set()
+    writers = [
+        threading.Thread(
+            target=lambda: [_program._write_whole(path, content) for _ in range(200)]
+        )
+        for _ in range(2)
+    ]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        seen.add(path.read_bytes())
+    assert seen <= {content}
+    assert list(folder.iterdir()) == [path]
+
+
+def cholesky(x):
+    """Calls LAPACK by pointer."""
+    return jnp.linalg.cholesky(x @ x.T + 9 * jnp.eye(9))
+
+
+cholesky.__module__ = "jaxglmm.nowhere"
+SQUARE = np.random.default_rng(0).normal(size=(9, 9))
+
+
+def check_cholesky(found):
+    with jax.enable_x64(True):
+        half = np.asarray(found)
+    assert half @ half.T == pytest.approx(SQUARE @ SQUARE.T + 9 * np.eye(9), rel=1e-4)
+
+
+def test_what_a_program_calls_is_written_and_asked_for(folder, monkeypatch):
+    """Null pointers end a process, so code that would follow one is not read."""
+    check_cholesky(stored(cholesky)(SQUARE))
+    (path,) = programs(folder)
+    head = json.loads(path.read_bytes().split(b"\n", 2)[1])
+    assert head["calls"]
+    assert all(re.fullmatch(r"lapack_s\w+_ffi", name) for name in head["calls"])
+    asked = []
+    ready = _lapack.ready
+    monkeypatch.setattr(
+        _lapack, "ready", lambda names: asked.append(list(names)) or ready(names)
+    )
+    _program.Program.read(path)
+    assert asked == [head["calls"]]
+
+
+@pytest.mark.parametrize("part", ["registrations", "_lapack"])
+def test_a_jaxlib_of_another_make_reads_no_program_that_calls(
+    folder, monkeypatch, part
+):
+    from jaxlib import lapack
+
+    check_cholesky(stored(cholesky)(SQUARE))
+    (path,) = programs(folder)
+    monkeypatch.delattr(lapack, part)
+    monkeypatch.setattr(_lapack, "_initialised", _lapack._initialised.__wrapped__)
+    assert not _lapack.ready(["lapack_dpotrf_ffi"])
+    with pytest.raises(Unsuitable, match="cannot be called"):
+        _program.Program.read(path)
+    path.unlink()
+    monkeypatch.setattr(_lapack, "_initialised", frozenset)
+    check_cholesky(stored(cholesky)(SQUARE))
+    assert programs(folder) == []  # nor is one written
+    check(stored(double)(X, 2.0))  # others are
+    assert len(programs(folder)) == 1
+
+
+def test_what_jaxlib_offers_is_what_is_asked_for():
+    """The private part of jaxlib is still where it is looked for."""
+    assert _lapack.ready(["lapack_dpotrf_ffi", "lapack_dtrsm_ffi"])
+    assert not _lapack.ready(["lapack_dpotrf_ffi", "somebody_elses"])
+
+
+def called_back(x):
+    """Calls into Python: by a pointer that is good in this process alone."""
+    return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+called_back.__module__ = "jaxglmm.nowhere"
+
+
+def test_a_program_that_calls_back_is_not_written(folder):
+    x = X.astype("float32")
+    assert np.asarray(stored(called_back)(x)) == pytest.approx(np.sin(x))
+    assert programs(folder) == []
+
+
+def test_a_disk_that_fills_up_is_said_once(folder, monkeypatch):
+    made = []
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    make = _program.Program.make
+    monkeypatch.setattr(
+        _program.Program, "make", lambda *args: made.append(1) or make(*args)
+    )
+    monkeypatch.setattr(os, "replace", full)
+    function = stored(double)
+    with pytest.warns(jg.CacheWarning, match="No space left") as seen:
+        check(function(X, 2.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(function(X, 2.0))
+        stored(fused)(X)
+        jax.jit(lambda x: x * 20261130.0)(2.0)
+    assert len(seen) == 1
+    assert list(folder.iterdir()) == []
+    assert len(made) == 2  # each compiled once
 
 
 def fused(x):
@@ -112,7 +249,7 @@ def test_a_program_that_jax_keeps_is_not_serialised_twice(folder):
     jax.clear_caches()
     stored(fused)(X)
     (path,) = programs(folder)
-    found = jax.device_get(_stored.Program.read(path)([X]))
+    found = jax.device_get(_program.Program.read(path)([X]))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -120,7 +257,7 @@ def test_a_program_that_jax_keeps_is_not_serialised_twice(folder):
 def test_a_program_that_does_not_run_is_made_again(folder, monkeypatch):
     check(stored(double)(X, 2.0))
     (path,) = programs(folder)
-    run, read = _stored.Program.__call__, []
+    run, read = _program.Program.__call__, []
 
     def fails_once(self, leaves):
         read.append(self)
@@ -128,7 +265,7 @@ def test_a_program_that_does_not_run_is_made_again(folder, monkeypatch):
             raise RuntimeError("Function not found")
         return run(self, leaves)
 
-    monkeypatch.setattr(_stored.Program, "__call__", fails_once)
+    monkeypatch.setattr(_program.Program, "__call__", fails_once)
     check(stored(double)(X, 2.0))
     assert len(read) == 2
     assert programs(folder) == [path]
@@ -187,13 +324,13 @@ def test_arguments_are_described_by_structure_and_type():
 
 def test_results_go_through_text():
     result = Fitted(0, 1, 2, 3, (4, 5), 6, 7, 8, 9)
-    back = _stored.decode(json.loads(json.dumps(_stored.encode(result))))
+    back = _program.decode(json.loads(json.dumps(_program.encode(result))))
     assert jax.tree.structure(back) == jax.tree.structure(result)
     assert jax.tree.leaves(back) == list(range(10))
     with pytest.raises(Unsuitable):
-        _stored.encode(LaplaceMarginal())
+        _program.encode(LaplaceMarginal())
     with pytest.raises(Unsuitable):
-        _stored.decode({"kind": "os:stat_result", "fields": {}})
+        _program.decode({"kind": "os:stat_result", "fields": {}})
 
 
 def test_programs_are_dropped_with_the_others(folder, monkeypatch):
@@ -233,16 +370,24 @@ fits = (
 )
 print(json.dumps([[f.summary() for f in fits], len(traced)]))
 """
-    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
-    run = [sys.executable, "-c", code]
-    (first, before), (second, after) = (
-        json.loads(
-            subprocess.run(
-                run, capture_output=True, text=True, check=True, env=env
-            ).stdout
-        )
-        for _ in range(2)
-    )
+    (first, before), (second, after) = (fresh("-c", code) for _ in range(2))
     assert first == second
     assert before > 0
     assert after == 0
+
+
+@pytest.mark.slow
+def test_programs_of_every_kind_are_read_by_a_second_process(tmp_path):
+    """Nothing that is read ends the process, and the numbers are the same."""
+    script = str(Path(__file__).with_name("programs.py"))
+    first, second = (fresh(script, str(tmp_path)) for _ in range(2))
+    assert first == second
+    assert all(np.isfinite(number) for _, number in first)
+
+
+def fresh(*words):
+    """What a process without this one's cache prints, as JSON."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    done = subprocess.run([sys.executable, *words], capture_output=True, env=env)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    return json.loads(done.stdout)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxglmm._cache import enable_compilation_cache
+from jaxglmm._cache import enable_compilation_cache, program_folder
 
 _begun: list[str] = []  # of a step whose line is not ended yet
 
@@ -39,9 +39,6 @@ def end_line() -> None:
 
 
 def keep_compiled_programs() -> Path | None:
-    """The cache folder, or None (and a word about it) where none can be written."""
-    try:
-        return enable_compilation_cache()
-    except OSError as error:
-        print(f"compiled programs are not kept: {error}", file=sys.stderr, flush=True)
-        return None
+    """The cache folder, or None (and a warning) where none can be used."""
+    path = enable_compilation_cache()
+    return path if program_folder() is not None else None
