@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxglmm._errors import DataError, FormulaError
+from jaxglmm._errors import FormulaError
+from jaxglmm.compat.statsmodels import patsy
+from jaxglmm.compat.statsmodels.mixedlm_formula import as_frame
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,13 @@ class Read:
     rows: np.ndarray
 
 
-def read(formula: str, vc_formulas: Any, data: Any, extras: Mapping[str, Any]) -> Read:
+def read(
+    formula: str,
+    vc_formulas: Any,
+    data: Any,
+    extras: Mapping[str, Any],
+    context: Mapping[str, Any],
+) -> Read:
     """Read ``formula`` and the variance-component formulas.
 
     Args:
@@ -39,18 +46,19 @@ def read(formula: str, vc_formulas: Any, data: Any, extras: Mapping[str, Any]) -
         data: a frame or a dict of arrays.
         extras: name -> column name, array, number or None (offset, weights, ...): rows
             where one is missing are dropped as well.
+        context: the caller's names.
     """
-    frame = data if isinstance(data, pd.DataFrame) else _frame(data)
+    frame = as_frame(data)
     components = named(vc_formulas)
     if components is None:
-        return _lme4(formula, frame)
+        return _lme4(formula, frame, context)
     if "|" in formula:
         raise FormulaError(
             "both vc_formulas and (... | g) terms are given; write the random effects "
             "in one place"
         )
     frame, rows = _complete(formula, components, frame, extras)
-    return _patsy(formula, components, frame, rows)
+    return _patsy(formula, components, frame, rows, context)
 
 
 def named(vc_formulas: Any) -> dict[str, str] | None:
@@ -76,60 +84,43 @@ def named(vc_formulas: Any) -> dict[str, str] | None:
     return out
 
 
-def _frame(data: Any) -> pd.DataFrame:
-    import narwhals as nw
-
-    native = nw.from_native(data, eager_only=True, pass_through=True)
-    return native.to_pandas() if hasattr(native, "to_pandas") else pd.DataFrame(data)
-
-
 def _complete(
     formula: str, components: dict[str, str], frame: pd.DataFrame, extras
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Rows without a missing value in any variable of any part."""
-    texts = [formula, *components.values()]
-    given = {v for v in extras.values() if isinstance(v, str)}
-    known = [c for c in frame if c in given or any(_in(c, text) for text in texts)]
+    used = {v for v in extras.values() if isinstance(v, str)}
+    for text in (formula, *components.values()):
+        used |= patsy.variables(text)
+    known = [c for c in frame if c in used]
     bad = frame[known].isna().any(axis=1).to_numpy()
     rows = np.flatnonzero(~bad)
     return (frame.iloc[rows] if bad.any() else frame), rows
 
 
-def _in(column: Any, formula: str) -> bool:
-    """Whether the formula mentions the column as a word."""
-    pattern = rf"(?<![\w.]){re.escape(str(column))}(?![\w.])"
-    return re.search(pattern, formula) is not None
-
-
 def _patsy(
-    formula: str, components: dict[str, str], frame: pd.DataFrame, rows: np.ndarray
+    formula: str,
+    components: dict[str, str],
+    frame: pd.DataFrame,
+    rows: np.ndarray,
+    context: Mapping[str, Any],
 ) -> Read:
-    from formulaic import model_matrix
-    from formulaic.errors import FormulaicError
     from scipy import sparse
 
-    try:
-        both = model_matrix(formula, frame)
-        parts = [model_matrix(f, frame, output="sparse") for f in components.values()]
-    except FormulaicError as error:
-        raise FormulaError(str(error)) from error
-    if not hasattr(both, "lhs"):
-        raise FormulaError(f"{formula!r} has no response: write 'y ~ ...'")
-    left = pd.DataFrame(both.lhs)
-    if left.shape[1] != 1:
-        raise DataError(
-            f"the response of {formula!r} has {left.shape[1]} columns "
-            f"({', '.join(map(str, left.columns))}); give one column of numbers"
-        )
-    blocks: list[Any] = [sparse.csr_array(part) for part in parts]
-    specs: list[Any] = [part.model_spec for part in parts]
-    names = [list(map(str, spec.column_names)) for spec in specs]
+    sides = patsy.parse(formula)
+    y = patsy.response(sides, frame, context)
+    spec, X = patsy.learn(sides.right, frame, context)
+    blocks: list[Any] = []
+    names: list[list[str]] = []
+    for text in components.values():
+        part, block = patsy.learn(patsy.parse(text).right, frame, context, sparse=True)
+        blocks.append(block)
+        names.append(part.names)
     return Read(
-        left.iloc[:, 0].to_numpy(float),
-        pd.DataFrame(both.rhs),
+        y.to_numpy(float),
+        pd.DataFrame(X, columns=spec.names, index=frame.index),
         sparse.hstack(blocks, format="csr"),
         np.repeat(np.arange(len(blocks)), [b.shape[1] for b in blocks]),
-        str(left.columns[0]),
+        str(y.name),
         list(components),
         [name for own in names for name in own],
         frame,
@@ -137,13 +128,13 @@ def _patsy(
     )
 
 
-def _lme4(formula: str, frame: pd.DataFrame) -> Read:
+def _lme4(formula: str, frame: pd.DataFrame, context: Mapping[str, Any]) -> Read:
     """Terms (1 | g) and (x || g): one component a column."""
     from scipy import sparse
 
     from jaxglmm.formula import design_from_formula
 
-    design = design_from_formula(formula, frame)
+    design = design_from_formula(formula, frame, context=context)
     if not design.terms:
         raise FormulaError(
             "no variance components: give vc_formulas, such as {'village': "

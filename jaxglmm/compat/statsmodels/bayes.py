@@ -23,6 +23,7 @@ from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.compat.statsmodels import _fits, _formula, _objective
 from jaxglmm.compat.statsmodels._layout import Data, Layout
 from jaxglmm.compat.statsmodels._results import BayesMixedGLMResults
+from jaxglmm.formula.context import caller_context
 from jaxglmm.model.families import AbstractFamily, family_from
 
 RULES = {"statsmodels": "legendre", "exact": "exact"}
@@ -159,7 +160,8 @@ class BayesMixedGLM:
             raise FormulaError("a formula needs data, a frame or a dict of arrays")
         of_rows = ("offset", "exposure", "weights", "n_trials")
         extras = {name: options[name] for name in of_rows if name in options}
-        read = _formula.read(formula, vc_formulas, data, extras)
+        context = caller_context(1)
+        read = _formula.read(formula, vc_formulas, data, extras, context)
         taken = {name: _taken(value, read, name) for name, value in extras.items()}
         model = cls(
             read.endog,

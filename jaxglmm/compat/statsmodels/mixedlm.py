@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxglmm._errors import DataError, ModelError
+from jaxglmm._errors import DataError, FormulaError, ModelError
 from jaxglmm.compat.statsmodels import mixedlm_arguments as arguments
 from jaxglmm.compat.statsmodels import mixedlm_formula, mixedlm_structure
 from jaxglmm.compat.statsmodels.mixedlm_estimate import estimate, regularized
@@ -547,18 +547,15 @@ class MixedLM:
         return out
 
     def _from_spec(self, data: Any) -> np.ndarray:
-        from formulaic.errors import FormulaicError
-
         frame = mixedlm_formula.as_frame(data)
         try:
-            made = self._spec.get_model_matrix(frame, na_action="ignore")
-        except (FormulaicError, KeyError, NameError) as error:
+            return self._spec.apply(frame)
+        except FormulaError as error:
             if list(map(str, frame.columns)) == list(self.exog_names):
                 return frame.to_numpy(float)  # a design already
             raise DataError(
                 f"exog cannot be evaluated for {self.formula!r}: {error}"
             ) from error
-        return np.asarray(made, float)
 
     def get_distribution(self, params: Any, scale: float, exog: Any = None) -> Any:
         """The distribution of the response, for its ``rvs``.

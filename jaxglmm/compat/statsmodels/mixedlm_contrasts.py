@@ -349,11 +349,7 @@ def term_columns(results: MixedLMResults) -> dict[str, list[int]]:
     names = results.model.exog_names
     if spec is None:
         return {name: [j] for j, name in enumerate(names)}
-    out = {}
-    for term, indices in spec.term_indices.items():
-        text = str(term)
-        out["Intercept" if text == "1" else text] = list(indices)
-    return {k: v for k, v in out.items() if v}
+    return {k: list(v) for k, v in spec.term_columns.items() if v}
 
 
 def pairwise(
@@ -381,11 +377,10 @@ def pairwise(
 
 def _level_names(results: MixedLMResults, term: str, js: list[int]) -> list[str]:
     spec: Any = results.model._spec
-    state = None if spec is None else spec.encoder_state.get(term)
-    found = None if state is None else state[1].get("categories")
+    found = None if spec is None else spec.levels_of(term)
     if found is None:
         raise ValueError(f"{term!r} is not a factor with levels")
-    return [str(level) for level in found]
+    return found
 
 
 def _treatment(results, term: str, names, js: list[int]) -> np.ndarray:

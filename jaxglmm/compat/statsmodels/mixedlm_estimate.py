@@ -266,6 +266,12 @@ def _step_by_step(
         )
         history += path
         coordinates.move(x)
+        if free is None and isinstance(coordinates, fits.Elements):
+            # nothing is held, so roots do as well, and a variance may end at zero
+            at = MixedLMParams.from_components(
+                start.fe_params, coordinates.cov_re, vcomp=coordinates.vcomp
+            )
+            coordinates = fits.roots_from(_from_zero(ev, at, True), None)
     found = fits.held(ev, coordinates, reml, tol, steps)
     return replace(found, history=history + found.history), record
 

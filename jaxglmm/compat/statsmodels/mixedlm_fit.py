@@ -30,6 +30,7 @@ from jaxglmm.results.fit import Fit
 NEAR_ZERO = 1e-3  # relative standard deviation that may as well be zero
 INDIFFERENT = 1e-8  # of the criterion, relative to its size
 HOPELESS = 1e12  # damping
+OUTSIDE = 1e10  # of the objective, where SciPy's steps leave the covariances
 
 SCIPY = {  # statsmodels' names
     "bfgs": "BFGS",
@@ -196,6 +197,61 @@ class Roots:
             out[a, a] = 2 * max(g[c], 0.0)
         return out
 
+    def near_zero(self, x: np.ndarray, sizes: np.ndarray) -> bool:
+        """Whether something that may move is next to zero."""
+        return bool(self._zeros(x, sizes))
+
+    def _zeros(self, x: np.ndarray, sizes: np.ndarray) -> list[int]:
+        """Positions in x of diagonals and components next to zero."""
+        k = len(self.L)
+        size = [sizes[self.order[i]] if i == j else np.inf for i, j in self.entries]
+        size += [sizes[k + c] for c in self.components]
+        return [a for a in range(len(x)) if abs(x[a]) * size[a] < NEAR_ZERO]
+
+    def rise(self, x: np.ndarray, G: np.ndarray, g: np.ndarray, sizes: np.ndarray):
+        """Share of a step -> x, along the zero whose variance lowers d most by rising.
+
+        G, g: derivatives of d by the covariances and the components. None where no
+        variance at zero wants to rise.
+        """
+        k, best, found = len(self.L), 0.0, None
+        for a in self._zeros(x, sizes):
+            if a >= len(self.entries):
+                c = self.components[a - len(self.entries)]
+                slope = g[c] / sizes[k + c] ** 2
+                places, direction = [a], np.array([1 / sizes[k + c]])
+            else:
+                slope, places, direction = self._column_slope(x, a, G, sizes)
+            if slope < best - 1e-9:
+                best, found = slope, (places, direction)
+        if found is None:
+            return None
+        places, direction = found
+
+        def moved(share: float) -> np.ndarray:
+            out = x.copy()
+            out[places] = np.sqrt(share) * direction
+            return out
+
+        return moved
+
+    def _column_slope(self, x: np.ndarray, a: int, G: np.ndarray, sizes: np.ndarray):
+        """The steepest fall of d as a column of L that is zero becomes something."""
+        j = self.entries[a][1]
+        places = [b for b, (_, l) in enumerate(self.entries) if l == j]
+        column = self.unpack(x, 0.0)[0][:, j]
+        of = sizes[[self.order[i] for i in range(len(self.L))]]
+        if np.abs(column * of).max() >= NEAR_ZERO:  # then the gradient does not vanish
+            return 0.0, [], np.zeros(0)
+        rows = [self.entries[b][0] for b in places]
+        scale = 1 / of[rows]
+        G = G[np.ix_(self.order, self.order)][np.ix_(rows, rows)]
+        values, vectors = np.linalg.eigh(G * np.outer(scale, scale))
+        direction = vectors[:, 0] * scale
+        if direction[rows.index(j)] < 0:
+            direction = -direction
+        return float(values[0]), places, direction
+
     def zeroed(self, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """x with diagonals next to zero at zero; sizes: of the columns of Z."""
         out = x.copy()
@@ -254,6 +310,10 @@ class Elements:
         size = len(self.entries) + len(self.components)
         return np.zeros((size, size))
 
+    def near_zero(self, x: np.ndarray, sizes: np.ndarray) -> bool:
+        """False: at zero the derivative over the variance itself does not vanish."""
+        return False
+
     def zeroed(self, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """x with components next to zero at zero."""
         out = x.copy()
@@ -278,44 +338,99 @@ def column_sizes(ev: Evaluator) -> np.ndarray:
 # Newton's method on the host ----------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Local:
+    """The criterion and its derivatives over the elements of the covariance.
+
+    natural, tv (m,): gradient, and the part of it that is quadratic in the residuals;
+    info (m, m); r2, s2: sum of squares and residual variance.
+    """
+
+    value: float
+    natural: np.ndarray
+    tv: np.ndarray
+    info: np.ndarray
+    r2: float
+    s2: float
+
+
+def _local(ev: Evaluator, coordinates, x: np.ndarray, reml: bool) -> Local | None:
+    """At x, whose last entry is log residual variance; None off the space."""
+    here = coordinates.point(x[:-1], x[-1])
+    if here is None:
+        return None
+    at, p = ev.slopes(*here), ev.p
+    N = ev.n - p if reml else ev.n
+    C = at.K[:p, :p]
+    v = np.append(-np.linalg.solve(C, at.K[:p, p]), 1.0)
+    r2, s2 = v @ at.K @ v, np.exp(x[-1])
+    value = at.log_det + N * (LOG_2PI + x[-1]) + r2 / s2
+    tv = np.einsum("i,aij,j->a", v, at.P, v) / s2
+    natural = at.trace - tv
+    if reml and p:
+        value += np.linalg.slogdet(C)[1]
+        inverse = np.linalg.inv(C)
+        natural = natural - np.einsum("ij,aji->a", inverse, at.P[:, :p, :p])
+    return Local(value, natural, tv, at.info / s2, r2, s2)
+
+
 def _criterion(ev: Evaluator, coordinates, reml: bool):
     """x -> (d, gradient, curvature, scale); the last of x is log residual variance."""
     N = ev.n - ev.p if reml else ev.n
-    k = ev.k_re
     triangle = ev.triangle
 
     def evaluate(x: np.ndarray):
-        here = coordinates.point(x[:-1], x[-1])
-        if here is None:
+        at = _local(ev, coordinates, x, reml)
+        if at is None:
             return None
-        at = ev.slopes(*here)
-        p = ev.p
-        C = at.K[:p, :p]
-        v = np.append(-np.linalg.solve(C, at.K[:p, p]), 1.0)
-        r2, s2 = v @ at.K @ v, np.exp(x[-1])
-        value = at.log_det + N * (LOG_2PI + x[-1]) + r2 / s2
-        tv = np.einsum("i,aij,j->a", v, at.P, v) / s2
-        natural = at.trace - tv
-        if reml and p:
-            value += np.linalg.slogdet(C)[1]
-            inverse = np.linalg.inv(C)
-            natural = natural - np.einsum("ij,aji->a", inverse, at.P[:, :p, :p])
         J = coordinates.jacobian(x[:-1], x[-1])
-        gradient = J.T @ natural
-        gradient[-1] += N - r2 / s2
-        H = J.T @ (at.info / s2) @ J
-        cross = J.T @ tv
+        gradient = J.T @ at.natural
+        gradient[-1] += N - at.r2 / at.s2
+        H = J.T @ at.info @ J
+        cross = J.T @ at.tv
         H[-1] += cross
         H[:, -1] += cross
-        H[-1, -1] += r2 / s2
+        H[-1, -1] += at.r2 / at.s2
         D = 1 + np.diagonal(H)
-        G = np.zeros((k, k))
-        for g, (i, j) in zip(natural, triangle, strict=False):
-            G[i, j] = G[j, i] = g if i == j else g / 2
-        H[:-1, :-1] += coordinates.curvature(G, natural[len(triangle) :])
-        return value, gradient, H, D
+        G = _as_matrix(at.natural, ev.k_re, triangle)
+        H[:-1, :-1] += coordinates.curvature(G, at.natural[len(triangle) :])
+        return at.value, gradient, H, D
 
     return evaluate
+
+
+def _as_matrix(natural: np.ndarray, k: int, triangle) -> np.ndarray:
+    """G (k, k) with d = tr(G dcov) from the derivatives by the triangle."""
+    G = np.zeros((k, k))
+    for g, (i, j) in zip(natural, triangle, strict=False):
+        G[i, j] = G[j, i] = g if i == j else g / 2
+    return G
+
+
+def _off_zero(ev: Evaluator, coordinates, x: np.ndarray, reml: bool):
+    """x with variances off zero where the criterion falls as they rise; None if none.
+
+    Over a root the derivative vanishes at zero, whatever it is over the variance: an
+    optimiser that has stepped on zero stays there.
+    """
+    sizes = column_sizes(ev)
+    if not coordinates.near_zero(x[:-1], sizes):
+        return None
+    at = _local(ev, coordinates, x, reml)
+    if at is None:
+        return None
+    G = _as_matrix(at.natural, ev.k_re, ev.triangle)
+    rise = coordinates.rise(x[:-1], G, at.natural[len(ev.triangle) :], sizes)
+    if rise is None:
+        return None
+    share = 1.0
+    for _ in range(40):
+        trial = np.append(rise(share), x[-1])
+        there = _local(ev, coordinates, trial, reml)
+        if there is not None and there.value < at.value - 1e-10:
+            return trial
+        share *= 0.5
+    return None
 
 
 def newton(
@@ -372,9 +487,17 @@ def held(ev: Evaluator, coordinates, reml: bool, tol: float, max_steps: int) -> 
     def keep(point: np.ndarray, value: float) -> None:
         history.append((point.copy(), -(value + ev.constant(reml)) / 2))
 
-    x, value, decrement, steps, status = newton(
-        evaluate, np.append(x, s), 1e-2 * tol, max_steps, keep
-    )
+    x = np.append(x, s)
+    steps = 0
+    for _ in range(2 + len(x)):  # each round takes one more variance off zero
+        x, value, decrement, more, status = newton(
+            evaluate, x, 1e-2 * tol, max_steps, keep
+        )
+        steps += more
+        lifted = None if steps >= max_steps else _off_zero(ev, coordinates, x, reml)
+        if lifted is None:
+            break
+        x = lifted
     near = np.append(coordinates.zeroed(x[:-1], column_sizes(ev)), x[-1])
     if not np.array_equal(near, x):
         there = evaluate(near)
@@ -464,7 +587,7 @@ def by_scipy(
     def objective(x: np.ndarray):
         here = coordinates.point(x, 0.0)
         if here is None:
-            return np.inf, np.zeros_like(x)
+            return OUTSIDE, np.zeros_like(x)
         at = ev.slopes(*here)
         v = ev.direction(ev.gls(at.K))
         value = ev.value(at.log_det, at.K, v, reml) + constant / 2

@@ -24,11 +24,12 @@ from jaxglmm.compat.statsmodels.mixedlm_structure import (
     from_spec,
 )
 from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec as VCSpec
-from jaxglmm.formula.levels import factorize
+from jaxglmm.compat.statsmodels.patsy import Matrix, learn, response, variables
+from jaxglmm.compat.statsmodels.patsy import parse as parse_patsy
+from jaxglmm.compat.statsmodels.patsy.levels import is_factor, read_levels
 from jaxglmm.formula.notices import listed, nearest
 from jaxglmm.formula.parse import RandomPart, parse, split
 
-NAME = re.compile(r"[^\W\d]\w*")
 ATOM = re.compile(r"\s*(?:C\(\s*([^\W\d]\w*)\s*\)|([^\W\d]\w*))\s*\Z")
 REQUIRED = "'groups' is a required keyword argument in MixedLM.from_formula"
 
@@ -43,7 +44,7 @@ class Read:
 
     y: pd.Series
     X: pd.DataFrame
-    spec: Any
+    spec: Matrix
     group_name: str
     groups: np.ndarray
     exog_re: pd.DataFrame | None
@@ -139,7 +140,7 @@ def _complete(frame, labels, weights, texts, missing: str) -> np.ndarray | None:
     """Which rows to keep, None for all."""
     if missing not in ("none", "drop", "raise"):
         raise ValueError(f"missing={missing!r} must be 'none', 'drop' or 'raise'")
-    used = {name for text in texts for name in NAME.findall(text)}
+    used = {name for text in texts for name in variables(text)}
     columns = [c for c in frame.columns if c in used]
     keep = frame[columns].notna().all(axis=1).to_numpy() & pd.notna(labels)
     if weights is not None:
@@ -157,33 +158,12 @@ def _complete(frame, labels, weights, texts, missing: str) -> np.ndarray | None:
     return keep
 
 
-def _matrix(formula: str, frame: pd.DataFrame, context: dict) -> Any:
-    from formulaic import model_matrix
-    from formulaic.errors import FormulaicError
-
-    try:
-        return model_matrix(
-            formula, frame, context=context, na_action="ignore", output="pandas"
-        )
-    except (FormulaicError, KeyError, NameError, SyntaxError) as error:
-        known = listed([str(c) for c in frame.columns])
-        raise FormulaError(
-            f"cannot evaluate {formula!r}: {error}. The data have {known}"
-        ) from error
-
-
-def _fixed(formula: str, frame: pd.DataFrame, context: dict):
-    found = _matrix(formula, frame, context)
-    if not hasattr(found, "lhs"):
-        raise FormulaError(f"{formula!r} has no response: write 'y ~ x'")
-    left = found.lhs
-    if left.shape[1] != 1:
-        raise DataError(
-            f"the response of {formula!r} has {left.shape[1]} columns; it must be one "
-            "column of numbers"
-        )
-    y = left.iloc[:, 0].astype(float)
-    return y, found.rhs.astype(float), found.rhs.model_spec
+def _fixed(formula: str, frame: pd.DataFrame, context: Mapping[str, Any]):
+    """Response, design and what makes it again."""
+    sides = parse_patsy(formula)
+    y = response(sides, frame, context)
+    spec, X = learn(sides.right, frame, context)
+    return y, pd.DataFrame(X, columns=spec.names, index=frame.index), spec
 
 
 def _random(re_formula, frame, group_name: str, vc_formula, context: dict):
@@ -193,9 +173,9 @@ def _random(re_formula, frame, group_name: str, vc_formula, context: dict):
     if re_formula.strip().lstrip("~").strip() == "1":
         ones = pd.DataFrame({group_name: np.ones(len(frame))}, index=frame.index)
         return ones, [group_name]
-    found = _matrix(_one_sided(re_formula), frame, context).astype(float)
-    names = [str(c).replace("Intercept", group_name) for c in found.columns]
-    return found.set_axis(names, axis=1), names
+    spec, Z = learn(parse_patsy(_one_sided(re_formula)).right, frame, context)
+    names = [name.replace("Intercept", group_name) for name in spec.names]
+    return pd.DataFrame(Z, columns=names, index=frame.index), names
 
 
 def _one_sided(formula: str) -> str:
@@ -245,10 +225,10 @@ def _indicator(
         if column not in frame.columns:
             return None
         series = frame[column]
-        if atom.group(1) or not pd.api.types.is_numeric_dtype(series.dtype):
-            shown = f"C({column})" if atom.group(1) else column
-            codes, levels = _levels(series)
-            factors.append((shown, codes, levels))
+        if atom.group(1) or is_factor(series):
+            name_of = f"C({column})" if atom.group(1) else column
+            codes, levels = read_levels(column, series)
+            factors.append((name_of, codes, levels))
             parts.append(len(factors) - 1)
         else:
             x = series.to_numpy(float)
@@ -266,21 +246,19 @@ def _indicator(
     return by_levels(name, group, n_groups, category, total, values, label)
 
 
-def _levels(series: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        return series.cat.codes.to_numpy(), np.asarray(series.cat.categories)
-    codes, levels = factorize(series.to_numpy())
-    return codes, levels
-
-
 def _evaluated(
-    name: str, formula: str, frame: pd.DataFrame, rows: list[np.ndarray], context: dict
+    name: str,
+    formula: str,
+    frame: pd.DataFrame,
+    rows: list[np.ndarray],
+    context: Mapping[str, Any],
 ) -> Component:
     mats, colnames = [], []
+    terms = parse_patsy(formula).right
     for here in rows:
-        found = _matrix(formula, frame.iloc[here], context)
-        mats.append(found.to_numpy(float))
-        colnames.append([str(c) for c in found.columns])
+        spec, matrix = learn(terms, frame.iloc[here], context)
+        mats.append(matrix)
+        colnames.append(spec.names)
     return from_spec(VCSpec([name], [colnames], [mats]), rows, len(frame))[0]
 
 

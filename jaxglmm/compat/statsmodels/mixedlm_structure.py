@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import DataError
+from jaxglmm.compat.statsmodels.patsy.levels import shown
 from jaxglmm.formula.design import Design, RandomTerm
 
 GROUPS = "groups"  # the factor of the random effects proper
@@ -53,7 +54,7 @@ class LevelNames:
     levels: np.ndarray
 
     def __call__(self, k: int) -> str:
-        return str(self.levels[k])
+        return shown(self.levels[k])
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class CellNames:
             if isinstance(part, str):
                 text.append(part)
                 continue
-            shown, levels = part
+            name, levels = part
             k, place = divmod(k, len(levels))
-            text.append(f"{shown}[{levels[place]}]")
+            text.append(f"{name}[{shown(levels[place])}]")
         return ":".join(reversed(text))
 
 
