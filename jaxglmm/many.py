@@ -21,6 +21,7 @@ from jaxglmm.formula import (
     design_from_formula,
 )
 from jaxglmm.formula.design import Design
+from jaxglmm.formula.given import in_table
 from jaxglmm.formula.parse import parse
 from jaxglmm.formula.tables import Table, as_table
 from jaxglmm.model.families import family_from
@@ -225,7 +226,7 @@ def _of_responses(
     _check(design, family)
     rows = design.rows
     for label, given in (("responses", responses), *own.items()):
-        check_order(given, table.index, label)
+        check_order(given, table.labels, label)
     Y = Responses(responses, table.n, rows)
     per = {label: Responses(values, table.n, rows) for label, values in own.items()}
     for label, values in per.items():
@@ -268,21 +269,22 @@ def _trials(trials: Any, table: Table, rows, D: int, family) -> PerResponse:
             "trials= is for family='binomial' and 'betabinomial': other families have "
             "no number of trials"
         )
-    if isinstance(trials, str):
-        values = np.asarray(table.column(trials).values, float)
-    elif np.ndim(trials) == 0:
-        values = np.full(table.n, float(trials))
-    elif np.ndim(trials) == 2:
+    if np.ndim(trials) == 2:
+        check_order(trials, table.labels, "trials")
         found = Responses(trials, table.n, rows)
         if len(found) != D:
             raise DataError(
                 f"trials has {len(found)} columns for {D} responses: one for each"
             )
         return found
-    else:
-        values = np.asarray(trials, float)
-    if values.shape != (table.n,):
-        raise DataError(f"trials has {len(values)} values for {table.n} rows")
+    named = isinstance(trials, str)
+    column = table.column(trials) if named else trials
+    column = in_table("trials", column, table)
+    assert column is not None
+    values = np.asarray(column.values, np.float64)
+    if not np.isfinite(values).all():
+        i = int(np.argmin(np.isfinite(values)))
+        raise DataError(f"trials must be finite numbers; row {i} has {values[i]}")
     return values if rows is None else values[rows]
 
 
@@ -308,6 +310,13 @@ def _of_tables(
         columns = {c: table.fetch(c) for c in table.names}
         codes, labels = _datasets(table, by)
         D = len(labels)
+        weights, offset, trials = (
+            given if isinstance(given, str) else in_table(label, given, table)
+            for label, given in (
+                *(("weights", weights), ("offset", offset)),
+                ("trials", trials),
+            )
+        )
     else:
         raise DataError(
             "fit_many needs to know what the data sets are: responses=Y (n, D), "
@@ -347,7 +356,8 @@ def _datasets(table: Table, by: str | list[str]) -> tuple[np.ndarray, np.ndarray
     labels = levels
     for name in names[1:]:
         more, others = table.column(name).as_factor()
-        joint = np.where((codes < 0) | (more < 0), -1, codes * len(others) + more)
+        wide = codes.astype(np.int64)  # the number of pairs may be beyond 32 bits
+        joint = np.where((codes < 0) | (more < 0), -1, wide * len(others) + more)
         used, codes = np.unique(joint, return_inverse=True)
         if len(used) and used[0] < 0:
             used, codes = used[1:], codes - 1

@@ -237,7 +237,7 @@ REFUSED = {
     "arrays, weights short": (
         arrays(weights=[1.0]),
         DataError,
-        "weights must have length 60, got 1",
+        "weights has 1 values for 60 rows",
     ),
     "arrays, weights negative": (
         arrays(weights=-np.ones(N)),
@@ -252,7 +252,7 @@ REFUSED = {
     "arrays, offset short": (
         arrays(offset=[1.0]),
         DataError,
-        "offset must have length 60, got 1",
+        "offset has 1 values for 60 rows",
     ),
     "arrays, constant y": (arrays(np.ones(N)), ModelError, "the response is constant"),
     "arrays, exact y": (arrays(X[:, 1] * 2), ModelError, "reproduce the response"),

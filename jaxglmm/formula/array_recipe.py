@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from jaxglmm._errors import DataError, FormulaError
+from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.design import NewRows, RandomTerm
 from jaxglmm.formula.groups import GroupCoding
+from jaxglmm.formula.matrix import as_matrix
 from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.recipe import (
     VERSION,
@@ -60,7 +63,9 @@ class ArrayRecipe:
         given = given if offset is None else offset
         if given is None and self.has_offset:
             raise DataError("the model has an offset; pass offset= for the new rows")
-        total = np.zeros(n) if given is None else numbers("offset", given, n).copy()
+        total = np.zeros(n)
+        if given is not None:
+            total += numbers("offset", given, n, table.labels)
         terms = tuple(self._term(part, table, X, new_levels) for part in self.parts)
         kept = X[:, list(self.kept)]
         full = None if kept.shape == X.shape else X
@@ -115,29 +120,44 @@ class ArrayRecipe:
                 "'groups', 'random_data' and 'offset'"
             )
         raw = data["X"]
-        if hasattr(raw, "columns") or isinstance(raw, Mapping):
-            X = self._matrix(as_table(raw))
-        else:
-            X = np.asarray(raw, np.float64)
-            X = X[:, None] if X.ndim == 1 else X
-            if X.ndim != 2 or X.shape[1] != len(self.x_names):
-                raise DataError(
-                    f"new data: X has shape {X.shape}, expected {len(self.x_names)} "
-                    f"columns ({', '.join(self.x_names)})"
-                )
-        groups = data.get("groups") or {}
-        if not isinstance(groups, Mapping) and not hasattr(groups, "columns"):
+        X, labels = self._given_matrix(raw), row_labels(raw)
+        groups, slopes = data.get("groups"), data.get("random_data")
+        if groups is not None and not _named(groups):
             groups = {next(iter(self.groups)): groups}
-        columns = {}
-        for part in (groups, data.get("random_data") or {}):
-            names = part if isinstance(part, Mapping) else as_table(part).names
-            columns |= {str(name): part[name] for name in names}
-        table = Table(tuple(columns), len(X), columns.__getitem__)
+        columns: dict[str, Any] = {}
+        for part in (groups, slopes):
+            if part is None:
+                continue
+            if not isinstance(part, Mapping):
+                each = as_table(part)
+                part = {name: each.fetch(name) for name in each.names}
+            for name, values in part.items():
+                what = f"new data: {str(name)!r}"
+                columns[str(name)] = by_labels(what, values, labels)
+        table = Table(tuple(columns), len(X), columns.__getitem__, labels=labels)
         for name in table.names:
             rows = len(read_column(name, columns[name]))
             if rows != len(X):
                 raise DataError(f"new data: {name!r} has {rows} rows, X has {len(X)}")
         return table, X, data.get("offset")
+
+    def _given_matrix(self, raw: Any) -> np.ndarray:
+        """X by the names of its columns, by position where they have none."""
+        if isinstance(raw, pd.DataFrame) and not any(
+            isinstance(name, str) for name in raw.columns
+        ):
+            columns = as_table(raw)
+            raw = [columns.column(name).values for name in columns.names]
+            raw = np.stack([np.asarray(c, np.float64) for c in raw], axis=1)
+        if _named(raw):
+            return self._matrix(as_table(raw))
+        X = as_matrix("new data: X", raw)
+        if X.shape[1] != len(self.x_names):
+            raise DataError(
+                f"new data: X has shape {X.shape}, expected {len(self.x_names)} "
+                f"columns ({', '.join(self.x_names)})"
+            )
+        return X
 
     def _matrix(self, table: Table) -> np.ndarray:
         X = np.empty((table.n, len(self.x_names)))
@@ -177,3 +197,9 @@ class ArrayRecipe:
                     f"new data lack the slope {name!r}; put it into random_data"
                 )
         return RandomTerm(label, label, names, codes, Z, coding.levels, covariance)
+
+
+def _named(raw: Any) -> bool:
+    """Whether columns have names: a frame, a dict, an array of records."""
+    records = isinstance(raw, np.ndarray) and bool(raw.dtype.names)
+    return records or isinstance(raw, Mapping) or hasattr(raw, "columns")

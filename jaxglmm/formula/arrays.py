@@ -14,23 +14,19 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, ModelError
+from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.array_recipe import ArrayRecipe
-from jaxglmm.formula.build import (
-    OFFSET,
-    TRIALS,
-    WEIGHTS,
-    checked_weights,
-    every_row,
-    numeric_response,
-    refuse_trials,
-)
+from jaxglmm.formula.build import checked_weights, numeric_response, refuse_trials
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import check_finite
+from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, beside
 from jaxglmm.formula.groups import learn_groups
+from jaxglmm.formula.matrix import as_matrix
 from jaxglmm.formula.missing import complete_rows
 from jaxglmm.formula.notices import listed
 from jaxglmm.formula.parse import Grouping
 from jaxglmm.formula.rank import drop_dependent
+from jaxglmm.formula.reading import not_numeric
 from jaxglmm.formula.response import BINOMIAL, NUMERIC, Response, binomial_response
 from jaxglmm.formula.tables import Column, Columns, as_table, read_column
 
@@ -82,13 +78,14 @@ def design_from_arrays(
         >>> design.x_names, design.terms[0].codes.tolist()
         (('(Intercept)',), [0, 0, 1, 1])
     """
-    left = _left_columns(y, family_kind)
+    row_names = _row_names(y, X, groups)
+    left = _left_columns(y, family_kind, row_names)
     n = len(left[0])
     if n < 3:
         raise DataError(f"y: need at least 3 observations, got {n}")
-    matrix, names, frame_index = _matrix(X, n)
-    labels = _groups(groups, n)
-    slopes = _slopes(random_data, n)
+    matrix, names, frame_index = _matrix(by_labels("X", X, row_names), n)
+    labels = _groups(groups, n, row_names)
+    slopes = _slopes(random_data, n, row_names)
     parts = _parts(random_effects, labels, slopes, names)
     diagonal = _diagonal(correlated, labels)
 
@@ -96,7 +93,7 @@ def design_from_arrays(
     used = {t for terms in parts.values() for t in terms if t in slopes}
     if trials is not None:
         refuse_trials(family_kind)
-    extras = _extras(weights, offset, trials, n)
+    extras = _extras(weights, offset, trials, n, row_names)
     targets = dict(zip(("y", "y[1]"), left, strict=False))
     every = {**targets, **fixed, **labels, **{t: slopes[t] for t in used}, **extras}
     rows = complete_rows(every, n, missing)
@@ -190,21 +187,36 @@ def design_from_arrays(
     )
 
 
-def _left_columns(y, family_kind: str) -> list[Column]:
+def _row_names(y, X, groups) -> pd.Index | None:
+    """Labels of the rows: those of y, of X, or of the first labels of groups."""
+    beside_y = groups.values() if isinstance(groups, Mapping) else [groups]
+    found = (row_labels(values) for values in (y, X, *beside_y))
+    return next((labels for labels in found if labels is not None), None)
+
+
+def _left_columns(y, family_kind: str, row_names) -> list[Column]:
     """y as one column, or as successes and failures."""
-    if np.ndim(y) != 2 or np.shape(y)[1] != 2:
+    if _shape(y)[1:] != (2,):
         return [_response_column(y)]
     if family_kind != BINOMIAL:
         raise DataError(
-            f"y must be one column, got shape {np.shape(y)}: a two-column [successes, "
+            f"y must be one column, got shape {_shape(y)}: a two-column [successes, "
             "failures] response is only valid for family='binomial' and "
             "'betabinomial'"
         )
     if hasattr(y, "columns"):
         table = as_table(y)
         return [table.column(name) for name in table.names]
-    pair = np.asarray(y)
+    pair = y if isinstance(y, np.ndarray) else as_matrix("y", y)
     return [read_column(name, pair[:, j]) for j, name in enumerate(("y", "failures"))]
+
+
+def _shape(values) -> tuple[int, ...]:
+    """As NumPy says it; that of rows of different lengths is that of a column."""
+    try:
+        return np.shape(values)
+    except ValueError:
+        return (len(values),)
 
 
 def _name(left: list[Column]) -> str:
@@ -214,15 +226,16 @@ def _name(left: list[Column]) -> str:
 
 
 def _response_column(y) -> Column:
-    scalar = np.ndim(y) == 0 and not hasattr(y, "__len__")
+    shape = _shape(y)
+    scalar = shape == () and not hasattr(y, "__len__")
     if y is None or scalar or isinstance(y, str):
         raise DataError("y must be an array of values, one a row")
     if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
         y = y.iloc[:, 0]
-    if np.ndim(y) == 2 and np.shape(y)[1] != 1:
-        raise DataError(f"y must be one column, got shape {np.shape(y)}")
-    if np.ndim(y) == 2:
-        y = np.asarray(y)[:, 0]
+    if len(shape) == 2 and shape[1] != 1:
+        raise DataError(f"y must be one column, got shape {shape}")
+    if isinstance(y, list | tuple) and len(shape) == 2:
+        y = [row[0] for row in y]
     name = getattr(y, "name", None)
     return read_column(str(name) if isinstance(name, str) else "y", y)
 
@@ -235,32 +248,24 @@ def _matrix(X, n: int) -> tuple[np.ndarray, tuple[str, ...], object]:
     index = None
     if isinstance(X, pd.Series):
         X = X.to_frame(X.name if X.name is not None else 0)
-    if isinstance(X, pd.DataFrame | Mapping) or hasattr(X, "columns"):
+    records = isinstance(X, np.ndarray) and bool(X.dtype.names)
+    if isinstance(X, pd.DataFrame | Mapping) or hasattr(X, "columns") or records:
         table = as_table(X)
         _same_rows("X", table.n, n)
         columns = [table.column(name) for name in table.names]
         for column in columns:
             if column.values is None or column.kind == "time":
                 raise DataError(
-                    f"X: column {column.name!r} is not numeric; code it as numbers, or "
-                    "use a formula, which codes factors"
+                    f"X: column {column.name!r} is not numeric: {not_numeric(column)}. "
+                    "Code it as numbers, or use a formula, which codes factors"
                 )
         matrix = np.empty((n, len(columns)))
         for j, column in enumerate(columns):
             matrix[:, j] = column.values
-        named = isinstance(X, Mapping) or any(isinstance(c, str) for c in X.columns)
+        named = records or isinstance(X, Mapping)
+        named = named or any(isinstance(c, str) for c in X.columns)
         return matrix, table.names if named else _default_names(matrix), table.index
-    try:
-        matrix = np.array(X, dtype=np.float64, order="C")
-    except (TypeError, ValueError):
-        raise DataError(
-            "X is not numeric; code its columns as numbers, or use a formula, which "
-            "codes factors"
-        ) from None
-    if matrix.ndim == 1:
-        matrix = matrix[:, None]
-    if matrix.ndim != 2:
-        raise DataError(f"X must have 2 dimensions (rows, columns), got {matrix.ndim}")
+    matrix = as_matrix("X", X)
     _same_rows("X", len(matrix), n)
     return matrix, names or _default_names(matrix), index
 
@@ -291,15 +296,16 @@ def _named_ones(names: tuple[str, ...], matrix: np.ndarray) -> tuple[str, ...]:
     )
 
 
-def _groups(groups, n: int) -> dict[str, Column]:
+def _groups(groups, n: int, row_names) -> dict[str, Column]:
     """Grouping factors as columns."""
+    records = isinstance(groups, np.ndarray) and bool(groups.dtype.names)
     if isinstance(groups, pd.Series):
         groups = {str(groups.name or "group"): groups}
-    elif isinstance(groups, np.ndarray | list | tuple | pd.Categorical):
-        groups = {"group": groups}
-    elif hasattr(groups, "columns") and not isinstance(groups, Mapping):
+    elif records or (hasattr(groups, "columns") and not isinstance(groups, Mapping)):
         table = as_table(groups)
         groups = {name: table.fetch(name) for name in table.names}
+    elif isinstance(groups, np.ndarray | list | tuple | pd.Categorical):
+        groups = {"group": groups}
     if not isinstance(groups, Mapping):
         raise DataError(
             "groups must be a dict {factor: labels}, such as {'subject': ids}; got "
@@ -310,7 +316,7 @@ def _groups(groups, n: int) -> dict[str, Column]:
             "groups is empty: at least one grouping factor is required, such as "
             "{'subject': ids}"
         )
-    found = {str(name): read_column(str(name), raw) for name, raw in groups.items()}
+    found = _read("groups", groups, row_names)
     for name, column in found.items():
         if len(column) != n:
             raise DataError(
@@ -320,7 +326,17 @@ def _groups(groups, n: int) -> dict[str, Column]:
     return found
 
 
-def _slopes(random_data, n: int) -> dict[str, Column]:
+def _read(argument: str, given: Mapping, row_names) -> dict[str, Column]:
+    """Columns by name, in the order of the rows."""
+    return {
+        str(name): read_column(
+            str(name), by_labels(f"{argument}[{str(name)!r}]", raw, row_names)
+        )
+        for name, raw in given.items()
+    }
+
+
+def _slopes(random_data, n: int, row_names) -> dict[str, Column]:
     """Numeric columns for slopes."""
     if random_data is None:
         return {}
@@ -329,7 +345,7 @@ def _slopes(random_data, n: int) -> dict[str, Column]:
             raise DataError("random_data must be a dict {name: values}")
         table = as_table(random_data)
         random_data = {name: table.fetch(name) for name in table.names}
-    found = {str(k): read_column(str(k), v) for k, v in random_data.items()}
+    found = _read("random_data", random_data, row_names)
     for name, column in found.items():
         if len(column) != n:
             raise DataError(
@@ -337,7 +353,9 @@ def _slopes(random_data, n: int) -> dict[str, Column]:
                 "(matching y)"
             )
         if column.values is None or column.kind == "time":
-            raise DataError(f"random_data[{name!r}] is not numeric")
+            raise DataError(
+                f"random_data[{name!r}] is not numeric: {not_numeric(column)}"
+            )
     return found
 
 
@@ -394,25 +412,10 @@ def _diagonal(correlated, labels) -> dict[str, bool]:
     return dict.fromkeys(labels, not correlated)
 
 
-def _extras(weights, offset, trials, n: int) -> dict[str, Column]:
-    found = {}
-    for label, given in ((WEIGHTS, weights), (OFFSET, offset), (TRIALS, trials)):
-        if given is None:
-            continue
-        if label == TRIALS:
-            given = every_row(given, n)
-        if isinstance(given, str):
-            raise DataError(
-                f"{label}={given!r}: there is no table to look it up in; pass the "
-                "values"
-            )
-        column = read_column(label, given)
-        if len(column) != n:
-            raise DataError(f"{label} must have length {n}, got {len(column)}")
-        if column.values is None or column.kind == "time":
-            raise DataError(f"{label} must be numeric")
-        found[label] = column
-    return found
+def _extras(weights, offset, trials, n: int, rows) -> dict[str, Column]:
+    given = {WEIGHTS: weights, OFFSET: offset, TRIALS: trials}
+    found = {label: beside(label, values, n, rows) for label, values in given.items()}
+    return {label: column for label, column in found.items() if column is not None}
 
 
 def _slope(name: str, slopes, matrix, names) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from jaxglmm.formula.encode import (
     view,
 )
 from jaxglmm.formula.expressions import context_used, evaluate, spread, variables_of
+from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, in_table
 from jaxglmm.formula.groups import learn_groups
 from jaxglmm.formula.missing import complete_rows
 from jaxglmm.formula.notices import listed, nearest
@@ -34,6 +34,7 @@ from jaxglmm.formula.parse import (
     resolve,
 )
 from jaxglmm.formula.rank import drop_dependent
+from jaxglmm.formula.reading import not_numeric
 from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.formula.response import (
     BINOMIAL,
@@ -42,9 +43,7 @@ from jaxglmm.formula.response import (
     binomial_response,
     read_left,
 )
-from jaxglmm.formula.tables import Column, Columns, Table, as_table, read_column
-
-WEIGHTS, OFFSET, TRIALS = "weights", "offset", "trials"
+from jaxglmm.formula.tables import Column, Columns, Table, as_table
 
 
 def design_from_formula(
@@ -211,18 +210,6 @@ def refuse_trials(family_kind: str) -> None:
         )
 
 
-def every_row(trials, n: int):
-    """One number of trials as a column; anything else as it is."""
-    if isinstance(trials, bool | np.bool_):
-        raise DataError(
-            f"trials={trials} must be the number of trials: a column name, an array, "
-            "or one number for all rows"
-        )
-    if isinstance(trials, Real) or (isinstance(trials, np.ndarray) and not trials.ndim):
-        return np.full(n, float(trials))
-    return trials
-
-
 def _fixed_text(
     parsed: Parsed, table: Table, left: tuple[Atom, ...], given: tuple
 ) -> str:
@@ -271,28 +258,9 @@ def _unknown(name: str, text: str, known: frozenset[str], context: Mapping) -> s
 
 def _extras(table: Table, weights, offset, trials) -> dict[str, Column]:
     """Weights, offset and trials as columns, whether given by name or as arrays."""
-    found = {}
-    for label, given in ((WEIGHTS, weights), (OFFSET, offset), (TRIALS, trials)):
-        if given is None:
-            continue
-        if label == TRIALS:
-            given = every_row(given, table.n)
-        if isinstance(given, str):
-            if given not in table.names:
-                raise DataError(
-                    f"{label}={given!r}: no such column{nearest(given, table.names)}"
-                )
-            found[label] = table.column(given)
-        else:
-            found[label] = read_column(label, given)
-            if len(found[label]) != table.n:
-                raise DataError(
-                    f"{label} has {len(found[label])} values, but the data have "
-                    f"{table.n} rows"
-                )
-        if found[label].kind not in ("number", "truth"):
-            raise DataError(f"{label} must be numeric, not {found[label].kind}s")
-    return found
+    given = {WEIGHTS: weights, OFFSET: offset, TRIALS: trials}
+    found = {label: in_table(label, values, table) for label, values in given.items()}
+    return {label: column for label, column in found.items() if column is not None}
 
 
 def _left_column(atom: Atom, columns, n: int, context) -> Column:
@@ -315,13 +283,15 @@ def numeric_response(
         codes, levels = column.as_factor()
         if allow_nonnumeric:
             return codes.astype(np.float64), levels
-        hint = "; make it a number, or use it as a predictor"
         if len(levels) == 2:
-            hint = (
-                f" with two values ({listed(list(levels))}); did you mean "
-                "family='binomial'?"
+            raise DataError(
+                f"response {column.name!r} is not numeric: it is text with two values "
+                f"({listed(list(levels))}); did you mean family='binomial'?"
             )
-        raise DataError(f"response {column.name!r} is not numeric: it is text{hint}")
+        raise DataError(
+            f"response {column.name!r} is not numeric: {not_numeric(column)}. Make it "
+            "a number, or use it as a predictor"
+        )
     if column.kind == "time":
         raise DataError(f"response {column.name!r} holds dates; make it a number first")
     y = np.asarray(column.values, np.float64)

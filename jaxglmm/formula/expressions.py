@@ -12,6 +12,7 @@ import ast
 import builtins
 import re
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -102,6 +103,10 @@ def evaluate(
 ) -> Any:
     """The raw value of an expression.
 
+    Arithmetic sees doubles, as in R: an 8-bit count or a half-precision number never
+    wraps round or loses digits. Where labels come out (``C(year)``,
+    ``year.astype(str)``) or doubles do not do, integers are given as integers.
+
     Args:
         expr: Python text.
         columns: the columns it may use.
@@ -109,13 +114,59 @@ def evaluate(
         context: the caller's variables.
         column_names: all columns of the data, for the message on an unknown name.
     """
+    uses = read_expression(expr).names
+    if any(_integers(columns[name]) for name in uses & columns.keys()):
+        trial = deepcopy(state)  # what a second evaluation would find half learned
+        arguments = (expr, columns, trial, context, column_names)
+        try:
+            value = _evaluate(*arguments, Column.as_doubles)
+        except (FormulaError, DataError):
+            value = None  # such as a table that is indexed: integers are needed
+        if _is_numeric(value):
+            state |= trial
+            return value
+    return _evaluate(expr, columns, state, context, column_names, _in_formula)
+
+
+def _integers(column: Column) -> bool:
+    if column.kind != "number":
+        return False
+    return column.exact is not None or column.values.dtype.kind in "iu"  # type: ignore
+
+
+def _in_formula(column: Column) -> pd.Series:
+    """Integers as such, for labels and look-ups, but none that wraps round early."""
+    series = column.as_series() if _integers(column) else column.as_doubles()
+    small = isinstance(series.dtype, np.dtype) and series.dtype.kind in "iu"
+    return series.astype(np.int64) if small and series.dtype.itemsize < 8 else series
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether an expression came to numbers: no labels, no factor."""
+    if value is None or isinstance(value, Marked):
+        return False
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:
+        return isinstance(value, int | float | dict | pd.DataFrame)
+    return isinstance(dtype, np.dtype) and dtype.kind in "iufb"
+
+
+def _evaluate(
+    expr: str,
+    columns: Mapping[str, Column],
+    state: dict,
+    context: Mapping[str, Any],
+    column_names: tuple[str, ...],
+    given: Callable[[Column], pd.Series],
+) -> Any:
+    """One evaluation, with columns as ``given`` makes them."""
     parsed = read_expression(expr)
     aliases = dict(parsed.aliases)
     env: dict[str, Any] = {}
     for name in {*parsed.called, *parsed.names}:
         if name in columns and name not in parsed.called:
             plain = next((a for a, c in aliases.items() if c == name), name)
-            env[plain] = columns[name].as_series()
+            env[plain] = given(columns[name])
         else:
             env[name] = _function(name, expr, context, column_names)
     try:

@@ -22,10 +22,11 @@ from jaxglmm.formula.contrasts import Coding, sum_to_zero
 from jaxglmm.formula.design import NewRows, RandomTerm
 from jaxglmm.formula.encode import Encoder, build
 from jaxglmm.formula.expressions import variables_of
-from jaxglmm.formula.groups import GroupCoding
+from jaxglmm.formula.given import beside
+from jaxglmm.formula.groups import GroupCoding, from_numbers
 from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.parse import Atom, RandomPart, Term, parse, read_terms, resolve
-from jaxglmm.formula.tables import Column, Columns, Table, as_table, read_column
+from jaxglmm.formula.tables import Columns, Table, as_table, read_column
 
 VERSION = 1
 
@@ -267,7 +268,7 @@ class FormulaRecipe:
             _require([given], table)
             given = table.column(given)
         if given is not None:
-            total += numbers("offset", given, n)
+            total += numbers("offset", given, n, table.labels)
         values = self.encoder.apply(self._offset_atoms, columns, n)
         for atom in self._offset_atoms:
             total += values[atom.expr][0]
@@ -298,22 +299,22 @@ def unpack_group(saved: Mapping[str, Any]) -> GroupCoding:
     """The grouping factor that ``pack_group`` packed."""
     part_levels = tuple(jsonable.unpack(v) for v in saved["part_levels"])
     levels = saved["levels"]
+    combinations = jsonable.unpack(saved["combinations"])
+    if combinations is not None and combinations.ndim == 1:
+        combinations = from_numbers(combinations, part_levels)
     return GroupCoding(
         saved["name"],
         tuple(saved["parts"]),
         part_levels,
-        jsonable.unpack(saved["combinations"]),
+        combinations,
         part_levels[0] if levels is None else jsonable.unpack(levels),
     )
 
 
-def numbers(name: str, given, n: int) -> np.ndarray:
+def numbers(name: str, given, n: int, labels=None) -> np.ndarray:
     """A numeric column (n,) as float64, with the name of the argument in errors."""
-    column: Column = read_column(name, given)
-    if len(column) != n:
-        raise DataError(f"{name} has {len(column)} values for {n} rows")
-    if column.values is None or column.kind == "time":
-        raise DataError(f"{name} must be numeric")
+    column = beside(name, given, n, labels)
+    assert column is not None
     return np.asarray(column.values, np.float64)
 
 

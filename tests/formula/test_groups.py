@@ -7,8 +7,12 @@ from formula.frames import table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxglmm.formula import design_from_formula
+from jaxglmm.formula import design_from_formula, jsonable
+from jaxglmm.formula.groups import GroupCoding, combine, find
 from jaxglmm.formula.levels import factorize, match
+from jaxglmm.formula.recipe import pack_group, unpack_group
+from jaxglmm.formula.tables import as_table
+from jaxglmm.many import _datasets
 
 LABELS = {
     "ints": [3, 1, 2, 1],
@@ -138,3 +142,76 @@ def test_match(levels, labels, places):
         for v in (levels, labels)
     ]
     assert match(*as_array).tolist() == places
+
+
+# Numbers of levels beyond the types of integers --------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int64", "uint64"])
+@pytest.mark.parametrize("tenths", [0, 4, 10])
+def test_integers_over_the_whole_range_of_their_type(dtype, tenths):
+    """Differences of 8 bits are no 8-bit numbers."""
+    info = np.iinfo(dtype)
+    span = min(200, int(info.max) - int(info.min))
+    start = int(info.min) + tenths * (int(info.max) - int(info.min) - span) // 10
+    values = np.array([start + k for k in (*range(span), 3, 150)], dtype)
+    codes, levels = factorize(values)
+    assert levels.dtype == values.dtype
+    np.testing.assert_array_equal(levels, np.unique(values))
+    np.testing.assert_array_equal(levels[codes], values)
+
+
+@pytest.mark.parametrize("size", [7, 2**16, 2**31 - 1])
+def test_products_of_many_levels(size):
+    """Of five parts, whose product of levels is beyond 64 bits."""
+    r = np.random.default_rng(size)
+    parts = [r.choice(r.integers(0, size, 3), 200).astype(np.int32) for _ in range(5)]
+    codes, table = combine(parts, [size] * 5)
+    rows = np.stack(parts, axis=1)
+    expected, place = np.unique(rows, axis=0, return_inverse=True)
+    np.testing.assert_array_equal(table, expected)
+    np.testing.assert_array_equal(codes, place.ravel())
+    coding = GroupCoding("g", tuple("abcde"), (np.arange(3),) * 5, table[:50], table)
+    known = find(coding.combinations, parts, [size] * 5)
+    np.testing.assert_array_equal(known, np.where(codes < 50, codes, -1))
+    lost = [np.where(np.arange(200) == 7, -1, part) for part in parts]
+    assert find(table, lost, [size] * 5)[7] == -1
+
+
+def test_nested_keys_that_are_unique_each():
+    """262,144 rows: five factors of 2 and 65,536 levels, and their labels."""
+    m = 2**18
+    i = np.arange(m) // 4
+    data = {"top": np.arange(m) // 2 % 2, "y": np.arange(m) % 3.0}
+    data |= dict.fromkeys("abcd", i)
+    design = design_from_formula("y ~ 1 + (1 | top:a:b:c:d)", data)
+    term = design.terms[0]
+    assert term.n_levels == m // 2
+    np.testing.assert_array_equal(term.codes, (data["top"] * m // 4) + i)
+    assert term.levels[[0, 1, -1]].tolist() == [
+        *("0:0:0:0:0", "0:1:1:1:1", "1:65535:65535:65535:65535"),
+    ]
+    new = {name: values[::5] for name, values in data.items()}
+    again = design.recipe.new_rows(new).terms[0].codes
+    np.testing.assert_array_equal(again, term.codes[::5])
+    new["d"] = np.roll(new["d"], 100)
+    assert (design.recipe.new_rows(new).terms[0].codes == -1).all()
+
+
+def test_combinations_of_older_files():
+    """They hold mixed-radix numbers in place of the codes of the parts."""
+    data = table()
+    coding = design_from_formula("y ~ x + (1 | g:h:a)", data).recipe.groups["g:h:a"]
+    saved = pack_group(coding)
+    numbers = np.zeros(len(coding.levels), np.int64)
+    for j, levels in enumerate(coding.part_levels):
+        numbers = numbers * len(levels) + coding.combinations[:, j]
+    old = unpack_group(saved | {"combinations": jsonable.pack(numbers)})
+    np.testing.assert_array_equal(old.combinations, coding.combinations)
+
+
+def test_data_sets_by_two_columns_of_many_levels():
+    k = np.arange(70_000)
+    codes, labels = _datasets(as_table({"a": k, "b": k[::-1]}), ["a", "b"])
+    assert len(labels) == 70_000
+    np.testing.assert_array_equal(codes, k)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxglmm._errors import DataError, MissingRowsWarning
 from jaxglmm.formula.notices import warn
-from jaxglmm.formula.tables import read_column
+from jaxglmm.formula.tables import Column, read_column
 
 NAME = re.compile(r"`([^`]+)`|([^\W\d][\w.]*)")
 
@@ -29,7 +29,7 @@ def finite(
         columns: the long table.
         codes: (n,) the data set of each row, -1 where it is missing.
         D: how many data sets.
-        given: weights, offset, trials: a name, (n,) or None each.
+        given: weights, offset, trials: a name, a column (n,) or None each.
 
     Returns:
         columns, codes and given without these rows; (D,) which data sets have infinite
@@ -74,7 +74,7 @@ def _infinite(
     numbers = [c.values for c in read if c.kind == "number" and len(c) == n]
     out = None
     for values in [*numbers, *(x for x in given if _by_row(x, n))]:
-        x = np.asarray(values)
+        x = np.asarray(values.values if isinstance(values, Column) else values)
         if x.dtype.kind in "iub" or _finite_sum(x):
             continue
         found = np.isinf(np.asarray(x, float))
@@ -89,8 +89,8 @@ def _finite_sum(x: np.ndarray) -> bool:
 
 
 def _by_row(x: Any, n: int) -> bool:
-    return x is not None and not isinstance(x, str) and np.shape(x) == (n,)
+    return isinstance(x, Column) and len(x) == n
 
 
 def _rows(x: Any, kept: np.ndarray, n: int) -> Any:
-    return np.asarray(x)[kept] if _by_row(x, n) else x
+    return x.take(kept) if _by_row(x, n) else x

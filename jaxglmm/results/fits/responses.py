@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import DataError
+from jaxglmm.formula.matrix import as_matrix
+from jaxglmm.formula.reading import not_numeric
+from jaxglmm.formula.tables import as_table
 
 
 def check_order(values: Any, index: Any, name: str = "responses") -> None:
@@ -90,56 +93,65 @@ def _read(values: Any) -> tuple[Any, np.ndarray | None]:
     """Something with a shape that can be sliced, and names of its columns."""
     if values is None:
         raise DataError("responses is None: pass an (n, D) array or frame of responses")
-    if isinstance(values, dict):
-        import pandas as pd
-
-        try:
-            values = pd.DataFrame(values)
-        except ValueError as error:
-            raise DataError(f"responses: {error}") from None
     if hasattr(values, "iloc"):  # pandas
         if values.ndim == 1:
             values = values.to_frame()
-        return _numeric(values.to_numpy()), np.asarray(values.columns)
-    if hasattr(values, "get_columns"):  # polars
-        return _numeric(values.to_numpy()), np.asarray(values.columns)
+        if all(_plain(dtype) for dtype in values.dtypes):
+            return values.to_numpy(), np.asarray(values.columns)
+        return _of_columns(values), np.asarray(values.columns)
+    if isinstance(values, dict) or hasattr(values, "columns"):
+        return _of_columns(values), np.asarray(as_table(values).names)
     if hasattr(values, "tocsc"):
+        if values.dtype.kind == "c":
+            raise DataError("responses is complex; it must be real")
         return values.tocsc(), None
-    if not hasattr(values, "shape") or isinstance(values, np.ndarray):
-        values = _array(values)
-    elif not hasattr(values, "__getitem__"):
-        raise DataError(
-            f"responses must be an (n, D) array or frame, not {type(values).__name__}"
-        )
+    numbers = isinstance(values, np.ndarray) and values.dtype.kind in "fiub"
+    if isinstance(values, np.ma.MaskedArray) or not (numbers or _on_disk(values)):
+        return _matrix(values), None
     if len(values.shape) == 1:
         values = np.asarray(values)[:, None]
     if len(values.shape) != 2:
-        raise DataError(
-            f"responses has {len(values.shape)} dimensions; it needs two: rows of the "
-            "data by responses"
-        )
-    return (_numeric(values) if isinstance(values, np.ndarray) else values), None
+        raise _dimensions(len(values.shape))
+    return values, None
 
 
-def _array(values: Any) -> np.ndarray:
-    if isinstance(values, np.ma.MaskedArray):
-        return np.ma.filled(values.astype(np.float64), np.nan)
+def _matrix(values: Any) -> np.ndarray:
     try:
-        return np.asanyarray(values)
+        count = np.ndim(values)
     except ValueError:
         raise DataError(
             "responses must be an (n, D) array or frame: these rows differ in length"
         ) from None
+    if count not in (1, 2) and not hasattr(values, "tocsc"):
+        raise _dimensions(count)
+    return as_matrix("responses", values)
 
 
-def _numeric(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind in "fiub":
-        return values
-    if values.dtype.kind in "cmM":
-        raise DataError(f"responses must be real numbers, not {values.dtype.name}")
-    try:
-        return values.astype(np.float64)
-    except (TypeError, ValueError):
-        raise DataError(
-            "responses must be numeric: some columns hold text or objects"
-        ) from None
+def _dimensions(count: int) -> DataError:
+    return DataError(
+        f"responses has {count} dimensions; it needs two: rows of the data by responses"
+    )
+
+
+def _plain(dtype: Any) -> bool:
+    """NumPy's numbers, which a whole frame of them gives without a look at each."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "fiub"
+
+
+def _on_disk(values: Any) -> bool:
+    """What has a shape and slices of numbers, such as arrays of h5py and zarr."""
+    if isinstance(values, np.ndarray | list | tuple):
+        return False
+    return hasattr(values, "shape") and hasattr(values, "__getitem__")
+
+
+def _of_columns(values: Any) -> np.ndarray:
+    """Columns of a frame, a table or a dict as doubles (n, D)."""
+    table = as_table(values)
+    out = np.empty((table.n, len(table.names)), order="F")
+    for j, name in enumerate(table.names):
+        column = table.column(name)
+        if column.kind not in ("number", "truth"):
+            raise DataError(f"responses must be numeric: column {not_numeric(column)}")
+        out[:, j] = column.values
+    return out

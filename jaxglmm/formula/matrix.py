@@ -1,0 +1,62 @@
+"""A matrix of numbers of any make as float64: what is masked is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import DataError
+
+HINT = "code its columns as numbers, or use a formula, which codes factors"
+
+
+def as_matrix(name: str, raw: Any) -> np.ndarray:
+    """Numbers (n, p) as float64; (n,) becomes one column. A copy.
+
+    Args:
+        name: of the argument, for messages.
+        raw: an array (masked ones too), a SciPy sparse matrix, nested lists.
+
+    Raises:
+        DataError: text (``"308"`` is text too), dates, complex numbers, rows of
+            different lengths, another number of dimensions.
+    """
+    if hasattr(raw, "tocsc") and hasattr(raw, "toarray"):
+        raw = raw.toarray()
+    try:
+        found = raw if isinstance(raw, np.ndarray) else np.asanyarray(raw)
+    except ValueError:
+        raise DataError(f"{name} is not numeric: its rows differ in length") from None
+    if found.dtype.kind in "cmM":
+        raise DataError(f"{name} must be real numbers, not {found.dtype}; {HINT}")
+    if found.dtype.kind == "O":
+        strange = next((v for v in found.ravel() if isinstance(v, str | bytes)), None)
+        if strange is not None:
+            raise DataError(f"{name} is not numeric: it holds text {strange!r}; {HINT}")
+    if found.dtype.kind in "US":
+        raise DataError(f"{name} is not numeric: it holds text; {HINT}")
+    mask = np.ma.getmask(found)
+    try:
+        matrix = np.array(_plain(found), np.float64, order="C")
+    except (TypeError, ValueError):
+        raise DataError(f"{name} is not numeric; {HINT}") from None
+    if mask is not np.ma.nomask:
+        matrix[mask] = np.nan
+    if matrix.ndim == 1:
+        matrix = matrix[:, None]
+    if matrix.ndim != 2:
+        raise DataError(
+            f"{name} must have 2 dimensions (rows, columns), got {matrix.ndim}"
+        )
+    return matrix
+
+
+def _plain(found: np.ndarray) -> np.ndarray:
+    """Without a mask; pandas' ``NA`` and ``None`` among objects as NaN."""
+    data = np.ma.getdata(found)
+    if data.dtype.kind != "O":
+        return data
+    import pandas as pd
+
+    return np.where(pd.isna(data), np.nan, data)
