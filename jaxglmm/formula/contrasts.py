@@ -7,13 +7,15 @@ recipes, so new data, JSON and sum coding need nothing else.
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jaxglmm._errors import FormulaError
-from jaxglmm.formula.notices import listed
+from jaxglmm.formula.levels import text_of
+from jaxglmm.formula.notices import listed, plain
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Coding:
 
     @property
     def full_names(self) -> tuple[str, ...]:
-        return tuple(f"[{level}]" for level in self.levels)
+        return tuple(f"[{shown(level)}]" for level in self.levels)
 
     def names(self, reduced: bool) -> tuple[str, ...]:
         return self.reduced_names if reduced else self.full_names
@@ -60,10 +62,16 @@ class Coding:
         return self.reduced if reduced else np.eye(len(self.levels))
 
 
+def shown(level: Any) -> str:
+    """A level in the name of a coefficient; times as short as they are exact."""
+    timed = isinstance(level, np.datetime64 | np.timedelta64 | dt.date | dt.timedelta)
+    return text_of(level) if timed else f"{level}"
+
+
 def treatment(levels: np.ndarray) -> Coding:
     """Differences from the first level."""
     J = len(levels)
-    names = tuple(f"[T.{level}]" for level in levels[1:])
+    names = tuple(f"[T.{shown(level)}]" for level in levels[1:])
     return Coding(levels, np.eye(J)[:, 1:], names)
 
 
@@ -71,7 +79,7 @@ def sum_to_zero(coding: Coding) -> Coding:
     """The same factor with deviations from the mean of the levels."""
     J = len(coding.levels)
     matrix = np.vstack([np.eye(J - 1), -np.ones((1, J - 1))])
-    names = tuple(f"[S.{level}]" for level in coding.levels[:-1])
+    names = tuple(f"[S.{shown(level)}]" for level in coding.levels[:-1])
     return Coding(coding.levels, matrix, names)
 
 
@@ -88,7 +96,8 @@ def make_coding(expr: str, levels: np.ndarray, wish: Any) -> Coding:
         return treatment(levels)
     from formulaic.transforms.contrasts import Contrasts, CustomContrasts
 
-    labels = [level.item() if hasattr(level, "item") else level for level in levels]
+    times = levels.dtype.kind in "mM"
+    labels = [text_of(v) for v in levels] if times else [plain(v) for v in levels]
     try:
         if isinstance(wish, type) and issubclass(wish, Contrasts):
             wish = wish()

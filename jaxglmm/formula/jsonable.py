@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm.formula.levels import text_of
+from jaxglmm.formula.scalars import parts, whole
+
 
 def pack(value: Any) -> Any:
     """Plain lists, dicts, numbers and texts.
@@ -18,7 +21,10 @@ def pack(value: Any) -> Any:
     """
     if value is None or isinstance(value, bool | str):
         return value
-    if isinstance(value, np.generic) and value.dtype.kind not in "mM":
+    special = None if isinstance(value, np.ndarray | list | dict) else parts(value)
+    if special is not None:
+        return {"$label": special[0], "parts": [pack(v) for v in special[1]]}
+    if isinstance(value, np.generic):
         value = value.item()
         return pack(value)
     if isinstance(value, int):
@@ -32,7 +38,7 @@ def pack(value: Any) -> Any:
                 "dtype": str(value.dtype),
             }
         if value.dtype.kind == "O":
-            return {"$objects": [pack(v) for v in value]}
+            return {"$objects": [pack(v) for v in value.tolist()]}
         if value.dtype.kind == "f":
             items = [pack(v) for v in value.ravel().tolist()]
         else:
@@ -47,6 +53,26 @@ def pack(value: Any) -> Any:
             return {k: pack(v) for k, v in value.items()}
         return {"$pairs": [[pack(k), pack(v)] for k, v in value.items()]}
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def pack_labels(levels: np.ndarray) -> Any:
+    """Levels of a factor, those without a plain form as text.
+
+    These are members of an Enum and objects of the user's; in new data they are matched
+    by their texts as well.
+    """
+    try:
+        return pack(levels)
+    except TypeError:
+        return {"$objects": [label_or_text(v) for v in levels.tolist()]}
+
+
+def label_or_text(value: Any) -> Any:
+    """One label as JSON, its text where it has no plain form."""
+    try:
+        return pack(value)
+    except TypeError:
+        return text_of(value)
 
 
 def unpack(value: Any) -> Any:
@@ -64,6 +90,8 @@ def unpack(value: Any) -> Any:
         found = np.empty(len(value["$objects"]), object)
         found[:] = [unpack(v) for v in value["$objects"]]
         return found
+    if "$label" in value:
+        return whole(value["$label"], [unpack(v) for v in value["parts"]])
     if "$times" in value:
         return np.array(value["$times"], np.int64).astype(value["dtype"])
     if "$tuple" in value:

@@ -171,7 +171,7 @@ class FormulaRecipe:
             "codings": {
                 expr: (
                     {
-                        "levels": jsonable.pack(c.levels),
+                        "levels": jsonable.pack_labels(c.levels),
                         "reduced": jsonable.pack(c.reduced),
                         "names": list(c.reduced_names),
                     }
@@ -286,9 +286,9 @@ def pack_group(group: GroupCoding) -> dict[str, Any]:
     """A grouping factor for JSON."""
     return {
         "parts": list(group.parts),
-        "part_levels": [jsonable.pack(v) for v in group.part_levels],
+        "part_levels": [jsonable.pack_labels(v) for v in group.part_levels],
         "combinations": jsonable.pack(group.combinations),
-        "levels": jsonable.pack(group.levels)
+        "levels": jsonable.pack_labels(group.levels)
         if group.combinations is not None
         else None,
         "name": group.name,

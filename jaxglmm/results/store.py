@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError
+from jaxglmm.formula import jsonable
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.estimable import NullSpace
 from jaxglmm.formula.recipes import recipe_from_dict
@@ -120,7 +121,7 @@ def _pack(value, arrays: dict, where: str):
             if type(value) in (str, bool, int, float, type(None))
             else _base(value)
         )
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and value.dtype.kind not in "mM":
         return _pack(value.item(), arrays, where)
     if dataclasses.is_dataclass(value) and type(value).__name__ in RECORDS:
         return _pack_record(value, arrays, where)
@@ -168,7 +169,8 @@ def _pack_recipe(recipe, arrays: dict, where: str):
 def _pack_array(value, arrays: dict, where: str) -> dict:
     if isinstance(value, pd.RangeIndex):
         span = [value.start, value.stop, value.step]
-        return {"kind": "range", "span": span, "name": value.name}
+        name = _pack_label(value.name, arrays, where)
+        return {"kind": "range", "span": span, "name": name}
     if isinstance(value, pd.CategoricalDtype):
         return _categories(value, arrays, where)
     if isinstance(value, pd.Series | pd.Index | pd.Categorical):
@@ -180,11 +182,19 @@ def _pack_array(value, arrays: dict, where: str) -> dict:
     if array.dtype == object or array.dtype.kind == "U":
         if array.ndim == 0:
             raise DataError(f"{where}: {type(value).__name__} cannot be saved")
-        items = [_pack(v, arrays, where) for v in array.tolist()]
+        items = [_pack_label(v, arrays, where) for v in array.tolist()]
         return {"kind": "objects", "items": items, "text": array.dtype.kind == "U"}
     key = f"a{len(arrays)}"
     arrays[key] = array
     return {"kind": "array", "key": key}
+
+
+def _pack_label(value, arrays: dict, where: str):
+    """An element of an array of objects: a label, of whatever kind."""
+    plain = value is None or isinstance(value, str | bool | int | float)
+    if plain or isinstance(value, list | Mapping):
+        return _pack(value, arrays, where)
+    return {"kind": "label", "value": jsonable.label_or_text(value)}
 
 
 def _categories(dtype: pd.CategoricalDtype, arrays: dict, where: str) -> dict:
@@ -195,8 +205,8 @@ def _categories(dtype: pd.CategoricalDtype, arrays: dict, where: str) -> dict:
 def _pack_pandas(value, arrays: dict, where: str) -> dict:
     """Series and categoricals as their values; an index keeps its name."""
     if isinstance(value, pd.MultiIndex):
-        names = [_pack(name, arrays, where) for name in value.names]
-        items = [_pack(v, arrays, where) for v in value.to_list()]
+        names = [_pack_label(name, arrays, where) for name in value.names]
+        items = [_pack_label(v, arrays, where) for v in value.to_list()]
         return {"kind": "multiindex", "items": items, "names": names}
     if isinstance(value.dtype, pd.CategoricalDtype) and not isinstance(value, pd.Index):
         cat = value.cat if isinstance(value, pd.Series) else value
@@ -205,7 +215,8 @@ def _pack_pandas(value, arrays: dict, where: str) -> dict:
         return {"kind": "categorical", "codes": codes, "dtype": dtype}
     values = _pack_array(value.to_numpy(), arrays, where)
     if isinstance(value, pd.Index):
-        return {"kind": "index", "values": values, "name": value.name}
+        name = _pack_label(value.name, arrays, where)
+        return {"kind": "index", "values": values, "name": name}
     return values
 
 
@@ -228,7 +239,9 @@ def _unpack_record(tree, unpack, arrays):
     if recipe is not None:
         saved = unpack(recipe["value"])
         fields["recipe"] = recipe_from_dict(saved, variables=fields.get("variables"))
-    return RECORDS[tree["name"]](**fields)
+    record = RECORDS[tree["name"]]
+    known = {f.name for f in dataclasses.fields(record)}
+    return record(**{name: v for name, v in fields.items() if name in known})
 
 
 def _unpack_objects(tree, unpack, arrays):
@@ -236,7 +249,8 @@ def _unpack_objects(tree, unpack, arrays):
     if tree["text"]:
         return np.array(items, dtype=str)
     out = np.empty(len(items), dtype=object)
-    out[:] = items
+    for i, item in enumerate(items):  # tuples stay one label each
+        out[i] = item
     return out
 
 
@@ -250,11 +264,16 @@ UNPACK = {
     "categorical": _unpack_categorical,
     "columns": lambda t, unpack, arrays: Columns(unpack(t["value"])),
     "array": lambda t, unpack, arrays: arrays[t["key"]],
+    "label": lambda t, unpack, arrays: jsonable.unpack(t["value"]),
     "tuple": lambda t, unpack, arrays: tuple(unpack(v) for v in t["items"]),
     "set": lambda t, unpack, arrays: frozenset(unpack(v) for v in t["items"]),
     "dict": lambda t, unpack, arrays: {unpack(k): unpack(v) for k, v in t["items"]},
-    "range": lambda t, unpack, arrays: pd.RangeIndex(*t["span"], name=t["name"]),
-    "index": lambda t, unpack, arrays: pd.Index(unpack(t["values"]), name=t["name"]),
+    "range": lambda t, unpack, arrays: pd.RangeIndex(
+        *t["span"], name=unpack(t["name"])
+    ),
+    "index": lambda t, unpack, arrays: pd.Index(
+        unpack(t["values"]), name=unpack(t["name"]), tupleize_cols=False
+    ),
     "multiindex": lambda t, unpack, arrays: pd.MultiIndex.from_tuples(
         unpack(t["items"]), names=unpack(t["names"])
     ),

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from formula.frames import table
 from hypothesis import given, settings
@@ -215,3 +217,106 @@ def test_data_sets_by_two_columns_of_many_levels():
     codes, labels = _datasets(as_table({"a": k, "b": k[::-1]}), ["a", "b"])
     assert len(labels) == 70_000
     np.testing.assert_array_equal(codes, k)
+
+
+# Times -------------------------------------------------------------------------------
+
+DAYS = pd.date_range("2020-01-01", periods=4)
+MOMENTS = pd.date_range("2020-01-01 06:30", periods=4, freq="6h")
+SPANS = pd.timedelta_range("1h", periods=4, freq="90min")
+SAME_DAYS = {
+    "timestamps": DAYS,
+    "seconds": DAYS.to_numpy().astype("M8[s]"),
+    "days": DAYS.to_numpy().astype("M8[D]"),
+    "dates": list(DAYS.date),
+    "polars": pl.Series(list(DAYS.date)),
+    "arrow": pa.array(list(DAYS.date)),
+    "text": [str(d.date()) for d in DAYS],
+    "text with the time": [str(d) for d in DAYS],
+    "ISO 8601": [d.isoformat() for d in DAYS],
+    "categories": pd.Categorical([str(d.date()) for d in DAYS]),
+    "categories of times": pd.Categorical(DAYS),
+    "zoned": DAYS.tz_localize("UTC"),
+}
+SAME_MOMENTS = {
+    "timestamps": MOMENTS,
+    "nanoseconds": MOMENTS.to_numpy().astype("M8[ns]"),
+    "seconds": MOMENTS.to_numpy().astype("M8[s]"),
+    "objects": np.array(list(MOMENTS.to_pydatetime()), object),
+    "polars": pl.Series(list(MOMENTS.to_pydatetime())),
+    "text": [str(d) for d in MOMENTS],
+    "ISO 8601": [f"{d.isoformat()}.000" for d in MOMENTS],
+    "with a zone": [f"{d.isoformat()}Z" for d in MOMENTS],
+    "elsewhere": MOMENTS.tz_localize("UTC").tz_convert("Asia/Tokyo"),
+}
+SAME_SPANS = {
+    "timedeltas": SPANS,
+    "seconds": SPANS.to_numpy().astype("m8[s]"),
+    "objects": list(SPANS.to_pytimedelta()),
+    "text": [str(d) for d in SPANS],
+    "polars": pl.Series(list(SPANS.to_pytimedelta())),
+}
+
+
+def textual(labels):
+    return isinstance(next(iter(labels)), str)
+
+
+@pytest.mark.parametrize("kinds", [SAME_DAYS, SAME_MOMENTS, SAME_SPANS])
+def test_times_are_the_same_label_in_any_form(kinds):
+    """As groups and as factors, whatever the fit saw and the new data hold."""
+    y = np.random.default_rng(0).normal(size=8)
+    g = np.repeat([1, 2], 4)
+    turn = [2, 0, 3, 1]
+    for fitted in kinds.values():
+        column = pd.Series(fitted) if isinstance(fitted, list) else fitted
+        twice = np.tile(np.arange(4), 2)
+        if isinstance(column, pa.Array):
+            column = column.take(pa.array(twice))
+        elif isinstance(column, pd.Series):
+            column = column.iloc[twice].to_numpy()
+        else:
+            column = column[twice]
+        data = {"y": y, "when": column, "g": g}
+        design = design_from_formula("y ~ C(when) + (1 | when) + (1 | g:when)", data)
+        for form in kinds.values():
+            if textual(fitted) and textual(form) and list(fitted) != list(form):
+                continue  # texts are labels of their own, dates or not
+            values = pl.Series(form).to_list() if isinstance(form, pl.Series) else form
+            values = values.to_pylist() if isinstance(values, pa.Array) else values
+            new = {"when": pd.Series(values).iloc[turn].to_numpy(), "g": [1, 2, 1, 2]}
+            if isinstance(values, pd.DatetimeIndex) and values.tz is not None:
+                new["when"] = values[turn]
+            found = design.recipe.new_rows(new)
+            assert found.terms[0].codes.tolist() == turn
+            assert found.terms[1].codes.tolist() == [2, 4, 3, 5]
+            np.testing.assert_array_equal(found.X, design.X[turn])
+
+
+def test_texts_that_are_no_times_stay_apart():
+    times = DAYS.to_numpy()
+    labels = np.array(["2020-01-02", "02.01.2020", "x", "2020-01", None], object)
+    assert match(times, labels).tolist() == [1, -1, -1, 0, -1]
+    texts = np.array(["2020-01-01", "2020-01-01 00:00", "2020-01-02"], object)
+    assert match(texts, times).tolist() == [0, 2, -1, -1]
+
+
+NAMES = {
+    "days": (DAYS, "2020-01-02"),
+    "moments": (MOMENTS, "2020-01-01T12:30:00"),
+    "fractions": (DAYS + pd.Timedelta("1.5s"), "2020-01-02T00:00:01.5"),
+    "spans": (SPANS, "0 days 02:30:00"),
+    "whole days": (pd.timedelta_range("1D", periods=4), "2 days"),
+    "dates": (pd.Series(list(DAYS.date)), "2020-01-02"),
+    "months": (pd.Series(pd.period_range("2020-01", periods=4, freq="M")), "2020-02"),
+}
+
+
+@pytest.mark.parametrize(("column", "name"), NAMES.values(), ids=NAMES)
+def test_names_of_times(column, name):
+    data = {"y": np.arange(4.0), "when": column}
+    found = design_from_formula("y ~ 0 + C(when)", data).x_names
+    assert found[1] == f"C(when)[{name}]"
+    if len(set(found)) == 4:
+        summed = design_from_formula("y ~ C(when, Sum)", data).x_names
+        assert summed[2] == f"C(when, Sum)[S.{name}]"
