@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 CONVERGED = 0
 MAX_STEPS = 1
 NOT_FINITE = 2
@@ -46,6 +48,23 @@ MESSAGES = {
         "effects and residuals"
     ),
 }
+
+NAMES = {  # for tables and counts
+    CONVERGED: "converged",
+    MAX_STEPS: "out of steps",
+    NOT_FINITE: "not finite",
+    STALLED: "stalled",
+    NO_RESIDUAL: "no residual variance",
+    CONSTANT: "constant response",
+    BAD_VALUES: "values that cannot be used",
+    TOO_FEW: "too few rows or levels",
+    EXACT: "fixed effects reproduce the response",
+}
+
+
+def names(codes: Iterable[int]) -> list[str]:
+    """The short name of each code."""
+    return [NAMES.get(int(code), f"status {int(code)}") for code in codes]
 
 
 def message(status: int, **numbers: float) -> str:

@@ -135,7 +135,12 @@ def test_the_report_stands_alone(folder, tmp_path, capsys):
     tags.feed(text)
     assert tags.seen.count("svg") == 3
     assert tags.seen.count("table") >= 5
-    assert "Odds ratios" in text
+    ratios = text[text.index("Odds ratios") : text.index("Standard deviations and")]
+    assert "<td class='text'>period</td>" in ratios
+    assert "(Intercept)" not in ratios  # exp of it is odds
+    assert "56 rows of" in text
+    assert "in 15 levels of herd" in text
+    assert "grey is where 95% of draws" in text
     assert "<script" not in text
     assert all(link.startswith(("#", "data:")) for link in tags.links)
     assert tags.open == []
@@ -149,6 +154,7 @@ def test_reports_of_many_rows_have_bitmaps(tmp_path):
     data = pd.DataFrame({"g": g, "y": rng.normal(size=300)[g] + rng.normal(size=6000)})
     text = report.page(jg.lmm("y ~ 1 + (1 | g)", data), "title <b>", "data")
     assert "data:image/png" in text
+    assert "draws from the fit" in text  # no curve through residuals on an intercept
     assert "title &lt;b&gt;" in text
     assert "100 more are left out" in text
 
@@ -164,7 +170,9 @@ def test_a_profile_in_the_report(folder, tmp_path, capsys):
         "--profile",
     )
     assert code == 0
-    assert "Profile likelihood" in path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    assert "Profile likelihood" in text
+    assert "the fixed part of the fitted values" in text
 
 
 @pytest.mark.extras

@@ -38,24 +38,64 @@ figcaption{color:#57606a;font-size:.9rem}
 @media print{body{max-width:none}h2{break-after:avoid}figure{break-inside:avoid}}
 """
 
-FIGURES: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "Random effects": (
-        "Conditional modes with their intervals, sorted.",
-        lambda fit: fit.plot.ranef(),
-    ),
-    "Residuals": (
-        "Residuals against fitted values, with a smooth curve: it should be level.",
-        lambda fit: fit.plot.residuals(),
-    ),
-    "Quantiles": (
-        "Residuals against normal quantiles; the band is for the whole sample.",
-        lambda fit: fit.plot.qq(),
-    ),
+
+def effects_picture(fit: Any) -> tuple[str, Any]:
+    """Caption and axes of the random effects."""
+    text = (
+        "Predicted random effects with their 95% intervals, sorted; blue where the "
+        "interval leaves out 0."
+    )
+    return text, fit.plot.ranef()
+
+
+def residuals_picture(fit: Any) -> tuple[str, Any]:
+    """Caption and axes of residuals, in a form that is level if the model holds.
+
+    Residuals of linear models are so against the fixed part. Those of generalised
+    models, and those of a model whose fixed part is one number, are compared with draws
+    from the fit instead.
+    """
+    from jaxglmm.plots.residual import predictor
+
+    linear = fit.family_name == "gaussian" and fit.link_name == "identity"
+    if linear and predictor(fit)[0] == "fixed":
+        what = "fitted values"
+        if fit.design.terms:
+            what = "the fixed part of the fitted values (random effects at zero)"
+        text = f"Residuals against {what}; the smooth curve should be level."
+        return text, fit.plot.residuals()
+    text = (
+        "Residuals on a scale from 0 to 1: the share of draws from the fit below each "
+        "response. Left: uniform if the model holds, with the band in which 95% of "
+        "samples stay. Right: against the rank of the prediction at random effects of "
+        "zero, with quartiles; grey is where 95% of draws have theirs."
+    )
+    return text, fit.plot.simulated_residuals()
+
+
+def quantiles_picture(fit: Any) -> tuple[str, Any]:
+    """Caption and axes of residuals against normal quantiles."""
+    text = (
+        "Residuals against normal quantiles; 95% of normal samples of this size stay "
+        "inside the band from end to end."
+    )
+    return text, fit.plot.qq()
+
+
+def profile_picture(fit: Any) -> tuple[str, Any]:
+    """Caption and axes of the profile likelihood."""
+    text = (
+        "Signed roots of the profile deviance: straight where Wald intervals are "
+        "right. Boxes are 50%, 80% and 95% intervals."
+    )
+    return text, fit.plot.profile()
+
+
+FIGURES: dict[str, Callable[[Any], tuple[str, Any]]] = {
+    "Random effects": effects_picture,
+    "Residuals": residuals_picture,
+    "Quantiles": quantiles_picture,
 }
-PROFILE = (
-    "Signed roots of the profile deviance: straight where Wald intervals are right.",
-    lambda fit: fit.plot.profile(),
-)
 
 
 def write(
@@ -92,7 +132,7 @@ def page(
     """The HTML text of the report."""
     figures = dict(FIGURES)
     if profile:
-        figures["Profile likelihood"] = PROFILE
+        figures["Profile likelihood"] = profile_picture
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         facts(fit, source),
@@ -105,7 +145,7 @@ def page(
         ratios(fit, level),
         "<h2>Standard deviations and correlations</h2>",
         table(fit.tidy(effects="ran_pars").drop(columns="effect")),
-        *(figure(name, text, draw, fit) for name, (text, draw) in figures.items()),
+        *(figure(name, draw, fit) for name, draw in figures.items()),
         "<h2>Predicted random effects</h2>",
         modes(fit),
         "<h2>The fit in numbers</h2>",
@@ -125,7 +165,7 @@ def page(
 
 def facts(fit: Any, source: str) -> str:
     """One paragraph about the model and its data."""
-    groups = ", ".join(f"{n} {name}" for name, n in fit.ngroups.items())
+    groups = " and ".join(f"{n:,} levels of {g}" for g, n in fit.ngroups.items())
     rows = f"{fit.nobs} rows of {source}{f' in {groups}' if groups else ''}"
     text = (
         f"Family {fit.family_name}, link {fit.link_name}; {rows}; log-likelihood "
@@ -155,13 +195,16 @@ def coefficients(fit: Any, level: float) -> Any:
 
 
 def ratios(fit: Any, level: float) -> str:
-    """exp of the coefficients where they are logarithms."""
+    """exp of the coefficients where these are logarithms of ratios: no intercept."""
     if fit.link_name not in ("logit", "log"):
         return ""
     import numpy as np
 
     names = {"logit": "Odds ratios", "log": "Ratios of means"}
     frame = fit.tidy(conf_int=True, conf_level=level)
+    frame = frame[frame["term"] != "(Intercept)"]
+    if frame.empty:
+        return ""
     out = frame[["term", "estimate", "conf_low", "conf_high"]].copy()
     for column in out.columns[1:]:
         out[column] = np.exp(out[column])
@@ -213,13 +256,13 @@ def cell(value: Any) -> str:
     return html.escape(str(value))
 
 
-def figure(name: str, text: str, draw: Callable[[Any], Any], fit: Any) -> str:
+def figure(name: str, draw: Callable[[Any], tuple[str, Any]], fit: Any) -> str:
     """One picture with its heading; nothing where the model has none."""
     import matplotlib.pyplot as plt
     import numpy as np
 
     try:
-        axes = draw(fit)
+        text, axes = draw(fit)
     except JaxGLMMError as error:
         return f"<h2>{name}</h2><p class='fact'>{html.escape(str(error))}</p>"
     drawn = np.ravel(axes)[0].figure

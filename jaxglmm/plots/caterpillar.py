@@ -1,5 +1,7 @@
 """Random effects, sorted, with intervals from their conditional standard deviations.
 
+Intervals that leave out zero are blue, the others grey; a line below says so.
+
 Up to ``max_labels`` levels each has its line and its name; above that the panel shows
 the sorted effects as a curve in their intervals, and names only the extremes.
 """
@@ -13,9 +15,11 @@ from scipy import special
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
+from jaxglmm.plots.labels import AS_IS, middle, plain, shortened
 from jaxglmm.results import numbers
 
 NAMED_EXTREMES = 2
+LABEL, TITLE, EXTREME = 24, 27, 14  # characters of a level, a title, a level in a text
 
 
 @style.styled
@@ -51,7 +55,10 @@ def ranef(
     for row, (name, modes, columns) in zip(grid, shown, strict=True):
         half = z * _sds(modes, fit.ranef_cov[name])
         draw = _named if len(modes) <= max_labels else _many
-        draw(row, name, modes[columns], half[columns], sort)
+        draw(row, name, modes[columns], half[columns], sort, level)
+        label = effect_label(fit)
+        for ax in row:
+            (ax.set_xlabel if draw is _named else ax.set_ylabel)(label)
         drawn += list(row)
     return np.array(drawn, dtype=object)
 
@@ -124,7 +131,17 @@ def _order(modes: pd.DataFrame, sort) -> np.ndarray:
     return np.argsort(modes[column].to_numpy(), kind="stable")
 
 
-def _named(axes, factor: str, modes: pd.DataFrame, half: pd.DataFrame, sort) -> None:
+def effect_label(fit) -> str:
+    """What a random effect is measured in."""
+    if fit.link_name == "identity":
+        response = plain(fit.design.response).removeprefix("`").removesuffix("`")
+        return f"random effect ({middle(response, TITLE)})"
+    return f"random effect ({fit.link_name} scale)"
+
+
+def _named(
+    axes, factor: str, modes: pd.DataFrame, half: pd.DataFrame, sort, level: float
+) -> None:
     """One line a level, named at the left."""
     order = _order(modes, sort)
     at = np.arange(len(modes))
@@ -138,25 +155,26 @@ def _named(axes, factor: str, modes: pd.DataFrame, half: pd.DataFrame, sort) -> 
                 at[some], (value - reach)[some], (value + reach)[some], colour, lw=1.6
             )
             ax.plot(value[some], at[some], "o", color=colour, ms=4.2)
-        ax.set_title(f"{factor}: {column}" if ax is axes[0] else str(column))
-        ax.set_xlabel("random effect")
         ax.set_ylim(-0.8, len(modes) - 0.2)
         ax.grid(axis="y", color="#eef0f3", lw=0.7)
         ax.tick_params(axis="y", length=0, labelleft=ax is axes[0])
         ax.locator_params(axis="x", nbins=6)
+    columns = shortened(modes.columns, TITLE)
+    titles = shortened([f"{factor}: {c}" for c in modes.columns], TITLE)
+    note = f"{100 * level:g}% intervals, blue without 0"
+    for ax, title in zip(axes, [titles[0], *columns[1:]], strict=True):
+        style.titled(ax, title, note if ax is axes[0] else "")
     size = 8.5 if len(modes) <= 40 else 7.5
-    labels = [_short(v) for v in modes.index[order]]
-    axes[0].set_yticks(at, labels=labels, fontsize=size)
+    labels = shortened(modes.index[order], LABEL)
+    axes[0].set_yticks(at, labels=labels, fontsize=size, **AS_IS)
 
 
-def _short(label, most: int = 24) -> str:
-    text = str(label)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _many(axes, factor: str, modes: pd.DataFrame, half: pd.DataFrame, sort) -> None:
+def _many(
+    axes, factor: str, modes: pd.DataFrame, half: pd.DataFrame, sort, level: float
+) -> None:
     """Sorted effects in their intervals, the extremes named in a corner."""
-    for ax, column in zip(axes, modes.columns, strict=True):
+    titles = shortened([f"{factor}: {c}" for c in modes.columns], TITLE)
+    for ax, title, column in zip(axes, titles, modes.columns, strict=True):
         own = column if sort is True else sort
         order = _order(modes, own)[:: -1 if sort is False else 1]
         value, reach = modes[column].to_numpy()[order], half[column].to_numpy()[order]
@@ -171,12 +189,11 @@ def _many(axes, factor: str, modes: pd.DataFrame, half: pd.DataFrame, sort) -> N
         lines.set_rasterized(len(modes) > 2000)
         ax.plot(at, value, color=style.INK, lw=1.4, zorder=3)
         ax.margins(x=0.01)
-        ax.set_title(f"{factor}: {column} ({len(modes):,} levels)")
+        ax.set_title(f"{title} ({len(modes):,} levels)", **AS_IS)
         ax.set_xlabel("rank" if sort is True else "level")
-        ax.set_ylabel("random effect")
         _room(ax)
         _extremes(ax, modes[column])
-        share = f"{int(away.sum()):,} intervals without 0"
+        share = f"{100 * level:g}% intervals, blue: {int(away.sum()):,} without 0"
         ax.text(0.98, 0.03, share, transform=ax.transAxes, ha="right", fontsize=8)
 
 
@@ -189,14 +206,10 @@ def _room(ax) -> None:
 
 def _extremes(ax, values: pd.Series) -> None:
     """Names of the largest and smallest, top left: the curve rises to the right."""
-    lines = []
-    for word, some in (
-        ("highest", values.nlargest(NAMED_EXTREMES)),
-        ("lowest", values.nsmallest(NAMED_EXTREMES)),
-    ):
-        names = ", ".join(
-            f"{_short(k, 12)} ({numbers.general(float(v), 3)})" for k, v in some.items()
-        )
-        lines.append(f"{word}: {names}")
-    text = "\n".join(lines)
-    ax.text(0.02, 0.97, text, transform=ax.transAxes, va="top", fontsize=8)
+    ends = [values.nlargest(NAMED_EXTREMES), values.nsmallest(NAMED_EXTREMES)]
+    names = shortened([name for some in ends for name in some.index], EXTREME)
+    for row, (word, some) in enumerate(zip(("highest", "lowest"), ends, strict=True)):
+        own = names[row * len(ends[0]) :]
+        known = zip(own, some, strict=False)
+        text = ", ".join(f"{n} ({numbers.general(float(v), 3)})" for n, v in known)
+        style.corner(ax, f"{word}: {text}", row)

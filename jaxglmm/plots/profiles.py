@@ -14,8 +14,10 @@ from scipy.interpolate import PchipInterpolator
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
+from jaxglmm.plots.labels import AS_IS, shortened, wrapped
 
-WIDE = 100.0  # largest over smallest value from which the axis is logarithmic
+WIDE = 100.0  # largest over smallest value from which a scale's axis is logarithmic
+TITLE = 25  # characters above a panel
 SHADES = ("#1d5fbf", "#6f9fdc", "#b3cdf0")
 
 
@@ -43,17 +45,34 @@ def profile(profile, *, levels=(0.5, 0.8, 0.95), which=None, axes=None) -> np.nd
         raise NotApplicableError(f"No parameter of {wanted} was profiled; only {names}")
     levels = sorted(levels, reverse=True)
     limits = {level: profile.intervals(level) for level in levels}
+    scales = positive(profile)
     grid = style.panels(len(curves), axes, size=(2.9, 2.6))
-    for ax, (name, curve) in zip(grid, curves.items(), strict=True):
-        _one(ax, name, curve, {k: v.loc[name] for k, v in limits.items()})
+    titles = _titles(list(curves))
+    for ax, title, (name, curve) in zip(grid, titles, curves.items(), strict=True):
+        own = {k: v.loc[name] for k, v in limits.items()}
+        _one(ax, curve, own, name in scales)
+        ax.set_title(title, fontsize=9.5, **AS_IS)
+    _explain(grid[0], sorted(levels))
     return grid
 
 
-def _one(ax, name: str, curve: pd.DataFrame, limits: dict[float, pd.Series]) -> None:
+def _explain(ax, levels) -> None:
+    """What the blue boxes are, in the first panel."""
+    shown = ", ".join(f"{100 * level:g}%" for level in levels)
+    style.corner(ax, f"intervals: {shown}", fontsize=7)
+
+
+def positive(profile) -> set[str]:
+    """Parameters that cannot be negative: standard deviations, dispersion."""
+    curves = getattr(profile, "curves", {})
+    return {name for name, curve in curves.items() if curve.ends[0] >= 0}
+
+
+def _one(ax, curve: pd.DataFrame, limits: dict[float, pd.Series], scale: bool) -> None:
     value, zeta = curve["value"].to_numpy(float), curve["zeta"].to_numpy(float)
     finite = np.isfinite(value) & np.isfinite(zeta)
     value, zeta = value[finite], zeta[finite]
-    if value[0] > 0 and value[-1] > WIDE * value[0]:
+    if scale and value[0] > 0 and value[-1] > WIDE * value[0]:
         ax.set_xscale("log")
     style.zero_line(ax)
     for (level, ends), colour in zip(
@@ -62,7 +81,6 @@ def _one(ax, name: str, curve: pd.DataFrame, limits: dict[float, pd.Series]) -> 
         _interval(ax, level, ends, colour, (value[0], value[-1]))
     log = ax.get_xscale() == "log"
     ax.plot(*_curve(value, zeta, log), color=style.INK, lw=1.6, zorder=3)
-    ax.set_title(_title(name), fontsize=9.5)
     ax.set_ylabel("zeta")
     if not log:
         ax.locator_params(axis="x", nbins=5)
@@ -80,12 +98,10 @@ def _curve(
     return at, PchipInterpolator(value, zeta)(at)
 
 
-def _title(name: str, most: int = 30) -> str:
-    """The name, in two lines where it is long."""
-    if len(name) <= most:
-        return name
-    parts = name.replace("|", "\n| ").splitlines()
-    return "\n".join(p if len(p) <= most else f"{p[: most - 1]}…" for p in parts)
+def _titles(names: list[str]) -> list[str]:
+    """Names, in two lines where they are long, different where they differ."""
+    lines = [wrapped(name, TITLE) for name in names]
+    return lines if len(set(lines)) == len(lines) else shortened(names, TITLE)
 
 
 def _interval(ax, level: float, ends: pd.Series, colour: str, span) -> None:

@@ -8,6 +8,10 @@ from scipy import special
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import residual, style
 from jaxglmm.plots.bands import normal_band, positions
+from jaxglmm.plots.caterpillar import effect_label
+from jaxglmm.plots.labels import shortened
+
+TITLE = 27  # characters above a panel
 
 
 @style.styled
@@ -27,7 +31,8 @@ def qq(
         what: "residuals" (scaled ones; quantile residuals of a generalised model, which
             are normal whatever the family) or "ranef" (a panel a factor and column).
         factor: of the random effects; all by default.
-        level: probability that a normal sample stays inside the band everywhere.
+        level: probability that a normal sample stays inside the band everywhere,
+            drawn about its own mean in units of its own standard deviation.
         ax: where to draw residuals.
         axes: where to draw random effects.
 
@@ -38,18 +43,23 @@ def qq(
         ax = style.one_axes(ax, (4.4, 4.0))
         type, values = residual.best(fit)
         one(ax, values, level)
-        ax.set_title("Normal quantiles of residuals")
+        style.titled(ax, "Normal quantiles of residuals", _note(level))
         ax.set_ylabel(residual.LABELS[type])
         return ax
     if what != "ranef":
         raise NotApplicableError(f"qq({what!r}): there are 'residuals' and 'ranef'")
     shown = _columns(fit, factor)
     grid = style.panels(len(shown), axes)
-    for panel, (name, values) in zip(grid, shown, strict=True):
+    titles = shortened([name for name, _ in shown], TITLE)
+    for panel, title, (_, values) in zip(grid, titles, shown, strict=True):
         one(panel, values, level)
-        panel.set_title(name)
-        panel.set_ylabel("random effect")
+        style.titled(panel, title, _note(level))
+        panel.set_ylabel(effect_label(fit))
     return grid
+
+
+def _note(level: float) -> str:
+    return f"band: {100 * level:g}% of normal samples stay inside"
 
 
 def _columns(fit, factor) -> list[tuple[str, np.ndarray]]:
@@ -84,10 +94,8 @@ def one(ax, values: np.ndarray, level: float) -> None:
     for some, colour in ((~outside, style.ACCENT), (outside, style.SECOND)):
         ax.scatter(theory[some], sample[some], s=size, color=colour, lw=0, zorder=3)
     ax.set_xlabel("standard normal quantile")
-    text = f"{100 * level:g}% band for the whole sample"
     if outside.any():
-        text += f"\n{int(outside.sum()):,} of {n:,} points outside"
-    ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=8)
+        style.corner(ax, f"{int(outside.sum()):,} of {n:,} points outside")
     ax.margins(x=0.04, y=0.08)
 
 

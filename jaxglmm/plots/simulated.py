@@ -1,7 +1,8 @@
 """Simulated residuals: are they uniform, and do they depend on the prediction?
 
 Left, ordered residuals against the quantiles of the uniform distribution, with the
-band that Kolmogorov and Smirnov's test leaves them. Right, residuals against the rank
+band that Kolmogorov and Smirnov's test leaves them: 95 in 100 draws from the fit stay
+inside it from end to end. Right, residuals against the rank
 of the prediction with running quartiles, and where those of 95 in 100 draws from the
 fit lie: lines that leave their bands show a mean (middle) or a spread (outer two) that
 the model has wrong.
@@ -42,23 +43,28 @@ def simulated_residuals(residuals: SimulatedResiduals, *, axes=None) -> np.ndarr
     return grid
 
 
+def band(residuals: SimulatedResiduals) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Corners of the band for points ((i - 1/2) / n, i-th residual): x, lower, upper.
+
+    Both ends of the i-th step of the distribution function count in Kolmogorov and
+    Smirnov's distance; the point drawn lies in the middle, half a step from either.
+    """
+    half = max(residuals.limit - 0.5 / int(residuals.used.sum()), 0.0)
+    x = np.unique(np.clip([0.0, half, 1 - half, 1.0], 0, 1))
+    return x, np.clip(x - half, 0, 1), np.clip(x + half, 0, 1)
+
+
 def _quantiles(ax, residuals: SimulatedResiduals, scaled: np.ndarray) -> None:
     n = len(scaled)
     at = (np.arange(n) + 0.5) / n
-    limit = residuals.limit
-    line = np.array([0.0, 1.0])
-    ax.fill_between(
-        line,
-        np.clip(line - limit, 0, 1),
-        np.clip(line + limit, 0, 1),
-        color=style.BAND,
-        lw=0,
-    )
-    ax.plot(line, line, color=style.QUIET, lw=1)
+    ax.fill_between(*band(residuals), color=style.BAND, lw=0)
+    ax.plot([0, 1], [0, 1], color=style.QUIET, lw=1)
     thin = slice(None, None, max(1, n // MOST_POINTS))
     size = 14 if n <= 1000 else 6
     ax.scatter(at[thin], np.sort(scaled)[thin], s=size, color=style.ACCENT, lw=0)
-    _titled(ax, "Simulated residuals: uniform?", "band: 95% of samples stay inside")
+    what = "uniform samples" if residuals.draws is None else "draws from the fit"
+    note = f"band: 95% of {what} stay inside"
+    style.titled(ax, "Simulated residuals: uniform?", note)
     ax.set_xlabel("expected")
     ax.set_ylabel("simulated residual")
     _unit(ax)
@@ -68,15 +74,8 @@ def _quantiles(ax, residuals: SimulatedResiduals, scaled: np.ndarray) -> None:
         rows.append(("zeros", residuals.zero_share))
     for k, (name, test) in enumerate(rows):
         colour = style.SECOND if test.p_value < ALARM else style.INK
-        where = {"transform": ax.transAxes, "va": "baseline", "fontsize": 8.5}
-        ax.text(0.04, 0.93 - 0.055 * k, name, **where)
-        ax.text(0.27, 0.93 - 0.055 * k, f"p {_p(test.p_value)}", color=colour, **where)
-
-
-def _titled(ax, title: str, note: str) -> None:
-    """A title with a line of explanation below it."""
-    ax.set_title(title, pad=18)
-    ax.text(0, 1.02, note, transform=ax.transAxes, fontsize=8, va="bottom")
+        style.corner(ax, name, k)
+        style.corner(ax, f"p {_p(test.p_value)}", k, indent=50, color=colour)
 
 
 def _p(value: float) -> str:
@@ -87,9 +86,10 @@ def _p(value: float) -> str:
 def _unit(ax) -> None:
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.03, 1.03)
-    ticks = [0, 0.25, 0.5, 0.75, 1]
-    ax.set_xticks(ticks, ["0", "0.25", "0.5", "0.75", "1"])
-    ax.set_yticks(ticks, ["0", "0.25", "0.5", "0.75", "1"])
+    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+    box = ax.get_window_extent()
+    for axis, size in ((ax.xaxis, box.width), (ax.yaxis, box.height)):
+        style.few_ticks(axis, ticks, size / ax.figure.dpi)
 
 
 def _against(ax, residuals, scaled: np.ndarray, predicted: np.ndarray) -> None:
@@ -118,8 +118,8 @@ def _against(ax, residuals, scaled: np.ndarray, predicted: np.ndarray) -> None:
     draw = _by_level if 1 < len(levels) <= FEW else _running
     draw(ax, rank, own, draws, cell)
     many = "running quartiles" if draw is _running else "quartiles of each prediction"
-    note = many if draws is None else f"{many}; grey: those of 95% of draws"
-    _titled(ax, "Simulated residuals and prediction", note)
+    note = many if draws is None else f"{many}; grey: where 95% of draws have theirs"
+    style.titled(ax, "Simulated residuals and prediction", note)
     ax.set_xlabel("rank of the prediction")
     ax.set_ylabel("simulated residual")
     _unit(ax)

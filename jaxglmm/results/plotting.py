@@ -32,10 +32,11 @@ class PlotAccessor:
         return ranef(self._fit, factor, **options)
 
     def residuals(self, **options):
-        """Residuals against fitted values, with a smooth curve.
+        """Residuals against the fixed part of the prediction, with a smooth curve.
 
         Args:
-            **options: ``type`` of residuals, ``smooth``, ``ax``.
+            **options: ``type`` of residuals, ``against`` ("fixed" or "fitted"),
+                ``smooth``, ``ax``.
 
         Returns:
             Axes.
@@ -93,5 +94,5 @@ class PlotAccessor:
         return draw(profile, **options)
 
     def __call__(self, **options):
-        """Residuals against fitted values."""
+        """Residuals against the fixed part of the prediction."""
         return self.residuals(**options)

@@ -70,6 +70,35 @@ def test_simulated_residuals(counts):
     no_text_touches(axes[0].figure)
 
 
+@pytest.mark.parametrize("n", [8, 56, 500])
+def test_the_band_of_simulated_residuals_holds_as_it_says(n):
+    """As drawn: the share of uniform samples whose points all lie in the polygon."""
+    rng = np.random.default_rng(n)
+    samples = np.sort(rng.uniform(size=(2001, n)), axis=1)
+    made = residuals.SimulatedResiduals(
+        scaled=samples[0],
+        predicted=np.zeros(n),
+        n=2000,
+        re="",
+        spreads=np.ones(2001),
+        zeros=np.zeros(2001),
+        outside=0,
+        draws=samples,
+        used=np.ones(n, bool),
+    )
+    _, axes = plt.subplots(1, 2)
+    simulated._quantiles(axes[0], made, made.scaled)
+    (polygon,) = axes[0].collections[0].get_paths()
+    points = axes[0].collections[1].get_offsets().data
+    others = np.sort(np.random.default_rng(1).uniform(size=(1500, n)), axis=1)
+    inside = np.ones(len(others), bool)
+    for at, column in zip(points[:, 0], others.T, strict=True):
+        place = np.column_stack([np.full(len(column), at), column])
+        inside &= polygon.contains_points(place, radius=1e-9)
+    assert inside.mean() == pytest.approx(0.95, abs=0.025)
+    assert "95% of draws from the fit" in texts(axes[0])[0]
+
+
 def test_quartiles_of_a_few_predictions(cbpp):
     _, two = cbpp.plot.simulated_residuals(n=40, seed=2)
     assert len(lines(two, simulated.style.SECOND)) == 12  # of four periods
@@ -114,15 +143,25 @@ def test_running_quantiles_of_a_straight_line():
 def test_residuals_and_quantiles_are_those_of_the_family(counts, cbpp):
     ax = counts.plot.residuals()
     assert ax.get_ylabel() == "quantile residual"
-    assert ax.get_xlabel() == "linear predictor (log)"
+    assert ax.get_xlabel() == "fixed part of the linear predictor (log)"
     offsets = ax.collections[0].get_offsets().data
+    fixed = counts.design.X @ counts.coefficients
+    np.testing.assert_allclose(offsets[:, 0], fixed)
+    fitted = counts.plot.residuals(against="fitted")
+    assert fitted.get_xlabel() == "linear predictor (log)"
+    offsets = fitted.collections[0].get_offsets().data
     np.testing.assert_allclose(offsets[:, 0], counts.linear_predictor)
     np.testing.assert_allclose(offsets[:, 1], counts.resid("quantile"))
     assert cbpp.plot.residuals(type="deviance").get_ylabel() == "deviance residual"
     assert cbpp.plot.qq().get_ylabel() == "quantile residual"
     linear = jg.lmm("Yield ~ 1 + (1 | Batch)", jg.datasets.load("Dyestuff"))
     assert best(linear)[0] == "scaled"
-    assert linear.plot.residuals().get_xlabel() == "fitted value"
+    ax = linear.plot.residuals()  # the fixed part is the same for all rows
+    assert ax.get_xlabel() == "fitted value"
+    assert ax.get_legend() is None  # a curve would rise, if the model holds
+    assert "even where the model holds" in ax.texts[0].get_text()
+    with pytest.raises(jg.NotApplicableError, match="'fixed' and 'fitted'"):
+        linear.plot.residuals(against="x")
 
 
 def test_a_family_that_says_little():
@@ -147,6 +186,35 @@ def test_random_effects_and_profiles(cbpp):
     grid = cbpp.plot.profile(which=["period[T.2]", "sd_(Intercept)|herd"])
     assert len(grid) == 2
     assert all(ax.get_xscale() == "linear" for ax in grid)
+
+
+def test_a_positive_coefficient_is_no_scale():
+    """Its axis is linear, however far its ends lie apart; a deviation's is not."""
+    import pandas as pd
+
+    from jaxglmm.plots import profiles
+    from jaxglmm.results.profile import Curve
+
+    class Profile:
+        names = ("x", "sd_x|g", "phi", "cor_x.z|g")
+        ends = ((-np.inf, np.inf), (0.0, np.inf), (0.0, np.inf), (-1.0, 1.0))
+        curves = {  # noqa: RUF012
+            name: Curve(name, 0.6, 0.1, end, lambda v: v, 0.0)
+            for name, end in zip(names, ends, strict=True)
+        }
+        zeta = pd.concat(
+            pd.DataFrame(
+                {"parameter": n, "value": [0.005, 0.3, 0.9], "zeta": [-3.0, 0.0, 3.0]}
+            )
+            for n in names
+        )
+
+        def intervals(self, level):
+            ends = {"lower": 0.1, "upper": 0.8}
+            return pd.DataFrame(ends, index=list(self.names))
+
+    grid = profiles.profile(Profile())
+    assert [ax.get_xscale() for ax in grid] == ["linear", "log", "log", "linear"]
 
 
 def test_a_profile_without_end(counts):

@@ -115,13 +115,29 @@ def test_residuals_of_many_rows_show_their_density(sleep, rng):
         "linear_predictor": rng.standard_normal(n),
         "residuals": rng.standard_normal(n),
     }
-    ax = fit.plot.residuals(type="response")
+    ax = fit.plot.residuals(type="response", against="fitted")
     assert ax.collections[0].get_array().sum() == n
+
+
+def test_a_right_model_has_a_level_curve():
+    """Small groups: residuals lean on fitted values, and not on the fixed part."""
+    rng = np.random.default_rng(1)
+    g, x = np.repeat(np.arange(2000), 3), rng.normal(size=6000)
+    y = 2 + x + rng.normal(size=2000)[g] + 1.5 * rng.normal(size=6000)
+    fit = jg.lmm("y ~ x + (1 | g)", {"y": y, "x": x, "g": g})
+    middle = slice(16, -16)
+    level = fit.plot.residuals().lines[-1].get_ydata()[middle]
+    assert np.abs(level).max() < 0.12
+    ax = fit.plot.residuals(against="fitted", smooth=True)
+    leaning = ax.lines[-1].get_ydata()[middle]
+    assert np.ptp(leaning) > 0.4
+    assert "they rise with fitted values" in ax.texts[0].get_text()
+    assert len(fit.plot.residuals(against="fitted").lines) == 1  # zero alone
 
 
 def test_quantile_plots(sleep):
     ax = sleep.plot.qq()
-    assert "2 of 180 points outside" in ax.texts[0].get_text()
+    assert "of 180 points outside" in ax.texts[0].get_text()
     axes = sleep.plot.qq("ranef")
     assert [a.get_title(loc="left") for a in axes] == [
         "Subject: (Intercept)",
@@ -180,14 +196,22 @@ def test_messages(sleep, call, message):
         call(sleep.plot)
 
 
-@pytest.mark.parametrize("n", [5, 60, 1000])
+@pytest.mark.parametrize("n", [3, 20, 60, 1000])
 def test_the_band_holds_with_its_probability(n, rng):
+    """Of normal samples about their own mean, in units of their own sd."""
     at, lower, upper = bands.normal_band(n, 0.9)
-    ranks = bands.knots(n)
-    samples = np.sort(rng.standard_normal((2000, n)), axis=1)[:, ranks - 1]
+    samples = rng.standard_normal((2000, n))
+    samples -= samples.mean(axis=1, keepdims=True)
+    samples /= samples.std(axis=1, keepdims=True)
+    samples = np.sort(samples, axis=1)[:, bands.knots(n) - 1]
     inside = ((samples >= lower) & (samples <= upper)).all(axis=1).mean()
     assert inside == pytest.approx(0.9, abs=0.035)
     assert (np.diff(at) > 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_bands_of_one_and_two_values(n):
+    assert all(np.isfinite(part).all() for part in bands.normal_band(n, 0.95))
 
 
 def test_the_smooth_of_a_line_is_the_line(rng):

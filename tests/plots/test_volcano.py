@@ -80,6 +80,40 @@ def test_histogram_of_p_values():
     assert line.get_ydata()[0] == pytest.approx(null * 399 / 10, rel=0.02)
 
 
+def test_what_ran_away_does_not_stretch_the_picture():
+    """Separated and not converged fits are left out and counted; others clipped."""
+    fits = made()
+    usual = volcano(fits, "x").get_xlim()[1]
+    fits.separated[[0, 1]] = True
+    fits.coefficients[[0, 1], 0] = [-79.0, 44.0]
+    fits.converged[[2, 3, 4]] = False
+    fits.coefficients[2, 0] = 1e9
+    fits.coefficients[50, 0] = 300.0  # neither: it just lies far out
+    ax = volcano(fits, "x")
+    assert ax.get_xlim()[1] == pytest.approx(usual, rel=0.2)
+    assert "left out: 3 not converged, 2 separated" in [t.get_text() for t in ax.texts]
+    points = np.concatenate([c.get_offsets() for c in ax.collections])
+    assert len(points) == 399 - 5
+    assert np.abs(points[:, 0]).max() < ax.get_xlim()[1]
+    count = int(np.nansum(fits.p_adjusted()[:, 0] < 0.05))
+    assert f"{count} of 396 at FDR 0.05" in ax.get_title(loc="left")
+
+
+def test_p_values_of_fits_that_did_not_converge_are_no_tests():
+    fits = made()
+    best = int(np.nanargmin(fits.p_values[:, 0]))
+    fits.converged[best] = False
+    assert np.isnan(fits.p_adjusted()[best, 0])
+    assert fits.labels[best] not in fits.top("x", 5).index
+    assert fits.summary().tests.loc["x", "tests"] == 398
+    assert sum(bar.get_height() for bar in p_values(fits, "x").patches) == 398
+
+
+def test_labels_are_a_number():
+    with pytest.raises(NotApplicableError, match="a whole number"):
+        volcano(made(), "x", labels=["g1"])
+
+
 def test_axes_may_be_given():
     from matplotlib.figure import Figure
 

@@ -117,6 +117,36 @@ def test_summary_counts_tests_and_failures():
     assert "<table" in text.html
 
 
+def test_summaries_are_of_fits_that_found_their_estimates():
+    """Estimates that run away are in no mean; those of phi at its end neither."""
+    usual = made().summary().table
+    fits = made()
+    fits.coefficients[[10, 11], 1] = [-79.0, 1e12]
+    fits.separated[10], fits.converged[11] = True, False
+    text = fits.summary()
+    np.testing.assert_allclose(text.table.loc["x"], usual.loc["x"], atol=0.1)
+    assert "the 297 fits that converged and are not separated" in text
+    phi = np.random.default_rng(0).gamma(4, size=(300, 1))
+    kept = dataclasses.replace(fits, dispersion=phi, dispersion_names=("phi",))
+    assert "as good as infinite" not in kept.summary()
+    phi = phi.copy()
+    phi[[20, 30]] = [[9.7e93], [7e4]]
+    kept = dataclasses.replace(fits, dispersion=phi, dispersion_names=("phi",))
+    text = kept.summary()
+    assert text.table.loc["phi", "mean"] == pytest.approx(4, abs=0.5)
+    assert text.table.loc["phi", "sd"] == pytest.approx(2, abs=0.5)
+    assert "phi: mean and sd without 2 estimates beyond 1,000 times" in text
+
+
+def test_status_in_words():
+    fits = made()
+    bad = int(np.flatnonzero(~fits.converged)[0])
+    assert fits.status_names[bad] == "constant response"
+    table = fits.tidy().set_index("dataset")["status"]
+    assert (table[fits.labels[bad]] == "constant response").all()
+    assert (table == "converged").sum() == 4 * 299
+
+
 def test_parts():
     fits = made()
     good = fits[fits.converged]

@@ -207,6 +207,6 @@ def _table(fits: Fits, found: np.ndarray) -> pd.DataFrame:
             "expected": found[:, shown, 1].ravel(),
             "p_value": found[:, shown, 2].ravel(),
             "p_adjusted": adjusted.ravel(),
-            "status": np.repeat(fits.status, len(shown)),
+            "status": np.repeat(_status.names(fits.status), len(shown)),
         }
     )

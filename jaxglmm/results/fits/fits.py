@@ -54,7 +54,7 @@ class Fits:
     sd: (D, k) standard deviations of random effects, ``sd_names`` such as
         ``sd_Days|Subject``
     sigma: (D,) residual sd; theta: (D, m); log_likelihood: (D,)
-    status: (D,) codes; converged, singular: (D,) bool
+    status: (D,) codes, in words ``status_names``; converged, singular: (D,) bool
     original: name -> value in the fit that the data sets were drawn from
     se, df, p_values: (D, p) or None; t-tests of the coefficients (z-tests where df is
         infinite)
@@ -186,6 +186,11 @@ class Fits:
     # Tables --------------------------------------------------------------------------
 
     @property
+    def status_names(self) -> np.ndarray:
+        """(D,) what became of each data set, in words such as "converged"."""
+        return np.array(_status.names(self.status), object)
+
+    @property
     def names(self) -> list[str]:
         """Names of everything that has an interval."""
         sigma = (
@@ -218,13 +223,15 @@ class Fits:
         Returns:
             dataset, effect, term, estimate; for fixed effects std_error, statistic, df,
             p_value, and p_adjusted: Benjamini and Hochberg's (1995) adjustment over the
-            data sets, coefficient by coefficient.
+            data sets that converged, coefficient by coefficient; status, in words.
         """
         check_level(level)
         return _tables.tidy(self, effects, conf_int, level)
 
     def top(self, term: str, n: int = 10) -> pd.DataFrame:
         """The ``n`` data sets with the smallest p-values of one coefficient.
+
+        Of fits that converged: of others p-values are no tests.
 
         Args:
             term: name of a coefficient.
@@ -233,7 +240,10 @@ class Fits:
         return _tables.top(self, term, n)
 
     def p_adjusted(self) -> np.ndarray:
-        """(D, p) Benjamini and Hochberg's adjusted p-values, a column at a time."""
+        """(D, p) Benjamini and Hochberg's adjusted p-values, a column at a time.
+
+        NaN where a fit did not converge, and not counted.
+        """
         return _tables.adjusted(self)
 
     def confint(

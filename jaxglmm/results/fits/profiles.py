@@ -296,7 +296,7 @@ def _table(
             "estimate": estimate[:, wanted].ravel(),
             "conf_low": found[:, wanted, 0].ravel(),
             "conf_high": found[:, wanted, 1].ravel(),
-            "status": np.repeat(fits.status, k),
+            "status": np.repeat(_status.names(fits.status), k),
         }
     )
 

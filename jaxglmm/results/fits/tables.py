@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,16 +20,7 @@ if TYPE_CHECKING:
 
 FALSE_DISCOVERIES = 0.05
 
-REASONS = {
-    _status.MAX_STEPS: "out of steps",
-    _status.NOT_FINITE: "not finite",
-    _status.STALLED: "stalled",
-    _status.NO_RESIDUAL: "no residual variance",
-    _status.CONSTANT: "constant response",
-    _status.BAD_VALUES: "values that cannot be used",
-    _status.TOO_FEW: "too few rows or levels",
-    _status.EXACT: "fixed effects reproduce the response",
-}
+FAR = 1000.0  # times the median, from which a dispersion is as good as infinite
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
@@ -48,14 +40,19 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 def adjusted(fits: Fits) -> np.ndarray:
     """(D, p), each coefficient over the data sets."""
-    p = _tested(fits)
+    p = tested(fits)
     return np.stack([benjamini_hochberg(column) for column in p.T], axis=1)
 
 
-def _tested(fits: Fits) -> np.ndarray:
+def tested(fits: Fits) -> np.ndarray:
+    """(D, p) p-values, NaN where a fit did not converge: these are no tests.
+
+    Raises:
+        NotApplicableError: the fits are draws.
+    """
     if fits.p_values is None:
         raise NotApplicableError("these fits have no p-values: they are draws")
-    return fits.p_values
+    return np.where(np.asarray(fits.converged)[:, None], fits.p_values, np.nan)
 
 
 def tidy(fits: Fits, effects: str, conf_int: bool, level: float) -> pd.DataFrame:
@@ -78,6 +75,7 @@ def tidy(fits: Fits, effects: str, conf_int: bool, level: float) -> pd.DataFrame
     }
     if fits.se is not None and effects != "ran_pars":
         table |= _tests(fits, values.shape[1], keep, conf_int, level)
+    table["status"] = np.repeat(_status.names(fits.status), k)
     return pd.DataFrame(table)
 
 
@@ -98,7 +96,7 @@ def _tests(
             "std_error": wide(se),
             "statistic": wide(fits.coefficients / se),
             "df": wide(df),
-            "p_value": wide(_tested(fits)),
+            "p_value": wide(np.asarray(fits.p_values)),
             "p_adjusted": wide(adjusted(fits)),
         }
         if conf_int:
@@ -121,9 +119,9 @@ def column(fits: Fits, term: str) -> int:
 
 
 def top(fits: Fits, term: str, n: int) -> pd.DataFrame:
-    """The rows of one coefficient with the smallest p-values."""
+    """The rows of one coefficient with the smallest p-values of fits that converged."""
     k = column(fits, term)
-    p = _tested(fits)[:, k]
+    p = tested(fits)[:, k]
     order = np.argsort(p, kind="stable")[:n]
     order = order[~np.isnan(p[order])]
     assert fits.se is not None
@@ -173,12 +171,9 @@ def original(fits: Fits) -> np.ndarray:
 
 def counts(fits: Fits) -> tuple[str, ...]:
     """How many there are, converged, are singular; what went wrong with the others."""
-    failed = fits.status[~fits.converged]
-    reasons = [
-        f"{int(np.sum(failed == code))} {name}"
-        for code, name in REASONS.items()
-        if np.any(failed == code)
-    ]
+    failed = collections.Counter(map(int, np.sort(fits.status[~fits.converged])))
+    words = zip(failed.values(), _status.names(failed), strict=True)
+    reasons = [f"{count} {name}" for count, name in words]
     text = f"{len(fits)} fits, {int(fits.converged.sum())} converged"
     text += f", {int(fits.singular.sum())} singular"
     if fits.separated is not None and fits.separated.any():
@@ -193,12 +188,14 @@ def summarise(fits: Fits) -> Summary:
         blocks.append(Paragraph(_heading(fits)))
     blocks.append(Paragraph(fits._counts()))
     if fits.p_values is None:
-        frame = _draws(fits)
+        frame, notes = _draws(fits), _far(fits, finite(fits))
         tables = [frame]
     else:
-        values = fits.frame()
-        frame = _quantiles(values)
+        values, left = _of_good_fits(fits)
+        frame, notes = _quantiles(fits, values), left + _far(fits, values)
         tables = [frame, _significant(fits)] if len(fits.coefficient_names) else [frame]
+    if notes:
+        blocks.append(Paragraph(notes))
     blocks += [_block(t) for t in tables]
     out = Summary(layout.as_text(blocks))
     out.html, out.table = layout.as_html(blocks), frame
@@ -224,42 +221,79 @@ def _heading(fits: Fits) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _of_good_fits(fits: Fits) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Estimates of fits that converged and are not separated; a note on the others."""
+    values = fits.frame().to_numpy(float)
+    good = np.array(fits.converged, bool)
+    if fits.separated is not None:
+        good &= ~fits.separated
+    known = np.isfinite(values).any(axis=1) & ~good
+    if not known.any():
+        return values[good], ()
+    note = f"Below are the {good.sum():,} fits that converged and are not separated."
+    return values[good], (note,)
+
+
+def _near(x: np.ndarray, dispersion: bool) -> np.ndarray:
+    """Values (n,) that a mean can be taken of: a dispersion can run off to infinity."""
+    x = x[np.isfinite(x)]
+    return x[x <= FAR * np.median(x)] if dispersion and len(x) else x
+
+
+def _far(fits: Fits, values: np.ndarray) -> tuple[str, ...]:
+    """A note on dispersion parameters that are left out of mean and sd."""
+    lines = []
+    for name in fits.dispersion_names:
+        x = values[:, fits.names.index(name)]
+        count = int(np.isfinite(x).sum()) - len(_near(x, True))
+        if count:
+            lines.append(
+                f"{name}: mean and sd without {count:,} estimates beyond "
+                f"{FAR:,.0f} times the median, as good as infinite."
+            )
+    return tuple(lines)
+
+
+def _moments(fits: Fits, values: np.ndarray) -> dict[str, list[float]]:
+    """Mean and sd of each parameter (columns of ``values``), NaN where unknown."""
+    parts = [
+        _near(x, name in fits.dispersion_names)
+        for name, x in zip(fits.names, values.T, strict=True)
+    ]
+    return {
+        "mean": [float(x.mean()) if len(x) else np.nan for x in parts],
+        "sd": [float(x.std(ddof=1)) if len(x) > 1 else np.nan for x in parts],
+    }
+
+
 def _draws(fits: Fits) -> pd.DataFrame:
     """Mean, sd, bias and quantiles of every parameter."""
     values = finite(fits)
-    table = pd.DataFrame(
-        {
-            "mean": values.mean(axis=0),
-            "sd": values.std(axis=0, ddof=1),
-            "2.5%": np.quantile(values, 0.025, axis=0),
-            "50%": np.quantile(values, 0.5, axis=0),
-            "97.5%": np.quantile(values, 0.975, axis=0),
-        },
-        index=fits.names,
-    )
+    shown = {
+        **_moments(fits, values),
+        "2.5%": np.quantile(values, 0.025, axis=0),
+        "50%": np.quantile(values, 0.5, axis=0),
+        "97.5%": np.quantile(values, 0.975, axis=0),
+    }
+    table = pd.DataFrame(shown, index=fits.names)
     if fits.original:
         table.insert(0, "original", original(fits))
         table.insert(2, "bias", table["mean"] - table["original"])
     return table
 
 
-def _quantiles(values: pd.DataFrame) -> pd.DataFrame:
+def _quantiles(fits: Fits, values: np.ndarray) -> pd.DataFrame:
     """Of each parameter over the data sets where it is known."""
-    array = values.to_numpy()
-    array = np.where(np.isfinite(array), array, np.nan)
-    rows = {}
-    for name, x in zip(values.columns, array.T, strict=True):
-        x = x[~np.isnan(x)]
-        sd = x.std(ddof=1) if len(x) > 1 else np.nan
-        quantiles = np.quantile(x, [0.05, 0.5, 0.95]) if len(x) else [np.nan] * 3
-        rows[name] = [x.mean() if len(x) else np.nan, sd, *quantiles]
-    columns = ["mean", "sd", "5%", "50%", "95%"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    parts = [x[np.isfinite(x)] for x in values.T]
+    unknown = [np.nan] * 3
+    found = [np.quantile(x, [0.05, 0.5, 0.95]) if len(x) else unknown for x in parts]
+    quantiles = dict(zip(["5%", "50%", "95%"], np.array(found).T, strict=True))
+    return pd.DataFrame({**_moments(fits, values), **quantiles}, index=fits.names)
 
 
 def _significant(fits: Fits) -> pd.DataFrame:
     """Of each coefficient: tests, p below 0.05, found at the false discovery rate."""
-    p, q = _tested(fits), adjusted(fits)
+    p, q = tested(fits), adjusted(fits)
     with np.errstate(invalid="ignore"):
         return pd.DataFrame(
             {
