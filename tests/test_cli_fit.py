@@ -11,11 +11,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import jaxglmm as jg
 from jaxglmm.cli import main
 from jaxglmm.cli.tables import read_table
+from jaxglmm.formula.tables import as_table
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
@@ -237,6 +240,34 @@ def test_what_separates_columns_is_seen(tmp_path, text, words, said):
     assert frame["g"].tolist() == ["a", "b"]
     assert len(seen) == (said is not None)
     assert said is None or re.search(said, str(seen[0].message))
+
+
+@pytest.mark.parametrize("base", [2**60, 2**63])
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_identifiers_of_64_bits_stay_themselves_beside_a_gap(tmp_path, ending, base):
+    """Doubles would make one group of all."""
+    ids = [base + k for k in (1, 2, 3, 1, 2, 3)]
+    path = tmp_path / f"ids.{ending}"
+    if ending == "parquet":
+        kind = pa.uint64() if base == 2**63 else pa.int64()
+        parquet.write_table(
+            pa.table({"id": pa.array([*ids, None], kind), "x": [0.5] * 7}), path
+        )
+    else:
+        sep = "," if ending == "csv" else "\t"
+        path.write_text(f"id{sep}x\n" + "".join(f"{i}{sep}0.5\n" for i in (*ids, "")))
+    frame = read_table(str(path))
+    column = as_table(frame).column("id").take(np.arange(6))
+    codes, levels = column.as_factor()
+    assert codes.tolist() == [0, 1, 2, 0, 1, 2]
+    assert [str(level) for level in levels] == [str(i) for i in ids[:3]]
+    assert frame["x"].tolist() == [0.5] * 7
+
+
+def test_large_numbers_beside_a_gap_are_doubles(tmp_path):
+    path = tmp_path / "large.csv"
+    path.write_text("x,z\n1e20,1\n,2\n2.5,3\n")
+    np.testing.assert_array_equal(read_table(str(path))["x"], [1e20, np.nan, 2.5])
 
 
 def test_other_encodings(tmp_path):

@@ -95,6 +95,8 @@ def _text(
         commas = decimal is None and shown != "," and _decimal_commas(frame)
         if commas:
             frame = read(shown, decimal=",")
+        for name in _large_integers(frame):
+            frame[name] = _exact(frame[name], name, shown, read)
     except LookupError:
         raise DataError(f"--encoding {encoding}: there is no such encoding") from None
     except UnicodeDecodeError as e:
@@ -117,6 +119,36 @@ def _separator(usual: str, read: Callable[..., pd.DataFrame]) -> str:
     counts = {s: header[0].count(s) for s in (";", "\t", ",", "|") if s != usual}
     best = max(counts, key=lambda s: counts[s])
     return best if counts[best] else usual
+
+
+def _large_integers(frame: pd.DataFrame) -> list[Any]:
+    """Columns read as doubles for a missing value, whose numbers may have lost digits.
+
+    Identifiers of 64 bits are such.
+    """
+    floats = frame.select_dtypes("float64")
+    return [
+        name
+        for name in floats.columns
+        if floats[name].isna().any() and (floats[name].abs() >= 2.0**53).any()
+    ]
+
+
+def _exact(
+    column: pd.Series, name: Any, sep: str, read: Callable[..., pd.DataFrame]
+) -> pd.Series:
+    """The column once more, as integers; as it is where some are no integers."""
+    import numpy as np
+
+    for kind in ("Int64", "UInt64"):
+        try:
+            with np.errstate(invalid="ignore"):
+                found = read(sep, usecols=[name], dtype={name: kind})[name]
+        except (ValueError, TypeError, OverflowError):
+            continue
+        if column.equals(found.astype("float64")):
+            return found
+    return column
 
 
 def _decimal_commas(frame: pd.DataFrame) -> bool:
@@ -154,7 +186,8 @@ def _parquet(path: str) -> Any:
     import pyarrow as pa
 
     try:
-        return parquet.read_table(path).to_pandas()
+        # integers beside a missing value as objects: doubles would lose digits
+        return parquet.read_table(path).to_pandas(integer_object_nulls=True)
     except pa.ArrowException as e:
         raise DataError(f"{path} cannot be read as Parquet: {e}") from e
 

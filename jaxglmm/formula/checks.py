@@ -7,6 +7,8 @@ import numpy as np
 from jaxglmm._errors import ModelError, RankDeficientWarning
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.notices import warn
+from jaxglmm.formula.reading import many_texts, not_numeric
+from jaxglmm.formula.tables import Columns
 
 SAME = 1e-12  # of a column's length that is left after those before it
 MOST_COLUMNS = 3  # random effects a level that quadrature takes
@@ -26,7 +28,7 @@ def check_linear(design: Design) -> None:
     if design.p >= n:
         raise ModelError(
             f"{design.p} fixed effects and {n} rows leave nothing to estimate the "
-            "residual variance from; drop terms or add data"
+            f"residual variance from; drop terms or add data{_texts(design)}"
         )
     for term in design.terms:
         J, q = term.n_levels, len(term.names)
@@ -42,6 +44,7 @@ def check_linear(design: Design) -> None:
                 f"{J * q} random effects for {n} rows: the number of random effects "
                 "must be smaller than the number of observations, or the variances are "
                 "not identifiable. Drop a slope, or gather more rows per level"
+                f"{_texts(design)}"
             )
         lost = _dependent(term.values)
         if lost is not None:
@@ -60,13 +63,31 @@ def check_generalised(design: Design) -> None:
     if design.p >= design.n + (not design.terms):
         raise ModelError(
             f"{design.p} fixed effects and {design.n} rows leave nothing to estimate "
-            "the random effects from; drop terms or add data"
+            f"the random effects from; drop terms or add data{_texts(design)}"
         )
     _refuse_response_as_predictor(design)
     for term in design.terms:
         lost = _dependent(term.values)
         if lost is not None:
             _warn_of_dependence(term, lost)
+
+
+def _texts(design: Design) -> str:
+    """What to know of text that may have been meant as numbers, ``. 'x' is text ...``.
+
+    Only of predictors with many values: such a column has a coefficient for each.
+    """
+    if not isinstance(design.variables, Columns):
+        return ""
+    groups = getattr(design.recipe, "groups", {}).values()
+    parts = {part for coding in groups for part in coding.parts}
+    fixed = {name for term in design.fixed_terms for name in term.variables}
+    found = [
+        not_numeric(column)
+        for name, column in design.variables.columns.items()
+        if (name in fixed or name not in parts) and many_texts(column)
+    ]
+    return "".join(f". {text}" for text in found)
 
 
 def check_quadrature(design: Design, nodes: int) -> None:

@@ -17,16 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm._errors import DataError, FormulaError, ModelError
+from jaxglmm._errors import DataError, FormulaError, JaxGLMMWarning, ModelError
 from jaxglmm.formula.coding import Product
 from jaxglmm.formula.contrasts import Coding, Marked, make_coding, treatment
 from jaxglmm.formula.expressions import evaluate, spread
 from jaxglmm.formula.levels import compress, match
-from jaxglmm.formula.notices import listed, plain
+from jaxglmm.formula.notices import listed, warn
 from jaxglmm.formula.parse import Atom
+from jaxglmm.formula.reading import almost_numbers, not_numeric
 from jaxglmm.formula.tables import Column, read_column
 
 _BLOCK = 4096
+ALWAYS_FEWER = 1000  # levels from which on there must be more rows than levels
+MOST_LEVELS = 10_000  # and from which on three times as many
 
 # Values of an atom: its numeric columns, or the codes of a factor.
 Values = tuple[np.ndarray, ...] | np.ndarray
@@ -74,6 +77,14 @@ class Encoder:
             else:
                 _refuse_time(atom.expr, found)
                 codes, levels = found.as_factor()
+                refuse_too_many(atom.expr, found, len(levels), n)
+                if almost_numbers(found):
+                    warn(
+                        f"{not_numeric(found)}, so it is a factor with a coefficient "
+                        "for each. If it was meant as a number, make it one and the "
+                        "others missing, as pandas.to_numeric(x, errors='coerce') does",
+                        JaxGLMMWarning,
+                    )
                 self.codings[atom.expr] = treatment(levels)
                 values[atom.expr] = codes
             check_finite(atom.expr, values[atom.expr], rows)
@@ -255,6 +266,7 @@ def _learn_marked(expr: str, found: Marked, n: int) -> tuple[Coding, np.ndarray]
     if len(column) != n:
         raise DataError(f"{expr!r} gives {len(column)} values for {n} rows")
     codes, levels = column.as_factor()
+    refuse_too_many(expr, column, len(levels), n)
     if found.levels is not None:
         wanted = read_column(expr, list(found.levels)).labels()
         place = match(wanted, levels)
@@ -266,6 +278,20 @@ def _learn_marked(expr: str, found: Marked, n: int) -> tuple[Coding, np.ndarray]
         codes, used = compress(place.take(codes), len(wanted))
         levels = wanted[used]
     return make_coding(expr, levels, found.contrasts), codes
+
+
+def refuse_too_many(expr: str, column: Column, count: int, n: int) -> None:
+    """Refuse factors with so many levels for their rows that no model has use for them.
+
+    Raises:
+        ModelError: before the matrix takes all memory.
+    """
+    always = count >= n and count > ALWAYS_FEWER
+    if always or (count > n / 3 and count > MOST_LEVELS):
+        raise ModelError(
+            f"{expr!r} is a factor with {count} levels for {n} rows, a coefficient for "
+            f"each: {not_numeric(column)}. Make it a number, or a grouping factor"
+        )
 
 
 def _known_codes(expr: str, column: Column, levels: np.ndarray) -> np.ndarray:
@@ -284,11 +310,13 @@ def _as_numbers(expr: str, found, n: int) -> np.ndarray:
     """A numeric variable that new data hold as text: accepted where all is missing."""
     if isinstance(found, Column) and (found.codes < 0).all():  # type: ignore[operator]
         return np.full(n, np.nan)
-    shown = (
-        listed([plain(v) for v in found.levels[:3]]) if found.levels is not None else ""
-    )
+    if not isinstance(found, Column):
+        raise DataError(
+            f"new data: {expr!r} was numeric in the fit, now it is a factor"
+        )
     raise DataError(
-        f"new data: {expr!r} was numeric in the fit, but is text now ({shown})"
+        f"new data: {expr!r} was numeric in the fit, but is text now: "
+        f"{not_numeric(found)}"
     )
 
 

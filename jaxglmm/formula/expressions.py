@@ -23,6 +23,7 @@ import pandas as pd
 from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula.contrasts import Marked, mark
 from jaxglmm.formula.notices import nearest
+from jaxglmm.formula.reading import is_text, not_numeric
 from jaxglmm.formula.tables import Column
 
 PLAIN: dict[str, Any] = {  # nothing to remember, so formulaic need not be imported
@@ -175,8 +176,10 @@ def _evaluate(
     except (FormulaError, DataError):
         raise
     except Exception as error:
+        texts = [columns[n] for n in sorted(parsed.names & columns.keys())]
+        hint = "".join(f". {not_numeric(c)}" for c in texts if is_text(c))
         raise FormulaError(
-            f"evaluating {expr!r} failed: {type(error).__name__}: {error}"
+            f"evaluating {expr!r} failed: {type(error).__name__}: {error}{hint}"
         ) from error
 
 

@@ -10,6 +10,8 @@ from jaxglmm.formula.column import Column
 from jaxglmm.formula.notices import listed
 
 SHOWN = 3
+MANY = 10  # values of a text column up to which nobody wonders
+FEW = 0.8  # the share that read as numbers from which the others look like mistakes
 
 
 def is_text(column: Column) -> bool:
@@ -17,6 +19,20 @@ def is_text(column: Column) -> bool:
     return column.levels is not None and any(
         isinstance(level, str) for level in column.levels[:1000]
     )
+
+
+def many_texts(column: Column) -> bool:
+    """Text with more values than a factor usually has."""
+    return is_text(column) and len(column.levels) > MANY  # type: ignore[arg-type]
+
+
+def almost_numbers(column: Column) -> bool:
+    """Text of which all but a few of many values read as numbers."""
+    if not many_texts(column):
+        return False
+    levels = list(column.levels)  # type: ignore[arg-type]
+    numbers = sum(map(reads_as_number, levels))
+    return FEW * len(levels) <= numbers < len(levels)
 
 
 def reads_as_number(level) -> bool:

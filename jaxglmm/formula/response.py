@@ -25,6 +25,7 @@ from jaxglmm._errors import DataError, FormulaError, ModelError
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.notices import listed
 from jaxglmm.formula.parse import Atom, call, split
+from jaxglmm.formula.reading import almost_numbers, not_numeric
 from jaxglmm.formula.tables import Column
 
 NUMERIC, BINOMIAL = "numeric", "binomial"
@@ -173,9 +174,13 @@ def _labels(column: Column, weights: np.ndarray | None) -> Response:
             f"response {column.name!r} has {len(levels)} values, "
             f"{listed(list(levels))}; a binomial response has two, failure and "
             f"success. Compare one with the rest, as in "
-            f"({column.name} == {levels[-1]!r}) ~ ..."
+            f"({column.name} == {levels[-1]!r}) ~ ...{_reads(column)}"
         )
     return Response(codes.astype(np.float64), None, weights, levels)
+
+
+def _reads(column: Column) -> str:
+    return f". {not_numeric(column)}" if almost_numbers(column) else ""
 
 
 def _successes(name: str, k: np.ndarray, m: np.ndarray, rows) -> np.ndarray:
@@ -248,7 +253,8 @@ def _proportions(name: str, k: np.ndarray, weights, rows) -> Response:
 def _numbers(column: Column, rows) -> np.ndarray:
     if column.values is None or column.kind == "time":
         raise DataError(
-            f"{column.name!r} must be numeric: numbers of successes and trials"
+            f"{column.name!r} must be numeric, numbers of successes and trials: "
+            f"{not_numeric(column)}"
         )
     values = np.asarray(column.values, np.float64)
     check_finite(column.name, (values,), rows)

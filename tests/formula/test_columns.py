@@ -5,6 +5,7 @@ labels is a list of short texts, None where one is missing.
 """
 
 import datetime as dt
+import re
 import warnings
 from decimal import Decimal
 
@@ -15,8 +16,19 @@ import pyarrow as pa
 import pytest
 import scipy.sparse
 
-from jaxglmm._errors import DataError, MissingRowsWarning
-from jaxglmm.formula import design_from_arrays, design_from_formula
+from jaxglmm._errors import (
+    DataError,
+    FormulaError,
+    JaxGLMMWarning,
+    MissingRowsWarning,
+    ModelError,
+)
+from jaxglmm.formula import (
+    check_generalised,
+    check_linear,
+    design_from_arrays,
+    design_from_formula,
+)
 
 N = 24
 LOST = (3, 17)  # rows that are missing, where some are
@@ -549,3 +561,94 @@ def test_large_integers_are_doubles_in_expressions():
     ints = NUMBERS.astype(np.int64) * 10**9
     found = design("y ~ I(k**4) + (1 | g)", ints)
     np.testing.assert_allclose(found.X[:, 1], ints.astype(float) ** 4, rtol=1e-14)
+
+
+# Text where numbers were meant -------------------------------------------------------
+
+ALMOST = {
+    "a dash": ("-", "of which '-' does not read as a number"),
+    "thousands": ("1,234.5", "of which '1,234.5' does not read as a number"),
+    "blank": (" ", "of which ' ' does not read as a number"),
+    "a limit": ("<0.1", "of which '<0.1' does not read as a number"),
+}
+
+
+def text_column(strange, n=60):
+    texts = [f"{k / 8}" for k in range(n)]
+    texts[7] = strange
+    return texts
+
+
+@pytest.mark.parametrize(("strange", "said"), ALMOST.values(), ids=ALMOST)
+@pytest.mark.parametrize("kind", [list, pd.Categorical, pl.Series, pa.array])
+def test_text_that_was_meant_as_numbers(strange, said, kind):
+    """The message names the column, how many values it has, and which are wrong."""
+    n = 60
+    column, floats = kind(text_column(strange)), np.arange(n) / 8
+    data = {"y": floats[::-1] ** 2, "k": column, "g": np.arange(n) % 5, "x": floats}
+    said = f"is text with 60 different values, {said}"
+    with pytest.warns(
+        JaxGLMMWarning, match=re.escape(f"'k' {said}, so it is a factor")
+    ):
+        linear = design_from_formula("y ~ k + (1 | g)", data)
+    with pytest.raises(
+        ModelError, match=re.escape("60 fixed effects and 60 rows")
+    ) as e:
+        check_linear(linear)
+    assert f"'k' {said}" in str(e.value)
+    with pytest.raises(ModelError, match=re.escape(f"'k' {said}")):
+        check_generalised(linear)
+    refused = {
+        "log(k)": lambda: design_from_formula("y ~ log(k) + (1 | g)", data),
+        "response": lambda: design_from_formula("k ~ x + (1 | g)", data),
+        "binomial": lambda: design_from_formula(
+            "cbind(k, 9 - x) ~ x + (1 | g)", data, family_kind="binomial"
+        ),
+        "two values": lambda: design_from_formula(
+            "k ~ x + (1 | g)", data, family_kind="binomial"
+        ),
+        "trials": lambda: design_from_formula(
+            "x ~ 1 + (1 | g)", data, family_kind="binomial", trials="k"
+        ),
+        "new data": lambda: design_from_formula("y ~ x", data).recipe.new_rows(
+            {"x": column}
+        ),
+        "X": lambda: design_from_arrays(floats, {"k": column}, data["g"]),
+        "y": lambda: design_from_arrays(column, np.ones(n), data["g"]),
+    }
+    for name in ("weights", "offset"):
+        refused[name] = lambda name=name: design_from_formula(
+            "y ~ x + (1 | g)", data, **{name: "k"}
+        )
+        refused[f"{name} beside"] = lambda name=name: design_from_formula(
+            "y ~ x + (1 | g)", data, **{name: column}
+        )
+    for call in refused.values():
+        with pytest.raises((DataError, FormulaError), match=re.escape(said)):
+            call()
+
+
+def test_text_that_is_a_factor_is_no_mistake():
+    """Codes, names and a few classes of ages: nobody is warned."""
+    n = 60
+    for labels in (
+        ["0-9", "10-19", "20-29", "30+"],
+        ["1", "2", "3", "4+"],
+        [str(k) for k in range(20)],
+        [f"item {k}" for k in range(20)],
+    ):
+        data = {"y": np.arange(n) % 7, "k": np.resize(labels, n), "g": np.arange(n) % 4}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            design_from_formula("y ~ k + (1 | g)", data)
+            design_from_formula("y ~ 1 + (1 | k)", data)
+
+
+@pytest.mark.filterwarnings("ignore::jaxglmm.JaxGLMMWarning")
+def test_text_with_as_many_values_as_rows_takes_no_memory():
+    """20,000 indicators of 20,000 rows are three gigabytes; this is refused before."""
+    n = 20_000
+    data = {"y": np.arange(n) % 7, "k": text_column("n/a", n), "g": np.arange(n) % 4}
+    for formula in ("y ~ k + (1 | g)", "y ~ C(k) + (1 | g)", "y ~ 1 + (k | g)"):
+        with pytest.raises(ModelError, match=r"is text with 20000 .* 'n/a' does not"):
+            design_from_formula(formula, data)
