@@ -551,8 +551,25 @@ def anova(*fits: Fit, refit: bool = True):
     return compare(fits, refit=refit)
 
 
-def load(path: Any) -> Fit:
-    """Read a fit that ``Fit.save`` wrote.
+def load(path: Any, *, functions: Any = None, trusted: bool = False) -> Any:
+    """Read what ``Fit.save`` or ``Fits.save`` wrote.
+
+    A file may come from anybody. Opening it runs nothing, and its formula, which is
+    evaluated when predictions for new data are asked for, may use arithmetic, NumPy's
+    mathematical functions and the transforms, and no other code.
+
+    Args:
+        path: of the file; also of a table that ``fit_many(file=)`` keeps.
+        functions: functions of your own that the formula calls, by name, since they are
+            not saved: ``{"double": double}``.
+        trusted: True lets the formula call whatever it could call where this line
+            stands, your functions and all of Python: for files of your own.
+
+    Returns:
+        A ``Fit``, or ``Fits``.
+
+    Raises:
+        DataError: no such file, or not one of these.
 
     >>> import jaxglmm as jg, tempfile, os
     >>> fit = jg.lmm("Yield ~ 1 + (1 | Batch)", jg.datasets.load("Dyestuff"))
@@ -561,6 +578,8 @@ def load(path: Any) -> Fit:
     >>> round(jg.load(path).sigma, 4)
     49.5101
     """
-    from jaxglmm.results.store import load as read
+    from jaxglmm.results.fits import store as many
+    from jaxglmm.results.store import load as one
 
-    return read(path)
+    read = many.load if many.is_fits(path) else one
+    return read(path, functions, trusted)

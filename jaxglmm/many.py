@@ -24,6 +24,7 @@ from jaxglmm.formula.design import Design
 from jaxglmm.formula.given import in_table
 from jaxglmm.formula.parse import parse
 from jaxglmm.formula.tables import Table, as_table
+from jaxglmm.formula.terms import read_atom
 from jaxglmm.model.families import family_from
 from jaxglmm.results.fits import engines as fits_engines
 from jaxglmm.results.fits import run as fits_run
@@ -205,14 +206,14 @@ def _of_responses(
     formula: str, data: Any, responses: Any, family, weights, offset, trials, context
 ) -> tuple[Source, np.ndarray | None]:
     table = as_table(data)
-    name = parse(formula).response
-    if not name.strip("`").isidentifier():
+    left = parse(formula).response
+    name = read_atom(left).expr
+    if not read_atom(left).bare:
         raise FormulaError(
             f"the left side of the formula stands for the responses, so it is a name "
-            f"such as y, not {name!r}. Transform the responses before"
-            + (", and pass trials=" if "(" in name and family is not None else "")
+            f"such as y, not {left!r}. Transform the responses before"
+            + (", and pass trials=" if "(" in left and family is not None else "")
         )
-    name = name.strip("`")
     columns = {c: table.fetch(c) for c in table.names if c != name}
     # never fitted: something that varies, so that the design can be built
     columns[name] = np.random.default_rng(NOISE).normal(size=table.n)

@@ -56,7 +56,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         help="numbers in this column are names of levels (may be repeated)",
     )
-    model.add_argument("--max-iter", type=int, default=200, metavar="N")
+    model.add_argument(
+        "--max-iter",
+        type=int,
+        default=200,
+        metavar="N",
+        help="most evaluations of the likelihood (default 200)",
+    )
+    model.add_argument(
+        "--trust-formula",
+        action="store_true",
+        help="let the formula use all of Python: without it arithmetic, NumPy's "
+        "mathematical functions and the transforms are known",
+    )
     file = parser.add_argument_group("the file")
     file.add_argument("--sheet", help="of a workbook: name, or number from 1")
     file.add_argument("--sep", help="between columns of a text file")
@@ -155,6 +167,16 @@ def fitted(args: argparse.Namespace, data: Any, method: str | None = None) -> An
 
     method: in place of the one that was asked for.
     """
+    from jaxglmm.formula import known_functions_only
+
+    if args.trust_formula:
+        return fitted_by(args, data, method)
+    with known_functions_only():
+        return fitted_by(args, data, method)
+
+
+def fitted_by(args: argparse.Namespace, data: Any, method: str | None) -> Any:
+    """See ``fitted``; the formula may use whatever it may."""
     import jaxglmm as jg
 
     options = {

@@ -99,9 +99,10 @@ class ArrayRecipe:
         *,
         context: Mapping[str, Any] | None = None,
         variables: Mapping[str, Any] | None = None,
+        trusted: bool = False,
     ) -> ArrayRecipe:
-        """The recipe that ``to_dict`` wrote; ``context`` is not needed here."""
-        del context
+        """The recipe that ``to_dict`` wrote; it has no formula to evaluate."""
+        del context, trusted
         return cls(
             x_names=tuple(saved["x_names"]),
             kept=tuple(saved["kept"]),
@@ -110,6 +111,11 @@ class ArrayRecipe:
             has_offset=saved["has_offset"],
             training=read_columns(variables),
         )
+
+    def using(self, functions: Mapping[str, Any], trusted: bool) -> ArrayRecipe:
+        """The same recipe: it has no formula that could call anything."""
+        del functions, trusted
+        return self
 
     def _from_arguments(self, data: Mapping) -> tuple[Table, np.ndarray, Any]:
         """The dict form as a table of groups and slopes, with X and the offset."""

@@ -19,20 +19,13 @@ from jaxglmm.formula.encode import (
     recipes_of,
     view,
 )
-from jaxglmm.formula.expressions import context_used, evaluate, spread, variables_of
+from jaxglmm.formula.evaluate import TRUST, evaluate
+from jaxglmm.formula.expressions import context_used, spread, variables_of
 from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, in_table
 from jaxglmm.formula.groups import learn_groups
 from jaxglmm.formula.missing import complete_rows
 from jaxglmm.formula.notices import listed, nearest
-from jaxglmm.formula.parse import (
-    Atom,
-    Parsed,
-    RandomPart,
-    expand_dot,
-    parse,
-    read_terms,
-    resolve,
-)
+from jaxglmm.formula.parse import Parsed, RandomPart, expand_dot, parse
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.reading import not_numeric
 from jaxglmm.formula.recipe import FormulaRecipe
@@ -44,6 +37,17 @@ from jaxglmm.formula.response import (
     read_left,
 )
 from jaxglmm.formula.tables import Column, Columns, Table, as_table
+from jaxglmm.formula.terms import (
+    Atom,
+    apart,
+    apart_atom,
+    quoted_again,
+    read_atom,
+    read_terms,
+    resolve,
+    resolve_atom,
+)
+from jaxglmm.formula.text import find_name
 
 
 def design_from_formula(
@@ -92,18 +96,23 @@ def design_from_formula(
     """
     table = as_table(data)
     parsed = parse(formula)
-    context = context or {}
+    trusted = TRUST.get()
+    context = (context or {}) if trusted else {}
+    known = frozenset(table.names)
     left = read_left(parsed.response, family_kind)
+    left = replace(left, atoms=tuple(resolve_atom(a, known) for a in left.atoms))
     if trials is not None:
         refuse_trials(family_kind)
     fixed = _fixed_text(parsed, table, left.atoms, (weights, offset, trials))
-    known = frozenset(table.names)
     terms = resolve(read_terms(fixed), known)
     parts = parsed.resolve_random(known)
-    atoms = [a for term in terms for a in term.atoms]
-    atoms += [a for part in parts for t in part.terms for a in t.atoms]
-    offset_atoms = [Atom(text, text in known) for text in parsed.offsets]
-    used = _used(parsed, [*left.atoms, *atoms, *offset_atoms], known, context)
+    offset_atoms = [resolve_atom(read_atom(text), known) for text in parsed.offsets]
+    named = frozenset(_of_atoms([*_atoms(terms, parts), *offset_atoms], known))
+    terms = apart(terms, named)
+    parts = tuple(replace(part, terms=apart(part.terms, named)) for part in parts)
+    offset_atoms = [apart_atom(a, named) for a in offset_atoms]
+    atoms = _atoms(terms, parts)
+    used = _used(parsed, parts, [*left.atoms, *atoms, *offset_atoms], known, context)
     predictors = _of_atoms([*left.atoms, *atoms, *offset_atoms], known)
     columns = {name: table.column(name) for name in used}
     extras = _extras(table, weights, offset, trials)
@@ -119,10 +128,12 @@ def design_from_formula(
     n = table.n if rows is None else len(rows)
 
     texts = [a.expr for a in (*left.atoms, *atoms, *offset_atoms) if not a.bare]
-    encoder = Encoder(context=context_used(texts, known, context))
+    encoder = Encoder(context=context_used(texts, known, context), trusted=trusted)
     values = encoder.learn(atoms, columns, n, rows)
     w = checked_weights(extras.get(WEIGHTS), rows)
-    parts_of_y = [_left_column(atom, columns, n, context) for atom in left.atoms]
+    parts_of_y = [
+        _left_column(atom, columns, n, context, trusted) for atom in left.atoms
+    ]
     if family_kind == BINOMIAL:
         response = binomial_response(
             parts_of_y, left.form, trials=extras.get(TRIALS), weights=w, rows=rows
@@ -134,12 +145,12 @@ def design_from_formula(
 
     plans = plan(terms, encoder.is_factor)
     recipes, spans = recipes_of(plans, encoder.codings)
-    names, X = tuple(name for name, _ in recipes), fill(recipes, values, n)
-    X, names, kept, dropped, missing = drop_dependent(
+    names, X = _names(recipes, known), fill(recipes, values, n)
+    X, names, kept, dropped, null_space = drop_dependent(
         X, names, _anchor(plans, encoder, spans)
     )
     made = [recipes[j] for j in kept]
-    random, groups = _random_terms(parts, encoder, values, columns, n, made, X)
+    random, groups = _random_terms(parts, encoder, values, columns, n, made, X, known)
     place = {j: i for i, j in enumerate(kept)}
     coded = _coded_columns(columns, groups, random)
     shared = set() if rows is not None else {*predictors} - {*early}
@@ -175,7 +186,7 @@ def design_from_formula(
             for term, span in zip(terms, spans, strict=True)
         ),
         dropped_columns=dropped,
-        null_space=missing,
+        null_space=null_space,
         n_missing=table.n - n,
         rows=rows,
         index=table.index if rows is None or table.index is None else table.index[rows],  # type: ignore
@@ -197,6 +208,21 @@ def design_from_formula(
     )
 
 
+def _atoms(terms, parts) -> list[Atom]:
+    """Those of the fixed terms, then those of the random ones."""
+    fixed = [a for term in terms for a in term.atoms]
+    return fixed + [a for part in parts for t in part.terms for a in t.atoms]
+
+
+def _names(recipes: list[Recipe], known: frozenset[str]) -> tuple[str, ...]:
+    """Names of columns of a matrix, told apart where two are equal."""
+    names = [name for name, _ in recipes]
+    if len(set(names)) == len(names):
+        return tuple(names)
+    literal = [len(p) == 1 and p[0][1] is None and p[0][0] in known for _, p in recipes]
+    return quoted_again(names, literal)
+
+
 def _pair(atom: Atom) -> tuple[str, bool]:
     return atom.expr, atom.bare
 
@@ -210,30 +236,57 @@ def refuse_trials(family_kind: str) -> None:
         )
 
 
+def variables_in(formula: str, names: Iterable[str], given: tuple) -> set[str]:
+    """The columns that a model uses, found before any is read.
+
+    Args:
+        formula: of the model.
+        names: of the columns there are.
+        given: weights, offset, trials: names among them.
+    """
+    names = tuple(names)
+    known = frozenset(names)
+    parsed = parse(formula)
+    left = tuple(
+        resolve_atom(a, known) for a in read_left(parsed.response, BINOMIAL).atoms
+    )
+    parts = parsed.resolve_random(known)
+    fixed = _fixed_text(parsed, Table(names, 0, known.__contains__), left, given)
+    atoms = [*left, *_atoms(resolve(read_terms(fixed), known), parts)]
+    atoms += [resolve_atom(read_atom(text), known) for text in parsed.offsets]
+    groups = {name for part in parts for name in part.grouping.parts}
+    return {*_of_atoms(atoms, known), *groups} & known
+
+
 def _fixed_text(
     parsed: Parsed, table: Table, left: tuple[Atom, ...], given: tuple
 ) -> str:
     """The fixed part with ``.`` written out: the columns that have no other part."""
     if not parsed.has_dot:
         return parsed.fixed
-    taken = {p for part in parsed.random for p in part.grouping.parts}
-    for atom in left:
-        taken |= variables_of(atom.expr, atom.bare, frozenset(table.names))
-    taken |= {v for v in given if isinstance(v, str)}
-    for text in parsed.offsets:
-        taken |= variables_of(text, False, frozenset(table.names))
+    known = frozenset(table.names)
+    parts = parsed.resolve_random(known)
+    taken = {p for part in parts for p in part.grouping.parts}
+    offsets = [resolve_atom(read_atom(text), known) for text in parsed.offsets]
+    for atom in (*left, *offsets):
+        taken |= variables_of(atom.expr, atom.bare, known)
+    taken |= {find_name(v, known) or v for v in given if isinstance(v, str)}
     return expand_dot(parsed.fixed, [c for c in table.names if c not in taken])
 
 
 def _used(
-    parsed: Parsed, atoms: list[Atom], known: frozenset[str], context: Mapping
+    parsed: Parsed,
+    parts: tuple[RandomPart, ...],
+    atoms: list[Atom],
+    known: frozenset[str],
+    context: Mapping,
 ) -> list[str]:
     """Columns of the table that the model uses, in order of appearance."""
     for atom in atoms:
         if atom.bare and atom.expr not in known:
             raise FormulaError(_unknown(atom.expr, parsed.text, known, context))
     used = dict.fromkeys(_of_atoms(atoms, known))
-    for part in parsed.random:
+    for part in parts:
         for name in part.grouping.parts:
             if name not in known:
                 raise FormulaError(_unknown(name, parsed.text, known, context))
@@ -263,12 +316,12 @@ def _extras(table: Table, weights, offset, trials) -> dict[str, Column]:
     return {label: column for label, column in found.items() if column is not None}
 
 
-def _left_column(atom: Atom, columns, n: int, context) -> Column:
+def _left_column(atom: Atom, columns, n: int, context, trusted: bool) -> Column:
     """One part of the left side."""
     if atom.bare:
         column = columns[atom.expr]
     else:
-        value = evaluate(atom.expr, columns, {}, context, tuple(columns))
+        value = evaluate(atom.expr, columns, {}, context, tuple(columns), trusted)
         column = spread(atom.expr, value, n)
     if not isinstance(column, Column):
         raise DataError(f"response {atom.expr!r} must be one numeric column")
@@ -370,7 +423,9 @@ def _in_matrix(column: Column, made: list[Recipe], X: np.ndarray) -> Column:
     return column if found is None else replace(column, values=found[:, 0])
 
 
-def _random_terms(parts: tuple[RandomPart, ...], encoder, values, columns, n, made, X):
+def _random_terms(
+    parts: tuple[RandomPart, ...], encoder, values, columns, n, made, X, known
+):
     """Random terms, and the grouping factors by name (each coded once).
 
     ``made``, X: columns of the fixed effects, which random terms often repeat.
@@ -384,7 +439,7 @@ def _random_terms(parts: tuple[RandomPart, ...], encoder, values, columns, n, ma
         coding, codes = coded[name]
         plans = plan(part.terms, encoder.is_factor)
         recipes, _ = recipes_of(plans, encoder.codings)
-        names = tuple(column for column, _ in recipes)
+        names = _names(recipes, known)
         Z = view(recipes, made, X)
         if Z is None:
             Z = fill(recipes, values, n)

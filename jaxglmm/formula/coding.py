@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from jaxglmm.formula.parse import Term
+from jaxglmm.formula.terms import Term
 
 # One factor of a product: its text, and whether it is reduced to contrasts.
 Part = tuple[str, bool]

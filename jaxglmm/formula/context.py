@@ -8,6 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def outer_context() -> Mapping[str, Any]:
+    """Local, then global names of the first frame outside this package."""
+    package = __name__.partition(".")[0]
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(package):
+        frame = frame.f_back
+    return {} if frame is None else ChainMap(frame.f_locals, frame.f_globals)
+
+
 def caller_context(depth: int = 1) -> Mapping[str, Any]:
     """Local, then global names of a caller, so that formulas can use their functions.
 

@@ -20,12 +20,13 @@ import numpy as np
 from jaxglmm._errors import DataError, FormulaError, JaxGLMMWarning, ModelError
 from jaxglmm.formula.coding import Product
 from jaxglmm.formula.contrasts import Coding, Marked, make_coding, treatment
-from jaxglmm.formula.expressions import evaluate, spread
+from jaxglmm.formula.evaluate import evaluate
+from jaxglmm.formula.expressions import spread
 from jaxglmm.formula.levels import compress, match
 from jaxglmm.formula.notices import listed, warn
-from jaxglmm.formula.parse import Atom
 from jaxglmm.formula.reading import almost_numbers, not_numeric
 from jaxglmm.formula.tables import Column, read_column
+from jaxglmm.formula.terms import Atom
 
 _BLOCK = 4096
 ALWAYS_FEWER = 1000  # levels from which on there must be more rows than levels
@@ -42,12 +43,14 @@ class Encoder:
     """What is remembered of every atom.
 
     codings: expr -> ``Coding`` of a factor, or the suffixes of its numeric columns.
-    state: of stateful transforms. context: the caller's names that are used.
+    state: of stateful transforms. context: the caller's names that are used. trusted:
+    whether expressions may use more than the known functions and ``context``.
     """
 
     codings: dict[str, Coding | tuple[str, ...]] = field(default_factory=dict)
     state: dict = field(default_factory=dict)
     context: dict[str, Any] = field(default_factory=dict)
+    trusted: bool = True
 
     def is_factor(self, expr: str) -> bool:
         return isinstance(self.codings[expr], Coding)
@@ -64,7 +67,7 @@ class Encoder:
         for atom in atoms:
             if atom.expr in values:
                 continue
-            found = self._evaluate(atom, columns, n)
+            found = self._evaluate(atom, columns, n, learning=True)
             if isinstance(found, Marked):
                 coding, codes = _learn_marked(atom.expr, found, n)
                 self.codings[atom.expr], values[atom.expr] = coding, codes
@@ -114,10 +117,20 @@ class Encoder:
                 values[atom.expr] = (np.asarray(found.values, np.float64),)
         return values
 
-    def _evaluate(self, atom: Atom, columns: Mapping[str, Column], n: int):
+    def _evaluate(
+        self, atom: Atom, columns: Mapping[str, Column], n: int, learning: bool = False
+    ):
         if atom.bare:
             return columns[atom.expr]
-        raw = evaluate(atom.expr, columns, self.state, self.context, tuple(columns))
+        raw = evaluate(
+            atom.expr,
+            columns,
+            self.state,
+            self.context,
+            tuple(columns),
+            self.trusted,
+            learning,
+        )
         return spread(atom.expr, raw, n)
 
 

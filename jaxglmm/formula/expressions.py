@@ -1,254 +1,224 @@
-"""Evaluate one factor of a formula: ``log(x)``, ``poly(x, 2)``, ``C(a, Sum)``.
+"""The text of one factor, ``log(x)`` or ``poly(`my col`, 2)``, as Python's syntax tree.
 
-The evaluation and the transforms that remember what they saw (``scale``, ``center``,
-``poly``, ``bs``, ``cr``) are formulaic's. Names are looked up in the data first, then
-in the transforms, then in the caller's variables, then in Python's builtins: a variable
-``C`` or ``scale`` that happens to exist in the caller's frame changes no formula.
+Names are data and never code: whatever stands in backticks, has a dot in it, letters
+beyond ASCII or is one of Python's keywords goes into the tree under an alias. What the
+names mean is found when the expression is evaluated (``jaxglmm.formula.evaluate``): a
+column of the data, else a function that is known, else one of the caller's.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import re
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from keyword import iskeyword
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, FormulaError
-from jaxglmm.formula.contrasts import Marked, mark
-from jaxglmm.formula.notices import nearest
-from jaxglmm.formula.reading import is_text, not_numeric
-from jaxglmm.formula.tables import Column
+from jaxglmm.formula.contrasts import Marked
+from jaxglmm.formula.tables import Column, read_column
+from jaxglmm.formula.text import find_name, pieces, shown, unquoted, word_end
 
-PLAIN: dict[str, Any] = {  # nothing to remember, so formulaic need not be imported
-    "I": lambda x: x,
-    "np": np,
-    "TRUE": True,
-    "FALSE": False,
-    **{
-        name: getattr(np, name)
-        for name in (
-            *("log", "log2", "log10", "log1p", "exp", "exp2", "expm1"),
-            *("sqrt", "abs", "sin", "cos", "tan"),
-        )
-    },
-}
-_BACKTICKS = re.compile(r"`([^`]*)`")
+# Keywords of Python's expressions; the others can only be names.
+CONSTANTS = frozenset(("True", "False", "None"))
+MODULES = ("np", "contr")  # np.log is NumPy's, whatever the columns are
+OPERATORS = frozenset(("and", "or", "not", "in", "is", "if", "else", "for", "lambda"))
+_TOO_DEEP = (RecursionError, MemoryError)
+
+
+class Name(NamedTuple):
+    """A name in an expression; one in backticks can only be a column's."""
+
+    text: str
+    is_quoted: bool = False
+
+    @property
+    def head(self) -> str:
+        """What stands before the first dot."""
+        return self.text if self.is_quoted else self.text.partition(".")[0]
 
 
 @dataclass(frozen=True)
 class Expression:
-    """Python text with plain names, and which names it uses."""
+    """A syntax tree, its names, and its text in one spelling.
+
+    aliases: alias in the tree -> name. names: those that could be columns. called:
+    those that stand before a bracket.
+    """
 
     text: str
-    code: str
-    names: frozenset[str]  # could be columns
-    called: frozenset[str]  # stand before a bracket: functions
-    aliases: tuple[tuple[str, str], ...]  # plain name -> column that was `quoted`
+    tree: ast.expr
+    aliases: Mapping[str, Name]
+    names: frozenset[Name]
+    called: frozenset[Name]
+
+    def name(self, identifier: str) -> Name:
+        """What an identifier of the tree stands for."""
+        return self.aliases.get(identifier) or Name(identifier)
+
+    def spelled(self, node: ast.AST) -> str:
+        """A part of the tree as it is written in a formula."""
+        text = ast.unparse(node).replace("\n", " ")
+        if not self.aliases:
+            return text
+        pattern = "|".join(map(re.escape, self.aliases))
+        return re.sub(rf"\b(?:{pattern})\b", self._written, text)
+
+    def _written(self, found: re.Match) -> str:
+        name = self.aliases[found.group()]
+        if not name.is_quoted:
+            return name.text
+        return "`" + name.text.replace("`", "``") + "`"
 
 
 @lru_cache(maxsize=1024)
 def read_expression(text: str) -> Expression:
-    """Parse the text of one factor."""
-    aliases: dict[str, str] = {}
+    """Parse the text of one factor.
 
-    def plain(found: re.Match) -> str:
-        name = found.group(1)
-        if name.isidentifier():
-            return name
-        alias = "_" + re.sub(r"\W", "_", name)
-        while aliases.get(alias, name) != name:
-            alias += "_"
-        aliases[alias] = name
-        return alias
-
-    code = _BACKTICKS.sub(plain, text)
-    try:
-        tree = ast.parse(code, mode="eval")
-    except SyntaxError:
-        raise FormulaError(f"cannot read the expression {text!r}") from None
-    called = {
-        node.func.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - called
-    return Expression(
-        text,
-        code,
-        frozenset(aliases.get(n, n) for n in names),
-        frozenset(called),
-        tuple(aliases.items()),
+    Raises:
+        FormulaError: where it is no expression, or too deep.
+    """
+    error: Exception | None = None
+    for keywords in (
+        CONSTANTS | OPERATORS,
+        CONSTANTS,
+    ):  # log(lambda) is a column's name
+        code, aliases = _with_aliases(text, keywords)
+        try:
+            tree = ast.parse(code.strip(), mode="eval").body
+            return _expression(tree, aliases)
+        except _TOO_DEEP:
+            raise FormulaError(
+                f"the expression {shown(text)} is too deep: make it a column first"
+            ) from None
+        except FormulaError:
+            raise
+        except (SyntaxError, ValueError) as first:
+            error = error or first
+    raise FormulaError(
+        f"cannot read the expression {shown(text)}"
+        + (f": {error.msg}" if isinstance(error, SyntaxError) else "")
     )
 
 
-def variables_of(expr: str, bare: bool, known: Mapping | frozenset) -> frozenset[str]:
+def _expression(tree: ast.expr, aliases: dict[str, Name]) -> Expression:
+    found = Expression("", tree, aliases, frozenset(), frozenset())
+    calls = [n.func for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    functions = {id(f): f for f in calls if isinstance(f, ast.Name)}
+    for function in functions.values():
+        if found.name(function.id).is_quoted:
+            raise FormulaError(
+                f"`{found.name(function.id).text}` is a column, not a function"
+            )
+    loaded = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
+    return Expression(
+        found.spelled(tree),
+        tree,
+        aliases,
+        frozenset(found.name(n.id) for n in loaded if id(n) not in functions),
+        frozenset(found.name(f.id) for f in functions.values()),
+    )
+
+
+def _with_aliases(text: str, keywords: frozenset[str]) -> tuple[str, dict[str, Name]]:
+    """The text with plain names for those that Python would not read as such."""
+    prefix = "name_"
+    while prefix in text:
+        prefix += "_"
+    known: dict[Name, str] = {}
+    code: list[str] = []
+
+    def alias(name: Name) -> str:
+        return known.setdefault(name, f"{prefix}{len(known)}")
+
+    for piece, inside in pieces(text):
+        if inside:
+            is_name = piece[0] == "`"
+            code.append(f" {alias(Name(unquoted(piece), True))} " if is_name else piece)
+        else:
+            code.append(_words(piece, keywords, alias))
+    return "".join(code), {plain: name for name, plain in known.items()}
+
+
+def _words(piece: str, keywords: frozenset[str], alias: Callable[[Name], str]) -> str:
+    """A piece outside quotes."""
+    out: list[str] = []
+    i = 0
+    while i < len(piece):
+        end = word_end(piece, i)
+        word, rest = piece[i:end], piece[end:].lstrip()
+        if not word:
+            out.append(piece[i])
+            end = i + 1
+        elif (
+            word[0] == "."  # an attribute of a call, or a number
+            or word[0].isdigit()
+            or word in keywords
+            or (rest[:1] == "=" and rest[:2] != "==")  # of an argument
+            or (word.isascii() and "." not in word and not iskeyword(word))
+        ):
+            out.append(word)
+        else:
+            out.append(alias(Name(word)))
+        i = end
+    return "".join(out)
+
+
+def column_of(name: Name, columns: Container[str]) -> tuple[str | None, str]:
+    """The column that a name begins with, and the attributes that follow.
+
+    ``Sepal.Length`` is a column if there is one, else ``Length`` of ``Sepal``.
+    """
+    found = find_name(name.text, columns)  # type: ignore[arg-type]
+    if found is not None or name.is_quoted or name.head in MODULES:
+        return found, ""
+    head, rest = name.text, ""
+    while "." in head:
+        head, _, last = head.rpartition(".")
+        rest = f"{last}.{rest}" if rest else last
+        found = find_name(head, columns)  # type: ignore[arg-type]
+        if found is not None:
+            return found, rest
+    return None, ""
+
+
+def variables_of(expr: str, bare: bool, known: Container[str]) -> frozenset[str]:
     """The columns that a factor uses."""
     if bare:
         return frozenset((expr,))
-    return frozenset(n for n in read_expression(expr).names if n in known)
-
-
-def evaluate(
-    expr: str,
-    columns: Mapping[str, Column],
-    state: dict,
-    context: Mapping[str, Any],
-    column_names: tuple[str, ...] = (),
-) -> Any:
-    """The raw value of an expression.
-
-    Arithmetic sees doubles, as in R: an 8-bit count or a half-precision number never
-    wraps round or loses digits. Where labels come out (``C(year)``,
-    ``year.astype(str)``) or doubles do not do, integers are given as integers.
-
-    Args:
-        expr: Python text.
-        columns: the columns it may use.
-        state: what stateful transforms remember; filled at the first evaluation.
-        context: the caller's variables.
-        column_names: all columns of the data, for the message on an unknown name.
-    """
-    uses = read_expression(expr).names
-    if any(_integers(columns[name]) for name in uses & columns.keys()):
-        trial = deepcopy(state)  # what a second evaluation would find half learned
-        arguments = (expr, columns, trial, context, column_names)
-        try:
-            value = _evaluate(*arguments, Column.as_doubles)
-        except (FormulaError, DataError):
-            value = None  # such as a table that is indexed: integers are needed
-        if _is_numeric(value):
-            state |= trial
-            return value
-    return _evaluate(expr, columns, state, context, column_names, _in_formula)
-
-
-def _integers(column: Column) -> bool:
-    if column.kind != "number":
-        return False
-    return column.exact is not None or column.values.dtype.kind in "iu"  # type: ignore
-
-
-def _in_formula(column: Column) -> pd.Series:
-    """Integers as such, for labels and look-ups, but none that wraps round early."""
-    series = column.as_series() if _integers(column) else column.as_doubles()
-    small = isinstance(series.dtype, np.dtype) and series.dtype.kind in "iu"
-    return series.astype(np.int64) if small and series.dtype.itemsize < 8 else series
-
-
-def _is_numeric(value: Any) -> bool:
-    """Whether an expression came to numbers: no labels, no factor."""
-    if value is None or isinstance(value, Marked):
-        return False
-    dtype = getattr(value, "dtype", None)
-    if dtype is None:
-        return isinstance(value, int | float | dict | pd.DataFrame)
-    return isinstance(dtype, np.dtype) and dtype.kind in "iufb"
-
-
-def _evaluate(
-    expr: str,
-    columns: Mapping[str, Column],
-    state: dict,
-    context: Mapping[str, Any],
-    column_names: tuple[str, ...],
-    given: Callable[[Column], pd.Series],
-) -> Any:
-    """One evaluation, with columns as ``given`` makes them."""
     parsed = read_expression(expr)
-    aliases = dict(parsed.aliases)
-    env: dict[str, Any] = {}
-    for name in {*parsed.called, *parsed.names}:
-        if name in columns and name not in parsed.called:
-            plain = next((a for a, c in aliases.items() if c == name), name)
-            env[plain] = given(columns[name])
-        else:
-            env[name] = _function(name, expr, context, column_names)
-    try:
-        with np.errstate(all="ignore"):
-            return _evaluator(parsed, columns)(parsed.code, env, {}, state, None)
-    except (FormulaError, DataError):
-        raise
-    except Exception as error:
-        texts = [columns[n] for n in sorted(parsed.names & columns.keys())]
-        hint = "".join(f". {not_numeric(c)}" for c in texts if is_text(c))
-        raise FormulaError(
-            f"evaluating {expr!r} failed: {type(error).__name__}: {error}{hint}"
-        ) from error
+    found = {column_of(n, known)[0] for n in parsed.names}
+    found |= {column_of(n, known)[0] for n in parsed.called if "." in n.text}
+    return frozenset(name for name in found if name is not None)
 
 
-def _evaluator(parsed: Expression, columns: Mapping) -> Callable[..., Any]:
-    """formulaic's, or Python's own where no function has to remember anything."""
-    if all(name in PLAIN for name in _not_columns(parsed, columns)):
-        return lambda code, env, *_: eval(code, {"__builtins__": {}}, env)
-    from formulaic.utils.stateful_transforms import stateful_eval
-
-    return stateful_eval
-
-
-def _not_columns(parsed: Expression, columns: Mapping | frozenset) -> set[str]:
-    """Functions, and names that are no columns."""
-    return {*parsed.called, *(n for n in parsed.names if n not in columns)}
+def others_in(parsed: Expression, columns: Container[str]) -> set[str]:
+    """Functions and other names that are no columns, by their first part."""
+    found = {n.head for n in parsed.names if column_of(n, columns)[0] is None}
+    return found | {
+        n.head
+        for n in parsed.called
+        if "." not in n.text or column_of(n, columns)[0] is None
+    }
 
 
 def context_used(
-    exprs: list[str], columns: Mapping | frozenset, context: Mapping[str, Any]
+    exprs: Iterable[str], columns: Container[str], context: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The caller's variables that the expressions use, and nothing else."""
+    from jaxglmm.formula.functions import PLAIN, transforms
+
     used: dict[str, Any] = {}
     for expr in exprs:
-        for name in _not_columns(read_expression(expr), columns) - set(PLAIN):
-            if name in context and name not in _transforms():
+        for name in others_in(read_expression(expr), columns) - set(PLAIN):
+            if name in context and name not in transforms():
                 used[name] = context[name]
     return used
-
-
-def _function(name: str, expr: str, context: Mapping, column_names: tuple[str, ...]):
-    """What is not a column: a transform, one of the caller's names, a builtin."""
-    if name in PLAIN:
-        return PLAIN[name]
-    transforms = _transforms()
-    if name in transforms:
-        return transforms[name]
-    if name in context:
-        return context[name]
-    if hasattr(builtins, name):
-        return getattr(builtins, name)
-    known = (*column_names, *transforms)
-    raise FormulaError(
-        f"{name!r} in {expr!r} is neither a column of the data nor a function"
-        + nearest(name, known if len(known) > len(transforms) else transforms)
-    )
-
-
-@lru_cache(maxsize=1)
-def _transforms() -> dict[str, Any]:
-    """formulaic's transforms under R's and patsy's names."""
-    from formulaic.transforms import TRANSFORMS
-    from formulaic.transforms.cubic_spline import natural_cubic_spline
-    from formulaic.utils.stateful_transforms import stateful_transform
-
-    def ns(x, df=None, knots=None, _state={}):  # noqa: B006 - replaced by the decorator
-        """R's natural spline: without the constant, which the intercept has."""
-        return natural_cubic_spline(
-            x, df=df, knots=knots, constraints="center", _state=_state
-        )
-
-    table = {
-        **TRANSFORMS,
-        "C": mark,
-        "factor": mark,
-        "ns": stateful_transform(ns),
-        **PLAIN,
-    }
-    del table["hashed"], table["Q"]
-    return table
 
 
 def spread(expr: str, value: Any, n: int) -> Column | Marked | dict[str, np.ndarray]:
@@ -280,8 +250,6 @@ def spread(expr: str, value: Any, n: int) -> Column | Marked | dict[str, np.ndar
 
 
 def _one_column(expr: str, value: Any, n: int) -> Column:
-    from jaxglmm.formula.tables import read_column
-
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return Column(expr, "number", np.full(n, float(value)))
     if callable(value) and not hasattr(value, "__len__"):

@@ -13,6 +13,7 @@ from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.reading import not_numeric
 from jaxglmm.formula.tables import Column, Table, read_column
+from jaxglmm.formula.text import find_name
 
 WEIGHTS, OFFSET, TRIALS = "weights", "offset", "trials"
 
@@ -26,11 +27,12 @@ def in_table(label: str, given: Any, table: Table) -> Column | None:
     """
     if not isinstance(given, str):
         return beside(label, given, table.n, table.labels)
-    if given not in table.names:
+    name = find_name(given, table.names)
+    if name is None:
         raise DataError(
             f"{label}={given!r}: no such column{nearest(given, table.names)}"
         )
-    return _numeric(label, table.column(given))
+    return _numeric(label, table.column(name))
 
 
 def beside(

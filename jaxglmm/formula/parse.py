@@ -17,9 +17,21 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from keyword import iskeyword
 
 from jaxglmm._errors import FormulaError
+from jaxglmm.formula.terms import Atom, Term, read_atom, read_terms, resolve
+from jaxglmm.formula.text import (
+    call,
+    find_name,
+    pieces,
+    quote,
+    quoted,
+    scan,
+    shown,
+    split,
+    translate,
+    unwrap,
+)
 
 WRAPPERS = {"us": "us", "diag": "diag"}
 # Structures of glmmTMB and of newer lme4, so that the message can say what is missing.
@@ -36,28 +48,7 @@ FOREIGN = (
     "rr",
 )
 _DOT = re.compile(r"(?<![\w.)\]`])\.(?![\w.])")
-_PLAIN = re.compile(r"\s*\w+(?:\s*[+*:]\s*\w+)*\s*\Z")
-_NAME = re.compile(r"[^\W\d][\w.]*\Z|`[^`]+`\Z")
-_AS_FACTOR = re.compile(r"(?:as\.factor|factor|C)\s*\(([^()]*)\)\Z")
-
-
-@dataclass(frozen=True)
-class Atom:
-    """One factor of a term, ``x`` or ``log(x)``; ``bare`` if it names a column."""
-
-    expr: str
-    bare: bool
-
-
-@dataclass(frozen=True)
-class Term:
-    """A product of atoms; the intercept is the empty product."""
-
-    atoms: tuple[Atom, ...]
-
-    @property
-    def name(self) -> str:
-        return ":".join(a.expr for a in self.atoms) or "(Intercept)"
+_AS_FACTOR = ("factor", "C")
 
 
 @dataclass(frozen=True)
@@ -89,14 +80,24 @@ class Parsed:
     random: tuple[RandomPart, ...]
 
     def resolve_random(self, columns: Container[str]) -> tuple[RandomPart, ...]:
-        """The random terms with their atoms resolved, see ``resolve``."""
+        """The random terms with the columns that their names mean."""
         return tuple(
-            replace(part, terms=resolve(part.terms, columns)) for part in self.random
+            replace(
+                part,
+                terms=resolve(part.terms, columns),
+                grouping=_resolve_grouping(part.grouping, columns),
+            )
+            for part in self.random
         )
 
     @property
     def has_dot(self) -> bool:
-        return _DOT.search(self.fixed) is not None
+        return any(_DOT.search(p) for p, inside in pieces(self.fixed) if not inside)
+
+
+def _resolve_grouping(grouping: Grouping, columns: Container[str]) -> Grouping:
+    found = tuple(find_name(p, columns) or p for p in grouping.parts)  # type: ignore
+    return grouping if found == grouping.parts else replace(grouping, parts=found)
 
 
 @lru_cache(maxsize=512)
@@ -111,23 +112,23 @@ def parse(text: str) -> Parsed:
     """
     if not isinstance(text, str):
         raise FormulaError(f"the formula must be text, not {type(text).__name__}")
-    plain = _translate(re.sub(r"\s", " ", text).strip())
-    _check_brackets(plain)
+    plain = translate(text)
     sides = [side for _, side in split(plain, "~")]
     if len(sides) != 2 or not sides[0].strip():
         raise FormulaError(
-            f"{text!r} is not a formula: it needs a response, one '~' and predictors, "
-            "as in 'y ~ x + (1 | group)'"
+            f"{shown(text)} is not a formula: it needs a response, one '~' and "
+            "predictors, as in 'y ~ x + (1 | group)'"
         )
     response, right = sides[0].strip(), sides[1].strip()
     if not right:
         raise FormulaError(
-            f"{text!r} has nothing after '~'; for a mean alone write '~ 1'"
+            f"{shown(text)} has nothing after '~'; for a mean alone write '~ 1'"
         )
     if any(mark == "|" for mark, _ in split(right, "|")):
         raise FormulaError(
-            f"random effects need parentheses: in {right!r} the bar binds weaker than "
-            "'+', so everything left of it would vary by group. Write 'y ~ x + (1 | g)'"
+            f"random effects need parentheses: in {shown(right)} the bar binds weaker "
+            "than '+', so everything left of it would vary by group. Write "
+            "'y ~ x + (1 | g)'"
         )
     fixed: list[str] = []
     offsets: list[str] = []
@@ -142,110 +143,26 @@ def parse(text: str) -> Parsed:
     )
 
 
-@lru_cache(maxsize=1024)
-def read_terms(text: str) -> tuple[Term, ...]:
-    """The terms of ``1 + a*x``, low orders first, as formulaic's parser reads them."""
-    plain = _plain_terms(text)
-    if plain is not None:
-        return tuple(Term(tuple(Atom(name, True) for name in t)) for t in plain)
-    from formulaic import Formula
-
-    try:
-        terms = list(Formula(text))  # type: ignore[abstract]
-    except Exception as error:
-        hint = ""
-        if re.search(r"\w\.\w+\s*\(", text):
-            hint = "; R functions with a dot in their name do not exist here"
-        raise FormulaError(
-            f"cannot read {text!r}: {_first_line(error)}{hint}"
-        ) from error
-    for term in terms:
-        for f in term.factors:
-            if f.eval_method.value == "literal" and str(f.expr) != "1":
-                raise FormulaError(
-                    f"{f.expr} in {text!r} cannot scale a term; write I({f.expr} * ...)"
-                )
-    return tuple(
-        Term(
-            tuple(
-                Atom(f.expr, f.eval_method.value == "lookup")
-                for f in term.factors
-                if f.eval_method.value != "literal"
-            )
-        )
-        for term in terms
-    )
-
-
-def _plain_terms(text: str) -> list[tuple[str, ...]] | None:
-    """The same where names, ``+``, ``*``, ``:`` and the intercept are all there is.
-
-    None for everything else. Most formulas are as plain as that, and importing
-    formulaic takes longer than fitting a small model.
-    """
-    if not _PLAIN.match(text):
-        return None
-    pieces = [piece.split("*") for piece in "".join(text.split()).split("+")]
-    found: dict[frozenset[str], tuple[str, ...]] = {}
-    if ["0"] not in pieces:
-        found[frozenset()] = ()
-    for crossed in pieces:
-        if crossed in (["0"], ["1"]):
-            continue
-        products: list[tuple[str, ...]] = []
-        for interaction in crossed:
-            names = tuple(dict.fromkeys(interaction.split(":")))
-            if not all(name.isidentifier() and not iskeyword(name) for name in names):
-                return None
-            both = [tuple(dict.fromkeys((*left, *names))) for left in products]
-            products += [names, *both]
-        for product in products:
-            found.setdefault(frozenset(product), product)
-    if ["0"] in pieces and ["1"] in pieces:
-        return None
-    return sorted(found.values(), key=len)
-
-
-def resolve(terms: tuple[Term, ...], columns: Container[str]) -> tuple[Term, ...]:
-    """Tell ``Sepal.Length``, a column, from ``day.year``, an attribute of one."""
-    return tuple(
-        Term(
-            tuple(
-                Atom(a.expr, False)
-                if a.bare
-                and a.expr not in columns
-                and "." in a.expr
-                and a.expr.partition(".")[0] in columns
-                else a
-                for a in term.atoms
-            )
-        )
-        for term in terms
-    )
-
-
 def expand_dot(fixed: str, names: list[str]) -> str:
     """``.`` replaced by the sum of the remaining columns."""
     if not names:
         raise FormulaError("'.' stands for the other columns, but there are none")
     total = " + ".join(quote(name) for name in names)
-    return _DOT.sub(f"({total})", fixed)
-
-
-def quote(name: str) -> str:
-    """A column name as it is written in a formula."""
-    return name if name.isidentifier() else f"`{name}`"
+    return "".join(
+        piece if inside else _DOT.sub(lambda _: f"({total})", piece)
+        for piece, inside in pieces(fixed)
+    )
 
 
 def _sort_pieces(text, fixed, offsets, bars) -> None:
     """Deal the top-level summands out to fixed terms, offsets and random terms."""
     if text.rstrip()[-1] in "+-":
-        raise FormulaError(f"nothing after {text.rstrip()[-1]!r} in {text!r}")
+        raise FormulaError(f"nothing after {text.rstrip()[-1]!r} in {shown(text)}")
     for sign, raw in split(text, "+-"):
         piece = raw.strip()
         if not piece:  # before a leading sign, or between the two of "+ -1"
             continue
-        inner = _unwrap(piece)
+        inner = unwrap(piece)
         wrapper, argument = call(piece)
         if inner is not None and _has_bar(inner):
             bars.append(("", inner))
@@ -253,7 +170,7 @@ def _sort_pieces(text, fixed, offsets, bars) -> None:
             bars.append((wrapper, argument))
         elif wrapper in FOREIGN and _has_bar(argument):
             raise FormulaError(
-                f"covariance structure {wrapper!r} in {piece!r} is not available; "
+                f"covariance structure {wrapper!r} in {shown(piece)} is not available; "
                 f"there are {', '.join(sorted(WRAPPERS))}"
             )
         elif wrapper == "offset":
@@ -263,13 +180,15 @@ def _sort_pieces(text, fixed, offsets, bars) -> None:
         else:
             if _holds_random(piece):
                 raise FormulaError(
-                    f"a random term can only be added: write {piece!r} with "
+                    f"a random term can only be added: write {shown(piece)} with "
                     "'+ (... | g)' on its own"
                 )
             fixed.append(f"{sign or '+'} {piece}")
             continue
         if sign == "-":
-            raise FormulaError(f"{piece!r} cannot be subtracted; leave it out instead")
+            raise FormulaError(
+                f"{shown(piece)} cannot be subtracted; leave it out instead"
+            )
 
 
 def _read_bar(wrapper: str, text: str) -> Iterator[RandomPart]:
@@ -301,7 +220,7 @@ def _read_bar(wrapper: str, text: str) -> Iterator[RandomPart]:
 @lru_cache(maxsize=512)
 def _groupings(text: str) -> tuple[Grouping, ...]:
     """``a/b`` to ``b:a`` and ``a``; ``a + b`` to both; ``a:b`` as it is."""
-    inner = _unwrap(text.strip())
+    inner = unwrap(text.strip())
     if inner is not None:
         return _groupings(inner)
     summands = [piece for _, piece in split(text, "+")]
@@ -309,19 +228,17 @@ def _groupings(text: str) -> tuple[Grouping, ...]:
         return tuple(g for piece in summands for g in _groupings(piece))
     if any(mark for mark, _ in split(text, "*-^")):
         raise FormulaError(
-            f"grouping {text!r}: only names, ':', '/' and '+' are understood there. "
-            "For a*b write three terms: (1 | a) + (1 | b) + (1 | a:b)"
+            f"grouping {shown(text)}: only names, ':', '/' and '+' are understood "
+            "there. For a*b write three terms: (1 | a) + (1 | b) + (1 | a:b)"
         )
     found: list[Grouping] = []
     for _, piece in split(text, "/"):
-        parts = tuple(
-            _column(p) for _, p in split(_unwrap(piece.strip()) or piece, ":")
-        )
+        parts = tuple(_column(p) for _, p in split(unwrap(piece.strip()) or piece, ":"))
         name = ":".join(parts)
         if found:
             outer = found[0]
-            shown = f"({outer.name})" if len(outer.parts) > 1 else outer.name
-            name, parts = f"{name}:{shown}", parts + outer.parts
+            label = f"({outer.name})" if len(outer.parts) > 1 else outer.name
+            name, parts = f"{name}:{label}", parts + outer.parts
         found.insert(0, Grouping(name, parts))
     return tuple(found)
 
@@ -329,90 +246,64 @@ def _groupings(text: str) -> tuple[Grouping, ...]:
 def _column(text: str) -> str:
     """The column that a grouping atom names; ``factor(g)`` is ``g``."""
     text = text.strip()
-    wrapped = _AS_FACTOR.match(text)
-    if wrapped:
-        text = wrapped.group(1).strip()
-    if not _NAME.match(text):
+    head, argument = call(text)
+    atom = _bare(argument) if head in _AS_FACTOR else _bare(text)
+    if atom is None:
         raise FormulaError(
             f"grouping factor {text!r} must be the name of a column (`quoted` where it "
             "has blanks); compute it as a column first"
         )
-    return text.strip("`")
+    return atom.expr
+
+
+def _bare(text: str) -> Atom | None:
+    """A column's name and nothing else."""
+    try:
+        atom = read_atom(text)
+    except FormulaError:
+        return None
+    return atom if atom.bare else None
+
+
+def _told_apart(parts: list[RandomPart]) -> list[RandomPart]:
+    """``(1 | a:b)`` and ``(1 | `a:b`)`` group by different things."""
+    by_name: dict[str, set[tuple[str, ...]]] = {}
+    for part in parts:
+        by_name.setdefault(part.grouping.name, set()).add(part.grouping.parts)
+    return [
+        replace(part, grouping=replace(part.grouping, name=_written(part.grouping)))
+        if len(by_name[part.grouping.name]) > 1
+        else part
+        for part in parts
+    ]
+
+
+def _written(grouping: Grouping) -> str:
+    """The name of a grouping with what is odd in it in backticks."""
+    return ":".join(p if p.isidentifier() else quoted(p) for p in grouping.parts)
 
 
 def _label(parts: list[RandomPart]) -> tuple[RandomPart, ...]:
     """Unique labels: ``g``, then ``g.1``, ``g.2``."""
+    parts = _told_apart(parts)
     if len(set(parts)) < len(parts):
         twice = next(part for part in parts if parts.count(part) > 1)
         columns = " + ".join(t.name for t in twice.terms).replace("(Intercept)", "1")
         raise FormulaError(
             f"the random term ({columns} | {twice.grouping.name}) appears twice"
         )
-    seen: dict[str, int] = {}
+    names = {part.grouping.name for part in parts}
+    taken: set[str] = set()
     labelled = []
     for part in parts:
-        name = part.grouping.name
-        count = seen.get(name, 0)
-        seen[name] = count + 1
-        label = f"{name}.{count}" if count else name
-        labelled.append(RandomPart(label, part.terms, part.grouping, part.covariance))
+        name = label = part.grouping.name
+        count = 0
+        while label in taken or (count and label in names):
+            count += 1
+            label = f"{name}.{count}"
+        taken.add(label)
+        labelled.append(replace(part, label=label))
     return tuple(labelled)
-
-
-def _scan(text: str) -> Iterator[tuple[int, str, int]]:
-    """Position, character and bracket depth of what is outside quotes."""
-    depth, quoted = 0, ""
-    for i, char in enumerate(text):
-        if quoted:
-            quoted = "" if char == quoted else quoted
-            continue
-        if char in "`'\"":
-            quoted = char
-            continue
-        if char in ")]}":
-            depth -= 1
-        yield i, char, depth
-        if char in "([{":
-            depth += 1
-
-
-def split(text: str, marks: str) -> Iterator[tuple[str, str]]:
-    """Cut at top-level ``marks``; each piece with the mark before it."""
-    start, mark = 0, ""
-    for i, char, depth in _scan(text):
-        if depth == 0 and char in marks:
-            yield mark, text[start:i]
-            start, mark = i + 1, char
-    yield mark, text[start:]
-
-
-def _check_brackets(text: str) -> None:
-    depth = 0
-    for _, char, depth in _scan(text):
-        if depth < 0:
-            raise FormulaError(f"unbalanced {char!r} in {text!r}")
-        depth += char in "([{"
-    if depth > 0:
-        raise FormulaError(f"a bracket is not closed in {text!r}")
-    if text.count("`") % 2:
-        raise FormulaError(f"a backtick is not closed in {text!r}")
-
-
-def _unwrap(text: str) -> str | None:
-    """What is inside, if one pair of parentheses wraps the whole text."""
-    if not (text.startswith("(") and text.endswith(")")):
-        return None
-    closes = [i for i, char, depth in _scan(text) if char == ")" and depth == 0]
-    return text[1:-1].strip() if closes == [len(text) - 1] else None
-
-
-def call(text: str) -> tuple[str, str]:
-    """``f(argument)`` as (f, argument), else two empty texts."""
-    head, bracket, _ = text.partition("(")
-    inner = _unwrap(text[len(head) :]) if bracket else None
-    if inner is None or not re.fullmatch(r"[\w.]+", head):
-        return "", ""
-    return head, inner
 
 
 def _has_bar(text: str) -> bool:
@@ -423,7 +314,7 @@ def _holds_random(text: str) -> bool:
     """Whether some bracket that is not a function's holds a bar of its own."""
     opened: list[bool] = []
     before = ""
-    for _, char, _ in _scan(text):
+    for _, char, _ in scan(text):
         if char == "(":
             opened.append(not (before.isalnum() or before in ("_", ".")))
         elif char in "[{":
@@ -435,17 +326,3 @@ def _holds_random(text: str) -> bool:
         if not char.isspace():
             before = char
     return False
-
-
-def _translate(text: str) -> str:
-    """R's and patsy's spellings that have one obvious meaning here."""
-    # a power: Python's own ^ acts on bits, and binds weaker than +
-    plain = {i for i, char, _ in _scan(text) if char == "^"}
-    text = "".join("**" if i in plain else char for i, char in enumerate(text))
-    text = re.sub(r"\bas\.factor\s*\(", "factor(", text)
-    return re.sub(r"""\bQ\((['"])([^'"`]+)\1\)""", r"`\2`", text)
-
-
-def _first_line(error: Exception) -> str:
-    text = re.sub(r"\x1b?\[[\d;]*m|[⧛⧚]", "", str(error))
-    return text.strip().splitlines()[0] if text.strip() else type(error).__name__

@@ -21,12 +21,22 @@ from jaxglmm.formula.coding import plan
 from jaxglmm.formula.contrasts import Coding, sum_to_zero
 from jaxglmm.formula.design import NewRows, RandomTerm
 from jaxglmm.formula.encode import Encoder, build
-from jaxglmm.formula.expressions import variables_of
+from jaxglmm.formula.expressions import context_used, variables_of
 from jaxglmm.formula.given import beside
 from jaxglmm.formula.groups import GroupCoding, from_numbers
 from jaxglmm.formula.notices import nearest
-from jaxglmm.formula.parse import Atom, RandomPart, Term, parse, read_terms, resolve
+from jaxglmm.formula.parse import RandomPart, parse
 from jaxglmm.formula.tables import Columns, Table, as_table, read_column
+from jaxglmm.formula.terms import (
+    Atom,
+    Term,
+    apart,
+    apart_atom,
+    read_atom,
+    read_terms,
+    resolve,
+    resolve_atom,
+)
 
 VERSION = 1
 
@@ -56,12 +66,16 @@ class FormulaRecipe:
     @cached_property
     def terms(self) -> tuple[Term, ...]:
         """Terms of the fixed part."""
-        return resolve(read_terms(self.fixed), self.columns)
+        return apart(resolve(read_terms(self.fixed), self.columns), self.columns)
 
     @cached_property
     def random(self) -> tuple[RandomPart, ...]:
         """Random terms."""
-        return parse(self.formula).resolve_random(self.columns)
+        known = {*self.columns, *(p for g in self.groups.values() for p in g.parts)}
+        return tuple(
+            replace(part, terms=apart(part.terms, self.columns))
+            for part in parse(self.formula).resolve_random(known)
+        )
 
     def new_rows(
         self,
@@ -196,6 +210,7 @@ class FormulaRecipe:
         *,
         context: Mapping[str, Any] | None = None,
         variables: Mapping[str, Any] | None = None,
+        trusted: bool = False,
     ) -> FormulaRecipe:
         """The recipe that ``to_dict`` wrote.
 
@@ -203,6 +218,7 @@ class FormulaRecipe:
             saved: the dictionary.
             context: functions that the formula uses.
             variables: columns of the fit (``design.variables``), for ``sum_coded``.
+            trusted: whether its formula may use more than these and the known ones.
         """
         codings = {
             expr: (
@@ -221,7 +237,7 @@ class FormulaRecipe:
             formula=saved["formula"],
             fixed=saved["fixed"],
             columns=tuple(saved["columns"]),
-            encoder=Encoder(codings, jsonable.unpack(saved["state"]), known),
+            encoder=Encoder(codings, jsonable.unpack(saved["state"]), known, trusted),
             groups={name: unpack_group(g) for name, g in saved["groups"].items()},
             kept=tuple(saved["kept"]),
             offsets=tuple(saved["offsets"]),
@@ -236,6 +252,22 @@ class FormulaRecipe:
         context = {k: v for k, v in self.encoder.context.items() if _pickles(v)}
         state["encoder"] = replace(self.encoder, context=context)
         return state
+
+    def using(self, functions: Mapping[str, Any], trusted: bool) -> FormulaRecipe:
+        """The same recipe, whose formula may call these functions.
+
+        Args:
+            functions: by name; with ``trusted`` those of them that the formula uses.
+            trusted: whether it may use more than these and the known ones.
+        """
+        if trusted:
+            atoms = [a for t in self.terms for a in t.atoms] + self._offset_atoms
+            atoms += [a for part in self.random for t in part.terms for a in t.atoms]
+            texts = [a.expr for a in atoms if not a.bare]
+            functions = context_used(texts, self.columns, functions)
+        context = {**self.encoder.context, **functions}
+        encoder = replace(self.encoder, context=context, trusted=trusted)
+        return replace(self, encoder=encoder)
 
     def _plan(self, terms):
         return plan(terms, self.encoder.is_factor)
@@ -252,7 +284,8 @@ class FormulaRecipe:
 
     @property
     def _offset_atoms(self) -> list[Atom]:
-        return [Atom(text, text in self.columns) for text in self.offsets]
+        found = [resolve_atom(read_atom(text), self.columns) for text in self.offsets]
+        return [apart_atom(atom, self.columns) for atom in found]
 
     def _offset(self, columns, table: Table, given) -> np.ndarray:
         n = table.n

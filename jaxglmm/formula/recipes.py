@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from jaxglmm._errors import DataError
+from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula.array_recipe import ArrayRecipe
+from jaxglmm.formula.context import outer_context
+from jaxglmm.formula.design import Design
 from jaxglmm.formula.recipe import VERSION, FormulaRecipe
+
+
+def with_functions(
+    design: Design, functions: Mapping[str, Any] | None, trusted: bool
+) -> Design:
+    """A design from a file, whose formula may call these functions again.
+
+    Args:
+        design: as it was read.
+        functions: by name. With ``trusted`` the caller's own are found as well.
+        trusted: whether the formula may use all of Python.
+
+    Raises:
+        FormulaError: where ``functions`` are none.
+    """
+    given = dict(functions or {})
+    for name, function in given.items():
+        if not isinstance(name, str) or not callable(function):
+            raise FormulaError(
+                f"functions= gives names to functions, as in {{'double': double}}; "
+                f"{name!r}: {function!r} does not"
+            )
+    if design.recipe is None or not (given or trusted):
+        return design
+    names = ChainMap(given, outer_context()) if trusted else given  # type: ignore
+    return replace(design, recipe=design.recipe.using(names, trusted))  # type: ignore
 
 
 def recipe_from_dict(
@@ -15,6 +45,7 @@ def recipe_from_dict(
     *,
     context: Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
+    trusted: bool = False,
 ) -> FormulaRecipe | ArrayRecipe:
     """The recipe that some ``to_dict`` wrote.
 
@@ -22,6 +53,8 @@ def recipe_from_dict(
         saved: the dictionary, also after a trip through JSON.
         context: functions that the formula uses and JSON could not carry.
         variables: columns of the fit (``design.variables``), for ``sum_coded``.
+        trusted: False, since a dictionary can come from anybody: its formula may use
+            the known functions and ``context``. True: all of Python.
     """
     kinds = {"formula": FormulaRecipe, "arrays": ArrayRecipe}
     kind, version = saved.get("kind"), saved.get("version")
@@ -30,4 +63,5 @@ def recipe_from_dict(
             f"cannot read a recipe of kind {kind!r}, version {version!r}; this package "
             f"reads {', '.join(kinds)} up to version {VERSION}"
         )
-    return kinds[kind].from_dict(saved, context=context, variables=variables)
+    made = kinds[kind]
+    return made.from_dict(saved, context=context, variables=variables, trusted=trusted)

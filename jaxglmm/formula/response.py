@@ -24,9 +24,10 @@ import numpy as np
 from jaxglmm._errors import DataError, FormulaError, ModelError
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.notices import listed
-from jaxglmm.formula.parse import Atom, call, split
 from jaxglmm.formula.reading import almost_numbers, not_numeric
 from jaxglmm.formula.tables import Column
+from jaxglmm.formula.terms import Atom, read_atom
+from jaxglmm.formula.text import call, split
 
 NUMERIC, BINOMIAL = "numeric", "binomial"
 KINDS = (NUMERIC, BINOMIAL)
@@ -96,7 +97,7 @@ def read_left(text: str, family_kind: str = NUMERIC) -> Left:
             "and 'betabinomial'. A linear model takes proportions, with weights= the "
             "number of trials"
         )
-    return Left(text, form, tuple(_atom(part) for part in parts))
+    return Left(text, form, tuple(read_atom(part) for part in parts))
 
 
 def binomial_response(
@@ -259,11 +260,6 @@ def _numbers(column: Column, rows) -> np.ndarray:
     values = np.asarray(column.values, np.float64)
     check_finite(column.name, (values,), rows)
     return values
-
-
-def _atom(text: str) -> Atom:
-    name = text.strip("`") if text.count("`") == 2 and text[0] == text[-1] else text
-    return Atom(name, name != text or text.isidentifier())
 
 
 def _row(i: int, rows) -> int:

@@ -116,9 +116,9 @@ class Fit(Questions):
         _store.save(self, path)
 
     @staticmethod
-    def load(path) -> Fit:
-        """Read a fit that ``save`` wrote."""
-        return _store.load(path)
+    def load(path, *, functions=None, trusted: bool = False) -> Fit:
+        """Read a fit that ``save`` wrote; the arguments are those of ``jg.load``."""
+        return _store.load(path, functions, trusted)
 
     def kept_estimates(self) -> Estimates:
         """The estimates as a file keeps them."""

@@ -3,7 +3,8 @@
 ``fit.json`` is a tree of JSON values in which an array stands as ``{"array": key}`` and
 lies in the file as ``key.npy``; text arrays are JSON lists. What cannot be written is
 refused by name, and a file can only make the records listed in ``RECORDS``: opening one
-that somebody sent runs none of its content.
+that somebody sent runs none of its content. Its formula is evaluated at a prediction,
+with the known functions of ``jaxglmm.formula.functions`` and no others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from jaxglmm._errors import DataError
 from jaxglmm.formula import jsonable
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.estimable import NullSpace
-from jaxglmm.formula.recipes import recipe_from_dict
+from jaxglmm.formula.recipes import recipe_from_dict, with_functions
 from jaxglmm.formula.tables import Column, Columns
 from jaxglmm.results.estimates import Estimates
 
@@ -57,8 +58,16 @@ def save(fit: Fit, path) -> None:
             file.writestr(f"{key}.npy", buffer.getvalue())
 
 
-def load(path) -> Fit:
-    """Read a fit that ``save`` wrote."""
+def load(
+    path, functions: Mapping[str, Any] | None = None, trusted: bool = False
+) -> Fit:
+    """Read a fit that ``save`` wrote.
+
+    Args:
+        path: of the file.
+        functions: the user's own functions that its formula calls, by name.
+        trusted: whether the formula may use all of Python at a prediction.
+    """
     from jaxglmm.results.fit import Fit
 
     if not Path(path).exists():
@@ -76,7 +85,7 @@ def load(path) -> Fit:
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
         raise DataError(f"{str(path)!r} is not a file that fit.save wrote") from error
     _check_version(tree, path)
-    design = _unpack(tree["design"], arrays)
+    design = with_functions(_unpack(tree["design"], arrays), functions, trusted)
     estimates = _unpack(tree["estimates"], arrays)
     diagnostics = _unpack(tree["diagnostics"], arrays)
     if tree.get("model"):

@@ -3,7 +3,8 @@
 import pytest
 
 from jaxglmm import FormulaError
-from jaxglmm.formula.parse import expand_dot, parse, read_terms
+from jaxglmm.formula.parse import expand_dot, parse
+from jaxglmm.formula.terms import read_terms
 
 # formula -> [(label, grouping parts, columns, covariance)]
 RANDOM = {

@@ -28,7 +28,8 @@ from jaxglmm.compat.statsmodels.patsy import Matrix, learn, response, variables
 from jaxglmm.compat.statsmodels.patsy import parse as parse_patsy
 from jaxglmm.compat.statsmodels.patsy.levels import is_factor, read_levels
 from jaxglmm.formula.notices import listed, nearest
-from jaxglmm.formula.parse import RandomPart, parse, split
+from jaxglmm.formula.parse import RandomPart, parse
+from jaxglmm.formula.text import split
 
 ATOM = re.compile(r"\s*(?:C\(\s*([^\W\d]\w*)\s*\)|([^\W\d]\w*))\s*\Z")
 REQUIRED = "'groups' is a required keyword argument in MixedLM.from_formula"

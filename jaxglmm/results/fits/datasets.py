@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxglmm._errors import DataError, MissingRowsWarning
+from jaxglmm.formula.build import variables_in
 from jaxglmm.formula.notices import warn
 from jaxglmm.formula.tables import Column, read_column
-
-NAME = re.compile(r"`([^`]+)`|([^\W\d][\w.]*)")
 
 
 def finite(
@@ -68,9 +66,9 @@ def _infinite(
     formula: str, columns: Mapping[str, Any], n: int, given: tuple[Any, ...]
 ) -> np.ndarray | None:
     """(n,) rows with an infinite value in a column that the model uses; None: none."""
-    names = {a or b for a, b in NAME.findall(formula)}
-    names |= {x for x in given if isinstance(x, str)}
-    read = [read_column(name, columns[name]) for name in sorted(names & set(columns))]
+    names = variables_in(formula, columns, given)
+    names |= {x for x in given if isinstance(x, str)} & set(columns)
+    read = [read_column(name, columns[name]) for name in sorted(names)]
     numbers = [c.values for c in read if c.kind == "number" and len(c) == n]
     out = None
     for values in [*numbers, *(x for x in given if _by_row(x, n))]:

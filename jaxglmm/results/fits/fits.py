@@ -388,11 +388,14 @@ class Fits:
         save(self, path, data)
 
     @staticmethod
-    def load(path: Any) -> Fits:
-        """Read what ``save`` wrote, or the table of a run with ``file=``."""
+    def load(path: Any, *, functions: Any = None, trusted: bool = False) -> Fits:
+        """Read what ``save`` wrote, or the table of a run with ``file=``.
+
+        The arguments are those of ``jg.load``.
+        """
         from jaxglmm.results.fits.store import load
 
-        return load(path)
+        return load(path, functions, trusted)
 
 
 assert set(A_ROW) <= {f.name for f in fields(Fits)}

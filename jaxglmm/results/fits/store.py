@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.formula.recipes import with_functions
 from jaxglmm.results import store
 from jaxglmm.results.fits import file as fits_file
 from jaxglmm.results.fits.ragged import Split
@@ -62,8 +64,31 @@ def _plain(value: Any) -> Any:
     return np.array(value) if isinstance(value, np.memmap) else value
 
 
-def load(path: Any) -> Fits:
-    """Read what ``save`` wrote, or the table of a run with ``file=``."""
+def is_fits(path: Any) -> bool:
+    """Whether a file is one of many fits, or the table of a run with ``file=``."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        if file.read(len(fits_file.MAGIC)) == fits_file.MAGIC:
+            return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "fits.json" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
+def load(
+    path: Any, functions: Mapping[str, Any] | None = None, trusted: bool = False
+) -> Fits:
+    """Read what ``save`` wrote, or the table of a run with ``file=``.
+
+    Args:
+        path: of the file.
+        functions: the user's own functions that its formula calls, by name.
+        trusted: whether the formula may use all of Python at a prediction.
+    """
     from jaxglmm.results.fits.fits import Fits
 
     path = Path(path)
@@ -92,6 +117,9 @@ def load(path: Any) -> Fits:
         )
     given = {k: store._unpack(v, arrays) for k, v in tree["fields"].items()}
     source = None if tree["source"] is None else _source(tree["source"], arrays)
+    if source is not None:
+        design = with_functions(source.design, functions, trusted)
+        source = replace(source, design=design)
     return Fits(**given, source=source)
 
 

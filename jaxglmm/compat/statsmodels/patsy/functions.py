@@ -119,9 +119,9 @@ OWN = {
 @lru_cache(maxsize=1)
 def _more() -> dict[str, Any]:
     """What ``jg.lmm`` knows beside patsy; found last."""
-    from jaxglmm.formula.expressions import _transforms
+    from jaxglmm.formula.functions import transforms
 
-    return {k: v for k, v in _transforms().items() if k not in OWN}
+    return {k: v for k, v in transforms().items() if k not in OWN}
 
 
 class _Remember(ast.NodeTransformer):

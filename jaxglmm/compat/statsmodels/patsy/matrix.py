@@ -24,8 +24,8 @@ from jaxglmm.compat.statsmodels.patsy.levels import Factor
 from jaxglmm.compat.statsmodels.patsy.text import Term
 from jaxglmm.formula.coding import Product, plan
 from jaxglmm.formula.encode import Recipe, Values, fill
-from jaxglmm.formula.parse import Atom
-from jaxglmm.formula.parse import Term as Atoms
+from jaxglmm.formula.terms import Atom
+from jaxglmm.formula.terms import Term as Atoms
 
 MODULE = "__module__"
 
