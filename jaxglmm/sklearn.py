@@ -41,8 +41,10 @@ except ImportError as error:
         "'jaxglmm[sklearn]'"
     ) from error
 
-from jaxglmm._errors import NewLevelsWarning
+from jaxglmm._errors import JaxGLMMWarning, NewLevelsWarning
 from jaxglmm.api import glmm, lmm
+from jaxglmm.formula.reading import is_text, not_numeric
+from jaxglmm.formula.tables import read_column
 
 GROUP = "group"
 
@@ -63,6 +65,8 @@ class _MixedModel(BaseEstimator):
     def _read(self, X: Any, reset: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """X as numbers (n, p), and the labels that are columns of it."""
         least = 2 if reset else 1
+        X = _unmasked(X)
+        _refuse_text(X, [] if self.groups is None else _text_places(self.groups, X))
         if self.groups is None:
             numbers = validate_data(
                 self, X, reset=reset, dtype=np.float64, ensure_min_samples=least
@@ -118,9 +122,9 @@ class _MixedModel(BaseEstimator):
         if given is None:
             return out
         if isinstance(given, Mapping) or hasattr(given, "columns"):
-            beside = {str(k): np.asarray(given[k]) for k in given}
+            beside = {str(k): np.asarray(_unmasked(given[k])) for k in given}
         else:
-            beside = {GROUP: column_or_1d(given)}
+            beside = {GROUP: column_or_1d(_unmasked(given))}
         for name, values in beside.items():
             if name in out:
                 raise ValueError(f"groups: {name!r} is a column of X already")
@@ -179,6 +183,7 @@ class _MixedModel(BaseEstimator):
 
     def _least_squares(self, X, y, weights) -> None:
         """A linear model without random effects."""
+        _say_no_groups(self)
         root = np.ones(len(y)) if weights is None else np.sqrt(weights)
         design = self._design(X) * root[:, None]
         self.fit_, self.random_effects_, self.n_iter_ = None, {}, 1
@@ -229,7 +234,8 @@ class LMMRegressor(RegressorMixin, _MixedModel):
         random_effects_: factor -> frame of predicted random effects.
         fit_: the ``jg.Fit``; None without groups, which is least squares.
 
-    Without groups it is least squares, which random effects of variance zero are.
+    Without groups it is least squares, which random effects of variance zero are, with
+    a warning. Rows of X, y and weights are matched by position, as scikit-learn does.
     """
 
     def __init__(
@@ -449,7 +455,7 @@ class GLMMClassifier(ClassifierMixin, _MixedModel):
         numbers, labels, slopes = self._prepare(X, groups)
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(_unmasked(y), warn=True)
         check_consistent_length(numbers, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -513,6 +519,7 @@ def _fit_generalised(
         fit = glmm(**arguments, family=family, method=self.method)
         self._keep(fit, X.shape[1])
         return
+    _say_no_groups(self)
     table = _table(X)
     right = " + ".join(["1" if self.fit_intercept else "0", *table])
     fit = glmm(
@@ -533,6 +540,16 @@ def _fit_generalised(
     self._coefficients(whole)
 
 
+def _say_no_groups(self: Any) -> None:
+    warnings.warn(
+        f"{type(self).__name__} without groups has no random effects. Name the column "
+        "of X that says which rows belong together, groups='...', or pass fit(X, y, "
+        "groups=labels)",
+        JaxGLMMWarning,
+        stacklevel=4,
+    )
+
+
 def _table(X: np.ndarray) -> dict[str, np.ndarray]:
     """Columns by names that formulas can read."""
     return {f"x{j}": X[:, j] for j in range(X.shape[1])}
@@ -543,7 +560,10 @@ def _numbers(self: Any, y: Any, n: int) -> np.ndarray:
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     y = check_array(
-        column_or_1d(y, warn=True), ensure_2d=False, dtype=np.float64, estimator=self
+        column_or_1d(_unmasked(y), warn=True),
+        ensure_2d=False,
+        dtype=np.float64,
+        estimator=self,
     )
     check_consistent_length(y, np.empty(n))
     return y
@@ -552,7 +572,42 @@ def _numbers(self: Any, y: Any, n: int) -> np.ndarray:
 def _weights(given: Any, X: np.ndarray) -> np.ndarray | None:
     if given is None:
         return None
+    given = _unmasked(given)
     return _check_sample_weight(given, X, dtype=np.float64, ensure_non_negative=True)
+
+
+def _unmasked(values: Any) -> Any:
+    """Masked values as missing ones, which scikit-learn refuses and labels may be."""
+    if (
+        not isinstance(values, np.ma.MaskedArray)
+        or not np.ma.getmaskarray(values).any()
+    ):
+        return values
+    if values.dtype.kind in "iufb":
+        return values.astype(np.float64).filled(np.nan)
+    found = values.data.astype(object)
+    found[np.ma.getmaskarray(values)] = None
+    return found
+
+
+def _text_places(groups: Any, X: Any) -> list[int]:
+    """Columns of groups, where X has columns to speak of."""
+    return _places(groups, _columns(X), X) if np.ndim(X) == 2 else []
+
+
+def _refuse_text(X: Any, groups: list[int]) -> None:
+    """Refuse text among the numbers: ``"308"`` is a label, not the number 308."""
+    if not hasattr(X, "columns"):
+        return
+    for j, name in enumerate(X.columns):
+        if j in groups:
+            continue
+        column = read_column(str(name), X.iloc[:, j] if hasattr(X, "iloc") else X[name])
+        if is_text(column):
+            raise ValueError(
+                f"X: {not_numeric(column)}. Name it in groups= if it says which rows "
+                "belong together, or encode it as numbers"
+            )
 
 
 def _columns(X: Any) -> list[Any] | None:

@@ -91,8 +91,10 @@ def test_groups_beside_x(sleep):
     with pytest.warns(jg.SingularFitWarning):
         both = LMMRegressor().fit(X, y, groups={"a": g, "b": sleep["Days"] % 5})
     assert set(both.random_effects_) == {"a", "b"}
+    with pytest.warns(jg.JaxGLMMWarning, match="without groups has no random effects"):
+        alone = LMMRegressor().fit(X, y)
     with pytest.raises(ValueError, match="groups were not given to fit"):
-        LMMRegressor().fit(X, y).predict(X, groups=g)
+        alone.predict(X, groups=g)
 
 
 def test_metadata_routing_through_a_pipeline(sleep):
@@ -129,7 +131,8 @@ def test_counts():
     fit = jg.glmm("TICKS ~ HEIGHT + (1 | BROOD)", data, family="poisson")
     np.testing.assert_allclose(model.coef_, fit.coefficients[1:], rtol=1e-6)
     np.testing.assert_allclose(model.predict(X), fit.fitted_values, rtol=1e-5)
-    alone = GLMMRegressor("poisson").fit(X[["HEIGHT"]], ticks["TICKS"])
+    with pytest.warns(jg.JaxGLMMWarning, match="without groups has no random effects"):
+        alone = GLMMRegressor("poisson").fit(X[["HEIGHT"]], ticks["TICKS"])
     assert (alone.predict(X[["HEIGHT"]]) > 0).all()
     assert alone.random_effects_ == {}
 
@@ -157,6 +160,37 @@ def test_weights_multiply_rows(sleep):
     model = LMMRegressor(groups="Subject").fit(X, y, sample_weight=w)
     fit = jg.lmm("Reaction ~ Days + (1 | Subject)", sleep, weights=w)
     np.testing.assert_allclose(model.coef_, fit.coefficients[1:], rtol=1e-8)
+
+
+TEXTS = {
+    "category": lambda c: c.astype("category"),
+    "objects": lambda c: c.astype(str).astype(object),
+    "string": lambda c: c.astype("string"),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("estimator", [LMMRegressor(), GLMMClassifier()])
+def test_text_is_no_number(sleep, kind, estimator):
+    """The text 308 is a label: it has no slope, whether or not it reads as a number."""
+    X = sleep[["Days"]].assign(Subject=kind(sleep["Subject"].astype(str)))
+    y = (sleep["Reaction"] > 300).astype(int)
+    with pytest.raises(ValueError, match=r"'Subject' is text with 18 .* groups="):
+        estimator.fit(X, y)
+
+
+def test_masked_values_are_missing(sleep):
+    X, y = sleep[["Days"]].to_numpy(float), sleep["Reaction"].to_numpy()
+    mask = np.arange(len(y)) == 3
+    with pytest.raises(ValueError, match="contains NaN"):
+        LMMRegressor().fit(np.ma.array(X, mask=mask[:, None]), y)
+    with pytest.raises(ValueError, match="contains NaN"):
+        LMMRegressor().fit(X, np.ma.array(y, mask=mask))
+    groups = np.ma.array(sleep["Subject"].astype(int).to_numpy(), mask=mask)
+    with pytest.warns(jg.MissingRowsWarning, match="1 of 180 rows"):
+        model = LMMRegressor().fit(X, y, groups=groups)
+    fit = jg.lmm("Reaction ~ Days + (1 | Subject)", sleep[~mask])
+    np.testing.assert_allclose(model.coef_, fit.coefficients[1:], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -126,12 +126,13 @@ def _large_integers(frame: pd.DataFrame) -> list[Any]:
 
     Identifiers of 64 bits are such.
     """
-    floats = frame.select_dtypes("float64")
-    return [
-        name
-        for name in floats.columns
-        if floats[name].isna().any() and (floats[name].abs() >= 2.0**53).any()
-    ]
+    found = []
+    for name in frame.select_dtypes("float64").columns:
+        values = frame[name].to_numpy()
+        gap = values != values
+        if gap.any() and (abs(values) >= 2.0**53).any():
+            found.append(name)
+    return found
 
 
 def _exact(
@@ -146,7 +147,8 @@ def _exact(
                 found = read(sep, usecols=[name], dtype={name: kind})[name]
         except (ValueError, TypeError, OverflowError):
             continue
-        if column.equals(found.astype("float64")):
+        floats = found.to_numpy("float64", na_value=np.nan)
+        if np.allclose(floats, column, rtol=1e-12, atol=0, equal_nan=True):
             return found
     return column
 
