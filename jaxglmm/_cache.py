@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -29,13 +29,10 @@ import jax
 from jaxglmm._errors import CacheWarning
 
 ENVIRONMENT = "JAX_COMPILATION_CACHE_DIR"
-COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's name of the event
 SHORTEST = "jax_persistent_cache_min_compile_time_secs"
 NEVER = 1e9  # seconds that no program takes to compile
 TRIAL = 1 << 20  # bytes that a folder must have room for
-OFTEN = 50  # programs compiled between two looks at the memory maps
 _ASIDE = threading.RLock()
-FULL = 0.5  # share of the memory maps in use at which programs are dropped
 
 
 def enable_compilation_cache(dir: str | os.PathLike[str] | None = None) -> Path:
@@ -165,57 +162,6 @@ def set_aside() -> Iterator[None]:
         finally:
             jax.config.update("jax_enable_compilation_cache", before)
             _forget_open_cache()
-
-
-class MemoryMaps:
-    """Drops compiled programs before the process runs out of memory maps.
-
-    A program takes a hundred maps or so, Linux grants a process 65,530, and the
-    compiler crashes where there is none left: after some thirty models of different
-    shapes with all their inference. What is dropped is compiled again when needed.
-    """
-
-    def __init__(self) -> None:
-        self.compiled: int | None = None
-        self.drops: list[Callable[[], object]] = []
-
-    def also_drop(self, drop: Callable[[], object]) -> None:
-        """``drop`` is called where JAX's caches are cleared."""
-        self.drops.append(drop)
-
-    def spare(self) -> None:
-        """To be called between computations; costs nothing while nothing compiles."""
-        if self.compiled is None:
-            self.compiled = 0
-            jax.monitoring.register_event_duration_secs_listener(self._count)
-        if self.compiled < OFTEN:
-            return
-        self.compiled = 0
-        if maps_in_use() > FULL:
-            for drop in self.drops:
-                drop()
-            jax.clear_caches()
-
-    def count(self) -> None:
-        """One more program is in memory."""
-        if self.compiled is not None:
-            self.compiled += 1
-
-    def _count(self, event: str, duration: float, **_: object) -> None:
-        if event == COMPILED:
-            self.count()
-
-
-memory_maps = MemoryMaps()
-
-
-def maps_in_use() -> float:
-    """Share of the memory maps that the system grants this process; 0 if unknown."""
-    try:
-        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
-        return Path("/proc/self/maps").read_bytes().count(b"\n") / limit
-    except (OSError, ValueError):
-        return 0.0
 
 
 def cache_size(path: Path) -> tuple[int, int]:

@@ -50,9 +50,6 @@ def stored(
 
     def wrap(f: Callable[..., Any]) -> Stored:
         chosen = options() if fast else None
-        jitted = jax.jit(
-            f, static_argnames=static, keep_unused=True, compiler_options=chosen
-        )
-        return Stored(jitted, f, set(static))
+        return Stored(f, set(static), keep_unused=True, compiler_options=chosen)
 
     return wrap if function is None else wrap(function)

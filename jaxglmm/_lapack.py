@@ -42,7 +42,7 @@ def _initialised() -> frozenset[str]:
         from jaxlib import lapack
 
         names = [name for name, *_ in lapack.registrations()["cpu"]]
-        lapack._lapack.initialize()
+        lapack._lapack.initialize()  # pyright: ignore
     except Exception:
         return frozenset()
     return frozenset(names)

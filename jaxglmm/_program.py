@@ -37,19 +37,19 @@ class Program:
     def __init__(self, executable: Any, tree: Any):
         self.executable, self.tree = executable, tree
 
-    def __call__(self, leaves: list[Any]) -> Any:
-        found = self.executable.execute_sharded(jax.device_put(leaves))
+    def __call__(self, *leaves: Any) -> Any:
+        found = self.executable.execute_sharded(jax.device_put(list(leaves)))
         arrays = found.disassemble_into_single_device_arrays()
         return jax.tree.unflatten(self.tree, [x[0] for x in arrays])
 
     @staticmethod
-    def make(jitted: Any, args: tuple[Any, ...], path: Path) -> Program:
+    def make(jitted: Any, leaves: list[Any], path: Path) -> Program:
         """Compiled by JAX, and written to ``path`` where that can be read again.
 
         Anew: an executable that JAX took from its own cache loses functions when it is
         serialised once more (jaxlib 0.10).
         """
-        lowered = jitted.lower(*args)
+        lowered = jitted.lower(*leaves)
         with _cache.set_aside():
             executable = lowered.compile().runtime_executable()
         count = iter(range(10**9))
@@ -99,7 +99,6 @@ class Program:
             zlib.decompress(code),
             executable_devices=xla_client.DeviceList((device,)),
         )
-        _cache.memory_maps.count()
         return Program(executable, jax.tree.structure(decode(facts["result"])))
 
 

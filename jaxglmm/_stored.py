@@ -22,7 +22,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
 from jaxglmm import _cache
+from jaxglmm._memory import programs
 from jaxglmm._program import PACKAGE, Program, Unsuitable, is_static, name_of
 
 PLAIN = (str, int, float, bool, type(None))
@@ -40,29 +41,21 @@ PLAIN = (str, int, float, bool, type(None))
 class Stored:
     """A jitted function whose programs outlive the process, where that is asked for.
 
-    Everything else, attributes and calls inside other jitted functions, is the jitted
-    function's own.
+    Each program is a jitted function of its own or an executable, so that it can be
+    dropped alone (``_memory``). Everything else, attributes and calls inside other
+    jitted functions, is the jitted function's own.
     """
 
-    def __init__(self, jitted: Any, function: Callable[..., Any], static: set[str]):
-        self._jitted, self._static = jitted, static
+    def __init__(self, function: Callable[..., Any], static: set[str], **settings: Any):
+        self._function, self._static = function, static
+        self._settings = settings
+        self._jitted = jax.jit(function, static_argnames=tuple(static), **settings)
         self._names = tuple(inspect.signature(function).parameters)
-        self._programs: dict[Any, Program | None] = {}
         functools.update_wrapper(self, function)
-        _cache.memory_maps.also_drop(self._programs.clear)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        folder = _cache.program_folder()
-        if folder is None or kwargs or _device() is None:
+        if kwargs or _device() is None:
             return self._jitted(*args, **kwargs)
-        return self._kept(folder, args)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_jitted":  # while an object is made
-            raise AttributeError(name)
-        return getattr(self._jitted, name)
-
-    def _kept(self, folder: Path, args: tuple[Any, ...]) -> Any:
         dynamic, fixed = [], []
         for name, value in zip(self._names, args, strict=False):
             (fixed if name in self._static else dynamic).append(value)
@@ -70,45 +63,81 @@ class Stored:
         kinds = tuple(map(_kind, leaves))
         if None in kinds:
             return self._jitted(*args)
+        folder = _cache.program_folder()
         try:
-            known = (tree, tuple(fixed), kinds, folder, *_settings())
-            program = self._programs.get(known, self)
+            key = (self, tree, tuple(fixed), kinds, folder, *_settings())
+            program = programs.get(key)
         except Exception:  # not hashable, or a JAX without these settings
             return self._jitted(*args)
-        if program is None:
-            return self._jitted(*args)
-        if isinstance(program, Program):
-            return program(leaves)
-        self._programs[known] = None
-        with contextlib.suppress(Exception):  # an ordinary call says what is wrong
-            path = self._path(folder, dynamic, fixed)
-            program, found = self._first_call(path, args, leaves)
-            self._programs[known] = program
-            return found
-        return self._jitted(*args)
+        if program is not None:
+            return program(*leaves)
+        return self._first_call(key, folder, args, (leaves, tree))
 
-    def _path(self, folder: Path, dynamic: list, fixed: list) -> Path:
+    def __getattr__(self, name: str) -> Any:
+        if name == "_jitted":  # while an object is made
+            raise AttributeError(name)
+        return getattr(self._jitted, name)
+
+    def _first_call(
+        self, key: Hashable, folder: Path | None, args: tuple[Any, ...], flat: Any
+    ) -> Any:
+        """The program is read or made; what goes wrong, an ordinary call says."""
+        leaves, tree = flat
+        jitted = self._apart(args, tree)
+        if folder is not None:
+            with contextlib.suppress(Exception):
+                path = self._path(folder, args)
+                program, found = _read_or_made(path, jitted, leaves)
+                programs.keep(key, program)
+                programs.count()
+                return found
+        found = jitted(*leaves)
+        programs.keep(key, jitted)
+        return found
+
+    def _apart(self, args: tuple[Any, ...], tree: Any) -> Any:
+        """A jitted function for these shapes alone, of the leaves of the arguments."""
+        function, names, static = self._function, self._names, self._static
+        held = [
+            value if name in static else None
+            for name, value in zip(names, args, strict=False)
+        ]
+        free = [i for i, name in enumerate(names[: len(args)]) if name not in static]
+
+        @functools.wraps(function)
+        def of_leaves(*leaves: Any) -> Any:
+            whole = list(held)
+            for i, value in zip(free, jax.tree.unflatten(tree, leaves), strict=True):
+                whole[i] = value
+            return function(*whole)
+
+        del of_leaves.__wrapped__  # whose signature is another
+        return jax.jit(of_leaves, **self._settings)
+
+    def _path(self, folder: Path, args: tuple[Any, ...]) -> Path:
         """Where the program of these arguments belongs."""
         if self.__module__.split(".")[0] != PACKAGE or "<" in self.__qualname__:
             raise Unsuitable(f"{self.__qualname__} is not of this package")
         facts = [self.__module__, self.__qualname__, *machine(), repr(_settings())]
-        facts += [describe(dynamic), describe(fixed, static=True)]
+        facts += [
+            describe(value, static=name in self._static)
+            for name, value in zip(self._names, args, strict=False)
+        ]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         return folder / f"{name}.program"
 
-    def _first_call(
-        self, path: Path, args: tuple[Any, ...], leaves: list[Any]
-    ) -> tuple[Program, Any]:
-        """The program, read or made, and what it gives.
 
-        A program that was read and does not run is made again; that is known when its
-        result is there, so the first call waits for it.
-        """
-        with contextlib.suppress(Exception):
-            program = Program.read(path)
-            return program, jax.block_until_ready(program(leaves))
-        program = Program.make(self._jitted, args, path)
-        return program, program(leaves)
+def _read_or_made(path: Path, jitted: Any, leaves: list[Any]) -> tuple[Program, Any]:
+    """The program, and what it gives.
+
+    A program that was read and does not run is made again; that is known when its
+    result is there, so the first call waits for it.
+    """
+    with contextlib.suppress(Exception):
+        program = Program.read(path)
+        return program, jax.block_until_ready(program(*leaves))
+    program = Program.make(jitted, leaves, path)
+    return program, program(*leaves)
 
 
 # What a program depends on ------------------------------------------------------------

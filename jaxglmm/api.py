@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxglmm._cache import memory_maps
 from jaxglmm._errors import FormulaError, ModelError
+from jaxglmm._memory import programs
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.estimate.methods import BayesMethod, bayes_method
 from jaxglmm.formula import (
@@ -246,7 +246,7 @@ def fit_bayes(
     began = time.perf_counter() if started is None else started
     family.check(design.y, design.trials, design.rows)
     check_generalised(design)
-    memory_maps.spare()
+    programs.spare()
     seconds = {"design": time.perf_counter() - began}
     fit = fit_posterior(design, family, method, priors, {"seconds": seconds})
     posterior_summary.warn(fit, stacklevel=stacklevel + 1)
@@ -276,7 +276,7 @@ def fit_generalised(
         marginal = type(marginal)(marginal.hessian)  # nothing to integrate out
     if marginal.nodes != 1:
         check_quadrature(design, marginal.nodes)
-    memory_maps.spare()
+    programs.spare()
     designed = time.perf_counter()
     engine = _generalised.build(design, family, marginal)
     refusal = applicable(engine.base, marginal)
@@ -333,7 +333,7 @@ def fit_design(
             "linear model by jg.glmm(formula, data, family='gaussian')"
         )
     check_linear(design)
-    memory_maps.spare()
+    programs.spare()
     designed = time.perf_counter()
     engine = _engine.build(design, estimator)
     built = time.perf_counter()

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm._cache import memory_maps
 from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelError
+from jaxglmm._memory import programs
 from jaxglmm.api import _check_numbers, _integration, _method
 from jaxglmm.estimate.methods import bayes_method
 from jaxglmm.formula import (
@@ -140,7 +140,7 @@ def fit_many(
         return _posteriors(source, known, bayes, priors, labels, progress, file)
     if known is not None and model.nodes != 1:
         check_quadrature(source.design, model.nodes)
-    memory_maps.spare()
+    programs.spare()
     return _run(source, labels, formula, devices, progress, file, started)
 
 
@@ -157,7 +157,7 @@ def _posteriors(source, family, method, priors, labels, progress, file) -> Poste
         raise ModelError("file= keeps tables of estimates; posteriors have none")
     given = source.responses
     D = len(source.split.starts) - 1 if given is None else len(given)
-    memory_maps.spare()
+    programs.spare()
     with _bar(D, progress) as bar:
         return fit_posteriors(source, family, method, priors, labels, D, bar)
 

@@ -157,29 +157,3 @@ print(json.dumps(len(hits)))
     ]
     assert found[0] == 0
     assert found[1] > 0
-
-
-def test_memory_maps_are_spared(monkeypatch):
-    """Programs are dropped where the maps run short, and fits go on."""
-    data = jg.datasets.load("sleepstudy")
-    before = jg.lmm("Reaction ~ Days + (1 | Subject)", data)
-    dropped = []
-    monkeypatch.setattr(jax, "clear_caches", lambda: dropped.append(True))
-    maps = _cache.MemoryMaps()
-    maps.spare()
-    jax.jit(lambda x: x + 20260101)(1.0)
-    assert maps.compiled
-    maps.compiled = _cache.OFTEN
-    monkeypatch.setattr(_cache, "maps_in_use", lambda: 0.4)
-    maps.spare()
-    assert not dropped
-    assert maps.compiled == 0
-    maps.compiled = _cache.OFTEN
-    monkeypatch.setattr(_cache, "maps_in_use", lambda: 0.6)
-    maps.spare()
-    assert dropped
-    monkeypatch.undo()
-    assert 0 <= _cache.maps_in_use() < 1
-    jax.clear_caches()
-    after = before.refit(before.design.y)
-    assert after.criterion == pytest.approx(before.criterion, rel=1e-12)
