@@ -22,6 +22,10 @@ class ModelError(JaxGLMMError, ValueError):
     """The parts are fine one by one but do not make a model (p > n, one level, ...)."""
 
 
+class UnboundedLikelihoodError(ModelError):
+    """The likelihood grows without end along a parameter; a prior would bound it."""
+
+
 class ComparisonError(JaxGLMMError, ValueError):
     """These fits cannot be compared."""
 

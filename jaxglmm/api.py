@@ -241,10 +241,10 @@ def fit_bayes(
 ) -> Fit:
     """The steps after the formula: check, find the posterior, name."""
     from jaxglmm.results.posterior import summary as posterior_summary
-    from jaxglmm.results.posterior.fit import fit_posterior
+    from jaxglmm.results.posterior.fit import check_response, fit_posterior
 
     began = time.perf_counter() if started is None else started
-    family.check(design.y, design.trials, design.rows)
+    check_response(design, family, priors)
     check_generalised(design)
     programs.spare()
     seconds = {"design": time.perf_counter() - began}

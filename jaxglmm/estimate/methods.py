@@ -44,11 +44,15 @@ class BayesMethod:
 
 @dataclass(frozen=True, repr=False)
 class MAP(BayesMethod):
-    """The mode of the marginal posterior and the Gaussian there.
+    """The mode of the marginal posterior and a Gaussian there, corrected for skewness.
 
     Random effects are integrated out by Laplace's method or quadrature; the mode of
     (coefficients, log standard deviations, correlations, dispersion) is found by
-    Newton's method, the covariance is the inverse of the exact Hessian.
+    Newton's method, the covariance is the inverse of the exact Hessian. Along the axes
+    of the standard deviations, correlations and dispersion the posterior's own shape
+    replaces the Gaussian's (``estimate.skewed``). What their interplay adds is left
+    out: ``Fit.certificate`` says, parameter by parameter, what 90 per cent intervals
+    hold.
 
     >>> import jaxglmm as jg
     >>> jg.MAP(draws=1000)
@@ -77,9 +81,9 @@ class VB(BayesMethod):
     """Gaussian variational Bayes: coefficients and random effects together.
 
     Args:
-        nested: integrate the variance parameters over nodes (True), or take the best
-            point and the curvature there (False); None: True where there are at most
-            three of them.
+        nested: integrate the variance parameters over nodes along their axes (True),
+            or take the best point and the curvature there (False: their intervals are
+            too narrow); None: True where there are at most ten of them.
         family: "structured"; "stochastic": one Gaussian over everything, found by
             optax's Adam from draws, without expectations in closed form or by
             quadrature (slower; another way to the answer, for any family); or

@@ -350,6 +350,49 @@ class Nodes(eqx.Module):
     log_evidence: Scalar
 
 
+@partial(jit, static_argnames=("rule", "k"))
+def at_nodes(
+    posterior: Posterior,
+    found: Found,
+    T: Float[Array, "m r"],
+    tol: Scalar,
+    max_steps: Count,
+    rule: Rule = "exact",
+    k: int = NODES,
+) -> Found:
+    """The best q at nodes T of y, in standard deviations along ``axes`` from found's.
+
+    A leading axis over the nodes; H is that of ``found`` at all of them.
+    """
+    return _at_nodes(posterior.folded(), found, T, tol, max_steps, rule, k)
+
+
+def _at_nodes(posterior, found, T, tol, max_steps, rule, k) -> Found:
+    r = len(found.q.y)
+    A, _ = axes(found.H)
+
+    def node(t: Array) -> Found:
+        start = eqx.tree_at(lambda q: q.y, found.q, found.q.y + A @ t)
+        return maximise(posterior, start, found.tv, tol, max_steps, rule, k, fixed=True)
+
+    all_nodes = lax.map(node, jnp.asarray(T))
+    curvature = jnp.broadcast_to(found.H, (len(T), r, r))  # fixed nodes have none
+    return eqx.tree_at(lambda f: f.H, all_nodes, curvature)
+
+
+def axes(H: Float[Array, "r r"]) -> tuple[Float[Array, "r r"], Scalar]:
+    """A with A A' = H^-1, its columns orthogonal, and the log of its determinant.
+
+    The largest component of a column is positive.
+    """
+    values, vectors = jnp.linalg.eigh(H)
+    if len(H):
+        largest = jnp.argmax(jnp.abs(vectors), axis=0)
+        at = jnp.take_along_axis(vectors, largest[None], axis=0)
+        vectors = jnp.where(at < 0, -vectors, vectors)
+    return vectors / jnp.sqrt(values), -jnp.sum(jnp.log(values)) / 2
+
+
 @partial(jit, static_argnames=("count", "rule", "k"))
 def nested(
     posterior: Posterior,
@@ -361,22 +404,13 @@ def nested(
     k: int = NODES,
 ) -> Nodes:
     """Integrate exp L(y) over count nodes in each direction of y."""
-    posterior = posterior.folded()
     r = len(found.q.y)
     T, log_w = grid(count, r)
-    values, vectors = jnp.linalg.eigh(found.H)
-    A = vectors / jnp.sqrt(values)
-
-    def node(t: Array) -> Found:
-        start = eqx.tree_at(lambda q: q.y, found.q, found.q.y + A @ t)
-        return maximise(posterior, start, found.tv, tol, max_steps, rule, k, fixed=True)
-
-    all_nodes = lax.map(node, jnp.asarray(T))
-    curvature = jnp.broadcast_to(found.H, (len(T), r, r))  # fixed nodes have none
-    all_nodes = eqx.tree_at(lambda f: f.H, all_nodes, curvature)
+    all_nodes = _at_nodes(posterior.folded(), found, T, tol, max_steps, rule, k)
     log_terms = all_nodes.elbo + jnp.sum(T**2, axis=1) / 2 + log_w
-    volume = r * HALF_LOG_2PI - jnp.sum(jnp.log(values)) / 2
+    _, log_det = axes(found.H)
     total = jax.scipy.special.logsumexp(log_terms)
+    volume = r * HALF_LOG_2PI + log_det
     return Nodes(all_nodes, jnp.exp(log_terms - total), total + volume)
 
 

@@ -128,6 +128,8 @@ def _refuse_response_as_predictor(design: Design) -> None:
     some = slice(0, 100)  # most columns differ in the first rows already
     for j, name in enumerate(design.x_names):
         column = design.X[:, j]
+        if np.ptp(column[some]) == 0 and np.ptp(column) == 0:
+            continue  # the intercept, beside a response of ones
         if np.array_equal(column[some], design.y[some]) and np.array_equal(
             column, design.y
         ):

@@ -37,6 +37,7 @@ from jaxglmm.model.priors import Priors
 from jaxglmm.numerics import pareto
 from jaxglmm.results.posterior import engine as _engine
 from jaxglmm.results.posterior import run as _run
+from jaxglmm.results.posterior.fit import check_response
 
 DRAWS = 64  # at a time
 NEAR = {64: 0.97, 128: 0.945, 256: 0.87}  # overlap from which so many are enough
@@ -77,7 +78,7 @@ def moments(model: dict[str, Any], family: str, priors: Priors) -> Moments | Non
     design = design_from_arrays(*given, **arguments, family_kind=known.family_kind)
     if design.p != np.shape(given[1])[1]:
         return None  # dependent columns, which the fit names
-    known.check(design.y, design.trials, design.rows)
+    check_response(design, known, priors)
     check_generalised(design)
     engine = _engine.build(design, known, priors)
     method = NestedLaplace(draws=MOST)

@@ -4,6 +4,7 @@ cbpp under statsmodels' priors by importance sampling with 31-node quadrature, 1
 draws: coefficients -1.4139 (.2516) and the rest below, log sd -.3597 (.2870).
 """
 
+import jax
 import numpy as np
 import pytest
 from bayes.conftest import FORMULA, SCHOOLS
@@ -76,14 +77,89 @@ def test_vb_on_cbpp(cbpp_fit, truth):
 
 
 def test_map_on_cbpp(cbpp_fit):
-    """Mode and Gaussian of the marginal posterior (Laplace), known numbers."""
-    m = cbpp_fit(jg.MAP(nodes=1, draws=20_000)).posterior
-    assert m.moments.beta[0] == pytest.approx(-1.4063, abs=2e-3)
-    sd = np.sqrt(np.diag(m.moments.beta_cov))
-    assert sd == pytest.approx([0.2338, 0.3016, 0.3202, 0.4099], rel=0.01)
-    logs = np.log(m.draws.sd["herd"][:, 0])
-    assert logs.mean() == pytest.approx(-0.4076, abs=3e-3)
-    assert logs.std() == pytest.approx(0.2648, rel=0.01)
+    """Mode and curvature (Laplace): known numbers. Draws: near the posterior itself."""
+    from jaxglmm.results.posterior.run import find_mode
+
+    method = jg.MAP(nodes=1, draws=4000)
+    fit = cbpp_fit(method)
+    with jax.enable_x64(True):
+        _, mode = find_mode(fit.density, method)
+    assert fit.density.beta(np.asarray(mode.x))[0] == pytest.approx(-1.4063, abs=2e-3)
+    S = np.linalg.inv(mode.H)
+    own = fit.density.R_inverse @ S[:4, :4] @ fit.density.R_inverse.T
+    assert np.sqrt(np.diag(own)) == pytest.approx(
+        [0.2338, 0.3016, 0.3202, 0.4099], rel=0.01
+    )
+    assert mode.x[-1] == pytest.approx(-0.4076, abs=3e-3)
+    assert np.sqrt(S[-1, -1]) == pytest.approx(0.2648, rel=0.01)
+    exact = cbpp_fit(jg.NestedLaplace(nodes=1)).posterior.parameters
+    for name, x in fit.posterior.parameters.items():
+        for q in (0.05, 0.5, 0.95):
+            assert (exact[name] < np.quantile(x, q)).mean() == pytest.approx(
+                q, abs=0.035
+            )
+
+
+def test_intervals_of_standard_deviations_hold_what_they_say():
+    """Simulation-based calibration: 90 per cent intervals in 240 data sets.
+
+    Two standard errors below 0.9 are 0.86; a Gaussian at the mode holds 0.82, the
+    curvature of a variational bound 0.80.
+    """
+    rng = np.random.default_rng(5)
+    D, J, m = 240, 12, 6
+    g = np.repeat(np.arange(J), m)
+    data = {"x": rng.normal(size=J * m), "g": g}
+    b0, b1 = rng.normal(0, 2, D), rng.normal(size=D)
+    truth = {"sd_(Intercept)|g": np.abs(rng.normal(size=D))}
+    truth["sigma"] = np.abs(rng.normal(size=D))
+    effects = truth["sd_(Intercept)|g"] * rng.normal(size=(J, D))
+    noise = truth["sigma"] * rng.normal(size=(J * m, D))
+    y = b0 + np.outer(data["x"], b1) + effects[g] + noise
+    half, options = jg.HalfNormal(1), {}
+    options["priors"] = jg.Priors(1.0, 2.0, half, None, half, centered=False)
+    for method in (jg.MAP(draws=500), jg.VB(draws=500), jg.NestedLaplace(draws=500)):
+        fits = jg.fit_many(
+            "y ~ x + (1 | g)", data, responses=y, method=method, **options
+        )
+        for name, own in truth.items():
+            rank = (fits.draws[:, :, fits.names.index(name)] < own[:, None]).mean(1)
+            held = ((rank > 0.05) & (rank < 0.95)).mean()
+            assert 0.86 < held < 0.95, (method, name)
+
+
+def test_a_certificate_names_the_parameters_not_to_trust(cbpp):
+    """What their 90 per cent intervals hold, with the number and what to do."""
+    sleep = jg.datasets.load("sleepstudy")
+    formula = "Reaction ~ Days + (Days | Subject)"
+    point = jg.lmm(formula, sleep, method=jg.VB(nested=False))
+    check = point.certificate["intervals"]
+    assert check.level == 1
+    assert 0.75 < check.value < 0.85
+    assert "cor_Days.(Intercept)|Subject" in check.text
+    assert any("nested-laplace" in text for text in point.certificate.advice)
+    assert any("VB(nested=True)" in text for text in point.warnings)
+    assert "VB(nested=True)" in point.summary()
+    nested = jg.lmm(formula, sleep, method="vb")
+    assert nested.certificate["intervals"].value > check.value + 0.01
+    assert "nested" in nested.method
+    assert not nested.warnings
+    assert jg.glmm(FORMULA, cbpp, method="map").certificate["intervals"].level == 0
+
+
+@pytest.mark.parametrize("method", ["map", "vb", "nested-laplace"])
+def test_a_prior_bounds_a_likelihood_without_a_maximum(method):
+    """Successes alone, whose log odds run off, have a posterior with proper priors."""
+    data = {"y": np.ones(24), "g": np.repeat(np.arange(6), 4)}
+    with pytest.raises(jg.ModelError, match=r"without a prior: method="):
+        jg.glmm("y ~ 1 + (1 | g)", data)
+    fit = jg.glmm("y ~ 1 + (1 | g)", data, method=method)
+    assert fit.converged
+    assert fit.coefficients[0] > 2
+    assert 0.8 < fit.se[0] < 2.5
+    flat = jg.Priors(intercept=np.inf, coefficients=np.inf)
+    with pytest.raises(jg.ModelError, match="without a prior"):
+        jg.glmm("y ~ 1 + (1 | g)", data, method=method, priors=flat)
 
 
 @pytest.mark.mcmc
@@ -405,6 +481,6 @@ def test_a_variance_that_may_be_zero_has_a_long_tail(rng):
     assert fit.khat < 0.7
     assert sd.mean() == pytest.approx(exact, abs=0.06 * spread)
     small = mass[tau[:, 0] < 0.05].sum()
-    assert (sd < 0.05).mean() == pytest.approx(small, abs=0.03)
+    assert (sd < 0.05).mean() == pytest.approx(small, abs=0.035)
     low = np.interp(0.01, np.cumsum(mass.sum(axis=1)), tau[:, 0])
     assert (sd < low).mean() == pytest.approx(0.01, abs=0.006)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm._errors import DataError, ModelError
+from jaxglmm._errors import DataError, ModelError, UnboundedLikelihoodError
 
 
 def shown(bad: np.ndarray, y: np.ndarray, rows: Any = None) -> str:
@@ -135,8 +135,8 @@ def out_of_trials(
         )
     if len(y) and ((y == 0).all() or (y == m).all()):
         what = "failures" if (y == 0).all() else "successes"
-        raise ModelError(
+        raise UnboundedLikelihoodError(
             f"the response is all {what}: the data are separated, and the log odds "
             f"run off to {'minus' if what == 'failures' else 'plus'} infinity. There "
-            "is nothing to fit without a prior"
+            "is nothing to fit without a prior: method='nested-laplace' has one"
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxglmm import _status
-from jaxglmm._errors import NotApplicableError
+from jaxglmm._errors import NotApplicableError, UnboundedLikelihoodError
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.estimate.methods import MAP, NUTS, VB, BayesMethod, NestedLaplace
 from jaxglmm.formula.design import Design
@@ -426,6 +426,24 @@ def fit_posterior(
     )
 
 
+def check_response(
+    design: Design, family: AbstractFamily, priors: Priors | None
+) -> None:
+    """Refuse a response that the family cannot have produced.
+
+    One whose likelihood has no maximum, such as successes alone, is what proper priors
+    are for.
+    """
+    from jaxglmm.model.assemble_belief import resolve
+
+    try:
+        family.check(design.y, design.trials, design.rows)
+    except UnboundedLikelihoodError:
+        sds = [prior.sd for prior in resolve(design, family, priors).coefficients]
+        if not np.isfinite(sds).all():
+            raise
+
+
 def describe(method: BayesMethod, out: Outcome) -> str:
     """A method in words."""
     inside = "Laplace"
@@ -434,7 +452,7 @@ def describe(method: BayesMethod, out: Outcome) -> str:
     if isinstance(method, NestedLaplace):
         return f"importance sampling of the marginal posterior ({inside})"
     if isinstance(method, MAP):
-        return f"mode of the marginal posterior ({inside}) and the Gaussian there"
+        return f"mode of the marginal posterior ({inside}), Gaussian with skewness"
     if isinstance(method, NUTS):
         if out.marginal is None:
             return "NUTS on the joint density"
@@ -444,7 +462,8 @@ def describe(method: BayesMethod, out: Outcome) -> str:
         return "mean-field variational Bayes"
     if method.family == "stochastic":
         return "stochastic variational Bayes"
-    return "Gaussian variational Bayes"
+    nested = ", nested" if out.facts.get("nested") else ""
+    return f"Gaussian variational Bayes{nested}"
 
 
 def estimates(design: Design, found: Posterior, out: Outcome) -> Estimates:

@@ -215,12 +215,12 @@ class _Maker:
         self.data: Any = None
 
     def __call__(self, i: int) -> PosteriorFit:
-        from jaxglmm.results.posterior.fit import fit_posterior
+        from jaxglmm.results.posterior.fit import check_response, fit_posterior
 
         design = self.source.design_of(i)
         if not np.isfinite(design.y).all():
             raise DataError(f"data set {i}: the response has infinite values")
-        self.family.check(design.y, design.trials, design.rows)
+        check_response(design, self.family, self.priors)
         whole = self.source.responses is not None and design.n == self.source.design.n
         fit = fit_posterior(
             design,

@@ -25,6 +25,7 @@ from jaxglmm.estimate import nested as _nested
 from jaxglmm.estimate import proposal as _proposal
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.estimate.methods import MAP, NUTS, VB, BayesMethod, NestedLaplace
+from jaxglmm.estimate.skewed import Frame, SkewGaussian, points
 from jaxglmm.integrate import lanes as _lanes
 from jaxglmm.numerics import pareto
 from jaxglmm.results.posterior.engine import PosteriorEngine
@@ -39,6 +40,7 @@ MOVES, MOVES_SMALL = 1, 2  # of Metropolis for u: groups in general, small ones
 FLAT = 1e-10  # eigenvalue of the scaled Hessian, of the largest, that is none
 LEAST_CURVED = 0.01  # what such a direction gets instead
 MOST_STEPS = 10  # Newton steps for a mode, where they end with it
+AXIS_STEPS = 4  # the same for points along the axes, far from the mode
 NOWHERE = (
     "the posterior is not finite where the search for its mode ended. Look for "
     "covariates of extreme size and for fixed dispersions that the data contradict, or "
@@ -218,17 +220,19 @@ def _gaussian(
     marginal: LaplaceMarginal,
     mode: _map.Mode,
 ) -> Outcome:
-    """Draws of the Gaussian at the mode; its log evidence is Laplace's."""
-    k = len(mode.x)
-    z = _proposal.standard_normal(k, method.draws, method.seed)
-    L = np.linalg.cholesky(mode.H)
-    x = mode.x + _proposal.unwhitened(L, z)
+    """Draws of the Gaussian at the mode, corrected for skewness along its axes.
+
+    The log evidence is Laplace's, of the Gaussian alone.
+    """
+    k, S = len(mode.x), method.draws
+    law = _around(engine, marginal, mode, S)
+    x, density = law.draws(
+        _proposal.uniform(k, S, method.seed) if k else np.zeros((S, 0))
+    )
     found = evaluate(engine, marginal, mode, x, method.seed + 1)
     _, log_det = np.linalg.slogdet(mode.H)
     evidence = -float(mode.value) + k * _nested.HALF_LOG_2PI - log_det / 2
-    density = log_det / 2 - k * _nested.HALF_LOG_2PI - np.sum(z**2, axis=1) / 2
-    ratio = found.log_lik + found.log_prior - density
-    smoothed = pareto.smooth(ratio)
+    smoothed = pareto.smooth(found.log_lik + found.log_prior - density)
     return Outcome(
         method,
         marginal,
@@ -242,6 +246,20 @@ def _gaussian(
         ess=smoothed.ess,
         facts={"importance_weights": smoothed.weights},
     )
+
+
+def _around(
+    engine: PosteriorEngine, marginal: LaplaceMarginal, mode: _map.Mode, S: int
+) -> SkewGaussian:
+    """The law of a mode's surroundings; S: draws that will be evaluated after."""
+    frame = Frame.at(mode.x, mode.H, engine.posterior.problem.p)
+    at = points(frame)
+    if not len(at):
+        return SkewGaussian.fitted(frame, np.zeros(0))
+    found = evaluate(
+        engine, marginal, mode, at, 0, steps=AXIS_STEPS, keep=False, like=S
+    )
+    return SkewGaussian.fitted(frame, found.log_lik + found.log_prior)
 
 
 @dataclass(frozen=True)
@@ -264,8 +282,12 @@ def evaluate(
     seed: int,
     steps: int | None = None,
     keep: bool = True,
+    like: int | None = None,
 ) -> Evaluated:
-    """Likelihood, prior and draws of u at every x, in blocks of equal size."""
+    """Likelihood, prior and draws of u at every x, in blocks of equal size.
+
+    like: number of points of another call, whose program serves this one as well.
+    """
     posterior = engine.posterior
     S = len(x)
     lanes = bool(posterior.problem.sides) and _lanes.suits(posterior.problem)
@@ -275,9 +297,11 @@ def evaluate(
             posterior.problem.sides, posterior.problem.rows.sizes, strict=True
         )
     )
-    keep = keep and n_effects * S <= MOST_KEPT
-    chunk = _nested.chunk_size(posterior, S)
-    block = _block(S, chunk, n_effects)
+    size = like or S
+    few = n_effects * size <= MOST_KEPT
+    moved, keep = few and (keep or like is not None), few and keep
+    chunk = _nested.chunk_size(posterior, size)
+    block = _block(size, chunk, n_effects)
     padded = -(-S // block) * block
     rows = np.concatenate([x, np.broadcast_to(mode.x, (padded - S, x.shape[1]))])
     moves = MOVES_SMALL if marginal.beyond else MOVES
@@ -289,7 +313,7 @@ def evaluate(
     def one(start: int) -> Any:
         with jax.enable_x64(True):
             numbers = _nested.noise(
-                posterior, block, moves if keep else 0, seed + start, chunk
+                posterior, block, moves if moved else 0, seed + start, chunk
             )
             found = _nested.evaluate(
                 marginal,

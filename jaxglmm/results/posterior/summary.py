@@ -20,7 +20,8 @@ GOOD, BAD = 0.5, 0.7  # Pareto k-hat
 FEW = 400  # effective draws below which quantiles are rough
 SHOWN = 12  # priors listed in a summary
 SKEWED = "the posterior has heavier tails than the Gaussian"
-EXPECTED = (SKEWED, "mean field")  # of the method asked for: said, not warned of
+POINT = "their intervals are too narrow"
+EXPECTED = (SKEWED, "mean field", POINT)  # of the method asked for: said, not warned of
 
 
 def summarise(fit: PosteriorFit, level: float) -> Summary:
@@ -130,6 +131,11 @@ def notes(fit: PosteriorFit) -> tuple[str, ...]:
                 f"R-hat is {worst:.3f} (above 1.01): the chains do not agree yet. Ask "
                 "for more draws or a longer warmup"
             )
+    if method == "VB" and p.facts.get("nested") is False and len(p.draws.sd):
+        out.append(
+            "standard deviations, correlations and dispersion have a Gaussian at one "
+            f"point, not integrated: {POINT}. VB(nested=True) integrates them"
+        )
     if method == "VB" and getattr(fit.bayes, "family", "") == "mean-field":
         out.append(
             "a mean field is too narrow where coefficients and random effects are "

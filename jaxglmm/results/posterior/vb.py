@@ -13,23 +13,21 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._compile import jit
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.density.posterior import Posterior
+from jaxglmm.density.posterior import HALF_LOG_2PI, Posterior
 from jaxglmm.density.smoothed import NODES as GH_NODES
 from jaxglmm.estimate import map as _map
-from jaxglmm.estimate import mean_field, variational
+from jaxglmm.estimate import mean_field, skewed, variational
 from jaxglmm.estimate.laplace import zeros
 from jaxglmm.estimate.methods import VB
-from jaxglmm.estimate.proposal import standard_normal
+from jaxglmm.estimate.proposal import standard_normal, uniform
 from jaxglmm.results.posterior.engine import PosteriorEngine
 from jaxglmm.results.posterior.run import Outcome
 
 TOLERANCE = 1e-8
 NODE_TOLERANCE = 1e-5
 STEPS = 200
-MOST_NESTED = 3  # variance parameters that are integrated over nodes by default
-COUNT = {1: 5, 2: 3, 3: 3}  # nodes a direction
+MOST_NESTED = 10  # variance parameters that are integrated over nodes by default
 CHUNK = 256  # draws of a node at once
-SPREAD = 0.5  # share of an sd by which draws leave their node
 
 
 def run_vb(engine: PosteriorEngine, method: VB) -> Outcome:
@@ -64,23 +62,20 @@ def _structured(engine: PosteriorEngine, method: VB) -> Outcome:
     r = len(found.q.y)
     nested = method.nested
     if nested is None:
-        nested = 1 <= r <= MOST_NESTED
-    if nested and not 1 <= r <= 6:
-        raise NotApplicableError(
-            f"VB(nested=True) with {r} variance parameters would need 3^{r} nodes; use "
-            "VB(nested=False), or method='nested-laplace'"
-        )
-    count = COUNT.get(r, 3) if nested else 1
-    nodes = variational.nested(
+        nested = r <= MOST_NESTED
+    nested = bool(nested and r)
+    T = skewed.star(r) if nested else np.zeros((1, r))
+    nodes = variational.at_nodes(
         engine.posterior,
         found,
+        T,
         np.float64(NODE_TOLERANCE),
         np.int64(STEPS),
-        count,
         k=GH_NODES,
     )
+    law = Mixture(nodes, T)
     fitted = time.perf_counter()
-    x, u, y_effects = draw(engine.posterior, nodes, method.draws, method.seed)
+    x, u, y_effects, weights = draw(engine.posterior, law, method.draws, method.seed)
     done = time.perf_counter()
     gap = float(found.gap)
     return Outcome(
@@ -89,16 +84,17 @@ def _structured(engine: PosteriorEngine, method: VB) -> Outcome:
         None,
         x,
         u,
-        elbo=float(nodes.log_evidence),
+        elbo=law.log_evidence,
         log_evidence=None,
         status=_status.CONVERGED if gap <= TOLERANCE else _status.MAX_STEPS,
         facts={
             "steps": int(found.steps),
-            "node_steps": np.asarray(nodes.found.steps).tolist(),
+            "nested": nested or not r,
+            "node_steps": np.asarray(nodes.steps).tolist(),
             "decrement": gap,
             "point_elbo": float(found.elbo),
             "y_effects": y_effects,
-            "moments": moments(engine.posterior, nodes),
+            "moments": moments(engine.posterior, nodes, weights),
         },
         seconds={"fit": fitted - began, "draws": done - fitted},
     )
@@ -111,12 +107,44 @@ def _fit(posterior: Posterior, eta, phi, tol, max_steps, k: int) -> variational.
     return variational.fit_from(posterior, x, u, tol, max_steps, k=k)
 
 
+class Mixture:
+    """Gaussians at nodes of y, and the law of y between them.
+
+    nodes: the best Gaussian at each of T (m, r), its leading axis; the nodes lie on
+    the axes of the bound's curvature, where the bound tells the skewness of y.
+    """
+
+    def __init__(self, nodes: variational.Found, T: np.ndarray):
+        self.nodes, self.T = nodes, T
+        self.y = np.asarray(nodes.q.y)
+        A, log_det = variational.axes(nodes.H[0])
+        self.A, r = np.asarray(A), T.shape[1]
+        elbo = np.asarray(nodes.elbo)
+        self.axes, volume = None, r * HALF_LOG_2PI
+        if len(T) > 1:
+            self.axes = skewed.of_star(elbo, r)
+            volume = float(self.axes.log_volume.sum())
+        self.log_evidence = float(elbo[0] + volume + log_det)
+
+    def draws(self, S: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """y (S, r), and the node (S,) that is next to each."""
+        r = self.T.shape[1]
+        if not r:
+            return np.zeros((S, 0)), np.zeros(S, int)
+        if self.axes is None:
+            t = standard_normal(r, S, seed + 7)
+        else:
+            t = self.axes.quantiles(uniform(r, S, seed + 7))
+        t = t[np.random.default_rng(seed).permutation(S)]
+        apart = np.sum((t[:, None] - self.T) ** 2, axis=2)
+        return self.y[0] + t @ self.A.T, np.argmin(apart, axis=1)
+
+
 def moments(
-    posterior: Posterior, nodes: variational.Nodes
+    posterior: Posterior, nodes: variational.Found, w: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (p,) and covariance (p, p) of beta under the mixture."""
-    beta, C = jax.device_get(_beta_moments(posterior, nodes.found))
-    w = np.asarray(nodes.weights)
+    """Mean (p,) and covariance (p, p) of beta under the mixture of weights w."""
+    beta, C = jax.device_get(_beta_moments(posterior, nodes))
     mean = w @ beta
     apart = beta - mean
     return mean, np.einsum("k,kij->ij", w, C) + (w[:, None] * apart).T @ apart
@@ -135,19 +163,20 @@ def _beta_moments(posterior: Posterior, found: variational.Found):
 
 
 def draw(
-    posterior: Posterior, nodes: variational.Nodes, S: int, seed: int
-) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
-    """x (S, k), u (S, q, J) a factor, and the nodes' y (S, r) that u belongs to.
+    posterior: Posterior, law: Mixture, S: int, seed: int
+) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+    """x (S, k), u (S, q, J) a factor, y (S, r) that u belongs to, weights of nodes.
 
-    Each draw takes a node by its weight and a Gaussian there; its y is moved from the
-    node so that mean and covariance over all draws stay those of the mixture.
+    Each draw takes y by its law, and beta and u from the Gaussian of the node next
+    to it.
     """
-    weights = np.asarray(nodes.weights)
-    rng = np.random.default_rng(seed)
-    node = np.searchsorted(np.cumsum(weights), (np.arange(S) + rng.uniform()) / S)
-    node = np.minimum(node, len(weights) - 1)
-    chunk, of_chunk, at = _chunks(node, len(weights), S)
+    y, own = law.draws(S, seed)
+    m = len(law.T)
+    weights = np.bincount(own, minlength=m) / S
+    order = np.argsort(own, kind="stable")
+    chunk, of_chunk, at = _chunks(own[order], m, S)
     p = posterior.problem.p
+    rng = np.random.default_rng(seed)
     z = tuple(
         rng.standard_normal((len(of_chunk), q, chunk, J))
         for q, J in zip(
@@ -155,19 +184,16 @@ def draw(
         )
     )
     e = rng.standard_normal((len(of_chunk), p, chunk))
-    beta, u = jax.device_get(_draw(posterior, nodes.found, of_chunk, z, e))
-    y_nodes = np.asarray(nodes.found.q.y)
-    if len(weights) == 1:  # one chunk, in any order: nothing is copied
+    beta, u = jax.device_get(_draw(posterior, law.nodes, of_chunk, z, e))
+    if m == 1:  # one chunk, in any order: nothing is copied
         beta, u = beta[0].T, tuple(np.moveaxis(a[0], 1, 0) for a in u)
-        y_node = np.broadcast_to(y_nodes, (S, y_nodes.shape[1]))
     else:
-        order = rng.permutation(S)
-        where = at[0][order], at[1][order]
+        place = np.empty(S, int)
+        place[order] = np.arange(S)
+        where = at[0][place], at[1][place]
         beta = np.swapaxes(beta, 1, 2)[where]
         u = tuple(np.moveaxis(a, 2, 1)[where] for a in u)
-        y_node = y_nodes[of_chunk[where[0]]]
-    y = _spread(nodes, weights, y_node, S, seed)
-    return np.concatenate([beta, y], axis=1), u, y_node
+    return np.concatenate([beta, y], axis=1), u, law.y[own], weights
 
 
 def _chunks(
@@ -186,25 +212,6 @@ def _chunks(
     first = np.cumsum(own) - own
     place = np.arange(S) - (np.cumsum(counts) - counts)[node]
     return chunk, of_chunk, (first[node] + place // chunk, place % chunk)
-
-
-def _spread(
-    nodes: variational.Nodes, weights: np.ndarray, y: np.ndarray, S: int, seed: int
-) -> np.ndarray:
-    """Draws of y around their nodes; of one node, the Gaussian of its curvature."""
-    r = y.shape[1]
-    if r == 0:
-        return y
-    z = standard_normal(r, S, seed + 7)[np.random.default_rng(seed).permutation(S)]
-    if len(weights) == 1:
-        L = np.linalg.cholesky(np.linalg.inv(np.asarray(nodes.found.H[0])))
-        return y + z @ L.T
-    values = np.asarray(nodes.found.q.y)
-    mean = weights @ values
-    V = (weights[:, None] * (values - mean)).T @ (values - mean)
-    L = np.linalg.cholesky(V + 1e-12 * np.trace(V) * np.eye(r))
-    shrunk = mean + np.sqrt(1 - SPREAD**2) * (y - mean)
-    return shrunk + SPREAD * z @ L.T
 
 
 @jit
