@@ -232,7 +232,7 @@ def outputs(fit: Any, args: argparse.Namespace, data: Any, notes: list[str]):
 
 def tidy(fit: Any, effects: str, level: float) -> Any:
     """Estimates with their intervals."""
-    return fit.tidy(effects=effects, conf_int=True, conf_level=level)
+    return fit.tidy(effects=effects, conf_int=True, level=level)
 
 
 def with_posterior(fit: Any, args: argparse.Namespace, data: Any) -> Any:

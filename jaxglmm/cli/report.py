@@ -167,10 +167,8 @@ def facts(fit: Any, source: str) -> str:
     """One paragraph about the model and its data."""
     groups = " and ".join(f"{n:,} levels of {g}" for g, n in fit.ngroups.items())
     rows = f"{fit.nobs} rows of {source}{f' in {groups}' if groups else ''}"
-    text = (
-        f"Family {fit.family_name}, link {fit.link_name}; {rows}; log-likelihood "
-        f"{fit.log_likelihood:.4f}; {fit.status}."
-    )
+    parts = (f"Family {fit.family_name}, link {fit.link_name}", rows, fit.in_words())
+    text = "; ".join([*filter(None, parts), f"{fit.status}."])
     return f"<p class='fact'>{html.escape(text)}</p>"
 
 
@@ -188,7 +186,7 @@ def coefficients(fit: Any, level: float) -> Any:
     """The fixed effects; degrees of freedom only where there are any."""
     import numpy as np
 
-    frame = fit.tidy(conf_int=True, conf_level=level).drop(columns=["effect", "group"])
+    frame = fit.tidy(conf_int=True, level=level).drop(columns=["effect", "group"])
     if "df" in frame and np.isinf(frame["df"]).all():
         frame = frame.drop(columns="df")
     return frame
@@ -201,7 +199,7 @@ def ratios(fit: Any, level: float) -> str:
     import numpy as np
 
     names = {"logit": "Odds ratios", "log": "Ratios of means"}
-    frame = fit.tidy(conf_int=True, conf_level=level)
+    frame = fit.tidy(conf_int=True, level=level)
     frame = frame[frame["term"] != "(Intercept)"]
     if frame.empty:
         return ""

@@ -66,6 +66,7 @@ def compare(fits: Sequence[Fit], refit: bool | None = None) -> Comparison:
             "a comparison needs two fits or more; one fit's terms are tested by "
             "fit.anova()"
         )
+    _of_likelihood(fits)
     _same_data(fits)
     _same_family(fits)
     _same_integral(fits)
@@ -74,6 +75,27 @@ def compare(fits: Sequence[Fit], refit: bool | None = None) -> Comparison:
     ordered = [fits[i] for i in order]
     table = _table(ordered, order)
     return _shown(ordered, order, table, note)
+
+
+def _of_likelihood(fits: Sequence[Fit]) -> None:
+    """Maxima of likelihoods, which posteriors do not have."""
+    bayesian = [i for i, fit in enumerate(fits) if not fit.has_likelihood]
+    if not bayesian:
+        return
+    if len(bayesian) == len(fits):
+        raise ComparisonError(
+            "likelihood-ratio tests compare fits by maximum likelihood, and these are "
+            "posteriors: compare them by .log_evidence, by fit.loo(), or by "
+            "arviz.compare of fit.to_arviz(); or fit the models without a Bayesian "
+            "method="
+        )
+    names = ", ".join(f"model{i + 1}" for i in bayesian)
+    raise ComparisonError(
+        f"{names} of these fits {'is a posterior' if len(bayesian) == 1 else 'are'}"
+        f"{'' if len(bayesian) == 1 else ' posteriors'}, the others are by maximum "
+        "likelihood: fit all of them by maximum likelihood for a likelihood-ratio "
+        "test, or all by one Bayesian method and compare .log_evidence or fit.loo()"
+    )
 
 
 def _same_data(fits: Sequence[Fit]) -> None:

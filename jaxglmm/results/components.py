@@ -143,18 +143,12 @@ class Parameter:
 
     @property
     def label(self) -> str:
+        """Its one name, in every table: ``sd_Days|Subject``, ``sigma``, ``phi``."""
         if self.kind == "dispersion":
             return self.names[0]
         if self.group == "Residual":
             return "sigma"
         return f"{self.kind}_{'.'.join(self.names)}|{self.group}"
-
-    @property
-    def term(self) -> str:
-        """As in the tables of R's broom.mixed: ``sd__(Intercept)``."""
-        if self.kind == "dispersion":
-            return self.names[0]
-        return f"{self.kind}__{'.'.join(self.names)}"
 
 
 def parameters(

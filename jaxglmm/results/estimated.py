@@ -314,6 +314,12 @@ class Estimated:
 
     # How good it is ------------------------------------------------------------------
 
+    has_likelihood = True  # a maximum of it, to compare with others
+
+    def in_words(self) -> str:
+        """How good the fit is, for one line."""
+        return f"log-likelihood {self.log_likelihood:.4f}"
+
     @property
     def criterion(self) -> float:
         """-2 log-likelihood (restricted under REML), with all constants."""

@@ -13,6 +13,7 @@ from jaxglmm.results import frames as _frames
 from jaxglmm.results import store as _store
 from jaxglmm.results import summary as _summary
 from jaxglmm.results.estimates import Estimates
+from jaxglmm.results.levels import conf_level_too
 from jaxglmm.results.plotting import PlotAccessor
 from jaxglmm.results.questions import Questions
 
@@ -57,11 +58,12 @@ class Fit(Questions):
         """
         return _summary.summarise(self, self._check_ddf(ddf))
 
+    @conf_level_too
     def tidy(
         self,
         effects="fixed",
         conf_int: bool = False,
-        conf_level: float = 0.95,
+        level: float = 0.95,
         conf_method: str = "wald",
         exponentiate: bool = False,
     ) -> pd.DataFrame:
@@ -70,7 +72,7 @@ class Fit(Questions):
         Args:
             effects: "fixed", "ran_pars", "ran_vals", "all", or several of them.
             conf_int: also conf_low and conf_high.
-            conf_level: their coverage.
+            level: their coverage (``conf_level`` is read as well).
             conf_method: "wald" (none for "ran_pars"), "profile" or "bootstrap".
             exponentiate: exp of the fixed effects and their limits: odds ratios
                 (logit), ratios of means (log), hazard ratios (cloglog). Standard errors
@@ -80,9 +82,7 @@ class Fit(Questions):
             NotApplicableError: ``exponentiate`` with a link for which exp of a
                 coefficient has no meaning.
         """
-        return _frames.tidy(
-            self, effects, conf_int, conf_level, conf_method, exponentiate
-        )
+        return _frames.tidy(self, effects, conf_int, level, conf_method, exponentiate)
 
     def glance(self) -> pd.DataFrame:
         """One row about the whole fit."""

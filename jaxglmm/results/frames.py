@@ -1,6 +1,7 @@
 """Data frames for whoever goes on from here: tidy, glance, augment.
 
-The columns are named as by R's broom.mixed, with underscores for its points.
+The columns are named as by R's broom.mixed, with underscores for its points; parameters
+as in every other table (``Parameter.label``).
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def _ran_pars(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
         {
             "effect": "ran_pars",
             "group": [p.group for p in pars],
-            "term": [p.term for p in pars],
+            "term": [p.label for p in pars],
             "estimate": [p.value for p in pars],
         }
     )

@@ -31,6 +31,16 @@ class WaldTest:
     std_error: np.ndarray = field(repr=False)
 
     @property
+    def statistic(self) -> float:
+        """F: its name in tables."""
+        return self.F
+
+    @property
+    def p_value(self) -> float:
+        """p: its name in tables."""
+        return self.p
+
+    @property
     def chisq(self) -> float:
         """Wald's chi-squared statistic: F times its numerator degrees of freedom."""
         return float(self.F * self.num_df)
@@ -87,6 +97,17 @@ def _row(spec, names: Sequence[str]) -> np.ndarray:
             )
         row[list(names).index(name)] = weight
     return row
+
+
+def in_words(row: np.ndarray, names: Sequence[str]) -> str:
+    """A row of L: ``Days - 2 f[T.b]``."""
+    text = ""
+    for weight, name in zip(row, names, strict=True):
+        if weight:
+            size = "" if abs(weight) == 1 else f"{abs(weight):g} "
+            sign = "-" if weight < 0 else "+"
+            text += f" {sign} {size}{name}"
+    return text.removeprefix(" + ").lstrip() or "0"
 
 
 def test(fit: Fit, L, rhs, ddf: str) -> WaldTest:

@@ -251,7 +251,7 @@ def _independent(L: np.ndarray, rhs: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def anova_table(fit: Fit, type: int = 3, ddf: str = "satterthwaite"):
-    """F-test of every term: sum_sq, mean_sq, num_df, den_df, F, p."""
+    """F-test of every term: sum_sq, mean_sq, num_df, den_df, statistic, p_value."""
     import pandas as pd
 
     from jaxglmm.results import hypothesis_matrices
@@ -273,13 +273,13 @@ def anova_table(fit: Fit, type: int = 3, ddf: str = "satterthwaite"):
             found["F"],
             found["p"],
         )
-    columns = ["sum_sq", "mean_sq", "num_df", "den_df", "F", "p"]
+    columns = ["sum_sq", "mean_sq", "num_df", "den_df", "statistic", "p_value"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.astype({"num_df": int}) if len(table) else table
 
 
 def _chi_squared_table(fit: Fit, type: int):
-    """Wald's chi-squared test of every term: statistic, df, p."""
+    """Wald's chi-squared test of every term: statistic, df, p_value."""
     import pandas as pd
 
     from jaxglmm.results import hypothesis_matrices
@@ -294,7 +294,7 @@ def _chi_squared_table(fit: Fit, type: int):
             continue
         found = contrast_test(fit, L, "asymptotic")
         rows[name] = (found["F"] * found["num_df"], found["num_df"], found["p"])
-    columns = ["chisq", "df", "p"]
+    columns = ["statistic", "df", "p_value"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     return table.astype({"df": int}) if len(table) else table
 

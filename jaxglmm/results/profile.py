@@ -23,6 +23,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.results import march
 from jaxglmm.results.fits import held
+from jaxglmm.results.levels import conf_level_too
 from jaxglmm.results.march import FISHER as FISHER
 from jaxglmm.results.march import LOG as LOG
 from jaxglmm.results.march import PLAIN as PLAIN
@@ -163,6 +164,7 @@ class Profile:
         self.curves = {curve.name: curve for curve in curves}
 
     @double_precision
+    @conf_level_too
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """Profile-likelihood intervals, one row a parameter."""
         import pandas as pd

@@ -22,6 +22,7 @@ from jaxglmm.results import predictor as _predictor
 from jaxglmm.results import simulate as _simulate
 from jaxglmm.results import slopes as _slopes
 from jaxglmm.results.estimated import Estimated
+from jaxglmm.results.levels import conf_level_too
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,7 @@ class Questions(Estimated):
 
     # Asking it -----------------------------------------------------------------------
 
+    @conf_level_too
     def predict(
         self,
         newdata=None,
@@ -188,6 +190,7 @@ class Questions(Estimated):
 
         return profile(self, which, **options)
 
+    @conf_level_too
     def confint(
         self,
         level: float = 0.95,
@@ -222,7 +225,7 @@ class Questions(Estimated):
         return _hypotheses.test(self, L, rhs, self._check_ddf(ddf))
 
     def anova(self, type: int = 3, ddf: str | None = None) -> pd.DataFrame:
-        """F-tests of the terms: sum_sq, mean_sq, num_df, den_df, F, p.
+        """F-tests of the terms: sum_sq, mean_sq, num_df, den_df, statistic, p_value.
 
         Args:
             type: 1 (in order), 2 (respecting marginality) or 3 (each after all others).
@@ -244,6 +247,7 @@ class Questions(Estimated):
 
         return compare((self, *others), refit=refit)
 
+    @conf_level_too
     def predictions(
         self,
         newdata=None,
@@ -282,6 +286,7 @@ class Questions(Estimated):
         means = self._means(type, re)
         return _marginal.predictions(means, newdata, by, level, offset, grid)
 
+    @conf_level_too
     def slopes(
         self,
         variable: str,
@@ -315,6 +320,7 @@ class Questions(Estimated):
         means = self._means(type, re)
         return _slopes.slopes(means, variable, newdata, by, level, offset)
 
+    @conf_level_too
     def contrasts(
         self,
         factor: str,

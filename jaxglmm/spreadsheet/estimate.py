@@ -172,7 +172,7 @@ def from_fit(
 def sd_errors(fit: Fit, k: int) -> np.ndarray:
     """(k,) standard errors of the standard deviations, NaN where there are none."""
     frame = fit.tidy(effects="ran_pars")
-    own = frame[(frame["group"] == GROUP) & frame["term"].str.startswith("sd__")]
+    own = frame[(frame["group"] == GROUP) & frame["term"].str.startswith("sd_")]
     return own["std_error"].to_numpy(float)[:k]
 
 

@@ -61,9 +61,9 @@ def test_tidy(fit, sleep_fit):
     assert odds["estimate"].to_numpy() == pytest.approx(np.exp(fit.coefficients))
     pars = sleep_fit.tidy("ran_pars")
     assert list(pars["term"]) == [
-        "sd_(Intercept)",
-        "sd_Days",
-        "cor_Days.(Intercept)",
+        "sd_(Intercept)|Subject",
+        "sd_Days|Subject",
+        "cor_Days.(Intercept)|Subject",
         "sigma",
     ]
     assert list(pars["group"]) == ["Subject"] * 3 + ["Residual"]
@@ -119,6 +119,79 @@ def test_predictions_average_over_draws(fit):
     assert marginal[0] > population[0]  # the mean over herds is nearer to one half
     link = fit.predict(new, type="link")
     assert link[0] == pytest.approx(eta.mean(), abs=1e-12)
+
+
+COLUMNS = ["estimate", "std_error", "conf_low", "conf_high", "p_direction"]
+
+
+def _of_draws(x, level=0.95):
+    tails = np.quantile(x, [(1 - level) / 2, (1 + level) / 2])
+    return [x.mean(), x.std(ddof=1), *tails, max((x > 0).mean(), (x < 0).mean())]
+
+
+def test_contrasts_and_slopes_are_made_of_draws(fit, sleep_fit):
+    beta = fit.posterior.draws.beta
+    eta = np.column_stack([beta[:, 0], beta[:, :1] + beta[:, 1:]])
+    odds = fit.contrasts("period", type="link", ratio=True, level=0.9)
+    assert list(odds.columns) == ["contrast", *COLUMNS]
+    change = eta[:, 0] - eta[:, 2]
+    expected = _of_draws(np.exp(change), 0.9)[:4] + _of_draws(change)[4:]
+    np.testing.assert_allclose(odds.iloc[1, 1:].astype(float), expected)
+    p = 1 / (1 + np.exp(-eta))
+    risk = fit.contrasts("period").iloc[0, 1:].astype(float)
+    np.testing.assert_allclose(risk, _of_draws(p[:, 0] - p[:, 1]))
+    ratio = fit.contrasts("period", ratio=True).iloc[0, 1:].astype(float)
+    np.testing.assert_allclose(ratio[:4], _of_draws(p[:, 0] / p[:, 1])[:4])
+    slope = sleep_fit.slopes("Days")[COLUMNS].iloc[0]
+    days = sleep_fit.posterior.draws.beta[:, 1]
+    np.testing.assert_allclose(slope, _of_draws(days), rtol=1e-7)
+
+
+def test_predictions_are_made_of_draws(fit, cbpp, monkeypatch):
+    draws = fit.posterior.draws.beta
+    p = 1 / (1 + np.exp(-draws @ fit.design.X.T))
+    table = fit.predictions(by="period")
+    assert list(table.columns) == ["period", *COLUMNS]
+    for k, period in enumerate(table["period"]):
+        own = p[:, (cbpp.period == period).to_numpy()].mean(axis=1)
+        np.testing.assert_allclose(table.iloc[k, 1:].astype(float), _of_draws(own))
+    assert fit.predictions().shape == (56, len(fit.design.variables) + 5)
+    marginal = fit.predictions(by="period", re="marginal", type="link")
+    population = fit.predictions(by="period", type="link")
+    assert (marginal["estimate"] > population["estimate"]).all()  # towards one half
+    from jaxglmm.results.posterior import predict
+
+    monkeypatch.setattr(predict, "AT_ONCE", 5 * fit.posterior.n_draws)  # in pieces
+    again = fit.predictions(by="period")
+    pd.testing.assert_frame_equal(again, table, rtol=1e-12)
+    with pytest.raises(jg.NotApplicableError, match="every draw"):
+        fit.predictions()
+
+
+def test_hypotheses_are_asked_of_draws(fit):
+    beta = fit.posterior.draws.beta
+    L = [{"period[T.2]": 1, "period[T.3]": -1}, "period[T.4]"]
+    table = fit.test(L, rhs=[0.0, -1.0])
+    assert table.index.tolist() == ["period[T.2] - period[T.3]", "period[T.4]"]
+    np.testing.assert_allclose(table.iloc[0], _of_draws(beta[:, 1] - beta[:, 2]))
+    np.testing.assert_allclose(table.iloc[1], _of_draws(beta[:, 3] + 1))
+
+
+@pytest.mark.filterwarnings("ignore::jaxglmm.RankDeficientWarning")
+def test_what_cannot_be_told_is_nan_in_a_posterior(cbpp):
+    data = cbpp.assign(big=np.where(cbpp["size"] > 14, "big", "small"))
+    data = data[(data.period != "2") | (data.big != "big")]
+    left = "cbind(incidence, size - incidence)"
+    fit = jg.glmm(f"{left} ~ period * big + (1 | herd)", data, method="map")
+    with pytest.warns(jg.NotEstimableWarning, match="1 of 1 contrasts is not"):
+        assert fit.contrasts("big").iloc[0, 1:].isna().all()
+    with pytest.warns(jg.NotEstimableWarning, match="3 of 6 contrasts are not"):
+        periods = fit.contrasts("period", type="link")
+    assert periods["estimate"].isna().sum() == 3
+    new = {"period": ["2", "3"], "big": ["big", "big"]}
+    with pytest.warns(jg.NotEstimableWarning, match="1 of 2 rows"):
+        found = fit.predict(new, re="population", interval="confidence")
+    assert found.isna().all(axis=1).tolist() == [True, False]
 
 
 def test_prediction_intervals_hold_the_data(fit, sleep_fit):
@@ -193,10 +266,20 @@ def test_what_belongs_to_likelihood_is_refused(fit, cbpp):
         (fit.profile, "marginals"),
         (fit.bootstrap, "draws"),
         (lambda: fit.compare(fit), "log_evidence"),
+        (fit.anova, "contrasts"),
+        (lambda: fit.contrasts("period", adjust="tukey"), "p-values"),
     ):
         with pytest.raises(jg.NotApplicableError, match=text):
             call()
     ml = jg.glmm(FORMULA, cbpp)
+    for fits, text in (((fit, fit), "log_evidence"), ((ml, fit), "model2 .*posterior")):
+        with pytest.raises(jg.ComparisonError, match=text):
+            jg.anova(*fits)
+    assert np.isnan([fit.aic, fit.bic]).all()
+    undefined = {"aic", "bic", "log_likelihood", "criterion", "deviance", "df_resid"}
+    assert not undefined & set(fit.glance().columns)
+    assert fit.glance()["log_evidence"].iloc[0] == fit.log_evidence
+    assert fit.in_words().startswith("log marginal likelihood")
     assert ml.khat is None
     for call in (lambda: ml.posterior, ml.to_arviz):
         with pytest.raises(jg.NotApplicableError, match="nested-laplace"):

@@ -78,7 +78,7 @@ def fit(data):
     return jg.lmm(FORMULA, data)
 
 
-COLUMNS = ["sum_sq", "num_df", "den_df", "F"]
+COLUMNS = ["sum_sq", "num_df", "den_df", "statistic"]
 
 
 @pytest.mark.parametrize(("type", "ddf"), TABLES)

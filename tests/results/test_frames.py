@@ -28,10 +28,10 @@ def test_fixed_effects(sleep):
 def test_random_parameters_have_broom_mixeds_names(sleep):
     table = sleep.tidy("ran_pars")
     assert table["term"].tolist() == [
-        "sd__(Intercept)",
-        "sd__Days",
-        "cor__Days.(Intercept)",
-        "sd__Observation",
+        "sd_(Intercept)|Subject",
+        "sd_Days|Subject",
+        "cor_Days.(Intercept)|Subject",
+        "sigma",
     ]
     assert table["group"].tolist() == ["Subject"] * 3 + ["Residual"]
     assert table["estimate"].iloc[-1] == sleep.sigma

@@ -156,23 +156,23 @@ def test_tables_of_terms(counts, random):
         "f:k": [i for i, n in enumerate(names) if ":" in n],
     }
     table = fit.anova(type=3)
-    assert list(table.columns) == ["chisq", "df", "p"]
+    assert list(table.columns) == ["statistic", "df", "p_value"]
     assert table["df"].to_dict() == {"x": 1, "f": 2, "k": 1, "f:k": 2}
     for name, rows in of.items():
         found = table.loc[name]
-        np.testing.assert_allclose(found["chisq"], by_hand(fit, unit[rows]))
+        np.testing.assert_allclose(found["statistic"], by_hand(fit, unit[rows]))
         np.testing.assert_allclose(
-            found["p"], stats.chi2.sf(found["chisq"], found["df"])
+            found["p_value"], stats.chi2.sf(found["statistic"], found["df"])
         )
     # main effects of a model with interactions: averages over the other factor
     v = [i for i, n in enumerate(names) if n.startswith("f[") and ":" not in n]
     inter = of["f:k"]
     np.testing.assert_allclose(
-        table.loc["f", "chisq"], by_hand(fit, unit[v] + unit[inter] / 2), rtol=1e-8
+        table.loc["f", "statistic"], by_hand(fit, unit[v] + unit[inter] / 2), rtol=1e-8
     )
     k = names.index("k[T.v]")
     L = unit[[k]] + unit[inter].sum(axis=0) / 3
-    np.testing.assert_allclose(table.loc["k", "chisq"], by_hand(fit, L), rtol=1e-8)
+    np.testing.assert_allclose(table.loc["k", "statistic"], by_hand(fit, L), rtol=1e-8)
 
 
 def test_type_two_and_one(counts):
@@ -184,7 +184,7 @@ def test_type_two_and_one(counts):
     # one after the other: what is explained adds up to a test of all
     V = fit.coefficient_covariance()[1:, 1:]
     b = fit.coefficients[1:]
-    np.testing.assert_allclose(one["chisq"].sum(), b @ np.linalg.solve(V, b))
+    np.testing.assert_allclose(one["statistic"].sum(), b @ np.linalg.solve(V, b))
 
 
 def test_type_two_respects_marginality(counts):
@@ -200,7 +200,8 @@ def test_type_two_respects_marginality(counts):
         # chi-squared of both together less that of the interaction
         both = b[keep] @ np.linalg.solve(V[np.ix_(keep, keep)], b[keep])
         alone = b[inter] @ np.linalg.solve(V[np.ix_(inter, inter)], b[inter])
-        np.testing.assert_allclose(table.loc[others, "chisq"], both - alone, rtol=1e-8)
+        found = table.loc[others, "statistic"]
+        np.testing.assert_allclose(found, both - alone, rtol=1e-8)
 
 
 def test_one_hypothesis(counts):

@@ -71,10 +71,10 @@ def test_a_linear_model_has_no_ratios():
 def test_variance_parameters_and_dispersion():
     fit = cases.gamma()
     table = fit.tidy("ran_pars")
-    assert table["term"].tolist() == ["sd__(Intercept)", "sd__(Intercept)", "phi"]
+    assert table["term"].tolist() == ["sd_(Intercept)|g", "sd_(Intercept)|h", "phi"]
     assert table["group"].tolist() == ["g", "h", "Dispersion"]
     assert table["estimate"].iloc[-1] == pytest.approx(fit.dispersion)
-    assert cases.cbpp().tidy("ran_pars")["term"].tolist() == ["sd__(Intercept)"]
+    assert cases.cbpp().tidy("ran_pars")["term"].tolist() == ["sd_(Intercept)|herd"]
     assert len(cases.logit().tidy("ran_pars")) == 0
     assert cases.logit().tidy("all")["effect"].unique().tolist() == ["fixed"]
 

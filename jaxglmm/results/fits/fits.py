@@ -19,6 +19,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.results.fits import tables as _tables
 from jaxglmm.results.fits.columns import Columns
 from jaxglmm.results.fits.plotting import FitsPlots
+from jaxglmm.results.levels import conf_level_too
 from jaxglmm.results.predict import check_level
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ class Fits:
         index = None if self.labels is None else pd.Index(self.labels, name="dataset")
         return pd.DataFrame(np.concatenate(parts, axis=1), index, self.names)
 
+    @conf_level_too
     def tidy(
         self, effects: str = "all", conf_int: bool = False, level: float = 0.95
     ) -> pd.DataFrame:
@@ -246,6 +248,7 @@ class Fits:
         """
         return _tables.adjusted(self)
 
+    @conf_level_too
     def confint(
         self, level: float = 0.95, method: str = "percentile", *, which: Any = None
     ) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from jaxglmm.results.estimates import Estimates
 from jaxglmm.results.fit import Fit
 from jaxglmm.results.generalised import explained as _explained_generalised
 from jaxglmm.results.generalised import pathology as _pathology
+from jaxglmm.results.levels import conf_level_too
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -306,6 +307,7 @@ class GeneralisedFit(Fit):
 
     # Asking it -----------------------------------------------------------------------
 
+    @conf_level_too
     def predict(
         self,
         newdata=None,

@@ -1,9 +1,10 @@
 """The fit of a Bayesian mixed model: a posterior behind the questions of ``Fit``.
 
 Point estimates are posterior means, standard errors posterior standard deviations,
-intervals quantiles; predictions average over the draws. What belongs to maximum
-likelihood alone (p-values, profiles, likelihood-ratio tests) is refused with what to
-ask instead.
+intervals quantiles; predictions, slopes and contrasts are made of the draws. What
+belongs to maximum likelihood alone (p-values, profiles, analyses of variance,
+likelihood-ratio tests) is refused with what to ask instead, and ``aic`` and ``bic`` are
+NaN.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from jaxglmm.results import predict as _predict
 from jaxglmm.results.engine import pack
 from jaxglmm.results.estimates import Estimates
 from jaxglmm.results.generalised.fit import GeneralisedFit
+from jaxglmm.results.levels import conf_level_too
 from jaxglmm.results.posterior import predict as _predictive
 from jaxglmm.results.posterior import summary as _summary
 from jaxglmm.results.posterior.posterior import Posterior
@@ -173,6 +175,7 @@ class PosteriorFit(GeneralisedFit):
         names = {"mean": "estimate", "sd": "std_error"}
         return table.rename(columns=names)[["estimate", "std_error", "lower", "upper"]]
 
+    @conf_level_too
     def confint(
         self, level: float = 0.95, method: str = "posterior", **options: Any
     ) -> pd.DataFrame:
@@ -194,6 +197,42 @@ class PosteriorFit(GeneralisedFit):
         return table if which == "all" else table.loc[list(self.design.x_names)]
 
     # How good it is ---------------------------------------------------------------
+
+    has_likelihood = False
+
+    @property
+    def log_likelihood(self) -> float:
+        """Posterior mean of the log-likelihood, random effects integrated out.
+
+        NaN where the method does not find it. Not the maximum that ``anova`` compares.
+        """
+        return super().log_likelihood
+
+    @property
+    def criterion(self) -> float:
+        """-2 times ``log_likelihood``."""
+        return super().criterion
+
+    @property
+    def aic(self) -> float:
+        """NaN: defined for maximum likelihood. See ``log_evidence`` and ``loo``."""
+        return np.nan
+
+    @property
+    def bic(self) -> float:
+        """NaN: defined for maximum likelihood. See ``log_evidence`` and ``loo``."""
+        return np.nan
+
+    def glance(self) -> pd.DataFrame:
+        """One row about the whole fit: what a posterior has."""
+        return _summary.glance(self)
+
+    def in_words(self) -> str:
+        """The evidence, or its lower bound."""
+        p = self.posterior
+        if p.log_evidence is not None:
+            return f"log marginal likelihood {p.log_evidence:.3f}"
+        return "" if p.elbo is None else f"evidence lower bound {p.elbo:.3f}"
 
     @property
     def log_evidence(self) -> float | None:
@@ -232,6 +271,7 @@ class PosteriorFit(GeneralisedFit):
         """Posterior means of the rows' means, (n,)."""
         return _predictive.fitted(self)
 
+    @conf_level_too
     def predict(
         self,
         newdata=None,
@@ -292,15 +332,17 @@ class PosteriorFit(GeneralisedFit):
 
     # Asking it --------------------------------------------------------------------
 
+    @conf_level_too
     def summary(self, ddf: str | None = None, level: float = 0.95):
         """Posterior of every parameter, priors, and how far to trust it."""
         return _summary.summarise(self, level)
 
+    @conf_level_too
     def tidy(
         self,
         effects="fixed",
         conf_int: bool = False,
-        conf_level: float = 0.95,
+        level: float = 0.95,
         conf_method: str = "posterior",
         exponentiate: bool = False,
     ) -> pd.DataFrame:
@@ -309,7 +351,7 @@ class PosteriorFit(GeneralisedFit):
         Args:
             effects: "fixed", "ran_pars", "ran_vals", "all", or several of them.
             conf_int: also conf_low and conf_high.
-            conf_level: probability between them.
+            level: probability between them (``conf_level`` is read as well).
             conf_method: "posterior".
             exponentiate: exp of the coefficients and their limits.
         """
@@ -317,7 +359,7 @@ class PosteriorFit(GeneralisedFit):
             raise NotApplicableError(
                 f"tidy(conf_method={conf_method!r}): a posterior has 'posterior'"
             )
-        return _summary.tidy(self, effects, conf_int, conf_level, exponentiate)
+        return _summary.tidy(self, effects, conf_int, level, exponentiate)
 
     def refit(self, y, **options: Any) -> PosteriorFit:
         """The same model, priors and method for another response."""
@@ -325,6 +367,37 @@ class PosteriorFit(GeneralisedFit):
 
         design = replace(self.design, y=np.asarray(y, float))
         return fit_posterior(design, self.family, self.bayes, self.given_priors)
+
+    def test(self, L, rhs=0.0, ddf: str | None = None) -> pd.DataFrame:
+        """L beta - rhs from the draws, one row a row of L.
+
+        Args:
+            L: as for ``Fit.test``.
+            rhs: (k,) or a number.
+            ddf: no meaning here; None.
+
+        Returns:
+            estimate, std_error, conf_low, conf_high (95 per cent), p_direction: the
+            probability that L beta - rhs has the sign of its median.
+        """
+        from jaxglmm.results.posterior.means import test
+
+        return test(self, L, rhs)
+
+    def anova(self, type: int = 3, ddf: str | None = None):
+        """Refused: F-tests are for maximum likelihood."""
+        raise NotApplicableError(
+            "an analysis of variance tests terms by maximum likelihood; of a posterior "
+            "ask contrasts() or test(L) for its differences, or compare with the fit "
+            "that leaves a term out by log_evidence or fit.loo()"
+        )
+
+    def _means(self, type: str, re: str):
+        from jaxglmm.results import means
+        from jaxglmm.results.posterior.means import PosteriorMeans
+
+        means.check(type, re)
+        return PosteriorMeans(self, type, re)
 
     def profile(self, which=None, **options: Any):
         """Refused: the posterior's own marginals are in ``posterior``."""

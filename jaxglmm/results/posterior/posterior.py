@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm.results.levels import conf_level_too
 from jaxglmm.results.posterior.engine import Draws, PosteriorEngine
 from jaxglmm.results.posterior.run import Outcome
 from jaxglmm.results.predict import check_level
@@ -100,6 +101,7 @@ class Posterior:
 
         return pd.DataFrame(self.parameters)
 
+    @conf_level_too
     def summary(self, level: float = 0.95) -> pd.DataFrame:
         """mean, sd and central interval of every parameter.
 

@@ -121,12 +121,12 @@ def predict(
     newdata = readable(newdata)
     rows, index = _rows(fit, newdata, re, new_levels, offset)
     m = None if trials is None else numbers_of_trials(newdata, trials, len(rows.X))
-    means = _means(fit, rows, re, type, np.random.default_rng(seed))
+    means_of = means(fit, rows, re, type, np.random.default_rng(seed))
     out = {name: np.empty(len(rows.X)) for name in ("fit", "se", "lower", "upper")}
     tails = [(1 - level) / 2, (1 + level) / 2]
     rng = np.random.default_rng(seed)
     for here in rows.pieces(fit.posterior.n_draws):
-        mu = means(here)
+        mu = means_of(here)
         count = 1.0 if m is None else m[here]
         scaled = mu * count if type == "response" else mu
         out["fit"][here], out["se"][here] = scaled.mean(0), scaled.std(0)
@@ -159,15 +159,21 @@ def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[Rows, Any]:
     return Rows(new.X, new.offset, new.terms), new.index
 
 
-def _means(
-    fit: PosteriorFit, rows: Rows, re: str, type: str, rng: np.random.Generator
+def means(
+    fit: PosteriorFit,
+    rows: Rows,
+    re: str,
+    type: str,
+    rng: np.random.Generator | None = None,
 ) -> Callable[[slice], np.ndarray]:
-    """(S, m) means (or predictors) of a piece of rows."""
-    new = new_effects(fit, rng) if re == "conditional" and fit.design.terms else {}
+    """(S, m) means (or predictors) of a piece of rows; rng: of "conditional" ones."""
+    new = {}
+    if re == "conditional" and fit.design.terms:
+        new = new_effects(fit, np.random.default_rng() if rng is None else rng)
     z, w = np.polynomial.hermite_e.hermegauss(NODES)
     w = w / w.sum()
 
-    def means(here: slice) -> np.ndarray:
+    def of_piece(here: slice) -> np.ndarray:
         eta = fixed_predictor(fit, rows, here)
         if re == "conditional" and fit.design.terms:
             eta = eta + random_predictor(fit, rows, here, new)
@@ -181,7 +187,7 @@ def _means(
             for zk, wk in zip(z, w, strict=True)
         )
 
-    return means
+    return of_piece
 
 
 def _new_variance(fit: PosteriorFit, rows: Rows, here: slice) -> np.ndarray:

@@ -157,6 +157,26 @@ def warn(fit: PosteriorFit, stacklevel: int) -> None:
             warnings.warn(text, PosteriorWarning, stacklevel=stacklevel)
 
 
+def glance(fit: PosteriorFit) -> pd.DataFrame:
+    """One row about the whole posterior; what the method does not find is NaN."""
+    p = fit.posterior
+    found = {"log_evidence": p.log_evidence, "elbo": p.elbo, "khat": p.khat}
+    row = {
+        "nobs": fit.nobs,
+        "npar": fit.npar,
+        "family": fit.family_name,
+        "link": fit.link_name,
+        "method": fit.method,
+        "sigma": fit.sigma,
+        "dispersion": fit.dispersion,
+        **{k: np.nan if v is None else float(v) for k, v in found.items()},
+        "n_draws": p.n_draws,
+        "ess": np.nan if p.ess is None else float(p.ess),
+        "converged": fit.converged,
+    }
+    return pd.DataFrame([row])
+
+
 def tidy(
     fit: PosteriorFit, effects: Any, conf_int: bool, level: float, exponentiate: bool
 ) -> pd.DataFrame:
@@ -206,9 +226,14 @@ def _fixed(fit: PosteriorFit, level: float) -> pd.DataFrame:
 
 def _ran_pars(fit: PosteriorFit, level: float) -> pd.DataFrame:
     table = fit.posterior.summary(level).drop(index=list(fit.design.x_names))
-    term, _, group = zip(*(n.partition("|") for n in table.index), strict=True)
-    group = [g if g else "Residual" for g in group]
-    return _rows(table, effect="ran_pars", group=group, term=list(term))
+    group = [_group(name) for name in table.index]
+    return _rows(table, effect="ran_pars", group=group, term=list(table.index))
+
+
+def _group(name: str) -> str:
+    """The term that a parameter belongs to, as in ``Fit.tidy``."""
+    label = name.partition("|")[2]
+    return label or ("Residual" if name == "sigma" else "Dispersion")
 
 
 def _ran_vals(fit: PosteriorFit, level: float) -> pd.DataFrame:
