@@ -139,7 +139,7 @@ def design_from_arrays(
                 "diag" if diagonal[factor] and len(columns) > 1 else "us",
             )
         )
-    kept_X, kept_names, kept, dropped, missing = drop_dependent(matrix, names)
+    kept_X, kept_names, kept, dropped, untold = drop_dependent(matrix, names)
     total = None
     if OFFSET in extras:
         total = np.asarray(extras[OFFSET].values, np.float64)
@@ -169,7 +169,7 @@ def design_from_arrays(
             for j, name in enumerate(names)
         ),
         dropped_columns=dropped,
-        null_space=missing,
+        null_space=untold,
         n_missing=n - len(matrix),
         rows=rows,
         index=_index(y, frame_index, rows),
