@@ -14,7 +14,7 @@ import jaxglmm
 PACKAGE = Path(jaxglmm.__file__).parent
 
 ROWS = [
-    ["_typing", "_errors", "_status", "_precision", "_lapack", "_memory"],
+    ["_typing", "_errors", "_status", "_brief", "_precision", "_lapack", "_memory"],
     ["_cache"],
     ["_program"],
     ["_stored"],

@@ -1,7 +1,10 @@
 """A posterior for ArviZ: InferenceData of 0.x, DataTree of 1.x, with real names.
 
-Variables: ``beta (term)``, ``sd_<g> (<g>_term)``, ``cor_<g> (<g>_term, <g>_term2)``,
-``r_<g> (<g>, <g>_term)`` for each random term g, and the dispersion by its name. Draws
+Variables: ``beta (term)``, ``sd_<g> (<g>_term)``, ``cor_<g> (<g>_pair)``, ``r_<g> (<g>,
+<g>_term)`` for each random term g, and the dispersion by its name. Correlations are one
+number a pair of effects, such as ``Days.(Intercept)``: a matrix has a diagonal that is
+constant, and every number twice. What is known is in ``constant_data``. Responses of
+discrete families are whole numbers, by which ArviZ knows to draw bars. Draws
 of MAP, VB and importance sampling are one chain: they are independent, so R-hat and
 effective sample sizes say nothing about the approximation; its k-hat does (an attribute
 here, and ``Fit.certificate``).
@@ -18,6 +21,7 @@ import numpy as np
 
 import jaxglmm
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.model.priors import Fixed
 from jaxglmm.results.posterior import loo as _loo
 
 if TYPE_CHECKING:
@@ -86,7 +90,7 @@ def to_arviz(
         "posterior_predictive": lambda: {names.response: _predictive(fit, thin, seed)},
         "log_likelihood": lambda: _log_likelihood(fit, names, log_likelihood, thin),
         "prior": lambda: _prior(fit, names, seed),
-        "observed_data": lambda: {names.response: np.asarray(fit.design.y)},
+        "observed_data": lambda: {names.response: _whole(fit, fit.design.y)},
         "constant_data": lambda: _constants(fit, names),
         "sample_stats": lambda: _stats(fit),
     }
@@ -127,13 +131,42 @@ class _Names:
             self.dims[f"r_{g}"] = [g, f"{g}_term"]
             self.dims[f"{g}_idx"] = ["obs"]
             if len(columns) > 1 and term.covariance == "us":
-                self.coords[f"{g}_term2"] = columns
-                self.dims[f"cor_{g}"] = [f"{g}_term", f"{g}_term2"]
+                pairs = zip(*_below(len(columns)), strict=True)
+                self.coords[f"{g}_pair"] = [
+                    f"{columns[i]}.{columns[j]}" for i, j in pairs
+                ]
+                self.dims[f"cor_{g}"] = [f"{g}_pair"]
 
 
 def _safe(name: str) -> str:
     """A name that a netCDF file can hold."""
     return str(name).replace("/", "_per_")
+
+
+def _below(q: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pairs of q effects, each pair once."""
+    return np.tril_indices(q, -1)
+
+
+def _pairs(R: np.ndarray) -> np.ndarray:
+    """(S, q, q) correlations to (S, pairs)."""
+    i, j = _below(R.shape[-1])
+    return R[:, i, j]
+
+
+def _whole(fit: PosteriorFit, y: np.ndarray) -> np.ndarray:
+    """Responses; as integers where the family has no others, and there are none."""
+    y, seen = np.asarray(y), np.asarray(fit.design.y)
+    whole = fit.family.discrete and np.array_equal(seen, np.rint(seen))
+    if not whole or not np.isfinite(y).all():
+        return y
+    return y.astype(np.int64)
+
+
+def _known(fit: PosteriorFit) -> dict[str, float]:
+    """Dispersion parameters that are held, and their values."""
+    priors = zip(fit.family.phi_names, fit.priors.dispersion, strict=True)
+    return {name: float(p.value) for name, p in priors if isinstance(p, Fixed)}
 
 
 def _chained(fit: PosteriorFit, x: np.ndarray) -> np.ndarray:
@@ -150,10 +183,11 @@ def _posterior(
         g = names.labels[term.label]
         out[f"sd_{g}"] = d.sd[term.label]
         if term.label in d.corr:
-            out[f"cor_{g}"] = d.corr[term.label]
+            out[f"cor_{g}"] = _pairs(d.corr[term.label])
         if effects and d.effects is not None:
             out[f"r_{g}"] = d.effects[term.label]
-    out |= d.dispersion
+    known = _known(fit)
+    out |= {name: x for name, x in d.dispersion.items() if name not in known}
     return {name: _chained(fit, x) for name, x in out.items()}
 
 
@@ -180,7 +214,7 @@ def _predictive(fit: PosteriorFit, thin: np.ndarray, seed: int) -> np.ndarray:
         own = here[: where.stop - where.start]
         mu = np.asarray(fit.family.mean(_loo.predictors(fit, own)), float)
         out[where] = fit.family.simulate(rng, mu, phi[own].T[:, :, None], trials)
-    return out.reshape(*thin.shape, -1)
+    return _whole(fit, out.reshape(*thin.shape, -1))
 
 
 def _log_likelihood(
@@ -214,9 +248,11 @@ def _prior(fit: PosteriorFit, names: _Names, seed: int) -> dict[str, np.ndarray]
         out[f"sd_{g}"] = np.stack([p.sample(rng, S) for p in sds], axis=1)
         if lkj is not None:
             L = np.stack([lkj.sample(rng, len(sds)) for _ in range(S)])
-            out[f"cor_{g}"] = L @ np.swapaxes(L, 1, 2)
+            out[f"cor_{g}"] = _pairs(L @ np.swapaxes(L, 1, 2))
+    known = _known(fit)
     for name, prior in zip(fit.family.phi_names, resolved.dispersion, strict=True):
-        out[name] = prior.sample(rng, S)
+        if name not in known:
+            out[name] = prior.sample(rng, S)
     return {name: x[None] for name, x in out.items()}
 
 
@@ -226,6 +262,7 @@ def _constants(fit: PosteriorFit, names: _Names) -> dict[str, np.ndarray]:
     for term in d.terms:
         out[f"{names.labels[term.label]}_idx"] = term.codes.astype(np.int64)
     extra = {"offset": d.offset, "weights": d.weights, "trials": d.trials}
+    out |= {name: np.array(value) for name, value in _known(fit).items()}
     return out | {k: np.asarray(v) for k, v in extra.items() if v is not None}
 
 

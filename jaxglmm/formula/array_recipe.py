@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxglmm._brief import brief
 from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.design import NewRows, RandomTerm
@@ -27,6 +28,7 @@ from jaxglmm.formula.tables import Columns, Table, as_table, read_column
 INTERCEPT = "(Intercept)"
 
 
+@brief
 @dataclass(frozen=True)
 class ArrayRecipe:
     """New rows come in one of two forms.

@@ -13,9 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
+from jaxglmm._brief import brief
 from jaxglmm.formula.estimable import NullSpace
 
 
+@brief
 @dataclass(frozen=True)
 class RandomTerm:
     """One term ``(columns | factor)``.
@@ -101,6 +103,7 @@ class Recipe(Protocol):
         ...
 
 
+@brief
 @dataclass(frozen=True)
 class Design:
     """A model as names and arrays; made by ``jaxglmm.formula``.

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm._brief import brief
 from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula import jsonable
 from jaxglmm.formula.coding import plan
@@ -41,6 +42,7 @@ from jaxglmm.formula.terms import (
 VERSION = 1
 
 
+@brief
 @dataclass(frozen=True)
 class FormulaRecipe:
     """The recipe of ``design_from_formula``.

@@ -45,6 +45,9 @@ class TermCovariance:
     cov: pd.DataFrame
     structure: str = "us"
 
+    def __repr__(self) -> str:
+        return repr(VarCorr({self.factor: self}, None))
+
 
 class VarCorr(dict):
     """Term label -> ``TermCovariance``, with the residual sd in ``sigma``.

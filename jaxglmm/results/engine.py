@@ -48,6 +48,9 @@ class Engine:
     def __init__(self, moments: Moments, base: Problem, estimator: Maximise):
         self.moments, self.base, self.estimator = moments, base, estimator
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.moments!r}>"
+
     @property
     def reml(self) -> bool:
         """Whether beta is integrated out."""

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from jaxglmm._brief import brief
 
+
+@brief
 @dataclass(frozen=True)
 class Estimates:
     """Point estimates of a mixed model.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy as _copy
 from typing import TYPE_CHECKING
 
+from jaxglmm._brief import cut
 from jaxglmm.results import frames as _frames
 from jaxglmm.results import store as _store
 from jaxglmm.results import summary as _summary
@@ -102,7 +103,7 @@ class Fit(Questions):
         flags = "" if self.converged else ", not converged"
         flags += ", singular" if self.is_singular else ""
         return (
-            f"<Fit {self.formula} | {self.nobs} rows, {how} criterion "
+            f"<Fit {cut(self.formula, 90)} | {self.nobs} rows, {how} criterion "
             f"{self.criterion:.2f}{flags}>"
         )
 

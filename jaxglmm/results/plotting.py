@@ -11,11 +11,17 @@ if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
 
+FIGURES = ("ranef", "residuals", "qq", "simulated_residuals", "profile")
+
+
 class PlotAccessor:
     """Figures of one fit; each returns Matplotlib axes."""
 
     def __init__(self, fit: Fit):
         self._fit = fit
+
+    def __repr__(self) -> str:
+        return f"<Figures of {self._fit!r}: {', '.join(FIGURES)}>"
 
     def ranef(self, factor: str | None = None, **options):
         """Conditional modes with intervals, sorted: one panel a column.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxglmm._brief import listed
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.results import march
@@ -68,6 +69,9 @@ class Curve:
         self.scale, self.models, self.number = scale, models, number
         self._deviance, self._best = deviance, best
         self._known: dict[float, float] = {estimate: 0.0}
+
+    def __repr__(self) -> str:
+        return f"<Curve of {self.name}, zero at {self.estimate:.4g}>"
 
     @property
     def points(self) -> dict[float, float]:
@@ -199,7 +203,7 @@ class Profile:
         return pd.DataFrame(rows, columns=["parameter", "value", "zeta"])
 
     def __repr__(self) -> str:
-        return f"Profile of {', '.join(self.curves)}"
+        return f"Profile of {listed(self.curves)}"
 
 
 @double_precision

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxglmm._brief import brief
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
 
+@brief
 @dataclass(frozen=True)
 class Params:
     """Estimates and facts of a linear mixed model, by their documented names."""
@@ -48,6 +51,7 @@ def params(fit: Fit) -> Params:
     return Params(**{name: getattr(fit, name) for name in Params.__dataclass_fields__})
 
 
+@brief
 @dataclass(frozen=True)
 class GeneralisedParams:
     """Estimates and facts of a generalised model, by their documented names."""

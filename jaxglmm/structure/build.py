@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxglmm._brief import brief
 from jaxglmm._errors import ModelError
 from jaxglmm.numerics import small
 from jaxglmm.numerics.arrow import (
@@ -42,6 +43,7 @@ MOST_PAIRS = 100_000_000
 MOST_DENSE = 20_000  # columns of the dense Schur complement: 3.2 GB
 
 
+@brief
 @dataclass(frozen=True)
 class Moments:
     """Cross-products of a design in internal coordinates, and the way back.

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from jaxglmm._brief import brief
 from jaxglmm.structure.bucket import bucket, empty
 from jaxglmm.structure.factors import Columns, Factor, join
 from jaxglmm.structure.fixed import orthonormal
 from jaxglmm.structure.rows import AbstractRows, order, rows
 
 
+@brief
 @dataclass(frozen=True)
 class RowData:
     """Rows of a design in internal coordinates, and the way back.

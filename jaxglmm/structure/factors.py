@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxglmm._brief import brief
 from jaxglmm.structure.fixed import slices, triangle
 
 Entry = tuple[int, int]
@@ -31,6 +32,7 @@ class Columns:
     covariance: str
 
 
+@brief
 @dataclass(frozen=True)
 class Factor:
     """A grouping factor with all its columns.

@@ -49,7 +49,11 @@ def test_groups_and_names(tree, sleep):
     assert posterior["beta"].shape == (4, 300, 2)
     assert list(posterior["beta"].coords["term"].values) == ["(Intercept)", "Days"]
     assert posterior["sd_Subject"].dims[-1] == "Subject_term"
-    assert posterior["cor_Subject"].dims[-2:] == ("Subject_term", "Subject_term2")
+    assert posterior["cor_Subject"].dims == ("chain", "draw", "Subject_pair")
+    correlation = sleep.posterior.parameters["cor_Days.(Intercept)|Subject"]
+    pair = posterior["cor_Subject"].sel(Subject_pair="Days.(Intercept)")
+    np.testing.assert_array_equal(pair.values.ravel(), correlation)
+    assert posterior["cor_Subject"].sizes["Subject_pair"] == 1
     assert posterior["r_Subject"].dims == (
         "chain",
         "draw",
@@ -81,7 +85,7 @@ def test_groups_and_names(tree, sleep):
         assert stats[name].shape == (4, 300)
     prior = tree["prior"]
     assert prior["beta"].shape == (1, 1000, 2)
-    assert prior["cor_Subject"].shape == (1, 1000, 2, 2)
+    assert prior["cor_Subject"].shape == (1, 1000, 1)
 
 
 def test_attributes(tree):
@@ -176,8 +180,57 @@ def _texts(axes):
     return " ".join(shown)
 
 
+def test_correlation_matrices_have_ones(sleep):
+    R = sleep.posterior.draws.corr["Subject"]
+    assert (R[:, [0, 1], [0, 1]] == 1).all()
+    assert (np.abs(R) <= 1).all()
+
+
+def test_every_number_of_a_summary_varies(tree):
+    """One row a correlation, none that is constant."""
+    table = az.summary(tree, var_names=["~r_Subject"])
+    assert sum("cor_Subject" in name for name in table.index) == 1
+    assert np.isfinite(np.asarray(table["r_hat"], float)).all()
+
+
+def test_discrete_responses_are_whole_numbers(herds, fit, tree):
+    (name,) = herds["observed_data"].data_vars
+    seen = herds["observed_data"][name].values
+    assert seen.dtype == np.int64
+    np.testing.assert_array_equal(seen, fit.design.y)
+    assert herds["posterior_predictive"][name].values.dtype == np.int64
+    assert tree["observed_data"]["Reaction"].values.dtype == float
+
+
+def test_what_is_known_is_no_draw():
+    fit = jg.lmm(
+        "Yield ~ 1 + (1 | Batch)",
+        jg.datasets.load("Dyestuff"),
+        method=jg.MAP(draws=100),
+        priors=jg.Priors(dispersion=jg.Fixed(49.5)),
+    )
+    tree = fit.to_arviz(groups=("posterior", "prior", "constant_data"))
+    assert "sigma" not in tree["posterior"]
+    assert tree["constant_data"]["sigma"].values.item() == 49.5
+
+
 # name -> a function of (NUTS on sleepstudy, importance sampling on cbpp), words in it
 PICTURES = {
+    "trace_of_all": (lambda sleep, _: az.plot_trace(sleep), ("cor_Subject", "sigma")),
+    "posterior_of_correlations": (
+        lambda sleep, _: (az.plot_posterior if OLD else az.plot_dist)(
+            sleep, var_names=["cor_Subject"]
+        ),
+        ("cor_Subject",),
+    ),
+    "forest_of_correlations": (
+        lambda sleep, _: az.plot_forest(sleep, var_names=["cor_Subject", "sigma"]),
+        ("cor_Subject",),
+    ),
+    "pair_of_correlations": (
+        lambda sleep, _: az.plot_pair(sleep, var_names=["cor_Subject", "sigma"]),
+        ("cor_Subject",),
+    ),
     "trace": (
         lambda sleep, _: az.plot_trace(sleep, var_names=["beta", "sigma"]),
         ("beta", "sigma"),
@@ -241,6 +294,28 @@ def test_pictures(name, tree, herds, tmp_path):
         axes[0].figure.savefig(tmp_path / f"{name}.png")
     finally:
         plt.close("all")
+
+
+@pytest.mark.skipif(not OLD, reason="of ArviZ 0.x")
+@pytest.mark.parametrize("draw", ["plot_density", "plot_violin"])
+def test_older_pictures_of_correlations(draw, tree):
+    import matplotlib.pyplot as plt
+
+    names = ["beta", "sd_Subject", "cor_Subject", "sigma"]
+    assert all(ax.has_data() for ax in _axes(getattr(az, draw)(tree, var_names=names)))
+    plt.close("all")
+
+
+def test_the_signature_names_the_options():
+    import inspect
+
+    from jaxglmm.export.arviz import to_arviz
+    from jaxglmm.results.posterior.fit import PosteriorFit
+
+    own = inspect.signature(PosteriorFit.to_arviz).parameters
+    theirs = inspect.signature(to_arviz).parameters
+    assert list(own)[1:] == list(theirs)[1:]
+    assert [p.default for p in own.values()] == [p.default for p in theirs.values()]
 
 
 def test_some_groups_and_fewer_draws(sleep):

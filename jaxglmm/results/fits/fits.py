@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm import _status
+from jaxglmm._brief import listed
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results.fits import tables as _tables
 from jaxglmm.results.fits.columns import Columns
@@ -362,7 +363,7 @@ class Fits:
         return _tables.counts(self)
 
     def __repr__(self) -> str:
-        return f"<Fits {'; '.join(self._counts())} | {', '.join(self.names)}>"
+        return f"<Fits {'; '.join(self._counts())} | {listed(self.names)}>"
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

@@ -14,6 +14,9 @@ class FitsPlots:
     def __init__(self, fits: Fits):
         self._fits = fits
 
+    def __repr__(self) -> str:
+        return f"<Figures: volcano, p_values of {len(self._fits):,} fits>"
+
     def volcano(self, term: str, **options):
         """Estimates of one coefficient against their p-values.
 

@@ -66,6 +66,10 @@ class Responses:
         if shape[1] == 0:
             raise DataError("responses has no columns: there is nothing to fit")
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.values.shape))
+        return f"<Responses: {type(self.values).__name__} {shape}>"
+
     def __len__(self) -> int:
         return self.values.shape[1]
 

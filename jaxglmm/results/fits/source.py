@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxglmm import _status
+from jaxglmm._brief import brief
 from jaxglmm._errors import DataError, JaxGLMMError, JaxGLMMWarning, ModelError
 from jaxglmm.formula.design import Design
 from jaxglmm.results.fits.columns import Columns
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PerResponse = np.ndarray | Responses | None
 
 
+@brief
 @dataclass(frozen=True)
 class Source:
     """The data and the model of all data sets.

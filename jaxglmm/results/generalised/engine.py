@@ -69,6 +69,9 @@ class GeneralisedEngine:
         self.data, self.base, self.marginal = data, base, marginal
         self.eta, self.phi = eta, phi
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.data!r}>"
+
     @property
     def factors(self) -> tuple[Factor, ...]:
         """Grouping factors in internal order."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm._brief import cut
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.estimate.laplace import GeneralisedFitted, LaplaceMarginal
 from jaxglmm.formula.design import Design
@@ -597,8 +598,8 @@ class GeneralisedFit(Fit):
         flags = "" if self.converged else ", not converged"
         flags += ", singular" if self.is_singular else ""
         return (
-            f"<Fit {self.formula} | {self.family_name} ({self.link_name}), {self.nobs} "
-            f"rows, criterion {self.criterion:.2f}{flags}>"
+            f"<Fit {cut(self.formula, 90)} | {self.family_name} ({self.link_name}), "
+            f"{self.nobs} rows, criterion {self.criterion:.2f}{flags}>"
         )
 
     # Keeping it ----------------------------------------------------------------------

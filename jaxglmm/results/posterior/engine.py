@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from jaxglmm._brief import brief
 from jaxglmm._precision import double_precision
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.model import assemble, assemble_belief, covariance
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from jaxglmm.formula.design import Design
 
 
+@brief
 @dataclass(frozen=True)
 class Draws:
     """Draws in the user's coordinates, (S, ...).
@@ -66,6 +68,9 @@ class PosteriorEngine:
         self.eta, self.phi = eta, phi
         self.R_inverse = np.linalg.solve(data.R, np.eye(len(data.R)))
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.data!r}>"
+
     @property
     def belief(self) -> MixedBelief:
         """The prior in the problem's coordinates."""
@@ -102,7 +107,7 @@ class PosteriorEngine:
             sd[term.label] = np.exp(y[:, : block.q])
             lam[term.label] = sd[term.label][:, :, None] * L
             if block.q > 1 and block.correlations is not None:
-                corr[term.label] = L @ np.swapaxes(L, 1, 2)
+                corr[term.label] = correlations(L)
         dispersion = self._dispersion(phi)
         effects = None if u is None else self.effects(lam, u)
         return Draws(x, self.beta(x), sd, corr, effects, dispersion)
@@ -148,6 +153,13 @@ def correlation_factors(y: np.ndarray, K: int) -> np.ndarray:
             k += 1
         L[:, i, i] = np.sqrt(left)
     return L
+
+
+def correlations(L: np.ndarray) -> np.ndarray:
+    """(S, K, K) matrices L L' with a diagonal of ones, not of 1 - 1e-16."""
+    out = np.clip(L @ np.swapaxes(L, 1, 2), -1.0, 1.0)
+    out[:, np.arange(L.shape[1]), np.arange(L.shape[1])] = 1.0
+    return out
 
 
 @double_precision

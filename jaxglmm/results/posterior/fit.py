@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxglmm import _status
+from jaxglmm._brief import cut
 from jaxglmm._errors import NotApplicableError, UnboundedLikelihoodError
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.estimate.methods import MAP, NUTS, VB, BayesMethod, NestedLaplace
@@ -421,21 +422,47 @@ class PosteriorFit(GeneralisedFit):
             "fit.to_arviz()"
         )
 
-    def to_arviz(self, **options: Any):
+    def to_arviz(
+        self,
+        *,
+        groups: tuple[str, ...] | None = None,
+        log_likelihood: str = "row",
+        effects: bool = True,
+        draws: int | None = None,
+        seed: int = 0,
+    ):
         """The posterior as ArviZ's InferenceData (0.x) or DataTree (1.x).
 
         Args:
-            options: see ``jaxglmm.export.arviz.to_arviz``.
+            groups: some of "posterior", "posterior_predictive", "log_likelihood",
+                "prior", "observed_data", "constant_data", "sample_stats"; all of them
+                where None.
+            log_likelihood: "row", given the random effects, or the name of a grouping
+                factor: of whole groups, random effects integrated out.
+            effects: with the random effects.
+            draws: draws a chain of log_likelihood and posterior_predictive; all, where
+                that is no more than 30 million numbers.
+            seed: of the posterior predictive and the prior draws.
+
+        Returns:
+            ``arviz.InferenceData`` or ``xarray.DataTree``, see ``export.arviz``.
         """
         from jaxglmm.export.arviz import to_arviz
 
-        return to_arviz(self, **options)
+        return to_arviz(
+            self,
+            groups=groups,
+            log_likelihood=log_likelihood,
+            effects=effects,
+            draws=draws,
+            seed=seed,
+        )
 
     def __repr__(self) -> str:
         khat = "" if self.khat is None else f", k-hat {self.khat:.2f}"
         return (
-            f"<Fit {self.formula} | {self.family_name} ({self.link_name}), {self.nobs} "
-            f"rows, {self.method}{khat}>"
+            f"<Fit {cut(self.formula, 90)} | {self.family_name} ({self.link_name}), "
+            f"{self.nobs} rows, {self.method}{khat}>"
         )
 
     # Keeping it -------------------------------------------------------------------

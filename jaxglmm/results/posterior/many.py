@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm import _status
+from jaxglmm._brief import listed
 from jaxglmm._errors import (
     ConvergenceWarning,
     DataError,
@@ -155,7 +156,7 @@ class Posteriors:
         known = self.khat[np.isfinite(self.khat)]
         if len(known):
             bits.append(f"k-hat above {GOOD} in {(known > GOOD).sum():,}")
-        return f"<Posteriors {'; '.join(bits)} | {', '.join(self.names)}>"
+        return f"<Posteriors {'; '.join(bits)} | {listed(self.names)}>"
 
 
 def fit_posteriors(
@@ -213,6 +214,9 @@ class _Maker:
         self.source, self.family = source, family
         self.method, self.priors = method, priors
         self.data: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Maker of posteriors by {type(self.method).__name__}>"
 
     def __call__(self, i: int) -> PosteriorFit:
         from jaxglmm.results.posterior.fit import check_response, fit_posterior

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm._brief import brief
 from jaxglmm.results.levels import conf_level_too
 from jaxglmm.results.posterior.engine import Draws, PosteriorEngine
 from jaxglmm.results.posterior.run import Outcome
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@brief
 @dataclass(frozen=True)
 class Moments:
     """Means and spreads in the user's coordinates.
