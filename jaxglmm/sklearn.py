@@ -43,6 +43,7 @@ except ImportError as error:
 
 from jaxglmm._errors import JaxGLMMWarning, NewLevelsWarning
 from jaxglmm.api import glmm, lmm
+from jaxglmm.formula.matrix import unmasked
 from jaxglmm.formula.reading import is_text, not_numeric
 from jaxglmm.formula.tables import read_column
 
@@ -65,7 +66,7 @@ class _MixedModel(BaseEstimator):
     def _read(self, X: Any, reset: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """X as numbers (n, p), and the labels that are columns of it."""
         least = 2 if reset else 1
-        X = _unmasked(X)
+        X = unmasked(X)
         _refuse_text(X, [] if self.groups is None else _text_places(self.groups, X))
         if self.groups is None:
             numbers = validate_data(
@@ -122,9 +123,9 @@ class _MixedModel(BaseEstimator):
         if given is None:
             return out
         if isinstance(given, Mapping) or hasattr(given, "columns"):
-            beside = {str(k): np.asarray(_unmasked(given[k])) for k in given}
+            beside = {str(k): np.asarray(unmasked(given[k])) for k in given}
         else:
-            beside = {GROUP: column_or_1d(_unmasked(given))}
+            beside = {GROUP: column_or_1d(unmasked(given))}
         for name, values in beside.items():
             if name in out:
                 raise ValueError(f"groups: {name!r} is a column of X already")
@@ -455,7 +456,7 @@ class GLMMClassifier(ClassifierMixin, _MixedModel):
         numbers, labels, slopes = self._prepare(X, groups)
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
-        y = column_or_1d(_unmasked(y), warn=True)
+        y = column_or_1d(unmasked(y), warn=True)
         check_consistent_length(numbers, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -560,7 +561,7 @@ def _numbers(self: Any, y: Any, n: int) -> np.ndarray:
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     y = check_array(
-        column_or_1d(_unmasked(y), warn=True),
+        column_or_1d(unmasked(y), warn=True),
         ensure_2d=False,
         dtype=np.float64,
         estimator=self,
@@ -572,22 +573,8 @@ def _numbers(self: Any, y: Any, n: int) -> np.ndarray:
 def _weights(given: Any, X: np.ndarray) -> np.ndarray | None:
     if given is None:
         return None
-    given = _unmasked(given)
+    given = unmasked(given)
     return _check_sample_weight(given, X, dtype=np.float64, ensure_non_negative=True)
-
-
-def _unmasked(values: Any) -> Any:
-    """Masked values as missing ones, which scikit-learn refuses and labels may be."""
-    if (
-        not isinstance(values, np.ma.MaskedArray)
-        or not np.ma.getmaskarray(values).any()
-    ):
-        return values
-    if values.dtype.kind in "iufb":
-        return values.astype(np.float64).filled(np.nan)
-    found = values.data.astype(object)
-    found[np.ma.getmaskarray(values)] = None
-    return found
 
 
 def _text_places(groups: Any, X: Any) -> list[int]:

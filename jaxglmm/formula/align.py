@@ -20,19 +20,19 @@ def row_labels(values: Any) -> pd.Index | None:
     return None
 
 
-def by_labels(what: str, values: Any, labels: pd.Index | None) -> Any:
+def by_labels(what: str, values: Any, labels: Any) -> Any:
     """The values in the order of ``labels``; unchanged where either has none.
 
     Args:
         what: names the values in messages.
         values: anything; of another number of rows it is returned as it is.
-        labels: of the rows that the model uses.
+        labels: of the rows that the model uses, an index or None.
 
     Raises:
         DataError: labels that are not the same ones, or not unique.
     """
     theirs = row_labels(values)
-    if theirs is None or labels is None or theirs is labels:
+    if theirs is None or not isinstance(labels, pd.Index) or theirs is labels:
         return values
     if len(theirs) != len(labels) or theirs.equals(labels):
         return values

@@ -52,6 +52,20 @@ def as_matrix(name: str, raw: Any) -> np.ndarray:
     return matrix
 
 
+def unmasked(values: Any) -> Any:
+    """What is masked as missing: NaN among numbers, None among others."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    mask = np.ma.getmaskarray(values)
+    if not mask.any():
+        return values.data
+    if values.dtype.kind in "iufb":
+        return values.astype(np.float64).filled(np.nan)
+    found = values.data.astype(object)
+    found[mask] = None
+    return found
+
+
 def _plain(found: np.ndarray) -> np.ndarray:
     """Without a mask; pandas' ``NA`` and ``None`` among objects as NaN."""
     data = np.ma.getdata(found)

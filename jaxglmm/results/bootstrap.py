@@ -16,6 +16,8 @@ from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import draws, lanes
 from jaxglmm.estimate.maximise import fit_compiled
+from jaxglmm.formula.align import by_labels
+from jaxglmm.formula.matrix import unmasked
 from jaxglmm.model import assemble
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
@@ -43,9 +45,9 @@ def refit(fit: Fit, y: np.ndarray) -> Fit:
     """The same model for another response, (n,).
 
     Raises:
-        DataError: of another length, or not finite.
+        DataError: of another length, labelled as other rows, or not finite.
     """
-    y = np.asarray(y, float)
+    y = np.asarray(unmasked(by_labels("the response", y, fit.design.index)), float)
     if y.shape != fit.design.y.shape:
         raise DataError(
             f"refit needs a response of shape {fit.design.y.shape} (the rows that the "

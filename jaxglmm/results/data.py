@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from jaxglmm._errors import DataError
+from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.design import Design
-from jaxglmm.formula.tables import Columns, as_table
+from jaxglmm.formula.tables import Columns, as_table, read_column
 
 
 def frame(design: Design) -> pd.DataFrame:
@@ -43,7 +45,20 @@ def pandas_frame(newdata) -> pd.DataFrame:
     if isinstance(newdata, pd.DataFrame):
         return newdata
     if isinstance(newdata, Mapping):
-        return pd.DataFrame(dict(newdata))
+        found = (row_labels(column) for column in newdata.values())
+        labels = next((each for each in found if each is not None), None)
+        columns = {}
+        for name, column in newdata.items():
+            columns[name] = by_labels(f"new data: column {name!r}", column, labels)
+            theirs = row_labels(column)
+            if labels is not None and theirs is not None and len(theirs) != len(labels):
+                raise DataError(
+                    f"new data: column {name!r} has {len(theirs)} rows, others "
+                    f"{len(labels)}"
+                )
+            if isinstance(column, np.ma.MaskedArray):
+                columns[name] = read_column(str(name), column).as_series().array
+        return pd.DataFrame(columns)
     table = as_table(newdata)
     columns = {name: table.column(name).as_series() for name in table.names}
     out = pd.DataFrame(columns, index=pd.RangeIndex(table.n))

@@ -24,6 +24,7 @@ from jaxglmm.compat.statsmodels import _fits, _formula, _objective
 from jaxglmm.compat.statsmodels._layout import Data, Layout
 from jaxglmm.compat.statsmodels._results import BayesMixedGLMResults
 from jaxglmm.formula.context import caller_context
+from jaxglmm.formula.matrix import unmasked
 from jaxglmm.model.families import AbstractFamily, family_from
 
 RULES = {"statsmodels": "legendre", "exact": "exact"}
@@ -555,7 +556,7 @@ def _vector(values: Any, name: str) -> tuple[np.ndarray, str]:
     label = getattr(values, "name", None)
     if isinstance(values, pd.DataFrame):
         label = values.columns[0]
-    array = np.asarray(values)
+    array = np.asarray(unmasked(values))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -570,7 +571,7 @@ def _matrix(values: Any, name: str) -> tuple[np.ndarray, list[str] | None]:
     if hasattr(values, "columns"):
         columns = [str(c) for c in values.columns]
         values = values.to_numpy()
-    array = np.asarray(values)
+    array = np.asarray(unmasked(values))
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
@@ -619,7 +620,7 @@ def _ident(values: Any, q: int) -> tuple[np.ndarray, np.ndarray]:
             "ident is None: give one label a column of exog_vc, equal where columns "
             "share a standard deviation"
         )
-    array = np.asarray(values)
+    array = np.asarray(unmasked(values))
     if array.ndim != 1:
         raise ValueError("ident must be a one-dimensional array")
     if len(array) != q:
@@ -628,7 +629,7 @@ def _ident(values: Any, q: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _column(value: Any, n: int, name: str) -> np.ndarray:
-    array = np.asarray(value, float)
+    array = np.asarray(unmasked(value), float)
     if array.ndim > 1:
         array = array.reshape(-1)
     if array.ndim == 1:
@@ -676,7 +677,7 @@ def _same_length(n: int, **lengths: int) -> None:
 
 
 def _plain(value: Any):
-    array = np.asarray(value, float)
+    array = np.asarray(unmasked(value), float)
     return float(array) if array.ndim == 0 else array
 
 
@@ -689,5 +690,5 @@ def _taken(value: Any, read: _formula.Read, name: str) -> Any:
             raise DataError(f"{name}={value!r} is not a column of the data")
         column = read.frame[value].to_numpy(float)
         return column if len(column) == len(read.rows) else column[read.rows]
-    array = np.asarray(value)
+    array = np.asarray(unmasked(value))
     return array if len(array) == len(read.rows) else array[read.rows]

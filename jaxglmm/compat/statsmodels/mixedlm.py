@@ -29,6 +29,7 @@ from jaxglmm.compat.statsmodels.mixedlm_structure import LazyVCSpec
 from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec as VCSpec
 from jaxglmm.formula.context import caller_context
 from jaxglmm.formula.design import Design
+from jaxglmm.formula.matrix import unmasked
 from jaxglmm.formula.rank import dependent_columns
 
 ALLOWED = ("missing_idx", "model_spec", "formula")  # of statsmodels' constructor
@@ -539,7 +540,7 @@ class MixedLM:
             return self.exog
         if self._spec is not None and not isinstance(exog, np.ndarray):
             return self._from_spec(exog)
-        out = np.asarray(exog, float)
+        out = np.asarray(unmasked(exog), float)
         if out.ndim == 1:
             out = out[:, None] if self.k_fe == 1 else out[None]
         if out.shape[1] != self.k_fe:

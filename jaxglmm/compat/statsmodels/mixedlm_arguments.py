@@ -10,19 +10,20 @@ import pandas as pd
 
 from jaxglmm._errors import DataError
 from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec
+from jaxglmm.formula.matrix import unmasked
 
 
 def factors(groups: Any, n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Labels of the groups; where several factors are given, those of each, crossed."""
     if isinstance(groups, Mapping | pd.DataFrame):
-        factors = {str(k): np.asarray(groups[k]) for k in groups}
+        factors = {str(k): np.asarray(unmasked(groups[k])) for k in groups}
         for name, values in factors.items():
             if len(values) != n:
                 raise DataError(f"groups[{name!r}] has {len(values)} rows, endog {n}")
         if len(factors) == 1:
             return next(iter(factors.values())), {}
         return np.zeros(n, int), factors
-    labels = np.asarray(groups)
+    labels = np.asarray(unmasked(groups))
     if labels.ndim != 1 or len(labels) != n:
         raise DataError(f"groups has shape {labels.shape}; endog has {n} rows")
     return labels, {}
@@ -31,7 +32,7 @@ def factors(groups: Any, n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def array(name: str, given: Any, n: int) -> np.ndarray:
     """Numbers as (n, k); one column where a vector is given."""
     try:
-        out = np.asarray(given, float)
+        out = np.asarray(unmasked(given), float)
     except (TypeError, ValueError):
         raise DataError(f"{name} must be numbers") from None
     if out.ndim == 1:

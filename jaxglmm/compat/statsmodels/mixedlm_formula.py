@@ -27,6 +27,8 @@ from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec as VCSpec
 from jaxglmm.compat.statsmodels.patsy import Matrix, learn, response, variables
 from jaxglmm.compat.statsmodels.patsy import parse as parse_patsy
 from jaxglmm.compat.statsmodels.patsy.levels import is_factor, read_levels
+from jaxglmm.formula.align import by_labels
+from jaxglmm.formula.matrix import unmasked
 from jaxglmm.formula.notices import listed, nearest
 from jaxglmm.formula.parse import RandomPart, parse
 from jaxglmm.formula.text import split
@@ -119,7 +121,7 @@ def _values(what: str, given: Any, frame: pd.DataFrame) -> np.ndarray:
                 f"{what}={given!r}: no such column{nearest(given, map(str, frame))}"
             )
         given = frame[given]
-    out = np.asarray(given)
+    out = np.asarray(unmasked(by_labels(what, given, frame.index)))
     if out.ndim != 1 or len(out) != len(frame):
         raise DataError(
             f"{what} has shape {out.shape}; the data have {len(frame)} rows"

@@ -175,6 +175,8 @@ class SharedRows:
         offset = _columns(source.offset, which, Y.shape, 0.0)
         lost = lost | np.isnan(offset)
         infinite = unusable(Y, weights, offset)
+        if trials is not None:
+            infinite |= np.isinf(trials).any(axis=0)
         some = np.any(lost, axis=0)
         used = (weights > 0) & ~lost
         status = check(family, Y, trials, used)
@@ -183,7 +185,7 @@ class SharedRows:
         good = (status == 0) & ~waiting
         fill = family.padding if good.any() else 0.0
         Y = np.where(used & good, Y, family.padding)
-        m = None if trials is None else np.where(used, trials, 1.0)
+        m = None if trials is None else np.where(used & good, trials, 1.0)
         rows = used if self.own_weights else None
         guess, phi = guesses(family, Y, m, rows, good)
         place = self.layout.place

@@ -17,6 +17,8 @@ import pandas as pd
 
 from jaxglmm import _status
 from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm.formula.align import by_labels
+from jaxglmm.formula.matrix import unmasked
 from jaxglmm.results import engine as _engine
 from jaxglmm.results.fits.fits import Fits
 from jaxglmm.results.generalised import engine as _generalised
@@ -39,7 +41,7 @@ def refit(fit: GeneralisedFit, y, stacklevel: int = 4) -> GeneralisedFit:
     """The same model for another response; see ``GeneralisedFit.refit``."""
     from jaxglmm.results.generalised.fit import GeneralisedFit as _Fit
 
-    response, trials = _response(fit.design, fit.family.family_kind, y)
+    response, trials = response_again(fit.design, fit.family.family_kind, y)
     fit.family.check(response, trials, fit.design.rows)
     design = copy.copy(fit.design)
     object.__setattr__(design, "y", response)  # a frozen record, copied
@@ -63,9 +65,11 @@ def refit(fit: GeneralisedFit, y, stacklevel: int = 4) -> GeneralisedFit:
     return out
 
 
-def _response(design: Design, kind: str, y) -> tuple[np.ndarray, np.ndarray | None]:
+def response_again(
+    design: Design, kind: str, y
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Response (n,) and trials, from (n,) or, for the binomial kind, (n, 2)."""
-    values = np.asarray(y)
+    values = np.asarray(unmasked(by_labels("the response", y, design.index)))
     if values.dtype.kind not in "biuf":
         values = _coded(design, values)
     values = values.astype(float)

@@ -366,7 +366,12 @@ class PosteriorFit(GeneralisedFit):
         """The same model, priors and method for another response."""
         from dataclasses import replace
 
-        design = replace(self.design, y=np.asarray(y, float))
+        from jaxglmm.results.generalised.bootstrap import response_again
+
+        kind = self.family.family_kind
+        response, trials = response_again(self.design, kind, y)
+        self.family.check(response, trials, self.design.rows)
+        design = replace(self.design, y=response, trials=trials)
         return fit_posterior(design, self.family, self.bayes, self.given_priors)
 
     def test(self, L, rhs=0.0, ddf: str | None = None) -> pd.DataFrame:
