@@ -48,6 +48,8 @@ UPWARD = {  # conveniences that import a later row inside the method that needs 
     ("results/plotting.py", "plots"),
     ("results/fits/fits.py", "export"),
     ("results/posterior/fit.py", "export"),
+    ("results/posterior/many.py", "export"),
+    ("results/posterior/plotting.py", "plots"),
 }
 
 

@@ -46,7 +46,7 @@ def to_arviz(fits: Fits) -> Any:
         "sd_term": list(fits.sd_names),
     }
     if not drawn:
-        labels = range(len(fits)) if fits.labels is None else map(_label, fits.labels)
+        labels = range(len(fits)) if fits.labels is None else map(label_of, fits.labels)
         coords["model"] = list(labels)
     posterior, dims = {"beta": fits.coefficients}, {"beta": [*here, "term"]}
     posterior["sd"], dims["sd"] = fits.sd, [*here, "sd_term"]
@@ -80,6 +80,6 @@ def to_arviz(fits: Fits) -> Any:
     return make(data, coords=coords, dims=kept, attrs={"/": facts})
 
 
-def _label(label: Any) -> Any:
+def label_of(label: Any) -> Any:
     """A label that a coordinate can hold: several columns as one text."""
     return " ".join(map(str, label)) if isinstance(label, tuple) else label

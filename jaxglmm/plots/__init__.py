@@ -1,6 +1,7 @@
 """Figures of fits; each returns Matplotlib axes. Usually reached as ``fit.plot``."""
 
 from jaxglmm.plots.caterpillar import ranef as ranef
+from jaxglmm.plots.intervals import intervals as intervals
 from jaxglmm.plots.profiles import profile as profile
 from jaxglmm.plots.quantiles import qq as qq
 from jaxglmm.plots.residual import residuals as residuals

@@ -27,8 +27,10 @@ from jaxglmm.results.fits.source import Source
 
 if TYPE_CHECKING:
     from jaxglmm.results.fits.fits import Fits
+    from jaxglmm.results.posterior.many import Posteriors
 
 FORMAT, VERSION = "jaxglmm fits", 1
+POSTERIORS = "jaxglmm posteriors"
 LEFT_OUT = ("source",)
 
 
@@ -50,6 +52,11 @@ def save(fits: Fits, path: Any, data: bool) -> None:
         },
         "source": _pack_source(fits.source, arrays) if data else None,
     }
+    write(path, tree, arrays)
+
+
+def write(path: Any, tree: dict, arrays: Mapping[str, np.ndarray]) -> None:
+    """A tree of JSON and the arrays that it names, to one file."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("fits.json", json.dumps(tree))
         for key, array in arrays.items():
@@ -81,7 +88,7 @@ def is_fits(path: Any) -> bool:
 
 def load(
     path: Any, functions: Mapping[str, Any] | None = None, trusted: bool = False
-) -> Fits:
+) -> Fits | Posteriors:
     """Read what ``save`` wrote, or the table of a run with ``file=``.
 
     Args:
@@ -98,16 +105,11 @@ def load(
         is_table = file.read(len(fits_file.MAGIC)) == fits_file.MAGIC
     if is_table:
         return _table(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            tree = json.loads(archive.read("fits.json"))
-            arrays = {
-                name.removesuffix(".npy"): _read(archive, name)
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-        raise DataError(f"{str(path)!r} is not a file that fits.save wrote") from error
+    tree, arrays = read(path)
+    if tree.get("format") == POSTERIORS:
+        from jaxglmm.results.posterior.many_store import unpacked
+
+        return unpacked(tree, arrays)
     if tree.get("format") != FORMAT:
         raise DataError(f"{str(path)!r} is not a file that fits.save wrote")
     if tree["version"] > VERSION:
@@ -121,6 +123,25 @@ def load(
         design = with_functions(source.design, functions, trusted)
         source = replace(source, design=design)
     return Fits(**given, source=source)
+
+
+def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """What ``write`` wrote.
+
+    Raises:
+        DataError: something else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            tree = json.loads(archive.read("fits.json"))
+            arrays = {
+                name.removesuffix(".npy"): _read(archive, name)
+                for name in archive.namelist()
+                if name.endswith(".npy")
+            }
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise DataError(f"{str(path)!r} is not a file that fits.save wrote") from error
+    return tree, arrays
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -196,7 +196,7 @@ def summarise(fits: Fits) -> Summary:
         tables = [frame, _significant(fits)] if len(fits.coefficient_names) else [frame]
     if notes:
         blocks.append(Paragraph(notes))
-    blocks += [_block(t) for t in tables]
+    blocks += [block(t) for t in tables]
     out = Summary(layout.as_text(blocks))
     out.html, out.table = layout.as_html(blocks), frame
     if len(tables) > 1:
@@ -305,7 +305,7 @@ def _significant(fits: Fits) -> pd.DataFrame:
         )
 
 
-def _block(table: pd.DataFrame) -> Table:
+def block(table: pd.DataFrame) -> Table:
     """Every row to as many decimals as its sd deserves; counts as they are."""
     rows = []
     for name, values in zip(table.index, table.to_numpy(), strict=True):

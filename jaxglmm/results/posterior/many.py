@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,28 @@ from jaxglmm._errors import (
 from jaxglmm.estimate.methods import NUTS, BayesMethod
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors import Priors
+from jaxglmm.results.posterior import many_tables as _tables
+from jaxglmm.results.posterior.plotting import PosteriorsPlots
 
 if TYPE_CHECKING:
     from jaxglmm.results.fits.source import Source
     from jaxglmm.results.posterior.fit import PosteriorFit
+    from jaxglmm.results.summary import Summary
 
 MOST = 50_000_000  # draws x parameters x data sets that are kept
+A_ROW = (  # fields with one row a data set
+    "mean",
+    "sd",
+    "lower",
+    "upper",
+    "draws",
+    "khat",
+    "ess",
+    "log_evidence",
+    "status",
+    "converged",
+    "labels",
+)
 TAILS = (0.025, 0.975)
 GOOD = 0.7  # Pareto k-hat
 
@@ -49,7 +65,8 @@ class Posteriors:
     draws: (D, S, k), or None where they would be more than fifty million numbers
     khat, ess: (D,) Pareto k-hat and effective sample size, NaN where there are none
     log_evidence: (D,) log marginal likelihood, for ``VB`` its lower bound
-    status: (D,) codes; converged: (D,) bool; errors: position -> what was wrong
+    status: (D,) codes, in words ``status_names``; converged: (D,) bool; errors:
+        position -> what was wrong
     labels: (D,) names of the data sets, or None
     """
 
@@ -73,8 +90,18 @@ class Posteriors:
     def __len__(self) -> int:
         return len(self.mean)
 
-    def __getitem__(self, which: Any) -> PosteriorFit:
-        """The whole fit of one data set, by position or label."""
+    def __iter__(self) -> Iterator[PosteriorFit]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, which: Any) -> Any:
+        """``posteriors[i]`` or ``[label]``: the whole fit; a slice or mask: some.
+
+        Raises:
+            NotApplicableError: the data are not at hand, as after ``load``.
+        """
+        if isinstance(which, slice | np.ndarray | list | pd.Series):
+            rows = np.asarray(which) if not isinstance(which, slice) else which
+            return self._part(np.arange(len(self))[rows])
         if self.labels is not None and not isinstance(which, int | np.integer):
             found = np.flatnonzero(self.labels == which)
             if not len(found):
@@ -84,8 +111,25 @@ class Posteriors:
             raise KeyError(f"{which!r} is neither a position nor a label")
         if not -len(self) <= which < len(self):
             raise IndexError(f"there are {len(self)} fits, no number {which}")
-        assert self.make is not None
+        if self.make is None:
+            raise NotApplicableError(
+                "the data of these posteriors are not at hand (they came from a file): "
+                "fit the data set with lmm or glmm"
+            )
         return self.make(int(which) % len(self))
+
+    def _part(self, rows: np.ndarray) -> Posteriors:
+        whole = {name: getattr(self, name) for name in A_ROW}
+        place = {int(row): i for i, row in enumerate(rows)}
+        errors = {place[i]: text for i, text in self.errors.items() if i in place}
+        make = None if self.make is None else _Some(self.make, rows)
+        parts = {name: x if x is None else x[rows] for name, x in whole.items()}
+        return replace(self, **parts, errors=errors, make=make)
+
+    @property
+    def status_names(self) -> np.ndarray:
+        """(D,) what became of each data set, in words such as "converged"."""
+        return np.array(_status.names(self.status), object)
 
     @property
     def coefficients(self) -> np.ndarray:
@@ -107,6 +151,9 @@ class Posteriors:
 
         Args:
             conf_int: also conf_low and conf_high, central 95 per cent.
+
+        Returns:
+            dataset, effect, term, estimate, std_error, status in words.
         """
         D, k = self.mean.shape
         labels = np.arange(D) if self.labels is None else self.labels
@@ -120,7 +167,61 @@ class Posteriors:
         }
         if conf_int:
             table |= {"conf_low": self.lower.ravel(), "conf_high": self.upper.ravel()}
+        table["status"] = np.repeat(self.status_names, k)
         return pd.DataFrame(table)
+
+    def top(self, term: str, n: int = 10) -> pd.DataFrame:
+        """The ``n`` data sets that are surest of the sign of one parameter.
+
+        Args:
+            term: name of a parameter.
+            n: how many.
+
+        Returns:
+            estimate (posterior mean), std_error, conf_low, conf_high, p_direction, the
+            posterior probability of the likelier sign.
+        """
+        return _tables.top(self, term, n)
+
+    def summary(self) -> Summary:
+        """How many converged, posterior means over data sets, signs of coefficients."""
+        return _tables.summarise(self)
+
+    @property
+    def plot(self) -> PosteriorsPlots:
+        """Figures: ``plot.intervals(term)``."""
+        return PosteriorsPlots(self)
+
+    def to_arviz(self) -> Any:
+        """The draws for ArviZ, with a ``model`` dimension.
+
+        Returns:
+            ``arviz.InferenceData`` or ``xarray.DataTree``, see ``export.posteriors``.
+        """
+        from jaxglmm.export.posteriors import to_arviz
+
+        return to_arviz(self)
+
+    def save(self, path: Any, draws: bool = True) -> None:
+        """Write to a file that ``jaxglmm.load`` reads; no pickle in it.
+
+        Args:
+            path: the file.
+            draws: with the draws.
+        """
+        from jaxglmm.results.posterior.many_store import save
+
+        save(self, path, draws)
+
+    @staticmethod
+    def load(path: Any) -> Posteriors:
+        """Read what ``save`` wrote; single fits are not in a file."""
+        from jaxglmm.results.posterior.many_store import load
+
+        return load(path)
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
     def ranks(self, truth: np.ndarray) -> np.ndarray:
         """(D, k) shares of draws below the truth; uniform where all is well.
@@ -199,6 +300,17 @@ def fit_posteriors(
         bar.update(1)
     facts = {"method": type(method).__name__, "seconds": time.perf_counter() - began}
     return _joined(rows, errors, labels, facts, maker, kept <= MOST)
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Fits of some of the data sets."""
+
+    make: Callable[[int], PosteriorFit]
+    rows: np.ndarray
+
+    def __call__(self, i: int) -> PosteriorFit:
+        return self.make(int(self.rows[i]))
 
 
 class _Maker:
