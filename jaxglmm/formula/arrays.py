@@ -304,8 +304,9 @@ def _groups(groups, n: int, row_names) -> dict[str, Column]:
     elif records or (hasattr(groups, "columns") and not isinstance(groups, Mapping)):
         table = as_table(groups)
         groups = {name: table.fetch(name) for name in table.names}
-    elif isinstance(groups, np.ndarray | list | tuple | pd.Categorical):
-        groups = {"group": groups}
+    elif hasattr(groups, "__len__") and not isinstance(groups, Mapping | str):
+        name = getattr(groups, "name", None)
+        groups = {name if isinstance(name, str) and name else "group": groups}
     if not isinstance(groups, Mapping):
         raise DataError(
             "groups must be a dict {factor: labels}, such as {'subject': ids}; got "

@@ -58,7 +58,7 @@ def match(levels: np.ndarray, labels: np.ndarray) -> np.ndarray:
     found = np.full(len(labels), -1, np.int32)
     kinds = {levels.dtype.kind, labels.dtype.kind}
     if kinds != {"b"} and (len(kinds) == 1 or kinds <= set("iuf")):
-        found = pd.Index(levels).get_indexer(pd.Index(labels)).astype(np.int32)
+        found = _index(levels).get_indexer(_index(labels)).astype(np.int32)
     lost = np.flatnonzero(found < 0)
     if len(lost):
         texts = {text_of(level): i for i, level in enumerate(levels)}
@@ -67,6 +67,13 @@ def match(levels: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if len(lost) and len(kinds) == 2 and kinds & {"M", "m"} and kinds & {"O", "U"}:
         found[lost] = _match_times(levels, labels[lost])
     return found
+
+
+def _index(labels: np.ndarray) -> pd.Index:
+    """By equality: intervals may overlap, tuples are one label each."""
+    if labels.dtype.kind == "O":
+        return pd.Index(labels, dtype=object, tupleize_cols=False)
+    return pd.Index(labels)
 
 
 def _match_times(levels: np.ndarray, labels: np.ndarray) -> np.ndarray:

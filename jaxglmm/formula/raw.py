@@ -259,6 +259,7 @@ def _to_series(name: str, raw) -> pd.Series | Column:
 
 
 def _of_array(name: str, raw: np.ndarray) -> pd.Series | Column:
+    raw = np.asarray(raw)  # a column of ``np.matrix`` would stay one
     if raw.ndim == 2 and raw.shape[1] == 1:
         raw = raw[:, 0]
     if raw.ndim != 1:

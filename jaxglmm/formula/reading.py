@@ -17,7 +17,7 @@ FEW = 0.8  # the share that read as numbers from which the others look like mist
 def is_text(column: Column) -> bool:
     """Labels that are Python strings, all or some."""
     return column.levels is not None and any(
-        isinstance(level, str) for level in column.levels[:1000]
+        isinstance(level, str) for level in column.levels
     )
 
 

@@ -71,6 +71,10 @@ def as_table(data) -> Table:
         )
     import narwhals.stable.v1 as nw
 
+    if hasattr(data, "to_struct_array") and not hasattr(data, "combine_chunks"):
+        import pyarrow as pa
+
+        data = pa.Table.from_batches([data])  # narwhals knows no record batch
     try:
         frame = nw.from_native(data)
     except TypeError:

@@ -97,7 +97,8 @@ def _named(term: RandomTerm, cov: np.ndarray) -> TermCovariance:
 class VarianceComponent:
     """One variance: its group and column, and the correlation with the first column.
 
-    corr is None for a term's first column, for uncorrelated terms and the residual.
+    corr is None for a term's first column and the residual, and zero where the columns
+    of a term are independent by assumption.
     """
 
     group: str
@@ -119,9 +120,8 @@ def flat(
     for term, cov in zip(design.terms, covariances(estimates), strict=True):
         sd, corr = sd_and_correlation(cov)
         for k, name in enumerate(term.names):
-            with_first = (
-                None if k == 0 or term.covariance == "diag" else float(corr[k, 0])
-            )
+            with_first = 0.0 if term.covariance == "diag" else float(corr[k, 0])
+            with_first = None if k == 0 else with_first
             variance = float(cov[k, k])
             rows.append(
                 VarianceComponent(term.label, name, variance, float(sd[k]), with_first)

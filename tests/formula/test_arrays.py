@@ -5,6 +5,8 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from formula.frames import table
 
@@ -279,3 +281,14 @@ def test_messages(parts, change, text):
     with pytest.raises((DataError, ModelError)) as caught:
         design_from_arrays(**{"y": y, "X": X, "groups": groups, **change})
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [pl.Series, pa.array, pd.Series, list])
+def test_labels_without_a_dict(kind):
+    g = [f"g{k}" for k in np.arange(12) % 3]
+    design = design_from_arrays(np.arange(12.0) ** 2, np.ones(12), kind(g))
+    assert design.terms[0].factor == "group"
+    assert design.terms[0].codes.tolist() == [0, 1, 2] * 4
+    if kind is pl.Series:
+        named = design_from_arrays(np.arange(12.0), np.ones(12), pl.Series("site", g))
+        assert named.terms[0].factor == "site"

@@ -107,6 +107,7 @@ WHOLE = {  # without a missing value
         )
     },
     "index": lambda v: pd.Index(v),
+    "np.matrix": lambda v: np.matrix(v.astype("int8")).T,
     "column": lambda v: v.astype("int8")[:, None],
     "scipy": lambda v: scipy.sparse.csr_matrix(v.astype("int8")[:, None]),
     "scipy array": lambda v: scipy.sparse.coo_array(v.astype("int8")),
@@ -299,6 +300,12 @@ LABELS = {
     "intervals": lambda lost: pd.Series(
         objects([pd.Interval(int(k), int(k) + 1) for k in NUMBERS], lost)
     ),
+    "overlapping intervals": lambda lost: pd.Series(
+        objects([pd.Interval(int(k), int(k) + 50) for k in NUMBERS], lost)
+    ),
+    "tuples of several lengths": lambda lost: pd.Series(
+        objects([(int(k),) * (1 + int(k) % 3) for k in NUMBERS], lost)
+    ),
     "tuples": lambda lost: pd.Series(
         objects([(k, "t") for k in NUMBERS.tolist()], lost)
     ),
@@ -439,6 +446,7 @@ def frame():
 TABLES = {
     "polars": lambda d: pl.DataFrame(d.to_dict("list")),
     "arrow": lambda d: pa.Table.from_pandas(d),
+    "batch": lambda d: pa.RecordBatch.from_pandas(d),
     "records": lambda d: d.to_records(index=False),
     "lists": lambda d: d.to_dict("list"),
     "rows": lambda d: d.to_dict("records"),
@@ -579,8 +587,13 @@ def text_column(strange, n=60):
     return texts
 
 
+def partly(texts):
+    """As workbooks are read: numbers are numbers, but for one text among them."""
+    return [float(t) if re.fullmatch(r"[\d.]+", t) else t for t in texts]
+
+
 @pytest.mark.parametrize(("strange", "said"), ALMOST.values(), ids=ALMOST)
-@pytest.mark.parametrize("kind", [list, pd.Categorical, pl.Series, pa.array])
+@pytest.mark.parametrize("kind", [list, partly, pd.Categorical, pl.Series, pa.array])
 def test_text_that_was_meant_as_numbers(strange, said, kind):
     """The message names the column, how many values it has, and which are wrong."""
     n = 60

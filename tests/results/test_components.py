@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from results import twin
@@ -24,6 +26,13 @@ def test_flat_components_have_the_correlation_with_the_first(machines):
     )
     for row in rows:
         assert row.variance == pytest.approx(row.std_dev**2)
+
+
+def test_correlations_that_are_zero_by_assumption(sleep):
+    (term,) = sleep.design.terms
+    apart = replace(sleep.design, terms=(replace(term, covariance="diag"),))
+    rows = components.flat(apart, sleep.estimates)
+    assert [r.corr for r in rows] == [None, 0.0, None]
 
 
 def test_labels_of_parameters(machines, sleep):

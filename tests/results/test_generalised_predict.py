@@ -174,6 +174,8 @@ def test_trials():
     table = fit.predict(new, trials="m", se=True, interval="confidence")
     plain = fit.predict(new, se=True, interval="confidence")
     np.testing.assert_allclose(table, plain * np.array([[10], [20]]))
+    turned = fit.predict(new, trials=new.m[::-1], se=True, interval="confidence")
+    np.testing.assert_allclose(turned, table)
     with pytest.raises(NotApplicableError, match="pass trials="):
         fit.predict(new, interval="prediction")
     for wrong, message in ((2.5, "row 0 has 2.5"), ([1, 2, 3], "3 values for 2 rows")):

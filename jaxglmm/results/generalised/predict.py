@@ -115,7 +115,8 @@ def numbers_of_trials(newdata, trials, n: int) -> np.ndarray:
         trials = as_table(newdata).column(trials)
     elif np.ndim(trials) == 0:
         trials = np.full(n, trials)
-    m = numbers("trials", trials, n)
+    labels = newdata.index if isinstance(newdata, pd.DataFrame) else None
+    m = numbers("trials", trials, n, labels)
     bad = np.flatnonzero((m < 0) | (m != np.floor(m)) | np.isinf(m))
     bad = bad[~np.isnan(m[bad])]
     if len(bad):
