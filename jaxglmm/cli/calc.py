@@ -50,4 +50,9 @@ def run(args: argparse.Namespace) -> int:
     for one in failed:
         print(f"{one.sheet}!{one.cell}: {one.result}", file=sys.stderr)
     print(f"{len(found)} formulas, {len(failed)} with an error text: {out}")
+    if args.place != "over" and len(found) > len(failed):
+        print(
+            "The cells of the formulas show #NAME? where the functions are not "
+            "installed; --place over writes the tables over them"
+        )
     return 1 if failed else 0

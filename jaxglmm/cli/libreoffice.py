@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="of build: default jaxglmm.oxt"
     )
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="of install: for all users of this machine, as root",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         path = args.out or Path(folder) / "jaxglmm.oxt"
-        said = libreoffice.install(libreoffice.build(path))
+        said = libreoffice.install(libreoffice.build(path), args.shared)
     if said:
         print(said)
     print("Installed. Restart LibreOffice, and start the server: jaxglmm serve")

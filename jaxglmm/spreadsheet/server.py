@@ -1,8 +1,14 @@
 """Worksheet functions over HTTP on this machine: JSON in, JSON out, JAX kept warm.
 
-    POST /GLMM_POISSON   {"args": [y, x, groups, ...]}  or  {"y": ..., "x": ..., ...}
-    -> 200 {"result": [[...], ...]}  or  {"result": "Invalid input: ..."}
+    POST /GLMM_POISSON   {"args": [y, x, groups, ...]}
+    -> 200 {"result": [[...], ...]}  or  200 {"result": "Invalid input: ..."}
+    POST /GLMM_POISSON   {"y": ..., "x": ..., "groups": ...}
+    -> 200 {"result": [[...], ...]}  or  422 {"error": "Invalid input: ...", ...}
     GET /                what is served
+
+Ranges are lists of rows, [[2], [3]]; a list of cells, [2, 3], is a column. A text is a
+result for the cell of a spreadsheet, which asks by position; for a program, which asks
+by name, it is an error.
 
 Who may ask: programs on this machine. The server listens on the loopback address,
 answers only requests that were addressed to it (a page elsewhere could point a name of
@@ -35,11 +41,11 @@ LOOPBACK = (*LISTEN, "[::1]")
 
 
 class Refused(Exception):
-    """A request that gets an error: its status, and why."""
+    """A request that gets an error: its status, why, and more of the answer."""
 
-    def __init__(self, status: HTTPStatus, text: str):
+    def __init__(self, status: HTTPStatus, text: str, **more: Any):
         super().__init__(text)
-        self.status, self.text = status, text
+        self.status, self.text, self.more = status, text, more
 
 
 class Server(HTTPServer):
@@ -153,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
             found = work()
             status = HTTPStatus.NO_CONTENT if found is None else HTTPStatus.OK
         except Refused as refused:
-            status, found = refused.status, {"error": refused.text}
+            status, found = refused.status, {"error": refused.text, **refused.more}
         except OSError:  # the client is gone, or too slow
             return
         except Exception as error:  # whatever it is, the next request is served
@@ -249,9 +255,11 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(
                 HTTPStatus.NOT_FOUND, f"no function {name!r}; there are {known}"
             )
-        arguments = self._arguments()
+        arguments = columns(self._arguments())
         with self.server.busy:
             found = call(name, arguments)
+        if isinstance(found, str) and isinstance(arguments, dict):
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, found, result=found)
         return {"result": finite(found)}
 
     def _arguments(self) -> Any:
@@ -325,6 +333,20 @@ def cells(value: Any) -> int:
         else:
             total += 1
     return total
+
+
+def columns(given: Any) -> Any:
+    """Arguments with flat lists of cells, in the place of a range, as columns."""
+    from jaxglmm.spreadsheet.sheets import ARGUMENTS, RANGES
+
+    def column(name: str, value: Any) -> Any:
+        flat = isinstance(value, list) and not any(isinstance(v, list) for v in value)
+        return [[v] for v in value] if flat and name in RANGES else value
+
+    if isinstance(given, dict):
+        return {name: column(name, value) for name, value in given.items()}
+    named = [*ARGUMENTS, *[""] * len(given)]
+    return [column(n, v) for n, v in zip(named, given, strict=False)]
 
 
 def finite(found: Any) -> Any:

@@ -263,3 +263,43 @@ def test_without_a_server_the_cell_says_what_to_do(tmp_path, monkeypatch):
     server.server_close()
     assert space["plain"]((("", 1.0), (None, "a"))) == [[None, 1.0], [None, "a"]]
     assert space["table"]([[True, None, 2]]) == ((1.0, "", 2.0),)
+
+
+UNOPKG = """#!/bin/sh
+echo "$@" >> "{log}"
+if [ "$1" = list ]; then echo "Identifier: {listed}"; exit 0; fi
+echo "ImportError: a module"; exit {code}
+"""
+
+
+@pytest.mark.parametrize(
+    ("uid", "words", "code", "listed", "fine"),
+    [
+        (0, (), 0, "", "--shared"),  # refused before unopkg is asked
+        (0, ("--shared",), 0, "", None),
+        (0, ("--shared",), 1, libreoffice.IDENTIFIER, None),  # a traceback, and there
+        (0, ("--shared",), 1, "another", "unopkg: ImportError"),
+        (1000, (), 0, "", None),
+        (1000, (), 1, libreoffice.IDENTIFIER, "unopkg: ImportError"),
+    ],
+)
+def test_installing(uid, words, code, listed, fine, tmp_path, monkeypatch, capsys):
+    program = tmp_path / "unopkg"
+    log = tmp_path / "log"
+    program.write_text(UNOPKG.format(log=log, listed=listed, code=code))
+    program.chmod(0o755)
+    monkeypatch.setattr(libreoffice.shutil, "which", lambda *_, **__: str(program))
+    monkeypatch.setattr(libreoffice.os, "geteuid", lambda: uid)
+    status = main(["libreoffice", "install", *words])
+    out = capsys.readouterr()
+    if fine is None:
+        assert status == 0
+        assert "Installed" in out.out
+        assert ("--shared" in log.read_text()) == bool(words)
+    else:
+        assert status != 0
+        assert fine in out.err
+    assert log.exists() == (fine != "--shared")
+    assert (
+        libreoffice.IDENTIFIER in (libreoffice.SOURCE / "description.xml").read_text()
+    )

@@ -66,6 +66,32 @@ def test_a_function_by_position_and_by_name(server):
     assert ask(server, path="/glmm_poisson", body=named)[1]["result"] == expected
 
 
+def test_flat_lists_are_columns(server):
+    expected = glmm_poisson(Y, X, G, method="laplace")
+    flat = [[cell for (cell,) in rows] for rows in (Y, X, G)]
+    named = dict(zip(("y", "x", "groups"), flat, strict=True))
+    found = ask(server, body={**named, "method": "laplace"})
+    assert found[:2] == (200, {"result": expected})
+    mixed = [flat[0], X, flat[2], *ARGS[3:]]
+    assert ask(server, body={"args": mixed})[1]["result"] == expected
+    text = ask(server, body={"args": [flat[0], X, flat[2][:2]]})[1]["result"]
+    assert text.startswith("Invalid input: y and groups")
+
+
+def test_programs_get_errors_as_statuses(server):
+    """A formula in a cell shows its text; who asks by name is told by the status."""
+    for body, text in (
+        ({"y": Y, "x": X, "groups": G[:2]}, "Invalid input: y and groups"),
+        ({"y": Y, "z": X}, "there is no argument z."),
+        ({"y": Y, "x": X}, "groups is missing."),
+    ):
+        status, found, _ = ask(server, body=body)
+        assert status == 422
+        assert text in found["error"]
+        assert found["result"] == found["error"]
+    assert still_serves(server)
+
+
 def test_what_is_served(server):
     status, found, _ = ask(server, "/", method="GET")
     assert status == 200

@@ -146,7 +146,11 @@ def test_tables_stand_beside_their_formulas(book, tmp_path, capsys):
     same(block(out["data"], 1, 6, 8), EXPECTED)
     assert out["data"]["E1"].value.startswith("=GLMM_POISSON")
     assert out["data"]["E20"].value == "=SUM(A1:A6)"
-    assert "1 formulas, 0 with an error text" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 formulas, 0 with an error text" in said
+    assert "#NAME? where the functions are not installed; --place over" in said
+    calculated(book, tmp_path, "--place", "over")
+    assert "#NAME?" not in capsys.readouterr().out
 
 
 def test_tables_find_another_place_where_cells_are_taken(book, tmp_path):

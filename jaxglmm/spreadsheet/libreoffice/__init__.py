@@ -7,6 +7,7 @@ what Calc shows of its functions.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import zipfile
@@ -22,6 +23,7 @@ FILES = (
     "XGlmm.rdb",
     "glmm_addin.py",
 )
+IDENTIFIER = "org.jaxglmm.calc"  # as in description.xml
 STAMP = (1980, 1, 1, 0, 0, 0)  # of every file inside, so that equal sources are equal
 
 
@@ -65,11 +67,16 @@ def compiled_interface(target: Path) -> Path:
     return target
 
 
-def install(extension: Path) -> str:
-    """Add the extension to the user's LibreOffice; what ``unopkg`` says.
+def install(extension: Path, shared: bool = False) -> str:
+    """Add the extension to LibreOffice; what ``unopkg`` says.
+
+    Args:
+        extension: the file.
+        shared: for all users of this machine, which takes its administrator.
 
     Raises:
-        NotApplicableError: no ``unopkg``, or what it complains of.
+        NotApplicableError: no ``unopkg``, what it complains of, or root without
+            ``shared``.
     """
     unopkg = shutil.which("unopkg")
     if unopkg is None:
@@ -80,13 +87,23 @@ def install(extension: Path) -> str:
             f"unopkg is not found. In LibreOffice choose Tools > Extensions > Add, and "
             f"take {extension}"
         )
-    done = subprocess.run(
-        [unopkg, "add", "-s", "-f", str(extension)], capture_output=True, text=True
-    )
-    said = (done.stdout + done.stderr).strip()
-    if done.returncode:
+    if not shared and getattr(os, "geteuid", lambda: 1)() == 0:
+        raise NotApplicableError(
+            "as root, LibreOffice takes extensions for all users only: jaxglmm "
+            "libreoffice install --shared. Or install as the user who runs it"
+        )
+    where = ["--shared"] if shared else []
+    said, failed = _run([unopkg, "add", "-s", "-f", *where, str(extension)])
+    # registering can end in a traceback of its Python after the files are in place
+    if failed and not (shared and IDENTIFIER in _run([unopkg, "list", *where])[0]):
         raise NotApplicableError(f"unopkg: {said}")
-    return said
+    return "" if failed else said
+
+
+def _run(command: list[str]) -> tuple[str, bool]:
+    """What a program says, and whether it failed."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    return (done.stdout + done.stderr).strip(), done.returncode != 0
 
 
 def _program() -> Path | None:
