@@ -27,7 +27,8 @@ def to_arviz(fits: Fits) -> Any:
 
     Returns:
         ``arviz.InferenceData`` (arviz before 1) or ``xarray.DataTree``: ``beta
-        (chain, draw, model, term)``, ``sd (..., sd_term)``, the dispersion by its name.
+        (chain, draw, model, term)``, ``sd (..., sd_term)``, ``cor (..., cor_term)``,
+        the dispersion by its name.
 
     Example:
         >>> import jaxglmm as jg
@@ -50,6 +51,9 @@ def to_arviz(fits: Fits) -> Any:
         coords["model"] = list(labels)
     posterior, dims = {"beta": fits.coefficients}, {"beta": [*here, "term"]}
     posterior["sd"], dims["sd"] = fits.sd, [*here, "sd_term"]
+    if fits.correlation_names:
+        coords["cor_term"] = list(fits.correlation_names)
+        posterior["cor"], dims["cor"] = fits.correlations, [*here, "cor_term"]
     if fits.dispersion is not None:
         for name, values in zip(fits.dispersion_names, fits.dispersion.T, strict=True):
             posterior[name], dims[name] = values, here

@@ -22,9 +22,10 @@ from jaxglmm.model import assemble
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.wide import Wide
-from jaxglmm.results import diagnose
+from jaxglmm.results import components, diagnose
 from jaxglmm.results import engine as _engine
 from jaxglmm.results import simulate as _simulate
+from jaxglmm.results.fits import correlations
 from jaxglmm.results.fits.fits import Fits
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.bucket import bucket
@@ -251,18 +252,16 @@ def _fits(fit: Fit, engine: Engine, out: lanes.Lanes) -> Fits:
         status=out.status,
         converged=out.status == _status.CONVERGED,
         singular=smallest < _engine.SINGULAR,
-        original=_original(fit, names),
+        original=_original(fit),
+        terms=correlations.terms_of(fit.design.terms),
     )
 
 
-def _original(fit: Fit, names: list[str]) -> dict[str, float]:
-    sd = [
-        s * fit.sigma
-        for lam in fit.estimates.lam
-        for s in np.sqrt(np.sum(lam**2, axis=1))
-    ]
+def _original(fit: Fit) -> dict[str, float]:
+    """Name -> value in the fit that the data were drawn from."""
     beta = zip(fit.design.x_names, fit.coefficients, strict=True)
-    return {**dict(beta), **dict(zip(names, sd, strict=True)), "sigma": fit.sigma}
+    rest = {p.label: p.value for p in components.parameters(fit.design, fit.estimates)}
+    return {name: float(x) for name, x in (dict(beta) | rest).items()}
 
 
 def _all_lambdas(engine: Engine, theta: np.ndarray) -> list[np.ndarray]:

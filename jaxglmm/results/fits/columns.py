@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxglmm.results.fits.correlations import Terms
+
 SINGLE = (
     "sigma",
     "log_likelihood",
@@ -34,13 +36,15 @@ class Columns:
     """Names of what is kept.
 
     coefficients: names of the fixed effects; sd: of the standard deviations of the
-    random effects; theta: number of thetas; dispersion: names of dispersion parameters.
+    random effects; theta: number of thetas; dispersion: names of dispersion parameters;
+    terms: label, columns and covariance of each random term.
     """
 
     coefficients: tuple[str, ...]
     sd: tuple[str, ...]
     theta: int
     dispersion: tuple[str, ...] = ()
+    terms: Terms = ()
 
     def blocks(self) -> Iterator[tuple[str, int]]:
         """Name and width of each block, in order."""

@@ -92,6 +92,7 @@ def as_json(columns: Columns) -> dict:
         "sd": list(columns.sd),
         "theta": columns.theta,
         "dispersion": list(columns.dispersion),
+        "terms": [list(term) for term in columns.terms],
     }
 
 
@@ -102,6 +103,7 @@ def from_json(saved: dict) -> Columns:
         tuple(saved["sd"]),
         saved["theta"],
         tuple(saved["dispersion"]),
+        tuple((t, tuple(names), cov) for t, names, cov in saved.get("terms", ())),
     )
 
 

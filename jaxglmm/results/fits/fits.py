@@ -17,6 +17,7 @@ import pandas as pd
 from jaxglmm import _status
 from jaxglmm._brief import listed
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.results.fits import correlations as _correlations
 from jaxglmm.results.fits import tables as _tables
 from jaxglmm.results.fits.columns import Columns
 from jaxglmm.results.fits.plotting import FitsPlots
@@ -56,6 +57,8 @@ class Fits:
     sd: (D, k) standard deviations of random effects, ``sd_names`` such as
         ``sd_Days|Subject``
     sigma: (D,) residual sd; theta: (D, m); log_likelihood: (D,)
+    terms: label, columns and covariance of each random term: what ``correlations``
+        needs beside theta
     status: (D,) codes, in words ``status_names``; converged, singular: (D,) bool
     original: name -> value in the fit that the data sets were drawn from
     se, df, p_values: (D, p) or None; t-tests of the coefficients (z-tests where df is
@@ -104,6 +107,7 @@ class Fits:
     positions: np.ndarray | None = None
     source: Any = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    terms: _correlations.Terms = ()
 
     @staticmethod
     def from_table(
@@ -132,6 +136,7 @@ class Fits:
             df_sigma=part["df_sigma"][:, 0],
             steps=part["steps"][:, 0],
             labels=labels,
+            terms=columns.terms,
             **more,
         )
 
@@ -200,11 +205,22 @@ class Fits:
             if self.dispersion is not None or np.isnan(self.sigma).all()
             else ["sigma"]
         )
-        return [*self.coefficient_names, *self.sd_names, *self.dispersion_names, *sigma]
+        effects = [*self.sd_names, *self.correlation_names]
+        return [*self.coefficient_names, *effects, *self.dispersion_names, *sigma]
+
+    @property
+    def correlation_names(self) -> tuple[str, ...]:
+        """Names of the correlations, ``cor_Days.(Intercept)|Subject``."""
+        return _correlations.names(self.terms)
+
+    @property
+    def correlations(self) -> np.ndarray:
+        """(D, c) correlations of random effects; NaN beside a variance of zero."""
+        return _correlations.values(self.terms, self.theta)
 
     def frame(self) -> pd.DataFrame:
         """One row a data set, one column a parameter."""
-        parts = [self.coefficients, self.sd]
+        parts = [self.coefficients, self.sd, self.correlations]
         if self.dispersion is not None:
             parts.append(self.dispersion)
         if "sigma" in self.names:
@@ -279,7 +295,7 @@ class Fits:
             return intervals(self, level, which)
         values = _tables.finite(self)
         tail = (1 - level) / 2
-        lower, upper = np.quantile(values, [tail, 1 - tail], axis=0)
+        lower, upper = _tables.quantiles(values, [tail, 1 - tail])
         if method == "basic":
             centre = _tables.original(self)
             lower, upper = 2 * centre - upper, 2 * centre - lower

@@ -63,7 +63,7 @@ def generalised_columns(design: Design, family: AbstractFamily) -> Columns:
     """What is kept of each fit."""
     plain = columns(design)
     names = tuple(family.phi_names) if family.n_phi else ()
-    return Columns(plain.coefficients, plain.sd, plain.theta, names)
+    return Columns(plain.coefficients, plain.sd, plain.theta, names, plain.terms)
 
 
 def fine(size: int) -> int:

@@ -23,6 +23,7 @@ from jaxglmm.results import engine as _engine
 from jaxglmm.results.coefficients import t_p_values
 from jaxglmm.results.fits.columns import AGAIN, ALONE, MISSING, Columns
 from jaxglmm.results.fits.coordinates import Coordinates
+from jaxglmm.results.fits.correlations import terms_of
 from jaxglmm.results.fits.responses import Responses
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.build import Moments
@@ -56,7 +57,7 @@ def columns(design: Design) -> Columns:
     for t in design.terms:
         q = len(t.names)
         m += q * (q + 1) // 2 if t.covariance == "us" else q
-    return Columns(tuple(design.x_names), tuple(sd), m)
+    return Columns(tuple(design.x_names), tuple(sd), m, terms=terms_of(design.terms))
 
 
 @dataclass(frozen=True)

@@ -284,8 +284,6 @@ def _table(
     for j, name in enumerate(names):
         if name in frame:
             estimate[:, j] = frame[name]
-    for j, rho in _correlations(fits).items():
-        estimate[:, names.index(j)] = rho
     labels = np.arange(D) if fits.labels is None else fits.labels
     kind = np.array(["fixed"] * p + ["ran_pars"] * (len(names) - p))
     return pd.DataFrame(
@@ -299,26 +297,3 @@ def _table(
             "status": np.repeat(_status.names(fits.status), k),
         }
     )
-
-
-def _correlations(fits: Fits) -> dict[str, np.ndarray]:
-    """Name -> (D,) correlations of the random effects, from theta in lme4's order."""
-    out, start = {}, 0
-    for t in fits.source.design.terms:
-        q = len(t.names)
-        if t.covariance != "us":
-            start += q
-            continue
-        lam = np.zeros((len(fits), q, q))
-        for j in range(q):
-            for i in range(j, q):
-                lam[:, i, j] = fits.theta[:, start]
-                start += 1
-        size = np.sqrt(np.sum(lam**2, axis=2))
-        for i in range(q):
-            for j in range(i):
-                with np.errstate(all="ignore"):
-                    rho = np.einsum("dk,dk->d", lam[:, i], lam[:, j])
-                    rho = rho / (size[:, i] * size[:, j])
-                out[f"cor_{t.names[i]}.{t.names[j]}|{t.label}"] = rho
-    return out

@@ -147,7 +147,8 @@ def finite(fits: Fits) -> np.ndarray:
         NotApplicableError: fewer than two.
     """
     values = fits.frame().to_numpy()
-    values = values[np.isfinite(values).all(axis=1)]
+    whole = [k for k, n in enumerate(fits.names) if n not in fits.correlation_names]
+    values = values[np.isfinite(values[:, whole]).all(axis=1)]
     if len(values) < 2:
         raise NotApplicableError(
             f"{len(values)} of {len(fits)} data sets have finite estimates: see .status"
@@ -166,7 +167,19 @@ def original(fits: Fits) -> np.ndarray:
             "Basic intervals need the estimates that the draws came from; use "
             "method='percentile'"
         )
-    return np.array([fits.original[name] for name in fits.names])
+    return np.array([fits.original.get(name, np.nan) for name in fits.names])
+
+
+def quantiles(values: np.ndarray, at: list[float]) -> np.ndarray:
+    """(len(at), k) quantiles of each column where it is known, NaN where it never is.
+
+    A correlation beside a variance of zero is not known.
+    """
+    columns = [x[~np.isnan(x)] for x in values.T]
+    found = [
+        np.quantile(x, at) if len(x) else np.full(len(at), np.nan) for x in columns
+    ]
+    return np.array(found).T
 
 
 def counts(fits: Fits) -> tuple[str, ...]:
@@ -271,9 +284,13 @@ def _draws(fits: Fits) -> pd.DataFrame:
     values = finite(fits)
     shown = {
         **_moments(fits, values),
-        "2.5%": np.quantile(values, 0.025, axis=0),
-        "50%": np.quantile(values, 0.5, axis=0),
-        "97.5%": np.quantile(values, 0.975, axis=0),
+        **dict(
+            zip(
+                ["2.5%", "50%", "97.5%"],
+                quantiles(values, [0.025, 0.5, 0.975]),
+                strict=True,
+            )
+        ),
     }
     table = pd.DataFrame(shown, index=fits.names)
     if fits.original:

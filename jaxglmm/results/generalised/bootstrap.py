@@ -19,7 +19,9 @@ from jaxglmm import _status
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.matrix import unmasked
+from jaxglmm.results import components
 from jaxglmm.results import engine as _engine
+from jaxglmm.results.fits import correlations
 from jaxglmm.results.fits.fits import Fits
 from jaxglmm.results.generalised import engine as _generalised
 from jaxglmm.results.generalised import pathology, separation
@@ -194,7 +196,7 @@ def _in_lanes(fit: GeneralisedFit, n: int, seed, progress: bool) -> Fits | None:
             table, saved = engines.table(plan, drawn, {}, None, None)
             run.run(table, plan, bar, saved)
             tables.append(table)
-    original = _original(fit, columns.sd)
+    original = _original(fit)
     found = Fits.from_table(np.concatenate(tables), columns, original=original)
     return replace(found, se=None, df=None, p_values=None, df_sigma=None)
 
@@ -220,7 +222,8 @@ def _fits(fit: GeneralisedFit, engine: GeneralisedEngine, found: Found) -> Fits:
         status=found.status,
         converged=found.status == _status.CONVERGED,
         singular=_singular(engine, theta),
-        original=_original(fit, names),
+        original=_original(fit),
+        terms=correlations.terms_of(fit.design.terms),
         steps=found.steps,
         dispersion=np.exp(phi) if phi.shape[1] else None,
         dispersion_names=fit.dispersion_names,
@@ -228,12 +231,12 @@ def _fits(fit: GeneralisedFit, engine: GeneralisedEngine, found: Found) -> Fits:
     )
 
 
-def _original(fit: GeneralisedFit, names: tuple[str, ...]) -> dict[str, float]:
+def _original(fit: GeneralisedFit) -> dict[str, float]:
     """Name -> value in the fit that the data were drawn from."""
-    sd = [np.sqrt(np.sum(lam**2, axis=1)) for lam in fit.estimates.lam]
-    values = [*fit.coefficients, *np.concatenate([np.zeros(0), *sd])]
-    values += np.exp(fit.estimates.phi).tolist()
-    keys = (*fit.design.x_names, *names, *fit.dispersion_names)
+    pars = components.parameters(fit.design, fit.estimates, residual=False)
+    rest = [p.value for p in pars] + np.exp(fit.estimates.phi).tolist()
+    keys = (*fit.design.x_names, *(p.label for p in pars), *fit.dispersion_names)
+    values = [*fit.coefficients, *rest]
     return {key: float(x) for key, x in zip(keys, values, strict=True)}
 
 
