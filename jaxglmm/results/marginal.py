@@ -79,17 +79,8 @@ def averaged(
         parts.append(_group_means(rows(here), label[here], groups))
     total = parts[0]
     for part in parts[1:]:
-        total = Rows(
-            *(
-                None if a is None else a + b
-                for a, b in zip(_fields(total), _fields(part), strict=True)
-            )
-        )  # type: ignore[arg-type]
+        total = total.plus(part)
     return total
-
-
-def _fields(rows: Rows) -> tuple:
-    return rows.value, rows.jacobian, rows.offset, rows.full, rows.blind
 
 
 def _group_means(rows: Rows, label: np.ndarray, groups: Sequence[np.ndarray]) -> Rows:

@@ -64,6 +64,16 @@ class Rows:
             None if self.blind is None else either(self.blind),
         )
 
+    def plus(self, other: Rows) -> Rows:
+        """The sum of two quantities, row by row."""
+
+        def add(name: str) -> np.ndarray | None:
+            a, b = getattr(self, name), getattr(other, name)
+            return None if a is None else (a | b if name == "blind" else a + b)
+
+        names = ("value", "jacobian", "offset", "full", "blind")
+        return Rows(*(add(name) for name in names))  # type: ignore[arg-type]
+
     def take(self, positions: Sequence[int]) -> Rows:
         """Some of the rows."""
         return self.map(lambda x: x[positions], lambda x: x[positions])
