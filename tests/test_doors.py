@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 import jaxglmm as jg
+from jaxglmm.compat.statsmodels import mixedlm_formula
 from jaxglmm.compat.statsmodels.api import MixedLM
 from jaxglmm.compat.statsmodels.formula.api import mixedlm
 
@@ -213,3 +214,28 @@ def test_infinite_trials(shape):
     assert fits.status[0] != 0
     assert np.isnan(fits.coefficients[0]).all()
     assert np.isfinite(fits.coefficients[1]).all()
+
+
+def test_components_of_many_levels(monkeypatch):
+    """Cells that are counted where their number is beyond 64 bits have their names."""
+    data = harmless().assign(a=np.arange(N) % 4, b=np.arange(N) // 7 % 3)
+    call = functools.partial(
+        mixedlm, "y ~ x", data, groups="g", vc_formula={"v": "0 + C(a):C(b)"}
+    )
+    one = call().exog_vc
+    monkeypatch.setattr(mixedlm_formula, "RADIX", 1)
+    two = call().exog_vc
+    assert two.colnames == one.colnames
+    for a, b in zip(one.mats[0], two.mats[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_averages_by_a_factor_of_tuples():
+    data = harmless()
+    tuples = pd.Series([(k % 3, "t") for k in range(N)])
+    fit = jg.lmm("y ~ C(k) + (1 | g)", {**data, "k": tuples})
+    found = fit.predictions(by="k")
+    assert found["k"].tolist() == [(0, "t"), (1, "t"), (2, "t")]
+    text = jg.lmm("y ~ C(k) + (1 | g)", {**data, "k": tuples.astype(str)})
+    expected = text.predictions(by="k")["estimate"]
+    np.testing.assert_allclose(found["estimate"], expected, rtol=1e-8)

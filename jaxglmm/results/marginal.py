@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -181,9 +181,14 @@ def grouped(data: pd.DataFrame, by) -> tuple[pd.DataFrame, list[np.ndarray]]:
     check_known(data, by)
     if not by:
         return pd.DataFrame(index=range(1)), [np.arange(len(data))]
-    groups = data.reset_index(drop=True).groupby(by, observed=True).indices
-    keys = [k if isinstance(k, tuple) else (k,) for k in groups]
-    return pd.DataFrame(keys, columns=by), list(groups.values())
+    one = len(by) == 1  # by name alone, a level that is a tuple is not taken apart
+    rows = data.reset_index(drop=True).groupby(by[0] if one else by, observed=True)
+    groups = rows.indices
+    columns: list[Any] = [[k] for k in groups] if one else list(groups)
+    keys = pd.DataFrame(index=range(len(groups)))
+    for j, name in enumerate(by):
+        keys[name] = pd.Index([k[j] for k in columns], tupleize_cols=False)
+    return keys, list(groups.values())
 
 
 def contrasts(

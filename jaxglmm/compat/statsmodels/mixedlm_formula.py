@@ -8,6 +8,7 @@ group, as statsmodels does, because levels and contrasts may differ between grou
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from jaxglmm.compat.statsmodels.patsy import Matrix, learn, response, variables
 from jaxglmm.compat.statsmodels.patsy import parse as parse_patsy
 from jaxglmm.compat.statsmodels.patsy.levels import is_factor, read_levels
 from jaxglmm.formula.align import by_labels
+from jaxglmm.formula.groups import RADIX, combine
 from jaxglmm.formula.matrix import unmasked
 from jaxglmm.formula.notices import listed, nearest
 from jaxglmm.formula.parse import RandomPart, parse
@@ -237,15 +239,17 @@ def _indicator(
             x = series.to_numpy(float)
             values = x if values is None else values * x
             parts.append(column)
-    category, sizes = np.zeros(len(frame), np.int64), []
-    for _, codes, levels in factors:
-        category = category * len(levels) + codes
-        sizes.append(len(levels))
-
-    label = CellNames(
-        tuple(p if isinstance(p, str) else factors[p][::2] for p in parts)
-    )
-    total = int(np.prod(sizes)) if sizes else 1
+    names = tuple(p if isinstance(p, str) else factors[p][::2] for p in parts)
+    total, cells = math.prod(len(levels) for _, _, levels in factors), None
+    if total * n_groups > RADIX:
+        every, sizes = [c for _, c, _ in factors], [len(v) for _, _, v in factors]
+        category, cells = combine(every, sizes)
+        total = len(cells)
+    else:
+        category = np.zeros(len(frame), np.int64)
+        for _, codes, levels in factors:
+            category = category * len(levels) + codes
+    label = CellNames(names, cells)
     return by_levels(name, group, n_groups, category, total, values, label)
 
 

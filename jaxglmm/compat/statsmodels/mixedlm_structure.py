@@ -62,13 +62,20 @@ class CellNames:
     """Name of combination k of factors and columns, such as ``C(a)[1]:x:b[u]``.
 
     parts: in the order of the formula a column's name, or a factor's name and levels;
-    the last factor's level changes fastest with k.
+    the last factor's level changes fastest with k. cells: (J, factors) the levels of
+    the combinations that occur, where k counts these.
     """
 
     parts: tuple[str | tuple[str, np.ndarray], ...]
+    cells: np.ndarray | None = None
 
     def __call__(self, k: int) -> str:
         text = []
+        if self.cells is not None:
+            sizes = [len(part[1]) for part in self.parts if not isinstance(part, str)]
+            places, k = self.cells[k].tolist(), 0
+            for place, size in zip(places, sizes, strict=True):
+                k = k * size + place  # of Python's, which has no largest number
         for part in reversed(self.parts):
             if isinstance(part, str):
                 text.append(part)
