@@ -7,7 +7,7 @@ import pytest
 from compat.bayes_cases import FITTED, case, design, joined, model
 from scipy import integrate, sparse
 
-from jaxglmm._errors import ConvergenceWarning
+from jaxglmm._errors import ConvergenceWarning, PosteriorWarning
 from jaxglmm.compat.statsmodels import BinomialBayesMixedGLM, PoissonBayesMixedGLM
 
 WORKSHEETS = ["sm_glmm_poisson_ex1", "sm_glmm_poisson_ex2", "sm_glmm_binomial_ex1"]
@@ -42,11 +42,13 @@ def test_joint_mode_where_there_is_one(name):
 
 
 @pytest.mark.reference
-def test_a_collapsed_joint_mode_warns():
-    with pytest.warns(ConvergenceWarning, match="gone to zero"):
-        fit = model("sm_binomial_cbpp").fit_map(joint=True)
-    assert fit.facts["status"] == "collapsed"
-    assert not fit.converged
+def test_a_joint_mode_at_zero_says_what_holds_it():
+    m = model("sm_binomial_cbpp")
+    with pytest.warns(PosteriorWarning, match="next to zero"):
+        fit = m.fit_map(joint=True)
+    assert fit.facts["status"] == "at a scale of zero"
+    assert fit.converged  # it is a mode: the log-normal prior bounds the density
+    assert fit.vcp_mean[0] == pytest.approx(-m.k_vc * m.vcp_p**2, rel=1e-2)
 
 
 @pytest.mark.reference
@@ -165,8 +167,12 @@ def test_options_are_read_or_refused(capsys):
     m = model("sm_glmm_poisson_ex1")
     with pytest.raises(ValueError, match="'gnorm'"):
         m.fit_vb(minim_opts={"gnorm": 1})
-    with pytest.raises(ValueError, match="joint=True"):
-        m.fit_map(method="CG")
+    with pytest.raises(ValueError, match="no method of scipy"):
+        m.fit_map(method="guess")
+    own = m.fit_map().params
+    for method in ("CG", "L-BFGS-B"):  # the same mode, by Newton's method
+        found = m.fit(method, minim_opts={"maxiter": 200, "ftol": 1e-9})
+        np.testing.assert_allclose(found.params, own)
     with pytest.warns(ConvergenceWarning, match="VB fitting did not converge"):
         short = m.fit_vb(minim_opts={"maxiter": 2})
     assert short.optim_retvals.nit == 2

@@ -75,7 +75,8 @@ def test_attributes():
     m = model("sm_binomial_crossed")
     assert (m.k_fep, m.k_vcp, m.k_vc, m.nobs) == (2, 2, 22, 240)
     assert m.endog_names == "y"
-    assert m.exog_names == ["FE_1", "FE_2"]
+    assert m.fep_names == ["FE_1", "FE_2"]
+    assert m.exog_names == ["const", "x1"]
     assert m.vcp_names == ["VC_1", "VC_2"]
     assert m.names == ["FE_1", "FE_2", "VC_1", "VC_2"]
     assert m.vc_names is None
@@ -264,7 +265,7 @@ def test_random_effects(fits):
     assert list(fit.random_effects("b").columns) == ["Mean", "SD"]
     pd.testing.assert_frame_equal(fit.random_effects(1), fit.random_effects("b"))
     assert fit.random_effects("b").index[0] == "C(b)[b01]"
-    assert list(fits["arrays"].random_effects(0).index[:2]) == ["VC_1[1]", "VC_1[2]"]
+    assert list(fits["arrays"].random_effects(0).index[:2]) == [0, 1]
     with pytest.raises(ValueError, match="there are a, b"):
         fit.random_effects("c")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxglmm._errors import ConvergenceWarning
+from jaxglmm._errors import ConvergenceWarning, PosteriorWarning
 from jaxglmm._precision import double_precision
 from jaxglmm.compat.statsmodels import _joint, _marginal, _objective
 from jaxglmm.compat.statsmodels._covariance import (
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from jaxglmm.compat.statsmodels.bayes import BayesMixedGLM
 
 OWN = "BFGS"  # the name that means our own method
+METHODS = (  # of scipy.optimize.minimize
+    *("nelder-mead", "powell", "cg", "bfgs", "newton-cg", "l-bfgs-b", "tnc", "cobyla"),
+    *("cobyqa", "slsqp", "trust-constr", "dogleg", "trust-ncg", "trust-exact"),
+    "trust-krylov",
+)
 TOLERANCE = 1e-12
 STEPS = 500
 WIDEST = 0.6  # sd of a column's part of the predictor that a start may have
@@ -51,15 +56,15 @@ class Options:
     disp: bool = False
 
     @classmethod
-    def of(cls, minim_opts: dict | None) -> Options:
-        """Read; unknown names are refused, not ignored."""
+    def of(cls, minim_opts: dict | None, refuse: bool = True) -> Options:
+        """Read; unknown names are refused, unless they are another method's."""
         given = dict(minim_opts or {})
         out = cls(
             int(given.pop("maxiter", STEPS)),
             float(given.pop("gtol", 1e-5)),
             bool(given.pop("disp", False)),
         )
-        if given:
+        if given and refuse:
             raise ValueError(
                 f"minim_opts {', '.join(map(repr, given))} mean nothing to method "
                 "'BFGS' here, which takes 'maxiter', 'gtol', 'disp'; name another "
@@ -102,18 +107,13 @@ def fit_map(
     joint: bool,
 ) -> BayesMixedGLMResults:
     """The mode of the marginal posterior, or of the joint one."""
-    if not joint and method != OWN:
-        raise ValueError(
-            f"method={method!r}: the marginal mode is found by Newton's method "
-            "(method='BFGS', the default); other methods of scipy.optimize.minimize "
-            "work with joint=True"
-        )
+    _check_method(method)
     data, A = scaled(model._data) if scale_fe else (model._data, None)
     layout = Layout(data) if scale_fe else model.layout
     start = _random_start(data, rng)
     if joint:
         return _fit_joint_mode(model, layout, A, method, minim_opts, start)
-    options = Options.of(minim_opts)
+    options = Options.of(minim_opts, refuse=method == OWN)
     found = _marginal.find(layout, start, TOLERANCE, options.max_steps)
     mean = _recoded(found.mean, A)
     success = found.status == 0
@@ -141,6 +141,16 @@ def fit_map(
     }
     return BayesMixedGLMResults(
         model, mean, _recoded_covariance(found, A), record, facts
+    )
+
+
+def _check_method(method: Any) -> None:
+    """Names of SciPy's methods, in any case; functions are SciPy's custom ones."""
+    if callable(method) or str(method).lower() in METHODS:
+        return
+    raise ValueError(
+        f"method={method!r} is no method of scipy.optimize.minimize; there are "
+        f"{', '.join(METHODS)}"
     )
 
 
@@ -181,27 +191,37 @@ def _fit_joint_mode(
     )
     gradient = float(np.linalg.norm(_objective.log_posterior_gradient(data, found.x)))
     H = -_objective.log_posterior_hessian(data, found.x)
-    collapsed = _collapsed(data, found.x) or not _positive(H)
-    if collapsed:
+    is_mode = _positive(H)
+    collapsed = _collapsed(data, found.x)
+    found.success = bool(gradient <= 1e-4) and is_mode
+    if not is_mode:
         warnings.warn(
-            "the joint density of coefficients, scales and random effects has no mode "
-            "inside here: a scale has gone to zero, where its density is unbounded "
-            "for any number of effects, and the standard deviations mean nothing. "
-            "fit_map() without joint=True integrates the random effects out",
+            "the joint density of coefficients, scales and random effects is not "
+            "concave where the search ended, so that this is no mode, and the standard "
+            "deviations mean nothing. fit_map() without joint=True integrates the "
+            "random effects out",
             ConvergenceWarning,
             stacklevel=4,
         )
-    elif gradient > 1e-4:
+    elif not found.success:
         warnings.warn(
             f"Laplace fitting did not converge, |gradient|={gradient:.6f}",
             ConvergenceWarning,
             stacklevel=4,
         )
-    found.success = bool(gradient <= 1e-4) and not collapsed
-    C = np.linalg.pinv(H) if collapsed else np.linalg.inv(H)
+    elif collapsed:
+        warnings.warn(
+            "the joint mode is where a scale is next to zero: with the random effects "
+            "at zero, only the prior of log s holds it, at -q vcp_p^2 for q effects, "
+            "whatever the data. fit_map() without joint=True integrates the random "
+            "effects out",
+            PosteriorWarning,
+            stacklevel=4,
+        )
+    C = np.linalg.inv(H) if is_mode else np.linalg.pinv(H)
     facts = {
         "method": "joint posterior mode",
-        "status": "collapsed" if collapsed else "converged",
+        "status": _status_of(found.success, collapsed),
         "log_posterior": -float(found.fun),
     }
     notes = ("The joint mode ignores that scales and random effects move together",)
@@ -213,6 +233,12 @@ def _fit_joint_mode(
         facts,
         notes,
     )
+
+
+def _status_of(success: bool, collapsed: bool) -> str:
+    if not success:
+        return "not converged"
+    return "at a scale of zero" if collapsed else "converged"
 
 
 def _joint_start(layout: Layout) -> np.ndarray:

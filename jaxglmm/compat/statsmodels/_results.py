@@ -125,8 +125,8 @@ class BayesMixedGLMResults:
             ValueError: an unknown name or position, with those there are.
         """
         m = self.model
-        names = m.vc_names or [f"{x}[{j}]" for x, j in self._numbered()]
-        frame = pd.DataFrame({"Mean": self.vc_mean, "SD": self.vc_sd}, index=names)
+        columns = {"Mean": self.vc_mean, "SD": self.vc_sd}
+        frame = pd.DataFrame(columns, index=m.vc_names)  # by number without names
         if term is None:
             return frame
         return frame[m.ident == self._position(term)]

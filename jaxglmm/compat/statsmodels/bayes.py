@@ -14,6 +14,7 @@ instead of BFGS; ``structure="joint"`` keeps coefficients and random effects tog
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.compat.statsmodels import _fits, _formula, _objective
 from jaxglmm.compat.statsmodels._layout import Data, Layout
 from jaxglmm.compat.statsmodels._results import BayesMixedGLMResults
+from jaxglmm.compat.statsmodels.mixedlm_arguments import aligned, names
 from jaxglmm.formula.context import caller_context
 from jaxglmm.formula.matrix import unmasked
+from jaxglmm.formula.rank import dependent_columns
 from jaxglmm.model.families import AbstractFamily, family_from
 
 RULES = {"statsmodels": "legendre", "exact": "exact"}
@@ -86,8 +89,18 @@ class BayesMixedGLM:
         n_trials: Any = None,
         dispersion: Any = None,
     ):
+        aligned(
+            endog=endog,
+            exog=exog,
+            exog_vc=exog_vc,
+            offset=offset,
+            exposure=exposure,
+            weights=weights,
+            n_trials=n_trials,
+        )
         self._family = family_from(self.default_family if family is None else family)
         y, self._endog_name = _vector(endog, "endog")
+        self._data_given = (endog, exog)
         X, columns = _matrix(exog, "exog")
         Z = _sparse(exog_vc)
         labels, self._ident = _ident(ident, Z.shape[1])
@@ -121,6 +134,7 @@ class BayesMixedGLM:
         )
         self._given = (fe_p, vcp_p)
         self._frame = exog if isinstance(exog, pd.DataFrame) else None
+        self._table: pd.DataFrame | None = None  # of a formula
         self._layout: Layout | None = None
         self.verbose = False
 
@@ -176,7 +190,8 @@ class BayesMixedGLM:
             family=family,
             **{**options, **taken},
         )
-        model._endog_name = read.endog_name
+        model._endog_name, model._table = read.endog_name, read.frame
+        model.formula = formula
         return model
 
     # What the model is ---------------------------------------------------------------
@@ -263,8 +278,33 @@ class BayesMixedGLM:
 
     @property
     def exog_names(self) -> list[str]:
-        """``fep_names``."""
-        return self.fep_names
+        """Names of the columns of ``exog``: const, x1, ... where they had none."""
+        endog, exog = self._data_given
+        if self._frame is not None or isinstance(exog, pd.Series):
+            return self.fep_names
+        return names(endog, exog, self.nobs)[1]
+
+    @property
+    def data(self) -> SimpleNamespace:
+        """The arrays and what they were made from, under statsmodels' names."""
+        endog, exog = self._data_given
+        return SimpleNamespace(
+            endog=self.endog,
+            exog=self.exog,
+            orig_endog=endog,
+            orig_exog=exog,
+            xnames=self.exog_names,
+            ynames=self.endog_names,
+            param_names=self.names,
+            row_labels=None if self._frame is None else self._frame.index,
+            frame=self._table,
+        )
+
+    @property
+    def k_constant(self) -> int:
+        """1 where the columns of ``exog`` span the constant, else 0."""
+        with_one = np.column_stack([self.exog, np.ones(len(self.exog))])
+        return int(len(dependent_columns(with_one)) > 0)
 
     @property
     def nobs(self) -> int:
@@ -418,9 +458,9 @@ class BayesMixedGLM:
         """The mode of the posterior and the Gaussian there.
 
         Args:
-            method: "BFGS" (the default) means the method of this package, Newton's;
-                any other name with ``joint=True`` is a method of
-                ``scipy.optimize.minimize`` and is used.
+            method: a method of ``scipy.optimize.minimize``, used with ``joint=True``
+                where it is not "BFGS". The marginal mode is found by this package's own
+                method, Newton's, whatever the name.
             minim_opts: ``maxiter``, ``gtol`` (largest gradient component), ``disp``;
                 with another method, that method's options.
             scale_fe: fit with columns of exog centred and divided by their standard

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from jaxglmm import datasets as shipped
+from jaxglmm.compat.statsmodels._theirs import falling_through
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,6 @@ def get_rdataset(
     (861, 8)
     """
     return Dataset(shipped.load(dataname), dataname, package)
+
+
+__getattr__ = falling_through(__name__, "statsmodels.datasets")

@@ -53,7 +53,7 @@ class MixedLM:
 
     Raises:
         DataError: lengths that do not agree, values that are missing or infinite.
-        ModelError: dependent columns of ``exog``, by name.
+        ModelError: dependent columns of ``exog``, by name, when the model is fitted.
 
     >>> import jaxglmm as jg
     >>> from jaxglmm.compat.statsmodels import MixedLM
@@ -82,6 +82,9 @@ class MixedLM:
                 raise ValueError(
                     f"argument {name} not permitted for MixedLM initialization"
                 )
+        arguments.aligned(
+            endog=endog, exog=exog, groups=groups, exog_re=exog_re, weights=weights
+        )
         n = len(endog)
         labels, crossed = arguments.factors(groups, n)
         names = arguments.names(endog, exog, n)
@@ -156,7 +159,7 @@ class MixedLM:
         self.use_sqrt, self.reml = bool(use_sqrt), True
         self.fe_pen = self.re_pen = self.cov_pen = None
         self._freepat = None
-        self.formula, self._spec = None, None
+        self._spec: Any = None
         levels, group = np.unique(labels, return_inverse=True)
         self.groups, self._group = labels, group.astype(np.int32)
         self._levels = levels
@@ -173,7 +176,11 @@ class MixedLM:
         self.k_vc = len(self._vc)
         self.k_params = self.k_fe + self.k_re2
         self.endog_names, self.exog_names = names
-        self._check_rank()
+        constant = np.flatnonzero(
+            (np.ptp(self.exog, axis=0) == 0) & (self.exog[0] != 0)
+            if len(self.exog)
+            else np.zeros(self.k_fe, bool)
+        )
         self.data = SimpleNamespace(
             endog=self.endog,
             exog=self.exog,
@@ -183,8 +190,15 @@ class MixedLM:
             xnames=self.exog_names,
             ynames=self.endog_names,
             vcomp_names=[c.name for c in self._vc],
+            row_labels=self._index,
+            const_idx=int(constant[0]) if len(constant) else None,
+            k_constant=int(len(constant) > 0),
+            formula=None,
+            model_spec=None,
+            missing_row_idx=[],
         )
         self._name_effects(re_names)
+        self.data.cov_names = self.data.param_names
 
     def _name_effects(self, re_names: list[str]) -> None:
         full = []
@@ -198,15 +212,18 @@ class MixedLM:
         self.data.exog_re_names_full = full
         self.data.param_names = [*self.exog_names, *full, *vc]
 
-    def _check_rank(self) -> None:
+    @cached_property
+    def _full_rank(self) -> bool:
+        """True; asked before the first fit, since a design alone may be of any rank."""
         if self.k_fe == 0:
-            return
+            return True
         dropped = [str(self.exog_names[j]) for j in dependent_columns(self.exog)]
         if dropped:
             raise ModelError(
                 f"exog is rank deficient: {', '.join(dropped)} depend on the other "
                 "columns. Leave them out (jg.lmm drops them itself)"
             )
+        return True
 
     @classmethod
     def from_formula(
@@ -261,6 +278,9 @@ class MixedLM:
         weights = kwargs.pop("weights", None)
         use_sqrt = kwargs.pop("use_sqrt", True)
         eval_env = kwargs.pop("eval_env", 0)
+        exog_re, exog_vc = kwargs.pop("exog_re", None), kwargs.pop("exog_vc", None)
+        for name in ALLOWED:
+            kwargs.pop(name, None)
         for name in kwargs:
             raise ValueError(
                 f"argument {name} not permitted for MixedLM initialization"
@@ -278,7 +298,23 @@ class MixedLM:
             weights,
             context,
         )
-        return cls._from_read(read, str(formula), use_sqrt, use_sparse)
+        if exog_re is None and exog_vc is None:
+            return cls._from_read(read, str(formula), use_sqrt, use_sparse)
+        if re_formula is not None or vc_formula is not None:
+            raise DataError(
+                "exog_re and exog_vc stand beside re_formula or vc_formula: give one"
+            )
+        self = cls(
+            read.y,
+            read.X,
+            read.groups,
+            exog_re,
+            exog_vc,
+            use_sqrt,
+            weights=read.weights,
+        )
+        self._remember(read, str(formula))
+        return self
 
     @classmethod
     def _from_read(
@@ -305,13 +341,18 @@ class MixedLM:
             names,
             read.re_names,
             use_sqrt,
-            read.y,
+            read.y.to_frame(),
             read.X,
         )
-        self.formula, self._spec, self._use_sparse = formula, read.spec, use_sparse
-        self.data.frame = read.frame
-        self.n_missing = read.n_missing
+        self._use_sparse = use_sparse
+        self._remember(read, formula)
         return self
+
+    def _remember(self, read, formula: str) -> None:
+        """What a model of a formula has beside its arrays."""
+        self.formula, self._spec, self.n_missing = formula, read.spec, read.n_missing
+        self.data.frame, self.data.formula = read.frame, formula
+        self.data.model_spec = read.spec
 
     # The data by group ----------------------------------------------------------------
 
@@ -363,6 +404,29 @@ class MixedLM:
         with_one = np.column_stack([self.exog, np.ones(len(self.exog))])
         return int(len(dependent_columns(with_one)) > 0)
 
+    _init_keys = ("groups", "exog_re", "exog_vc", "use_sqrt", "weights")
+
+    def _get_init_kwds(self) -> dict[str, Any]:
+        """What makes the model again: arguments of the constructor, or of the formula.
+
+        statsmodels' tools (mediation) give them back with other data; those of the
+        formula are given to ``from_formula`` too.
+        """
+        kwds: dict[str, Any] = {
+            "groups": self.groups,
+            "exog_re": self.exog_re,
+            "exog_vc": self.exog_vc if self._vc else None,
+            "use_sqrt": self.use_sqrt,
+            "weights": self.weights,
+        }
+        if hasattr(self, "formula"):  # no attribute of a model made of arrays
+            kwds["formula"] = self.formula
+        return kwds
+
+    def information(self, params: Any) -> np.ndarray:
+        """Minus ``hessian``."""
+        return -self.hessian(params)[0]
+
     def initialize(self) -> None:
         """Nothing, as in statsmodels: a model is ready when it has been made."""
 
@@ -380,6 +444,7 @@ class MixedLM:
 
     def _design(self, diagonal: bool = False, response=None, columns=None) -> Design:
         """The model as a design; perhaps another response, or fewer fixed effects."""
+        assert self._full_rank
         chosen = slice(None) if columns is None else columns
         return mixedlm_structure.design(
             self.endog if response is None else response,
@@ -388,7 +453,7 @@ class MixedLM:
             self._layout(diagonal),
             self.weights,
             self.endog_names,
-            self.formula,
+            getattr(self, "formula", None),
         )
 
     @cached_property

@@ -64,6 +64,38 @@ def complete(arrays: dict, labels, missing: str) -> np.ndarray | None:
     return keep
 
 
+def aligned(**given: Any) -> None:
+    """Refuse pandas objects whose row labels contradict each other.
+
+    The first two are ``endog`` and ``exog``, whose labels must be equal, as statsmodels
+    asks; the labels of others may be of another kind (then rows go by position), but
+    not the same ones in another order.
+    """
+    indices = {
+        name: value.index
+        for name, value in given.items()
+        if isinstance(value, pd.Series | pd.DataFrame)
+    }
+    y, x = indices.pop("endog", None), indices.pop("exog", None)
+    if y is not None and x is not None and not y.equals(x):
+        raise ValueError("The indices for endog and exog are not aligned")
+    first = x if y is None else y
+    for name, index in indices.items():
+        if first is None or index.equals(first) or len(index) != len(first):
+            continue
+        if (
+            index.is_unique
+            and first.is_unique
+            and len(first.symmetric_difference(index))
+        ):
+            continue
+        if sorted(map(str, index)) == sorted(map(str, first)):
+            raise ValueError(
+                f"the row labels of {name} are those of the data in another order: "
+                f"align them, or give {name} without labels"
+            )
+
+
 def names(endog: Any, exog: Any, n: int) -> tuple[str, list[str]]:
     """Names of the response and of the columns of exog, as statsmodels makes them."""
     name = getattr(endog, "name", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -116,13 +116,21 @@ def _cells(texts: Sequence[str]) -> str:
 class WaldResults:
     """A joint test: ``statistic``, ``pvalue``, ``df_num``, ``df_denom``."""
 
-    statistic: float
+    statistic: Any
     df_num: int
     df_denom: float
     distribution: str
 
+    def as_matrix(self) -> WaldResults:
+        """The same with ``statistic`` (1, 1), which ``scalar=False`` asks for."""
+        return replace(self, statistic=np.array([[float(self.statistic)]]))
+
     @property
-    def fvalue(self) -> float:
+    def _number(self) -> float:
+        return float(np.squeeze(self.statistic))
+
+    @property
+    def fvalue(self) -> Any:
         """The statistic of an F-test."""
         return self.statistic
 
@@ -130,8 +138,8 @@ class WaldResults:
     def pvalue(self) -> float:
         """Upper tail."""
         if self.distribution == "F":
-            return float(stats.f.sf(self.statistic, self.df_num, self.df_denom))
-        return float(stats.chi2.sf(self.statistic, self.df_num))
+            return float(stats.f.sf(self._number, self.df_num, self.df_denom))
+        return float(stats.chi2.sf(self._number, self.df_num))
 
     def summary(self) -> str:
         """One line."""
@@ -216,32 +224,17 @@ def hypothesis(
 
 
 def _from_text(spec: Any, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    from formulaic.errors import FormulaicError
-    from formulaic.utils.constraints import LinearConstraints
+    from jaxglmm.compat.statsmodels.hypotheses import constraints
 
-    quoted = [f"`{n}`" if not n.isidentifier() else n for n in names]
-    text = [spec] if isinstance(spec, str) else list(spec)
-    whole = []
-    for row in ", ".join(text).split(","):
-        row = row.strip()
-        if row in names:
-            row = quoted[list(names).index(row)]
-        elif not any(q in row for q in quoted if q.startswith("`")):
-            for name, q in sorted(
-                zip(names, quoted, strict=True), key=lambda t: -len(t[0])
-            ):
-                if q.startswith("`") and name in row:
-                    row = row.replace(name, q)
-        whole.append(row)
-    try:
-        found = LinearConstraints.from_spec(", ".join(whole), list(names))
-    except (FormulaicError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"cannot read the hypothesis {spec!r}: {error}. Names: {', '.join(names)}"
-        ) from error
-    return np.asarray(found.constraint_matrix, float), np.asarray(
-        found.constraint_values, float
-    )
+    texts = [spec] if isinstance(spec, str) else list(spec)
+    return constraints(texts, names)
+
+
+def is_text(spec: Any) -> bool:
+    """Whether a hypothesis is given in words."""
+    if isinstance(spec, list | tuple):
+        return bool(spec) and isinstance(spec[0], str)
+    return isinstance(spec, str | dict)
 
 
 def fixed_columns(R: np.ndarray, k_fe: int) -> np.ndarray | None:
@@ -253,6 +246,8 @@ def t_test(results: MixedLMResults, spec: Any, use_t, ddf: str | None):
     """See ``MixedLMResults.t_test``."""
     names = results.model.data.param_names
     R, q = hypothesis(spec, names, results.k_fe)
+    if R.shape[1] != results.k_fe and not is_text(spec):
+        raise ValueError(f"r_matrix for t-test should have {results.k_fe:d} columns")
     fixed = fixed_columns(R, results.k_fe)
     labels = [f"c{i}" for i in range(len(R))]
     if ddf is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +22,22 @@ from jaxglmm.compat.statsmodels import mixedlm_fit as fits
 from jaxglmm.compat.statsmodels.mixedlm_evaluate import Evaluator
 from jaxglmm.compat.statsmodels.mixedlm_params import MixedLMParams, root
 from jaxglmm.compat.statsmodels.mixedlm_results import MixedLMResults
+from jaxglmm.formula.notices import warn as warn_user
 
 if TYPE_CHECKING:
     from jaxglmm.compat.statsmodels.mixedlm import MixedLM
 
 TOLERANCE, STEPS = 1e-8, 200
-OWN = ("maxiter", "tol", "disp")  # options of Newton's method
-THEIRS = ("gtol", "ftol", "eps", "maxcor", "maxls")  # of SciPy's optimisers
+OPTIONS = ("maxiter", "tol", "disp", "gtol", "ftol", "eps", "maxcor", "maxls")
 ZERO = 1e-4  # relative standard deviation, of a column of unit size, that is zero
 COVARIANCES = ("nonrobust", "cluster")
+
+
+class BoundaryWarning(SingularFitWarning, ConvergenceWarning):
+    """An optimum at zero variance or perfect correlation.
+
+    statsmodels warns twice of it; filters on either of its categories see this one.
+    """
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,9 @@ def estimate(
 ) -> MixedLMResults:
     """See ``MixedLM.fit``."""
     methods = _methods(method)
-    _check_options(options, methods)
     if cov_type not in COVARIANCES:
-        raise ValueError(f"cov_type={cov_type!r} must be one of {COVARIANCES}")
+        options, cov_type = {**options, "cov_type": cov_type}, COVARIANCES[0]
+    options = known_options(options)
     if em_steps < 0:
         raise ValueError(f"em_steps={em_steps} must not be negative")
     _check_free(model, free, fix, em_steps)
@@ -130,19 +137,29 @@ def _methods(method: Any) -> list[str]:
     names = [method] if isinstance(method, str) else list(method)
     for name in names:
         if not isinstance(name, str) or name.lower() not in fits.SCIPY:
-            raise ValueError(f"method {name} not available for MixedLM")
+            raise ValueError(
+                f"method {name} not available for MixedLM; there are None (Newton's "
+                f"method), {', '.join(fits.SCIPY)}"
+            )
     return [name.lower() for name in names]
 
 
-def _check_options(options: dict[str, Any], methods: list[str]) -> None:
-    for name in options:
-        if name not in OWN + THEIRS:
-            raise TypeError(f"MixedLM.fit has no argument {name!r}")
-        if name in THEIRS and not methods:
-            raise TypeError(
-                f"{name!r} belongs to SciPy's optimisers: name one, such as "
-                "method='lbfgs'. Newton's method takes maxiter and tol"
-            )
+def known_options(options: dict[str, Any], taken: Sequence[str] = ()) -> dict:
+    """The options that mean something; others are warned of, as statsmodels does.
+
+    Args:
+        options: of ``fit``.
+        taken: further names that are understood by the caller.
+    """
+    unknown = sorted(set(options).difference(OPTIONS, taken))
+    if unknown:
+        ending = "s" if len(unknown) > 1 else ""
+        warn_user(
+            f"Argument{ending} {', '.join(unknown)} not used by MixedLM.fit. It takes "
+            f"{', '.join(OPTIONS)}; a future version will refuse others.",
+            FutureWarning,
+        )
+    return {k: v for k, v in options.items() if k not in unknown}
 
 
 def _check_free(model: MixedLM, free, fix, em_steps: int) -> None:
@@ -399,17 +416,17 @@ def warn(results: MixedLMResults, found) -> None:
         text = _status.message(
             found.status, steps=found.steps, decrement=found.decrement
         ).replace("max_iter", "maxiter")
-        warnings.warn(f"Not converged: {text}.", ConvergenceWarning, stacklevel=4)
+        warn_user(f"Not converged: {text}.", ConvergenceWarning)
         return
     facts = singular_facts(results)
     if facts:
-        warnings.warn(
+        warn_user(
             f"The random effects covariance matrix is singular: {'; '.join(facts)}. "
-            "The data do not support all of the random effects: drop one, hold "
-            "covariances at zero with free=, or keep the model as it is: the estimates "
-            "are the right optimum.",
-            SingularFitWarning,
-            stacklevel=4,
+            "The MLE is on the boundary of the parameter space, since the data do not "
+            "support all of the random effects: drop one, hold covariances at zero "
+            "with free=, or keep the model as it is: the estimates are the right "
+            "optimum.",
+            BoundaryWarning,
         )
 
 

@@ -38,6 +38,8 @@ SCIPY = {  # statsmodels' names
     "cg": "CG",
     "nm": "Nelder-Mead",
     "powell": "Powell",
+    "minimize": "BFGS",
+    "basinhopping": "basinhopping",
 }
 OPTIONS = {  # of each: statsmodels' keyword -> SciPy's option
     "BFGS": {"gtol": "gtol", "maxiter": "maxiter", "eps": "eps", "disp": "disp"},
@@ -52,7 +54,9 @@ OPTIONS = {  # of each: statsmodels' keyword -> SciPy's option
     "CG": {"gtol": "gtol", "maxiter": "maxiter", "eps": "eps", "disp": "disp"},
     "Nelder-Mead": {"ftol": "fatol", "maxiter": "maxiter", "disp": "disp"},
     "Powell": {"ftol": "ftol", "maxiter": "maxiter", "disp": "disp"},
+    "basinhopping": {},
 }
+HOPS = 20  # of basin hopping
 
 
 @dataclass(frozen=True)
@@ -204,9 +208,12 @@ class Roots:
     def _zeros(self, x: np.ndarray, sizes: np.ndarray) -> list[int]:
         """Positions in x of diagonals and components next to zero."""
         k = len(self.L)
-        size = [sizes[self.order[i]] if i == j else np.inf for i, j in self.entries]
-        size += [sizes[k + c] for c in self.components]
-        return [a for a in range(len(x)) if abs(x[a]) * size[a] < NEAR_ZERO]
+        size = {
+            a: sizes[self.order[i]] for a, (i, j) in enumerate(self.entries) if i == j
+        }
+        for a, c in enumerate(self.components, len(self.entries)):
+            size[a] = sizes[k + c]
+        return [a for a, own in size.items() if abs(x[a]) * own < NEAR_ZERO]
 
     def rise(self, x: np.ndarray, G: np.ndarray, g: np.ndarray, sizes: np.ndarray):
         """Share of a step -> x, along the zero whose variance lowers d most by rising.
@@ -599,6 +606,10 @@ def by_scipy(
     for name in methods:
         kind = SCIPY[name]
         given = {OPTIONS[kind][k]: v for k, v in options.items() if k in OPTIONS[kind]}
+        if kind == "basinhopping":
+            record = _hopped(objective, x)
+            x = np.atleast_1d(record.x)
+            break
         kept = (lambda z: path.append(z.copy())) if keep_all else None
         uses_gradient = kind not in ("Nelder-Mead", "Powell")
         record = minimize(
@@ -614,6 +625,21 @@ def by_scipy(
         if record.success:
             break
     return x, path, record
+
+
+def _hopped(objective: Callable, x: np.ndarray) -> Any:
+    """SciPy's basin hopping, the same hops at every call."""
+    from inspect import signature
+
+    from scipy.optimize import basinhopping
+
+    seed = "rng" if "rng" in signature(basinhopping).parameters else "seed"
+    options: dict[str, Any] = {
+        "niter": HOPS,
+        "minimizer_kwargs": {"method": "BFGS", "jac": True},
+        seed: np.random.default_rng(0),
+    }
+    return basinhopping(objective, x, **options)
 
 
 def penalised(

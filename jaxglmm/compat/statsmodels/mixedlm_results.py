@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from jaxglmm._errors import NotApplicableError
 from jaxglmm.compat.statsmodels import mixedlm_contrasts as contrasts
 from jaxglmm.compat.statsmodels import mixedlm_covariance as covariances
 from jaxglmm.compat.statsmodels.mixedlm_params import MixedLMParams
@@ -110,6 +109,14 @@ class MixedLMResults:
         start = MixedLMParams.from_components(np.nan_to_num(self.fixed.at))
         return _evaluator(self.model, self.freepat, start)[0]
 
+    def initialize(self, model: Any, params: Any, **kwargs: Any) -> None:
+        """Take another model and parameters, as statsmodels' results can."""
+        self.__init__(model, params, **kwargs)
+
+    @property
+    def _results(self) -> MixedLMResults:
+        return self  # no wrapper is around them
+
     # Names ----------------------------------------------------------------------------
 
     def _series(self, values: np.ndarray, names: list[str]) -> Any:
@@ -195,7 +202,8 @@ class MixedLMResults:
         """Covariance of the packed parameters, of R params, or of one parameter.
 
         Args:
-            r_matrix: (r, k) matrix R, with ``other`` for R Cov other'.
+            r_matrix: (r, k) matrix R, with ``other`` for R Cov other'; a number comes
+                of (k,).
             column: position, or positions, of parameters instead.
             scale: another scale than ``self.scale``.
             cov_p: another covariance.
@@ -208,8 +216,8 @@ class MixedLMResults:
             column = np.asarray(column)
             return cov[np.ix_(column, column)] if column.ndim else cov[column, column]
         if r_matrix is not None:
-            R = np.atleast_2d(np.asarray(r_matrix, float))
-            S = R if other is None else np.atleast_2d(np.asarray(other, float))
+            R = np.asarray(r_matrix, float)
+            S = R if other is None else np.asarray(other, float)
             return R @ cov @ S.T
         return self._frame(cov, self._names)
 
@@ -452,14 +460,13 @@ class MixedLMResults:
             invcov: inverse of the covariance of R params instead.
             use_f: F with ``df_resid`` instead of chi-squared.
             df_constraints: numerator degrees of freedom; default the rows of R.
-            scalar: accepted for statsmodels' sake; the statistic is always a number.
+            scalar: False gives the statistic as a matrix (1, 1).
             ddf: "satterthwaite" or "kenward-roger": an F-test.
         """
-        if not scalar:
-            raise NotApplicableError("the statistic of wald_test is always a number")
-        return contrasts.wald_test(
+        found = contrasts.wald_test(
             self, r_matrix, cov_p, invcov, use_f, df_constraints, ddf
         )
+        return found if scalar else found.as_matrix()
 
     def f_test(
         self,
@@ -490,8 +497,6 @@ class MixedLMResults:
             scalar: accepted for statsmodels' sake.
             ddf: as in ``wald_test``.
         """
-        if not scalar:
-            raise NotApplicableError("the statistic of wald_test is always a number")
         return contrasts.wald_terms(
             self, skip_single, extra_constraints, combine_terms, ddf
         )
@@ -528,6 +533,7 @@ class MixedLMResults:
         hold: str = "variance",
         tol: float = 1e-8,
         maxiter: int = 200,
+        **fit_kwargs: Any,
     ) -> np.ndarray:
         """Profile likelihood of one variance.
 
@@ -542,13 +548,17 @@ class MixedLMResults:
                 while the scale moves, as statsmodels does.
             tol: of -2 log-likelihood.
             maxiter: most steps at each value.
+            **fit_kwargs: options of ``fit``, for statsmodels' sake (``method=`` is one
+                of them): all values are found by Newton's method.
 
         Returns:
             (num_low + num_high + 1, 2): the variance, and the log-likelihood with
             everything else maximised. The model is left as it was.
         """
+        from jaxglmm.compat.statsmodels.mixedlm_estimate import known_options
         from jaxglmm.compat.statsmodels.mixedlm_profile import profile_re
 
+        known_options(fit_kwargs, ("method",))
         return profile_re(
             self,
             re_ix,
@@ -630,12 +640,15 @@ class MixedLMResults:
             exog: new data for the formula, or a design (m, k_fe).
             transform: False takes ``exog`` as a design although there is a formula.
         """
-        if exog is not None and not transform:
-            return self.model.predict(self.params_object, np.asarray(exog, float))
-        out = self.model.predict(self.params_object, exog)
-        if isinstance(exog, pd.DataFrame) and self.model._pandas:
-            return pd.Series(out, index=exog.index)
-        return out
+        index = getattr(exog, "index", None) if _is_pandas(exog) else None
+        if isinstance(exog, pd.Series) and self.model._spec is not None and transform:
+            exog = exog.to_frame()
+        given = np.asarray(exog, float) if exog is not None and not transform else exog
+        out = self.model.predict(self.params_object, given)
+        if index is not None and len(index) == len(out):
+            return pd.Series(out, index=index)
+        named = not isinstance(exog, np.ndarray | list | tuple | None)
+        return pd.Series(out) if named and self.model._spec is not None else out
 
     def save(self, fname: Any, remove_data: bool = False) -> None:
         """Write the results with pickle.
@@ -687,6 +700,10 @@ class MixedLMResults:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_evaluator": None}
+
+
+def _is_pandas(given: Any) -> bool:
+    return isinstance(given, pd.DataFrame | pd.Series)
 
 
 def _without_rows(component: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxglmm.compat.statsmodels.mixedlm_params import MixedLMParams, root
+from jaxglmm.formula.notices import warn
 
 if TYPE_CHECKING:
     from jaxglmm.compat.statsmodels.mixedlm import MixedLM
@@ -31,20 +32,33 @@ class Distribution:
         self.cov_re, self.vcomp = scale * at.cov_re, scale * at.vcomp
         self.group_idx = model._group.astype(int)
 
-    def rvs(self, n: int | None = None, rng: Any = None) -> np.ndarray:
-        """Simulated responses: (nobs,), or (n, nobs) where n is neither 1 nor nobs.
+    def rvs(
+        self,
+        n: int | None = None,
+        rng: Any = None,
+        random_state: Any = None,
+        *,
+        draws: int | None = None,
+    ) -> np.ndarray:
+        """Simulated responses (nobs,), or (draws, nobs).
 
         Args:
-            n: number of data sets; None, 1 and nobs (statsmodels' callers pass the
-                number of rows) mean one.
+            n: not used, as in statsmodels: a response has the length of the data.
             rng: a generator or a seed.
+            random_state: the older name of ``rng``.
+            draws: number of data sets.
         """
-        generator = np.random.default_rng(rng)
-        if n in (None, 1, self.model.nobs):
+        if random_state is not None:
+            warn("random_state= is now called rng=", FutureWarning)
+            rng = random_state if rng is None else rng
+        generator = rng  # the older kind draws as it does for statsmodels
+        if not isinstance(rng, np.random.RandomState):
+            generator = np.random.default_rng(rng)
+        if draws is None:
             return self._one(generator)
-        return np.stack([self._one(generator) for _ in range(int(n))])
+        return np.stack([self._one(generator) for _ in range(int(draws))])
 
-    def _one(self, rng: np.random.Generator) -> np.ndarray:
+    def _one(self, rng: Any) -> np.ndarray:
         model = self.model
         y = self.exog @ self.fe_params
         if model.k_re:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 if TYPE_CHECKING:
     from jaxglmm.compat.statsmodels.mixedlm_results import MixedLMResults
 
+STYLE = 'class="simpletable"'
 TITLE = "Mixed Linear Model Regression Results"
 
 
@@ -24,6 +26,38 @@ class Summary:
         left, right = info[:half], info[half:] + [("", "")] * (2 * half - len(info))
         head = [[*a, *b] for a, b in zip(left, right, strict=True)]
         self.tables = [pd.DataFrame(head), table]
+        self.extra_txt: list[str] = []
+
+    def add_text(self, string: str) -> None:
+        """A line below the tables."""
+        self.extra_txt.append(str(string))
+
+    def add_title(self, title: str | None = None, results: object = None) -> None:
+        """Another title."""
+        self.title = TITLE if title is None else title
+
+    def add_df(
+        self, df: pd.DataFrame, index=True, header=True, float_format="%.4f", align="r"
+    ) -> None:
+        """A further table."""
+        frame = df.map(lambda v: float_format % v if isinstance(v, float) else str(v))
+        frame.index = [str(i) if index else "" for i in frame.index]
+        if not header:
+            frame.columns = [""] * frame.shape[1]
+        self.tables.append(frame)
+
+    def add_dict(self, d: dict, ncols: int = 2, align="l", float_format="%.4f") -> None:
+        """A further table, of names and values."""
+        cells = [
+            (k, float_format % v if isinstance(v, float) else v) for k, v in d.items()
+        ]
+        cells += [("", "")] * (-len(cells) % ncols)
+        rows = [cells[i : i + ncols] for i in range(0, len(cells), ncols)]
+        self.add_df(
+            pd.DataFrame([[x for pair in row for x in pair] for row in rows]),
+            index=False,
+            header=False,
+        )
 
     def as_text(self) -> str:
         """The page as text."""
@@ -40,15 +74,21 @@ class Summary:
         ]
         double, single = "=" * width, "-" * width
         title = self.title.center(width).rstrip()
-        return "\n".join(
-            [title, double, *rows, single, lines[0], single, *lines[1:], double]
-        )
+        page = [title, double, *rows, single, lines[0], single, *lines[1:]]
+        for more in self.tables[2:]:
+            page += [single, *_right_aligned(more, width)]
+        return "\n".join([*page, double, *self.extra_txt])
 
     def as_html(self) -> str:
         """The page as HTML tables."""
         head = self.tables[0].to_html(header=False, index=False, border=0)
-        body = self.tables[1].to_html(border=0)
-        return f"<h4>{self.title}</h4>\n{head}\n{body}"
+        tables = [head, *(t.to_html(border=0) for t in self.tables[1:])]
+        tables[0] = tables[0].replace(
+            ">\n", f">\n<caption>{escape(self.title)}</caption>\n", 1
+        )
+        text = "<br/>\n".join(map(escape, self.extra_txt))
+        page = "\n".join(t.replace('class="dataframe"', STYLE, 1) for t in tables)
+        return f"{page}\n{text}" if text else page
 
     def as_latex(self) -> str:
         """The page as LaTeX tables."""
@@ -91,13 +131,16 @@ class Summary:
     def _repr_html_(self) -> str:
         return self.as_html()
 
+    def _repr_latex_(self) -> str:
+        return self.as_latex()
+
 
 def _right_aligned(frame: pd.DataFrame, least: int = 0) -> list[str]:
     """Index to the left, columns to the right, headings centred; ``least`` wide."""
     index = [str(i) for i in frame.index]
     columns = []
-    for name in frame.columns:
-        cells = [str(v) for v in frame[name]]
+    for j, name in enumerate(frame.columns):
+        cells = [str(v) for v in frame.iloc[:, j]]
         width = max(len(str(name)), *(len(c) for c in cells))
         columns.append([str(name).center(width), *(c.rjust(width) for c in cells)])
     first = max(len(i) for i in index)
