@@ -41,6 +41,31 @@ def modes(design: Design, b: Sequence[np.ndarray]) -> dict[str, pd.DataFrame]:
     return out
 
 
+def coefficients(
+    design: Design, beta: np.ndarray, b: Sequence[np.ndarray]
+) -> dict[str, pd.DataFrame]:
+    """Factor -> fixed and random effects added up, a frame of levels by columns.
+
+    As lme4's ``coef``: a column of random effects that is no fixed effect has a mean of
+    zero; fixed effects that do not vary stand in every row.
+    """
+    names = list(design.x_names)
+    names += dict.fromkeys(
+        name for t in design.terms for name in t.names if name not in names
+    )
+    mean = np.concatenate([beta, np.zeros(len(names) - len(beta))])
+    out = {}
+    for factor, positions in by_factor(design.terms).items():
+        levels = design.terms[positions[0]].levels
+        values = np.tile(mean, (len(levels), 1))
+        for k in positions:
+            at = [names.index(name) for name in design.terms[k].names]
+            values[:, at] += b[k]
+        index = pd.Index(levels, name=factor)
+        out[factor] = pd.DataFrame(values, index=index, columns=names)
+    return out
+
+
 def n_levels(design: Design) -> dict[str, int]:
     """Factor -> number of levels."""
     return {

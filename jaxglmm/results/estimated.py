@@ -157,7 +157,7 @@ class Estimated:
 
     @property
     def coef(self) -> np.ndarray:
-        """``coefficients``."""
+        """``coefficients``; ``coef_by(factor)`` has those of every level."""
         return self.coefficients
 
     @property
@@ -255,6 +255,41 @@ class Estimated:
     def random_effects(self) -> dict[str, pd.DataFrame]:
         """``ranef``."""
         return self.ranef
+
+    def coef_by(self, factor: str | None = None):
+        """Coefficients of every level: fixed and random effects together.
+
+        What lme4 calls ``coef``; here ``fit.coef`` is the array of fixed effects.
+
+        Args:
+            factor: a grouping factor; may be left out where there is only one.
+
+        Returns:
+            A frame of levels by coefficients. A random slope without a fixed effect
+            varies around zero; fixed effects that do not vary stand in every row.
+
+        Raises:
+            NotApplicableError: no such factor, or several and none named.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = jg.datasets.load("sleepstudy")
+            >>> fit = jg.lmm("Reaction ~ Days + (Days | Subject)", data)
+            >>> fit.coef_by("Subject").loc["308"].round(2).tolist()
+            [253.66, 19.67]
+        """
+        found = _effects.coefficients(
+            self.design, self.estimates.beta, self.estimates.b
+        )
+        if factor is None and len(found) == 1:
+            return next(iter(found.values()))
+        if factor not in found:
+            known = ", ".join(map(repr, found)) or "no random effects"
+            raise NotApplicableError(
+                f"coef_by({'' if factor is None else repr(factor)}): name one of the "
+                f"grouping factors, of which there are {known}"
+            )
+        return found[factor]
 
     @cached_property
     def ranef_cov(self) -> dict[str, np.ndarray]:
