@@ -1,6 +1,8 @@
 """The command line: what it prints, what it writes, how it fails."""
 
+import html
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -49,7 +51,8 @@ def test_demo_writes_what_it_lists(demo_folder):
             *(f"{name}.png" for name in example.figures),
         ]
     ]
-    assert files == sorted([*expected, "many.csv"])
+    more = ["index.html", "many.csv", "many_estimates.png"]
+    assert files == sorted([*expected, *more])
     assert all(name in run.stdout for name in files)
 
 
@@ -60,6 +63,17 @@ def test_demo_tables_can_be_read(demo_folder):
     assert len(pd.read_csv(folder / "cbpp_ranef.csv")) == 15
     assert len(pd.read_csv(folder / "many.csv")) >= demo.WORLDS * 2
     assert len(pd.read_csv(folder / "sleepstudy_augment.csv")) == 180
+
+
+def test_demo_page_shows_what_was_written(demo_folder):
+    folder, _ = demo_folder
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:src|href)='([^']+)'", page))
+    assert named == {path.name for path in folder.iterdir()} - {"index.html"}
+    for example in demo.EXAMPLES:
+        assert html.escape(example.title) in page
+        assert html.escape(example.call) in page
+    assert "<script" not in page
 
 
 def test_demo_figures_are_figures(demo_folder):

@@ -405,3 +405,15 @@ def test_every_command_line_runs_twice(folder, tmp_path):
         assert second.returncode == first.returncode == 0, second.stderr
         assert second.stdout == first.stdout
         assert second.stderr == ""
+
+
+def test_help_lists_families_and_examples(capsys):
+    from jaxglmm.cli.fit import FAMILIES as listed
+    from jaxglmm.model.families import FAMILIES
+
+    assert set(listed) == set(FAMILIES)
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    text = capsys.readouterr().out
+    assert "jaxglmm fit sleep.csv" in text
+    assert "nbinom2" in text

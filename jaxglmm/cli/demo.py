@@ -1,8 +1,9 @@
 """Fit classic data sets in every way there is; print the summaries, write figures.
 
-The sleep deprivation study has a random line for each subject, the herds of cbpp are
-counts out of counts; the same herds have a posterior, and the sleep study is repeated a
-thousand times. All of it comes with the package.
+An ``index.html`` beside them shows all of it. The sleep deprivation study has a random
+line for each subject, the herds of cbpp are counts out of counts; the same herds have a
+posterior, and the sleep study is repeated a thousand times. All of it comes with the
+package.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm.cli import pages
 from jaxglmm.cli.progress import keep_compiled_programs, step
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ FIGURES: dict[str, Callable[[Fit], Any]] = {
     "qq": lambda fit: fit.plot.qq(),
     "profile": lambda fit: fit.plot.profile(),
     "simulated": lambda fit: fit.plot.simulated_residuals(),
+    "posterior": lambda fit: fit.plot.marginals(),
 }
 
 
@@ -108,6 +111,7 @@ BELIEF = Example(
     ),
     options={"method": "nested-laplace"},
     tables=("fixed", "variances"),
+    figures=("posterior", "ranef"),
 )
 
 EXAMPLES = (SLEEP, HERDS, BELIEF)
@@ -133,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
     keep_compiled_programs()
     args.out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
+    sections: list[pages.Section] = []
     for example in EXAMPLES:
         with step(f"fitting {example.stem} (the first time compiles)"):
             fit = example.fit()
@@ -143,8 +148,19 @@ def run(args: argparse.Namespace) -> int:
         if example is BELIEF:
             print(f"{fit.certificate}\n", flush=True)
         with step(f"writing tables and figures of {example.stem}"):
-            written += write(fit, summary, example, args.out)
-    written.append(many_worlds(args.out / "many.csv"))
+            files = list(write(fit, summary, example, args.out))
+        more = f"\n\n{fit.certificate}" if example is BELIEF else ""
+        sections.append(
+            pages.Section(
+                example.title, example.text, example.call, summary + more, files
+            )
+        )
+        written += files
+    sections.append(many_worlds(args.out))
+    written += sections[-1].files
+    index = args.out / "index.html"
+    index.write_text(pages.page("jaxglmm demo", sections), encoding="utf-8")
+    written.append(index)
     print(f"Figures and tables are in {args.out.resolve()}:")
     for path in written:
         print(f"    {path.name}")
@@ -156,24 +172,34 @@ def headline(title: str, text: str) -> None:
     print(f"\n{title}\n{'=' * len(title)}\n{text}\n")
 
 
-def many_worlds(path: Path) -> Path:
-    """The sleep study drawn and fitted a thousand times; its estimates to a file."""
+def many_worlds(folder: Path) -> pages.Section:
+    """The sleep study drawn and fitted a thousand times; its estimates to files."""
     import jaxglmm as jg
 
     sleep = jg.datasets.load(SLEEP.data)
     formula = "y ~ Days + (Days | Subject)"
     with step(f"fitting {WORLDS} sleep studies (the first time compiles)"):
-        worlds = SLEEP.fit().simulate(WORLDS, seed=1).T
+        truth = SLEEP.fit()
+        worlds = truth.simulate(WORLDS, seed=1).T
         jg.fit_many(formula, sleep, responses=worlds)
         many = jg.fit_many(formula, sleep, responses=worlds)  # its time, once compiled
-    headline(
-        f"{WORLDS} sleep studies in one call",
-        "Drawn from the first fit; how well do models of 18 subjects find it again?",
+    title = f"{WORLDS} sleep studies in one call"
+    text = (
+        "Drawn from the first fit; how well do models of 18 subjects find it again?\n"
+        "In the picture a line marks the value that the studies were drawn with."
     )
-    print(f'    jg.fit_many("{formula}", sleepstudy, responses=worlds)\n')
+    call = f'jg.fit_many("{formula}", sleepstudy, responses=worlds)'
+    headline(title, text)
+    print(f"    {call}\n")
     print(f"{many.summary()}\n", flush=True)
-    many.tidy().to_csv(path, index=False)
-    return path
+    table, picture = folder / "many.csv", folder / "many_estimates.png"
+    many.tidy().to_csv(table, index=False)
+    marks = dict(zip(truth.coefficient_names, truth.coefficients, strict=True))
+    for label, term in truth.varcorr.items():
+        marks |= {f"sd_{name}|{label}": sd for name, sd in term.sd.items()}
+    marks["sigma"] = truth.sigma
+    save_figure(many.plot.estimates(marks=marks), picture)
+    return pages.Section(title, text, call, str(many.summary()), [table, picture])
 
 
 def write(fit: Fit, summary: str, example: Example, folder: Path) -> Iterator[Path]:

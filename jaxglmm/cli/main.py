@@ -45,7 +45,13 @@ def parser() -> argparse.ArgumentParser:
     for module in COMMANDS:
         summary = (module.__doc__ or "").splitlines()[0]
         name = module.__name__.rsplit(".", 1)[-1]
-        sub = commands.add_parser(name, help=summary, description=summary)
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=getattr(module, "EXAMPLE", None),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return top

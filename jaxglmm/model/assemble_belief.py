@@ -33,6 +33,7 @@ from jaxglmm.model.priors import (
     lkj_from,
     named,
     normal_from,
+    of,
     scale_from,
     text,
 )
@@ -165,7 +166,7 @@ def _coefficients(
     sds = design.X.std(axis=0)
     out = []
     for j, name in enumerate(names):
-        own = by_name.get(name)
+        own = by_name.get(name) if j == intercept else of(by_name, names, name)
         if own is None and listed is not None:
             own = listed[j]
         if own is None and j == intercept and priors.intercept is not None:
@@ -214,7 +215,7 @@ def _term(
     sds = []
     for i, name in enumerate(term.names):
         key = f"{term.label}:{name}"
-        own = by_name.get(key, by_name.get(term.label))
+        own = of(by_name, known, key, term.label)
         if own is None and not by_name:
             own = priors.sd
         if own is not None:
@@ -226,7 +227,7 @@ def _term(
     if term.covariance != "us" or len(term.names) == 1:
         return tuple(sds), None
     labels = [t.label for t in design.terms]
-    lkj = named(priors.correlation, labels, "terms").get(term.label)
+    lkj = of(named(priors.correlation, labels, "terms"), labels, term.label)
     if lkj is None and not isinstance(priors.correlation, dict):
         lkj = priors.correlation
     if lkj is None:

@@ -238,13 +238,14 @@ class Priors:
 
     Args:
         coefficients: a ``Normal`` or a standard deviation for all slopes; or a dict
-            coefficient's name -> either; or a sequence, one a column of X, the
-            intercept's among them.
+            coefficient's name -> either, where ``"others"`` stands for all slopes that
+            are not named; or a sequence, one a column of X, the intercept's among them.
         intercept: a ``Normal`` or a standard deviation.
         sd: a prior of the random effects' standard deviations (``HalfT``,
             ``HalfNormal``, ``Exponential``, ``LogNormal``); or a dict with the term's
-            label (``"Subject"``) or label and column (``"Subject:Days"``) -> prior.
-        correlation: ``LKJ``, or its eta; or a dict term's label -> either.
+            label (``"Subject"``) or label and column (``"Subject:Days"``) -> prior,
+            ``"others"`` as above.
+        correlation: ``LKJ``, or its eta; or a dict term's label -> either, likewise.
         dispersion: prior of the family's dispersion parameter (sigma of a Gaussian), or
             ``Fixed(value)`` where it is known.
         centered: whether the intercept's prior is about the predictor where all
@@ -310,21 +311,35 @@ def lkj_from(given: Any, name: str) -> LKJ:
     raise ModelError(f"the prior of {name} is {given!r}; give jg.LKJ(eta) or eta")
 
 
+OTHERS = "others"  # key of the priors of whatever has no key of its own
+
+
 def named(given: Any, known: list[str], what: str) -> Mapping[str, Any]:
-    """A dict as it is where all its keys are known; {} for anything else.
+    """A dict as it is where its keys are known or ``OTHERS``; {} for anything else.
 
     Raises:
         ModelError: a key that names nothing, with what there is.
     """
     if not isinstance(given, Mapping):
         return {}
-    unknown = [key for key in given if key not in known]
+    unknown = [key for key in given if key not in (*known, OTHERS)]
     if unknown:
         raise ModelError(
             f"priors name {what} {', '.join(map(repr, unknown))}; the model has "
-            f"{', '.join(map(repr, known))}"
+            f"{', '.join(map(repr, known))}; {OTHERS!r} stands for those not named"
         )
     return given
+
+
+def of(given: Mapping[str, Any], known: list[str], *names: str) -> Any:
+    """The prior of the first of the names that has one; else that of the others.
+
+    A parameter that is called as their key is has the key to itself.
+    """
+    found = [given[name] for name in names if name in given]
+    if found or OTHERS in known:
+        return found[0] if found else None
+    return given.get(OTHERS)
 
 
 def log_normal(x: Float[Array, " p"], mean: Array, sd: Array) -> Scalar:

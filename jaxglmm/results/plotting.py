@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
 
-FIGURES = ("ranef", "residuals", "qq", "simulated_residuals", "profile")
+FIGURES = ("ranef", "residuals", "qq", "simulated_residuals", "profile", "marginals")
 
 
 class PlotAccessor:
@@ -98,6 +98,23 @@ class PlotAccessor:
         if profile is None:
             profile = self._fit.profile(options.pop("which", None))
         return draw(profile, **options)
+
+    def marginals(self, which=None, **options):
+        """Histograms of a posterior's parameters, with the central 95%.
+
+        Args:
+            which: names of the parameters; the first twelve by default.
+            **options: ``axes``, one a parameter.
+
+        Returns:
+            Array of axes.
+
+        Raises:
+            NotApplicableError: the fit is no posterior.
+        """
+        from jaxglmm.plots import marginals
+
+        return marginals(self._fit.posterior.parameters, which, **options)
 
     def __call__(self, **options):
         """Residuals against the fixed part of the prediction."""

@@ -155,6 +155,30 @@ def test_names_are_resolved(sleep):
     assert str(found).count("given") == 4
 
 
+def test_others_are_those_not_named():
+    data = {"y": np.arange(12.0), "g": np.arange(12) % 3, "h": np.arange(12) % 4}
+    data |= {name: np.cos(k * np.arange(12.0)) for k, name in enumerate("abc", 1)}
+    design = design_from_formula("y ~ a + b + c + (a | g) + (b | h)", data)
+    priors = jg.Priors(
+        coefficients={"a": 5, "others": jg.Normal(1, 2)},
+        sd={"g": jg.HalfNormal(3), "others": jg.Exponential(1)},
+        correlation={"h": 4, "others": 2},
+    )
+    found = resolve(design, family_from("gaussian"), priors)
+    assert [p.sd for p in found.coefficients[1:]] == [5, 2, 2]
+    assert found.coefficients[0].sd > 5  # the intercept has a prior of its own
+    (g, of_g), (h, of_h) = (found.terms[name] for name in "gh")
+    assert [type(p) for p in (*g, *h)] == [jg.HalfNormal] * 2 + [jg.Exponential] * 2
+    assert (of_g.eta, of_h.eta) == (2, 4)
+    # a coefficient of that name has the key to itself
+    data["others"] = data.pop("c")
+    design = design_from_formula("y ~ a + others + (1 | g)", data)
+    own = jg.Priors(coefficients={"others": 2.0})
+    found = resolve(design, family_from("gaussian"), own)
+    assert found.coefficients[2].sd == 2
+    assert str(found).count("given") == 1
+
+
 @pytest.mark.parametrize(
     ("priors", "text"),
     [

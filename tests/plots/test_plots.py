@@ -8,11 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from results import twin
 
 import jaxglmm as jg
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.plots import bands
+from jaxglmm.plots import bands, marginals, style
 from jaxglmm.plots.smooth import local_linear
 from jaxglmm.results.fit import Fit
 
@@ -172,6 +173,29 @@ def test_profiles(sleep):
     with pytest.raises(NotApplicableError, match="only Days"):
         sleep.plot.profile(Profile(), which="x")
     no_text_overlaps(axes[0].figure)
+
+
+def test_histograms_of_draws_and_estimates():
+    rng = np.random.default_rng(0)
+    draws = {
+        "x$1$": rng.normal(size=500),
+        "phi": np.append(rng.gamma(2, size=499), 1e9),
+    }
+    one, two = marginals(draws, marks={"x$1$": 0.5})
+    assert "95% from" in one.texts[0].get_text()
+    assert [line.get_xdata()[0] for line in one.lines] == [0.5]
+    for ax, name in ((one, "x$1$"), (two, "phi")):
+        bars = [(p.get_x(), p.get_width(), p.get_height()) for p in ax.patches]
+        assert sum(height for *_, height in bars) == 500
+        low, high = np.quantile(draws[name], [0.025, 0.975])
+        blue = [p for p in ax.patches if p.get_facecolor()[:3] == to_rgb(style.ACCENT)]
+        ends = blue[0].get_x(), blue[-1].get_x() + blue[-1].get_width()
+        np.testing.assert_allclose(ends, [low, high], atol=bars[0][1])
+    assert two.get_xlim()[1] < 100  # a value far away does not flatten the rest
+    one.figure.canvas.draw()
+    assert len(marginals({f"p{k}": np.zeros(3) for k in range(40)})) == 12
+    with pytest.raises(NotApplicableError, match="no parameter 'z'; there are"):
+        marginals(draws, "z")
 
 
 def test_settings_are_left_alone(sleep):

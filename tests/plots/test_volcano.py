@@ -109,6 +109,14 @@ def test_p_values_of_fits_that_did_not_converge_are_no_tests():
     assert sum(bar.get_height() for bar in p_values(fits, "x").patches) == 398
 
 
+def test_estimates_of_fits_that_converged():
+    fits = made()
+    fits.converged[:100] = False
+    (ax,) = fits.plot.estimates("x", marks={"x": 0.0})
+    assert sum(bar.get_height() for bar in ax.patches) == 299 + 1  # one has NaN alone
+    assert len(ax.lines) == 1
+
+
 def test_labels_are_a_number():
     with pytest.raises(NotApplicableError, match="a whole number"):
         volcano(made(), "x", labels=["g1"])

@@ -372,7 +372,7 @@ class Fits:
 
     @property
     def plot(self) -> FitsPlots:
-        """Figures: ``plot.volcano(term)``, ``plot.p_values(term)``."""
+        """Figures: ``volcano(term)``, ``p_values(term)``, ``estimates()``."""
         return FitsPlots(self)
 
     def _counts(self) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from jaxglmm.results.fits.fits import Fits
 
@@ -15,7 +17,7 @@ class FitsPlots:
         self._fits = fits
 
     def __repr__(self) -> str:
-        return f"<Figures: volcano, p_values of {len(self._fits):,} fits>"
+        return f"<Figures: volcano, p_values, estimates of {len(self._fits):,} fits>"
 
     def volcano(self, term: str, **options):
         """Estimates of one coefficient against their p-values.
@@ -44,3 +46,23 @@ class FitsPlots:
         from jaxglmm.plots import p_values
 
         return p_values(self._fits, term, **options)
+
+    def estimates(self, which=None, **options):
+        """Histograms of the estimates over the data sets, with the central 95%.
+
+        Of fits that converged. A line marks the value that draws came from, where it
+        is known.
+
+        Args:
+            which: names of the parameters; the first twelve by default.
+            **options: ``marks``, name -> value; ``axes``, one a parameter.
+
+        Returns:
+            Array of axes.
+        """
+        from jaxglmm.plots import marginals
+
+        frame = self._fits.frame()[np.asarray(self._fits.converged)]
+        draws = {name: frame[name].to_numpy() for name in frame.columns}
+        options.setdefault("marks", dict(self._fits.original))
+        return marginals(draws, which, **options)
