@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm import datasets as datasets
     from jaxglmm._cache import enable_compilation_cache as enable_compilation_cache
+    from jaxglmm._errors import ArgumentError as ArgumentError
     from jaxglmm._errors import CacheWarning as CacheWarning
     from jaxglmm._errors import ComparisonError as ComparisonError
     from jaxglmm._errors import ConvergenceWarning as ConvergenceWarning
@@ -71,6 +72,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
 __version__ = "0.1.0"
 
 _ERRORS = (
+    "ArgumentError",
     "CacheWarning",
     "ComparisonError",
     "ConvergenceWarning",
@@ -136,7 +138,17 @@ _WHERE = {  # public name -> module that holds it
     **dict.fromkeys(_PRIORS, "jaxglmm.model.priors"),
 }
 
-_SUBMODULES = ("datasets", "density", "estimate", "integrate", "structure")
+_SUBMODULES = (
+    "compat",
+    "datasets",
+    "density",
+    "estimate",
+    "integrate",
+    "plots",
+    "sklearn",
+    "spreadsheet",
+    "structure",
+)
 
 __all__ = [
     "AGQ",
@@ -146,6 +158,7 @@ __all__ = [
     "NUTS",
     "REML",
     "VB",
+    "ArgumentError",
     "Bernoulli",
     "Beta",
     "BetaBinomial",
@@ -207,4 +220,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_SUBMODULES, "__all__", "__doc__", "__version__"})

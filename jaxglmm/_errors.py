@@ -26,6 +26,10 @@ class UnboundedLikelihoodError(ModelError):
     """The likelihood grows without end along a parameter; a prior would bound it."""
 
 
+class ArgumentError(JaxGLMMError, TypeError):
+    """An argument that is not there, or of a kind that it cannot be."""
+
+
 class ComparisonError(JaxGLMMError, ValueError):
     """These fits cannot be compared."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from inspect import signature
 from math import inf
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxglmm._errors import FormulaError, ModelError
+from jaxglmm._hints import unknown_argument
 from jaxglmm._memory import programs
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.estimate.methods import BayesMethod, bayes_method
@@ -49,6 +51,8 @@ def lmm(
     missing: str = "drop",
     priors: Any = None,
     conf_level: float = 0.95,
+    contrasts: dict | None = None,
+    **unknown: Any,
 ) -> Fit:
     """Fit a linear mixed model.
 
@@ -83,6 +87,11 @@ def lmm(
         missing: "drop" rows with missing values (counted, with a warning), or "raise".
         priors: ``jg.Priors(...)``, with a Bayesian method.
         conf_level: coverage of ``fit.conf_int``.
+        contrasts: codings of factors that the formula names, as in R: column ->
+            "treatment" (default), "sum", "helmert", "poly", "diff", or what
+            ``C(f, ...)`` takes.
+        unknown: none; other packages' names of arguments raise an ``ArgumentError``
+            with the name here.
 
     Returns:
         A ``Fit``. One that did not converge is returned too, with its status.
@@ -102,6 +111,8 @@ def lmm(
     >>> {name: round(value, 3) for name, value in fit.fixef.items()}
     {'(Intercept)': 251.405, 'Days': 10.467}
     """
+    if unknown:
+        raise unknown_argument("jg.lmm", unknown, signature(lmm).parameters)
     bayes = bayes_method(method)
     estimator = _method(None if bayes else method, reml)
     _priors_need_bayes(bayes, priors)
@@ -119,6 +130,7 @@ def lmm(
         weights=weights,
         offset=offset,
         missing=missing,
+        contrasts=contrasts,
     )
     if bayes is not None:
         from jaxglmm.model.families import family_from
@@ -150,6 +162,8 @@ def glmm(
     missing: str = "drop",
     priors: Any = None,
     conf_level: float = 0.95,
+    contrasts: dict | None = None,
+    **unknown: Any,
 ) -> Fit:
     """Fit a generalised linear mixed model by maximum likelihood.
 
@@ -181,6 +195,11 @@ def glmm(
         missing: "drop" rows with missing values (counted, with a warning), or "raise".
         priors: ``jg.Priors(...)``, with a Bayesian method.
         conf_level: coverage of ``fit.conf_int``.
+        contrasts: codings of factors that the formula names, as in R: column ->
+            "treatment" (default), "sum", "helmert", "poly", "diff", or what
+            ``C(f, ...)`` takes.
+        unknown: none; other packages' names of arguments raise an ``ArgumentError``
+            with the name here.
 
     Returns:
         A ``Fit``. One that did not converge is returned too, with its status.
@@ -201,6 +220,8 @@ def glmm(
     """
     from jaxglmm.model.families import family_from
 
+    if unknown:
+        raise unknown_argument("jg.glmm", unknown, signature(glmm).parameters)
     known = family_from(family)
     bayes = bayes_method(method)
     estimator = None if bayes else _integration(method)
@@ -221,6 +242,7 @@ def glmm(
         missing=missing,
         family_kind=known.family_kind,
         trials=trials,
+        contrasts=contrasts,
     )
     if bayes is not None:
         fit = fit_bayes(design, known, bayes, priors, started)
@@ -419,6 +441,7 @@ def _design(
     random_effects: dict | None,
     random_data: dict | None,
     correlated: bool | dict,
+    contrasts: dict | None,
     **options: Any,
 ) -> Design:
     """A design from either form of ``lmm`` or ``glmm``."""
@@ -429,10 +452,16 @@ def _design(
                 f"a formula needs data: jg.{name}(formula, data), data a frame or a "
                 "dict of arrays"
             )
-        return design_from_formula(formula, data, context=_caller(), **options)
+        return design_from_formula(
+            formula, data, context=_caller(), contrasts=contrasts, **options
+        )
     from jaxglmm.formula import design_from_arrays
 
     _not_swapped(name, formula, data)
+    if contrasts:
+        raise ModelError(
+            "contrasts= code the factors of a formula; an array X is coded already"
+        )
     _check_correlated(correlated)
     if random_data and random_effects is None:
         raise ModelError(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelError
+from jaxglmm._hints import unknown_argument
 from jaxglmm._memory import programs
 from jaxglmm.api import _check_numbers, _integration, _method
 from jaxglmm.estimate.methods import bayes_method
@@ -56,6 +58,7 @@ def fit_many(
     satterthwaite: bool = True,
     file: Any = None,
     priors: Any = None,
+    **unknown: Any,
 ) -> Fits | Posteriors:
     """Fit one formula to many responses, or to many data sets.
 
@@ -90,6 +93,7 @@ def fit_many(
         file: a path where the table of results is kept while it grows. A run that was
             interrupted goes on from there when it is called again.
         priors: of a Bayesian method, ``jg.Priors(...)``.
+        unknown: none; see ``lmm``.
 
     Returns:
         A ``Fits``, or ``Posteriors`` by a Bayesian method. A data set that cannot be
@@ -109,6 +113,8 @@ def fit_many(
     >>> fits.coefficients.shape, fits.converged.sum().item()
     ((50, 2), 50)
     """
+    if unknown:
+        raise unknown_argument("jg.fit_many", unknown, signature(fit_many).parameters)
     started = time.perf_counter()
     _check_numbers(tol, 1)
     bayes = bayes_method(method)

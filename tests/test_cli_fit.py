@@ -407,13 +407,36 @@ def test_every_command_line_runs_twice(folder, tmp_path):
         assert second.stderr == ""
 
 
-def test_help_lists_families_and_examples(capsys):
-    from jaxglmm.cli.fit import FAMILIES as listed
-    from jaxglmm.model.families import FAMILIES
+@pytest.mark.parametrize("option", ["--tidy", "--augment"])
+def test_tables_on_standard_output(folder, capsys, option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, folder / "sleepstudy.csv", SLEEP, option, "-")
+    assert code == 0
+    table = pd.read_csv(io.StringIO(out))  # nothing else is on it
+    assert {"estimate", "fitted"} & set(table.columns)
+    assert not list(tmp_path.iterdir())
+    code, _, err = run(capsys, folder / "sleepstudy.csv", SLEEP, option, "-", "--json")
+    assert code == 2
+    assert "standard output" in err
+    code, _, err = run(capsys, folder / "sleepstudy.csv", SLEEP, "--save", "-")
+    assert code == 2
 
-    assert set(listed) == set(FAMILIES)
+
+def test_the_help_lists_what_there_is(capsys):
+    from jaxglmm.cli.fit import FAMILIES, LINKS
+    from jaxglmm.model.families import FAMILIES as KNOWN
+    from jaxglmm.model.links import LINKS as KNOWN_LINKS
+
+    assert set(FAMILIES) == set(KNOWN)
+    assert set(LINKS) == set(KNOWN_LINKS)
     with pytest.raises(SystemExit):
         main(["fit", "--help"])
-    text = capsys.readouterr().out
-    assert "jaxglmm fit sleep.csv" in text
-    assert "nbinom2" in text
+    shown = capsys.readouterr().out
+    for word in (
+        *FAMILIES,
+        "examples:",
+        "jaxglmm fit sleep.csv",
+        "--trust-formula",
+        "most evaluations",
+    ):
+        assert word in shown

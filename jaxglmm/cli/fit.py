@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import math
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,11 @@ from jaxglmm._errors import DataError, JaxGLMMWarning, NotApplicableError
 from jaxglmm.cli.progress import keep_compiled_programs, step
 
 NOT_CONVERGED = 3
+STDOUT = Path("-")
+LINKS = (
+    *("identity", "log", "logit", "probit", "cloglog", "cauchit", "sqrt", "inverse"),
+    "1/mu^2",
+)
 LIKELIHOOD = ("reml", "ml", "laplace", "agq")
 FAMILIES = (  # a test holds them to the table of families, which takes JAX to import
     "gaussian",
@@ -38,6 +44,7 @@ FAMILIES = (  # a test holds them to the table of families, which takes JAX to i
 EXAMPLE = """examples:
   jaxglmm fit sleep.csv "Reaction ~ Days + (Days | Subject)" --html report.html
   jaxglmm fit herds.csv "cbind(sick, well) ~ period + (1 | herd)" --family binomial
+  cat sleep.csv | jaxglmm fit - "Reaction ~ Days + (1 | Subject)" --tidy - | sort
 """
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
 
@@ -52,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="gaussian",
         help=f"{', '.join(FAMILIES)} (default gaussian)",
     )
-    model.add_argument("--link", help="default: the family's own")
+    model.add_argument("--link", help=f"default: the family's own; {', '.join(LINKS)}")
     model.add_argument(
         "--method",
         help="gaussian: reml (default), ml; others: laplace (default), agq; all: "
@@ -94,9 +101,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", action="store_true", help="JSON on stdout, no summary")
     out.add_argument("--html", type=Path, metavar="FILE", help="a report with pictures")
-    out.add_argument("--tidy", type=Path, metavar="FILE", help="estimates as CSV")
+    out.add_argument(
+        "--tidy",
+        type=Path,
+        metavar="FILE",
+        help="estimates as CSV; - for standard output, without the summary",
+    )
     out.add_argument("--effects", choices=EFFECTS, default="fixed", help="of --tidy")
-    out.add_argument("--augment", type=Path, metavar="FILE", help="rows with fits, CSV")
+    out.add_argument(
+        "--augment",
+        type=Path,
+        metavar="FILE",
+        help="rows with fits as CSV; - for standard output, without the summary",
+    )
     out.add_argument("--arviz", type=Path, metavar="FILE", help="draws as netCDF")
     out.add_argument("--save", type=Path, metavar="FILE", help="the fit, for jg.load")
     out.add_argument("--level", type=float, default=0.95, help="of intervals")
@@ -118,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         summary = str(fit.summary())
     if args.json:
         print(json.dumps(as_json(fit, args.level, notes), indent=2, allow_nan=False))
-    else:
+    elif STDOUT not in (args.tidy, args.augment):
         print(summary, flush=True)
     for path, write in outputs(fit, args, data, notes):
         with say(f"writing {path}"):
@@ -139,10 +156,19 @@ def check_outputs(args: argparse.Namespace) -> None:
         path = getattr(args, option)
         if path is None:
             continue
+        if path == STDOUT:
+            if option not in ("tidy", "augment"):
+                raise NotApplicableError(f"--{option} -: name a file; it is no text")
+            continue
         if path.is_dir():
             raise NotApplicableError(f"--{option} {path} is a folder; name a file")
         if not path.parent.is_dir():
             raise NotApplicableError(f"--{option} {path}: no folder {path.parent}")
+    once = [args.tidy == STDOUT, args.augment == STDOUT, args.json]
+    if sum(once) > 1:
+        raise NotApplicableError(
+            "only one of --tidy -, --augment - and --json can have standard output"
+        )
 
 
 def as_factors(data: Any, columns: list[str]) -> Any:
@@ -227,10 +253,10 @@ def outputs(fit: Any, args: argparse.Namespace, data: Any, notes: list[str]):
     if args.tidy is not None:
         yield (
             args.tidy,
-            lambda: tidy(fit, args.effects, args.level).to_csv(args.tidy, index=False),
+            lambda: as_csv(tidy(fit, args.effects, args.level), args.tidy),
         )
     if args.augment is not None:
-        yield args.augment, lambda: fit.augment().to_csv(args.augment, index=False)
+        yield args.augment, lambda: as_csv(fit.augment(), args.augment)
     if args.html is not None:
         from jaxglmm.cli import report
 
@@ -245,6 +271,11 @@ def outputs(fit: Any, args: argparse.Namespace, data: Any, notes: list[str]):
         yield args.arviz, lambda: netcdf(with_posterior(fit, args, data), args.arviz)
     if args.save is not None:
         yield args.save, lambda: fit.save(args.save)
+
+
+def as_csv(frame: Any, path: Path) -> None:
+    """A frame as CSV in a file, or on standard output."""
+    frame.to_csv(sys.stdout if path == STDOUT else path, index=False)
 
 
 def tidy(fit: Any, effects: str, level: float) -> Any:

@@ -61,6 +61,7 @@ def design_from_formula(
     allow_nonnumeric_response: bool = False,
     family_kind: str = NUMERIC,
     trials=None,
+    contrasts: Mapping[str, Any] | None = None,
 ) -> Design:
     """Read a formula against a table.
 
@@ -79,6 +80,7 @@ def design_from_formula(
         family_kind: "binomial" reads the left side as successes out of trials, see
             ``jaxglmm.formula.response``; "numeric" as one number a row.
         trials: (n,), a number, or the name of a column: trials of a binomial response.
+        contrasts: column -> coding of a factor that the formula names, such as "sum".
 
     Returns:
         The design, columns of full rank, rows with missing values gone.
@@ -128,7 +130,11 @@ def design_from_formula(
     n = table.n if rows is None else len(rows)
 
     texts = [a.expr for a in (*left.atoms, *atoms, *offset_atoms) if not a.bare]
-    encoder = Encoder(context=context_used(texts, known, context), trusted=trusted)
+    encoder = Encoder(
+        context=context_used(texts, known, context),
+        trusted=trusted,
+        wishes=_wishes(contrasts, atoms, known),
+    )
     values = encoder.learn(atoms, columns, n, rows)
     w = checked_weights(extras.get(WEIGHTS), rows)
     parts_of_y = [
@@ -206,6 +212,28 @@ def design_from_formula(
         response_levels=response.levels,
         trials=response.trials,
     )
+
+
+def _wishes(
+    contrasts: Mapping[str, Any] | None, atoms: list[Atom], known: frozenset[str]
+) -> dict[str, Any]:
+    """Codings by the names of the columns they are for."""
+    if contrasts is None:
+        return {}
+    if not isinstance(contrasts, Mapping):
+        raise FormulaError(
+            "contrasts= gives codings by column, as in {'f': 'sum'}, not "
+            f"{type(contrasts).__name__}"
+        )
+    used = {a.expr for a in atoms if a.bare}
+    wishes = {find_name(str(c), known) or str(c): w for c, w in contrasts.items()}
+    strange = [name for name in wishes if name not in used]
+    if strange:
+        raise FormulaError(
+            f"contrasts={{{strange[0]!r}: ...}}: the formula has no factor of that "
+            f"name{nearest(strange[0], sorted(used))}"
+        )
+    return wishes
 
 
 def _atoms(terms, parts) -> list[Atom]:

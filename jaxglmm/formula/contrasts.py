@@ -17,6 +17,8 @@ from jaxglmm._errors import FormulaError
 from jaxglmm.formula.levels import text_of
 from jaxglmm.formula.notices import listed, plain
 
+NAMED = ("treatment", "sum", "helmert", "poly", "diff", "sas")
+
 
 @dataclass(frozen=True)
 class Marked:
@@ -83,6 +85,19 @@ def sum_to_zero(coding: Coding) -> Coding:
     return Coding(coding.levels, matrix, names)
 
 
+def _named(expr: str, name: str) -> Any:
+    """Contrasts by R's names, ``"sum"`` or ``"contr.sum"``."""
+    from formulaic.transforms.contrasts import ContrastsRegistry
+
+    key = name.lower().removeprefix("contr.")
+    if key not in NAMED:
+        raise FormulaError(
+            f"contrasts {name!r} of {expr!r} are not known; there are {listed(NAMED)}. "
+            "Another reference is C(f, Treatment('b'))"
+        )
+    return getattr(ContrastsRegistry, "SAS" if key == "sas" else key)
+
+
 def make_coding(expr: str, levels: np.ndarray, wish: Any) -> Coding:
     """The coding that ``C(x, wish)`` asks for; treatment contrasts without a wish.
 
@@ -90,12 +105,15 @@ def make_coding(expr: str, levels: np.ndarray, wish: Any) -> Coding:
         expr: text of the factor, for messages.
         levels: (J,) in order.
         wish: a class or instance of formulaic's contrasts (``Sum``, ``contr.helmert``,
-            ``Treatment("b")``), a matrix (J, r), or a dict name -> (J,) weights.
+            ``Treatment("b")``), its name, a matrix (J, r), or a dict name -> (J,)
+            weights.
     """
     if wish is None:
         return treatment(levels)
     from formulaic.transforms.contrasts import Contrasts, CustomContrasts
 
+    if isinstance(wish, str):
+        wish = _named(expr, wish)
     times = levels.dtype.kind in "mM"
     labels = [text_of(v) for v in levels] if times else [plain(v) for v in levels]
     try:

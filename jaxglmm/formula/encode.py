@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxglmm._errors import DataError, FormulaError, JaxGLMMWarning, ModelError
 from jaxglmm.formula.coding import Product
-from jaxglmm.formula.contrasts import Coding, Marked, make_coding, treatment
+from jaxglmm.formula.contrasts import Coding, Marked, make_coding
 from jaxglmm.formula.evaluate import evaluate
 from jaxglmm.formula.expressions import spread
 from jaxglmm.formula.levels import compress, match
@@ -44,13 +44,15 @@ class Encoder:
 
     codings: expr -> ``Coding`` of a factor, or the suffixes of its numeric columns.
     state: of stateful transforms. context: the caller's names that are used. trusted:
-    whether expressions may use more than the known functions and ``context``.
+    whether expressions may use more than the known functions and ``context``. wishes:
+    contrasts of columns that are not the default.
     """
 
     codings: dict[str, Coding | tuple[str, ...]] = field(default_factory=dict)
     state: dict = field(default_factory=dict)
     context: dict[str, Any] = field(default_factory=dict)
     trusted: bool = True
+    wishes: dict[str, Any] = field(default_factory=dict)
 
     def is_factor(self, expr: str) -> bool:
         return isinstance(self.codings[expr], Coding)
@@ -75,6 +77,11 @@ class Encoder:
                 self.codings[atom.expr] = tuple(f"[{name}]" for name in found)
                 values[atom.expr] = tuple(found.values())
             elif found.kind == "number":
+                if atom.expr in self.wishes:
+                    raise FormulaError(
+                        f"contrasts={{{atom.expr!r}: ...}}: the column holds numbers; "
+                        f"write C({atom.expr}, Sum) in the formula to make it a factor"
+                    )
                 self.codings[atom.expr] = ("",)
                 values[atom.expr] = (np.asarray(found.values, np.float64),)
             else:
@@ -88,7 +95,8 @@ class Encoder:
                         "others missing, as pandas.to_numeric(x, errors='coerce') does",
                         JaxGLMMWarning,
                     )
-                self.codings[atom.expr] = treatment(levels)
+                wish = self.wishes.get(atom.expr) if atom.bare else None
+                self.codings[atom.expr] = make_coding(atom.expr, levels, wish)
                 values[atom.expr] = codes
             check_finite(atom.expr, values[atom.expr], rows)
         return values

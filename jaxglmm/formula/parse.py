@@ -67,6 +67,7 @@ class RandomPart:
     terms: tuple[Term, ...]
     grouping: Grouping
     covariance: str
+    double: bool = False  # written with two bars
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def _read_bar(wrapper: str, text: str) -> Iterator[RandomPart]:
     # lme4 lists all groupings of (x | a/b) by block: the block runs slowest.
     for block in blocks:
         for group in _groupings(grouping):
-            yield RandomPart("", block, group, WRAPPERS.get(wrapper, "us"))
+            yield RandomPart("", block, group, WRAPPERS.get(wrapper, "us"), double)
 
 
 @lru_cache(maxsize=512)

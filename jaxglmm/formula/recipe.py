@@ -8,7 +8,7 @@ do not travel through JSON and can be handed back to ``from_dict``.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -105,7 +105,8 @@ class FormulaRecipe:
         table = as_table(data)
         parts = self.random if random else ()
         names = self._names(parts)
-        _require(names, table)
+        groups = [name for part in parts for name in part.grouping.parts]
+        _require(names, table, groups)
         columns = {name: table.column(name) for name in names}
         n = table.n
         total = self._offset(columns, table, offset)
@@ -353,13 +354,20 @@ def numbers(name: str, given, n: int, labels=None) -> np.ndarray:
     return np.asarray(column.values, np.float64)
 
 
-def _require(names, table: Table) -> None:
+def _require(names, table: Table, groups: Iterable[str] = ()) -> None:
     absent = [name for name in names if name not in table.names]
     if absent:
-        raise DataError(
+        others = [name for name in table.names if name not in names]
+        text = (
             f"new data lack the column{'s' * (len(absent) > 1)} "
-            f"{', '.join(map(repr, absent))}{nearest(absent[0], table.names)}"
+            f"{', '.join(map(repr, absent))}{nearest(absent[0], others)}"
         )
+        if set(absent) <= set(groups):
+            text += (
+                ". Predictions that need no groups are those of the population: "
+                "re='population'"
+            )
+        raise DataError(text)
 
 
 def _plain_context(context: Mapping[str, Any]):

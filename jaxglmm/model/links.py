@@ -13,6 +13,7 @@ Reference: McCullagh and Nelder (1989), Generalized Linear Models, 2.2.3 and 4.3
 from __future__ import annotations
 
 import abc
+from numbers import Real
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -322,6 +323,12 @@ def link_from(given: str | Link) -> Link:
         return given
     if isinstance(given, type) and issubclass(given, Link):
         return given()
+    if isinstance(given, Real):
+        raise ModelError(
+            f"link={given!r}: a family takes the link of its mean, such as 'log'. "
+            "Priors are others: jg.Normal(mean, sd) of coefficients, jg.HalfT(df, "
+            "scale) of standard deviations"
+        )
     if not isinstance(given, str):
         raise ModelError(
             f"link must be a name such as 'log' or a Link, not {type(given).__name__}"

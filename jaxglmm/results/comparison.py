@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxglmm._errors import ComparisonError
+from jaxglmm._errors import ArgumentError, ComparisonError
 from jaxglmm.results import layout, numbers
 from jaxglmm.results.summary import Summary
 
@@ -61,6 +61,12 @@ def compare(fits: Sequence[Fit], refit: bool | None = None) -> Comparison:
         refit: REML fits again by ML: always (True), never (False), or where their fixed
             effects differ (None).
     """
+    for one in fits:
+        if not hasattr(one, "design"):
+            raise ArgumentError(
+                f"jg.anova(one, two) compares fits of jg.lmm or jg.glmm; this is "
+                f"{_what(one)}"
+            )
     if len(fits) < 2:
         raise ComparisonError(
             "a comparison needs two fits or more; one fit's terms are tested by "
@@ -95,6 +101,15 @@ def _of_likelihood(fits: Sequence[Fit]) -> None:
         f"{'' if len(bayesian) == 1 else ' posteriors'}, the others are by maximum "
         "likelihood: fit all of them by maximum likelihood for a likelihood-ratio "
         "test, or all by one Bayesian method and compare .log_evidence or fit.loo()"
+    )
+
+
+def _what(given: Any) -> str:
+    if hasattr(given, "coefficients"):
+        return "many fits: take one, fits[0], or test coefficients by fits.tidy()"
+    name = type(given).__name__
+    return f"a {name}" + (
+        ": write jg.anova(*fits)" if name in ("list", "tuple") else ""
     )
 
 

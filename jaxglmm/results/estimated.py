@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._hints import Hinted
 from jaxglmm.formula.design import Design
 from jaxglmm.results import coefficients as _coefficients
 from jaxglmm.results import components as _components
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 DDF = ("satterthwaite", "kenward-roger", "residual")
 
 
-class Estimated:
+class Estimated(Hinted):
     """A design and what was estimated for it; see ``Fit``.
 
     Args:

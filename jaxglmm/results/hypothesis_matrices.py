@@ -11,6 +11,8 @@ those of type 2 are differences of Wald's statistics, as with car.
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
@@ -29,9 +31,14 @@ def of_terms(
         type: 1, 2 or 3.
         root: (r, p) whose inner products of columns count; default those of X.
     """
-    make = {1: _first, 2: _second, 3: _third}.get(int(type))
-    if make is None:
-        raise NotApplicableError(f"anova(type={type!r}): there are types 1, 2 and 3")
+    makes = {1: _first, 2: _second, 3: _third}
+    if not isinstance(type, Real) or type not in makes:
+        name = "another fit" if hasattr(type, "design") else repr(type)
+        raise NotApplicableError(
+            f"anova(type={name}): there are types 1, 2 and 3, as numbers; fits are "
+            "compared by jg.anova(one, two)"
+        )
+    make = makes[int(type)]
     terms = _terms(design)
     if len(terms) == 1:  # the types agree; the usual rows are those of type 1
         make = _first

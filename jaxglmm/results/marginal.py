@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm._errors import ArgumentError, DataError, NotApplicableError
 from jaxglmm.formula.design import NewRows
 from jaxglmm.results import grids, predict
 from jaxglmm.results.data import frame, pandas_frame
@@ -276,6 +276,11 @@ def adjusted(table: pd.DataFrame, adjust: str, n_levels: int) -> np.ndarray:
 def check_known(data: pd.DataFrame, names: Sequence[str]) -> None:
     """Refuse names that are no variables of the model."""
     for name in names:
+        if not isinstance(name, str):
+            raise ArgumentError(
+                f"{name!r} is no name: slopes() takes one variable, contrasts() one "
+                "factor, by= one name or a list of names"
+            )
         if name not in data.columns:
             raise DataError(
                 f"{name!r} is not a variable of the model; there are "

@@ -12,14 +12,15 @@ variance parameters as if known.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import (
+    ArgumentError,
     DataError,
     NewLevelsWarning,
     NotApplicableError,
@@ -56,6 +57,10 @@ def check(**given) -> None:
 
 def check_level(level: float) -> None:
     """Refuse a level outside (0, 1), above all 95 for 0.95."""
+    if isinstance(level, bool) or not isinstance(level, Real):
+        raise ArgumentError(
+            f"level={level!r} must be a number, the coverage of intervals: level=0.95"
+        )
     if not 0 < level < 1:
         raise NotApplicableError(
             f"level={level} must lie between 0 and 1: 0.95 for 95 per cent"
@@ -185,7 +190,7 @@ def warn_of_new_levels(new: NewRows, newdata) -> None:
         "as zero, with their whole prior variance in standard errors and intervals; "
         "new_levels='error' refuses them."
     )
-    warnings.warn(text, NewLevelsWarning, stacklevel=4)
+    warn(text, NewLevelsWarning)
 
 
 def _labels(newdata, factor: str, rows: np.ndarray) -> str:

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.formula.parse import parse
 from jaxglmm.results import layout, numbers
 from jaxglmm.results.layout import Paragraph, Table
 
 if TYPE_CHECKING:
+    from jaxglmm.formula.design import Design
     from jaxglmm.results.fit import Fit
     from jaxglmm.results.generalised.fit import GeneralisedFit
 
@@ -72,13 +74,14 @@ def summarise(fit: Fit, ddf: str) -> Summary:
     if len(coefficients):
         blocks.append(fixed_effects(coefficients, z=ddf == "asymptotic"))
     blocks += _correlation_block(correlation)
-    if fit.warnings:
-        notes = [textwrap.wrap(f"Note: {text}", WIDTH) for text in fit.warnings]
+    said = (*fit.warnings, *kept_together(fit.design))
+    if said:
+        notes = [textwrap.wrap(f"Note: {text}", WIDTH) for text in said]
         blocks.append(Paragraph(tuple(line for note in notes for line in note)))
     out = Summary(layout.as_text(blocks))
     out.html = layout.as_html(blocks)
     out.coefficients, out.scaled_residuals = coefficients, quantiles
-    out.correlation, out.notes = correlation, fit.warnings
+    out.correlation, out.notes = correlation, said
     out.varcorr, out.sigma = fit.varcorr, fit.sigma
     out.criteria = criteria(fit)
     return out
@@ -112,6 +115,7 @@ def _generalised_heading(fit: GeneralisedFit) -> tuple[str, ...]:
         f"Generalised linear {kind} fit by maximum likelihood{how}",
         f"Family: {fit.family_name} ({fit.link_name})",
         f"Formula: {fit.formula}",
+        *modelled(fit.design),
     ]
     named = fit.family.dispersion(fit.estimates.phi)
     lines += [
@@ -119,6 +123,33 @@ def _generalised_heading(fit: GeneralisedFit) -> tuple[str, ...]:
         for name, value in named.items()
     ]
     return tuple(lines)
+
+
+def modelled(design: Design) -> tuple[str, ...]:
+    """Which level of a response that was text counts as the success."""
+    if design.response_levels is None:
+        return ()
+    other, success = (str(level) for level in design.response_levels)
+    return (f"Response: probability of {success!r} (the other level is {other!r})",)
+
+
+def kept_together(design: Design) -> tuple[str, ...]:
+    """A note on ``(f || g)``: the columns of one factor stay correlated, as in lme4."""
+    if design.formula is None or "||" not in design.formula:
+        return ()
+    notes = []
+    parts = parse(design.formula).random
+    if len(parts) != len(design.terms):
+        return ()
+    for part, term in zip(parts, design.terms, strict=True):
+        if part.double and term.covariance == "us" and len(term.names) > 1:
+            name = part.terms[0].name
+            notes.append(
+                f"({name} || {term.factor}): the two bars part terms; the "
+                f"{len(term.names)} columns of {name!r} stay correlated, as in lme4. "
+                f"diag({name} | {term.factor}) makes them independent."
+            )
+    return tuple(notes)
 
 
 def _heading(fit: Fit, ddf: str) -> tuple[str, ...]:

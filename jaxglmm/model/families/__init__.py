@@ -6,6 +6,7 @@ To add one: a file beside these with a final subclass of ``AbstractFamily``, a r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,30 @@ def NegativeBinomial(link: str | Link = "log", kind: int = 2) -> AbstractFamily:
     return NegativeBinomial2(link) if kind == 2 else NegativeBinomial1(link)
 
 
+def _written(name: str, link: str) -> str:
+    """A family with a link as an object."""
+    key = "".join(c for c in name.lower() if c not in "_-. ")
+    family = FAMILIES.get(ALIASES.get(key, key))
+    shown = getattr(family, "__name__", name)
+    if shown.startswith("NegativeBinomial"):
+        return f"jg.NegativeBinomial(link={link!r}, kind={shown[-1]})"
+    return f"jg.{shown}(link={link!r})"
+
+
+def _foreign(given: Any) -> str:
+    """What an object is; for statsmodels' families the same of ours."""
+    kind = given if isinstance(given, type) else type(given)
+    if not kind.__module__.startswith("statsmodels."):
+        return kind.__name__
+    name = kind.__name__
+    if name.lower() not in FAMILIES and name != "NegativeBinomial":
+        return f"statsmodels' {name}; there are {', '.join(map(repr, FAMILIES))}"
+    link = type(given.link).__name__.lower() if kind is not given else "log"
+    link = {"inversepower": "inverse", "inversesquared": "1/mu^2"}.get(link, link)
+    ours = _written(name, link) if kind is not given else f"jg.{name}()"
+    return f"statsmodels' {name}; write {ours}"
+
+
 def family_from(given: Any) -> AbstractFamily:
     """A family by name (any case, ``_``, ``-``, ``.`` and blanks left out) or as it is.
 
@@ -89,14 +114,25 @@ def family_from(given: Any) -> AbstractFamily:
     if not isinstance(given, str):
         raise ModelError(
             "family must be a name such as 'poisson' or an object such as "
-            f"jg.Poisson(), not {type(given).__name__}"
+            f"jg.Poisson(), not {_foreign(given)}"
+        )
+    written = re.fullmatch(r"""\s*(\w+)\s*\(\s*(?:link\s*=)?\s*['"]?(\w+).*""", given)
+    if written:
+        raise ModelError(
+            f"family={given!r} is a text; give the object "
+            f"{_written(written.group(1), written.group(2))}"
         )
     key = "".join(c for c in given.lower() if c not in "_-. ")
     key = ALIASES.get(key, key)
     if key not in FAMILIES:
         import difflib
 
-        close = difflib.get_close_matches(key, [*FAMILIES, *ALIASES], n=1)
+        key = key.removeprefix("quasi")
+        close = (
+            ["nbinom2"]
+            if key == "poisson"
+            else difflib.get_close_matches(key, [*FAMILIES, *ALIASES], n=1)
+        )
         hint = f"; did you mean {ALIASES.get(close[0], close[0])!r}?" if close else ""
         raise ModelError(
             f"unknown family {given!r}; there are "

@@ -17,6 +17,7 @@ import pandas as pd
 from jaxglmm import _status
 from jaxglmm._brief import listed
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._hints import Hinted
 from jaxglmm.results.fits import correlations as _correlations
 from jaxglmm.results.fits import tables as _tables
 from jaxglmm.results.fits.columns import Columns
@@ -50,7 +51,7 @@ A_ROW = (  # fields with one row a data set
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Fits:
+class Fits(Hinted):
     """Estimates of D data sets.
 
     coefficients: (D, p) fixed effects, named by ``coefficient_names``

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxglmm._errors import ConvergenceWarning, NotApplicableError, PosteriorWarning
 from jaxglmm.results import diagnose, layout, numbers
 from jaxglmm.results.layout import Paragraph, Table
-from jaxglmm.results.summary import WIDTH, Summary
+from jaxglmm.results.summary import WIDTH, Summary, modelled
 
 if TYPE_CHECKING:
     from jaxglmm.results.posterior.fit import PosteriorFit
@@ -64,6 +64,7 @@ def _heading(fit: PosteriorFit) -> tuple[str, ...]:
         f"Posterior by {fit.method}",
         f"Family: {fit.family_name} ({fit.link_name})",
         f"Formula: {fit.formula}",
+        *modelled(fit.design),
         f"Number of obs: {fit.nobs}" + (f"; groups: {groups}" if groups else ""),
     )
 
