@@ -4,6 +4,7 @@ The harmless form of numbers is a list of floats, NaN where one is missing; that
 labels is a list of short texts, None where one is missing.
 """
 
+import contextlib
 import datetime as dt
 import re
 import warnings
@@ -418,6 +419,65 @@ def test_what_is_no_column(column, text):
     for name in ("weights", "offset"):
         with pytest.raises(DataError, match=text):
             design("y ~ x + (1 | g)", [1.0] * N, **{name: column})
+
+
+STRANGE = {
+    "dictionary of numbers": pa.array(NUMBERS).dictionary_encode(),
+    "dictionary of times": pa.array(pd.to_datetime(DAYS)).dictionary_encode(),
+    "dictionary of truths": pa.array(NUMBERS > 50),
+    "structs": pa.array([{"a": 1}] * N),
+    "maps": pa.array([[("a", 1)]] * N, pa.map_(pa.string(), pa.int64())),
+    "arrow durations": pa.array(np.array(NUMBERS, "m8[s]")),
+    "arrow times of day": pa.array(NUMBERS.tolist(), pa.time64("us")),
+    "arrow bytes": pa.array([t.encode() for t in TEXTS]),
+    "arrow nulls": pa.nulls(N),
+    "arrow halves": pa.array(NUMBERS.astype("float16")),
+    "arrow months": pa.array([pa.MonthDayNano([1, int(k), 0]) for k in NUMBERS]),
+    "arrow views": pa.array(TEXTS, pa.string_view()),
+    "arrow runs": pa.RunEndEncodedArray.from_arrays([N], [1]),
+    "polars arrays": pl.Series([[1, 2]] * N, dtype=pl.Array(pl.Int64, 2)),
+    "polars structs": pl.Series([{"a": 1}] * N),
+    "polars objects": pl.Series([object() for _ in range(N)], dtype=pl.Object),
+    "raw bytes": np.zeros(N, "V8"),
+    "arrays": objects([np.zeros(2)] * N),
+    "nothing": objects([None] * N),
+    "no times": [pd.NaT] * N,
+    "functions": objects([len] * N),
+    "NumPy text": np.array(TEXTS, np.dtypes.StringDType()),
+    "complex categories": pd.Categorical([1j, 2j] * (N // 2)),
+    "intervals": pd.arrays.IntervalArray.from_breaks(np.arange(N + 1)),
+    "NumPy's truths": objects([np.bool_(k > 50) for k in NUMBERS]),
+    "NumPy's halves": [np.float16(k) for k in NUMBERS],
+    "a dict": dict(enumerate(NUMBERS)),
+    "a set": set(range(N)),
+    "a number": 3.0,
+    "a text": "abc",
+    "nothing at all": None,
+    "zero dimensions": np.array(3.0),
+}
+STRANGE_ROLES = {
+    **{name: ROLES[name] for name in ("response", "covariate", "square", "weights")},
+    "group": ("y ~ x + (1 | k)", {}),
+    "nested group": ("y ~ x + (1 | g/k)", {}),
+    "factor": ("y ~ C(k) + (1 | g)", {}),
+    "text": ("k ~ x + (1 | g)", {"family_kind": "binomial"}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::jaxglmm.JaxGLMMWarning")
+@pytest.mark.parametrize("column", STRANGE.values(), ids=STRANGE)
+def test_strange_columns_are_read_or_refused_with_a_sentence(column):
+    good = design_from_formula("y ~ x + (1 | g)", BASE).recipe
+    for formula, options in STRANGE_ROLES.values():
+        try:
+            made = design(formula, column, **options)
+        except (DataError, FormulaError, ModelError):  # and none of Python's own
+            continue
+        assert np.isfinite(made.X).all()
+        assert np.isfinite(made.y).all()
+    for name in ("x", "g"):
+        with contextlib.suppress(DataError):
+            good.new_rows({**BASE, name: column}, new_levels="zero")
 
 
 WRONG = {
