@@ -66,7 +66,10 @@ def lmm(
                random_data={"time": time})
 
     Args:
-        formula: the formula, or the response (n,).
+        formula: the formula, or the response (n,). It may call functions of the code
+            around it, as any Python could: a formula from somebody else is read inside
+            ``with jaxglmm.formula.known_functions_only():``. A column with an odd name
+            stands in backticks.
         data: a pandas or polars frame, a pyarrow table or a dict of arrays; or the
             design X (n, p), with its column of ones where an intercept is wanted.
         groups: factor -> labels (n,), in the second form.

@@ -111,7 +111,7 @@ def design_from_formula(
     offset_atoms = [resolve_atom(read_atom(text), known) for text in parsed.offsets]
     named = frozenset(_of_atoms([*_atoms(terms, parts), *offset_atoms], known))
     terms = apart(terms, named)
-    parts = tuple(replace(part, terms=apart(part.terms, named)) for part in parts)
+    parts = tuple(_apart(part, named) for part in parts)
     offset_atoms = [apart_atom(a, named) for a in offset_atoms]
     atoms = _atoms(terms, parts)
     used = _used(parsed, parts, [*left.atoms, *atoms, *offset_atoms], known, context)
@@ -234,6 +234,11 @@ def _wishes(
             f"name{nearest(strange[0], sorted(used))}"
         )
     return wishes
+
+
+def _apart(part: RandomPart, named: frozenset[str]) -> RandomPart:
+    terms = apart(part.terms, named)
+    return part if terms == part.terms else replace(part, terms=terms)
 
 
 def _atoms(terms, parts) -> list[Atom]:

@@ -236,6 +236,8 @@ def spread(expr: str, value: Any, n: int) -> Column | Marked | dict[str, np.ndar
     if metadata is not None:
         names, value = metadata.column_names, value.__wrapped__
     if isinstance(value, dict):
+        if not value:
+            raise DataError(f"{expr!r} has no columns")
         parts = {str(k): v for k, v in value.items() if not str(k).startswith("__")}
         return {k: _numeric(f"{expr}[{k}]", v, n) for k, v in parts.items()}
     if isinstance(value, pd.DataFrame):

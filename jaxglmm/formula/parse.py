@@ -82,18 +82,19 @@ class Parsed:
 
     def resolve_random(self, columns: Container[str]) -> tuple[RandomPart, ...]:
         """The random terms with the columns that their names mean."""
-        return tuple(
-            replace(
-                part,
-                terms=resolve(part.terms, columns),
-                grouping=_resolve_grouping(part.grouping, columns),
-            )
-            for part in self.random
-        )
+        return tuple(_resolve_part(part, columns) for part in self.random)
 
     @property
     def has_dot(self) -> bool:
         return any(_DOT.search(p) for p, inside in pieces(self.fixed) if not inside)
+
+
+def _resolve_part(part: RandomPart, columns: Container[str]) -> RandomPart:
+    terms = resolve(part.terms, columns)
+    grouping = _resolve_grouping(part.grouping, columns)
+    if terms == part.terms and grouping is part.grouping:
+        return part
+    return replace(part, terms=terms, grouping=grouping)
 
 
 def _resolve_grouping(grouping: Grouping, columns: Container[str]) -> Grouping:

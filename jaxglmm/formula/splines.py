@@ -68,6 +68,10 @@ def _learned(x, df, knots, intercept, boundary) -> dict[str, Any]:
                 f"ns(df={df}): df must be a whole number from {least} on"
             )
         inside = known[(known >= ends[0]) & (known <= ends[1])]
+        if len(inside) == 0:
+            raise FormulaError(
+                f"ns(): no number lies between the boundary knots {ends.tolist()}"
+            )
         places = np.linspace(0, 1, int(count) - bool(intercept) + 1)[1:-1]
         inner = np.quantile(inside, places)
     else:

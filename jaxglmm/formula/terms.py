@@ -115,7 +115,7 @@ def read_atom(text: str) -> Atom:
 
 def resolve_atom(atom: Atom, columns: Container[str]) -> Atom:
     """The column that a bare atom means; ``day.year``, an attribute, is none."""
-    if not atom.bare:
+    if not atom.bare or atom.expr in columns:
         return atom
     found = find_name(atom.expr, columns)  # type: ignore[arg-type]
     if found is not None:
@@ -128,7 +128,15 @@ def resolve_atom(atom: Atom, columns: Container[str]) -> Atom:
 
 def resolve(terms: Iterable[Term], columns: Container[str]) -> tuple[Term, ...]:
     """Terms with the columns that their names mean, see ``resolve_atom``."""
-    return tuple(Term(tuple(resolve_atom(a, columns) for a in t.atoms)) for t in terms)
+    return tuple(
+        _with_atoms(t, [resolve_atom(a, columns) for a in t.atoms]) for t in terms
+    )
+
+
+def _with_atoms(term: Term, atoms: list[Atom]) -> Term:
+    """The term itself where its atoms are the same, which they mostly are."""
+    same = all(a is b for a, b in zip(atoms, term.atoms, strict=True))
+    return term if same else Term(tuple(atoms))
 
 
 def apart(terms: Iterable[Term], used: Container[str]) -> tuple[Term, ...]:
@@ -136,7 +144,7 @@ def apart(terms: Iterable[Term], used: Container[str]) -> tuple[Term, ...]:
 
     ``log(x) + `log(x)` `` are two things, and need two names.
     """
-    return tuple(Term(tuple(apart_atom(a, used) for a in t.atoms)) for t in terms)
+    return tuple(_with_atoms(t, [apart_atom(a, used) for a in t.atoms]) for t in terms)
 
 
 def apart_atom(atom: Atom, used: Container[str]) -> Atom:
