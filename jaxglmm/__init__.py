@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import NotApplicableError as NotApplicableError
     from jaxglmm._errors import NotEstimableWarning as NotEstimableWarning
     from jaxglmm._errors import PosteriorWarning as PosteriorWarning
+    from jaxglmm._errors import PriorWeightsWarning as PriorWeightsWarning
     from jaxglmm._errors import RankDeficientWarning as RankDeficientWarning
     from jaxglmm._errors import ScaleWarning as ScaleWarning
     from jaxglmm._errors import SeparationWarning as SeparationWarning
@@ -87,6 +88,7 @@ _ERRORS = (
     "NotApplicableError",
     "NotEstimableWarning",
     "PosteriorWarning",
+    "PriorWeightsWarning",
     "RankDeficientWarning",
     "ScaleWarning",
     "SeparationWarning",
@@ -192,6 +194,7 @@ __all__ = [
     "NotEstimableWarning",
     "Poisson",
     "PosteriorWarning",
+    "PriorWeightsWarning",
     "Priors",
     "RankDeficientWarning",
     "ScaleWarning",

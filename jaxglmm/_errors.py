@@ -78,6 +78,10 @@ class ScaleWarning(JaxGLMMWarning):
     """Numbers of very different size where it matters."""
 
 
+class PriorWeightsWarning(JaxGLMMWarning):
+    """Draws from a fit that know nothing of its prior weights."""
+
+
 class NewLevelsWarning(JaxGLMMWarning):
     """Prediction for levels that were not in the data."""
 

@@ -141,7 +141,7 @@ def fit(
     step = jnp.sum(inverse * slope[None], axis=1) / 2
     gain = jnp.sum(step * slope, axis=0)
     done = (found.status == _status.CONVERGED) & (unsure == 0) & (gain < LAST)
-    psi = jnp.where(done, found.psi - step, found.psi)
+    psi = jnp.where(done, gs.within(d.family, found.psi - step), found.psi)
     p = d.p
     along = jnp.sum(back[:, :, None] * inverse[:p, :p][None], axis=1)
     se = jnp.sqrt(jnp.sum(along * back, axis=1))

@@ -20,16 +20,20 @@ from jaxglmm.batch.search import RUNNING
 from jaxglmm.estimate.search import (
     FINER,
     INDIFFERENT,
+    LEAST,
     MOST_AT_FIRST,
     MOST_INNER,
     MOST_TRIES,
     NEAR_ZERO,
+    PATIENCE,
     REACH,
     ROUGH,
     ROUGH_LEVEL,
     SELF_CONCORDANT,
     SETTLED,
     UNITLESS,
+    left,
+    within,
 )
 from jaxglmm.numerics import small
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
@@ -73,6 +77,7 @@ class _State(eqx.Module):
     accepted: Array
     pinning: Array
     rough: Array
+    look: Array
     tries: Array
     status: Array
 
@@ -121,7 +126,7 @@ def minimise(
             stuck = (~finite & ~again & ~outside) | (s.inner > most)
         slack = 1e-9 + 1e-13 * jnp.abs(s.f)
         judged = arrived & ~stuck
-        lower = jnp.isinf(s.f) | (at.value <= s.f + slack)
+        lower = jnp.isinf(s.f) | s.look | (at.value <= s.f + slack)
         ok = judged & ~s.pinning & lower
         moving = ok | (judged & ~ok) | stuck
         restart = moving & ~ok & first & (s.tries < MOST_TRIES) & (not damped)
@@ -132,19 +137,22 @@ def minimise(
         g = jnp.where(ok, at.score, s.g)
         H = jnp.where(ok, at.curvature, s.H)
         D = jnp.where(ok, at.scale, s.D)
-        kept = jnp.where(ok, at.mode, s.u)
+        if damped:
+            kept = jnp.where(ok, at.mode, s.u)
+        else:  # the mode is a step ahead, which may leave the domain of the link
+            kept = jnp.where(ok, jnp.where(at.nu < EXACT, at.mode, s.v), s.u)
         # the value of a point that was not at its mode may be too low for any other to
         # pass: it is looked at once more before a step is blamed
-        again_here = moving & ~ok & ~first & ~s.pinning & (s.rough > EXACT)
-        less = s.mu * jnp.where(first | jnp.isinf(s.f), 1.0, 0.1)
+        again_here = moving & ~ok & ~first & ~s.pinning & (s.rough > EXACT) & ~s.look
+        less = s.mu * jnp.where(first | s.look, 1.0, 0.1)
         more = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
         mu = jnp.where(ok, less, jnp.where(moving & ~restart, more, s.mu))
         needed = moving & (s.status == RUNNING)
         step, mu, E = _step(H, E, D, g, mu, ok, needed)
         gain = jnp.where(moving, jnp.sum(g * step, axis=0), s.gain)
         short = 1.0 if damped else _shortened(step, x, effects, unitless)
-        trial = jnp.where(moving, jnp.where(again_here, x, x - short * step), s.trial)
-        f = jnp.where(again_here, jnp.inf, f)
+        beyond = within(family, x - short * step)
+        trial = jnp.where(moving, jnp.where(again_here, x, beyond), s.trial)
 
         # settled for a lane here, not again for each of its levels
         trial, ok, moving = lax.optimization_barrier((trial, ok, moving))
@@ -200,7 +208,8 @@ def minimise(
             s.steps + 1,
             s.accepted + ok,
             s.pinning | pin,
-            jnp.where(ok, jnp.where(jnp.isinf(s.f), 0.0, at.nu), s.rough),
+            jnp.where(ok, jnp.where(s.look, 0.0, at.nu), s.rough),
+            jnp.where(moving, again_here, s.look),
             s.tries + restart,
             status,
         )
@@ -227,6 +236,7 @@ def minimise(
         accepted=jnp.zeros(L, int),
         pinning=jnp.zeros(L, bool),
         rough=jnp.zeros(L),
+        look=jnp.zeros(L, bool),
         tries=jnp.zeros(L, int),
         status=jnp.full(L, RUNNING),
     )
@@ -255,8 +265,11 @@ def _learn(s: _State, at: Point, accepted: Array) -> Array:
     B = at.curvature + s.E
     Bs = jnp.sum(B * step[None], axis=1)
     old, new = jnp.sum(step * Bs, axis=0), jnp.sum(step * change, axis=0)
-    believed = accepted & (s.gain < NEAR) & (new > 0.1 * old) & (new < 10 * old)
-    believed = believed & (old > 0)
+    believed = accepted & (s.gain < NEAR) & (old > 0)
+    less = believed & (new < LEAST * old)  # as in ``estimate.search``
+    share = jnp.where(less, (1 - LEAST) * old / jnp.where(less, old - new, 1.0), 1.0)
+    change = share * change + (1 - share) * Bs
+    new = jnp.where(less, LEAST * old, new)
     safe_old = jnp.where(believed, old, 1.0)
     safe_new = jnp.where(believed, new, 1.0)
     update = (
@@ -295,7 +308,8 @@ def _step(
     # most often nobody needs the other one
     step, solved = lax.cond(jnp.all(usable | ~needed), lambda: (better, usable), either)
     mu = jnp.where(solved | ~needed, mu, jnp.maximum(10 * mu, 0.1))
-    return jnp.where(solved, step, 0.0), mu, jnp.where(usable, E, 0.0)
+    bound = jnp.sum(jnp.abs(H), axis=1) + mu * (1e-12 + jnp.abs(D))
+    return jnp.where(solved, step, g / bound), mu, jnp.where(usable, E, 0.0)
 
 
 def _shortened(step: Array, x: Array, effects: np.ndarray, unitless: bool) -> Array:
@@ -321,7 +335,8 @@ def _judge(
     fine = FINER * tol
     little = (gain < SETTLED) & (gain * ratio < 0.01 * fine) & ~first
     nothing = gain < 1e-3 * fine
-    converged = ok & light & (nu < SETTLED) & (little | nothing)
+    slow = (s.steps > PATIENCE) & (left(gain, s.gain) < 1e-4 * tol)
+    converged = ok & light & (nu < SETTLED) & (little | nothing | slow)
     converged = converged | (
         failed & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
     )

@@ -128,7 +128,7 @@ def weigh(rows: Rows, Y: Float[Array, "n L"], W: Float[Array, "n L"]) -> Raw:
     return Raw(
         A,
         ZX.reshape(q, p, *A.shape[2:]),
-        XX.reshape(p, p, -1),
+        XX.reshape(p, p, XX.shape[-1]),
         ZZ,
         n * 1.0,
         jnp.sum(level(present * 1.0) > 0, axis=0) * 1.0,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxglmm._typing import Array, Bool, Float
 from jaxglmm.batch import criterion as crit
@@ -222,7 +223,8 @@ def evaluate(
     score = jnp.stack([*first, *slope, *last])
     curvature, scale = score, score
     if curved:
-        curvature, scale = _curvature(d, split, r, w, Lam, A, C, t, B, G)
+        better = _positive(d, eta, phi, w, Lam, A, C, B)
+        curvature, scale = _curvature(d, split, r, Lam, *better, t, G)
     return Point(
         value,
         score,
@@ -245,16 +247,44 @@ def evaluate(
     )
 
 
-def _curvature(
+def _positive(
     d: LaneRows,
-    split: Split,
-    r: Terms,
+    eta: Array,
+    phi: Array,
     w: Array,
     Lam: small.Matrix,
     A: small.Matrix,
     C: small.Matrix,
-    t: list[Array],
     B: small.Matrix,
+) -> tuple[small.Matrix, small.Matrix, small.Matrix, Array]:
+    """A, C, B and w of the curvature; see ``integrate.point._information``."""
+    family = d.family
+    if family.link.name in (family.canonical, *family.concave):
+        return A, C, B, w
+    fallen = jnp.any(w < 0, axis=(0, 1))
+
+    def better() -> tuple[small.Matrix, small.Matrix, Array]:
+        expected = family.expected_weight(eta, phi, d.trials)
+        expected = jnp.where(d.weights > 0, d.weights * expected, 0.0)
+        expected = jnp.where(jnp.isfinite(expected), expected, 0.0)
+        new = jnp.where(fallen, jnp.maximum(w, expected), w)
+        across = [[levels(d.z(i) * x * new) for x in d.X] for i in range(d.q)]
+        return _blocks(d, new), across, new
+
+    A, B, w = lax.cond(jnp.any(fallen), better, lambda: (A, B, w))
+    return A, _factor(A, Lam), B, w
+
+
+def _curvature(
+    d: LaneRows,
+    split: Split,
+    r: Terms,
+    Lam: small.Matrix,
+    A: small.Matrix,
+    C: small.Matrix,
+    B: small.Matrix,
+    w: Array,
+    t: list[Array],
     G: small.Matrix,
 ) -> tuple[Array, Array]:
     """A positive semidefinite stand-in for the Hessian, and its diagonal scale."""

@@ -94,7 +94,8 @@ def improve(
     along = [slope[i][j] for i, j in split.pattern]
     score = jnp.stack([*first[:p], *along, *first[p:]])
     half_det = jnp.sum(small.log_diagonal(root), axis=0)
-    value = jnp.sum(logs, axis=0) - half_det
+    ahead = sum(jnp.sum(x * y, axis=0) for x, y in zip(pull, at.step, strict=True))
+    value = jnp.sum(logs, axis=0) - half_det + ahead
     value = -2 * (value if r.apart is None else value + r.apart)
     return value, -2 * score
 

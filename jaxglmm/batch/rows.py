@@ -65,7 +65,7 @@ class LaneRows(eqx.Module):
 
     def along(self, v: Array) -> list[Array]:
         """X'v of each lane, p arrays (L,)."""
-        if self.X.shape[-1] == 1:  # one product for all lanes
+        if self.X.shape[-1] == 1 and self.p:  # one product for all lanes
             return list(self.X.reshape(self.p, -1) @ v.reshape(-1, v.shape[-1]))
         return [lanes(x * v) for x in self.X]
 

@@ -185,6 +185,21 @@ def fit_numbers(
     return jnp.concatenate(flat), found.eta
 
 
+@stored
+def refit_numbers(
+    marginal: LaplaceMarginal,
+    problem: GeneralisedProblem,
+    psi: Float[Array, " k"],
+    u: Effects,
+    numbers: Float[Array, " 2"],
+) -> tuple[Float[Array, " s"], Float[Array, " n"]]:
+    """``fit_numbers`` from psi and u; numbers: tol, max_steps."""
+    found = fit_from(marginal, problem, psi, u, numbers[0], numbers[1].astype(int))
+    rest = eqx.tree_at(lambda f: f.eta, found, None)
+    flat = [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(rest)]
+    return jnp.concatenate(flat), found.eta
+
+
 def shapes(problem: GeneralisedProblem) -> tuple[tuple[int, ...], ...]:
     """Of psi, u and b, as ``fit_numbers`` puts them end to end."""
     k = problem.p + problem.m + problem.family.n_phi
@@ -376,6 +391,14 @@ def _fit_fixed_only(
         found.steps,
         found.status,
     )
+
+
+@stored(static=("marginal",))
+def slope(
+    marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
+) -> Float[Array, " k"]:
+    """The gradient of -2 log-likelihood at psi, u next to its mode."""
+    return marginal.derivatives(problem, psi, u).score
 
 
 @stored(static=("marginal",))

@@ -38,6 +38,7 @@ from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
 from jaxglmm.estimate.start_generalised import damping
 from jaxglmm.integrate import point as _point
 from jaxglmm.integrate.point import Point
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
@@ -52,6 +53,9 @@ FINEST = 1e-12  # decrement of u that is never waited for
 MOST_INNER = 40
 MOST_AT_FIRST = 200  # inner steps before the first accepted point
 MOST_TRIES = 8  # starts, each with a quarter of the last one's random effects
+LEAST = 0.1  # share of the curvature along a step that stays at the next one
+PATIENCE = 40  # steps after which convergence is taken for linear
+SLOWEST = 0.9999  # ratio of the gains of two steps that is told from one
 REACH = 3.0  # longest step of a coefficient, in units of eta where these mean the same
 CHEAP, FINER = 20_000, 1e-6  # rows up to which an evaluation more is made, and for what
 SELF_CONCORDANT = {
@@ -149,7 +153,8 @@ def minimise(
         stuck = (~finite & ~again & ~outside) | (s.inner > most)
         slack = 1e-9 + 1e-13 * jnp.abs(s.f)
         judged = arrived & ~stuck
-        ok = judged & (s.stage == SEARCH) & (jnp.isinf(s.f) | (at.value <= s.f + slack))
+        lower = jnp.isinf(s.f) | s.look | (at.value <= s.f + slack)
+        ok = judged & (s.stage == SEARCH) & lower
         moving = judged | stuck  # psi changes: not an inner step
         restart = moving & ~ok & first & (s.tries < MOST_TRIES)
 
@@ -159,28 +164,32 @@ def minimise(
         g = jnp.where(ok, at.score, s.g)
         H = jnp.where(ok, at.curvature, s.H)
         D = jnp.where(ok, at.scale, s.D)
-        kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), at.mode, s.u)
+        # the mode is a step ahead, which may leave the domain of the link
+        ahead = ok & (damped | (at.nu < EXACT))
+        kept = jax.tree.map(
+            lambda a, b, c: jnp.where(ahead, a, jnp.where(ok, b, c)), at.mode, s.v, s.u
+        )
         # the value of a point that was not at its mode may be too low for any other to
         # pass: it is looked at once more before a step is blamed
         doubtful = (s.rough > 1e-3 * s.gain) & (s.rough > EXACT)
-        look = moving & ~ok & ~first & (s.stage == SEARCH) & doubtful
-        lower = s.mu * jnp.where(first | jnp.isinf(s.f), 1.0, 0.1)
-        higher = jnp.where(look, s.mu, jnp.maximum(10 * s.mu, 0.1))
-        mu = jnp.where(ok, lower, jnp.where(moving & ~restart, higher, s.mu))
+        look = moving & ~ok & ~first & (s.stage == SEARCH) & doubtful & ~s.look
+        less = s.mu * jnp.where(first | s.look, 1.0, 0.1)
+        more = jnp.where(look, s.mu, jnp.maximum(10 * s.mu, 0.1))
+        mu = jnp.where(ok, less, jnp.where(moving & ~restart, more, s.mu))
         step, mu, E = _step(H, E, D, g, mu, ok)
         gain = jnp.where(moving & ~look, jnp.sum(g * step), s.gain)
         short = _shortened(step, x, reach)
-        trial = jnp.where(moving, jnp.where(look, x, x - short * step), s.trial)
-        f = jnp.where(look, jnp.inf, f)
+        beyond = within(problem.family, x - short * step)
+        trial = jnp.where(moving, jnp.where(look, x, beyond), s.trial)
 
         follow = _point.moved(problem, at, trial - s.trial)
-        ahead, base, level = _inner(problem, s, at, damped)
-        ahead = jax.tree.map(lambda a, b: jnp.where(again, b, a), ahead, s.v)
+        nearer, base, level = _inner(problem, s, at, damped)
+        nearer = jax.tree.map(lambda a, b: jnp.where(again, b, a), nearer, s.v)
         v = jax.tree.map(
             lambda a, b, c: jnp.where(ok, a, jnp.where(moving, b, c)),
             follow,
             kept,
-            ahead,
+            nearer,
         )
         level = jnp.where(moving, jnp.inf, level)
 
@@ -190,7 +199,12 @@ def minimise(
         status = jnp.where(restart, -1, status)
         steps = s.steps + (moving & ~look)
         out = (steps >= max_steps) | (s.evaluations >= MOST_INNER * max_steps)
+        remaining = left(gain, s.gain)
         status = jnp.where((status < 0) & out, _status.MAX_STEPS, status)
+        enough = taken & (mu <= LIGHT_DAMPING) & (at.nu < SETTLED) & (remaining < tol)
+        status = jnp.where(
+            (status == _status.MAX_STEPS) & enough, _status.CONVERGED, status
+        )
         # the last step is taken where it was accepted, and its gain is known
         done = status == _status.CONVERGED
         end = jnp.where(done & ok, trial, x)
@@ -215,6 +229,7 @@ def minimise(
         v = jax.tree.map(lambda a, b: jnp.where(pin, a, b), end_u, v)
         status = jnp.where(pin, -1, jnp.where(over, _status.CONVERGED, status))
         gain = jnp.where(s.stage == PIN, s.gain, gain)
+        gain = jnp.where(status > _status.CONVERGED, remaining, gain)
         trial = jnp.where(restart, jnp.where(effects, 0.25 * s.trial, s.trial), trial)
         v = jax.tree.map(lambda a: jnp.where(restart, 0.0, a), v)
         return _State(
@@ -237,7 +252,7 @@ def minimise(
             s.accepted + ok,
             jnp.where(pin, PIN, s.stage),
             jnp.where(ok, jnp.where(s.look, 0.0, at.nu), s.rough),
-            look,
+            jnp.where(moving, look, s.look),
             s.tries + restart,
             s.evaluations + 1,
             status,
@@ -278,8 +293,13 @@ def _learn(s: _State, at: Point, accepted: Array) -> Array:
     B = at.curvature + s.E
     Bs = jnp.sum(B * step, axis=1)
     old, new = jnp.sum(step * Bs), jnp.sum(step * change)
-    believed = accepted & (s.gain < NEAR) & (new > 0.1 * old) & (new < 10 * old)
-    believed = believed & (old > 0)
+    believed = accepted & (s.gain < NEAR) & (old > 0)
+    # where the curvature is far below H, and may be negative, it is learned in steps
+    # that keep H + E positive (Powell 1978)
+    less = believed & (new < LEAST * old)
+    share = jnp.where(less, (1 - LEAST) * old / jnp.where(less, old - new, 1.0), 1.0)
+    change = share * change + (1 - share) * Bs
+    new = jnp.where(less, LEAST * old, new)
     safe_old = jnp.where(believed, old, 1.0)
     safe_new = jnp.where(believed, new, 1.0)
     update = change[:, None] * change / safe_new - Bs[:, None] * Bs / safe_old
@@ -298,7 +318,9 @@ def _step(
     E = jnp.where(usable, E, 0.0)
     solved = jnp.isfinite(jnp.sum(step))
     mu = jnp.where(solved, mu, jnp.maximum(10 * mu, 0.1))
-    return jnp.where(solved, step, 0.0), mu, E
+    # H, or its rounding, is not positive definite: the diagonal that bounds it is
+    bound = jnp.sum(jnp.abs(H), axis=1) + mu * (1e-12 + jnp.abs(D))
+    return jnp.where(solved, step, g / bound), mu, E
 
 
 def _shortened(step: Array, x: Array, reach: tuple[np.ndarray, bool]) -> Scalar:
@@ -312,6 +334,21 @@ def _shortened(step: Array, x: Array, reach: tuple[np.ndarray, bool]) -> Scalar:
     least = jnp.where(effects, unit, REACH * unit)
     longest = jnp.maximum(least, jnp.abs(x))
     return jnp.minimum(1.0, 1.0 / jnp.max(jnp.abs(step) / longest))
+
+
+def within(family: AbstractFamily, psi: Array) -> Array:
+    """psi (k, ...) with its dispersion parameters inside the family's range."""
+    low, high = family.phi_range
+    if not family.n_phi or np.isinf([low, high]).all():
+        return psi
+    p = len(psi) - family.n_phi
+    return jnp.concatenate([psi[:p], jnp.clip(psi[p:], low, high)])
+
+
+def left(gain: Array, before: Array) -> Array:
+    """What all further steps gain where each gains as much less than the one before."""
+    ratio = gain / jnp.where(jnp.isinf(before) | (before == 0.0), gain, before)
+    return gain / (1 - jnp.clip(ratio, 0.0, SLOWEST))
 
 
 def _judge(
@@ -330,7 +367,9 @@ def _judge(
     ratio = jnp.minimum(1.0, gain / jnp.where(jnp.isinf(s.gain), gain, s.gain))
     small = (gain < SETTLED) & (gain * ratio < 0.01 * tol * finer) & ~first
     nothing = gain < 1e-3 * tol * finer
-    converged = ok & light & (nu < SETTLED) & (small | nothing)
+    # convergence that stayed linear will not get better than that
+    slow = (s.steps > PATIENCE) & (left(gain, s.gain) < 1e-4 * tol)
+    converged = ok & light & (nu < SETTLED) & (small | nothing | slow)
     # the last gain was lost in the rounding of f
     converged = converged | (
         failed & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)

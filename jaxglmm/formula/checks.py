@@ -125,14 +125,18 @@ def check_quadrature(design: Design, nodes: int) -> None:
 
 
 def _refuse_response_as_predictor(design: Design) -> None:
+    """A column that is the response, or the proportion of successes.
+
+    A constant one is no predictor: ones are an intercept, and a response of one event
+    a row is an ordinary one where trials or exposures differ.
+    """
+    y = design.y if design.trials is None else design.y / design.trials
+    if not len(y) or (y == y[0]).all():
+        return
     some = slice(0, 100)  # most columns differ in the first rows already
     for j, name in enumerate(design.x_names):
         column = design.X[:, j]
-        if np.ptp(column[some]) == 0 and np.ptp(column) == 0:
-            continue  # the intercept, beside a response of ones
-        if np.array_equal(column[some], design.y[some]) and np.array_equal(
-            column, design.y
-        ):
+        if np.array_equal(column[some], y[some]) and np.array_equal(column, y):
             raise ModelError(
                 f"predictor {name!r} is the response {design.response!r} itself; take "
                 "it out of the fixed effects"

@@ -20,7 +20,8 @@ the curvature is that model's average information with the boundary term of
 M takes the observed information, so the approximation is Laplace's; "expected" takes
 Fisher's, as lme4 does, which differs for links that are not canonical. Where observed
 information is negative its absolute value serves for steps to the mode; the
-approximation itself needs the truth (``exact``).
+approximation itself needs the truth (``exact``). The curvature takes the larger of
+observed and Fisher's information there, for it has to be positive.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate.exact import boundary, directions
@@ -227,10 +229,8 @@ def evaluate(
     score = jnp.concatenate([first[:p], theta_score, first[p:]])
 
     v = directions(problem, lam, t)
-    XX = gram(X, jnp.abs(w))
-    Q, T = factor.project(tuple(x[:, :p] for x in B), XX)
+    Q, T, info = _information(problem, eta, phi, w, factor, kept, B, v)
     cross = jnp.sqrt(2.0) * inner_all(T, v)
-    info = factor.gram(v)
     H = jnp.block([[2 * Q, cross], [cross.T, info + boundary(G, problem.patterns)]])
     diagonal = [2 * spd.diagonal(Q), 1 + spd.diagonal(info)]
     if own:
@@ -260,6 +260,38 @@ def evaluate(
         eta,
         r,
     )
+
+
+def _information(
+    problem: GeneralisedProblem,
+    eta: Array,
+    phi: Array,
+    w: Array,
+    factor: AbstractFactor,
+    lam: Lambdas,
+    B: Effects,
+    v: Effects,
+) -> tuple[Array, Effects, Array]:
+    """X'V^-1X, Z'V^-1X and v'Z'V^-1Zv of the average information.
+
+    With weights that are positive: where observed information is negative these
+    matrices are not, and no damping makes a Newton step of them.
+    """
+    rows, X, p, family = problem.rows, problem.X, problem.p, problem.family
+    across, positive = tuple(x[:, :p] for x in B), jnp.abs(w)
+
+    def better() -> tuple[AbstractFactor, Effects, Array]:
+        expected = family.expected_weight(eta, phi, problem.trials)
+        expected = jnp.where(problem.weights > 0, problem.weights * expected, 0.0)
+        new = jnp.maximum(w, jnp.where(jnp.isfinite(expected), expected, 0.0))
+        ahead = rows.collect([new * x for x in X]) if p else across
+        return rows.weigh(new).factor(lam), ahead, new
+
+    if family.link.name not in (family.canonical, *family.concave):
+        factor, across, positive = lax.cond(
+            jnp.any(w < 0), better, lambda: (factor, across, positive)
+        )
+    return *factor.project(across, gram(X, positive)), factor.gram(v)
 
 
 def moved(
@@ -309,7 +341,7 @@ def gram(X: Array, w: Array) -> Float[Array, "p p"]:
     p = len(X)
     if p <= spd.SMALL and w.size <= 4096:
         return jnp.sum((w * X)[:, None] * X[None], axis=tuple(range(2, X.ndim + 1)))
-    flat = X.reshape(p, -1)
+    flat = X.reshape(p, w.size)
     return (w.reshape(-1) * flat) @ flat.T
 
 

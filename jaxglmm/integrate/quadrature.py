@@ -21,7 +21,9 @@ mode), the gradient of the log-likelihood is
     beta:    X'(sum_k pi_k s_k + a) - B'Lambda y
     Lambda:  sum_k pi_k t_k u_k' + Z'a u^' + 2 A Lambda M- + t y' - A Lambda y u^'
 
-with t, A, B as in ``integrate.point``; it is exact where u is the mode.
+with t, A, B as in ``integrate.point``; it is exact where u is the mode. Elsewhere the
+value is corrected by (p + Lambda'Z'a)'delta, what the nodes gain by moving to the mode:
+with few of them that is of first order, and a step would be judged by it.
 """
 
 from __future__ import annotations
@@ -142,7 +144,8 @@ def improve(
     slope = jnp.sum(along, axis=-1)
     score = jnp.concatenate([first[:p], pack([slope], problem.patterns), first[p:]])
     half_det = jnp.sum(small.log_diagonal(root))
-    value = -2 * (jnp.sum(logs) - half_det)
+    ahead = jnp.sum(pull * at.step[0])  # value where the mode is, to first order
+    value = -2 * (jnp.sum(logs) - half_det + ahead)
     return eqx.tree_at(lambda x: (x.value, x.score), at, (value, -2 * score))
 
 

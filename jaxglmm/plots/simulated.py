@@ -103,7 +103,7 @@ def _against(ax, residuals, scaled: np.ndarray, predicted: np.ndarray) -> None:
     levels, cell = np.unique(np.round(predicted[order], 12), return_inverse=True)
     for q in QUARTILES:
         ax.axhline(q, color=style.QUIET, lw=0.8, ls=(0, (4, 3)), zorder=1)
-    outside = (own < 1 / (residuals.n + 1)) | (own > 1 - 1 / (residuals.n + 1))
+    outside = residuals.beyond[residuals.used][order]
     thin = np.arange(0, n, max(1, n // MOST_POINTS))
     alpha = float(np.clip(60 / len(thin) ** 0.6, 0.12, 0.6))
     for some, colour, mark in (

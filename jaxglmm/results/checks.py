@@ -148,7 +148,7 @@ def check(fit: Fit, n: int, seed, re: str | None) -> Checks:
             "the distribution is not that of the data",
         ),
         ("dispersion", residuals.dispersion, _spread(fit, residuals.dispersion)),
-        ("outliers", residuals.outliers, "more rows far out than the model makes"),
+        ("outliers", residuals.outliers, _outliers(residuals.outliers)),
     ]
     if _counts(fit):
         zeros, own = residuals.zero_share, cast("GeneralisedFit", fit)
@@ -195,6 +195,11 @@ def _spread(fit: Fit, test: Test) -> str:
     if known is None:
         return "more spread than the model makes"
     return f"overdispersion: {known}, or a random effect of each row"
+
+
+def _outliers(test: Test) -> str:
+    more = "fewer" if test.ratio < 1 else "more"
+    return f"{more} rows outside all draws than the model makes"
 
 
 def _zeros(test: Test) -> str:

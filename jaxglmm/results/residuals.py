@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.model.families import ratio
 
 if TYPE_CHECKING:
     from jaxglmm.results.generalised.fit import GeneralisedFit
@@ -32,9 +33,7 @@ def resid(fit: GeneralisedFit, type: str, seed=0) -> np.ndarray:
     if type == "response":
         return design.y / size - mu
     if type == "working":
-        return (design.y / size - mu) / np.asarray(
-            family.link.slope(fit.linear_predictor)
-        )
+        return ratio(design.y / size - mu, family.link.slope(fit.linear_predictor))
     if type == "quantile":
         return _quantile(fit, mu, phi, trials, np.random.default_rng(seed))
     if type == "deviance":

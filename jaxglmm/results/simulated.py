@@ -67,8 +67,9 @@ class SimulatedResiduals:
     scaled: (nobs,) in (0, 1); predicted: (nobs,) mean that the model predicts, at
     random effects of zero or the modes; n: draws; re: which of these; spreads, zeros:
     (n + 1,) mean square about the mean of the draws and share of zeros, of the data
-    first; outside: rows outside all draws; draws: (n + 1, rows) scaled values of data
-    and draws, None where there are too many; used: rows that the fit used.
+    first; outside: rows above or below all draws, none equal; beyond: (nobs,) which;
+    extremes: (n + 1,) such rows of data and draws; draws: (n + 1, rows) scaled values
+    of data and draws; both None where there are too many; used: rows that the fit used.
     """
 
     scaled: np.ndarray
@@ -77,16 +78,23 @@ class SimulatedResiduals:
     re: str
     spreads: np.ndarray
     zeros: np.ndarray
-    outside: int
+    beyond: np.ndarray
+    extremes: np.ndarray | None
     draws: np.ndarray | None
     used: np.ndarray
     variables: dict[str, np.ndarray] = field(default_factory=dict)
+    discrete: bool = False
 
     def __len__(self) -> int:
         return len(self.scaled)
 
     def __repr__(self) -> str:
         return f"<Simulated residuals of {len(self)} rows, {self.n} draws ({self.re})>"
+
+    @property
+    def outside(self) -> int:
+        """Rows that the fit used, above or below all draws."""
+        return int(self.beyond.sum())
 
     @property
     def limit(self) -> float:
@@ -114,15 +122,19 @@ class SimulatedResiduals:
 
     @cached_property
     def outliers(self) -> Test:
-        """Rows above or below all draws; two in n + 1 are expected to be."""
-        rows = int(self.used.sum())
-        share = 2 / (self.n + 1)
-        if self.draws is not None:
-            ends = (self.draws < share / 2) | (self.draws > 1 - share / 2)
-            return two_sided(ends.sum(axis=1).astype(float))
+        """Rows above or below all draws, as ``outside``; two in n + 1 are expected.
+
+        Fewer of a discrete response, which may equal the lowest and the highest draw.
+        """
+        if self.extremes is not None:
+            return two_sided(self.extremes.astype(float))
         from scipy import stats
 
-        p = stats.binomtest(self.outside, rows, share).pvalue
+        rows, share = int(self.used.sum()), 2 / (self.n + 1)
+        # a count may equal draws at either end, and then is not outside: fewer than
+        # expected are no finding
+        side = "greater" if self.discrete else "two-sided"
+        p = stats.binomtest(self.outside, rows, share, side).pvalue
         return Test(float(self.outside), rows * share, float(p), "asymptotic")
 
     def by(self, groups) -> pd.DataFrame:
@@ -228,7 +240,9 @@ def simulated_residuals(fit: Fit, n: int, seed, re: str | None) -> SimulatedResi
         n=n,
         spreads=np.concatenate(spreads),
         zeros=np.concatenate(zeros),
-        outside=int(np.sum(((rank == 0) | (rank == n))[used])),
+        beyond=used & (equal == 0) & ((below == 0) | (below == n)),
+        extremes=None,
+        discrete=bool(equal.any()),
         draws=None,
         used=used,
         **facts,
@@ -263,6 +277,7 @@ def judged(
     together = np.concatenate([y[None], Y])
     draws = ranks(together, ties)
     centre = together.sum(axis=0) / len(together)
+    extreme = beyond_others(together)
     return SimulatedResiduals(
         scaled=draws[0],
         predicted=centre,
@@ -270,7 +285,8 @@ def judged(
         re="new random effects",
         spreads=_spread(together, centre, used),
         zeros=_zeros(together, used),
-        outside=0,
+        beyond=used & extreme[0],
+        extremes=extreme[:, used].sum(axis=1),
         draws=draws[:, used],
         used=used,
     )
@@ -343,6 +359,17 @@ def ranks(Y: np.ndarray, ties: Ties) -> np.ndarray:
     out = np.empty(columns.shape)
     np.put_along_axis(out, order, np.arange(len(Y), dtype=float)[None], axis=1)
     return (out.T + ties.place) / len(Y)
+
+
+def beyond_others(Y: np.ndarray) -> np.ndarray:
+    """(d, n) whether a value lies above or below all others of its column."""
+    columns = np.arange(Y.shape[1])
+    out = np.zeros(Y.shape, bool)
+    for place in (Y.argmax(axis=0), Y.argmin(axis=0)):
+        ends = Y[place, columns]
+        alone = (ends == Y).sum(axis=0) == 1
+        out[place[alone], columns[alone]] = True
+    return out
 
 
 def distances(scaled: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 from jaxglmm._errors import ModelError
 from jaxglmm.model.families._base import AbstractFamily as AbstractFamily
 from jaxglmm.model.families._base import nested_derivatives as nested_derivatives
+from jaxglmm.model.families._base import ratio as ratio
 from jaxglmm.model.families.beta import Beta as Beta
 from jaxglmm.model.families.beta_binomial import BetaBinomial as BetaBinomial
 from jaxglmm.model.families.binomial import Bernoulli as Bernoulli

@@ -51,6 +51,10 @@ class AbstractFamily(eqx.Module):
             "numeric"; the formula layer reads the left side accordingly.
         discrete: whether y is a count (quantile residuals are then randomised).
         padding: a value of y that any row may have, for rows of weight zero.
+        concave: links, beside the canonical one, at which log f is concave in eta,
+            whatever y.
+        phi_range: where phi is looked for. Beyond an end of it the family is another
+            one to rounding (no dispersion), and the likelihood flat.
         quiet: values of phi at next to no dispersion, and at none, for families whose
             dispersion and random effects of single rows explain the same excess.
     """
@@ -64,6 +68,8 @@ class AbstractFamily(eqx.Module):
     family_kind: ClassVar[Literal["numeric", "binomial"]] = "numeric"
     discrete: ClassVar[bool] = False
     padding: ClassVar[float] = 0.0
+    concave: ClassVar[tuple[str, ...]] = ()
+    phi_range: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
     quiet: ClassVar[tuple[float, ...]] = ()
 
     link: Link
@@ -238,9 +244,9 @@ class AbstractFamily(eqx.Module):
     def pearson_residuals(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
     ) -> np.ndarray:
-        """(y - E y) / sd y."""
+        """(y - E y) / sd y; zero where both are, at the end of a range."""
         size = trials if self.family_kind == "binomial" else 1.0
-        return (y - size * mu) / np.sqrt(self.variance(mu, phi, trials))
+        return ratio(y - size * mu, np.sqrt(self.variance(mu, phi, trials)))
 
     def cdf(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
@@ -302,6 +308,24 @@ class AbstractFamily(eqx.Module):
     def _best_eta(self, y: Any, phi: Any, trials: Any) -> np.ndarray:
         y, start, phi, trials = _arrays(y, self.start(y, trials)[0], phi, trials)
         return np.asarray(_search(self, y, start, phi, trials))
+
+
+def ratio(above: Any, below: Any) -> np.ndarray:
+    """above / below, zero where above is, whatever is below."""
+    above, below = np.broadcast_arrays(
+        np.asarray(above, float), np.asarray(below, float)
+    )
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.where(above == 0.0, 0.0, above / below)
+
+
+def gain(y: Any, expected: Any) -> np.ndarray:
+    """y log(y / expected), zero where y is, whatever is expected."""
+    from scipy.special import xlogy
+
+    y = np.asarray(y, float)
+    with np.errstate(divide="ignore"):
+        return xlogy(y, np.where(y == 0.0, 1.0, ratio(y, expected)))
 
 
 def nested_derivatives(log_density: Any, eta: Rows) -> Derivatives:

@@ -44,6 +44,7 @@ class BetaBinomial(JetFamily):
     links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit", "log")
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+    phi_range: ClassVar[tuple[float, float]] = (-np.inf, 35.0)
     quiet: ClassVar[tuple[float, ...]] = (9.0, 25.0)
     family_kind: ClassVar[Literal["numeric", "binomial"]] = "binomial"
     discrete: ClassVar[bool] = True

@@ -24,6 +24,7 @@ from jaxglmm.model.families._base import (
     JetFamily,
     Method,
     Rows,
+    gain,
     positive,
 )
 from jaxglmm.model.links import Link
@@ -41,6 +42,7 @@ class Binomial(JetFamily):
     """
 
     name: ClassVar[str] = "binomial"
+    concave: ClassVar[tuple[str, ...]] = ("probit", "cloglog")
     canonical: ClassVar[str | None] = "logit"
     default_link: ClassVar[str] = "logit"
     links: ClassVar[tuple[str, ...]] = (
@@ -113,12 +115,8 @@ class Binomial(JetFamily):
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
     ) -> np.ndarray:
-        from scipy.special import xlogy
-
-        with np.errstate(divide="ignore"):
-            y, mu = np.asarray(y, float), np.asarray(mu, float)
-            hits = xlogy(y, y / (trials * mu))
-            return 2 * (hits + xlogy(trials - y, (trials - y) / (trials * (1 - mu))))
+        y, mu = np.asarray(y, float), np.asarray(mu, float)
+        return 2 * (gain(y, trials * mu) + gain(trials - y, trials * (1 - mu)))
 
     def cdf(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

@@ -40,6 +40,7 @@ class Gamma(JetFamily):
     """
 
     name: ClassVar[str] = "gamma"
+    concave: ClassVar[tuple[str, ...]] = ("log",)
     canonical: ClassVar[str | None] = "inverse"
     default_link: ClassVar[str] = "log"
     links: ClassVar[tuple[str, ...]] = ("log", "inverse", "identity", "sqrt")

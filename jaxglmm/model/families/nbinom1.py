@@ -25,6 +25,7 @@ class NegativeBinomial1(JetFamily):
     links: ClassVar[tuple[str, ...]] = ("log", "sqrt", "identity")
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+    phi_range: ClassVar[tuple[float, float]] = (-35.0, np.inf)
     quiet: ClassVar[tuple[float, ...]] = (-9.0, -25.0)
     discrete: ClassVar[bool] = True
 

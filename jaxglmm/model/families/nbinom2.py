@@ -14,6 +14,7 @@ from jaxglmm.model.families._base import (
     JetFamily,
     Method,
     Rows,
+    gain,
     harmless,
     where_inside,
 )
@@ -28,10 +29,12 @@ class NegativeBinomial2(JetFamily):
     """
 
     name: ClassVar[str] = "nbinom2"
+    concave: ClassVar[tuple[str, ...]] = ("log",)
     default_link: ClassVar[str] = "log"
     links: ClassVar[tuple[str, ...]] = ("log", "sqrt", "identity")
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+    phi_range: ClassVar[tuple[float, float]] = (-np.inf, 35.0)
     quiet: ClassVar[tuple[float, ...]] = (9.0, 25.0)
     discrete: ClassVar[bool] = True
 
@@ -101,11 +104,9 @@ class NegativeBinomial2(JetFamily):
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
     ) -> np.ndarray:
-        from scipy.special import xlogy
-
         y, mu = np.asarray(y, float), np.asarray(mu, float)
         size = np.exp(np.minimum(phi[0], 300.0))
-        return 2 * (xlogy(y, y / mu) - (y + size) * np.log1p((y - mu) / (mu + size)))
+        return 2 * (gain(y, mu) - (y + size) * np.log1p((y - mu) / (mu + size)))
 
     def cdf(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

@@ -18,6 +18,7 @@ from jaxglmm.model.families._base import (
     Derivatives,
     JetFamily,
     Rows,
+    gain,
     harmless,
     where_inside,
 )
@@ -35,6 +36,7 @@ class Poisson(JetFamily):
     """
 
     name: ClassVar[str] = "poisson"
+    concave: ClassVar[tuple[str, ...]] = ("sqrt", "identity")
     canonical: ClassVar[str | None] = "log"
     default_link: ClassVar[str] = "log"
     links: ClassVar[tuple[str, ...]] = ("log", "sqrt", "identity")
@@ -89,10 +91,8 @@ class Poisson(JetFamily):
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
     ) -> np.ndarray:
-        from scipy.special import xlogy
-
         y, mu = np.asarray(y, float), np.asarray(mu, float)
-        return 2 * (xlogy(y, y / mu) - (y - mu))
+        return 2 * (gain(y, mu) - (y - mu))
 
     def cdf(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

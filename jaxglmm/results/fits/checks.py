@@ -22,7 +22,7 @@ import pandas as pd
 from jaxglmm import _status
 from jaxglmm._errors import JaxGLMMError, NotApplicableError
 from jaxglmm.formula.design import Design, RandomTerm
-from jaxglmm.results import predictor, simulate, simulated
+from jaxglmm.results import frequencies, predictor, simulate, simulated
 from jaxglmm.results.checks import counts_zeros
 from jaxglmm.results.fits.tables import benjamini_hochberg
 
@@ -93,6 +93,8 @@ class _Made:
             design: Design = fits.source.design_of(at)
         except JaxGLMMError:
             return out
+        if self.family is not None:
+            design = frequencies.unfolded(design, self.family)
         if (self.n + 1) * design.n > simulated.KEPT:
             residuals = fits[i].simulated_residuals(self.n, self.seed)
         else:

@@ -165,7 +165,7 @@ def bootstrap(
     seeds = np.random.SeedSequence(seed).spawn(len(starts))
     with tqdm(total=n, disable=not progress, unit="fit", desc="bootstrap") as bar:
         for start, own in zip(starts, seeds, strict=True):
-            Y = fit.simulate(min(at_once, n - start), own)
+            Y = fit._simulate(min(at_once, n - start), own, None)
             for _ in fit_responses(engine, design, Y, out, start):
                 bar.update()
     return _fits(fit, engine, out)
@@ -190,7 +190,7 @@ def _in_lanes(fit: GeneralisedFit, n: int, seed, progress: bool) -> Fits | None:
     tables, columns = [], generalised.generalised_columns(design, fit.family)
     with tqdm(total=n, disable=not progress, unit="fit", desc="bootstrap") as bar:
         for start, own in zip(starts, seeds, strict=True):
-            Y = fit.simulate(min(at_once, n - start), own)
+            Y = fit._simulate(min(at_once, n - start), own, None)
             drawn = replace(source, responses=Responses(Y.T, design.n))
             plan = engines.plan(drawn, "all")
             table, saved = engines.table(plan, drawn, {}, None, None)

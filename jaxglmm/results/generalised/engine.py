@@ -39,6 +39,7 @@ from jaxglmm.results.engine import (
     per_term_square,
 )
 from jaxglmm.results.estimates import Estimates
+from jaxglmm.results.generalised import again
 from jaxglmm.structure.build_rows import RowData, build_rows
 from jaxglmm.structure.factors import Factor, to_user
 
@@ -100,14 +101,19 @@ class GeneralisedEngine:
             step = np.float64(SAFETY * tol), np.int64(max_steps)
             chosen = laplace.fit_auto(self.base, self.eta, self.phi, *step)
             self.marginal = chosen.marginal
-            return jax.device_get(chosen.fitted)
+            found = jax.device_get(chosen.fitted)
+            if found.status == _status.CONVERGED:
+                return found
+            return again.rescued(self, found, tol, max_steps)
 
         def from_phi(phi: np.ndarray) -> GeneralisedFitted:
             numbers = np.array([*phi, SAFETY * tol, max_steps])
             flat, eta = laplace.fit_numbers(self.marginal, self.base, self.eta, numbers)
-            return laplace.unpack(self._shapes, np.asarray(flat), np.asarray(eta))
+            return laplace.unpack(self.shapes, np.asarray(flat), np.asarray(eta))
 
         found = from_phi(self.phi)
+        if found.status != _status.CONVERGED:
+            found = again.rescued(self, found, tol, max_steps)
         if not self._has_rival:
             return found
         for phi in self.base.family.quiet:
@@ -129,7 +135,7 @@ class GeneralisedEngine:
         return bool(self.base.family.quiet) and 2 * max(levels, default=0) > self.data.n
 
     @cached_property
-    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
         return laplace.shapes(self.base)
 
     @double_precision
@@ -183,9 +189,9 @@ class GeneralisedEngine:
         """(k, r) whose product with its transpose is ``parameter_covariance``."""
         psi, u = self.internal(fit)
         H = np.asarray(laplace.hessian(self.marginal, self.base, psi, u))
-        return inverse_root(H, self._pinned(psi), self.base.p)
+        return inverse_root(H, self.pinned(psi), self.base.p)
 
-    def _pinned(self, psi: np.ndarray) -> np.ndarray:
+    def pinned(self, psi: np.ndarray) -> np.ndarray:
         """(k,) which parameters lie on the boundary."""
         theta = self.base.split(psi)[1]
         at_zero = self.diagonal & (np.abs(theta) < SINGULAR)

@@ -22,6 +22,7 @@ from jaxglmm.model.links import LINKS
 from jaxglmm.results import components as _components
 from jaxglmm.results import explained as _explained
 from jaxglmm.results import frames as _frames
+from jaxglmm.results import frequencies as _frequencies
 from jaxglmm.results import predict as _predict
 from jaxglmm.results import residuals as _residuals
 from jaxglmm.results import simulate as _simulate
@@ -296,11 +297,22 @@ class GeneralisedFit(Fit):
     def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
         """New responses from the fitted model, (n, nobs); binomial kind: successes.
 
+        One response for each row: prior weights play no part, and a warning says so.
+        ``bootstrap``, ``simulated_residuals``, ``check`` and the tests beside them take
+        weights of counts for frequencies: a row of weight w stands for w responses.
+
         Args:
             n: number of data sets.
             seed: seed of numpy's generator.
             re: None draws new random effects, "conditional" keeps the modes.
         """
+        _simulate.draws_new_effects(re)
+        if _frequencies.weighted(self.design):
+            _frequencies.warn_single()
+        return self._simulate(n, seed, re)
+
+    def _simulate(self, n: int, seed, re: str | None) -> np.ndarray:
+        """``simulate`` without its warning."""
         new = _simulate.draws_new_effects(re)
         return _simulate.simulate_family(
             self.design, self.estimates, self.family, n, seed, new
@@ -490,7 +502,8 @@ class GeneralisedFit(Fit):
         """
         from jaxglmm.results.checks import overdispersion
 
-        return overdispersion(self, n, seed, re, refit)
+        fit = _frequencies.unfolded_fit(self, "overdispersion()", keep=refit)
+        return overdispersion(fit, n, seed, re, refit)
 
     def zero_inflation(
         self, n: int = 250, seed=0, re: str | None = None, *, refit: bool = False
@@ -519,7 +532,29 @@ class GeneralisedFit(Fit):
         """
         from jaxglmm.results.checks import zero_inflation
 
-        return zero_inflation(self, n, seed, re, refit)
+        fit = _frequencies.unfolded_fit(self, "zero_inflation()", keep=refit)
+        return zero_inflation(fit, n, seed, re, refit)
+
+    def simulated_residuals(self, n: int = 250, seed=0, re: str | None = None):
+        """As for a linear model; rows that stand for several, as often as that.
+
+        With weights of counts, which are frequencies, there is one residual for each
+        response that a row stands for.
+        """
+        from jaxglmm.results.simulated import simulated_residuals
+
+        fit = _frequencies.unfolded_fit(self, "simulated_residuals()")
+        return simulated_residuals(fit, n, seed, re)
+
+    def check(self, n: int = 250, seed=0, re: str | None = None):
+        """Simulated residuals tested, and what else should be known, on a page.
+
+        As for a linear model, with the share of zeros and Pearson's statistic of
+        counts; rows that stand for several (weights of counts), as often as that.
+        """
+        from jaxglmm.results.checks import check
+
+        return check(_frequencies.unfolded_fit(self, "check()"), n, seed, re)
 
     def refit(self, y) -> GeneralisedFit:
         """The same model for another response.
@@ -565,7 +600,8 @@ class GeneralisedFit(Fit):
         """
         from jaxglmm.results.generalised.bootstrap import bootstrap
 
-        return bootstrap(self, n, seed, progress)
+        fit = _frequencies.unfolded_fit(self, "bootstrap()", keep=True)
+        return bootstrap(fit, n, seed, progress)
 
     def profile(self, which=None):
         """Profile likelihood of the parameters: ``.intervals(level)``, ``.zeta``.

@@ -44,7 +44,7 @@ class Refits:
 @double_precision
 def refitted(fit: GeneralisedFit, n: int, seed, re: str | None) -> Refits:
     """n draws from a fit, each fitted; those without a maximum are left out."""
-    Y = np.asarray(fit.simulate(n, seed, re), float)
+    Y = np.asarray(fit._simulate(n, seed, re), float)
     eta = np.full(Y.shape, np.nan)
     phi = np.full((n, len(fit.estimates.phi)), np.nan)
     _in_lanes(fit, Y, eta, phi)

@@ -329,6 +329,9 @@ class PosteriorFit(GeneralisedFit):
             seed: of numpy's generator.
             re: None draws new random effects, "conditional" keeps the draw's own.
         """
+        return super().simulate(n, seed, re)
+
+    def _simulate(self, n: int, seed, re: str | None) -> np.ndarray:
         return _predictive.simulate(self, n, seed, re)
 
     # Asking it --------------------------------------------------------------------
