@@ -5,7 +5,9 @@ not enough it goes on from where it stopped, with what it had learned forgotten,
 from smaller random effects: these hold most trouble, because modes jump or leave the
 domain of the link where they are large. The best end counts. Then the exact Hessian
 says whether it is a maximum after all, and else what a Newton step would still gain: a
-decrement under heavy damping is small anywhere and says nothing.
+decrement under heavy damping is small anywhere and says nothing. Where standard
+deviations are very large the surface has several maxima, and a fit that converged is
+compared with others too.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from jaxglmm.results.generalised.engine import GeneralisedEngine
 
 SHRUNK = (1.0, 0.3, 0.05)  # what is left of the random effects at each new start
+AROUND = (0.3, 0.7, 1.5)  # and where sds are large, of a fit that converged
+WIDE = 5.0  # sd on the scale of the predictor from which that is worth it
 FLATTEST = 1e-12  # eigenvalue of the Hessian, at unit diagonal, that counts as zero
 
 
@@ -42,6 +46,32 @@ def rescued(
     if best.status == _status.CONVERGED or not np.isfinite(best.criterion):
         return best
     return _measured(engine, best, tol)
+
+
+def steep(engine: GeneralisedEngine, found: GeneralisedFitted) -> bool:
+    """Whether random effects are so far apart that Laplace's surface may be rough.
+
+    Then levels are all zeros or all ones, next to flat in their effects, and the
+    surface has several maxima (two nested factors of yes-or-no responses: lme4 and
+    glmmTMB end at different ones).
+    """
+    p, m = engine.base.p, engine.base.m
+    sd = np.abs(found.psi[p : p + m])
+    wide = bool(m) and float(sd.max(initial=0.0)) > WIDE
+    return wide and engine.base.family.discrete and not engine.marginal.beyond
+
+
+def compared(
+    engine: GeneralisedEngine, found: GeneralisedFitted, tol: float, max_steps: int
+) -> GeneralisedFitted:
+    """The best of an end and of those found from smaller and larger random effects."""
+    best = found
+    for share in AROUND:
+        other = restarted(engine, found, share, tol, max_steps)
+        good = other.status == _status.CONVERGED and np.isfinite(other.criterion)
+        if good and other.criterion < best.criterion - tol:
+            best = other
+    return best
 
 
 def restarted(

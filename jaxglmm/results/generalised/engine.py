@@ -114,6 +114,8 @@ class GeneralisedEngine:
         found = from_phi(self.phi)
         if found.status != _status.CONVERGED:
             found = again.rescued(self, found, tol, max_steps)
+        elif again.steep(self, found):
+            found = again.compared(self, found, tol, max_steps)
         if not self._has_rival:
             return found
         for phi in self.base.family.quiet:

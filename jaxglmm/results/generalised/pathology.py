@@ -133,6 +133,15 @@ def _running_off(fit: GeneralisedFit) -> list[Note]:
     return [_runs_off(fit, term, sd) for term, sd in spreads if sd > limit]
 
 
+def widest(fit: GeneralisedFit) -> tuple[float, float] | None:
+    """Largest sd of a term on the scale of the predictor, and what is too large."""
+    limit = WIDE.get(fit.link_name)
+    if limit is None or not fit.family.discrete or not fit.design.terms:
+        return None
+    pairs = zip(fit.design.terms, fit.estimates.lam, strict=True)
+    return max(_spread(term, lam) for term, lam in pairs), limit
+
+
 def _spread(term: RandomTerm, lam: np.ndarray) -> float:
     """Root mean square over the rows of the sd of z'b."""
     return float(np.sqrt(np.mean(np.sum((term.values @ lam) ** 2, axis=1))))

@@ -120,8 +120,28 @@ def of_maximum(fit: GeneralisedFit) -> Certificate:
     checks.append(gap.check)
     if gap.check.level:
         advice.append(gap.advice)
+    if (wide := _wide(fit)) is not None:
+        checks.append(wide)
+        if wide.level:
+            advice.append("take a prior on the standard deviations: method='map'")
     what = "Quadrature" if fit.marginal.nodes > 1 else "Laplace's approximation"
     return Certificate(what, tuple(checks), tuple(advice))
+
+
+def _wide(fit: GeneralisedFit) -> Check | None:
+    """Whether several maxima of a rough surface are to be feared."""
+    from jaxglmm.results.generalised import pathology
+
+    found = pathology.widest(fit)
+    if found is None or fit.marginal.beyond or found[0] <= found[1] / 2:
+        return None
+    sd, limit = found
+    text = (
+        f"largest standard deviation {sd:.3g} on the scale of the predictor: levels "
+        "are all zeros or all ones, and Laplace's approximation is no guide there; "
+        "its surface may have several maxima"
+    )
+    return graded("spread", sd, limit / 2, limit, text)
 
 
 def _optimum(fit: GeneralisedFit) -> Check:
