@@ -273,7 +273,11 @@ def test_random_effects(fits):
 def test_summary(fits):
     summary = fits["vb"].summary()
     text = str(summary)
-    assert text.startswith("Binomial Mixed GLM Results")
+    title, double, _, single, *rest = text.splitlines()
+    assert title.strip() == "Binomial Mixed GLM Results"
+    assert (set(double), set(single), len(double)) == ({"="}, {"-"}, len(single))
+    assert rest[4] == double
+    text = " ".join(text.split())  # notes are wrapped
     for column in ("Type", "Post. Mean", "Post. SD", "SD (LB)", "SD (UB)"):
         assert column in text
     assert "Parameter types are mean structure (M) and variance structure (V)" in text

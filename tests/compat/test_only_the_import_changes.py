@@ -94,30 +94,35 @@ def test_add_constant(prepend):
 # Row labels ---------------------------------------------------------------------------
 
 
-def test_row_labels_in_another_order_are_refused(sleep):
+def test_row_labels_are_heeded_or_refused(sleep):
     y, X, g = sleep["Reaction"], sm.add_constant(sleep[["Days"]]), sleep["Subject"]
     back = slice(None, None, -1)
     with pytest.raises(ValueError, match="indices for endog and exog are not aligned"):
         MixedLM(y, X.iloc[back], groups=g)
-    with pytest.raises(ValueError, match=r"labels of groups .* in another order"):
-        MixedLM(y, X, groups=g.iloc[back])
-    with pytest.raises(ValueError, match="labels of exog_re"):
-        MixedLM(y, X, groups=g, exog_re=X.iloc[back])
-    with pytest.raises(ValueError, match="labels of weights"):
-        smf.mixedlm("Reaction ~ Days", sleep, groups=g, weights=(y * 0 + 1).iloc[back])
-    with pytest.raises(ValueError, match="labels of groups"):
-        smf.mixedlm("Reaction ~ Days", sleep, groups=g.iloc[back])
+    plain = MixedLM(y, X, groups=g, exog_re=X, weights=y)
+    for given in (
+        {"groups": g.iloc[back], "exog_re": X, "weights": y},
+        {"groups": g, "exog_re": X.iloc[back], "weights": y.iloc[back]},
+    ):
+        m = MixedLM(y, X, **given)
+        assert list(m.groups) == list(plain.groups)
+        np.testing.assert_array_equal(m.exog_re, plain.exog_re)
+        np.testing.assert_array_equal(m.weights, plain.weights)
+    m = smf.mixedlm("Reaction ~ Days", sleep, groups=g.iloc[back])
+    assert list(m.groups) == list(plain.groups)
+    few = sleep[sleep["Days"] > 1]  # fresh labels say nothing: rows go by position
+    fresh = few["Subject"].reset_index(drop=True)
+    m = MixedLM(few["Reaction"], few[["Days"]], groups=fresh)
+    assert list(m.groups) == list(few["Subject"])
+    other = few["Subject"].set_axis(range(500, 500 + len(few)))
+    with pytest.raises(jg.DataError, match="groups: its row labels are not those"):
+        MixedLM(few["Reaction"], few[["Days"]], groups=other)
     late = (sleep["Days"] > 4) * 1.0
     Z, ident = pd.get_dummies(g).astype(float), np.zeros(18, int)
     with pytest.raises(ValueError, match="endog and exog are not aligned"):
         BinomialBayesMixedGLM(late, X.iloc[back], Z, ident)
-    with pytest.raises(ValueError, match="labels of exog_vc"):
-        BinomialBayesMixedGLM(late, X, Z.iloc[back], ident)
-    few = sleep[sleep["Days"] > 1]  # labels of another kind go by position
-    m = MixedLM(
-        few["Reaction"], few[["Days"]], groups=few["Subject"].reset_index(drop=True)
-    )
-    assert m.n_groups == 18
+    m = BinomialBayesMixedGLM(late, X, Z.iloc[back], ident)
+    np.testing.assert_array_equal(m.exog_vc.toarray(), Z.to_numpy())
 
 
 # Arguments ----------------------------------------------------------------------------

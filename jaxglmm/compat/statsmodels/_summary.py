@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from jaxglmm.compat.statsmodels.mixedlm_summary import right_aligned
 from jaxglmm.results.layout import Block, Paragraph, Table, as_html, as_text
 
 if TYPE_CHECKING:
@@ -19,21 +21,33 @@ FOOTNOTES = (
 
 
 class Summary:
-    """title: str; tables: frames (parameters, facts); it prints itself."""
+    """title: str; tables: the frame of parameters; facts: a frame; it prints itself."""
 
-    def __init__(self, title: str, tables: list[pd.DataFrame], notes: tuple[str, ...]):
-        self.title, self.tables, self.notes = title, tables, notes
+    def __init__(
+        self,
+        title: str,
+        tables: list[pd.DataFrame],
+        notes: tuple[str, ...],
+        facts: pd.DataFrame,
+    ):
+        self.title, self.tables, self.notes, self.facts = title, tables, notes, facts
 
     @classmethod
     def of(cls, results: BayesMixedGLMResults, alpha: float | None) -> Summary:
         """The summary of some results."""
         title = f"{results.model.family.name.capitalize()} Mixed GLM Results"
-        tables = [_parameters(results, alpha), _facts(results)]
-        return cls(title, tables, (*FOOTNOTES, *results.notes))
+        notes = (*FOOTNOTES, *results.notes)
+        return cls(title, [_parameters(results, alpha)], notes, _facts(results))
 
     def as_text(self) -> str:
-        """Plain text."""
-        return f"{self.title}\n\n{as_text(self._blocks())}"
+        """Plain text, laid out as statsmodels' is; what is known of the fit last."""
+        shown = self.tables[0].map(lambda x: x if isinstance(x, str) else f"{x:.4f}")
+        head, *rows = right_aligned(shown, len(self.title))
+        double, single = "=" * len(head), "-" * len(head)
+        notes = [line for note in self.notes for line in wrap(note, len(head))]
+        facts = as_text([_table(self.facts)])
+        page = [self.title.center(len(head)).rstrip(), double, head, single, *rows]
+        return "\n".join([*page, double, *notes, "", facts])
 
     def as_html(self) -> str:
         """For a notebook."""
@@ -41,10 +55,10 @@ class Summary:
 
     def as_latex(self) -> str:
         """The tables in LaTeX."""
-        return "\n\n".join(_latex(table) for table in self.tables)
+        return "\n\n".join(_latex(t) for t in (*self.tables, self.facts))
 
     def _blocks(self) -> list[Block]:
-        blocks: list[Block] = [_table(table) for table in self.tables]
+        blocks: list[Block] = [_table(t) for t in (*self.tables, self.facts)]
         return [*blocks, Paragraph(self.notes)]
 
     def __str__(self) -> str:

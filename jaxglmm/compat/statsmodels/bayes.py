@@ -89,9 +89,9 @@ class BayesMixedGLM:
         n_trials: Any = None,
         dispersion: Any = None,
     ):
-        aligned(
-            endog=endog,
-            exog=exog,
+        exog_vc, offset, exposure, weights, n_trials = aligned(
+            endog,
+            exog,
             exog_vc=exog_vc,
             offset=offset,
             exposure=exposure,

@@ -82,8 +82,8 @@ class MixedLM:
                 raise ValueError(
                     f"argument {name} not permitted for MixedLM initialization"
                 )
-        arguments.aligned(
-            endog=endog, exog=exog, groups=groups, exog_re=exog_re, weights=weights
+        groups, exog_re, weights = arguments.aligned(
+            endog, exog, groups=groups, exog_re=exog_re, weights=weights
         )
         n = len(endog)
         labels, crossed = arguments.factors(groups, n)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from jaxglmm._errors import DataError
 from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec
+from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.matrix import unmasked
 
 
@@ -64,36 +65,33 @@ def complete(arrays: dict, labels, missing: str) -> np.ndarray | None:
     return keep
 
 
-def aligned(**given: Any) -> None:
-    """Refuse pandas objects whose row labels contradict each other.
+def aligned(endog: Any, exog: Any, **others: Any) -> list[Any]:
+    """The others in the order of the rows of ``endog`` and ``exog``.
 
-    The first two are ``endog`` and ``exog``, whose labels must be equal, as statsmodels
-    asks; the labels of others may be of another kind (then rows go by position), but
-    not the same ones in another order.
+    Labels of those two must be equal, as statsmodels asks. Others are put in order
+    where their labels are the same ones; fresh labels 0, 1, ... say nothing, so that
+    rows go by position, as in statsmodels; all else is refused.
+
+    Raises:
+        ValueError: labels that contradict each other.
     """
-    indices = {
-        name: value.index
-        for name, value in given.items()
-        if isinstance(value, pd.Series | pd.DataFrame)
-    }
-    y, x = indices.pop("endog", None), indices.pop("exog", None)
-    if y is not None and x is not None and not y.equals(x):
+    rows = [row_labels(v) for v in (endog, exog)]
+    if rows[0] is not None and rows[1] is not None and not rows[0].equals(rows[1]):
         raise ValueError("The indices for endog and exog are not aligned")
-    first = x if y is None else y
-    for name, index in indices.items():
-        if first is None or index.equals(first) or len(index) != len(first):
-            continue
-        if (
-            index.is_unique
-            and first.is_unique
-            and len(first.symmetric_difference(index))
-        ):
-            continue
-        if sorted(map(str, index)) == sorted(map(str, first)):
-            raise ValueError(
-                f"the row labels of {name} are those of the data in another order: "
-                f"align them, or give {name} without labels"
-            )
+    known = rows[1] if rows[0] is None else rows[0]
+    return [_in_order(name, value, known) for name, value in others.items()]
+
+
+def _in_order(name: str, value: Any, known: pd.Index | None) -> Any:
+    labels = row_labels(value)
+    if known is None or labels is None or len(labels) != len(known):
+        return value
+    fresh = pd.RangeIndex(len(known))
+    if labels.equals(fresh) != known.equals(fresh):
+        same = len(labels.symmetric_difference(known)) == 0
+        if not same or not (labels.is_unique and known.is_unique):
+            return value
+    return by_labels(name, value, known)
 
 
 def names(endog: Any, exog: Any, n: int) -> tuple[str, list[str]]:

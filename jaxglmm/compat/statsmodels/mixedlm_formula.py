@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, FormulaError, NotApplicableError
-from jaxglmm.compat.statsmodels.mixedlm_arguments import aligned
 from jaxglmm.compat.statsmodels.mixedlm_structure import (
     CellNames,
     Component,
@@ -74,7 +73,6 @@ def read(
 ) -> Read:
     """Evaluate all formulas on the rows that are used."""
     frame = as_frame(data)
-    aligned(endog=frame, groups=groups, weights=weights)
     if "|" in formula:
         formula, groups, re_formula, vc_formula = translated(
             formula, frame, groups, re_formula, vc_formula

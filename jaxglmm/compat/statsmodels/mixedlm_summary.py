@@ -63,9 +63,9 @@ class Summary:
         """The page as text."""
         head = [list(row) for row in self.tables[0].itertuples(index=False)]
         widths = [max(len(str(r[c])) for r in head) for c in range(4)]
-        lines = _right_aligned(self.tables[1])
+        lines = right_aligned(self.tables[1])
         width = max(sum(widths) + 3, len(lines[0]))
-        lines = _right_aligned(self.tables[1], width)
+        lines = right_aligned(self.tables[1], width)
         gap, rest = divmod(width - sum(widths), 3)
         widths[0] += rest
         rows = [
@@ -76,7 +76,7 @@ class Summary:
         title = self.title.center(width).rstrip()
         page = [title, double, *rows, single, lines[0], single, *lines[1:]]
         for more in self.tables[2:]:
-            page += [single, *_right_aligned(more, width)]
+            page += [single, *right_aligned(more, width)]
         return "\n".join([*page, double, *self.extra_txt])
 
     def as_html(self) -> str:
@@ -135,7 +135,7 @@ class Summary:
         return self.as_latex()
 
 
-def _right_aligned(frame: pd.DataFrame, least: int = 0) -> list[str]:
+def right_aligned(frame: pd.DataFrame, least: int = 0) -> list[str]:
     """Index to the left, columns to the right, headings centred; ``least`` wide."""
     index = [str(i) for i in frame.index]
     columns = []
