@@ -13,7 +13,7 @@ here, and ``Fit.certificate``).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from jaxglmm.results.posterior.fit import PosteriorFit
 
 MOST = 30_000_000  # draws times rows of log_likelihood and posterior_predictive
+DIMENSIONS = ("chain", "draw", "term", "obs")
+VARIABLES = ("beta", "X", "offset", "weights", "trials", "lp")
 GROUPS = (
     "posterior",
     "posterior_predictive",
@@ -106,9 +108,9 @@ class _Names:
 
     def __init__(self, fit: PosteriorFit):
         design = fit.design
-        self.labels = {t.label: _safe(t.label) for t in design.terms}
+        self.labels = _apart([t.label for t in design.terms], fit.family.phi_names)
         self.response = _safe(design.response)
-        if self.response in self.labels.values():
+        while self.response in _used(fit, self.labels.values()):
             self.response += "_observed"
         self.coords: dict[str, Any] = {
             "term": [str(n) for n in design.x_names],
@@ -125,7 +127,7 @@ class _Names:
         for term in design.terms:
             g = self.labels[term.label]
             columns = [str(n) for n in term.names]
-            self.coords[g] = [str(level) for level in term.levels]
+            self.coords[g] = _level_names(term.levels)
             self.coords[f"{g}_term"] = columns
             self.dims[f"sd_{g}"] = [f"{g}_term"]
             self.dims[f"r_{g}"] = [g, f"{g}_term"]
@@ -141,6 +143,36 @@ class _Names:
 def _safe(name: str) -> str:
     """A name that a netCDF file can hold."""
     return str(name).replace("/", "_per_")
+
+
+def _apart(labels: list[str], variables: Iterable[str]) -> dict[str, str]:
+    """Label -> its name here, which no other dimension and no variable has."""
+    taken, out = {*DIMENSIONS, *VARIABLES, *variables}, {}
+    for label in labels:
+        name = _safe(label)
+        while taken & {name, f"{name}_term", f"{name}_pair"}:
+            name += "_group"
+        taken |= {name, f"{name}_term", f"{name}_pair"}
+        out[label] = name
+    return out
+
+
+def _level_names(levels: Iterable[Any]) -> list[str]:
+    """Levels as text; 1 and "1" in quotation marks where they would be one."""
+    known = list(levels)
+    names = [str(level) for level in known]
+    if len(set(names)) == len(names):
+        return names
+    return [repr(v.item() if isinstance(v, np.generic) else v) for v in known]
+
+
+def _used(fit: PosteriorFit, groups: Iterable[str]) -> set[str]:
+    """Names of dimensions, and of variables in whatever group."""
+    out = {*DIMENSIONS, *VARIABLES, *fit.family.phi_names, *fit.posterior.sample_stats}
+    for g in groups:
+        out |= {g, f"{g}_term", f"{g}_pair", f"{g}_idx", f"log_lik_{g}"}
+        out |= {f"{kind}_{g}" for kind in ("sd", "cor", "r")}
+    return out
 
 
 def _below(q: int) -> tuple[np.ndarray, np.ndarray]:

@@ -332,6 +332,37 @@ def test_some_groups_and_fewer_draws(sleep):
         sleep.to_arviz(draws=500)
 
 
+@pytest.mark.parametrize("name", ["term", "obs", "draw", "chain", "beta", "X"])
+def test_factors_called_as_dimensions_are(name, rng, tmp_path):
+    data = {"y": rng.normal(size=48), "x": rng.normal(size=48), name: np.arange(48) % 6}
+    fit = jg.lmm(f"y ~ x + (x | {name})", data, method=jg.MAP(draws=100))
+    posterior = fit.to_arviz()["posterior"]
+    (own,) = (v for v in posterior.data_vars if str(v).startswith("r_"))
+    assert posterior[own].shape == (1, 100, 6, 2)
+    assert posterior["beta"].dims == ("chain", "draw", "term")
+    fit.to_arviz().to_netcdf(str(tmp_path / "posterior.nc"))
+
+
+def test_levels_that_read_alike(rng):
+    data = {"y": rng.normal(size=48), "g": np.array([1, "1", "a", "b"] * 12, object)}
+    fit = jg.lmm("y ~ 1 + (1 | g)", data, method=jg.MAP(draws=100))
+    levels = fit.to_arviz(groups=("posterior",))["posterior"]["g"].values.tolist()
+    assert sorted(levels) == ["'1'", "'a'", "'b'", "1"]
+
+
+@pytest.mark.parametrize("name", ["beta", "sigma", "X", "obs", "sd_g", "r_g", "lp"])
+def test_responses_called_as_variables_are(name, rng):
+    data = {name: rng.normal(size=48), "x": rng.normal(size=48), "g": np.arange(48) % 6}
+    fit = jg.lmm(f"{name} ~ x + (x | g)", data, method=jg.MAP(draws=100))
+    tree = fit.to_arviz()
+    (own,) = tree["observed_data"].data_vars
+    assert str(own).startswith(name)
+    np.testing.assert_array_equal(tree["observed_data"][own].values, data[name])
+    assert tree["posterior_predictive"][own].shape == (1, 100, 48)
+    assert tree["constant_data"]["X"].dims == ("obs", "term")
+    assert tree["posterior"]["sd_g"].dims == ("chain", "draw", "g_term")
+
+
 def test_nested_factors_and_odd_names(rng):
     """Labels with a colon, numbers as levels, a response that is an expression."""
     a = np.repeat([1, 2, 3, 4, 5, 6], 8)
