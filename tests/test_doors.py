@@ -15,6 +15,7 @@ import pytest
 import jaxglmm as jg
 from jaxglmm.compat.statsmodels import mixedlm_formula
 from jaxglmm.compat.statsmodels.api import MixedLM
+from jaxglmm.compat.statsmodels.bayes import PoissonBayesMixedGLM
 from jaxglmm.compat.statsmodels.formula.api import mixedlm
 
 FORMULA = "y ~ x + (1 | g)"
@@ -239,3 +240,21 @@ def test_averages_by_a_factor_of_tuples():
     text = jg.lmm("y ~ C(k) + (1 | g)", {**data, "k": tuples.astype(str)})
     expected = text.predictions(by="k")["estimate"]
     np.testing.assert_allclose(found["estimate"], expected, rtol=1e-8)
+
+
+def test_rows_of_statsmodels_classes_are_found_by_their_labels():
+    data = harmless().assign(k=(harmless().y > 3).astype(int))
+    turned = data.sample(frac=1, random_state=3)
+    one = mixedlm("y ~ x", data, groups=data.g)
+    with pytest.raises(ValueError, match="groups are those of the data in another"):
+        mixedlm("y ~ x", data, groups=turned.g)
+    plain = mixedlm("y ~ x", data.set_axis(data.index + 1000), groups=data.g)
+    np.testing.assert_array_equal(plain.groups, one.groups)
+    formulas = ("k ~ x", {"g": "0 + C(g)"})
+    for name in ("weights", "offset", "exposure"):
+        call = functools.partial(
+            PoissonBayesMixedGLM.from_formula, *formulas, data=data
+        )
+        one, two = (call(**{name: w})._data for w in (data.w, turned.w))
+        np.testing.assert_array_equal(two.offset, one.offset)
+        np.testing.assert_array_equal(two.weights, one.weights)

@@ -20,13 +20,14 @@ def row_labels(values: Any) -> pd.Index | None:
     return None
 
 
-def by_labels(what: str, values: Any, labels: Any) -> Any:
+def by_labels(what: str, values: Any, labels: Any, strict: bool = True) -> Any:
     """The values in the order of ``labels``; unchanged where either has none.
 
     Args:
         what: names the values in messages.
         values: anything; of another number of rows it is returned as it is.
         labels: of the rows that the model uses, an index or None.
+        strict: False takes rows with other labels by position, as statsmodels does.
 
     Raises:
         DataError: labels that are not the same ones, or not unique.
@@ -40,6 +41,8 @@ def by_labels(what: str, values: Any, labels: Any) -> Any:
         at = theirs.get_indexer(labels)
         if (at >= 0).all():
             return values.iloc[at]
+        if not strict:
+            return values
         first = next(k for k, i in enumerate(at) if i < 0)
         reason = f"it has no row {labels[first]!r}, for example"
     else:

@@ -25,6 +25,7 @@ from jaxglmm.compat.statsmodels import _fits, _formula, _objective
 from jaxglmm.compat.statsmodels._layout import Data, Layout
 from jaxglmm.compat.statsmodels._results import BayesMixedGLMResults
 from jaxglmm.compat.statsmodels.mixedlm_arguments import aligned, names
+from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.context import caller_context
 from jaxglmm.formula.matrix import unmasked
 from jaxglmm.formula.rank import dependent_columns
@@ -174,7 +175,12 @@ class BayesMixedGLM:
         if data is None:
             raise FormulaError("a formula needs data, a frame or a dict of arrays")
         of_rows = ("offset", "exposure", "weights", "n_trials")
-        extras = {name: options[name] for name in of_rows if name in options}
+        rows = data.index if isinstance(data, pd.DataFrame) else None
+        extras = {
+            name: by_labels(name, options[name], rows, strict=False)
+            for name in of_rows
+            if name in options
+        }
         context = caller_context(1)
         read = _formula.read(formula, vc_formulas, data, extras, context)
         taken = {name: _taken(value, read, name) for name, value in extras.items()}

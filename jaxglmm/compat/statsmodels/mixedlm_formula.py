@@ -28,7 +28,6 @@ from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec as VCSpec
 from jaxglmm.compat.statsmodels.patsy import Matrix, learn, response, variables
 from jaxglmm.compat.statsmodels.patsy import parse as parse_patsy
 from jaxglmm.compat.statsmodels.patsy.levels import is_factor, read_levels
-from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.groups import RADIX, combine
 from jaxglmm.formula.matrix import unmasked
 from jaxglmm.formula.notices import listed, nearest
@@ -123,7 +122,7 @@ def _values(what: str, given: Any, frame: pd.DataFrame) -> np.ndarray:
                 f"{what}={given!r}: no such column{nearest(given, map(str, frame))}"
             )
         given = frame[given]
-    out = np.asarray(unmasked(by_labels(what, given, frame.index)))
+    out = np.asarray(unmasked(given))
     if out.ndim != 1 or len(out) != len(frame):
         raise DataError(
             f"{what} has shape {out.shape}; the data have {len(frame)} rows"
