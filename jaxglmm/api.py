@@ -82,7 +82,8 @@ def lmm(
         max_iter: most evaluations of the criterion.
         compute_satterthwaite: False for n - p degrees of freedom.
         weights: prior weights, column name or (n,): the residual variance of a row is
-            sigma^2 / weight. Rows of weight zero take no part in the fit.
+            sigma^2 / weight. Rows of weight zero take no part in the fit. A pandas
+            Series, here and below, is matched by its row labels, an array by position.
         offset: known part of the predictor, column name or (n,).
         correlated: in the second form, False (or factor -> False): independent effects.
         method: "reml", "ml", ``jg.REML()`` or ``jg.ML()``; wins over ``reml``. Bayesian
@@ -192,6 +193,7 @@ def glmm(
         tol: stop when less than this is still to gain, in units of -2 log-likelihood.
         max_iter: most evaluations of the likelihood.
         weights: prior weights, column name or (n,): multiply the log density of a row.
+            A pandas Series, here and below, is matched by its row labels.
         offset: known part of the linear predictor, column name or (n,).
         trials: numbers of trials of a binomial response, column name or (n,).
         correlated: in the second form, False (or factor -> False): independent effects.
