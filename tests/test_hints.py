@@ -95,6 +95,13 @@ def test_words_for_many_fits(sleep):
         jg.anova(fits, fits)
 
 
+def test_words_of_lmertest_for_degrees_of_freedom(fit):
+    for word in ("Satterthwaite", "residual"):
+        assert str(fit.summary(ddf=word)) == str(fit.summary(ddf=word.lower()))
+    with pytest.raises(jg.NotApplicableError, match="satterthwaite"):
+        fit.summary(ddf=3)
+
+
 def test_signatures_are_not_hidden(fit):
     assert next(iter(inspect.signature(fit.predict).parameters)) == "newdata"
     assert fit.predict.__doc__

@@ -161,7 +161,7 @@ def _evaluate(
 ) -> Any:
     """One evaluation, with columns as ``given`` makes them."""
     parsed = read_expression(expr)
-    scope = _Scope(parsed, columns, given, *names)
+    scope = _Scope(parsed, columns, given, *names, learning)
     try:
         with np.errstate(all="ignore"):
             return _Interpreter(scope, state, learning).value(parsed.tree)
@@ -189,6 +189,7 @@ class _Scope:
     context: Mapping[str, Any]
     column_names: tuple[str, ...]
     trusted: bool
+    learning: bool = True
 
     def lookup(self, name: Name, called: bool) -> Any:
         """The value of a name: a column, or a function where a bracket follows."""
@@ -219,6 +220,12 @@ class _Scope:
         raise self._unknown(whole)
 
     def _unknown(self, name: str) -> FormulaError:
+        if not self.trusted and not self.learning and f"{name}(" in self.parsed.text:
+            return FormulaError(
+                f"{name!r} in {shown(self.parsed.text)} was a function of the user's "
+                "own, and functions are not saved with a fit: pass it, as in "
+                f"jg.load(path, functions={{{name!r}: {name}}})"
+            )
         known = (*self.column_names, *transforms())
         text = (
             f"{name!r} in {shown(self.parsed.text)} is neither a column of the data "
@@ -227,11 +234,6 @@ class _Scope:
         )
         if name.partition(".")[0] != name and f"{name}(" in self.parsed.text:
             text += ". R functions with a dot in their name do not exist here"
-        if not self.trusted:
-            text += (
-                ". A function of your own is not saved with a fit: give it back by "
-                f"jg.load(path, functions={{{name!r}: ...}})"
-            )
         return FormulaError(text)
 
     def _attributes(self, value: Any, dotted: str, head: str = "") -> Any:

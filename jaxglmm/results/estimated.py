@@ -241,6 +241,8 @@ class Estimated(Hinted):
 
     def _check_ddf(self, ddf: str | None) -> str:
         ddf = self._ddf if ddf is None else ddf
+        if isinstance(ddf, str):  # lmerTest writes "Kenward-Roger"
+            ddf = ddf.lower()
         if ddf not in DDF:
             raise NotApplicableError(f"ddf={ddf!r} is not one of {', '.join(DDF)}")
         return ddf
