@@ -310,3 +310,25 @@ def test_a_frame_of_pandas_with_categories():
     frame["y"] = np.where(frame["f"] == "c", 0.0, frame["y"])
     with pytest.warns(jg.SeparationWarning, match="f = c"):
         jg.glmm("y ~ f", frame, family="poisson")
+
+
+@pytest.mark.parametrize("family", ["binomial", "poisson"])
+def test_one_separated_row_leaves_the_summary_whole(family):
+    """It is fitted to within nothing, and nothing over nothing is no residual."""
+    rng = np.random.default_rng(5)
+    n = 1000
+    f, g = np.where(np.arange(n) == 17, "b", "a"), np.arange(n) % 20
+    x = rng.normal(size=n)
+    y = rng.random(n) < 0.4 if family == "binomial" else rng.poisson(1.0, n)
+    y = np.where(np.arange(n) == 17, 0, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("ignore", jg.JaxGLMMWarning)
+        fit = jg.glmm(
+            "y ~ x + f + (1 | g)", {"y": y, "x": x, "f": f, "g": g}, family=family
+        )
+        for kind in ("pearson", "deviance", "working", "scaled", "response"):
+            assert np.isfinite(fit.resid(kind)).all()
+        assert "nan" not in str(fit.summary()).lower()
+        assert np.isfinite(fit.deviance)
+    assert fit.separation.cells == ("f = b",)
