@@ -139,7 +139,7 @@ def design_from_arrays(
                 "diag" if diagonal[factor] and len(columns) > 1 else "us",
             )
         )
-    kept_X, kept_names, kept, dropped, untold = drop_dependent(matrix, names)
+    kept_X, kept_names, kept, dropped, untold = drop_dependent(matrix, names, weights=w)
     total = None
     if OFFSET in extras:
         total = np.asarray(extras[OFFSET].values, np.float64)

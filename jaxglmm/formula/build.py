@@ -154,7 +154,7 @@ def design_from_formula(
     recipes, spans = recipes_of(plans, encoder.codings)
     names, X = _names(recipes, known), fill(recipes, values, n)
     X, names, kept, dropped, null_space = drop_dependent(
-        X, names, _anchor(plans, encoder, spans)
+        X, names, _anchor(plans, encoder, spans), w
     )
     made = [recipes[j] for j in kept]
     random, groups = _random_terms(parts, encoder, values, columns, n, made, X, known)

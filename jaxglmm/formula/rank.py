@@ -27,17 +27,27 @@ _EPS = np.finfo(float).eps
 
 
 def drop_dependent(
-    X: np.ndarray, names: tuple[str, ...], anchor: int = 0
+    X: np.ndarray,
+    names: tuple[str, ...],
+    anchor: int = 0,
+    weights: np.ndarray | None = None,
 ) -> tuple[
     np.ndarray, tuple[str, ...], tuple[int, ...], tuple[str, ...], NullSpace | None
 ]:
     """X without its dependent columns, with one warning that names them.
 
+    Args:
+        X: (n, p).
+        names: of its columns.
+        anchor: see ``dependent_columns``.
+        weights: (n,), where rows of weight 0 tell nothing.
+
     Returns:
         X, its names, the positions kept, the names dropped, and what cannot be told
         without these (None: everything can).
     """
-    lost = dependent_columns(X, anchor)
+    told = X if weights is None or weights.all() else X[weights > 0]
+    lost = dependent_columns(told, anchor)
     kept = tuple(j for j in range(X.shape[1]) if j not in set(lost.tolist()))
     n = len(X)
     if len(kept) == n and X.shape[1] > n:
@@ -55,7 +65,7 @@ def drop_dependent(
         RankDeficientWarning,
     )
     kept_names = tuple(names[j] for j in kept)
-    missing = null_space(X, np.array(kept, int), lost, anchor)
+    missing = null_space(told, np.array(kept, int), lost, anchor)
     return np.ascontiguousarray(X[:, kept]), kept_names, kept, dropped, missing
 
 

@@ -189,6 +189,21 @@ def test_one_data_set_of_many(lakes):
     assert told == [[False, True, False], [True, True, True]]
 
 
+@pytest.mark.parametrize("arrays", [False, True])
+def test_rows_of_weight_zero_tell_nothing(lakes, arrays):
+    weights = np.where(lakes.lake == "r2", 0.0, 1.0)
+    X = np.column_stack([np.ones(220), lakes.lake == "r1", lakes.lake == "r2"])
+    by_arrays, by_formula = (lakes.y, X, {"b": lakes.b}), ("y ~ lake + (1|b)", lakes)
+    with pytest.warns(jg.RankDeficientWarning, match="dropped 1 column"):
+        fit = jg.lmm(*(by_arrays if arrays else by_formula), weights=weights)
+    assert np.isfinite(fit.coefficients).all()
+    new = {"X": X[[0, -1]]} if arrays else {"lake": ["e", "r2"]}
+    found = _quietly(lambda: fit.predict(new, re="population"))
+    assert np.isfinite(found).tolist() == [True, False]
+    half = jg.lmm("y ~ lake + (1|b)", lakes[lakes.lake != "r2"])
+    assert found[0] == pytest.approx(half.fixef["(Intercept)"], rel=1e-6)
+
+
 def test_the_null_space_is_one():
     rng = np.random.default_rng(0)
     B = rng.normal(size=(50, 3)) * [1.0, 1e6, 1e-6] + [0.0, 1e9, 5.0]
