@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from inspect import signature
-from math import inf
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm._hints import unknown_argument
 from jaxglmm._memory import programs
@@ -120,8 +119,8 @@ def lmm(
     bayes = bayes_method(method)
     estimator = _method(None if bayes else method, reml)
     _priors_need_bayes(bayes, priors)
-    _check_level(conf_level)
-    _check_numbers(tol, max_iter)
+    conf_level = _arguments.level(conf_level, "conf_level", ModelError)
+    tol, max_iter = _check_numbers(tol, max_iter)
     started = time.perf_counter()
     design = _design(
         "lmm",
@@ -144,7 +143,7 @@ def lmm(
         fit = fit_design(
             design, estimator, tol, max_iter, compute_satterthwaite, started
         )
-    fit.diagnostics["conf_level"] = float(conf_level)
+    fit.diagnostics["conf_level"] = conf_level
     return fit
 
 
@@ -231,8 +230,8 @@ def glmm(
     bayes = bayes_method(method)
     estimator = None if bayes else _integration(method)
     _priors_need_bayes(bayes, priors)
-    _check_level(conf_level)
-    _check_numbers(tol, max_iter)
+    conf_level = _arguments.level(conf_level, "conf_level", ModelError)
+    tol, max_iter = _check_numbers(tol, max_iter)
     started = time.perf_counter()
     design = _design(
         "glmm",
@@ -254,7 +253,7 @@ def glmm(
     else:
         assert estimator is not None
         fit = fit_generalised(design, known, estimator, tol, max_iter, started)
-    fit.diagnostics["conf_level"] = float(conf_level)
+    fit.diagnostics["conf_level"] = conf_level
     return fit
 
 
@@ -484,26 +483,21 @@ def _design(
     )
 
 
-def _check_level(conf_level: float) -> None:
-    if not isinstance(conf_level, Real) or not 0 < conf_level < 1:
-        raise ModelError(f"conf_level must be in (0, 1), got {conf_level}")
-
-
-def _check_numbers(tol: float, max_iter: int) -> None:
-    if isinstance(tol, bool) or not isinstance(tol, Real) or not 0 < tol < inf:
-        raise ModelError(
-            f"tol={tol!r} must be a positive number: how much of the criterion "
-            "(-2 log-likelihood) may be left to gain, such as 1e-8"
-        )
-    if (
-        isinstance(max_iter, bool)
-        or not isinstance(max_iter, Real)
-        or not (max_iter >= 1 and max_iter == max_iter // 1 < inf)
-    ):
-        raise ModelError(
-            f"max_iter={max_iter!r} must be a whole number of at least 1: the most "
-            "evaluations of the criterion"
-        )
+def _check_numbers(tol: Any, max_iter: Any) -> tuple[float, int]:
+    """Both as numbers that the search can take."""
+    return _arguments.positive(
+        "tol",
+        tol,
+        _arguments.TOLERANCE,
+        "how much of the criterion (-2 log-likelihood) may be left to gain, such as "
+        "1e-8",
+    ), _arguments.whole(
+        "max_iter",
+        max_iter,
+        1,
+        _arguments.ITERATIONS,
+        meaning="the most evaluations of the criterion",
+    )
 
 
 def _not_swapped(name: str, y: Any, X: Any) -> None:

@@ -116,7 +116,7 @@ def fit_many(
     if unknown:
         raise unknown_argument("jg.fit_many", unknown, signature(fit_many).parameters)
     started = time.perf_counter()
-    _check_numbers(tol, 1)
+    tol, _ = _check_numbers(tol, 1)
     bayes = bayes_method(method)
     if bayes is None and priors is not None:
         raise ModelError(

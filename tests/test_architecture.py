@@ -15,6 +15,7 @@ PACKAGE = Path(jaxglmm.__file__).parent
 
 ROWS = [
     ["_typing", "_errors", "_status", "_brief", "_precision", "_lapack", "_memory"],
+    ["_arguments"],
     ["_cache", "_hints"],
     ["_program"],
     ["_stored"],

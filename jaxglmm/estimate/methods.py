@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 
 
@@ -26,10 +27,14 @@ class BayesMethod:
     nodes: int | None = None
 
     def __post_init__(self) -> None:
-        _whole("draws", self.draws, 1)
-        _whole("seed", self.seed, 0)
+        self._whole("draws", 1, _arguments.DRAWS)
+        self._whole("seed", 0, None)
         if self.nodes is not None:
-            _whole("nodes", self.nodes, 1, 100)
+            self._whole("nodes", 1, _arguments.NODES)
+
+    def _whole(self, name: str, least: int, most: int | None) -> None:
+        value = _arguments.whole(name, getattr(self, name), least, most)
+        object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         """As it would be typed: the number of draws, and what is not the default."""
@@ -149,17 +154,20 @@ class NUTS(BayesMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _whole("chains", self.chains, 1)
-        _whole("warmup", self.warmup, 0)
+        self._whole("chains", 1, _arguments.CHAINS)
+        self._whole("warmup", 0, _arguments.DRAWS)
         if self.density not in ("marginal", "joint"):
             raise ModelError(
                 f"density={self.density!r} is not one of 'marginal', 'joint'"
             )
         if self.density == "joint" and self.nodes is not None:
             raise ModelError("nodes= belongs to density='marginal'")
-        if self.target_accept is not None and not 0 < float(self.target_accept) < 1:
-            raise ModelError(
-                f"target_accept={self.target_accept!r} must lie between 0 and 1"
+        if self.target_accept is not None:
+            _arguments.between(
+                "target_accept",
+                self.target_accept,
+                "the acceptance that step sizes are tuned to",
+                error=ModelError,
             )
 
     @property
@@ -188,10 +196,3 @@ def bayes_method(given: Any) -> BayesMethod | None:
     if isinstance(given, str) and given.lower() in NAMED:
         return NAMED[given.lower()]()
     return None
-
-
-def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        bound = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ModelError(f"{name}={value!r} must be a whole number, {bound}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.estimate.maximise import Maximise
@@ -61,9 +62,8 @@ def Laplace(
     """
     if hessian not in ("observed", "expected"):
         raise ModelError(f"hessian={hessian!r} is not 'observed' or 'expected'")
-    if order not in (1, 2):
-        raise ModelError(f"order={order!r} must be 1 or 2")
-    return LaplaceMarginal(hessian, 1, order)
+    terms = _arguments.whole("order", order, 1, 2)
+    return LaplaceMarginal(hessian, 1, terms)
 
 
 def AGQ(nodes: int | Literal["auto"] = 11) -> LaplaceMarginal:
@@ -86,8 +86,6 @@ def AGQ(nodes: int | Literal["auto"] = 11) -> LaplaceMarginal:
     """
     if isinstance(nodes, str) and nodes == "auto":
         return LaplaceMarginal("observed", 0)
-    if isinstance(nodes, bool) or not isinstance(nodes, int) or not 1 <= nodes <= 100:
-        raise ModelError(
-            f"nodes={nodes!r} must be 'auto' or a whole number from 1 to 100"
-        )
-    return LaplaceMarginal("observed", nodes)
+    meaning = "nodes a dimension, or 'auto'"
+    number = _arguments.whole("nodes", nodes, 1, _arguments.NODES, meaning=meaning)
+    return LaplaceMarginal("observed", number)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxglmm import _status
+from jaxglmm import _arguments, _status
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import draws, lanes
@@ -105,8 +105,8 @@ def bootstrap(fit: Fit, n: int = 1000, seed: int = 0, progress: bool = False) ->
     Returns:
         A ``Fits`` with the estimates of every data set.
     """
-    if n < 1:
-        raise NotApplicableError(f"bootstrap(n={n}): at least one data set")
+    n = number_of_datasets(n)
+    seed = _arguments.seed(seed)
     engine = fit.engine
     theta = _engine.internal_theta(engine, fit)
     chunk = min(lanes.chunk_size(engine.problem), bucket(n))
@@ -127,6 +127,12 @@ def bootstrap(fit: Fit, n: int = 1000, seed: int = 0, progress: bool = False) ->
     bar.close()
     joined = jax.tree.map(lambda *x: np.concatenate(x), *found)
     return _fits(fit, engine, joined)
+
+
+def number_of_datasets(n) -> int:
+    """Of a bootstrap; refuses what is no whole number from 1 on, and too many."""
+    most = _arguments.DATASETS
+    return _arguments.whole("n", n, 1, most, error=NotApplicableError)
 
 
 def _bar(n: int, progress: bool):
@@ -165,13 +171,13 @@ def _responses(engine: Engine, fit: Fit, theta, n: int, seed: int, at_once: int)
         s = draws.sampler(A, m.ZX[0], m.XX, m.n)
         beta = m.fixed.R @ (fit.estimates.beta - m.fixed.beta0) / m.fixed.scale
         sigma = np.float64(fit.sigma / m.fixed.scale)
-        for key in jax.random.split(jax.random.key(seed), calls):
+        for key in jax.random.split(jax.random.key(_arguments.key_seed(seed)), calls):
             keys = jax.random.split(key, at_once)
             yield draws.draw(
                 keys, engine.problem, s, jnp.asarray(theta), jnp.asarray(beta), sigma
             )
         return
-    for own in np.random.SeedSequence(seed).spawn(calls):
+    for own in _arguments.sequence(seed).spawn(calls):
         Y = _simulate.simulate(fit.design, fit.estimates, at_once, own, True)
         yield _cross_products(engine, fit, Y)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results import layout, numbers
 from jaxglmm.results.layout import Paragraph, Table
@@ -75,6 +76,8 @@ def overdispersion(
         )
     p = float(stats.chi2.sf(chisq, df))
     drawn = None
+    most = _arguments.DRAWS
+    n = _arguments.whole("n", n, 0, most, error=NotApplicableError)
     if n and refit:
         from jaxglmm.results.generalised import refits
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results import data
 
@@ -52,6 +53,7 @@ def tidy(
     exponentiate: bool = False,
 ) -> pd.DataFrame:
     """One row an estimate; ``effects`` is one of ``EFFECTS`` or several of them."""
+    _arguments.level(level, "conf_level")
     if exponentiate:
         check_ratios(fit, "tidy(exponentiate=True)")
     asked = [effects] if isinstance(effects, str) else list(effects)

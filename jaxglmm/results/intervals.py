@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results.coefficients import t_quantile
-from jaxglmm.results.predict import check_level
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -27,7 +27,7 @@ def confint(
     fit: Fit, level: float, method: str, n: int, seed, kind: str
 ) -> pd.DataFrame:
     """Frame of lower and upper, one row a parameter."""
-    check_level(level)
+    _arguments.level(level)
     if method == "wald":
         df = fit.denominator_df
         limits = wald(fit.coefficients, fit.se, df, level)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import NewRows
 from jaxglmm.results import predict
@@ -181,7 +182,7 @@ class Means(abc.ABC):
             level: coverage of conf_low, conf_high.
             ratio: exp of all but the test.
         """
-        predict.check_level(level)
+        _arguments.level(level)
         blind = self.inestimable(rows)
         estimate = np.where(blind, np.nan, rows.value)
         jacobian = np.where(blind[:, None], 0.0, rows.jacobian)

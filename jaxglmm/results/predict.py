@@ -13,14 +13,13 @@ variance parameters as if known.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import (
-    ArgumentError,
     DataError,
     NewLevelsWarning,
     NotApplicableError,
@@ -53,18 +52,6 @@ def check(**given) -> None:
         if value not in CHOICES[name]:
             allowed = ", ".join(map(repr, CHOICES[name]))
             raise NotApplicableError(f"{name}={value!r} is not one of {allowed}")
-
-
-def check_level(level: float) -> None:
-    """Refuse a level outside (0, 1), above all 95 for 0.95."""
-    if isinstance(level, bool) or not isinstance(level, Real):
-        raise ArgumentError(
-            f"level={level!r} must be a number, the coverage of intervals: level=0.95"
-        )
-    if not 0 < level < 1:
-        raise NotApplicableError(
-            f"level={level} must lie between 0 and 1: 0.95 for 95 per cent"
-        )
 
 
 def rows(
@@ -238,7 +225,7 @@ def observation_variance(fit: Fit, new: NewRows, re: str, of_the_fit: bool):
 
 def predict(fit: Fit, newdata, re, se, interval, level, new_levels, offset):
     """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
-    check_level(level)
+    _arguments.level(level)
     spread = re == "marginal" and interval == "prediction"
     random = re == "conditional" or spread
     new = answerable(fit, rows(fit, newdata, new_levels, offset, random))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._brief import listed
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._precision import double_precision
@@ -174,8 +175,7 @@ class Profile:
         import pandas as pd
         from scipy.special import ndtri
 
-        if not 0 < level < 1:
-            raise NotApplicableError(f"level={level!r} must lie between 0 and 1")
+        _arguments.level(level)
         z = float(ndtri((1 + level) / 2))
         curves = list(self.curves.values())
         found = meets([*curves, *curves], [-z] * len(curves) + [z] * len(curves))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.model.families import ratio
 
@@ -35,7 +36,8 @@ def resid(fit: GeneralisedFit, type: str, seed=0) -> np.ndarray:
     if type == "working":
         return ratio(design.y / size - mu, family.link.slope(fit.linear_predictor))
     if type == "quantile":
-        return _quantile(fit, mu, phi, trials, np.random.default_rng(seed))
+        rng = np.random.default_rng(_arguments.seed(seed))
+        return _quantile(fit, mu, phi, trials, rng)
     if type == "deviance":
         out = family.deviance_residuals(design.y, mu, phi, trials)
     else:

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import Design
 from jaxglmm.model.families import AbstractFamily
@@ -26,7 +27,7 @@ def simulate(
         seed: of numpy's generator; the same seed gives the same numbers.
         new_effects: draw b = sigma Lambda u anew in each; else keep the modes.
     """
-    rng = np.random.default_rng(seed)
+    n, rng = asked(n, seed, design.n)
     eta = predictor.fixed_part(design.X, estimates.beta, design.offset)
     if not new_effects:
         eta = eta + predictor.random_part(design.terms, estimates.b)
@@ -37,6 +38,14 @@ def simulate(
         for row in out:
             row += predictor.random_part(design.terms, _draw(design, estimates, rng))
     return out
+
+
+def asked(n, seed, rows: int) -> tuple[int, np.random.Generator]:
+    """The number of data sets, and the generator; refuses what is neither."""
+    most = _arguments.DATASETS
+    n = _arguments.whole("n", n, 1, most, error=NotApplicableError)
+    _arguments.cells("n", n, rows)
+    return n, np.random.default_rng(_arguments.seed(seed))
 
 
 def draws_new_effects(re: str | None) -> bool:
@@ -58,7 +67,7 @@ def simulate_family(
     new_effects: bool,
 ) -> np.ndarray:
     """(n, nobs) responses of a generalised model; arguments as for ``simulate``."""
-    rng = np.random.default_rng(seed)
+    n, rng = asked(n, seed, design.n)
     fixed = predictor.fixed_part(design.X, estimates.beta, design.offset)
     modes = predictor.random_part(design.terms, estimates.b)
     trials = 1.0 if design.trials is None else design.trials

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.results import numbers
 
@@ -255,16 +256,19 @@ def check_draws(n: int) -> None:
     Raises:
         NotApplicableError: fewer than 20, or no whole number.
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 20:
-        raise NotApplicableError(
-            f"simulated_residuals(n={n!r}): a whole number of at least 20; with fewer "
-            "draws a rank says little"
-        )
+    _arguments.whole(
+        "n",
+        n,
+        20,
+        _arguments.DRAWS,
+        meaning="draws from the fit, at least 20: of fewer a rank says little",
+        error=NotApplicableError,
+    )
 
 
 def seeds(seed, chunks: int) -> list[np.random.SeedSequence]:
     """Of the ties, and of each chunk of draws."""
-    return np.random.SeedSequence(seed).spawn(chunks + 1)
+    return _arguments.sequence(seed).spawn(chunks + 1)
 
 
 def judged(

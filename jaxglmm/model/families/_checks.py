@@ -107,7 +107,7 @@ def out_of_trials(
     """Whole successes, none above its trials; without trials 0 and 1."""
     finite(y, rows)
     m = np.ones_like(y) if trials is None else np.broadcast_to(trials, y.shape)
-    bad = ~(m > 0) | (m != np.round(m))
+    bad = ~(m > 0) | (m != np.round(m)) | np.isinf(m)
     if bad.any():
         raise DataError(
             f"every row needs a positive whole number of trials (successes + failures "

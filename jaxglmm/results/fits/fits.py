@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from jaxglmm import _status
+from jaxglmm import _arguments, _status
 from jaxglmm._brief import listed
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._hints import Hinted
@@ -23,7 +23,6 @@ from jaxglmm.results.fits import tables as _tables
 from jaxglmm.results.fits.columns import Columns
 from jaxglmm.results.fits.plotting import FitsPlots
 from jaxglmm.results.levels import conf_level_too
-from jaxglmm.results.predict import check_level
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -245,7 +244,7 @@ class Fits(Hinted):
             p_value, and p_adjusted: Benjamini and Hochberg's (1995) adjustment over the
             data sets that converged, coefficient by coefficient; status, in words.
         """
-        check_level(level)
+        _arguments.level(level)
         return _tables.tidy(self, effects, conf_int, level)
 
     def top(self, term: str, n: int = 10) -> pd.DataFrame:
@@ -289,7 +288,7 @@ class Fits(Hinted):
         Raises:
             NotApplicableError: another method; profiles without the data at hand.
         """
-        check_level(level)
+        _arguments.level(level)
         if method == "profile":
             from jaxglmm.results.fits.profiles import intervals
 

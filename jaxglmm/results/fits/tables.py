@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxglmm import _status
+from jaxglmm import _arguments, _status
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results import layout, numbers
 from jaxglmm.results.coefficients import t_quantile
@@ -122,6 +122,8 @@ def top(fits: Fits, term: str, n: int) -> pd.DataFrame:
     """The rows of one coefficient with the smallest p-values of fits that converged."""
     k = column(fits, term)
     p = tested(fits)[:, k]
+    most = _arguments.DATASETS
+    n = _arguments.whole("n", n, 0, most, error=NotApplicableError)
     order = np.argsort(p, kind="stable")[:n]
     order = order[~np.isnan(p[order])]
     assert fits.se is not None

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxglmm import _status
-from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm import _arguments, _status
+from jaxglmm._errors import DataError
 from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.matrix import unmasked
 from jaxglmm.results import components
 from jaxglmm.results import engine as _engine
+from jaxglmm.results.bootstrap import number_of_datasets
 from jaxglmm.results.fits import correlations
 from jaxglmm.results.fits.fits import Fits
 from jaxglmm.results.generalised import engine as _generalised
@@ -154,15 +155,15 @@ def bootstrap(
     """Parametric bootstrap; see ``GeneralisedFit.bootstrap``."""
     from tqdm.auto import tqdm
 
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise NotApplicableError(f"bootstrap(n={n!r}): at least one data set")
+    n = number_of_datasets(n)
+    seed = _arguments.sequence(seed)
     if n * fit.design.n >= WORTH_LANES and (found := _in_lanes(fit, n, seed, progress)):
         return found
     engine, design = fit.engine, fit.design
     out = Found.empty(n, len(engine.internal(fit)[0]))
     at_once = max(1, MEMORY // (8 * design.n))
     starts = range(0, n, at_once)
-    seeds = np.random.SeedSequence(seed).spawn(len(starts))
+    seeds = seed.spawn(len(starts))
     with tqdm(total=n, disable=not progress, unit="fit", desc="bootstrap") as bar:
         for start, own in zip(starts, seeds, strict=True):
             Y = fit._simulate(min(at_once, n - start), own, None)
@@ -186,7 +187,7 @@ def _in_lanes(fit: GeneralisedFit, n: int, seed, progress: bool) -> Fits | None:
         return None
     at_once = max(1, MEMORY // (8 * design.n))
     starts = range(0, n, at_once)
-    seeds = np.random.SeedSequence(seed).spawn(len(starts))
+    seeds = seed.spawn(len(starts))
     tables, columns = [], generalised.generalised_columns(design, fit.family)
     with tqdm(total=n, disable=not progress, unit="fit", desc="bootstrap") as bar:
         for start, own in zip(starts, seeds, strict=True):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.formula.design import NewRows
 from jaxglmm.formula.recipe import numbers
@@ -48,7 +49,7 @@ def predict(
     trials,
 ):
     """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
-    _predict.check_level(level)
+    _arguments.level(level)
     _check_words(fit, type, interval, trials)
     _predict.check_offset(newdata, offset)
     newdata = readable(newdata)

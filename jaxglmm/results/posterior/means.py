@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import NewRows
 from jaxglmm.results import hypotheses
@@ -88,7 +89,7 @@ def table(draws: np.ndarray, level: float, ratio: bool = False) -> pd.DataFrame:
         level: probability between the limits.
         ratio: exp of the draws; the direction is that of the logarithm.
     """
-    _predict.check_level(level)
+    _arguments.level(level)
     tails = [(1 - level) / 2, (1 + level) / 2]
     with np.errstate(invalid="ignore", over="ignore"):
         above, below = (draws > 0).mean(axis=1), (draws < 0).mean(axis=1)

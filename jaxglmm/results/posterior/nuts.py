@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm.estimate import map as _map
 from jaxglmm.estimate import sample
 from jaxglmm.estimate.laplace import LaplaceMarginal
@@ -65,7 +66,7 @@ class _Runs:
         self.engine, self.method, self.marginal = engine, method, marginal
         self.white, self.length, self.pool = white, length, pool
         self.options: dict[str, Any] = {"density": density, "target": method.target}
-        self.key = jax.random.key(method.seed)
+        self.key = jax.random.key(_arguments.key_seed(method.seed))
         C, d = method.chains, _size(white, density)
         positions = START * np.random.default_rng(method.seed).standard_normal((C, d))
         threads = min(2, os.cpu_count() or 1)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._brief import brief
 from jaxglmm.results.levels import conf_level_too
 from jaxglmm.results.posterior.engine import Draws, PosteriorEngine
 from jaxglmm.results.posterior.run import Outcome
-from jaxglmm.results.predict import check_level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ class Posterior:
         """
         import pandas as pd
 
-        check_level(level)
+        _arguments.level(level)
         tails = [(1 - level) / 2, (1 + level) / 2]
         rows = {}
         for name, x in self.parameters.items():

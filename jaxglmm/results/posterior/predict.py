@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import RandomTerm
 from jaxglmm.results import predict as _predict
 from jaxglmm.results.data import readable
 from jaxglmm.results.generalised.predict import numbers_of_trials
-from jaxglmm.results.simulate import draws_new_effects
+from jaxglmm.results.simulate import asked, draws_new_effects
 
 if TYPE_CHECKING:
     from jaxglmm.results.posterior.fit import PosteriorFit
@@ -111,7 +112,8 @@ def predict(
     seed,
 ):
     """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
-    _predict.check_level(level)
+    _arguments.level(level)
+    seed = _arguments.seed(seed)
     _predict.check_offset(newdata, offset)
     if type == "link" and interval == "prediction":
         raise NotApplicableError(
@@ -251,7 +253,7 @@ def observations(
 def simulate(fit: PosteriorFit, n: int, seed, re: str | None) -> np.ndarray:
     """(n, nobs) data sets, each from one draw; binomial kind: successes."""
     fresh = draws_new_effects(re)
-    rng = np.random.default_rng(seed)
+    n, rng = asked(n, seed, fit.design.n)
     rows, S = own_rows(fit), fit.posterior.n_draws
     index = rng.integers(0, S, n) if n > S else rng.permutation(S)[:n]
     draws = fit.posterior.draws

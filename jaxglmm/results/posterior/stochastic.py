@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxglmm import _status
+from jaxglmm import _arguments, _status
 from jaxglmm.estimate import stochastic
 from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.estimate.methods import VB
@@ -29,7 +29,7 @@ def run_stochastic(engine: PosteriorEngine, method: VB) -> Outcome:
     frame = stochastic.frame_of(jnp.asarray(mode.x), jnp.asarray(mode.H))
     guide = stochastic.begin(jnp.asarray(mode.x), jax.tree.map(jnp.asarray, mode.u))
     found = time.perf_counter()
-    key = jax.random.key(method.seed)
+    key = jax.random.key(_arguments.key_seed(method.seed))
     bounds = []
     for k, rate in enumerate(RATES):
         guide = stochastic.climb(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ConvergenceWarning, NotApplicableError, PosteriorWarning
 from jaxglmm.results import diagnose, layout, numbers
 from jaxglmm.results.layout import Paragraph, Table
@@ -182,6 +183,7 @@ def tidy(
     fit: PosteriorFit, effects: Any, conf_int: bool, level: float, exponentiate: bool
 ) -> pd.DataFrame:
     """One row a parameter, with the columns of R's broom.mixed."""
+    _arguments.level(level, "conf_level")
     from jaxglmm.results import frames
 
     if exponentiate:
