@@ -125,10 +125,8 @@ LEVELS = {
     "generalised predict": lambda fits, v: fits["generalised"].predict(
         interval="confidence", level=v
     ),
-    "tidy": lambda fits, v: fits["linear"].tidy(conf_int=True, conf_level=v),
-    "ran_vals": lambda fits, v: fits["linear"].tidy(
-        "ran_vals", conf_int=True, conf_level=v
-    ),
+    "tidy": lambda fits, v: fits["linear"].tidy(conf_int=True, level=v),
+    "ran_vals": lambda fits, v: fits["linear"].tidy("ran_vals", conf_int=True, level=v),
     "many": lambda fits, v: fits["many"].tidy(conf_int=True, level=v),
     "draws": lambda fits, v: fits["draws"].confint(v),
     "target_accept": lambda fits, v: jg.NUTS(target_accept="none" if v is None else v),

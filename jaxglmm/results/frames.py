@@ -53,7 +53,7 @@ def tidy(
     exponentiate: bool = False,
 ) -> pd.DataFrame:
     """One row an estimate; ``effects`` is one of ``EFFECTS`` or several of them."""
-    _arguments.level(level, "conf_level")
+    _arguments.level(level)
     if exponentiate:
         check_ratios(fit, "tidy(exponentiate=True)")
     asked = [effects] if isinstance(effects, str) else list(effects)

@@ -183,7 +183,7 @@ def tidy(
     fit: PosteriorFit, effects: Any, conf_int: bool, level: float, exponentiate: bool
 ) -> pd.DataFrame:
     """One row a parameter, with the columns of R's broom.mixed."""
-    _arguments.level(level, "conf_level")
+    _arguments.level(level)
     from jaxglmm.results import frames
 
     if exponentiate:
