@@ -82,7 +82,8 @@ def test_the_band_of_simulated_residuals_holds_as_it_says(n):
         re="",
         spreads=np.ones(2001),
         zeros=np.zeros(2001),
-        outside=0,
+        beyond=np.zeros(n, bool),
+        extremes=np.zeros(2001, int),
         draws=samples,
         used=np.ones(n, bool),
     )
