@@ -32,6 +32,9 @@ TESTS = {
 }
 
 
+_CODED = re.compile(r"\bC\(\s*([\w.]+)\s*(?:,(?:[^()]|\([^()]*\))*)?\)")
+
+
 class Summary(str):
     """A text that shows itself (``repr`` is the text; HTML in a notebook).
 
@@ -270,7 +273,8 @@ def abbreviate(names: list[str], width: int = 6) -> list[str]:
 def _shorten(name: str, width: int) -> str:
     if name == "(Intercept)":
         return "(Intr)"
-    letters = list(re.sub(r"\[(?:T\.)?|\]", "", name))  # Machine[T.B]: MachineB
+    plain = _CODED.sub(r"\1", name)  # C(Machine, Sum)[S.B]: Machine[S.B]
+    letters = list(re.sub(r"\[(?:[TS]\.)?|\]", "", plain))  # Machine[T.B]: MachineB
     for k in range(len(letters) - 1, 0, -1):
         if len(letters) <= width:
             break

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
+from jaxglmm.results.summary import abbreviate
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxglmm._errors.SingularFitWarning")
 
@@ -41,3 +42,17 @@ def test_columns_of_a_factor_stay_together(data):
     assert "stay correlated, as in lme4. diag(f | g) makes" in " ".join(
         str(fit.summary()).split()
     )
+
+
+def test_short_names_of_coded_factors():
+    names = [
+        "C(situ, Sum)[S.other]",
+        "C(mode, Treatment('b'))[T.a]",
+        "C(f, contr.custom({'up': [1, 0]}))[up]",
+        "C(situ, Sum)[S.other]:C(mode, Sum)[S.a]",
+        "factor(n)[T.2]",
+    ]
+    found = abbreviate(names, width=12)
+    assert found[:3] == ["situother", "modea", found[2]]
+    assert not any("C(" in name or "Sum" in name for name in (*found[:2], found[3]))
+    assert len(set(found)) == len(names)
