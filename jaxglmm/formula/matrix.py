@@ -11,12 +11,13 @@ from jaxglmm._errors import DataError
 HINT = "code its columns as numbers, or use a formula, which codes factors"
 
 
-def as_matrix(name: str, raw: Any) -> np.ndarray:
+def as_matrix(name: str, raw: Any, hint: str = HINT) -> np.ndarray:
     """Numbers (n, p) as float64; (n,) becomes one column. A copy.
 
     Args:
         name: of the argument, for messages.
         raw: an array (masked ones too), a SciPy sparse matrix, nested lists.
+        hint: what to do, for messages.
 
     Raises:
         DataError: text (``"308"`` is text too), dates, complex numbers, rows of
@@ -29,18 +30,18 @@ def as_matrix(name: str, raw: Any) -> np.ndarray:
     except ValueError:
         raise DataError(f"{name} is not numeric: its rows differ in length") from None
     if found.dtype.kind in "cmM":
-        raise DataError(f"{name} must be real numbers, not {found.dtype}; {HINT}")
+        raise DataError(f"{name} must be real numbers, not {found.dtype}; {hint}")
     if found.dtype.kind == "O":
         strange = next((v for v in found.ravel() if isinstance(v, str | bytes)), None)
         if strange is not None:
-            raise DataError(f"{name} is not numeric: it holds text {strange!r}; {HINT}")
+            raise DataError(f"{name} is not numeric: it holds text {strange!r}; {hint}")
     if found.dtype.kind in "US":
-        raise DataError(f"{name} is not numeric: it holds text; {HINT}")
+        raise DataError(f"{name} is not numeric: it holds text; {hint}")
     mask = np.ma.getmask(found)
     try:
         matrix = np.array(_plain(found), np.float64, order="C")
     except (TypeError, ValueError):
-        raise DataError(f"{name} is not numeric; {HINT}") from None
+        raise DataError(f"{name} is not numeric; {hint}") from None
     if mask is not np.ma.nomask:
         matrix[mask] = np.nan
     if matrix.ndim == 1:

@@ -128,7 +128,9 @@ def _matrix(values: Any) -> np.ndarray:
         ) from None
     if count not in (1, 2) and not hasattr(values, "tocsc"):
         raise _dimensions(count)
-    return as_matrix("responses", values)
+    return as_matrix(
+        "responses", values, "responses must be numeric, text coded before"
+    )
 
 
 def _dimensions(count: int) -> DataError:
