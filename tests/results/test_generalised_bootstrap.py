@@ -139,6 +139,7 @@ def test_slopes_and_dispersion():
         "x",
         "sd_(Intercept)|g",
         "sd_x|g",
+        "cor_x.(Intercept)|g",
         "phi",
     ]
     (seed,) = np.random.SeedSequence(0).spawn(1)
@@ -149,6 +150,8 @@ def test_slopes_and_dispersion():
         np.testing.assert_allclose(fits.dispersion[i, 0], own.dispersion, rtol=1e-6)
         np.testing.assert_allclose(fits.sd[i], own.varcorr["g"].sd, atol=1e-8)
         np.testing.assert_allclose(fits.theta[i], own.theta, atol=1e-8)
+        rho = own.varcorr["g"].corr.iloc[1, 0]
+        np.testing.assert_allclose(fits.correlations[i, 0], rho, atol=1e-6)
     original = fits.summary().table["original"]
     np.testing.assert_allclose(original["phi"], fit.dispersion)
     np.testing.assert_allclose(original["sd_x|g"], fit.varcorr["g"].sd["x"])
