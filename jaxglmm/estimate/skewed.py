@@ -24,6 +24,7 @@ FEW = np.array([-2.8, -1.3, 0.0, 1.2, 2.4])  # the same, where a value is dear
 REACH = (-9.0, 6.0)  # ends of the distribution of an axis
 POINTS = 1201  # of its table
 DEEP = 120.0  # log density below the mode at which an axis ends
+ABOVE = 3.0  # the same above it: more is no density around this mode
 FLAT, SHARP = 0.05, 20.0  # bounds of a coefficient's curvature, 1 at the mode
 MOST = 6000  # values at once; above, coefficients are as at the mode
 
@@ -49,7 +50,7 @@ class Axes:
         centre = int(np.flatnonzero(nodes == 0)[0])
         with np.errstate(invalid="ignore"):
             below = values - values[:, [centre]]
-        below = np.clip(np.where(np.isfinite(below), below, -DEEP), -DEEP, DEEP)
+        below = np.clip(np.where(np.isfinite(below), below, -DEEP), -DEEP, ABOVE)
         # what is left of a standard normal is smooth, and its line goes on outside
         rest = interpolated(t, nodes, below + nodes**2 / 2)
         log_density = rest - t**2 / 2
@@ -173,6 +174,11 @@ class SkewGaussian:
         # the Gaussian has none at its mode; what is left there is rounding
         centre = np.searchsorted(axes.t, 0.0)
         return cls(frame, axes, *(x - x[..., [centre]] for x in tables))
+
+    def symmetric(self) -> SkewGaussian:
+        """The Gaussian of the same mode and curvature."""
+        normal = np.broadcast_to(-(NODES**2) / 2, (self.frame.r, len(NODES)))
+        return SkewGaussian.fitted(self.frame, normal.ravel())
 
     def draws(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """x (S, k) and log densities (S,) from points u (S, k) of the unit cube."""

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 from scipy.special import gammaln
 
+import jaxglmm as jg
 from jaxglmm.estimate import skewed
 from jaxglmm.estimate.proposal import uniform
 
@@ -98,3 +99,28 @@ def test_star():
         [[0, 0], [-1, 0], [2, 0], [0, -1], [0, 2]],
     )
     assert skewed.star(0).shape == (1, 0)
+
+
+def test_symmetric_is_the_gaussian_whatever_the_axes_said(rng):
+    """What is left where values along the axes cannot be trusted."""
+    B = rng.normal(size=(3, 3))
+    H = B @ B.T + np.eye(3)
+    frame = skewed.Frame.at(np.zeros(3), H, 1)
+    law = skewed.SkewGaussian.fitted(frame, rng.normal(size=len(skewed.points(frame))))
+    x, density = law.symmetric().draws(uniform(3, 2048, 3))
+    exact = stats.multivariate_normal(np.zeros(3), np.linalg.inv(H)).logpdf(x)
+    np.testing.assert_allclose(density, exact, atol=0.01)
+
+
+def test_no_likelihood_from_modes_that_were_not_found():
+    """Counts whose likelihood far along the axis is nonsense: sd is not 11."""
+    data = np.random.default_rng(0)
+    g, x = np.arange(40) % 6, data.normal(size=40)
+    y = data.poisson(3, 40)
+    frame = {"y": y, "x": x, "g": g, "f": np.array(list("abc"))[np.arange(40) % 3]}
+    options = {"family": "poisson"}
+    fit = jg.glmm("y ~ x + f + (1 | g)", frame, method=jg.MAP(draws=500), **options)
+    exact = jg.glmm("y ~ x + f + (1 | g)", frame, method="nested-laplace", **options)
+    a, b = fit.posterior.summary(), exact.posterior.summary()
+    assert a.loc["sd_(Intercept)|g", "upper"] < 3 * b.loc["sd_(Intercept)|g", "upper"]
+    assert fit.khat < 0.7

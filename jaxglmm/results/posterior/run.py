@@ -40,7 +40,9 @@ MOVES, MOVES_SMALL = 1, 2  # of Metropolis for u: groups in general, small ones
 FLAT = 1e-10  # eigenvalue of the scaled Hessian, of the largest, that is none
 LEAST_CURVED = 0.01  # what such a direction gets instead
 MOST_STEPS = 10  # Newton steps for a mode, where they end with it
-AXIS_STEPS = 4  # the same for points along the axes, far from the mode
+AXIS_STEPS = 30  # the same for points along the axes, far from the mode
+LOST = 0.01  # share of draws that count under which skewness is left out
+ASTRAY = 0.1  # decrement of the modes of u above which a value counts for nothing
 NOWHERE = (
     "the posterior is not finite where the search for its mode ended. Look for "
     "covariates of extreme size and for fixed dispersions that the data contradict, or "
@@ -225,14 +227,17 @@ def _gaussian(
     The log evidence is Laplace's, of the Gaussian alone.
     """
     k, S = len(mode.x), method.draws
+    uniform = _proposal.uniform(k, S, method.seed) if k else np.zeros((S, 0))
     law = _around(engine, marginal, mode, S)
-    x, density = law.draws(
-        _proposal.uniform(k, S, method.seed) if k else np.zeros((S, 0))
-    )
+    x, density = law.draws(uniform)
     found = evaluate(engine, marginal, mode, x, method.seed + 1)
+    smoothed = pareto.smooth(found.log_lik + found.log_prior - density)
+    if not smoothed.ess >= LOST * S:  # the axes lead astray: no skewness, then
+        x, density = law.symmetric().draws(uniform)
+        found = evaluate(engine, marginal, mode, x, method.seed + 1)
+        smoothed = pareto.smooth(found.log_lik + found.log_prior - density)
     _, log_det = np.linalg.slogdet(mode.H)
     evidence = -float(mode.value) + k * _nested.HALF_LOG_2PI - log_det / 2
-    smoothed = pareto.smooth(found.log_lik + found.log_prior - density)
     return Outcome(
         method,
         marginal,
@@ -259,7 +264,9 @@ def _around(
     found = evaluate(
         engine, marginal, mode, at, 0, steps=AXIS_STEPS, keep=False, like=S
     )
-    return SkewGaussian.fitted(frame, found.log_lik + found.log_prior)
+    known = found.nu <= ASTRAY
+    values = np.where(known, found.log_lik + found.log_prior, np.nan)
+    return SkewGaussian.fitted(frame, values)
 
 
 @dataclass(frozen=True)
