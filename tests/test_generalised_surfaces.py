@@ -139,3 +139,21 @@ def by_hand(fit, beta, theta, nodes):
         terms = [log_joint(u + s * k) + k**2 / 2 for k in z]
         total += np.log(np.sum(w * np.exp(terms))) + np.log(s)
     return -2 * total
+
+
+@pytest.mark.slow
+def test_a_rough_surface_is_searched_from_several_starts():
+    """Two rows a level: yes-or-no, and levels far apart."""
+    rng = np.random.default_rng(3)
+    level = np.repeat(np.arange(80), 2)
+    u = rng.normal(0, 9, 80) + rng.normal(0, 9, 40)[np.arange(80) // 2]
+    x = rng.normal(size=160)
+    y = rng.random(160) < 1 / (1 + np.exp(-(u[level] + x)))
+    data = {"y": y * 1, "x": x, "f": level // 2, "m": level}
+    fit = quiet("y ~ x + (1 | f) + (1 | m)", data)
+    assert fit.converged
+    assert fit.criterion < 150.62276
+    found = fit.certificate["spread"]
+    assert found.value > 5
+    assert found.level > 0
+    assert "no guide" in str(fit.certificate)
