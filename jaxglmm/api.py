@@ -384,7 +384,10 @@ def fit_design(
         diagnostics,
         compute_satterthwaite=compute_satterthwaite,
     )
-    diagnose.warn(design, fit.estimates, stacklevel=stacklevel)
+    moments = engine.moments
+    tops = (moments.fixed.R, *(factor.T for factor in moments.factors))
+    far = any(map(diagnose.may_be_far, tops))
+    diagnose.warn(design, fit.estimates, stacklevel=stacklevel, far=far)
     return fit
 
 

@@ -20,7 +20,7 @@ from jaxglmm.numerics import small
 from jaxglmm.structure.fixed import EXACT
 
 DEPENDENT = 1e-9  # pivot of X'WX, relative to its diagonal: a column too many
-COLLINEAR = 1e-7  # as in ``structure.factors``
+COLLINEAR = 1e-7  # a pivot of Z'WZ, relative to its diagonal, by Cholesky
 
 Spans = tuple[tuple[int, int, bool], ...]  # first column, last + 1, unstructured
 
@@ -41,10 +41,10 @@ class Rows(eqx.Module):
 class Raw(eqx.Module):
     """Cross-products of L data sets, responses less their least squares, unit size.
 
-    A: (q, q, J, L); X: (q, p, J, L); XX: (p, p, L); ZZ: (q, q, L) mean of z_i z_j over
-    the rows of positive weight; n, J: (L,) rows and levels; y: (q, J, L); Xy: (p, L);
-    rr: (L,); b: (p, L) least squares; scale: (L,); log_weights: (L,); constant, exact,
-    dependent: (L,) flags.
+    A: (q, q, J, L); X: (q, p, J, L); XX: (p, p, L); ZZ: (q, q, L) mean of w z_i z_j
+    over the rows of positive weight; n, J: (L,) rows and levels; y: (q, J, L); Xy:
+    (p, L); rr: (L,); b: (p, L) least squares; scale, log_weights: (L,); constant,
+    exact, dependent: (L,) flags.
     """
 
     A: Float[Array, "q q J L"]
@@ -113,7 +113,7 @@ def weigh(rows: Rows, Y: Float[Array, "n L"], W: Float[Array, "n L"]) -> Raw:
 
     columns = [X[:, a] for a in range(p)]
     XX = pairs(columns, columns, lambda a, b: (a * b) @ W)
-    ZZ = pairs(list(Z), list(Z), lambda a, b: ((a * b) @ present) / n)
+    ZZ = pairs(list(Z), list(Z), lambda a, b: ((a * b) @ W) / n)
     A = pairs(list(Z), list(Z), lambda a, b: level((a * b)[:, None] * W))
     ZX = pairs(list(Z), columns, lambda a, b: level((a * b)[:, None] * W))
     L, dependent = _pivoted(XX)

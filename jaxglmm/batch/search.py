@@ -17,7 +17,12 @@ from jax import lax
 from jaxglmm import _status
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.numerics import small
-from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, START_DAMPING
+from jaxglmm.numerics.newton import (
+    HOPELESS,
+    LIGHT_DAMPING,
+    START_DAMPING,
+    to_gain,
+)
 
 RUNNING = -1
 Evaluated = tuple[Array, Array, Array, Array]
@@ -107,7 +112,7 @@ def _judge(s: _State, ok: Array, gain: Array, mu: Array, tol: Array) -> Array:
     first = s.steps == 0
     ratio = jnp.minimum(1.0, gain / jnp.where(first, gain, s.gain))
     light = mu <= LIGHT_DAMPING
-    small_step = (gain < 1e-4) & (gain * ratio < tol) & light
+    small_step = (gain < 1e-4) & (to_gain(gain, ratio) < tol) & light
     status = jnp.where(
         ok & small_step & jnp.isfinite(gain) & ~first,
         _status.CONVERGED,

@@ -8,6 +8,8 @@ and of y.
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -37,18 +39,21 @@ class Curvature(eqx.Module):
     """The Hessian of the criterion, and how the covariance of beta moves.
 
     hessian: of the criterion over (theta, log sigma^2); vcov: sigma^2 Q^-1 and its
-    derivatives in the same parameters, (p, p) and (p, p, m + 1).
+    derivatives in the same parameters, (p, p) and (p, p, m + 1); value, score: of the
+    criterion, internal and without constants.
     """
 
     hessian: Float[Array, "k k"]
     vcov: Float[Array, "p p"]
     dvcov: Float[Array, "p p k"]
+    value: Scalar
+    score: Float[Array, " k"]
 
 
 def _gradient(
     problem: Problem, v: Float[Array, " k"], reml: bool
-) -> tuple[Float[Array, " k"], Float[Array, "p p"]]:
-    """Score over (theta, log sigma^2), and the covariance of beta there."""
+) -> tuple[Float[Array, " k"], Float[Array, "p p"], Scalar]:
+    """Score over (theta, log sigma^2); the covariance of beta and the value there."""
     lam, sigma2 = problem.lambdas(v[:-1]), jnp.exp(v[-1])
     at = exact.marginal(problem, exact.kept_from_zero(lam))
     G = exact.score_matrices(problem, at, sigma2, reml)
@@ -56,33 +61,40 @@ def _gradient(
         [spd.product(g, x) for g, x in zip(G, lam, strict=True)], problem.patterns
     )
     last = exact.degrees(problem, reml) - at.r2 / sigma2
-    return jnp.append(score, last), sigma2 * spd.inverse(at.LQ)
+    value = exact.value_at(problem, at, v[-1], reml)
+    return jnp.append(score, last), sigma2 * spd.inverse(at.LQ), value
 
 
 @stored(static=("reml",), fast=False)
 def curvature(
     problem: Problem, theta: Float[Array, " m"], sigma2: Scalar, reml: bool
 ) -> Curvature:
-    """What Satterthwaite's method needs (Kuznetsova et al. 2017), exactly."""
-    v = jnp.append(theta, jnp.log(sigma2))
+    """What Satterthwaite's method needs (Kuznetsova et al. 2017), exactly.
+
+    sigma2: NaN for the best one at theta.
+    """
+    at = exact.marginal(problem, exact.kept_from_zero(problem.lambdas(theta)))
+    best = at.r2 / exact.degrees(problem, reml)
+    v = jnp.append(theta, jnp.log(jnp.where(jnp.isnan(sigma2), best, sigma2)))
     eye = jnp.eye(len(v), dtype=v.dtype)
 
-    def gradient(x: Array) -> tuple[Array, Array]:
+    def gradient(x: Array) -> tuple[Array, Array, Scalar]:
         return _gradient(problem, x, reml)
 
     # all at once where the algebra is unrolled; else one by one, for two batched LAPACK
     # calls must not run at the same time (see ``numerics.wide``)
     if isinstance(problem.system, Blocks) and problem.p <= spd.SMALL:
 
-        def push(e: Array) -> tuple[Array, Array, Array]:
-            (_, vcov), (h, d) = jax.jvp(gradient, (v,), (e,))
-            return vcov, h, d
+        def push(e: Array) -> tuple[Any, Array, Array]:
+            there, (h, d, _) = jax.jvp(gradient, (v,), (e,))
+            return there, h, d
 
-        vcov, H, dvcov = jax.vmap(push, out_axes=(None, 0, 0))(eye)
+        there, H, dvcov = jax.vmap(push, out_axes=(None, 0, 0))(eye)
     else:
-        (_, vcov), along = jax.linearize(gradient, v)
-        H, dvcov = jax.lax.map(along, eye)
-    return Curvature((H + H.T) / 2, vcov, jnp.moveaxis(dvcov, 0, -1))
+        there, along = jax.linearize(gradient, v)
+        H, dvcov, _ = jax.lax.map(along, eye)
+    score, vcov, value = there
+    return Curvature((H + H.T) / 2, vcov, jnp.moveaxis(dvcov, 0, -1), value, score)
 
 
 class Components(eqx.Module):

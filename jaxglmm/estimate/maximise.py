@@ -20,7 +20,7 @@ from jax import lax
 
 from jaxglmm._compile import stored
 from jaxglmm._typing import Array, Bool, Count, Float, Scalar
-from jaxglmm.estimate import start
+from jaxglmm.estimate import start as _start
 from jaxglmm.estimate._base import AbstractEstimator, Fitted
 from jaxglmm.integrate import exact
 from jaxglmm.model.problem import Problem
@@ -49,7 +49,7 @@ class Maximise(AbstractEstimator):
     ) -> Fitted:
         """Fit from ``theta`` (by moments where it is None)."""
         if theta is None:
-            theta = start.moments(problem)
+            theta = _start.moments(problem)
         found = newton.minimise(
             lambda x: exact.profiled_derivatives(problem, x, self.reml),
             theta,
@@ -121,10 +121,14 @@ def solution(
 
 @jax.jit
 def fit_compiled(
-    estimator: Maximise, problem: Problem, tol: Scalar, max_steps: Count
+    estimator: Maximise,
+    problem: Problem,
+    tol: Scalar,
+    max_steps: Count,
+    theta: Float[Array, " m"] | None = None,
 ) -> Fitted:
     """The one jit boundary of a fit."""
-    return estimator.fit(problem, None, tol, max_steps)
+    return estimator.fit(problem, theta, tol, max_steps)
 
 
 @stored(fast=False)
@@ -134,17 +138,19 @@ def fit_numbers(
     """``fit_compiled`` with one array in and one out, for each array costs time.
 
     numbers: Z'y factor by factor, X'y, y'y (these replace the problem's), tol,
-    max_steps. Returns the leaves of ``Fitted`` end to end; ``unpack`` puts them back.
+    max_steps, theta to start from (NaN: by moments). Returns the leaves of ``Fitted``
+    end to end; ``unpack`` puts them back.
     """
     Zy, start = [], 0
     for b in problem.B:
         q, _, J = b.shape
         Zy.append(numbers[start : start + q * J].reshape(q, J))
         start += q * J
-    Xy, yy = numbers[start : start + problem.p], numbers[start + problem.p]
-    tol, max_steps = numbers[-2], numbers[-1].astype(int)
+    Xy, rest = numbers[start : start + problem.p], numbers[start + problem.p :]
+    yy, tol, max_steps, theta = rest[0], rest[1], rest[2].astype(int), rest[3:]
     own = problem.with_response(tuple(Zy), Xy, yy)
-    fitted = estimator.fit(own, None, tol, max_steps)
+    theta = jnp.where(jnp.isnan(theta), _start.moments(own), theta)
+    fitted = estimator.fit(own, theta, tol, max_steps)
     return jnp.concatenate(
         [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(fitted)]
     )

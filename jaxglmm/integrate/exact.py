@@ -101,7 +101,11 @@ def profiled_value(problem: Problem, at: Marginal, reml: bool) -> Scalar:
 
 def deviance(problem: Problem, lam: Lambdas, log_sigma2: Scalar, reml: bool) -> Scalar:
     """The criterion at a given sigma^2, beta profiled out (internal scale)."""
-    at = marginal(problem, lam)
+    return value_at(problem, marginal(problem, lam), log_sigma2, reml)
+
+
+def value_at(problem: Problem, at: Marginal, log_sigma2: Scalar, reml: bool) -> Scalar:
+    """The same from what was computed at a Lambda."""
     N = degrees(problem, reml)
     return (
         _log_dets(at, reml) + N * (LOG_2PI + log_sigma2) + at.r2 * jnp.exp(-log_sigma2)

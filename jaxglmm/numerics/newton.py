@@ -4,9 +4,9 @@ Minimises f from a function that returns (f, g, H, D): value, gradient, a positi
 semidefinite stand-in for the Hessian and the diagonal scale of the damping. The step is
 x = (H + mu diag(D))^-1 g; a step that does not raise f is accepted and mu falls
 tenfold, another raises it. The test of convergence looks at what is still to gain: the
-Newton decrement g'x, times the ratio by which it shrank in the last step (the step that
-is about to be taken gains the rest). It counts only under light damping, for a heavily
-damped step gains nothing from any point.
+Newton decrement g'x, and the ratio by which it shrank in the last step (``to_gain``).
+It counts only under light damping, for a heavily damped step gains nothing from any
+point.
 
 Where the stand-in is not the Hessian, convergence is linear; ``secant`` learns the
 difference: E is carried so that H + E satisfies the secant equation of the last step
@@ -118,7 +118,7 @@ def minimise_carrying(
         gain = jnp.sum(g * step)
         ratio = jnp.minimum(1.0, gain / jnp.where(first, gain, s.gain))
         light = mu <= LIGHT_DAMPING
-        small = (gain < 1e-4) & (gain * ratio < tol) & light
+        small = (gain < 1e-4) & (to_gain(gain, ratio) < tol) & light
         status = jnp.where(
             ok & small & jnp.isfinite(gain) & ~first,
             _status.CONVERGED,
@@ -157,6 +157,19 @@ def minimise_carrying(
     done = (end.status == _status.CONVERGED) & (end.mu <= LIGHT_DAMPING)
     x = jnp.where(done, end.trial, end.x)
     return Minimum(x, end.f, end.gain, end.steps, end.status, end.aux)
+
+
+def to_gain(decrement: Array, ratio: Array) -> Array:
+    """What is left after the step that is about to be taken, at least.
+
+    Decrements that shrink by ``ratio`` a step belong to a stand-in 1 / (1 - sqrt ratio)
+    times the Hessian; with it the rest is (1/2) decrement ratio / (1 - sqrt ratio).
+    Decrements that do not shrink promise nothing: infinity.
+    """
+    rest = jnp.maximum(1 - jnp.sqrt(jnp.maximum(ratio, 0.0)), 0.0)
+    return jnp.where(
+        rest > 0, decrement * ratio / jnp.where(rest > 0, rest, 1), jnp.inf
+    )
 
 
 def _learn(s: _State, accepted: Array, g: Array, H: Array) -> Array:

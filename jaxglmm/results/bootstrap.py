@@ -15,7 +15,7 @@ from jaxglmm import _arguments, _status
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import draws, lanes
-from jaxglmm.estimate.maximise import fit_compiled
+from jaxglmm.estimate import refine
 from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.matrix import unmasked
 from jaxglmm.model import assemble
@@ -217,9 +217,7 @@ def _fit_lanes(
     for i in np.flatnonzero(out.status == _status.MAX_STEPS):
         own = jax.tree.map(lambda x, i=i: x[i], responses)
         problem = engine.problem.with_response(own.Zy, own.Xy, own.yy)
-        fitted = fit_compiled(
-            engine.estimator, problem, np.float64(TOLERANCE), np.int64(500)
-        )
+        fitted = refine.fit(engine.moments, problem, engine.estimator, TOLERANCE, 500)
         for name in ("theta", "beta", "sigma2", "criterion", "status", "steps"):
             getattr(out, name)[i] = np.asarray(getattr(fitted, name))
     return out

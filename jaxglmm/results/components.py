@@ -19,7 +19,11 @@ from jaxglmm.results.estimates import Estimates
 
 def covariances(estimates: Estimates) -> tuple[np.ndarray, ...]:
     """Sigma = sigma^2 Lambda Lambda', a (q, q) array a term."""
-    return tuple(estimates.sigma**2 * (lam @ lam.T) for lam in estimates.lam)
+    return tuple(_square(estimates.sigma * lam) for lam in estimates.lam)
+
+
+def _square(half: np.ndarray) -> np.ndarray:
+    return half @ half.T
 
 
 def sd_and_correlation(cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

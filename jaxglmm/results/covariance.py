@@ -29,7 +29,6 @@ def conditional_covariance(fit: Fit, with_beta: bool = False) -> tuple[np.ndarra
     """
     engine = fit.engine
     found = _conditional(engine, fit)
-    scale2 = fit.estimates.sigma**2
     Q = _inverse_Q(engine, fit)
     out = {}
     for factor, D, K in zip(engine.factors, found.D, found.K, strict=True):
@@ -38,8 +37,8 @@ def conditional_covariance(fit: Fit, with_beta: bool = False) -> tuple[np.ndarra
         if with_beta:
             k = np.moveaxis(np.asarray(K)[..., :J], -1, 0)
             cov = cov + k @ Q @ np.swapaxes(k, 1, 2)
-        back = factor.T_inverse
-        out[factor.name] = scale2 * (back @ cov @ back.T)
+        back = fit.estimates.sigma * factor.T_inverse
+        out[factor.name] = back @ cov @ back.T
     return tuple(out[name] for name in effects.by_factor(fit.design.terms))
 
 
@@ -50,8 +49,8 @@ def _conditional(engine: Engine, fit: Fit) -> information.Conditional:
 
 def _inverse_Q(engine: Engine, fit: Fit) -> np.ndarray:
     """Internal Q^-1 from the covariance of beta."""
-    R = engine.R
-    return R @ fit.coefficient_covariance() @ R.T / fit.estimates.sigma**2
+    R = engine.R / fit.estimates.sigma
+    return R @ fit.coefficient_covariance() @ R.T
 
 
 @double_precision
@@ -62,28 +61,30 @@ def prediction_variance(fit: Fit, new: NewRows, re: str = "conditional") -> np.n
     sigma^2 z'Lambda M^-1 Lambda'z + a'Cov(beta)a. Levels that were not in the data have
     their whole prior variance.
     """
-    X = new.X @ fit.engine.R_inverse
+    sigma = fit.estimates.sigma
+    X = new.X @ (sigma * fit.engine.R_inverse)
     if re != "conditional" or not new.terms:
-        return fit.estimates.sigma**2 * _quadratic(X, _inverse_Q(fit.engine, fit))
+        return _quadratic(X, _inverse_Q(fit.engine, fit))
     engine = fit.engine
     one = len(engine.factors) == 1
     square, known = (_one_factor if one else _crossed)(engine, fit, new)
     Q = _inverse_Q(engine, fit)
-    return fit.estimates.sigma**2 * (square + _quadratic(X - known, Q)) + _prior(
-        fit, new
-    )
+    return square + _quadratic(X - known, Q) + _prior(fit, new)
 
 
 def _quadratic(a: np.ndarray, Q: np.ndarray) -> np.ndarray:
     return np.einsum("ij,jk,ik->i", a, Q, a)
 
 
-def _rows(engine: Engine, new: NewRows) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Codes (n,) and internal values (n, q) a factor; zeros where unseen."""
+def _rows(
+    engine: Engine, fit: Fit, new: NewRows
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Codes (n,), and sigma times internal values (n, q); zeros where unseen."""
     out = []
     for factor in engine.factors:
         terms = [new.terms[term] for term, _, _ in factor.spans]
-        values = np.concatenate([t.values for t in terms], axis=1) @ factor.T_inverse
+        back = fit.estimates.sigma * factor.T_inverse
+        values = np.concatenate([t.values for t in terms], axis=1) @ back
         codes = terms[0].codes
         out.append((np.maximum(codes, 0), np.where(codes[:, None] < 0, 0.0, values)))
     return out
@@ -93,7 +94,7 @@ def _one_factor(
     engine: Engine, fit: Fit, new: NewRows
 ) -> tuple[np.ndarray, np.ndarray]:
     found = _conditional(engine, fit)
-    ((codes, z),) = _rows(engine, new)
+    ((codes, z),) = _rows(engine, fit, new)
     D, K = np.asarray(found.D[0]), np.asarray(found.K[0])
     square = np.einsum("ni,ijn,nj->n", z, D[..., codes], z)
     return square, np.einsum("ni,ipn->np", z, K[..., codes])
@@ -102,7 +103,7 @@ def _one_factor(
 def _crossed(engine: Engine, fit: Fit, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
     """Rows in batches, each a vector in the space of all random effects."""
     problem, theta = engine.working(fit)
-    rows = _rows(engine, new)
+    rows = _rows(engine, fit, new)
     n = len(new.X)
     shapes = [(b.shape[0], b.shape[-1]) for b in problem.B]
     batch = int(max(1, min(n, 256, AT_ONCE // sum(q * J for q, J in shapes))))
@@ -126,7 +127,7 @@ def _prior(fit: Fit, new: NewRows) -> np.ndarray:
     """z'Psi z of the levels that were not in the data, (n_new,)."""
     total = np.zeros(len(new.X))
     for term, lam in zip(new.terms, fit.estimates.lam, strict=True):
-        total += _prior_of(term, lam) * fit.estimates.sigma**2
+        total += _prior_of(term, fit.estimates.sigma * lam)
     return total
 
 

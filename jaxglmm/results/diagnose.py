@@ -15,7 +15,12 @@ from jaxglmm.results.estimates import Estimates
 NEAR_ZERO = 1e-4  # of the residual sd, for a column scaled to mean square one
 NEAR_ONE = 1 - 1e-6
 MOST_NAMED = 6  # coefficients that a note lists
-OF_THE_FIT = (_errors.ConvergenceWarning, _errors.SingularFitWarning)
+OF_THE_FIT = (
+    _errors.ConvergenceWarning,
+    _errors.SingularFitWarning,
+    _errors.ScaleWarning,
+)
+FAR = 1e10  # standard deviations from zero: results have less than six digits
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,18 @@ def notes(design: Design, estimates: Estimates) -> tuple[Note, ...]:
         found.append(Note(_errors.ConvergenceWarning, f"Not converged: {text}."))
     if estimates.singular:
         found.append(Note(_errors.SingularFitWarning, _singular(design, estimates)))
+    found += [Note(_errors.ScaleWarning, text) for text in _far(design)]
     return tuple(found)
 
 
-def warn(design: Design, estimates: Estimates, stacklevel: int = 3) -> None:
-    """Warn, once each, of what the fit found (the formula has warned of the data)."""
-    if estimates.converged and not estimates.singular:
+def warn(
+    design: Design, estimates: Estimates, stacklevel: int = 3, far: bool = False
+) -> None:
+    """Warn, once each, of what the fit found (the formula has warned of the data).
+
+    far: whether a covariate may lie too far from zero.
+    """
+    if estimates.converged and not estimates.singular and not far:
         return
     for note in notes(design, estimates):
         if note.category in OF_THE_FIT:
@@ -85,11 +96,42 @@ def _dropped(design: Design) -> str:
     )
 
 
+def may_be_far(R: np.ndarray) -> bool:
+    """Whether some column lies far from zero, from R of [1, X] = QR."""
+    if len(R) < 2:
+        return False
+    return bool((np.abs(R[0, 1:]) > 0.1 * FAR * np.abs(np.diagonal(R)[1:])).any())
+
+
+def _far(design: Design) -> list[str]:
+    """Covariates beside an intercept that lie too far from zero, in words."""
+    places = [("", design.x_names, design.X)]
+    places += [
+        (f" by {t.label}", t.names, t.values)
+        for t in design.terms
+        if t.covariance == "us"
+    ]
+    found = {}
+    for where, names, values in places:
+        if len(names) < 2 or not (np.ptp(values, axis=0) == 0).any():
+            continue
+        sd, mean = np.std(values, axis=0), np.abs(np.mean(values, axis=0))
+        for name, s, m in zip(names, sd, mean, strict=True):
+            if m > FAR * s > 0 and name not in found:
+                found[name] = (
+                    f"{name}{where} lies {m / s:.0e} standard deviations from zero: "
+                    "what is said of it and of the intercept has lost digits. "
+                    "Subtract its mean, or its first value, before the fit."
+                )
+    return list(found.values())
+
+
 def _singular(design: Design, estimates: Estimates) -> str:
+    unit = _unit(design) if estimates.vcov is not None else 1.0
     facts = [
         fact
         for term, lam in zip(design.terms, estimates.lam, strict=True)
-        for fact in _degenerate(term, lam)
+        for fact in _degenerate(term, lam, unit)
     ]
     what = "; ".join(facts) if facts else "a covariance matrix has not full rank"
     return (
@@ -99,9 +141,21 @@ def _singular(design: Design, estimates: Estimates) -> str:
     )
 
 
-def _degenerate(term: RandomTerm, lam: np.ndarray) -> list[str]:
-    """The zero variances and perfect correlations of a term, in words."""
-    size = np.sqrt(np.mean(term.values**2, axis=0))
+def _unit(design: Design) -> float:
+    """The root of the mean weight."""
+    if design.weights is None:
+        return 1.0
+    root = np.sqrt(design.weights)
+    most = float(root.max())
+    return most * float(np.sqrt(np.mean((root / most) ** 2)))
+
+
+def _degenerate(term: RandomTerm, lam: np.ndarray, unit: float) -> list[str]:
+    """The zero variances and perfect correlations of a term, in words.
+
+    unit: of the weights: sigma / unit is the residual sd of a typical row.
+    """
+    size = unit * np.sqrt(np.mean(term.values**2, axis=0))
     scaled = lam * np.where(size > 0, size, 1.0)[:, None]
     sd, corr = sd_and_correlation(scaled @ scaled.T)
     zero = sd < NEAR_ZERO

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._precision import double_precision
+from jaxglmm.estimate import refine
 from jaxglmm.estimate._base import Fitted
 from jaxglmm.estimate.maximise import Maximise, fit_numbers, unpack
 from jaxglmm.formula.design import Design
@@ -25,7 +26,7 @@ from jaxglmm.model.covariance import Pattern
 from jaxglmm.model.problem import Problem
 from jaxglmm.results.estimates import Estimates
 from jaxglmm.structure.build import Moments
-from jaxglmm.structure.factors import Factor, to_user
+from jaxglmm.structure.factors import Factor, to_user, with_zeros
 
 if TYPE_CHECKING:
     from jaxglmm.model.generalised import GeneralisedProblem
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 SINGULAR = 1e-4  # relative standard deviation (of a scaled column) that counts as zero
 TOLERANCE = 1e-8
 STEPS = 200
-NO_RESIDUAL = 1e-12  # residual variance over that of least squares
+NO_RESIDUAL = refine.NO_RESIDUAL
 SAFETY = 1e-2  # the stop is estimated, so it aims below the tolerance asked for
 
 
@@ -100,12 +101,33 @@ class Engine:
         self, tol: float = TOLERANCE, max_steps: int = STEPS
     ) -> tuple[Fitted, float]:
         """Fit; arrays as NumPy, and the criterion with its constants."""
-        m = self.moments
-        parts = [*(z.ravel() for z in m.Zy), m.Xy, (m.yy, SAFETY * tol, max_steps)]
-        flat = fit_numbers(self.estimator, self.base, np.concatenate(parts))
-        fitted = unpack(self.base, np.asarray(flat))
-        ml, reml = assemble.constants(m)
+        theta = np.full(len(self.base.start), np.nan)
+        fitted = self._fit(theta, SAFETY * tol, min(max_steps, refine.FIRST_STEPS))
+        if fitted.status != _status.CONVERGED and fitted.sigma2 > NO_RESIDUAL:
+            fitted = self._refined(fitted, SAFETY * tol, max_steps)
+        ml, reml = assemble.constants(self.moments)
         return fitted, float(fitted.criterion) + (reml if self.reml else ml)
+
+    def _fit(self, theta: np.ndarray, tol: float, max_steps: int) -> Fitted:
+        """The compiled search from ``theta`` (m,), NaN for the start by moments."""
+        m = self.moments
+        numbers = [*(z.ravel() for z in m.Zy), m.Xy, (m.yy, tol, max_steps), theta]
+        flat = fit_numbers(self.estimator, self.base, np.concatenate(numbers))
+        return unpack(self.base, np.asarray(flat))
+
+    def _refined(self, fitted: Fitted, tol: float, max_steps: int) -> Fitted:
+        """What the compiled search left undone; see ``estimate.refine``."""
+        best = refine.finish(
+            self.moments, self.problem, fitted, self.reml, tol, max_steps
+        )
+        if best is None:
+            return fitted
+        there = self._fit(best.theta, tol, 1)
+        return eqx.tree_at(
+            lambda f: (f.decrement, f.steps, f.status),
+            there,
+            (best.decrement, min(fitted.steps + best.steps, max_steps), best.status),
+        )
 
     def for_response(self, y: np.ndarray) -> Engine:
         """The same design with another response (n,), offset taken off."""
@@ -239,9 +261,6 @@ def internal_lambdas(
         for term, start, stop in factor.spans:
             lam[start:stop, start:stop] = terms[term]
         L = np.linalg.qr((factor.T @ lam).T, mode="r").T
-        L = L * np.where(np.diagonal(L) < 0, -1.0, 1.0)
-        size = np.sqrt(np.sum(L**2, axis=1))
-        tiny = np.abs(np.diagonal(L)) < 1e-12 * size
-        L[np.diag_indices(len(L))] = np.where(tiny, 0.0, np.diagonal(L))
+        L = with_zeros(L, bool((np.diagonal(lam) == 0).any()))
         out += [L[i, j] for i, j in pattern]
     return np.array(out)

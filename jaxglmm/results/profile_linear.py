@@ -18,8 +18,8 @@ import numpy as np
 from jaxglmm._precision import double_precision
 from jaxglmm.batch import shared
 from jaxglmm.batch.devices import choose
-from jaxglmm.estimate import information
-from jaxglmm.estimate.maximise import Maximise, fit_compiled
+from jaxglmm.estimate import information, refine
+from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.model import assemble
 from jaxglmm.results import engine as _engine
 from jaxglmm.results.fits import held_linear, held_moments
@@ -117,7 +117,7 @@ class Held:
             )
             RR = jnp.asarray(change.T @ np.asarray(problem.RR) @ change)
             own = eqx.tree_at(lambda s: (s.B, s.RR), problem, (B, RR))
-            found = fit_compiled(Maximise(False), own, np.float64(1e-10), np.int64(200))
+            found = refine.fit(m, own, Maximise(False), 1e-10, 200)
             return float(found.criterion) + self.constant
 
         return deviance

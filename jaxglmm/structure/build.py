@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -89,6 +90,23 @@ class Moments:
         return out
 
 
+def rotated(m: Moments, turns: Sequence[np.ndarray]) -> AbstractSystem:
+    """The system of the columns Z U, U (q, q) orthogonal a factor, in internal order.
+
+    One factor is turned block by block; others are put together from the rows again.
+    """
+    system = m.system
+    if isinstance(system, Blocks | Wide):
+        (U,) = turns
+        return type(system)(np.einsum("ia,ijg,jb->abg", U, np.asarray(system.A), U))
+    factors = [
+        f if f.values is None else replace(f, values=f.values @ U, T=U.T @ f.T)
+        for f, U in zip(m.factors, turns, strict=True)
+    ]
+    dense = "dense" if isinstance(system, DenseSystem) else None
+    return _system(factors, m.weights, dense)[0]
+
+
 def build(
     y: np.ndarray,
     X: np.ndarray,
@@ -109,7 +127,7 @@ def build(
             Columns(t.factor, t.codes[keep], t.values[keep], t.n_levels, t.covariance)
             for t in terms
         ]
-    factors = join(terms)
+    factors = join(terms, weights)
     R, basis = orthonormal(X, weights)
     y_new, coefficients, scale = residual(y, basis, weights)
     system, factors, sizes = _system(factors, weights, structure)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxglmm._errors import ModelError
 
 ROWS = 65_536  # rows at a time
+FAR = 1e5  # standard deviations from zero that cost digits
 EXACT = 1e-13  # residual over response below which the fit is exact to rounding
 
 
@@ -51,8 +52,8 @@ class FixedBasis:
 
     def vcov(self, LQ: np.ndarray, sigma: float) -> np.ndarray:
         """(p, p) sigma^2 (X'V^-1X)^-1 of the user's X from the internal factor of Q."""
-        half = np.linalg.solve(LQ, self.R_inverse.T)
-        return sigma**2 * (half.T @ half)
+        half = sigma * np.linalg.solve(LQ, self.R_inverse.T)
+        return half.T @ half
 
     @cached_property
     def log_det(self) -> float:
@@ -105,10 +106,32 @@ def orthonormal(X: np.ndarray, w: np.ndarray | None) -> tuple[np.ndarray, Basis]
         R = np.zeros((0, 0))
         return R, Basis(X, R)
     R = triangle(_rooted(X[here], w, here) for here in slices(len(X)))
+    shift = _origin(X, R)
+    if shift is not None:
+        R, basis = orthonormal(X - shift, w)
+        return R + np.outer(R[:, 0], shift), basis
     # once more: the first triangle is good to cond(X) eps, the second to eps
     pieces = Basis(X, R).pieces()
     R = triangle(_rooted(piece, w, here) for here, piece in pieces) @ R
     return R, Basis(X, R)
+
+
+def _origin(X: np.ndarray, R: np.ndarray) -> np.ndarray | None:
+    """What to take off the columns first, where some lie far from zero.
+
+    X R^-1 would lose as many digits as the mean has more than the deviations. Beside an
+    intercept a column is moved by one of its own values, which costs no digit.
+    """
+    diagonal = np.abs(np.diag(R))
+    far = np.abs(R[0]) > FAR * np.maximum(diagonal, np.finfo(float).tiny)
+    if not far[1:].any() or not (X[:, 0] == 1.0).all():
+        return None
+    # column by column the value next to the mean, so that nothing is far any more
+    shift = np.zeros(X.shape[1])
+    for j in np.flatnonzero(far[1:]) + 1:
+        column = X[:, j]
+        shift[j] = column[np.argmin(np.abs(column - column.mean()))]
+    return shift if shift.any() else None
 
 
 def slices(n: int) -> Iterator[slice]:
@@ -129,6 +152,12 @@ def triangle(pieces: Iterator[np.ndarray]) -> np.ndarray:
     return R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
 
 
+def _root_mean_square(r: np.ndarray, root: np.ndarray | None) -> float:
+    """sqrt(r'Wr / n) for any size of the weights, root = sqrt(W)."""
+    rooted = r if root is None else r * root
+    return float(np.sqrt(rooted @ rooted / len(r)))
+
+
 def residual(
     y: np.ndarray, basis: Basis, w: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -137,14 +166,15 @@ def residual(
     Raises ModelError where the fixed effects reproduce the response exactly.
     """
     weighted = y if w is None else y * w
-    size = float(np.sqrt(y @ weighted / len(y)))
+    root = None if w is None else np.sqrt(w)
+    size = _root_mean_square(y, root)
     coefficients = basis.dot(weighted)
     del weighted  # an array of the data's length less
     rest = -basis.times(coefficients)
     rest += y
     change = basis.dot(rest if w is None else rest * w)
     rest -= basis.times(change)
-    scale = float(np.sqrt(rest @ (rest if w is None else rest * w) / len(rest)))
+    scale = _root_mean_square(rest, root)
     if not scale > EXACT * size:
         if np.ptp(y) == 0:
             raise ModelError(

@@ -58,6 +58,8 @@ class Plan:
 class Loop:
     """One fit after the other, for models that no batch program takes."""
 
+    surer_alone = False
+
     lanes = 1
 
     def __init__(self, source: Source, columns: Columns):

@@ -104,6 +104,8 @@ class Layout:
 class SharedRows:
     """One design, responses as columns; weights, offsets and trials perhaps theirs."""
 
+    surer_alone = False
+
     @double_precision
     def __init__(self, source: Source, own_weights: bool, devices: Devices):
         assert source.responses is not None

@@ -31,6 +31,8 @@ MEMORY = 100_000_000  # bytes of responses at once
 class GenericLinear:
     """One design of any structure, responses as columns without missing rows."""
 
+    surer_alone = True
+
     @double_precision
     def __init__(
         self,

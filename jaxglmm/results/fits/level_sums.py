@@ -126,8 +126,6 @@ class LevelSums:
         self.X[:, :, levels] = BG[:, :p] / root
         self.y[:, levels] = B.T @ (UE / by.repeated(scale[None]))
         if w is not None:
-            plain = by.sums(np.stack(_pairwise(U, U, pairs)))
-            G = _square(by.lanes(plain), pairs, r)
             self.log_w[here] = by.lanes(by.sums(np.log(w)[None]))[0]
         ZZ = np.einsum("iq,ijl,jr->qrl", B, G, B)
         self.XX[:, :, here], self.ZZ[:, :, here] = XX, ZZ / n

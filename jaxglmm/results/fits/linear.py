@@ -77,6 +77,8 @@ class Settings:
 class SharedLinear:
     """One design, responses as columns. A response with missing rows is passed on."""
 
+    surer_alone = True
+
     @double_precision
     def __init__(
         self,
@@ -148,6 +150,8 @@ class SharedLinear:
 
 class WeightedLinear:
     """One design, responses as columns, weights of their own; weight 0 is no row."""
+
+    surer_alone = True
 
     @double_precision
     def __init__(

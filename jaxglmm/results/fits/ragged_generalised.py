@@ -62,6 +62,8 @@ class RaggedArrays:
 class RaggedRows:
     """Data sets of a long table, one grouping factor."""
 
+    surer_alone = False
+
     @double_precision
     def __init__(self, source: Source, J: int, which: np.ndarray, devices: Devices):
         assert source.split is not None

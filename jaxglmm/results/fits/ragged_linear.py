@@ -20,6 +20,8 @@ CHUNKS = 4  # in a block there
 class RaggedLinear:
     """Data sets with up to J levels."""
 
+    surer_alone = True
+
     def __init__(
         self,
         design: Design,

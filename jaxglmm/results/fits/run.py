@@ -34,11 +34,13 @@ FEW = 64  # data sets that make a small chunk
 class Engine(Protocol):
     """Fits data sets by number.
 
-    columns: of the table; lanes: data sets in a chunk.
+    columns: of the table; lanes: data sets in a chunk; surer_alone: whether a fit of
+    its own has means that the lanes lack.
     """
 
     columns: Columns
     lanes: int
+    surer_alone: bool
 
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
         """Rows of the table for the data sets ``which``."""
@@ -203,6 +205,7 @@ def _work(table: np.ndarray, job: _Job) -> None:
     padded = np.resize(which, job.size) if len(which) < job.size else which
     with np.errstate(all="ignore"):  # bad data sets say so by their status
         rows = one.engine.fit(padded, one.steps)[: len(which)]
-    if one.steps == MOST:  # nothing more to wait for
-        rows[:, -1] = np.where(rows[:, -1] == AGAIN, _status.MAX_STEPS, rows[:, -1])
+    if one.steps == MOST:  # no more steps here
+        after = ALONE if one.engine.surer_alone else _status.MAX_STEPS
+        rows[:, -1] = np.where(rows[:, -1] == AGAIN, after, rows[:, -1])
     _write(table, which, rows)

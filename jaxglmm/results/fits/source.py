@@ -129,7 +129,8 @@ def row_of(fit: Fit, columns: Columns) -> np.ndarray:
         out[at] = values
         return out
 
-    sd = [np.sqrt(np.sum(lam**2, axis=1)) * _scale(fit) for lam in fit.estimates.lam]
+    scale = _scale(fit)
+    sd = [np.sqrt(np.sum((scale * lam) ** 2, axis=1)) for lam in fit.estimates.lam]
     linear = fit.ddf != "asymptotic"
     return columns.table(
         1,
