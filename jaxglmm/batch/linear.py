@@ -24,6 +24,7 @@ from jaxglmm.estimate.start import LEAST, MOST
 from jaxglmm.model.covariance import Pattern
 from jaxglmm.numerics import small
 
+NEARLY = 1e3  # times the tolerance: decrements by the exact Hessian are noisier
 UNSURE = 1e-7  # a pivot of the Hessian this small leaves the df to the host
 
 
@@ -174,7 +175,9 @@ def fit(
     )
     theta = _boundary(g, r, found.x, pattern, reml)
     at = crit.marginal(g, r, list(theta), pattern)
-    df, se, df_sigma, unsure = _inference(g, at, back, pattern, reml)
+    df, se, df_sigma, unsure, left = _inference(g, at, back, pattern, reml)
+    status = jnp.where(found.status == search.RUNNING, _status.MAX_STEPS, found.status)
+    short = (status == _status.CONVERGED) & (left > NEARLY * tol)
     return Report(
         theta,
         jnp.stack(at.beta) if at.beta else jnp.zeros((0, theta.shape[1])),
@@ -182,9 +185,9 @@ def fit(
         df,
         at.r2 / crit.degrees(g, reml),
         crit.value(g, at, reml),
-        found.decrement,
+        jnp.where(short, left, found.decrement),
         df_sigma,
-        jnp.where(found.status == search.RUNNING, _status.MAX_STEPS, found.status),
+        jnp.where(short, _status.STALLED, status),
         found.steps,
         unsure,
     )
@@ -205,8 +208,12 @@ def _boundary(g: Groups, r: Sums, theta: Array, pattern: Pattern, reml: bool) ->
 
 def _inference(
     g: Groups, at: crit.Marginal, back: Array, pattern: Pattern, reml: bool
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array, Array]:
     """Satterthwaite's degrees of freedom and standard errors of the rows of ``back``.
+
+    Then the degrees of freedom of the residual variance, where they are not to be
+    trusted, and the Newton decrement by the exact Hessian: what is left to gain where
+    the average information is no guide.
 
     The Hessian over (theta, log sigma^2) is exact: with P_0 = V^-1 - V^-1XQ^-1X'V^-1,
 
@@ -247,12 +254,15 @@ def _inference(
     unit = [0.0] * m + [1.0 + 0.0 * s2]
     z = small.forward(L, unit)
     df_sigma = 1 / small.dot(z, z)
+    z = small.forward(L, [*crit.score(t, at.Lam, pattern), 0.0 * s2])
+    left = small.dot(z, z)
     empty = jnp.zeros((0, len(s2)))
     return (
         jnp.stack(df) if df else empty,
         jnp.stack(se) if se else empty,
         df_sigma,
         unsure.astype(int),
+        jnp.where(unsure, 0.0, left),
     )
 
 

@@ -20,6 +20,8 @@ OF_THE_FIT = (
     _errors.SingularFitWarning,
     _errors.ScaleWarning,
 )
+FEW_DIGITS = 1e-9  # residual variance over that about the fixed effects
+DIGITS = 2e-14  # relative error of sigma there, times that share
 FAR = 1e10  # standard deviations from zero: results have less than six digits
 
 
@@ -50,6 +52,7 @@ def notes(design: Design, estimates: Estimates) -> tuple[Note, ...]:
         found.append(Note(_errors.ConvergenceWarning, f"Not converged: {text}."))
     if estimates.singular:
         found.append(Note(_errors.SingularFitWarning, _singular(design, estimates)))
+    found += [Note(_errors.ScaleWarning, text) for text in _few_digits(estimates)]
     found += [Note(_errors.ScaleWarning, text) for text in _far(design)]
     return tuple(found)
 
@@ -61,7 +64,8 @@ def warn(
 
     far: whether a covariate may lie too far from zero.
     """
-    if estimates.converged and not estimates.singular and not far:
+    plain = estimates.converged and not estimates.singular
+    if plain and not far and estimates.share > FEW_DIGITS:
         return
     for note in notes(design, estimates):
         if note.category in OF_THE_FIT:
@@ -94,6 +98,19 @@ def _dropped(design: Design) -> str:
         f"{text} Not estimable, since other numbers stand there if others are dropped: "
         f"{which}."
     )
+
+
+def _few_digits(estimates: Estimates) -> list[str]:
+    """How exact a residual is that is tiny beside the effects, in words."""
+    if not (estimates.converged and 0 < estimates.share < FEW_DIGITS):
+        return []
+    ratio, error = np.sqrt(estimates.share), min(DIGITS / estimates.share, 1.0)
+    return [
+        f"The residual standard deviation is {ratio:.0e} of that about the fixed "
+        f"effects: of so small a rest the sums of squares keep few digits, and sigma "
+        f"and what follows from it are good to about {100 * error:.1g} %. Is the "
+        "response a rounded value of its level?"
+    ]
 
 
 def may_be_far(R: np.ndarray) -> bool:

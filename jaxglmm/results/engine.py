@@ -7,6 +7,7 @@ design when a saved or pickled fit is asked for more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -36,6 +37,9 @@ SINGULAR = 1e-4  # relative standard deviation (of a scaled column) that counts 
 TOLERANCE = 1e-8
 STEPS = 200
 NO_RESIDUAL = refine.NO_RESIDUAL
+LARGE = 1e3  # effects beside the residual where a sum without digits means no residual
+ONE_SIDED = 0.1  # share of the mean square of effects that is their mean's
+ROUNDING = 1e-12  # of the criterion
 SAFETY = 1e-2  # the stop is estimated, so it aims below the tolerance asked for
 
 
@@ -103,7 +107,8 @@ class Engine:
         """Fit; arrays as NumPy, and the criterion with its constants."""
         theta = np.full(len(self.base.start), np.nan)
         fitted = self._fit(theta, SAFETY * tol, min(max_steps, refine.FIRST_STEPS))
-        if fitted.status != _status.CONVERGED and fitted.sigma2 > NO_RESIDUAL:
+        sure = fitted.status == _status.CONVERGED and not self._has_mean(fitted)
+        if not sure and fitted.sigma2 > NO_RESIDUAL:
             fitted = self._refined(fitted, SAFETY * tol, max_steps)
         ml, reml = assemble.constants(self.moments)
         return fitted, float(fitted.criterion) + (reml if self.reml else ml)
@@ -115,18 +120,36 @@ class Engine:
         flat = fit_numbers(self.estimator, self.base, np.concatenate(numbers))
         return unpack(self.base, np.asarray(flat))
 
+    def _has_mean(self, fitted: Fitted) -> bool:
+        """Whether correlated effects lie to one side of zero.
+
+        The fixed effects lack their mean then, and the curvature by which the compiled
+        search judges what is left to gain may be far too large.
+        """
+        for factor, b in zip(self.factors, fitted.b, strict=True):
+            if len(factor.pattern) > factor.q:
+                total, square = b.sum(axis=2), np.square(b).sum(axis=2)
+                if (total * total > ONE_SIDED * factor.n_levels * square).any():
+                    return True
+        return False
+
     def _refined(self, fitted: Fitted, tol: float, max_steps: int) -> Fitted:
         """What the compiled search left undone; see ``estimate.refine``."""
         best = refine.finish(
             self.moments, self.problem, fitted, self.reml, tol, max_steps
         )
-        if best is None:
+        found = float(fitted.criterion)
+        known = fitted.status == _status.CONVERGED
+        if best is None or (known and best.value > found - ROUNDING * abs(found)):
             return fitted
+        status = best.status
+        if best.decrement < tol / SAFETY:  # less is left than was asked for
+            status = _status.CONVERGED
         there = self._fit(best.theta, tol, 1)
         return eqx.tree_at(
             lambda f: (f.decrement, f.steps, f.status),
             there,
-            (best.decrement, min(fitted.steps + best.steps, max_steps), best.status),
+            (best.decrement, min(fitted.steps + best.steps, max_steps), status),
         )
 
     def for_response(self, y: np.ndarray) -> Engine:
@@ -143,6 +166,21 @@ def build(design: Design, estimator: Maximise, structure: str | None = None) -> 
     """Design to engine: cross-products, and these on the device."""
     moments = assemble.moments(design, structure)
     return Engine(moments, jax.device_put(assemble.problem(moments)), estimator)
+
+
+def judged(fitted: Fitted, criterion: float) -> int:
+    """The status, which cannot be "converged" where numbers are not finite.
+
+    Effects that are larger than the residual by many orders of magnitude, and numbers
+    that are lost in the rounding of what is left, are those of a response that fixed
+    and random effects reproduce.
+    """
+    parts = (criterion, float(fitted.sigma2), *fitted.beta.tolist())
+    lost = not all(map(math.isfinite, parts))
+    most = float(np.max(np.abs(fitted.theta), initial=0.0))
+    if not fitted.sigma2 > NO_RESIDUAL and (not lost or not most < LARGE):
+        return _status.NO_RESIDUAL
+    return _status.NOT_FINITE if lost else int(fitted.status)
 
 
 def is_singular(engine: Engine, fitted: Fitted) -> bool:
@@ -209,12 +247,11 @@ def estimates(
         m.fixed.scale * modes(factor, x)
         for factor, x in zip(m.factors, fitted.b, strict=True)
     ]
-    sigma = float(np.sqrt(fitted.sigma2)) * m.fixed.scale
-    status = int(fitted.status)
-    if fitted.sigma2 < NO_RESIDUAL:
-        status = _status.NO_RESIDUAL
+    status = judged(fitted, criterion)
+    sigma = float(np.sqrt(max(fitted.sigma2, 0.0))) * m.fixed.scale
+    beta = m.fixed.beta(fitted.beta)
     return Estimates(
-        beta=m.fixed.beta(fitted.beta),
+        beta=beta,
         vcov=m.fixed.vcov(fitted.LQ, sigma),
         sigma=sigma,
         lam=lam,
@@ -223,6 +260,7 @@ def estimates(
         criterion=criterion,
         reml=engine.reml,
         converged=status == _status.CONVERGED,
+        share=float(fitted.sigma2),
         singular=is_singular(engine, fitted),
         status=status,
         n_iter=int(fitted.steps),

@@ -26,6 +26,7 @@ class Estimates:
     b: a (J, q) array of conditional modes a term
     criterion: -2 log-likelihood with all constants (-2 REML log-likelihood where REML)
     decrement: the Newton decrement at the end, in units of the criterion
+    share: residual variance over that of least squares, both under the weights
     phi: (n_phi,) logarithms of a generalised model's dispersion parameters
     """
 
@@ -42,4 +43,5 @@ class Estimates:
     status: int
     n_iter: int
     decrement: float
+    share: float = 1.0
     phi: np.ndarray = field(default_factory=lambda: np.zeros(0))

@@ -43,12 +43,22 @@ class Satterthwaite:
     def __init__(self, A: np.ndarray, vcov: np.ndarray, dvcov: np.ndarray):
         self.A, self.vcov, self.dvcov = A, vcov, dvcov
 
-    def df(self, row: np.ndarray) -> float:
-        """2 (l'Cl)^2 / Var(l'Cl) for one contrast l, (p,)."""
-        value = row @ self.vcov @ row
-        g = np.einsum("i,ijk,j->k", row, self.dvcov, row)
-        spread = g @ self.A @ g
-        return float(2 * value**2 / spread) if spread > 0 else np.inf
+    def df(self, rows: np.ndarray) -> np.ndarray:
+        """2 (l'Cl)^2 / Var(l'Cl) of each contrast l, a row of ``rows`` (r, p)."""
+        value = np.sum(rows @ self.vcov * rows, axis=1)
+        moved = [np.sum(rows @ D * rows, axis=1) for D in np.moveaxis(self.dvcov, 2, 0)]
+        return self._from_moments(value, np.stack(moved, axis=1))
+
+    def of_coefficients(self) -> np.ndarray:
+        """The same for every coefficient: diagonals of what is there, (p,)."""
+        moved = np.diagonal(self.dvcov).T
+        return self._from_moments(np.diagonal(self.vcov), moved)
+
+    def _from_moments(self, value: np.ndarray, g: np.ndarray) -> np.ndarray:
+        spread = np.sum(g @ self.A * g, axis=1)
+        safe = np.where(spread > 0, spread, 1.0)
+        df = np.where(spread > 0, 2 * value**2 / safe, np.inf)
+        return np.where(np.isfinite(spread), df, np.nan)
 
 
 @double_precision
@@ -59,11 +69,18 @@ def satterthwaite_parts(fit: Fit) -> Satterthwaite:
     fixed = engine.moments.fixed
     sigma2 = np.float64((fit.sigma / fixed.scale) ** 2)
     found = information.curvature(engine.problem, theta, sigma2, fit.reml)
-    values, vectors = np.linalg.eigh(np.asarray(found.hessian))
+    hessian = np.asarray(found.hessian)
+    if not np.isfinite(hessian).all():
+        nothing = np.full(hessian.shape, np.nan)
+        return Satterthwaite(
+            nothing, fit.coefficient_covariance(), np.asarray(found.dvcov)
+        )
+    values, vectors = np.linalg.eigh(hessian)
     keep = values > FLAT * np.abs(values).max()
     half = vectors[:, keep] / np.sqrt(values[keep])
     back = fixed.scale * fixed.R_inverse
-    dvcov = np.einsum("ia,abk,jb->ijk", back, np.asarray(found.dvcov), back)
+    inner = np.moveaxis(np.asarray(found.dvcov), 2, 0)
+    dvcov = np.moveaxis(back @ inner @ back.T, 0, 2)
     return Satterthwaite(2 * half @ half.T, fit.coefficient_covariance(), dvcov)
 
 
@@ -75,8 +92,7 @@ def satterthwaite(fit: Fit) -> np.ndarray:
     """(p,) degrees of freedom of the coefficients."""
     if fit.design.p == 0:
         return np.zeros(0)
-    parts = _satterthwaite(fit)
-    return np.array([parts.df(row) for row in np.eye(fit.design.p)])
+    return _satterthwaite(fit).of_coefficients()
 
 
 def _satterthwaite_test(fit: Fit, L: np.ndarray, rhs: np.ndarray) -> dict[str, float]:
@@ -87,7 +103,7 @@ def _satterthwaite_test(fit: Fit, L: np.ndarray, rhs: np.ndarray) -> dict[str, f
     rows = vectors[:, keep].T @ L
     distance = vectors[:, keep].T @ (L @ fit.coefficients - rhs)
     F = float(np.mean(distance**2 / values[keep]))
-    df = np.array([parts.df(row) for row in rows])
+    df = parts.df(rows)
     return {"F": F, "num_df": int(keep.sum()), "den_df": _pooled(df)}
 
 
@@ -117,11 +133,13 @@ class KenwardRoger:
     def test(self, L: np.ndarray, distance: np.ndarray) -> dict[str, float]:
         """F, its scale and its denominator degrees of freedom for L (q, p)."""
         q = len(L)
-        middle = L.T @ np.linalg.solve(L @ self.vcov @ L.T, L)  # Theta
-        product = middle @ self.PP  # (r, p, p): Theta Phi P_r Phi
+        # Theta Phi P_r Phi, Theta = L'(L Phi L')^-1 L, in the q dimensions of L
+        inner = L @ self.PP @ L.T
+        product = np.linalg.solve((L @ self.vcov @ L.T)[None], inner)
         trace = np.einsum("rii->r", product)
         A1 = float(trace @ self.W @ trace)
-        A2 = float(np.einsum("rs,rij,sji->", self.W, product, product))
+        pairs = np.einsum("rij,sji->rs", product, product)
+        A2 = float(np.sum(self.W * pairs))
         den_df, scale = _kenward_roger_df(q, A1, A2)
         F = distance @ np.linalg.solve(L @ self.adjusted @ L.T, distance) / q
         return {
@@ -131,6 +149,12 @@ class KenwardRoger:
             "scale": scale,
             "F_unscaled": float(F),
         }
+
+    def of_coefficients(self) -> np.ndarray:
+        """(p,) degrees of freedom: with one row A1 and A2 are the same number."""
+        a = np.diagonal(self.PP, axis1=1, axis2=2) / np.diagonal(self.vcov)
+        A = np.sum(self.W @ a * a, axis=0)
+        return np.array([_kenward_roger_df(1, x, x)[0] for x in A.tolist()])
 
 
 def _kenward_roger_df(q: int, A1: float, A2: float) -> tuple[float, float]:
@@ -164,6 +188,9 @@ def kenward_roger_parts(fit: Fit) -> KenwardRoger:
     sigma2 = np.float64((fit.sigma / fixed.scale) ** 2)
     found = information.components(engine.problem, internal_theta(engine, fit), sigma2)
     C, P, Q, K = (np.asarray(x) for x in (found.C, found.P, found.Q, found.K))
+    if not all(np.isfinite(x).all() for x in (C, P, Q, K)):
+        nothing = np.full(C.shape, np.nan)
+        return KenwardRoger(nothing, nothing, np.full(P.shape, np.nan), K * np.nan)
     Phi = np.linalg.inv(C)
     PhiP = Phi @ P  # (r, p, p)
     IE2 = (
@@ -173,8 +200,8 @@ def kenward_roger_parts(fit: Fit) -> KenwardRoger:
     unit = np.sqrt(np.maximum(np.diagonal(IE2), np.finfo(float).tiny))
     scaled = np.linalg.pinv(IE2 / np.outer(unit, unit), rcond=1e-12, hermitian=True)
     W = 2 * scaled / np.outer(unit, unit)
-    inside = Q - np.einsum("rij,sjk->rsik", P, PhiP)
-    U = np.einsum("rs,rsij->ij", W, inside)
+    mixed = np.tensordot(W, PhiP, axes=1)  # sum over s of W_rs Phi P_s
+    U = np.tensordot(W, Q, axes=2) - np.sum(P @ mixed, axis=0)
     adjusted = Phi + 2 * Phi @ U @ Phi
     back = fixed.scale * fixed.R_inverse
     PP = PhiP @ Phi
@@ -193,9 +220,7 @@ def _kenward_roger(fit: Fit) -> KenwardRoger:
 def kenward_roger(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
     """The adjusted covariance (p, p) and the degrees of freedom (p,)."""
     parts = _kenward_roger(fit)
-    zero = np.zeros(1)
-    df = [parts.test(row[None], zero)["den_df"] for row in np.eye(fit.design.p)]
-    return parts.adjusted, np.array(df)
+    return parts.adjusted, parts.of_coefficients()
 
 
 # Tests -------------------------------------------------------------------------------

@@ -52,6 +52,8 @@ class FixedBasis:
 
     def vcov(self, LQ: np.ndarray, sigma: float) -> np.ndarray:
         """(p, p) sigma^2 (X'V^-1X)^-1 of the user's X from the internal factor of Q."""
+        if not np.isfinite(LQ).all() or not (np.diagonal(LQ) > 0).all():
+            return np.full_like(self.R, np.nan)  # V has lost the digits of X'V^-1X
         half = sigma * np.linalg.solve(LQ, self.R_inverse.T)
         return half.T @ half
 

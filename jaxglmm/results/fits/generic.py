@@ -18,7 +18,7 @@ from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.formula.design import Design
 from jaxglmm.results import engine as _engine
 from jaxglmm.results.coefficients import t_p_values
-from jaxglmm.results.fits.columns import AGAIN, MISSING
+from jaxglmm.results.fits.columns import AGAIN, ALONE, MISSING
 from jaxglmm.results.fits.linear import USABLE, Settings, _columns, columns
 from jaxglmm.results.fits.responses import Responses
 from jaxglmm.results.inference import FLAT
@@ -98,7 +98,7 @@ class GenericLinear:
         beta = (b + scale * out.beta.T).T @ back.T
         sigma = np.sqrt(out.sigma2) * scale
         V = curvature.vcov
-        C = np.einsum("ja,dab,jb->dj", back, V, back)
+        C = np.einsum("ja,dab,jb->dj", back, V, back, optimize=True)
         with np.errstate(invalid="ignore", divide="ignore"):
             se = np.sqrt(C) * scale[:, None]
             df, df_sigma = _satterthwaite(curvature, C, back)
@@ -115,6 +115,8 @@ class GenericLinear:
         reproduced = (out.sigma2 < _engine.NO_RESIDUAL) & np.isin(status, USABLE)
         status = np.where(reproduced, _status.NO_RESIDUAL, status)
         status = np.where(status == _status.MAX_STEPS, AGAIN, status)
+        short = (status == _status.CONVERGED) & (_left(curvature) > self.settings.tol)
+        status = np.where(short | (status == _status.STALLED), ALONE, status)
         table = self.columns.table(
             len(sigma),
             coefficients=beta,
@@ -150,6 +152,16 @@ def _residuals(m, Y: np.ndarray):
         return E / scale, b + change, scale, ~(scale > EXACT * size)
 
 
+def _left(curvature) -> np.ndarray:
+    """(D,) Newton decrements by the exact Hessian, zero where that is not positive."""
+    H, g = curvature.hessian, curvature.score
+    good = np.isfinite(H).all(axis=(1, 2)) & np.isfinite(g).all(axis=1)
+    values, vectors = np.linalg.eigh(np.where(good[:, None, None], H, np.eye(len(g.T))))
+    good &= values[:, 0] > FLAT * values[:, -1]
+    along = np.einsum("dij,di->dj", vectors, g)
+    return np.where(good, np.sum(along**2 / np.where(values > 0, values, 1.0), 1), 0.0)
+
+
 def _satterthwaite(curvature, C: np.ndarray, back: np.ndarray):
     """(D, p) degrees of freedom and (D,) those of the residual variance.
 
@@ -162,7 +174,7 @@ def _satterthwaite(curvature, C: np.ndarray, back: np.ndarray):
     )
     keep = values > FLAT * np.abs(values).max(axis=1, keepdims=True)
     half = vectors * (keep / np.sqrt(np.where(keep, values, 1.0)))[:, None, :]
-    g = np.einsum("ja,dabk,jb->djk", back, curvature.dvcov, back)
+    g = np.einsum("ja,dabk,jb->djk", back, curvature.dvcov, back, optimize=True)
     z = np.einsum("djk,dkl->djl", g, half)
     df = C**2 / np.sum(z**2, axis=-1)
     df_sigma = 1 / np.sum(half[:, -1] ** 2, axis=-1)

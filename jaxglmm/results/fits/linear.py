@@ -295,10 +295,13 @@ def table(
 ) -> np.ndarray:
     """Rows of the table, in the user's coordinates."""
     sigma = np.sqrt(report.sigma2) * scale
-    reproduced = (report.sigma2 < _engine.NO_RESIDUAL) & (status >= 0)
+    reproduced = ~(report.sigma2 > _engine.NO_RESIDUAL) & (status >= 0)
+    lost = ~np.isfinite(report.criterion) | ~np.isfinite(report.beta).all(axis=0)
+    status = np.where(lost & (status == _status.CONVERGED), ALONE, status)
     fitted = np.isin(status, USABLE)
     status = np.where(reproduced & fitted, _status.NO_RESIDUAL, status)
     status = np.where(status == _status.MAX_STEPS, AGAIN, status)
+    status = np.where(status == _status.STALLED, ALONE, status)
     lam, singular = lambdas(factor, report.theta, T_inverse)
     sd = np.concatenate(
         [
