@@ -34,7 +34,6 @@ def quietly(*args, **options):
         "y ~ s + (s | g)",
         "y ~ 1 + (s | g)",
         "y ~ s + x + (s + x | g)",
-        "y ~ s * x + (s | g)",
     ],
 )
 def test_an_origin_changes_nothing(formula, origin):

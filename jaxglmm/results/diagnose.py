@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxglmm import _errors, _status
 from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.results import flatness
 from jaxglmm.results.components import sd_and_correlation
 from jaxglmm.results.estimates import Estimates
 
@@ -27,10 +28,14 @@ FAR = 1e10  # standard deviations from zero: results have less than six digits
 
 @dataclass(frozen=True)
 class Note:
-    """One thing to know: the warning it is, and its text."""
+    """One thing to know: the warning it is, and its text.
+
+    of_fit: whether it is due when the fit is made (the formula has warned of the data).
+    """
 
     category: type[Warning]
     text: str
+    of_fit: bool = False
 
 
 def status_text(estimates: Estimates) -> str:
@@ -52,6 +57,8 @@ def notes(design: Design, estimates: Estimates) -> tuple[Note, ...]:
         found.append(Note(_errors.ConvergenceWarning, f"Not converged: {text}."))
     if estimates.singular:
         found.append(Note(_errors.SingularFitWarning, _singular(design, estimates)))
+    flat = flatness.texts(design, estimates)
+    found += [Note(_errors.RankDeficientWarning, text, True) for text in flat]
     found += [Note(_errors.ScaleWarning, text) for text in _few_digits(estimates)]
     found += [Note(_errors.ScaleWarning, text) for text in _far(design)]
     return tuple(found)
@@ -65,10 +72,11 @@ def warn(
     far: whether a covariate may lie too far from zero.
     """
     plain = estimates.converged and not estimates.singular
-    if plain and not far and estimates.share > FEW_DIGITS:
+    exact = estimates.share > FEW_DIGITS
+    if plain and exact and not far and not flatness.possible(design):
         return
     for note in notes(design, estimates):
-        if note.category in OF_THE_FIT:
+        if note.of_fit or note.category in OF_THE_FIT:
             warnings.warn(note.text, note.category, stacklevel=stacklevel)
 
 
