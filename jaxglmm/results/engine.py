@@ -140,7 +140,8 @@ class Engine:
         )
         found = float(fitted.criterion)
         known = fitted.status == _status.CONVERGED
-        if best is None or (known and best.value > found - ROUNDING * abs(found)):
+        least = max(tol / SAFETY, ROUNDING * abs(found))
+        if best is None or (known and best.value > found - least):
             return fitted
         status = best.status
         if best.decrement < tol / SAFETY:  # less is left than was asked for
@@ -249,7 +250,11 @@ def estimates(
     ]
     status = judged(fitted, criterion)
     sigma = float(np.sqrt(max(fitted.sigma2, 0.0))) * m.fixed.scale
-    beta = m.fixed.beta(fitted.beta)
+    if not np.isfinite(fitted.beta).all():  # lost with X'V^-1X: unknown, not infinite
+        beta = np.full_like(fitted.beta, np.nan)
+        b = [np.full_like(x, np.nan) for x in b]
+    else:
+        beta = m.fixed.beta(fitted.beta)
     return Estimates(
         beta=beta,
         vcov=m.fixed.vcov(fitted.LQ, sigma),

@@ -123,7 +123,7 @@ def test_degrees_of_freedom_from_the_exact_hessian(name, reml):
     g, r = lanes_of(name)
     at = crit.marginal(g, r, list(jnp.asarray(theta)), pattern)
     back = m.fixed.R_inverse
-    df, se, df_sigma, unsure = linear._inference(
+    df, se, df_sigma, unsure, _ = linear._inference(
         g, at, jnp.asarray(back[..., None]), pattern, reml
     )
     for k in range(L):
