@@ -100,7 +100,11 @@ class _Runs:
                     jnp.asarray(tune),
                     **self.options,
                 )
-                return jax.device_get(part)
+                try:
+                    return jax.device_get(part)
+                except BaseException:  # interrupted: a process that ends while XLA
+                    jax.block_until_ready(part)  # is still at work ends by a fault
+                    raise
 
         if len(self.groups) == 1:
             return one(0)
