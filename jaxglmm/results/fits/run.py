@@ -97,10 +97,15 @@ def _rounds(stage: Stage, plan: Plan, status: np.ndarray) -> Iterator[_Round]:
     yield _Round(stage.engine, mine[status[mine] == PENDING], FIRST)
     if plan.missing is not None:
         waiting = stage.which[status[stage.which] == MISSING]
-        yield _Round(plan.missing, waiting, MOST)
+        yield _Round(plan.missing, waiting, _last(plan.missing))
     for steps in (MORE, MOST):  # so that few wait for the slowest of all
         waiting = stage.which[status[stage.which] == AGAIN]
         yield _Round(stage.engine, waiting, steps)
+
+
+def _last(engine: Engine) -> int:
+    """The most steps of an engine's lanes: no more than a fit of its own would take."""
+    return MORE if engine.surer_alone else MOST
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,7 @@ def _work(table: np.ndarray, job: _Job) -> None:
     padded = np.resize(which, job.size) if len(which) < job.size else which
     with np.errstate(all="ignore"):  # bad data sets say so by their status
         rows = one.engine.fit(padded, one.steps)[: len(which)]
-    if one.steps == MOST:  # no more steps here
+    if one.steps == _last(one.engine):  # no more steps here
         after = ALONE if one.engine.surer_alone else _status.MAX_STEPS
         rows[:, -1] = np.where(rows[:, -1] == AGAIN, after, rows[:, -1])
     _write(table, which, rows)
