@@ -1,18 +1,27 @@
-"""Numbers that users give: whole numbers, levels, seeds. One sentence for what is not.
+"""What users give: numbers, words, names, flags, paths. One sentence for what is not.
 
-Each has a largest value too: ten to the power of twenty draws are a slip of the hand,
-and would run for ever, or end in an error of some library far below.
+Each number has a largest value too: ten to the power of twenty draws are a slip of the
+hand, and would run for ever, or end in an error of some library far below.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection, Iterable, Mapping
 from math import isfinite
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxglmm._errors import ArgumentError, JaxGLMMError, ModelError, NotApplicableError
+from jaxglmm._errors import (
+    ArgumentError,
+    DataError,
+    JaxGLMMError,
+    ModelError,
+    NotApplicableError,
+)
 
 ITERATIONS = 1_000_000_000  # counted in 32 bits on some devices
 DRAWS = 1_000_000  # of a posterior, a chain, or simulated for a check
@@ -139,6 +148,119 @@ def key_seed(value: Any) -> int:
     if isinstance(value, Integral) and value <= KEY:
         return int(value)
     return int(sequence(value).generate_state(1, np.uint64)[0] >> 1)
+
+
+def is_among(value: Any, words: Collection[Any]) -> bool:
+    """Whether it is one of some words (or None); an array or a list never is.
+
+    >>> [is_among(x, (None, "row")) for x in (None, "row", "a", ["row"], np.zeros(2))]
+    [True, True, False, False, False]
+    """
+    return (value is None or isinstance(value, str)) and value in words
+
+
+def choice(
+    name: str,
+    value: Any,
+    words: Collection[Any],
+    *,
+    where: str = "",
+    error: type[JaxGLMMError] = NotApplicableError,
+) -> Any:
+    """The value, one of some words; where: what asks, as in ``tidy(effects=...)``.
+
+    Raises:
+        NotApplicableError (or ``error``): for anything else.
+    """
+    if is_among(value, words):
+        return value
+    what = f"{name}={shown(value)}"
+    what = f"{where}({what})" if where else what
+    raise error(f"{what} is not one of {', '.join(map(repr, words))}")
+
+
+def is_flag(value: Any) -> bool:
+    """Whether it is True or False, or 1 or 0 for them.
+
+    >>> [is_flag(x) for x in (True, 0, np.bool_(True), None, 2, "yes", np.zeros(2))]
+    [True, True, True, False, False, False, False]
+    """
+    return isinstance(value, bool | np.bool_) or (is_whole(value) and value in (0, 1))
+
+
+def flag(name: str, value: Any, *, error: type[JaxGLMMError] = ArgumentError) -> bool:
+    """True or False.
+
+    Raises:
+        ArgumentError (or ``error``): for anything else.
+    """
+    if is_flag(value):
+        return bool(value)
+    raise error(f"{name}={shown(value)} must be True or False")
+
+
+def names(name: str, value: Any, *, meaning: str = "a name") -> list[str]:
+    """One name or several, as a list.
+
+    Raises:
+        ArgumentError: for anything else.
+
+    >>> names("by", "x"), names("by", ("x", "y"))
+    (['x'], ['x', 'y'])
+    """
+    if isinstance(value, str):
+        return [value]
+    unfit = isinstance(value, bytes | Mapping) or getattr(value, "ndim", 1) != 1
+    if isinstance(value, Iterable) and not unfit:
+        found = list(value)
+        if all(isinstance(each, str) for each in found):
+            return found
+    raise ArgumentError(f"{name}={shown(value)} must be {meaning} or a list of them")
+
+
+def path(value: Any, name: str = "path") -> Path:
+    """Where a file lies, or shall lie.
+
+    Raises:
+        ArgumentError: no text and no ``os.PathLike``, or an empty one.
+    """
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+        if isinstance(text, str) and text:
+            return Path(text)
+    raise ArgumentError(f"{name}={shown(value)} must be the path of a file")
+
+
+def new_file(value: Any, name: str = "path") -> Path:
+    """The path of a file to write.
+
+    Raises:
+        ArgumentError: no path; DataError: a directory, or in one that is not there.
+    """
+    found = path(value, name)
+    if found.is_dir():
+        raise DataError(f"{shown(str(found))} is a directory, and not a file")
+    if not found.parent.is_dir():
+        raise DataError(f"There is no directory {shown(str(found.parent))}")
+    return found
+
+
+def file(value: Any) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        ArgumentError: no path; DataError: no file of that name.
+    """
+    found = path(value)
+    try:
+        is_file, is_directory = found.is_file(), found.is_dir()
+    except OSError:  # longer than a name can be
+        is_file = is_directory = False
+    if is_directory:
+        raise DataError(f"{shown(str(found))} is a directory, and not a file")
+    if not is_file:
+        raise DataError(f"There is no file {shown(str(found))}")
+    return found
 
 
 def cells(name: str, n: int, rows: int) -> None:

@@ -118,6 +118,7 @@ def lmm(
         raise unknown_argument("jg.lmm", unknown, signature(lmm).parameters)
     bayes = bayes_method(method)
     estimator = _method(None if bayes else method, reml)
+    satterthwaite = _arguments.flag("compute_satterthwaite", compute_satterthwaite)
     _priors_need_bayes(bayes, priors)
     conf_level = _arguments.level(conf_level, "conf_level", ModelError)
     tol, max_iter = _check_numbers(tol, max_iter)
@@ -140,9 +141,7 @@ def lmm(
 
         fit = fit_bayes(design, family_from("gaussian"), bayes, priors, started)
     else:
-        fit = fit_design(
-            design, estimator, tol, max_iter, compute_satterthwaite, started
-        )
+        fit = fit_design(design, estimator, tol, max_iter, satterthwaite, started)
     fit.diagnostics["conf_level"] = conf_level
     return fit
 
@@ -400,8 +399,10 @@ def _priors_need_bayes(bayes: BayesMethod | None, priors: Any) -> None:
 
 
 def _method(method: str | Maximise | None, reml: bool) -> Maximise:
-    if reml not in (True, False):
-        raise ModelError(f"reml={reml!r} must be True (REML) or False (ML)")
+    if not _arguments.is_flag(reml):
+        raise ModelError(
+            f"reml={_arguments.shown(reml)} must be True (REML) or False (ML)"
+        )
     if method is None:
         return Maximise(bool(reml))
     if isinstance(method, Maximise):
@@ -409,8 +410,8 @@ def _method(method: str | Maximise | None, reml: bool) -> Maximise:
     if isinstance(method, str) and method.lower() in METHODS:
         return Maximise(METHODS[method.lower()])
     raise ModelError(
-        f"method {method!r} is not one of 'reml', 'ml', jg.REML(), jg.ML(); for a "
-        "posterior 'nested-laplace', 'map', 'vb', 'nuts'"
+        f"method {_arguments.shown(method)} is not one of 'reml', 'ml', jg.REML(), "
+        "jg.ML(); for a posterior 'nested-laplace', 'map', 'vb', 'nuts'"
     )
 
 
@@ -426,7 +427,7 @@ def _integration(method: Any) -> LaplaceMarginal:
     if callable(method) and method in (Laplace, AGQ):
         return method()
     linear = (isinstance(method, str) and method.lower() == "reml") or (
-        isinstance(method, Maximise) or method in (ML, REML)
+        isinstance(method, Maximise) or (callable(method) and method in (ML, REML))
     )
     if linear:
         raise ModelError(
@@ -434,8 +435,9 @@ def _integration(method: Any) -> LaplaceMarginal:
             "takes 'laplace', 'agq', jg.Laplace() or jg.AGQ(nodes)"
         )
     raise ModelError(
-        f"method {method!r} is not one of 'laplace', 'agq', jg.Laplace(), "
-        "jg.AGQ(nodes); for a posterior 'nested-laplace', 'map', 'vb', 'nuts'"
+        f"method {_arguments.shown(method)} is not one of 'laplace', 'agq', "
+        "jg.Laplace(), jg.AGQ(nodes); for a posterior 'nested-laplace', 'map', 'vb', "
+        "'nuts'"
     )
 
 
@@ -512,14 +514,17 @@ def _not_swapped(name: str, y: Any, X: Any) -> None:
     if isinstance(X, str):
         raise FormulaError(f"the formula comes first, then the data: {forms}")
     if y is None or np.ndim(y) == 0:
-        raise FormulaError(f"the first argument is {y!r}; there are two forms: {forms}")
+        shown = _arguments.shown(y)
+        raise FormulaError(
+            f"the first argument is {shown}; there are two forms: {forms}"
+        )
     if X is None:
         raise FormulaError(f"the design X is missing; there are two forms: {forms}")
 
 
 def _check_correlated(correlated: Any) -> None:
     values = correlated.values() if isinstance(correlated, dict) else [correlated]
-    if any(value not in (True, False) for value in values):
+    if not all(map(_arguments.is_flag, values)):
         raise ModelError(
             f"correlated={correlated!r} must be True or False, or a dict of these by "
             "grouping factor"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelError
 from jaxglmm._hints import unknown_argument
 from jaxglmm._memory import programs
@@ -117,6 +118,9 @@ def fit_many(
         raise unknown_argument("jg.fit_many", unknown, signature(fit_many).parameters)
     started = time.perf_counter()
     tol, _ = _check_numbers(tol, 1)
+    satterthwaite = _arguments.flag("satterthwaite", satterthwaite)
+    progress = None if progress is None else _arguments.flag("progress", progress)
+    file = None if file is None else _arguments.new_file(file, "file")
     bayes = bayes_method(method)
     if bayes is None and priors is not None:
         raise ModelError(
@@ -141,7 +145,7 @@ def fit_many(
             formula, data, by, known, weights, offset, trials, context
         )
     source = replace(source, model=model, family=known, tol=tol)
-    source = replace(source, satterthwaite=bool(satterthwaite))
+    source = replace(source, satterthwaite=satterthwaite)
     if bayes is not None:
         return _posteriors(source, known, bayes, priors, labels, progress, file)
     if known is not None and model.nodes != 1:
@@ -356,7 +360,7 @@ def _of_tables(
 
 def _datasets(table: Table, by: str | list[str]) -> tuple[np.ndarray, np.ndarray]:
     """(n,) the data set of each row, -1 where it is missing; (D,) labels."""
-    names = [by] if isinstance(by, str) else list(by)
+    names = _arguments.names("by", by, meaning="a column's name")
     if not names:
         raise DataError("by= is empty: name the column that says whose row it is")
     codes, levels = table.column(names[0]).as_factor()

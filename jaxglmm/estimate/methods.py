@@ -105,11 +105,10 @@ class VB(BayesMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.family not in ("structured", "stochastic", "mean-field"):
-            raise ModelError(
-                f"family={self.family!r} is not one of 'structured', 'stochastic', "
-                "'mean-field'"
-            )
+        families = ("structured", "stochastic", "mean-field")
+        _arguments.choice("family", self.family, families, error=ModelError)
+        if self.nested is not None:
+            _arguments.flag("nested", self.nested, error=ModelError)
         if self.family != "structured" and self.nested:
             raise ModelError(
                 "nested=True belongs to family='structured': the others have their own "
@@ -156,10 +155,9 @@ class NUTS(BayesMethod):
         super().__post_init__()
         self._whole("chains", 1, _arguments.CHAINS)
         self._whole("warmup", 0, _arguments.DRAWS)
-        if self.density not in ("marginal", "joint"):
-            raise ModelError(
-                f"density={self.density!r} is not one of 'marginal', 'joint'"
-            )
+        densities = ("marginal", "joint")
+        _arguments.choice("density", self.density, densities, error=ModelError)
+        _arguments.flag("progress", self.progress, error=ModelError)
         if self.density == "joint" and self.nodes is not None:
             raise ModelError("nodes= belongs to density='marginal'")
         if self.target_accept is not None:

@@ -60,8 +60,9 @@ def Laplace(
     >>> round(jg.glmm(formula, cbpp, family=probit, method=lme4).criterion, 3)
     185.242
     """
-    if hessian not in ("observed", "expected"):
-        raise ModelError(f"hessian={hessian!r} is not 'observed' or 'expected'")
+    if not _arguments.is_among(hessian, ("observed", "expected")):
+        shown = _arguments.shown(hessian)
+        raise ModelError(f"hessian={shown} is not 'observed' or 'expected'")
     terms = _arguments.whole("order", order, 1, 2)
     return LaplaceMarginal(hessian, 1, terms)
 

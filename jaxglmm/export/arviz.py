@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 import jaxglmm
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.model.priors import Fixed
 from jaxglmm.results.posterior import loo as _loo
@@ -77,7 +78,10 @@ def to_arviz(
         >>> tree["posterior"]["r_Batch"].sizes["Batch"]
         6
     """
-    asked = GROUPS if groups is None else tuple(groups)
+    asked = GROUPS if groups is None else _arguments.names("groups", groups)
+    effects = _arguments.flag("effects", effects)
+    seed = _arguments.whole("seed", seed, 0, None, error=NotApplicableError)
+    _loo.check_by(fit, log_likelihood, "log_likelihood")
     unknown = [name for name in asked if name not in GROUPS]
     if unknown:
         raise NotApplicableError(
@@ -190,7 +194,7 @@ def _whole(fit: PosteriorFit, y: np.ndarray) -> np.ndarray:
     """Responses; as integers where the family has no others, and there are none."""
     y, seen = np.asarray(y), np.asarray(fit.design.y)
     whole = fit.family.discrete and np.array_equal(seen, np.rint(seen))
-    if not whole or not np.isfinite(y).all():
+    if not whole or not (np.abs(y) < 2.0**63).all():
         return y
     return y.astype(np.int64)
 
@@ -227,12 +231,11 @@ def _thinned(fit: PosteriorFit, draws: int | None) -> np.ndarray:
     """Positions (chains, draws) of the draws that meet the rows."""
     p = fit.posterior
     own = np.arange(p.n_draws).reshape(p.chains, -1)
-    most = own.shape[1] if draws is None else int(draws)
-    if draws is None:
-        most = max(1, min(most, MOST // max(1, p.chains * fit.nobs)))
-    if not 1 <= most <= own.shape[1]:
-        raise NotApplicableError(
-            f"draws={draws!r}: each chain has {own.shape[1]} draws"
+    most = max(1, min(own.shape[1], MOST // max(1, p.chains * fit.nobs)))
+    if draws is not None:
+        meaning = "draws of each chain"
+        most = _arguments.whole(
+            "draws", draws, 1, own.shape[1], meaning=meaning, error=NotApplicableError
         )
     return own[:, np.linspace(0, own.shape[1] - 1, most).astype(int)]
 

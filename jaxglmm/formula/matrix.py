@@ -20,8 +20,24 @@ def as_matrix(name: str, raw: Any, hint: str = HINT) -> np.ndarray:
         hint: what to do, for messages.
 
     Raises:
+        DataError: as ``as_numbers``, and for another number of dimensions.
+    """
+    matrix = as_numbers(name, raw, hint)
+    if matrix.ndim == 1:
+        matrix = matrix[:, None]
+    if matrix.ndim != 2:
+        raise DataError(
+            f"{name} must have 2 dimensions (rows, columns), got {matrix.ndim}"
+        )
+    return matrix
+
+
+def as_numbers(name: str, raw: Any, hint: str = HINT) -> np.ndarray:
+    """Numbers of any shape as float64; what is missing or masked is NaN. A copy.
+
+    Raises:
         DataError: text (``"308"`` is text too), dates, complex numbers, rows of
-            different lengths, another number of dimensions.
+            different lengths, what is no number.
     """
     if hasattr(raw, "tocsc") and hasattr(raw, "toarray"):
         raw = raw.toarray()
@@ -44,12 +60,6 @@ def as_matrix(name: str, raw: Any, hint: str = HINT) -> np.ndarray:
         raise DataError(f"{name} is not numeric; {hint}") from None
     if mask is not np.ma.nomask:
         matrix[mask] = np.nan
-    if matrix.ndim == 1:
-        matrix = matrix[:, None]
-    if matrix.ndim != 2:
-        raise DataError(
-            f"{name} must have 2 dimensions (rows, columns), got {matrix.ndim}"
-        )
     return matrix
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from jaxglmm import _arguments
 from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula.array_recipe import ArrayRecipe
 from jaxglmm.formula.context import outer_context
@@ -27,6 +28,11 @@ def with_functions(
     Raises:
         FormulaError: where ``functions`` are none.
     """
+    if not isinstance(functions, Mapping | None):
+        raise FormulaError(
+            "functions= gives names to functions, as in {'double': double}, not "
+            f"{_arguments.shown(functions)}"
+        )
     given = dict(functions or {})
     for name, function in given.items():
         if not isinstance(name, str) or not callable(function):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 from jaxglmm._typing import Array, Float, Scalar
 
@@ -42,8 +43,9 @@ def _positive(name: str, value: Any) -> float:
 def _number(name: str, value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
-        raise ModelError(f"{name}={value!r} must be a number") from None
+    except (TypeError, ValueError, OverflowError):
+        shown = _arguments.shown(value)
+        raise ModelError(f"{name}={shown} must be a number") from None
 
 
 def _finite(name: str, value: Any) -> float:
@@ -66,7 +68,7 @@ class Normal(eqx.Module):
 
     def __init__(self, mean: float = 0.0, sd: float = 1.0):
         self.mean = _finite("mean", mean)
-        self.sd = inf if sd == inf else _positive("sd", sd)
+        self.sd = inf if _number("sd", sd) == inf else _positive("sd", sd)
 
     def sample(self, rng: np.random.Generator, size: Any = None) -> np.ndarray:
         """Draws."""
@@ -150,9 +152,10 @@ class Exponential(AbstractScalePrior):
     @classmethod
     def tail(cls, U: float, alpha: float = 0.05) -> Exponential:
         """The one with P(x > U) = alpha."""
-        if not 0 < _number("alpha", alpha) < 1:
+        share = _number("alpha", alpha)
+        if not 0 < share < 1:
             raise ModelError(f"alpha={alpha!r} must lie between 0 and 1")
-        return cls(-log(alpha) / _positive("U", U))
+        return cls(-log(share) / _positive("U", U))
 
     def log_density(self, x: Numbers) -> Numbers:
         return jnp.log(self.rate) - self.rate * x
@@ -262,6 +265,9 @@ class Priors:
     correlation: Any = None
     dispersion: Any = None
     centered: bool = True
+
+    def __post_init__(self) -> None:
+        _arguments.flag("centered", self.centered, error=ModelError)
 
     @classmethod
     def statsmodels(cls, vcp_p: float = 1.0, fe_p: float = 2.0) -> Priors:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
 from jaxglmm.plots.labels import AS_IS, middle, plain, shortened
@@ -48,7 +49,11 @@ def ranef(
     Returns:
         Array of axes, one a factor and column.
     """
+    level = _arguments.level(level)
+    max_labels = check_labels(max_labels)
     shown = _chosen(fit, factor, terms)
+    for _, modes, columns in shown:
+        _order(modes[columns], sort)  # refuses what is no column, before a figure
     grid = _axes(shown, max_labels, axes)
     z = special.ndtri((1 + level) / 2)
     drawn = []
@@ -65,11 +70,9 @@ def ranef(
 
 def _chosen(fit, factor, terms) -> list[tuple[str, pd.DataFrame, list[str]]]:
     """(factor, modes, columns) of every row of panels."""
-    if factor is not None and factor not in fit.ranef:
-        raise NotApplicableError(
-            f"There is no grouping factor {factor!r}; there are {', '.join(fit.ranef)}"
-        )
-    wanted = [terms] if isinstance(terms, str) else terms
+    check_factor(fit, factor)
+    named = "a column's name"
+    wanted = None if terms is None else _arguments.names("terms", terms, meaning=named)
     shown = []
     for name, modes in fit.ranef.items():
         columns = [c for c in modes.columns if wanted is None or c in wanted]
@@ -83,6 +86,22 @@ def _chosen(fit, factor, terms) -> list[tuple[str, pd.DataFrame, list[str]]]:
     return shown
 
 
+def check_factor(fit, factor) -> None:
+    """Refuse what is not None or a grouping factor."""
+    if not _arguments.is_among(factor, (None, *fit.ranef)):
+        raise NotApplicableError(
+            f"There is no grouping factor {_arguments.shown(factor)}; there are "
+            f"{', '.join(fit.ranef) or 'none'}"
+        )
+
+
+def check_labels(most) -> int:
+    """The number of levels up to which each is named."""
+    return _arguments.whole(
+        "max_labels", most, 0, _arguments.DATASETS, error=NotApplicableError
+    )
+
+
 def _sds(modes: pd.DataFrame, cov: np.ndarray) -> pd.DataFrame:
     sd = np.sqrt(np.maximum(np.diagonal(cov, axis1=1, axis2=2), 0.0))
     return pd.DataFrame(sd, index=modes.index, columns=modes.columns)
@@ -92,9 +111,7 @@ def _axes(shown, max_labels: int, axes) -> list[np.ndarray]:
     """A row of axes a factor; labelled panels are as high as their levels need."""
     counts = [len(columns) for _, _, columns in shown]
     if axes is not None:
-        flat = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
-        if len(flat) != sum(counts):
-            raise NotApplicableError(f"{len(flat)} axes given, {sum(counts)} needed")
+        flat = style.given_axes(axes, sum(counts), exactly=True)
         return np.split(flat, np.cumsum(counts)[:-1])
     heights = [
         max(1.1 + 0.165 * len(m), 2.0) if len(m) <= max_labels else 3.2
@@ -124,9 +141,10 @@ def _order(modes: pd.DataFrame, sort) -> np.ndarray:
     if sort is False:
         return np.arange(len(modes))[::-1]
     column = modes.columns[0] if sort is True else sort
-    if column not in modes.columns:
+    if not _arguments.is_among(column, list(modes.columns)):
         raise NotApplicableError(
-            f"sort={column!r}: there are {', '.join(map(str, modes.columns))}"
+            f"sort={_arguments.shown(column)}: there are "
+            f"{', '.join(map(str, modes.columns))}"
         )
     return np.argsort(modes[column].to_numpy(), kind="stable")
 

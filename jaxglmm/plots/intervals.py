@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
+from jaxglmm.plots.caterpillar import check_labels
 from jaxglmm.plots.labels import AS_IS, short, shortened
 from jaxglmm.results.posterior.many_tables import column, labels
 
@@ -31,6 +32,7 @@ def intervals(posteriors, term: str, *, max_labels: int = 60, ax=None):
         NotApplicableError: no such parameter, or nothing converged.
     """
     k = column(posteriors, term)
+    max_labels = check_labels(max_labels)
     known = np.flatnonzero(posteriors.converged & np.isfinite(posteriors.mean[:, k]))
     if not len(known):
         raise NotApplicableError(f"no data set has a posterior of {term!r}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from jaxglmm._errors import NotApplicableError
+from jaxglmm import _arguments
+from jaxglmm._errors import ArgumentError, NotApplicableError
 from jaxglmm.plots import style
 from jaxglmm.plots.labels import shortened
 from jaxglmm.results import numbers
@@ -29,8 +32,12 @@ def marginals(draws, which=None, *, marks=None, axes=None) -> np.ndarray:
     Raises:
         NotApplicableError: a name that is not there, or nothing to draw.
     """
-    wanted = [which] if isinstance(which, str) else which
-    names = list(draws)[:MOST] if wanted is None else list(wanted)
+    names = list(draws)[:MOST]
+    if which is not None:
+        names = _arguments.names("which", which, meaning="a parameter's name")
+    if not isinstance(marks, Mapping | None):
+        shown = _arguments.shown(marks)
+        raise ArgumentError(f"marks={shown} must be a dict, name -> value")
     unknown = [name for name in names if name not in draws]
     if unknown or not names:
         raise NotApplicableError(

@@ -7,14 +7,18 @@ they are not. The marked intervals are where |zeta| is a normal quantile.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from scipy import special
 from scipy.interpolate import PchipInterpolator
 
-from jaxglmm._errors import NotApplicableError
+from jaxglmm import _arguments
+from jaxglmm._errors import ArgumentError, NotApplicableError
 from jaxglmm.plots import style
 from jaxglmm.plots.labels import AS_IS, shortened, wrapped
+from jaxglmm.results.profile import Profile
 
 WIDE = 100.0  # largest over smallest value from which a scale's axis is logarithmic
 TITLE = 25  # characters above a panel
@@ -34,7 +38,16 @@ def profile(profile, *, levels=(0.5, 0.8, 0.95), which=None, axes=None) -> np.nd
     Returns:
         Array of axes.
     """
-    wanted = [which] if isinstance(which, str) else which
+    if not isinstance(profile, Profile):
+        raise ArgumentError(
+            f"profile={_arguments.shown(profile)} must be what fit.profile() returned"
+        )
+    named = "a parameter's name"
+    wanted = None if which is None else _arguments.names("which", which, meaning=named)
+    levels = [levels] if _arguments.is_number(levels) else levels
+    if not isinstance(levels, Iterable):
+        raise ArgumentError(f"levels={_arguments.shown(levels)} must be some coverages")
+    levels = [_arguments.level(level, "levels") for level in levels]
     curves = {
         str(name): curve.sort_values("value").drop_duplicates("value")
         for name, curve in profile.zeta.groupby("parameter", sort=False)

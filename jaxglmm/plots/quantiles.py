@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import residual, style
 from jaxglmm.plots.bands import normal_band, positions
-from jaxglmm.plots.caterpillar import effect_label
+from jaxglmm.plots.caterpillar import check_factor, effect_label
 from jaxglmm.plots.labels import shortened
 
 TITLE = 27  # characters above a panel
@@ -39,6 +40,10 @@ def qq(
     Returns:
         Axes for residuals, array of axes for random effects.
     """
+    level = _arguments.level(level)
+    if not _arguments.is_among(what, ("residuals", "ranef")):
+        shown = _arguments.shown(what)
+        raise NotApplicableError(f"qq({shown}): there are 'residuals' and 'ranef'")
     if what == "residuals":
         ax = style.one_axes(ax, (4.4, 4.0))
         type, values = residual.best(fit)
@@ -46,8 +51,6 @@ def qq(
         style.titled(ax, "Normal quantiles of residuals", _note(level))
         ax.set_ylabel(residual.LABELS[type])
         return ax
-    if what != "ranef":
-        raise NotApplicableError(f"qq({what!r}): there are 'residuals' and 'ranef'")
     shown = _columns(fit, factor)
     grid = style.panels(len(shown), axes)
     titles = shortened([name for name, _ in shown], TITLE)
@@ -63,6 +66,7 @@ def _note(level: float) -> str:
 
 
 def _columns(fit, factor) -> list[tuple[str, np.ndarray]]:
+    check_factor(fit, factor)
     shown = [
         (f"{name}: {column}", modes[column].to_numpy())
         for name, modes in fit.ranef.items()

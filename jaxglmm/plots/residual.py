@@ -12,6 +12,7 @@ import contextlib
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
 from jaxglmm.plots.smooth import local_linear
@@ -108,9 +109,10 @@ def predictor(fit, against: str | None = None) -> tuple[str, np.ndarray]:
     Raises:
         NotApplicableError: neither "fixed" nor "fitted".
     """
-    if against not in (None, "fixed", "fitted"):
+    if not _arguments.is_among(against, (None, "fixed", "fitted")):
         raise NotApplicableError(
-            f"residuals(against={against!r}): there are 'fixed' and 'fitted'"
+            f"residuals(against={_arguments.shown(against)}): there are 'fixed' and "
+            "'fitted'"
         )
     if against != "fitted":
         fixed = np.asarray(fit.predict(re="population", type="link"))

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxglmm import _arguments
+from jaxglmm._errors import ArgumentError
 from jaxglmm.plots import style
 from jaxglmm.results import numbers
 from jaxglmm.results.simulated import SimulatedResiduals
@@ -35,6 +37,11 @@ def simulated_residuals(residuals: SimulatedResiduals, *, axes=None) -> np.ndarr
     Returns:
         Array of two axes.
     """
+    if not isinstance(residuals, SimulatedResiduals):
+        raise ArgumentError(
+            f"residuals={_arguments.shown(residuals)} must be what "
+            "fit.simulated_residuals() returned"
+        )
     grid = style.panels(2, axes, size=(4.3, 3.9))
     used = residuals.used
     scaled, predicted = residuals.scaled[used], residuals.predicted[used]

@@ -11,12 +11,14 @@ import weakref
 from collections.abc import Callable
 
 import matplotlib as mpl
+import matplotlib.axes
 import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.layout_engine import TightLayoutEngine
 from matplotlib.ticker import FixedLocator
 
+from jaxglmm._errors import ArgumentError, NotApplicableError
 from jaxglmm.plots.labels import AS_IS
 
 INK, QUIET, ACCENT, SECOND, BAND = "#1f2937", "#9aa3af", "#1d5fbf", "#c2570c", "#dbe6f6"
@@ -154,13 +156,27 @@ def corner(ax, text: str, row: int = 0, indent: float = 0.0, **more) -> None:
 
 def one_axes(ax, size: tuple[float, float]):
     """The given axes, or new ones in a figure of ``size`` inches."""
-    return plt.subplots(figsize=size)[1] if ax is None else ax
+    return plt.subplots(figsize=size)[1] if ax is None else given_axes(ax, 1)[0]
+
+
+def given_axes(axes, count: int, exactly: bool = False) -> np.ndarray:
+    """The axes that a user gave, (count,); there may be more unless ``exactly``.
+
+    Raises:
+        ArgumentError: what is no axes; NotApplicableError: too few.
+    """
+    flat = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+    if not all(isinstance(one, mpl.axes.Axes) for one in flat):
+        raise ArgumentError("ax= and axes= take Matplotlib's axes, plt.subplots()[1]")
+    if len(flat) < count or (exactly and len(flat) > count):
+        raise NotApplicableError(f"{len(flat)} axes given, {count} needed")
+    return flat[:count]
 
 
 def panels(count: int, axes=None, size: tuple[float, float] = (3.4, 3.0)) -> np.ndarray:
     """``count`` axes in rows of up to four, (count,); or the axes that were given."""
     if axes is not None:
-        return np.atleast_1d(np.asarray(axes, dtype=object)).ravel()[:count]
+        return given_axes(axes, count)
     columns = min(count, 4 if count > 6 or count == 4 else 3)
     rows = -(-count // columns)
     figsize = (max(size[0] * columns, 4.2), size[1] * rows)

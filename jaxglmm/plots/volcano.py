@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
 from jaxglmm.plots.labels import AS_IS, short, shortened
@@ -38,11 +39,13 @@ def volcano(fits, term: str, *, rate: float = 0.05, labels: int = 8, ax=None):
     Raises:
         NotApplicableError: there is nothing to draw, or ``labels`` is no number.
     """
-    if isinstance(labels, bool) or not isinstance(labels, int | np.integer):
+    if not _arguments.is_whole(labels):
         raise NotApplicableError(
-            f"volcano(labels={labels!r}): how many data sets to name, a whole number; "
-            "their names are fits.labels"
+            f"volcano(labels={_arguments.shown(labels)}): how many data sets to "
+            "name, a whole number; their names are fits.labels"
         )
+    rate = _arguments.between("rate", rate, "0.05 for five false ones in a hundred")
+    labels = int(labels)
     k, p = column(fits, term), tested(fits)[:, column(fits, term)]
     x, q = np.asarray(fits.coefficients[:, k]), benjamini_hochberg(p)
     known = np.isfinite(x) & np.isfinite(p)
@@ -164,7 +167,9 @@ def p_values(fits, term: str, *, bins: int = 20, ax=None):
     Returns:
         Axes.
     """
-    p = tested(fits)[:, column(fits, term)]
+    k = column(fits, term)
+    bins = _arguments.whole("bins", bins, 1, 100_000, error=NotApplicableError)
+    p = tested(fits)[:, k]
     p = p[np.isfinite(p)]
     if len(p) == 0:
         raise NotApplicableError(f"no data set has a p-value for {term!r}")

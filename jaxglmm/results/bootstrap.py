@@ -17,7 +17,7 @@ from jaxglmm._precision import double_precision
 from jaxglmm.batch import draws, lanes
 from jaxglmm.estimate import refine
 from jaxglmm.formula.align import by_labels
-from jaxglmm.formula.matrix import unmasked
+from jaxglmm.formula.matrix import as_numbers
 from jaxglmm.model import assemble
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
@@ -48,7 +48,8 @@ def refit(fit: Fit, y: np.ndarray) -> Fit:
     Raises:
         DataError: of another length, labelled as other rows, or not finite.
     """
-    y = np.asarray(unmasked(by_labels("the response", y, fit.design.index)), float)
+    own = by_labels("the response", y, fit.design.index)
+    y = as_numbers("the response", own, "refit takes the numbers of the rows, (n,)")
     if y.shape != fit.design.y.shape:
         raise DataError(
             f"refit needs a response of shape {fit.design.y.shape} (the rows that the "
@@ -107,6 +108,7 @@ def bootstrap(fit: Fit, n: int = 1000, seed: int = 0, progress: bool = False) ->
     """
     n = number_of_datasets(n)
     seed = _arguments.seed(seed)
+    progress = _arguments.flag("progress", progress)
     engine = fit.engine
     theta = _engine.internal_theta(engine, fit)
     chunk = min(lanes.chunk_size(engine.problem), bucket(n))

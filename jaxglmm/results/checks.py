@@ -78,7 +78,7 @@ def overdispersion(
     drawn = None
     most = _arguments.DRAWS
     n = _arguments.whole("n", n, 0, most, error=NotApplicableError)
-    if n and refit:
+    if n and _arguments.flag("refit", refit):
         from jaxglmm.results.generalised import refits
 
         drawn = refits.overdispersion(fit, n, seed, re)
@@ -117,7 +117,7 @@ def zero_inflation(
             "the share of zeros among responses of 0 and 1 is what the model fits; "
             "zero_inflation() is for counts"
         )
-    if refit:
+    if _arguments.flag("refit", refit):
         from jaxglmm.results.generalised import refits
 
         return refits.zero_inflation(fit, n, seed, re)

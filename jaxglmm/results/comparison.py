@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError, ComparisonError
 from jaxglmm.results import layout, numbers
 from jaxglmm.results.summary import Summary
@@ -61,6 +62,7 @@ def compare(fits: Sequence[Fit], refit: bool | None = None) -> Comparison:
         refit: REML fits again by ML: always (True), never (False), or where their fixed
             effects differ (None).
     """
+    refit = None if refit is None else _arguments.flag("refit", refit)
     for one in fits:
         if not hasattr(one, "design"):
             raise ArgumentError(

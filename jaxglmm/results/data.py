@@ -58,7 +58,13 @@ def pandas_frame(newdata) -> pd.DataFrame:
                 )
             if isinstance(column, np.ma.MaskedArray):
                 columns[name] = read_column(str(name), column).as_series().array
-        return pd.DataFrame(columns)
+        try:
+            return pd.DataFrame(columns)
+        except ValueError as error:
+            raise DataError(
+                "new data: a dict of columns needs lists or arrays of one length, such "
+                f"as {{'x': [1.0, 2.0]}} ({error})"
+            ) from error
     table = as_table(newdata)
     columns = {name: table.column(name).as_series() for name in table.names}
     out = pd.DataFrame(columns, index=pd.RangeIndex(table.n))

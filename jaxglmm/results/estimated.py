@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._hints import Hinted
 from jaxglmm.formula.design import Design
@@ -243,9 +244,7 @@ class Estimated(Hinted):
         ddf = self._ddf if ddf is None else ddf
         if isinstance(ddf, str):  # lmerTest writes "Kenward-Roger"
             ddf = ddf.lower()
-        if ddf not in DDF:
-            raise NotApplicableError(f"ddf={ddf!r} is not one of {', '.join(DDF)}")
-        return ddf
+        return _arguments.choice("ddf", ddf, DDF)
 
     # Random effects ------------------------------------------------------------------
 
@@ -286,11 +285,12 @@ class Estimated(Hinted):
         )
         if factor is None and len(found) == 1:
             return next(iter(found.values()))
-        if factor not in found:
+        if not _arguments.is_among(factor, found):
             known = ", ".join(map(repr, found)) or "no random effects"
+            asked = "" if factor is None else _arguments.shown(factor)
             raise NotApplicableError(
-                f"coef_by({'' if factor is None else repr(factor)}): name one of the "
-                f"grouping factors, of which there are {known}"
+                f"coef_by({asked}): name one of the grouping factors, of which "
+                f"there are {known}"
             )
         return found[factor]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import Design
 from jaxglmm.results.components import covariances
@@ -89,16 +90,17 @@ class ICC(dict):
         Raises:
             NotApplicableError: ``by`` is not a grouping factor of the model.
         """
+        adjusted = _arguments.flag("adjusted", adjusted)
         shares = self.by_factor if adjusted else self.by_factor_unadjusted
         if by is None or by is False:
             return self.adjusted if adjusted else self.unadjusted
         if by is True:
             return dict(shares)
-        if by not in shares:
+        if not _arguments.is_among(by, shares):
             known = ", ".join(map(repr, shares)) or "none"
             raise NotApplicableError(
-                f"icc(by={by!r}): no such factor has a share of the variance; there "
-                f"are: {known}"
+                f"icc(by={_arguments.shown(by)}): no such factor has a share of the "
+                f"variance; there are: {known}"
             )
         return shares[by]
 

@@ -54,16 +54,10 @@ def tidy(
 ) -> pd.DataFrame:
     """One row an estimate; ``effects`` is one of ``EFFECTS`` or several of them."""
     _arguments.level(level)
-    if exponentiate:
+    conf_int = _arguments.flag("conf_int", conf_int)
+    if _arguments.flag("exponentiate", exponentiate):
         check_ratios(fit, "tidy(exponentiate=True)")
-    asked = [effects] if isinstance(effects, str) else list(effects)
-    for name in asked:
-        if name not in EFFECTS:
-            raise NotApplicableError(
-                f"tidy(effects={name!r}): there are {', '.join(map(repr, EFFECTS))}"
-            )
-    if "all" in asked:
-        asked = list(EFFECTS[:-1])
+    asked = effects_asked(effects)
     makers = {"fixed": _fixed, "ran_pars": _ran_pars, "ran_vals": _ran_vals}
     limits = None
     if conf_int and {"fixed", "ran_pars"} & set(asked):
@@ -78,6 +72,22 @@ def tidy(
     unused = set() if conf_int else {"conf_low", "conf_high"}
     unused |= set() if "ran_vals" in asked else {"level"}
     return out.reindex(columns=[c for c in COLUMNS if c not in unused])
+
+
+def effects_asked(effects) -> list[str]:
+    """The kinds of rows of ``tidy``, one or more.
+
+    Raises:
+        ArgumentError: no names; NotApplicableError: none, or others.
+    """
+    asked = _arguments.names("effects", effects, meaning="a kind of effects")
+    unknown = [name for name in asked if name not in EFFECTS]
+    if unknown or not asked:
+        raise NotApplicableError(
+            f"tidy(effects={unknown[0] if unknown else asked!r}): there are "
+            f"{', '.join(map(repr, EFFECTS))}"
+        )
+    return list(EFFECTS[:-1]) if "all" in asked else asked
 
 
 def exponentiated(table: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.recipe import FormulaRecipe
 
@@ -26,8 +27,7 @@ MOST_CELLS = 1_000_000
 
 def check(grid: str) -> None:
     """Refuse a word that is not among the choices."""
-    if grid not in GRIDS:
-        raise NotApplicableError(f"grid={grid!r} is not one of {GRIDS}")
+    _arguments.choice("grid", grid, GRIDS)
 
 
 def levels_of(values: pd.Series) -> list:

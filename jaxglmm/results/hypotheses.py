@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxglmm._errors import NotApplicableError
+from jaxglmm import _arguments
+from jaxglmm._errors import ArgumentError, NotApplicableError
+from jaxglmm.formula.matrix import as_numbers
 from jaxglmm.results import numbers, predict
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
+
+HINT = "give a matrix of numbers, a coefficient's name, or a dict name -> weight"
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ def contrast_matrix(L, names: Sequence[str]) -> np.ndarray:
     """(k, p) from a matrix, a row, a name, a dict name -> weight, or a list of them."""
     if isinstance(L, str | Mapping):
         return _row(L, names)[None]
-    if not isinstance(L, np.ndarray) and any(isinstance(r, str | Mapping) for r in L):
+    if isinstance(L, list | tuple) and any(isinstance(r, str | Mapping) for r in L):
         return np.array([_row(r, names) for r in L])
-    matrix = np.atleast_2d(np.asarray(L, float))
+    matrix = np.atleast_2d(as_numbers("L", L, HINT))
     if matrix.ndim != 2 or matrix.shape[1] != len(names):
         raise NotApplicableError(
             f"L has shape {np.shape(L)}; it needs {len(names)} columns, one for each "
@@ -88,15 +92,41 @@ def contrast_matrix(L, names: Sequence[str]) -> np.ndarray:
 def _row(spec, names: Sequence[str]) -> np.ndarray:
     weights = {spec: 1.0} if isinstance(spec, str) else spec
     if not isinstance(weights, Mapping):
-        return np.asarray(spec, float)
+        row = as_numbers("a row of L", spec, HINT)
+        if row.shape != (len(names),):
+            raise NotApplicableError(
+                f"a row of L has shape {row.shape}; it needs {len(names)} numbers, one "
+                f"for each of {', '.join(names)}"
+            )
+        return row
     row = np.zeros(len(names))
     for name, weight in weights.items():
         if name not in names:
             raise NotApplicableError(
                 f"There is no coefficient {name!r}; there are {', '.join(names)}"
             )
+        if not _arguments.is_number(weight):
+            raise ArgumentError(
+                f"the weight of {name!r} in L is {_arguments.shown(weight)}, and must "
+                "be a number"
+            )
         row[list(names).index(name)] = weight
     return row
+
+
+def right_side(rhs, rows: int) -> np.ndarray:
+    """(k,) right-hand sides, from as many numbers or from one.
+
+    Raises:
+        DataError: no numbers; NotApplicableError: not finite, or of another number.
+    """
+    found = as_numbers("rhs", rhs, "give a number, or one for each row of L")
+    if not np.isfinite(found).all() or found.shape not in ((), (1,), (rows,)):
+        raise NotApplicableError(
+            f"rhs={_arguments.shown(rhs)} must be a finite number, or {rows} of them, "
+            "one for each row of L"
+        )
+    return np.broadcast_to(found, (rows,))
 
 
 def in_words(row: np.ndarray, names: Sequence[str]) -> str:
@@ -115,7 +145,7 @@ def test(fit: Fit, L, rhs, ddf: str) -> WaldTest:
     from jaxglmm.results import inference
 
     matrix = contrast_matrix(L, fit.coefficient_names)
-    rhs = np.broadcast_to(np.asarray(rhs, float), (len(matrix),))
+    rhs = right_side(rhs, len(matrix))
     blind = inestimable(fit, matrix)
     if blind.any():
         return _not_estimable(fit, matrix, rhs, blind, ddf)

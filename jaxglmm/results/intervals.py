@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
 METHODS = ("wald", "profile", "bootstrap")
+KINDS = ("percentile", "basic")  # of bootstrap intervals
 
 
 def wald(beta, se, df, level: float) -> np.ndarray:
@@ -28,6 +29,11 @@ def confint(
 ) -> pd.DataFrame:
     """Frame of lower and upper, one row a parameter."""
     _arguments.level(level)
+    if not _arguments.is_among(method, METHODS):
+        raise NotApplicableError(
+            f"confint(method={_arguments.shown(method)}): there are "
+            f"{', '.join(map(repr, METHODS))}"
+        )
     if method == "wald":
         df = fit.denominator_df
         limits = wald(fit.coefficients, fit.se, df, level)
@@ -35,8 +41,5 @@ def confint(
         return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
     if method == "profile":
         return fit.profile().intervals(level)
-    if method == "bootstrap":
-        return fit.bootstrap(n, seed).confint(level, method=kind)
-    raise NotApplicableError(
-        f"confint(method={method!r}): there are {', '.join(map(repr, METHODS))}"
-    )
+    _arguments.choice("kind", kind, KINDS)
+    return fit.bootstrap(n, seed).confint(level, method=kind)

@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from jaxglmm._errors import ArgumentError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -20,7 +22,9 @@ def conf_level_too(method: Callable[P, T]) -> Callable[P, T]:
     def either(*args: P.args, **kwargs: P.kwargs) -> T:
         if "conf_level" in kwargs:
             if "level" in kwargs:
-                raise TypeError("level= and conf_level= are the same: give one of them")
+                raise ArgumentError(
+                    "level= and conf_level= are the same: give one of them"
+                )
             kwargs["level"] = kwargs.pop("conf_level")
         return method(*args, **kwargs)
 

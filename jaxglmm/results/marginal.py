@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError, DataError, NotApplicableError
 from jaxglmm.formula.design import NewRows
 from jaxglmm.results import grids, predict
@@ -177,7 +178,7 @@ def warn_of_inestimable(means: Means, rows: Rows, what: str) -> None:
 
 def grouped(data: pd.DataFrame, by) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The combinations of the values of ``by`` that occur, and the rows of each."""
-    by = [by] if isinstance(by, str) else list(by)
+    by = _arguments.names("by", by, meaning="a variable's name")
     check_known(data, by)
     if not by:
         return pd.DataFrame(index=range(1)), [np.arange(len(data))]
@@ -199,8 +200,8 @@ def contrasts(
     Limits are for one contrast each; p-values are adjusted as asked.
     """
     grids.check(grid)
-    if adjust not in ADJUST:
-        raise NotApplicableError(f"adjust={adjust!r} is not one of {ADJUST}")
+    _arguments.choice("adjust", adjust, ADJUST)
+    ratio = _arguments.flag("ratio", ratio)
     if ratio and means.is_link:
         check_ratios(means.fit, "contrasts(type='link', ratio=True)")
     levels, rows = marginal_means(means, factor, grid)
@@ -278,8 +279,8 @@ def check_known(data: pd.DataFrame, names: Sequence[str]) -> None:
     for name in names:
         if not isinstance(name, str):
             raise ArgumentError(
-                f"{name!r} is no name: slopes() takes one variable, contrasts() one "
-                "factor, by= one name or a list of names"
+                f"{_arguments.shown(name)} is no name: slopes() takes one variable, "
+                "contrasts() one factor, by= one name or a list of names"
             )
         if name not in data.columns:
             raise DataError(

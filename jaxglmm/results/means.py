@@ -31,11 +31,8 @@ EFFECTS = ("population", "marginal")
 
 def check(type: str, re: str) -> None:
     """Refuse words that are not among the choices."""
-    for name, value, allowed in (("type", type, TYPES), ("re", re, EFFECTS)):
-        if value not in allowed:
-            raise NotApplicableError(
-                f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}"
-            )
+    _arguments.choice("type", type, TYPES)
+    _arguments.choice("re", re, EFFECTS)
 
 
 @dataclass(frozen=True)

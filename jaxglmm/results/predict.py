@@ -47,11 +47,12 @@ CHOICES = {
 
 
 def check(**given) -> None:
-    """Refuse a word that is not among the choices."""
+    """Refuse a word that is not among the choices, and ``se`` that is no flag."""
     for name, value in given.items():
-        if value not in CHOICES[name]:
-            allowed = ", ".join(map(repr, CHOICES[name]))
-            raise NotApplicableError(f"{name}={value!r} is not one of {allowed}")
+        if name == "se":
+            _arguments.flag(name, value)
+        else:
+            _arguments.choice(name, value, CHOICES[name])
 
 
 def rows(

@@ -237,7 +237,7 @@ def _chosen(fit: Fit, which: str | Sequence[str] | None, names: list[str]) -> li
         "theta": [n for n in names if n not in fixed],
         "beta": [n for n in names if n in fixed],
     }
-    wanted = [which] if isinstance(which, str) else list(which)
+    wanted = _arguments.names("which", which, meaning="a parameter's name")
     out = [name for w in wanted for name in sets.get(w, [w])]
     unknown = [name for name in out if name not in names]
     if unknown:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results import components as _components
 from jaxglmm.results import hypotheses as _hypotheses
@@ -63,15 +64,15 @@ class Questions(Estimated):
             type: "response" (y - fitted), "pearson" (times the root of the weight) or
                 "scaled" (Pearson over sigma: sd about one).
         """
-        if type == "response":
+        if _arguments.is_among(type, ("response",)):
             return self.residuals
-        if type in ("pearson", "scaled"):
+        if _arguments.is_among(type, ("pearson", "scaled")):
             w = self.design.weights
             pearson = self.residuals if w is None else np.sqrt(w) * self.residuals
             return pearson if type == "pearson" else pearson / self.sigma
         raise NotApplicableError(
-            f"resid(type={type!r}): a linear mixed model has 'response', 'pearson' and "
-            "'scaled' residuals"
+            f"resid(type={_arguments.shown(type)}): a linear mixed model has "
+            "'response', 'pearson' and 'scaled' residuals"
         )
 
     # Asking it -----------------------------------------------------------------------
@@ -105,7 +106,9 @@ class Questions(Estimated):
         Returns:
             (n,) array; a frame with fit, se, lower, upper where these were asked for.
         """
-        _predict.check(re=re, type=type, interval=interval, new_levels=new_levels)
+        _predict.check(
+            re=re, type=type, se=se, interval=interval, new_levels=new_levels
+        )
         return _predict.predict(
             self, newdata, re, se, interval, level, new_levels, offset
         )

@@ -22,9 +22,10 @@ TYPES = ("deviance", "pearson", "response", "working", "scaled", "quantile")
 
 def resid(fit: GeneralisedFit, type: str, seed=0) -> np.ndarray:
     """(n,) residuals of one of ``TYPES``."""
-    if type not in TYPES:
+    if not _arguments.is_among(type, TYPES):
         raise NotApplicableError(
-            f"resid(type={type!r}): there are {', '.join(map(repr, TYPES))}"
+            f"resid(type={_arguments.shown(type)}): there are "
+            f"{', '.join(map(repr, TYPES))}"
         )
     design, family = fit.design, fit.family
     mu, phi = fit.fitted_values, fit.estimates.phi

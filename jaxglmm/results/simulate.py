@@ -50,10 +50,10 @@ def asked(n, seed, rows: int) -> tuple[int, np.random.Generator]:
 
 def draws_new_effects(re: str | None) -> bool:
     """Whether ``re`` asks for new random effects; refuses a word it does not know."""
-    if re not in (None, "marginal", "conditional"):
+    if not _arguments.is_among(re, (None, "marginal", "conditional")):
         raise NotApplicableError(
-            f"simulate(re={re!r}): None draws new random effects, 'conditional' keeps "
-            "the modes"
+            f"simulate(re={_arguments.shown(re)}): None draws new random effects, "
+            "'conditional' keeps the modes"
         )
     return re != "conditional"
 

@@ -41,7 +41,7 @@ def slopes(
     data = own if newdata is None else pandas_frame(newdata)
     data = data.reset_index(drop=True)
     check_known(data, [variable])
-    keys, groups = grouped(data, by or [])
+    keys, groups = grouped(data, [] if by is None else by)
     x = data[variable]
     if not _is_number(x) or _is_factor(fit, variable):
         raise NotApplicableError(

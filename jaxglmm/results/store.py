@@ -14,12 +14,12 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
 from jaxglmm._errors import DataError
 from jaxglmm.formula import jsonable
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
@@ -40,6 +40,7 @@ RECORDS = {
 
 def save(fit: Fit, path) -> None:
     """Write a fit to ``path``."""
+    target = path if hasattr(path, "write") else _arguments.new_file(path)
     arrays: dict[str, np.ndarray] = {}
     tree = {
         "format": FORMAT,
@@ -50,7 +51,7 @@ def save(fit: Fit, path) -> None:
         "ddf": fit.ddf,
         "model": fit.model_facts(),
     }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("fit.json", json.dumps(tree))
         for key, array in arrays.items():
             buffer = io.BytesIO()
@@ -70,8 +71,8 @@ def load(
     """
     from jaxglmm.results.fit import Fit
 
-    if not Path(path).exists():
-        raise DataError(f"There is no file {str(path)!r}")
+    path = _arguments.file(path)
+    trusted = _arguments.flag("trusted", trusted)
     try:
         with zipfile.ZipFile(path) as file:
             tree = json.loads(file.read("fit.json"))

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 from jaxglmm.model.families._base import AbstractFamily as AbstractFamily
 from jaxglmm.model.families._base import nested_derivatives as nested_derivatives
@@ -67,8 +68,8 @@ def NegativeBinomial(link: str | Link = "log", kind: int = 2) -> AbstractFamily:
         >>> jg.NegativeBinomial(kind=1).name
         'nbinom1'
     """
-    if kind not in (1, 2):
-        raise ModelError(f"kind must be 1 or 2, not {kind!r}")
+    if not _arguments.is_whole(kind) or kind not in (1, 2):
+        raise ModelError(f"kind must be 1 or 2, not {_arguments.shown(kind)}")
     return NegativeBinomial2(link) if kind == 2 else NegativeBinomial1(link)
 
 

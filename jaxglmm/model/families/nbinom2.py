@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float
-from jaxglmm.model.families import _checks, _negative_binomial
+from jaxglmm.model.families import _checks, _draws, _negative_binomial
 from jaxglmm.model.families._base import (
     Derivatives,
     JetFamily,
@@ -143,7 +143,7 @@ def cdf(y: np.ndarray, mu: np.ndarray, size: Any) -> np.ndarray:
 def simulate(rng: np.random.Generator, mu: np.ndarray, size: Any) -> np.ndarray:
     """Poisson counts with a gamma mean."""
     mu, size = np.broadcast_arrays(np.asarray(mu, float), np.minimum(size, 1e10))
-    return rng.poisson(rng.gamma(size, mu / size)).astype(np.float64)
+    return _draws.poisson(rng, rng.gamma(size, mu / size))
 
 
 def _bounded(phi: Array) -> Array:

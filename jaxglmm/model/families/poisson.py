@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float
-from jaxglmm.model.families import _checks
+from jaxglmm.model.families import _checks, _draws
 from jaxglmm.model.families._base import (
     Derivatives,
     JetFamily,
@@ -108,4 +108,4 @@ class Poisson(JetFamily):
         phi: np.ndarray,
         trials: Any = 1.0,
     ) -> np.ndarray:
-        return rng.poisson(mu).astype(np.float64)
+        return _draws.poisson(rng, mu)

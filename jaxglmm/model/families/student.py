@@ -9,6 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
@@ -43,8 +44,9 @@ class StudentT(JetFamily):
 
     def __init__(self, link: str | Link | None = None, df: float = 4.0):
         super().__init__(link)
-        if not df > 0 or not np.isfinite(df):
-            raise ModelError(f"df must be a positive number, not {df!r}")
+        if not _arguments.is_number(df) or not 0 < df < np.inf:
+            shown = _arguments.shown(df)
+            raise ModelError(f"df must be a positive number, not {shown}")
         self.df = float(df)
 
     def log_jet(

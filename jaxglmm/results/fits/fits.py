@@ -289,6 +289,11 @@ class Fits(Hinted):
             NotApplicableError: another method; profiles without the data at hand.
         """
         _arguments.level(level)
+        if not _arguments.is_among(method, ("percentile", "basic", "profile")):
+            raise NotApplicableError(
+                f"confint(method={_arguments.shown(method)}): there are 'percentile', "
+                "'basic' and 'profile'"
+            )
         if method == "profile":
             from jaxglmm.results.fits.profiles import intervals
 
@@ -299,11 +304,6 @@ class Fits(Hinted):
         if method == "basic":
             centre = _tables.original(self)
             lower, upper = 2 * centre - upper, 2 * centre - lower
-        elif method != "percentile":
-            raise NotApplicableError(
-                f"confint(method={method!r}): there are 'percentile', 'basic' and "
-                "'profile'"
-            )
         return pd.DataFrame({"lower": lower, "upper": upper}, index=self.names)
 
     def summary(self) -> Summary:

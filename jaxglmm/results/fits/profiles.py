@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from jaxglmm import _status
+from jaxglmm import _arguments, _status
 from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning, NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.results.fits import (
@@ -104,7 +104,7 @@ def _chosen(
         return np.arange(len(names))
     p = len(fits.coefficient_names)
     sets = {"beta": names[:p], "theta": names[p:]}
-    asked = [which] if isinstance(which, str) else list(which)
+    asked = _arguments.names("which", which, meaning="a parameter's name")
     chosen = [name for w in asked for name in sets.get(w, [w])]
     unknown = [name for name in chosen if name not in names]
     if unknown:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.formula.recipes import with_functions
@@ -36,6 +37,7 @@ LEFT_OUT = ("source",)
 
 def save(fits: Fits, path: Any, data: bool) -> None:
     """Write to ``path``."""
+    data = _arguments.flag("data", data)
     if data and fits.source is None:
         raise NotApplicableError(
             "save(data=True): these fits have no data (they were drawn, or came from a "
@@ -57,7 +59,8 @@ def save(fits: Fits, path: Any, data: bool) -> None:
 
 def write(path: Any, tree: dict, arrays: Mapping[str, np.ndarray]) -> None:
     """A tree of JSON and the arrays that it names, to one file."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+    target = path if hasattr(path, "write") else _arguments.new_file(path)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("fits.json", json.dumps(tree))
         for key, array in arrays.items():
             with file.open(f"{key}.npy", "w", force_zip64=True) as entry:
@@ -73,9 +76,7 @@ def _plain(value: Any) -> Any:
 
 def is_fits(path: Any) -> bool:
     """Whether a file is one of many fits, or the table of a run with ``file=``."""
-    path = Path(path)
-    if not path.is_file():
-        return False
+    path = _arguments.file(path)
     with path.open("rb") as file:
         if file.read(len(fits_file.MAGIC)) == fits_file.MAGIC:
             return True
@@ -98,9 +99,8 @@ def load(
     """
     from jaxglmm.results.fits.fits import Fits
 
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"There is no file {str(path)!r}")
+    path = _arguments.file(path)
+    trusted = _arguments.flag("trusted", trusted)
     with path.open("rb") as file:
         is_table = file.read(len(fits_file.MAGIC)) == fits_file.MAGIC
     if is_table:

@@ -57,9 +57,11 @@ def tested(fits: Fits) -> np.ndarray:
 
 def tidy(fits: Fits, effects: str, conf_int: bool, level: float) -> pd.DataFrame:
     """One row a data set and parameter."""
-    if effects not in ("fixed", "ran_pars", "all"):
+    conf_int = _arguments.flag("conf_int", conf_int)
+    if not _arguments.is_among(effects, ("fixed", "ran_pars", "all")):
         raise NotApplicableError(
-            f"tidy(effects={effects!r}): there are 'fixed', 'ran_pars' and 'all'"
+            f"tidy(effects={_arguments.shown(effects)}): there are 'fixed', 'ran_pars' "
+            "and 'all'"
         )
     values = fits.frame().to_numpy()
     p = len(fits.coefficient_names)
@@ -112,9 +114,10 @@ def column(fits: Fits, term: str) -> int:
     Raises:
         NotApplicableError: there is none of this name.
     """
-    if term not in fits.coefficient_names:
+    if not _arguments.is_among(term, fits.coefficient_names):
         names = ", ".join(map(repr, fits.coefficient_names))
-        raise NotApplicableError(f"no coefficient {term!r}; there are {names}")
+        what = _arguments.shown(term)
+        raise NotApplicableError(f"no coefficient {what}; there are {names}")
     return fits.coefficient_names.index(term)
 
 

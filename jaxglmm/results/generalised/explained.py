@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import Design
 from jaxglmm.model.families import AbstractFamily
@@ -54,9 +55,9 @@ def method_of(family: AbstractFamily, method: str | None) -> str:
     there_are = methods(family)
     if method is None:
         return there_are[0]
-    if method not in there_are:
+    if not _arguments.is_among(method, there_are):
         raise NotApplicableError(
-            f"method={method!r}: for family {family.name!r} with link "
+            f"method={_arguments.shown(method)}: for family {family.name!r} with link "
             f"{family.link.name!r} there are {', '.join(map(repr, there_are))}"
         )
     return method
@@ -145,8 +146,9 @@ def _variance_at(family: AbstractFamily, phi, mean: float, method: str) -> float
 
 
 def _checked(mean: float) -> float:
-    if not np.ndim(mean) == 0 or not np.isfinite(mean):
-        raise NotApplicableError(f"mean={mean!r} must be a finite number")
+    if not _arguments.is_number(mean) or not np.isfinite(mean):
+        shown = _arguments.shown(mean)
+        raise NotApplicableError(f"mean={shown} must be a finite number")
     return float(mean)
 
 

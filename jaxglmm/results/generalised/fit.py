@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._brief import cut
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.estimate.laplace import GeneralisedFitted, LaplaceMarginal
@@ -196,11 +197,11 @@ class GeneralisedFit(Fit):
         return np.full(self.design.p, np.inf)
 
     def _check_ddf(self, ddf: str | None) -> str:
-        if ddf not in (None, *DDF):
+        if not _arguments.is_among(ddf, (None, *DDF)):
             raise NotApplicableError(
-                f"ddf={ddf!r}: tests of a generalised model are asymptotic (z and "
-                "chi-squared). For small samples use confint(method='profile') or "
-                "bootstrap()"
+                f"ddf={_arguments.shown(ddf)}: tests of a generalised model are "
+                "asymptotic (z and chi-squared). For small samples use "
+                "confint(method='profile') or bootstrap()"
             )
         return "asymptotic"
 
@@ -385,7 +386,9 @@ class GeneralisedFit(Fit):
         """
         from jaxglmm.results.generalised.predict import predict
 
-        _predict.check(re=re, type=type, interval=interval, new_levels=new_levels)
+        _predict.check(
+            re=re, type=type, se=se, interval=interval, new_levels=new_levels
+        )
         return predict(
             self,
             newdata,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxglmm import _status
+from jaxglmm import _arguments, _status
 from jaxglmm._brief import cut
 from jaxglmm._errors import NotApplicableError, UnboundedLikelihoodError
 from jaxglmm.estimate.laplace import LaplaceMarginal
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from jaxglmm.results.posterior.certificate import Certificate
     from jaxglmm.results.posterior.engine import PosteriorEngine
     from jaxglmm.structure.build_rows import RowData
+
+PARAMETERS = ("coefficients", "all")  # of which intervals are asked for
 
 
 class PosteriorFit(GeneralisedFit):
@@ -189,10 +191,11 @@ class PosteriorFit(GeneralisedFit):
             options: ``parameters``: "coefficients" (default) or "all".
         """
         which = options.pop("parameters", "coefficients")
-        if options or method != "posterior" or which not in ("coefficients", "all"):
+        known = _arguments.is_among(method, ("posterior",))
+        if options or not (known and _arguments.is_among(which, PARAMETERS)):
             raise NotApplicableError(
-                f"confint(method={method!r}): a posterior has method='posterior', with "
-                "parameters='coefficients' or 'all'"
+                f"confint(method={_arguments.shown(method)}): a posterior has "
+                "method='posterior', with parameters='coefficients' or 'all'"
             )
         table = self.posterior.summary(level)[["lower", "upper"]]
         return table if which == "all" else table.loc[list(self.design.x_names)]
@@ -306,7 +309,9 @@ class PosteriorFit(GeneralisedFit):
         Returns:
             (n,) array; a frame with fit, se, lower, upper where these were asked for.
         """
-        _predict.check(re=re, type=type, interval=interval, new_levels=new_levels)
+        _predict.check(
+            re=re, type=type, se=se, interval=interval, new_levels=new_levels
+        )
         return _predictive.predict(
             self,
             newdata,
@@ -359,9 +364,10 @@ class PosteriorFit(GeneralisedFit):
             conf_method: "posterior".
             exponentiate: exp of the coefficients and their limits.
         """
-        if conf_method != "posterior":
+        if not _arguments.is_among(conf_method, ("posterior",)):
             raise NotApplicableError(
-                f"tidy(conf_method={conf_method!r}): a posterior has 'posterior'"
+                f"tidy(conf_method={_arguments.shown(conf_method)}): a posterior has "
+                "'posterior'"
             )
         return _summary.tidy(self, effects, conf_int, level, exponentiate)
 

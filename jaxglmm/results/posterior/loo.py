@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._precision import double_precision
 from jaxglmm.model.families import AbstractFamily
@@ -61,6 +62,7 @@ class Loo:
 
 def loo(fit: PosteriorFit, by: str) -> Loo:
     """PSIS-LOO of rows or groups."""
+    check_by(fit, by)
     if by == "row":
         logs = row_log_likelihood(fit, np.arange(fit.posterior.n_draws))
     else:
@@ -78,6 +80,16 @@ def loo(fit: PosteriorFit, by: str) -> Loo:
     elpd = float(pointwise.sum())
     se = float(np.sqrt(units * pointwise.var()))
     return Loo(by, elpd, se, float(lpd.sum() - elpd), pointwise, khat)
+
+
+def check_by(fit: PosteriorFit, by: str, name: str = "by") -> None:
+    """Refuse units that are neither rows nor the levels of a factor."""
+    factors = {term.factor for term in fit.design.terms}
+    if not _arguments.is_among(by, {"row", *factors}):
+        raise NotApplicableError(
+            f"{name}={_arguments.shown(by)} is not 'row' or a grouping factor of the "
+            f"model ({', '.join(sorted(factors))})"
+        )
 
 
 def predictors(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
@@ -151,11 +163,6 @@ def group_log_likelihood(fit: PosteriorFit, by: str) -> np.ndarray:
 
     engine = fit.density
     factors = {term.factor for term in fit.design.terms}
-    if by not in factors:
-        raise NotApplicableError(
-            f"by={by!r} is not 'row' or a grouping factor of the model "
-            f"({', '.join(sorted(factors))})"
-        )
     if len(factors) > 1 or not lanes.suits(engine.posterior.problem):
         raise NotApplicableError(
             "groups are left out where there is one grouping factor with at most "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from jaxglmm import _status
+from jaxglmm import _arguments, _status
 from jaxglmm._brief import listed
 from jaxglmm._errors import (
     ConvergenceWarning,
@@ -26,6 +26,7 @@ from jaxglmm._errors import (
     NotApplicableError,
 )
 from jaxglmm.estimate.methods import NUTS, BayesMethod
+from jaxglmm.formula.matrix import as_numbers
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors import Priors
 from jaxglmm.results.posterior import many_tables as _tables
@@ -155,6 +156,7 @@ class Posteriors:
         Returns:
             dataset, effect, term, estimate, std_error, status in words.
         """
+        conf_int = _arguments.flag("conf_int", conf_int)
         D, k = self.mean.shape
         labels = np.arange(D) if self.labels is None else self.labels
         p = len(self.coefficient_names)
@@ -241,7 +243,7 @@ class Posteriors:
                 "draws are not kept: there are too many of them. Ask for fewer, such "
                 "as NestedLaplace(draws=500)"
             )
-        truth = np.asarray(truth, float)
+        truth = as_numbers("truth", truth, "give the parameters as numbers, (D, k)")
         if truth.shape != self.mean.shape:
             raise DataError(
                 f"truth has the shape {truth.shape}; there are {self.mean.shape} data "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import DataError
 from jaxglmm.results import store
 from jaxglmm.results.fits.store import POSTERIORS, read, write
@@ -22,7 +22,11 @@ LEFT_OUT = ("make",)
 
 def save(posteriors: Posteriors, path: Any, draws: bool) -> None:
     """Write to ``path``; without the draws where they are not wanted."""
-    kept = posteriors if draws else replace(posteriors, draws=None)
+    kept = (
+        posteriors
+        if _arguments.flag("draws", draws)
+        else replace(posteriors, draws=None)
+    )
     arrays: dict[str, np.ndarray] = {}
     own = [f.name for f in fields(kept) if f.name not in LEFT_OUT]
     tree = {
@@ -39,9 +43,7 @@ def load(path: Any) -> Posteriors:
     Raises:
         DataError: no such file, or another kind of file.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"There is no file {str(path)!r}")
+    path = _arguments.file(path)
     tree, arrays = read(path)
     if tree.get("format") != POSTERIORS:
         raise DataError(f"{str(path)!r} is not a file that Posteriors.save wrote")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from jaxglmm import _status
+from jaxglmm import _arguments, _status
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results import layout
 from jaxglmm.results.fits.tables import block
@@ -34,9 +34,10 @@ def column(posteriors: Posteriors, term: str) -> int:
     Raises:
         NotApplicableError: there is none of this name.
     """
-    if term not in posteriors.names:
+    if not _arguments.is_among(term, posteriors.names):
         names = ", ".join(map(repr, posteriors.names))
-        raise NotApplicableError(f"no parameter {term!r}; there are {names}")
+        what = _arguments.shown(term)
+        raise NotApplicableError(f"no parameter {what}; there are {names}")
     return posteriors.names.index(term)
 
 
@@ -57,6 +58,8 @@ def direction(posteriors: Posteriors, k: int) -> np.ndarray:
 def top(posteriors: Posteriors, term: str, n: int) -> pd.DataFrame:
     """The data sets that are surest of the sign of a parameter."""
     k = column(posteriors, term)
+    most = _arguments.DATASETS
+    n = _arguments.whole("n", n, 0, most, error=NotApplicableError)
     p = direction(posteriors, k)
     mean, sd = posteriors.mean[:, k], posteriors.sd[:, k]
     with np.errstate(invalid="ignore", divide="ignore"):

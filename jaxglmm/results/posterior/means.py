@@ -112,7 +112,7 @@ def table(draws: np.ndarray, level: float, ratio: bool = False) -> pd.DataFrame:
 def test(fit: PosteriorFit, L, rhs) -> pd.DataFrame:
     """L beta - rhs from the draws, one row a row of L; NaN where it cannot be told."""
     matrix = hypotheses.contrast_matrix(L, fit.design.x_names)
-    rhs = np.broadcast_to(np.asarray(rhs, float), (len(matrix),))
+    rhs = hypotheses.right_side(rhs, len(matrix))
     draws = matrix @ fit.posterior.draws.beta.T - rhs[:, None]
     blind = hypotheses.inestimable(fit, matrix)
     if blind.any():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm import _arguments
-from jaxglmm._errors import ConvergenceWarning, NotApplicableError, PosteriorWarning
+from jaxglmm._errors import ConvergenceWarning, PosteriorWarning
 from jaxglmm.results import diagnose, layout, numbers
 from jaxglmm.results.layout import Paragraph, Table
 from jaxglmm.results.summary import WIDTH, Summary, modelled
@@ -186,18 +186,11 @@ def tidy(
     _arguments.level(level)
     from jaxglmm.results import frames
 
-    if exponentiate:
+    conf_int = _arguments.flag("conf_int", conf_int)
+    if _arguments.flag("exponentiate", exponentiate):
         frames.check_ratios(fit, "tidy(exponentiate=True)")
-    asked = [effects] if isinstance(effects, str) else list(effects)
+    asked = frames.effects_asked(effects)
     makers = {"fixed": _fixed, "ran_pars": _ran_pars, "ran_vals": _ran_vals}
-    if "all" in asked:
-        asked = list(makers)
-    unknown = [name for name in asked if name not in makers]
-    if unknown:
-        raise NotApplicableError(
-            f"tidy(effects={unknown[0]!r}): there are 'fixed', 'ran_pars', 'ran_vals', "
-            "'all'"
-        )
     parts = [makers[name](fit, level) for name in asked]
     if exponentiate:
         parts = [
