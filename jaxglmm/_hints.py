@@ -125,7 +125,7 @@ METHODS: dict[str, dict[str, str]] = {
     },
     "tidy": {
         "conflevel": "write level=",
-        "level": "write conf_level=",
+        "alpha": "write level=0.95",
         "confint": "write conf_int=True",
         "exponentiate": "take numpy's exp of the columns",
     },
@@ -181,9 +181,11 @@ def _hinted(method: Callable[..., Any], hints: Mapping[str, str]) -> Callable[..
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return method
 
+    known = {*parameters, *getattr(method, "also_takes", ())}
+
     @wraps(method)
     def asked(*args: Any, **options: Any) -> Any:
-        unknown = [name for name in options if name not in parameters]
+        unknown = [name for name in options if name not in known]
         if unknown:
             what = f"fit.{method.__name__}"
             raise unknown_argument(what, unknown, parameters, hints)

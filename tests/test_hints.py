@@ -72,7 +72,7 @@ ASKED = [
     ("anova", "test", "type="),
     ("anova", "typ", "type="),
     ("tidy", "conf.int", "conf_int="),
-    ("predictions", "conf_level", "level="),
+    ("predictions", "confidence_level", "it takes"),
     ("slopes", "vcov", "covariances"),
     ("contrasts", "adj", "it takes"),
 ]
@@ -90,7 +90,8 @@ def test_words_for_many_fits(sleep):
     Y = np.random.default_rng(0).normal(size=(180, 2))
     fits = jg.fit_many("y ~ Days + (1 | Subject)", sleep, responses=Y)
     with pytest.raises(jg.ArgumentError, match="level="):
-        fits.tidy(conf_level=0.9)
+        fits.tidy(alpha=0.1)
+    assert fits.tidy(conf_level=0.9).equals(fits.tidy(level=0.9))
     with pytest.raises(jg.ArgumentError, match=r"jg\.anova"):
         jg.anova(fits, fits)
 

@@ -28,4 +28,5 @@ def conf_level_too(method: Callable[P, T]) -> Callable[P, T]:
             kwargs["level"] = kwargs.pop("conf_level")
         return method(*args, **kwargs)
 
+    either.also_takes = ("conf_level",)  # pyright: ignore[reportAttributeAccessIssue]
     return either
