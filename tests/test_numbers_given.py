@@ -143,7 +143,7 @@ def test_levels(fits, name, value):
 def test_a_level_of_a_profile_is_checked(fits):
     profile = fits["linear"].profile()
     for value in NO_LEVEL:
-        with pytest.raises(NotApplicableError, match="must lie between 0 and 1"):
+        with pytest.raises(jg.JaxGLMMError, match="must lie between 0 and 1"):
             profile.intervals(value)
 
 
