@@ -247,7 +247,7 @@ def test_families_and_links(family, link):
     beta = np.array([0.5, 0.1]) if link not in ("log",) else np.array([-1.0, 0.1])
     estimates = Estimates(
         beta, 0.01 * np.eye(2), 1.0, (), np.zeros(0), (), 0.0, False, True, False, 0, 1,
-        0.0, np.zeros(kind.n_phi),
+        0.0, phi=np.zeros(kind.n_phi),
     )  # fmt: skip
     fit = GeneralisedFit(design, estimates, kind, LaplaceMarginal())
     eta = design.X @ beta

@@ -73,7 +73,7 @@ def test_sums_of_each_data_set(formula, weighted, shuffled, monkeypatch):
             "X": np.einsum("jn,ni,nk->ikj", dense, Zk, Xk),
             "y": np.einsum("jn,ni,n->ij", dense, Zk, e / scale),
             "XX": Xk.T @ Xk,
-            "ZZ": Z[mine].T @ Z[mine] / len(e),
+            "ZZ": Zk.T @ Zk / len(e),
             "b": b,
             "scale": scale,
             "n": len(e),
