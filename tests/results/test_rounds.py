@@ -16,7 +16,7 @@ D = 20
 class Needing:
     """An engine whose data set i converges with ``needed[i]`` steps."""
 
-    lanes = 4
+    lanes, surer_alone = 4, False
 
     def __init__(self, needed, fails=()):
         self.needed, self.fails = np.asarray(needed), set(fails)
