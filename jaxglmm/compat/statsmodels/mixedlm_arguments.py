@@ -79,10 +79,11 @@ def aligned(endog: Any, exog: Any, **others: Any) -> list[Any]:
     if rows[0] is not None and rows[1] is not None and not rows[0].equals(rows[1]):
         raise ValueError("The indices for endog and exog are not aligned")
     known = rows[1] if rows[0] is None else rows[0]
-    return [_in_order(name, value, known) for name, value in others.items()]
+    return [in_order(name, value, known) for name, value in others.items()]
 
 
-def _in_order(name: str, value: Any, known: pd.Index | None) -> Any:
+def in_order(name: str, value: Any, known: pd.Index | None) -> Any:
+    """The value with its rows as ``known`` has them, see ``aligned``."""
     labels = row_labels(value)
     if known is None or labels is None or len(labels) != len(known):
         return value

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, FormulaError, NotApplicableError
+from jaxglmm.compat.statsmodels.mixedlm_arguments import in_order
 from jaxglmm.compat.statsmodels.mixedlm_structure import (
     CellNames,
     Component,
@@ -122,7 +123,7 @@ def _values(what: str, given: Any, frame: pd.DataFrame) -> np.ndarray:
                 f"{what}={given!r}: no such column{nearest(given, map(str, frame))}"
             )
         given = frame[given]
-    out = np.asarray(unmasked(given))
+    out = np.asarray(unmasked(in_order(what, given, frame.index)))
     if out.ndim != 1 or len(out) != len(frame):
         raise DataError(
             f"{what} has shape {out.shape}; the data have {len(frame)} rows"
