@@ -69,7 +69,7 @@ class LaplaceMarginal(eqx.Module):
     def at(
         self,
         problem: GeneralisedProblem,
-        terms: Terms,
+        terms: Terms | None,
         psi: Array,
         u: Effects,
         exact: Any = True,
@@ -344,7 +344,7 @@ def fit_from(
     if not u:
         return _fit_fixed_only(problem, psi, tol, max_steps)
     folded = problem.folded()
-    terms = marginal.terms(folded)
+    terms = marginal.terms(folded) if marginal.beyond else None
 
     def evaluate(x: Array, mode: Effects, exact: Array) -> Point:
         return marginal.at(folded, terms, x, mode, exact)

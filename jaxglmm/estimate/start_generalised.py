@@ -8,11 +8,13 @@ to first order, solved for theta^2 and kept between two standard deviations.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float
+from jaxglmm.integrate import pieces
 from jaxglmm.integrate import point as _point
 from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.numerics import newton, spd
@@ -41,10 +43,16 @@ def start(
 ) -> tuple[Float[Array, " k"], Effects]:
     """``starting_values``, and u one damped Newton step on the way to its mode."""
     folded = problem.folded()
-    beta, s, w = _without_effects(folded, problem.rows.fold(eta), phi)
+    guess = problem.rows.fold(eta)
+    beta, at = _without_effects(folded, guess, phi)
     if not problem.sides:
         return jnp.concatenate([beta, phi]), ()
-    t, system = folded.rows.collect([s]), folded.rows.weigh(w)
+
+    def sums(part: GeneralisedProblem, guess: Array) -> tuple[Effects, AbstractSystem]:
+        s, w = at(part, guess)
+        return part.rows.collect([s]), part.rows.weigh(w)
+
+    t, system = pieces.summed(folded, sums, guess)
     theta = _moments(folded, t, system)
     lam = folded.lambdas(theta)
     factor = system.factor(lam)
@@ -65,40 +73,77 @@ def damping(r: Array) -> Array:
 
 def _without_effects(
     problem: GeneralisedProblem, guess: Array, phi: Array
-) -> tuple[Array, Array, Array]:
-    """beta without random effects, and s and w of the rows next to it.
+) -> tuple[Array, Callable[[GeneralisedProblem, Array], tuple[Array, Array]]]:
+    """beta without random effects, and s and w of the rows (and guesses) next to it.
 
     The first evaluation is of the guess, which is no combination of the columns of X:
     its step is the least-squares fit of the guess, from a constant that lies inside the
     domain of the link wherever the guesses do.
     """
-    X, used = problem.X, problem.weights > 0
-    terms = _point.terms_of(problem)
-    target = jnp.where(used, guess - problem.offset, 0.0)
-    n = jnp.maximum(jnp.sum(used), 1)
-    level = jnp.where(used, jnp.sum(target) / n, 0.0)
-    square = spd.cholesky(_point.gram(X, used * 1.0) + 1e-9 * n * jnp.eye(len(X)))
-    middle = spd.solve(square, _point.total(X, level))
+    in_pieces = pieces.count(problem) > 1
 
-    def evaluate(beta: Array, aux: tuple[Array, Array, Array]) -> Any:
-        first = aux[2]
-        eta = _point.predictor(problem, beta, _nothing(problem))
-        r = terms(jnp.where(first & used, guess, eta), phi)
+    def level_of(part: GeneralisedProblem, guess: Array) -> tuple[Array, ...]:
+        used = part.weights > 0
+        target = jnp.where(used, guess - part.offset, 0.0)
+        return jnp.sum(used), jnp.sum(target), _point.gram(part.X, used * 1.0)
+
+    used, target, square = pieces.summed(problem, level_of, guess)
+    n = jnp.maximum(used, 1)
+    root = spd.cholesky(square + 1e-9 * n * jnp.eye(problem.p))
+
+    def toward(part: GeneralisedProblem) -> Array:
+        return _point.total(part.X, jnp.where(part.weights > 0, target / n, 0.0))
+
+    middle = spd.solve(root, pieces.summed(problem, toward))
+
+    def at(
+        part: GeneralisedProblem, guess: Array, beta: Array, first: Array | bool
+    ) -> tuple[Array, Array, Array]:
+        eta = _point.predictor(part, beta, _nothing(part))
+        used = part.weights > 0
+        r = _point.terms_of(part)(jnp.where(first & used, guess, eta), phi)
         w = jnp.abs(r.w)
-        s = jnp.where(first, w * (guess - eta), r.s)
-        H = 2 * _point.gram(X, w)
-        H = H + 1e-9 * (1e-300 + jnp.trace(H)) * jnp.eye(len(X))
-        value = jnp.where(first, 1e300, -2 * jnp.sum(r.l))
-        score = -2 * _point.total(X, s)
-        return value, score, H, spd.diagonal(H), (s, w, jnp.asarray(False))
+        return jnp.where(first, w * (guess - eta), r.s), w, r.l
+
+    def evaluate(beta: Array, aux: tuple[Any, ...]) -> Any:
+        first = aux[-1]
+
+        def sums(part: GeneralisedProblem, s: Array, w: Array, l: Array) -> Any:
+            return _point.gram(part.X, w), _point.total(part.X, s), jnp.sum(l)
+
+        if in_pieces:
+            H, score, l = pieces.summed(
+                problem,
+                lambda part, guess: sums(part, *at(part, guess, beta, first)),
+                guess,
+            )
+            kept = beta, first, jnp.asarray(True)
+        else:
+            s, w, l = at(problem, guess, beta, first)
+            H, score, l = sums(problem, s, w, l)
+            kept = s, w
+        H = 2 * H
+        H = H + 1e-9 * (1e-300 + jnp.trace(H)) * jnp.eye(len(H))
+        value = jnp.where(first, 1e300, -2 * l)
+        return value, -2 * score, H, spd.diagonal(H), (*kept, jnp.asarray(False))
+
+    def kept_at(part: GeneralisedProblem, guess: Array) -> tuple[Array, Array]:
+        if not in_pieces:
+            return aux[0], aux[1]
+        s, w, _ = at(part, guess, aux[0], aux[1])
+        return aux[2] * s, aux[2] * w
 
     zero = jnp.zeros_like(guess)
-    aux = (zero, zero, jnp.asarray(True))
+    no, yes = jnp.asarray(False), jnp.asarray(True)
+    nothing = (middle, yes, no) if in_pieces else (zero, zero)
     if problem.p == 0:
-        value = evaluate(middle, (zero, zero, jnp.asarray(False)))
-        return middle, value[4][0], value[4][1]
-    found = newton.minimise_carrying(evaluate, middle, aux, ENOUGH, MOST, secant=False)
-    return found.x, found.aux[0], found.aux[1]
+        beta, aux = middle, evaluate(middle, (*nothing, no))[4]
+    else:
+        found = newton.minimise_carrying(
+            evaluate, middle, (*nothing, yes), ENOUGH, MOST, secant=False
+        )
+        beta, aux = found.x, found.aux
+    return beta, kept_at
 
 
 def _nothing(problem: GeneralisedProblem) -> Any:

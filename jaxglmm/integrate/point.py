@@ -27,7 +27,7 @@ observed and Fisher's information there, for it has to be positive.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -35,12 +35,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxglmm._typing import Array, Bool, Float, Scalar
+from jaxglmm.integrate import pieces
 from jaxglmm.integrate.exact import boundary, directions
 from jaxglmm.model.covariance import pack
 from jaxglmm.model.generalised import GeneralisedProblem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import (
     AbstractFactor,
+    AbstractSystem,
     Effects,
     Lambdas,
     at_least,
@@ -142,7 +144,8 @@ class Point(eqx.Module):
     + u'u a level (one factor) or in all; valid: whether M is the true one.
 
     step: delta; mode: u + delta; t: t^; slopes: Z' of minus ds in (beta, phi), so that
-    the mode's move with psi follows (``moved``); eta and rows: of the rows at u.
+    the mode's move with psi follows (``moved``); eta and rows: of the rows at u, None
+    where they were visited in pieces.
     """
 
     value: Scalar
@@ -158,46 +161,82 @@ class Point(eqx.Module):
     slopes: Effects
     lam: Lambdas
     factor: AbstractFactor
-    eta: Array
-    rows: RowTerms
+    eta: Array | None
+    rows: RowTerms | None
 
 
 def evaluate(
     problem: GeneralisedProblem,
-    terms: Terms,
+    terms: Terms | None,
     psi: Float[Array, " k"],
     u: Effects,
     exact: Bool[Array, ""] | bool = True,
     hessian: Hessian = "observed",
 ) -> Point:
-    """The formulas of this module's head; problem in its folded form."""
-    rows, X, p = problem.rows, problem.X, problem.p
+    """The formulas of this module's head; problem in its folded form.
+
+    terms: None for the problem's own, which are computed again rather than kept where
+    the rows are visited in pieces.
+    """
+    p = problem.p
     beta, theta, phi = problem.split(psi)
     lam = problem.lambdas(theta)
     kept = lam if len(lam) == 1 else at_least(lam)
-    eta = predictor(problem, beta, scale(lam, u))
-    r = terms(eta, phi)
-    w, valid = r.w, jnp.asarray(True)
-    if problem.family.link.name != problem.family.canonical:
-        valid = exact | ~jnp.any(w < 0)
-        w = jnp.where(valid, w, jnp.abs(w))
-    system = rows.weigh(w)
-    factor = system.factor(kept)
-    sums = rows.collect([r.s, *(w * x for x in X), *(-x for x in r.ds)])
-    t, B = tuple(x[:, :1] for x in sums), tuple(x[:, 1:] for x in sums)
+    b = scale(lam, u)
+    whole = terms is not None or pieces.count(problem) == 1
+    sum_rows = _at_once if whole else pieces.summed
+
+    def at(part: GeneralisedProblem) -> tuple[Array, RowTerms]:
+        eta = predictor(part, beta, b)
+        return eta, (terms or terms_of(part, hessian))(eta, phi)
+
+    known = at(problem) if whole else None
+    visit = (lambda part: known) if whole else at
+
+    def weights(r: RowTerms) -> Array:
+        return r.w if canonical else jnp.where(valid, r.w, jnp.abs(r.w))
+
+    canonical = problem.family.link.name == problem.family.canonical
+    negative, valid = jnp.asarray(False), jnp.asarray(True)
+    if not canonical:
+        below = sum_rows(problem, lambda part: jnp.sum(visit(part)[1].w < 0))
+        valid = exact | (below == 0)
+        negative = valid & (below > 0)
+
+    def first(part: GeneralisedProblem) -> _First:
+        r = visit(part)[1]
+        w, rows, X = weights(r), part.rows, part.X
+        return _First(
+            rows.weigh(w),
+            rows.weigh(r.v) if hessian == "expected" else None,
+            rows.collect([r.s, *(w * x for x in X), *(-x for x in r.ds)]),
+            jnp.sum(r.l),
+            rows.level_sum(r.l) if len(u) == 1 else None,
+            gram(X, jnp.abs(w)),
+            r.ddl,
+        )
+
+    one = sum_rows(problem, first)
+    factor = one.system.factor(kept)
+    t, B = tuple(x[:, :1] for x in one.sums), tuple(x[:, 1:] for x in one.sums)
     h = tuple(a - b for a, b in zip(u, scale_transposed(lam, t), strict=True))
     z = factor.forward(h)
     delta = tuple(-x for x in factor.backward(z))
     nu = sum(jnp.sum(x * x) for x in z)
     move = scale(lam, delta)
 
-    inside = factor
-    if hessian == "expected":
-        inside = rows.weigh(r.v).factor(kept)
+    inside = factor if one.inside is None else one.inside.factor(kept)
     selected = inside.selected()
-    lev = rows.leverages(inside, selected)
-    a = (r.w1 if r.v1 is None else r.v1) * lev
-    Za = rows.collect([a])
+
+    def second(part: GeneralisedProblem) -> tuple[Effects, Array, list[Array]]:
+        r = visit(part)[1]
+        lev = part.rows.leverages(inside, selected)
+        a = (r.w1 if r.v1 is None else r.v1) * lev
+        dw = r.dw if r.v is None else r.dv
+        own = [jnp.sum(-2 * x + lev * y) for x, y in zip(r.dl, dw, strict=True)]
+        return part.rows.collect([a]), total(part.X, a - 2 * r.s), own
+
+    Za, direct, own = sum_rows(problem, second)
     m = through(factor, kept, Za)
     both = factor.system.normal(
         tuple(jnp.concatenate([x, y], axis=1) for x, y in zip(m, move, strict=True))
@@ -208,17 +247,11 @@ def evaluate(
 
     squares = [jnp.sum(x * x) for x in u]
     traces = inside.traces(selected)
-    value = -2 * jnp.sum(r.l) + sum(squares) - nu + inside.log_det()
+    value = -2 * one.l + sum(squares) - nu + inside.log_det()
     value = value + inner_all(move, Za)[0, 0] - _raised(traces, lam, kept)
     carried = inner_all(B, back)[:, 0]
-    dw = r.dw if r.v is None else r.dv
-    own = [jnp.sum(-2 * x + lev * y) for x, y in zip(r.dl, dw, strict=True)]
-    direct = (
-        jnp.concatenate([total(X, a - 2 * r.s), jnp.stack(own)])
-        if own
-        else total(X, a - 2 * r.s)
-    )
-    first = direct + carried
+    direct = jnp.concatenate([direct, jnp.stack(own)]) if own else direct
+    slope = direct + carried
     G = tuple(
         S - inner_levels(x, x) + 0.5 * (inner_levels(y, x) + inner_levels(x, y))
         for S, x, y in zip(traces, t, c, strict=True)
@@ -226,22 +259,41 @@ def evaluate(
     theta_score = 2 * pack(
         [g @ x for g, x in zip(G, lam, strict=True)], problem.patterns
     )
-    score = jnp.concatenate([first[:p], theta_score, first[p:]])
+    score = jnp.concatenate([slope[:p], theta_score, slope[p:]])
 
     v = directions(problem, lam, t)
-    Q, T, info = _information(problem, eta, phi, w, factor, kept, B, v)
+    across = tuple(x[:, :p] for x in B)
+
+    def better() -> tuple[AbstractFactor, Effects, Array]:
+        def larger(part: GeneralisedProblem) -> tuple[Any, Effects | None, Array]:
+            eta, r = visit(part)
+            new = _positive(part, eta, phi, weights(r))
+            ahead = part.rows.collect([new * x for x in part.X]) if p else None
+            return part.rows.weigh(new), ahead, gram(part.X, new)
+
+        system, ahead, square = sum_rows(problem, larger)
+        return system.factor(kept), across if ahead is None else ahead, square
+
+    found = factor, across, one.square
+    if problem.family.link.name not in (
+        problem.family.canonical,
+        *problem.family.concave,
+    ):
+        found = lax.cond(negative, better, lambda: (factor, across, one.square))
+    Q, T = found[0].project(found[1], found[2])
+    info = found[0].gram(v)
     cross = jnp.sqrt(2.0) * inner_all(T, v)
     H = jnp.block([[2 * Q, cross], [cross.T, info + boundary(G, problem.patterns)]])
     diagonal = [2 * spd.diagonal(Q), 1 + spd.diagonal(info)]
     if own:
-        ddl = -2 * jnp.stack(r.ddl)
+        ddl = -2 * jnp.stack(one.ddl)
         size = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
         H = jax.scipy.linalg.block_diag(H, jnp.diag(size))
         diagonal.append(size)
     level = (
-        jnp.sum(u[0][:, 0] ** 2, axis=0) - 2 * rows.level_sum(r.l)
+        jnp.sum(u[0][:, 0] ** 2, axis=0) - 2 * one.level
         if len(u) == 1
-        else sum(squares) - 2 * jnp.sum(r.l)
+        else sum(squares) - 2 * one.l
     )
     return Point(
         value,
@@ -257,41 +309,39 @@ def evaluate(
         B,
         lam,
         factor,
-        eta,
-        r,
+        *(known or (None, None)),
     )
 
 
-def _information(
-    problem: GeneralisedProblem,
-    eta: Array,
-    phi: Array,
-    w: Array,
-    factor: AbstractFactor,
-    lam: Lambdas,
-    B: Effects,
-    v: Effects,
-) -> tuple[Array, Effects, Array]:
-    """X'V^-1X, Z'V^-1X and v'Z'V^-1Zv of the average information.
+class _First(eqx.Module):
+    """Sums of the rows that M is made of.
 
-    With weights that are positive: where observed information is negative these
-    matrices are not, and no damping makes a Newton step of them.
+    square: X'|W|X; ddl: as in ``RowTerms``.
     """
-    rows, X, p, family = problem.rows, problem.X, problem.p, problem.family
-    across, positive = tuple(x[:, :p] for x in B), jnp.abs(w)
 
-    def better() -> tuple[AbstractFactor, Effects, Array]:
-        expected = family.expected_weight(eta, phi, problem.trials)
-        expected = jnp.where(problem.weights > 0, problem.weights * expected, 0.0)
-        new = jnp.maximum(w, jnp.where(jnp.isfinite(expected), expected, 0.0))
-        ahead = rows.collect([new * x for x in X]) if p else across
-        return rows.weigh(new).factor(lam), ahead, new
+    system: AbstractSystem
+    inside: AbstractSystem | None
+    sums: Effects
+    l: Scalar
+    level: Array | None
+    square: Float[Array, "p p"]
+    ddl: tuple[Array, ...]
 
-    if family.link.name not in (family.canonical, *family.concave):
-        factor, across, positive = lax.cond(
-            jnp.any(w < 0), better, lambda: (factor, across, positive)
-        )
-    return *factor.project(across, gram(X, positive)), factor.gram(v)
+
+def _at_once(problem: GeneralisedProblem, sums: Callable[..., Any]) -> Any:
+    """``pieces.summed`` of one piece."""
+    return sums(problem)
+
+
+def _positive(problem: GeneralisedProblem, eta: Array, phi: Array, w: Array) -> Array:
+    """Weights of the average information that are positive.
+
+    Where observed information is negative these matrices are not positive definite, and
+    no damping makes a Newton step of them.
+    """
+    expected = problem.family.expected_weight(eta, phi, problem.trials)
+    expected = jnp.where(problem.weights > 0, problem.weights * expected, 0.0)
+    return jnp.maximum(w, jnp.where(jnp.isfinite(expected), expected, 0.0))
 
 
 def moved(
