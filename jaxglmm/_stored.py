@@ -32,9 +32,10 @@ import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
 from jaxglmm import _cache
-from jaxglmm._memory import programs
+from jaxglmm._memory import give_back, programs
 from jaxglmm._program import PACKAGE, Program, Unsuitable, is_static, name_of
 
+LARGE = 1_000_000  # bytes of an argument
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -91,9 +92,14 @@ class Stored:
                 programs.keep(key, program)
                 programs.count()
                 return found
-        found = jitted(*leaves)
-        programs.keep(key, jitted)
-        return found
+        if not _large(leaves):
+            found = jitted(*leaves)
+            programs.keep(key, jitted)
+            return found
+        program = jitted.lower(*leaves).compile()
+        give_back()  # what compiling took, before running takes as much again
+        programs.keep(key, program)
+        return program(*leaves)
 
     def _apart(self, args: tuple[Any, ...], tree: Any) -> Any:
         """A jitted function for these shapes alone, of the leaves of the arguments."""
@@ -137,7 +143,14 @@ def _read_or_made(path: Path, jitted: Any, leaves: list[Any]) -> tuple[Program, 
         program = Program.read(path)
         return program, jax.block_until_ready(program(*leaves))
     program = Program.make(jitted, leaves, path)
+    if _large(leaves):
+        give_back()
     return program, program(*leaves)
+
+
+def _large(leaves: list[Any]) -> bool:
+    """Whether arguments, and so what a program holds while it runs, take much place."""
+    return any(getattr(x, "nbytes", 0) > LARGE for x in leaves)
 
 
 # What a program depends on ------------------------------------------------------------

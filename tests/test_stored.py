@@ -280,6 +280,22 @@ def test_without_the_cache_nothing_is_kept(folder):
     assert programs(folder) == []
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_programs_of_large_arguments_give_back_what_compiling_took(
+    folder, kept, monkeypatch
+):
+    """Before they run, once; and run again as others do."""
+    if not kept:
+        jax.config.update("jax_compilation_cache_dir", None)
+    given = []
+    monkeypatch.setattr(_stored, "give_back", lambda: given.append(True))
+    monkeypatch.setattr(_stored, "LARGE", X.nbytes - 1)
+    function = stored(double)
+    for scale in (2.0, 3.0):
+        check(function(X, scale), scale)
+    assert given == [True]
+
+
 def test_a_call_inside_another_program_is_the_ordinary_one(folder):
     function = stored(double, fast=False)  # no options of the compiler inside
     check(jax.jit(function)(X, 2.0))

@@ -67,6 +67,8 @@ def _part(
     length = len(problem.y) // n
 
     def cut(x: Array) -> Array:
+        if x.shape[-1] == 1:  # one number for all rows
+            return x
         return lax.dynamic_slice_in_dim(x, k * length, length, axis=-1)
 
     def of_rows(p: GeneralisedProblem) -> tuple[Any, ...]:

@@ -18,7 +18,9 @@ from jaxglmm.structure.rows import AbstractRows
 class GeneralisedProblem(eqx.Module):
     """Rows of a model, sorted by the largest factor and padded with weight zero.
 
-    X: (p, n), in internal coordinates; y, trials, weights, offset: (n,).
+    X: (p, n), in internal coordinates; y, trials, weights, offset: (n,). Of many rows
+    trials and offset may be (1,) where they are the same in all, and weights whether a
+    row is one of the data.
     """
 
     rows: AbstractRows

@@ -38,6 +38,16 @@ class RowData:
         column = np.broadcast_to(np.asarray(values, float), (self.n,))
         return _spread(column, self.sort, self.places, self.size, fill)
 
+    def used(self) -> np.ndarray:
+        """(size,) which rows are the design's, not padding."""
+        out = empty((self.size,), bool)
+        if self.places is None:
+            out[: self.n], out[self.n :] = True, False
+        else:
+            out.fill(False)
+            out[self.places] = True
+        return out
+
     def back(self, values: np.ndarray) -> np.ndarray:
         """The inverse of ``place``."""
         out = np.empty(self.n)

@@ -42,6 +42,7 @@ from jaxglmm.results.estimates import Estimates
 from jaxglmm.results.generalised import again
 from jaxglmm.structure.build_rows import RowData, build_rows
 from jaxglmm.structure.factors import Factor, to_user
+from jaxglmm.structure.rows import LARGE_ROWS
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -243,7 +244,8 @@ def build(
     """Design to engine: rows sorted and padded, and these on the device."""
     data = build_rows(design.X, assemble.columns(design))
     eta, phi = family.start(design.y, design.trials)
-    problem = problem_of(design, family, data, tuple(f.pattern for f in data.factors))
+    patterns = tuple(f.pattern for f in data.factors)
+    problem = problem_of(design, family, data, patterns, data.size > LARGE_ROWS)
     base, eta = jax.device_put((problem, data.place(eta)))
     return GeneralisedEngine(data, base, marginal, eta, np.asarray(phi, float))
 
@@ -253,18 +255,35 @@ def problem_of(
     family: AbstractFamily,
     data: RowData,
     patterns: tuple[Pattern, ...],
+    sparing: bool = False,
 ) -> GeneralisedProblem:
-    """The problem of a design whose rows are sorted and padded."""
+    """The problem of a design whose rows are sorted and padded.
+
+    sparing: columns that the design does not have take no place.
+    """
+    sparing = sparing and bool(data.factors)
+
+    def column(values: np.ndarray | None, default: float) -> np.ndarray:
+        if values is None and sparing:
+            return np.full(1, default)
+        return data.place(default if values is None else values, default)
+
+    weights = design.weights
     return GeneralisedProblem(
         data.rows,
         data.X,
         data.place(design.y, family.padding),
-        data.place(1.0 if design.trials is None else design.trials, 1.0),
-        data.place(1.0 if design.weights is None else design.weights),
-        data.place(0.0 if design.offset is None else design.offset),
+        column(design.trials, 1.0),
+        data.used() if weights is None and sparing else _weights(data, weights),
+        column(design.offset, 0.0),
         family,
         patterns,
     )
+
+
+def _weights(data: RowData, weights: np.ndarray | None) -> np.ndarray:
+    """Zero in the padding."""
+    return data.place(1.0 if weights is None else weights)
 
 
 def estimates(

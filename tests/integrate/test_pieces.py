@@ -1,0 +1,105 @@
+"""Rows visited in pieces give what they give at once, and what is not there counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxglmm as jg
+from jaxglmm.estimate import start_generalised
+from jaxglmm.formula import design_from_formula
+from jaxglmm.integrate import pieces, point
+from jaxglmm.model.assemble import columns
+from jaxglmm.model.families import family_from
+from jaxglmm.results.generalised import engine
+from jaxglmm.structure.build_rows import build_rows
+from jaxglmm.structure.rows import PaddedRows
+
+N = 1_201  # padded to 1,280
+
+
+def frame():
+    """Rows of levels of very different size, so that these are not padded."""
+    rng = np.random.default_rng(8)
+    g = np.where(rng.uniform(size=N) < 0.6, 0, rng.integers(0, 12, N))
+    x = rng.normal(size=N)
+    eta = 0.2 + 0.3 * x + 0.5 * rng.normal(size=12)[g]
+    return pd.DataFrame(
+        {
+            "g": g,
+            "x": x,
+            "count": rng.poisson(np.exp(eta)),
+            "yes": (rng.uniform(size=N) < 0.5).astype(int),
+        }
+    )
+
+
+def problem(response, family, sparing=False):
+    family = family_from(family)
+    formula = f"{response} ~ x + (x | g)"
+    design = design_from_formula(formula, frame(), family_kind=family.family_kind)
+    data = build_rows(design.X, columns(design))
+    patterns = tuple(f.pattern for f in data.factors)
+    made = engine.problem_of(design, family, data, patterns, sparing)
+    assert not isinstance(made.rows, PaddedRows)
+    eta, phi = family.start(design.y, None)
+    return jax.device_put(made), jnp.asarray(data.place(eta)), jnp.asarray(phi)
+
+
+def evaluated(problem, eta, phi, hessian):
+    """Start, and everything of a point away from it."""
+
+    @jax.jit
+    def run(problem, eta, phi):
+        psi, u = start_generalised.start(problem, eta, phi)
+        u = jax.tree.map(lambda x: x + 0.3, u)
+        terms = None
+        at = point.evaluate(problem, terms, psi, u, jnp.asarray(False), hessian)
+        return psi, at.value, at.score, at.curvature, at.scale, at.nu, at.level, at.mode
+
+    return run(problem, eta, phi)
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    def turn_on():
+        monkeypatch.setattr(pieces, "LEAST", 128)
+
+    return turn_on
+
+
+CASES = [
+    ("count", "poisson", "observed", True),
+    ("count", "nbinom2", "observed", True),
+    ("yes", jg.Binomial(link="cauchit"), "observed", False),
+    ("yes", jg.Binomial(link="probit"), "expected", True),
+]
+
+
+@pytest.mark.parametrize(("response", "family", "hessian", "sparing"), CASES)
+def test_the_same_in_pieces(response, family, hessian, sparing, in_pieces):
+    whole = problem(response, family)
+    assert pieces.count(whole[0]) == 1
+    expected = evaluated(*whole, hessian)
+    cut = problem(response, family, sparing)
+    in_pieces()
+    assert pieces.count(cut[0]) == 10
+    found = evaluated(*cut, hessian)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        size = np.max(np.abs(b))
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11 * size)
+
+
+def test_pieces_divide_the_rows_and_outnumber_the_levels():
+    made = problem("count", "poisson")[0]
+    for n in (131_072, 147_456, 1_048_576, 11 * 2**17, 2**23):
+        rows = jax.ShapeDtypeStruct((n,), np.float64)
+        for levels in (8, 65_536, 2**20):
+            long = jax.tree.map(lambda x: x, made)
+            object.__setattr__(long, "y", rows)
+            object.__setattr__(long.rows, "sizes", (levels,))
+            k = pieces.count(long)
+            assert n % k == 0
+            assert k == 1 or n // k >= max(pieces.LEAST, pieces.A_LEVEL * levels)
