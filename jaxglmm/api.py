@@ -513,13 +513,21 @@ def _not_swapped(name: str, y: Any, X: Any) -> None:
     )
     if isinstance(X, str):
         raise FormulaError(f"the formula comes first, then the data: {forms}")
-    if y is None or np.ndim(y) == 0:
+    if y is None or isinstance(y, dict) or _is_single(y):
         shown = _arguments.shown(y)
         raise FormulaError(
             f"the first argument is {shown}; there are two forms: {forms}"
         )
     if X is None:
         raise FormulaError(f"the design X is missing; there are two forms: {forms}")
+
+
+def _is_single(y: Any) -> bool:
+    """Whether it is one thing, or lists that differ in length: no response."""
+    try:
+        return np.ndim(y) == 0
+    except ValueError:
+        return True
 
 
 def _check_correlated(correlated: Any) -> None:

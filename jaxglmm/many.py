@@ -131,6 +131,11 @@ def fit_many(
     else:
         known, model = _model(family, method)
     context = caller_context()
+    if not isinstance(formula, str):
+        raise FormulaError(
+            "fit_many takes a formula as a text, such as 'y ~ x + (x | g)', not "
+            f"{_arguments.shown(formula)}"
+        )
     if responses is not None:
         if by is not None:
             raise DataError(
@@ -229,7 +234,7 @@ def _of_responses(
     columns[name] = np.random.default_rng(NOISE).normal(size=table.n)
     shared, own = {}, {}
     for label, given in (("weights", weights), ("offset", offset)):
-        if given is not None and not isinstance(given, str) and np.ndim(given) == 2:
+        if given is not None and not isinstance(given, str) and _dimensions(given) == 2:
             own[label] = given
         else:
             shared[label] = given
@@ -256,6 +261,14 @@ def _of_responses(
     ), Y.labels
 
 
+def _dimensions(given: Any) -> int:
+    """Of an array or nested lists; 1 where the lists differ in length."""
+    try:
+        return np.ndim(given)
+    except ValueError:
+        return 1
+
+
 def _check(design: Design, family: Any) -> None:
     _has_random_effects(design)
     if family is None:
@@ -280,7 +293,7 @@ def _trials(trials: Any, table: Table, rows, D: int, family) -> PerResponse:
             "trials= is for family='binomial' and 'betabinomial': other families have "
             "no number of trials"
         )
-    if np.ndim(trials) == 2:
+    if _dimensions(trials) == 2:
         check_order(trials, table.labels, "trials")
         found = Responses(trials, table.n, rows)
         if len(found) != D:

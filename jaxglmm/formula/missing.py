@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import DataError, MissingRowsWarning
 from jaxglmm.formula.notices import warn
 from jaxglmm.formula.tables import Column
@@ -21,8 +22,9 @@ def complete_rows(
         n: rows of the data.
         missing: ``"drop"`` (with one warning) or ``"raise"``.
     """
-    if missing not in ("drop", "raise"):
-        raise DataError(f"missing must be 'drop' or 'raise', not {missing!r}")
+    if not _arguments.is_among(missing, ("drop", "raise")):
+        what = _arguments.shown(missing)
+        raise DataError(f"missing must be 'drop' or 'raise', not {what}")
     if n == 0:
         raise DataError("the data have no rows")
     counts: dict[str, int] = {}

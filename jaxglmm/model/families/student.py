@@ -19,6 +19,8 @@ from jaxglmm.numerics.either import exp
 from jaxglmm.numerics.jets import Jet, chain, nested
 from jaxglmm.numerics.special import HALF_LOG_2PI
 
+LARGEST = float(np.finfo(float).max)
+
 
 class StudentT(JetFamily):
     """y = inverse(eta) + sigma t, t with ``df`` degrees of freedom; phi = log sigma.
@@ -44,7 +46,7 @@ class StudentT(JetFamily):
 
     def __init__(self, link: str | Link | None = None, df: float = 4.0):
         super().__init__(link)
-        if not _arguments.is_number(df) or not 0 < df < np.inf:
+        if not _arguments.is_number(df) or not 0 < df <= LARGEST:
             shown = _arguments.shown(df)
             raise ModelError(f"df must be a positive number, not {shown}")
         self.df = float(df)
