@@ -119,8 +119,11 @@ def seed(value: Any, *, error: type[JaxGLMMError] = NotApplicableError) -> Any:
     own = np.random.SeedSequence | np.random.Generator | np.random.BitGenerator
     if value is None or isinstance(value, own):
         return value
-    many = isinstance(value, list | tuple | np.ndarray) and np.size(value) > 0
-    numbers = np.ravel(np.asarray(value, object)) if many else [value]
+    many = isinstance(value, list | tuple | np.ndarray)
+    numbers = list(np.ravel(value)) if isinstance(value, np.ndarray) else value
+    numbers = numbers if many else [value]
+    many = many and len(numbers) > 0
+    numbers = numbers or [value]
     if all(isinstance(x, Integral) and is_whole(x) and int(x) >= 0 for x in numbers):
         return value if many else int(value)
     raise error(f"seed={shown(value)} must be a whole number of at least 0, or None")

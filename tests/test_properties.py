@@ -149,7 +149,9 @@ def test_weights_are_copies_given_the_variances(seed):
         design = design_from_formula(formula, frame, weights=weights)
         own = engine.build(design, Maximise(True))
         with jax.enable_x64(True):
-            lam = own.problem.lambdas(np.array([0.8, 0.5]))
+            # of columns of mean square one under the weights, which copies change
+            size = [float(f.T[0, 0]) for f in own.moments.factors]
+            lam = own.problem.lambdas(np.array([0.8, 0.5]) * size)
             at = jax.jit(exact.marginal)(own.problem, lam)
         fixed = own.moments.fixed
         r2 = float(at.r2) * fixed.scale**2

@@ -18,7 +18,6 @@ from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError, NotApplicableError
 from jaxglmm.plots import style
 from jaxglmm.plots.labels import AS_IS, shortened, wrapped
-from jaxglmm.results.profile import Profile
 
 WIDE = 100.0  # largest over smallest value from which a scale's axis is logarithmic
 TITLE = 25  # characters above a panel
@@ -38,7 +37,7 @@ def profile(profile, *, levels=(0.5, 0.8, 0.95), which=None, axes=None) -> np.nd
     Returns:
         Array of axes.
     """
-    if not isinstance(profile, Profile):
+    if not callable(getattr(profile, "intervals", None)):
         raise ArgumentError(
             f"profile={_arguments.shown(profile)} must be what fit.profile() returned"
         )

@@ -151,6 +151,8 @@ OPTIONS = {  # arguments behind ``**options``, by class and method
     (PosteriorsPlots, "intervals"): ("max_labels", "ax"),
 }
 GOOD = {  # what the other arguments of a call are
+    "load": {"path": "nowhere.jaxglmm"},
+    "save": {"path": "no/such/folder/fit.jaxglmm"},
     "contrasts": {"factor": "f"},
     "slopes": {"variable": "x"},
     "test": {"L": "x"},

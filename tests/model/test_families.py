@@ -408,7 +408,7 @@ def test_families_by_name(given, name, link):
         (lambda: family_from(3), "not int"),
         (lambda: jg.Gamma(link="logit"), "'logit' does not suit the family 'gamma'"),
         (lambda: jg.Poisson(link="lgo"), "unknown link 'lgo'; there are 'logit'"),
-        (lambda: jg.Poisson(link=3), "not int"),
+        (lambda: jg.Poisson(link=3), "link=3: a family takes"),
         (lambda: jg.NegativeBinomial(kind=3), "kind must be 1 or 2"),
         (lambda: jg.StudentT(df=-1), "df must be a positive number"),
     ],
