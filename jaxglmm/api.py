@@ -81,7 +81,8 @@ def lmm(
         max_iter: most evaluations of the criterion.
         compute_satterthwaite: False for n - p degrees of freedom.
         weights: prior weights, column name or (n,): the residual variance of a row is
-            sigma^2 / weight. Rows of weight zero take no part in the fit. A pandas
+            sigma^2 / weight. Rows of weight zero are predicted and have residuals, but
+            are no observations: nothing counts them or averages over them. A pandas
             Series, here and below, is matched by its row labels, an array by position.
         offset: known part of the predictor, column name or (n,).
         correlated: in the second form, False (or factor -> False): independent effects.

@@ -231,7 +231,7 @@ def _thinned(fit: PosteriorFit, draws: int | None) -> np.ndarray:
     """Positions (chains, draws) of the draws that meet the rows."""
     p = fit.posterior
     own = np.arange(p.n_draws).reshape(p.chains, -1)
-    most = max(1, min(own.shape[1], MOST // max(1, p.chains * fit.nobs)))
+    most = max(1, min(own.shape[1], MOST // max(1, p.chains * fit.design.n)))
     if draws is not None:
         meaning = "draws of each chain"
         most = _arguments.whole(
@@ -244,8 +244,8 @@ def _predictive(fit: PosteriorFit, thin: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     trials = 1.0 if fit.design.trials is None else fit.design.trials
     phi = _loo.log_dispersion(fit)
-    out = np.empty((thin.size, fit.nobs))
-    for where, here in _loo.blocks(thin.ravel(), fit.nobs):
+    out = np.empty((thin.size, fit.design.n))
+    for where, here in _loo.blocks(thin.ravel(), fit.design.n):
         own = here[: where.stop - where.start]
         mu = np.asarray(fit.family.mean(_loo.predictors(fit, own)), float)
         out[where] = fit.family.simulate(rng, mu, phi[own].T[:, :, None], trials)

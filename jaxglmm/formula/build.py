@@ -70,7 +70,7 @@ def design_from_formula(
             design has ``terms=()``.
         data: pandas or polars frame, pyarrow table, record array or dict of columns.
         weights: (n,) prior weights or the name of a column. A weight of 0 keeps the row
-            in the design (it is predicted, and counts as a row) but not in the fit.
+            in the design, for it is predicted, but it is no observation.
             Rows of a pandas Series are found by their labels.
         offset: (n,) or the name of a column; ``offset()`` in the formula is added.
         missing: ``"drop"`` rows with a missing value in any variable of the model, with

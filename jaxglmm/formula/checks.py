@@ -24,14 +24,14 @@ def check_linear(design: Design) -> None:
     Raises:
         ModelError: naming the term and the numbers.
     """
-    n = design.n
+    n = design.n_counted
     if design.p >= n:
         raise ModelError(
             f"{design.p} fixed effects and {n} rows leave nothing to estimate the "
             f"residual variance from; drop terms or add data{_texts(design)}"
         )
     for term in design.terms:
-        J, q = term.n_levels, len(term.names)
+        J, q = design.levels_counted(term), len(term.names)
         if n <= J:
             raise ModelError(
                 f"grouping factor {term.factor!r} has {J} levels for {n} rows: the "
@@ -46,7 +46,7 @@ def check_linear(design: Design) -> None:
                 "not identifiable. Drop a slope, or gather more rows per level"
                 f"{_texts(design)}"
             )
-        lost = _dependent(term.values)
+        lost = _dependent(term.values[design.counted])
         if lost is not None:
             _warn_of_dependence(term, lost)
 
@@ -60,14 +60,14 @@ def check_generalised(design: Design) -> None:
     Raises:
         ModelError: as many fixed effects as rows; a predictor that is the response.
     """
-    if design.p >= design.n + (not design.terms):
+    if design.p >= design.n_counted + (not design.terms):
         raise ModelError(
-            f"{design.p} fixed effects and {design.n} rows leave nothing to estimate "
-            f"the random effects from; drop terms or add data{_texts(design)}"
+            f"{design.p} fixed effects and {design.n_counted} rows leave nothing to "
+            f"estimate the random effects from; drop terms or add data{_texts(design)}"
         )
     _refuse_response_as_predictor(design)
     for term in design.terms:
-        lost = _dependent(term.values)
+        lost = _dependent(term.values[design.counted])
         if lost is not None:
             _warn_of_dependence(term, lost)
 

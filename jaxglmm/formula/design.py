@@ -72,7 +72,7 @@ class NewRows:
     index: object = None
     full: np.ndarray | None = None
 
-    def take(self, rows: slice) -> NewRows:
+    def take(self, rows: slice | np.ndarray) -> NewRows:
         """Some of the rows, without their labels."""
         terms = tuple(
             replace(t, codes=t.codes[rows], values=t.values[rows]) for t in self.terms
@@ -138,3 +138,24 @@ class Design:
     @property
     def p(self) -> int:
         return self.X.shape[1]
+
+    @property
+    def counted(self) -> np.ndarray | slice:
+        """Rows that count, to index with: those of a weight above zero.
+
+        The others have a place in the data, a prediction and a residual, and are no
+        observations.
+        """
+        w = self.weights
+        return slice(None) if w is None or (w > 0).all() else w > 0
+
+    @property
+    def n_counted(self) -> int:
+        return len(self.y[self.counted])
+
+    def levels_counted(self, term: RandomTerm) -> int:
+        """Number of a term's levels with rows that count."""
+        here = self.counted
+        if isinstance(here, slice):
+            return term.n_levels
+        return len(np.unique(term.codes[here]))

@@ -13,7 +13,7 @@ identity link,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,6 +113,7 @@ def resolve(design: Design, family: AbstractFamily, priors: Priors | None) -> Re
             "jg.Priors(sd=jg.HalfNormal(1))"
         )
     given: set[str] = set()
+    design = _counted(design)
     scale = _scale(design, family)
     intercept = _intercept(design)
     coefficients = _coefficients(design, family, priors, scale, intercept, given)
@@ -130,6 +131,23 @@ def resolve(design: Design, family: AbstractFamily, priors: Priors | None) -> Re
     return Resolved(
         coefficients, intercept, center, terms, dispersion, names, frozenset(given)
     )
+
+
+def _counted(design: Design) -> Design:
+    """The rows that count: those of weight zero say nothing of the data's scale."""
+    here = design.counted
+    if isinstance(here, slice):
+        return design
+    rows = {
+        name: None if value is None else value[here]
+        for name in ("y", "X", "weights", "offset", "trials")
+        for value in (getattr(design, name),)
+    }
+    terms = tuple(
+        replace(term, codes=term.codes[here], values=term.values[here])
+        for term in design.terms
+    )
+    return replace(design, terms=terms, **rows)
 
 
 def _scale(design: Design, family: AbstractFamily) -> float:

@@ -47,7 +47,7 @@ def qq(
     if what == "residuals":
         ax = style.one_axes(ax, (4.4, 4.0))
         type, values = residual.best(fit)
-        one(ax, values, level)
+        one(ax, values[fit.design.counted], level)
         style.titled(ax, "Normal quantiles of residuals", _note(level))
         ax.set_ylabel(residual.LABELS[type])
         return ax

@@ -64,6 +64,7 @@ def residuals(
     """
     type, y = best(fit) if type is None else (type, np.asarray(fit.resid(type)))
     against, x = predictor(fit, against)
+    x, y = x[fit.design.counted], y[fit.design.counted]
     seen = np.isfinite(x) & np.isfinite(y)
     x, y = x[seen], y[seen]
     leaning = against == "fitted" and bool(fit.design.terms)

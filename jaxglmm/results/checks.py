@@ -66,9 +66,8 @@ def overdispersion(
             "responses of 0 and 1 have the variance p (1 - p) whatever the model: they "
             "cannot be overdispersed. Look at simulated_residuals() instead"
         )
-    used = fit.design.weights is None or fit.design.weights > 0
-    chisq = float(np.sum(fit.resid("pearson")[used] ** 2))
-    df = int(np.sum(np.broadcast_to(used, fit.nobs))) - fit.npar
+    chisq = float(np.sum(fit.resid("pearson")[fit.design.counted] ** 2))
+    df = fit.df_resid
     if df < 1:
         raise NotApplicableError(
             f"there are {fit.npar} parameters for {df + fit.npar} rows: no degree of "

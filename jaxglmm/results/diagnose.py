@@ -84,7 +84,7 @@ def _missing(design: Design) -> str:
     total = design.n + design.n_missing
     return (
         f"{design.n_missing} of {total} rows have a missing value in a variable of the "
-        f"model and were dropped; {design.n} rows are used."
+        f"model and were dropped; {design.n_counted} rows are used."
     )
 
 
@@ -130,9 +130,10 @@ def may_be_far(R: np.ndarray) -> bool:
 
 def _far(design: Design) -> list[str]:
     """Covariates beside an intercept that lie too far from zero, in words."""
-    places = [("", design.x_names, design.X)]
+    counted = design.counted
+    places = [("", design.x_names, design.X[counted])]
     places += [
-        (f" by {t.label}", t.names, t.values)
+        (f" by {t.label}", t.names, t.values[counted])
         for t in design.terms
         if t.covariance == "us"
     ]
@@ -156,7 +157,7 @@ def _singular(design: Design, estimates: Estimates) -> str:
     facts = [
         fact
         for term, lam in zip(design.terms, estimates.lam, strict=True)
-        for fact in _degenerate(term, lam, unit)
+        for fact in _degenerate(term.values[design.counted], term, lam, unit)
     ]
     what = "; ".join(facts) if facts else "a covariance matrix has not full rank"
     return (
@@ -170,17 +171,20 @@ def _unit(design: Design) -> float:
     """The root of the mean weight."""
     if design.weights is None:
         return 1.0
-    root = np.sqrt(design.weights)
+    root = np.sqrt(design.weights[design.counted])
     most = float(root.max())
     return most * float(np.sqrt(np.mean((root / most) ** 2)))
 
 
-def _degenerate(term: RandomTerm, lam: np.ndarray, unit: float) -> list[str]:
+def _degenerate(
+    values: np.ndarray, term: RandomTerm, lam: np.ndarray, unit: float
+) -> list[str]:
     """The zero variances and perfect correlations of a term, in words.
 
-    unit: of the weights: sigma / unit is the residual sd of a typical row.
+    values: of its rows that count; unit: of the weights: sigma / unit is the residual
+    sd of a typical row.
     """
-    size = unit * np.sqrt(np.mean(term.values**2, axis=0))
+    size = unit * np.sqrt(np.mean(values**2, axis=0))
     scaled = lam * np.where(size > 0, size, 1.0)[:, None]
     sd, corr = sd_and_correlation(scaled @ scaled.T)
     zero = sd < NEAR_ZERO

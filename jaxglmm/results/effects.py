@@ -67,8 +67,8 @@ def coefficients(
 
 
 def n_levels(design: Design) -> dict[str, int]:
-    """Factor -> number of levels."""
+    """Factor -> number of levels with rows that count."""
     return {
-        factor: design.terms[positions[0]].n_levels
+        factor: design.levels_counted(design.terms[positions[0]])
         for factor, positions in by_factor(design.terms).items()
     }

@@ -104,12 +104,12 @@ class Estimated(Hinted):
 
     @property
     def nobs(self) -> int:
-        """Number of rows used."""
-        return self.design.n
+        """Number of rows used; those of weight zero are not."""
+        return self.design.n_counted
 
     @property
     def ngroups(self) -> dict[str, int]:
-        """Factor -> number of levels."""
+        """Factor -> number of levels with rows that were used."""
         return _effects.n_levels(self.design)
 
     @property
@@ -213,7 +213,7 @@ class Estimated(Hinted):
 
     def _degrees_of_freedom(self, ddf: str) -> np.ndarray:
         if ddf == "residual":
-            return np.full(self.design.p, float(self.design.n - self.design.p))
+            return np.full(self.design.p, float(self.nobs - self.design.p))
         if ddf == "kenward-roger":
             return self._kenward_roger[1]
         return self._satterthwaite

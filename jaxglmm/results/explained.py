@@ -136,20 +136,23 @@ def shares(
         residual: variance of a row; sigma squared where it is left out.
         of_rows: factors with one row a level: their variance is residual.
     """
-    eta = design.X @ estimates.beta
+    counted = design.counted
+    eta = (design.X @ estimates.beta)[counted]
     cov = covariances(estimates)
     random = {
-        factor: float(
-            np.mean(
-                random_variance([design.terms[k] for k in ks], [cov[k] for k in ks])
-            )
-        )
+        factor: float(np.mean(_row_variance(design, cov, ks)[counted]))
         for factor, ks in by_factor(design.terms).items()
     }
-    fixed = float(np.var(eta, ddof=1)) if design.p and design.n > 1 else 0.0
+    fixed = float(np.var(eta, ddof=1)) if design.p and len(eta) > 1 else 0.0
     residual = float(estimates.sigma) ** 2 if residual is None else residual
     residual += sum(random.pop(name) for name in of_rows)
     return Shares(fixed, random, residual)
+
+
+def _row_variance(design: Design, cov, positions: list[int]) -> np.ndarray:
+    """z' Sigma z of the rows, summed over some of the terms, (n,)."""
+    terms, matrices = ([x[k] for k in positions] for x in (design.terms, cov))
+    return np.broadcast_to(random_variance(terms, matrices), (design.n,))
 
 
 def r_squared(part: Shares, method: str | None = None) -> R2:

@@ -20,7 +20,7 @@ NOTHING = 1e-10  # share of a column's length outside the span of the fixed effe
 
 def possible(design: Design) -> bool:
     """Whether a closer look is due: coefficients for all levels, or equal factors."""
-    levels = {term.factor: term.n_levels for term in design.terms}
+    levels = {t.factor: design.levels_counted(t) for t in design.terms}
     sizes = list(levels.values())
     return design.p >= min(sizes, default=design.p + 1) or len(set(sizes)) < len(sizes)
 
@@ -49,7 +49,7 @@ def _inside(design: Design, estimates: Estimates) -> list[str]:
     Q: np.ndarray | None = None
     out = []
     for k, term in enumerate(design.terms):
-        if design.p < term.n_levels:
+        if design.p < design.levels_counted(term):
             continue
         if Q is None:
             Q = np.linalg.qr(design.X * root[:, None])[0]

@@ -50,7 +50,7 @@ def reference_grid(
 
     Args:
         fit: whose.
-        data: the variables of the model.
+        data: the variables of the model, rows that count.
         without: a factor whose levels are filled in by the caller.
     """
     used = set().union(*(term.variables for term in fit.design.fixed_terms))
@@ -112,4 +112,7 @@ def _levels_made(fit: Fit, data: pd.DataFrame, name: str) -> np.ndarray | None:
     if not isinstance(recipe, FormulaRecipe):
         return None
     codes = recipe.codes_made_of(name)
-    return None if not codes or len(data) != len(codes[0]) else np.column_stack(codes)
+    if not codes:
+        return None
+    made = np.column_stack(codes)[fit.design.counted]
+    return made if len(made) == len(data) else None

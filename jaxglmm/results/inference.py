@@ -254,9 +254,7 @@ def contrast_test(
         found = {
             "F": F,
             "num_df": len(rows),
-            "den_df": np.inf
-            if ddf == "asymptotic"
-            else float(fit.design.n - fit.design.p),
+            "den_df": np.inf if ddf == "asymptotic" else float(fit.nobs - fit.design.p),
         }
     else:
         found = _satterthwaite_test(fit, L, rhs)

@@ -41,6 +41,11 @@ def data_of(fit: Fit) -> pd.DataFrame:
     return frame(fit.design)
 
 
+def counted_data(fit: Fit) -> pd.DataFrame:
+    """The variables of the model, rows that count: what averages are taken over."""
+    return data_of(fit).iloc[fit.design.counted].reset_index(drop=True)
+
+
 def new_rows(means: Means, data, offset=None) -> NewRows:
     """The design of new rows; grouping factors need not be among the data."""
     if means.random:
@@ -48,13 +53,13 @@ def new_rows(means: Means, data, offset=None) -> NewRows:
     return predict.rows(means.fit, data, offset=offset, random=False)
 
 
-def own_offset(fit: Fit, data: pd.DataFrame) -> np.ndarray:
-    """The offset of the fit that is no term of its formula, (n,)."""
-    given = np.zeros(len(data))
+def own_offset(fit: Fit, counted: pd.DataFrame) -> np.ndarray:
+    """The offset of the rows that count that is no term of the formula, (n,)."""
+    given = np.zeros(len(counted))
     if fit.design.offset is None:
         return given
-    of_the_formula = predict.rows(fit, data, offset=given, random=False).offset
-    return fit.design.offset - of_the_formula
+    of_the_formula = predict.rows(fit, counted, offset=given, random=False).offset
+    return fit.design.offset[fit.design.counted] - of_the_formula
 
 
 def averaged(
@@ -120,10 +125,13 @@ def predictions(
                 "predictions(grid='equal') makes its own rows: leave newdata out, or "
                 "give the rows to average over as newdata"
             )
-        variables = data_of(fit)
+        variables = counted_data(fit)
         data = grids.reference_grid(fit, variables)
         mean_offset = np.full(len(data), own_offset(fit, variables).mean())
         new = new_rows(means, data, mean_offset)
+    elif newdata is None and by is not None:
+        data = counted_data(fit)
+        new = predict.rows(fit, None).take(fit.design.counted)
     elif newdata is None:
         data = data_of(fit)
         new = predict.rows(fit, None)
@@ -226,7 +234,7 @@ def contrasts(
 def marginal_means(means: Means, factor: str, grid: str) -> tuple[list, Rows]:
     """Levels, and their means averaged over a grid of the rest."""
     fit = means.fit
-    data = data_of(fit)
+    data = counted_data(fit)
     check_known(data, [factor])
     levels = grids.levels_of(data[factor])
     if len(levels) < 2 or len(levels) > 200:

@@ -210,7 +210,7 @@ class SimulatedResiduals:
 def simulated_residuals(fit: Fit, n: int, seed, re: str | None) -> SimulatedResiduals:
     """See ``Fit.simulated_residuals``."""
     check_draws(n)
-    y, nobs = fit.design.y, fit.nobs
+    y, nobs = fit.design.y, fit.design.n
     keep = (n + 1) * nobs <= KEPT
     rng = np.random.default_rng(seeds(seed, 0)[0])
     chunks = _draw(fit, n, seed, re)
@@ -298,7 +298,7 @@ def judged(
 
 def _draw(fit: Fit, n: int, seed, re: str | None) -> Iterator[np.ndarray]:
     """(d, nobs) responses, few enough at once."""
-    at_once = max(1, KEPT // fit.nobs)
+    at_once = max(1, KEPT // fit.design.n)
     starts = range(0, n, at_once)
     for start, own in zip(starts, seeds(seed, len(starts))[1:], strict=True):
         yield fit.simulate(min(at_once, n - start), own, re)

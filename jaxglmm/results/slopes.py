@@ -17,7 +17,7 @@ from jaxglmm.results.data import pandas_frame
 from jaxglmm.results.marginal import (
     averaged,
     check_known,
-    data_of,
+    counted_data,
     grouped,
     new_rows,
     own_offset,
@@ -37,7 +37,7 @@ def slopes(
     """One row a group: the average slope, its error, test and limits."""
     fit = means.fit
     predict.check_offset(newdata, offset)
-    own = data_of(fit)
+    own = counted_data(fit)
     data = own if newdata is None else pandas_frame(newdata)
     data = data.reset_index(drop=True)
     check_known(data, [variable])

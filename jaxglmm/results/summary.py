@@ -176,7 +176,7 @@ def _criteria(fit: Fit) -> Paragraph | Table:
 
 
 def scaled_quantiles(scaled: np.ndarray) -> pd.Series:
-    """Minimum, quartiles and maximum of the scaled residuals."""
+    """Minimum, quartiles and maximum of the scaled residuals that count."""
     values = np.quantile(scaled, [0, 0.25, 0.5, 0.75, 1])
     return pd.Series(values, index=["Min", "1Q", "Median", "3Q", "Max"])
 
@@ -184,7 +184,7 @@ def scaled_quantiles(scaled: np.ndarray) -> pd.Series:
 def _scaled(fit: Fit) -> pd.Series | None:
     """None where a family of one's own does not say its variance."""
     try:
-        return scaled_quantiles(fit.resid("scaled"))
+        return scaled_quantiles(fit.resid("scaled")[fit.design.counted])
     except NotApplicableError:
         return None
 

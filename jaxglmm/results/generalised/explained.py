@@ -157,8 +157,7 @@ def one_row_a_level(design: Design) -> tuple[str, ...]:
     return tuple(
         factor
         for factor, ks in by_factor(design.terms).items()
-        if design.terms[ks[0]].n_levels == design.n
-        and np.bincount(design.terms[ks[0]].codes, minlength=design.n).max() == 1
+        if design.levels_counted(design.terms[ks[0]]) == design.n_counted
     )
 
 
@@ -171,15 +170,16 @@ def null_mean(fit: GeneralisedFit) -> float:
 
 def _null_mean(fit: GeneralisedFit) -> float:
     design = fit.design
-    is_null = design.p == 1 and (design.X[0] == design.X).all()
-    if is_null:
-        estimates, eta = fit.estimates, float(design.X[0, 0] * fit.coefficients[0])
+    counted = design.counted
+    X = design.X[counted]
+    if design.p == 1 and (X[0] == X).all():
+        estimates, eta = fit.estimates, float(X[0, 0] * fit.coefficients[0])
     else:
         estimates = null_estimates(fit)
         eta = float(estimates.beta[0])
-    offset = 0.0 if design.offset is None else float(np.mean(design.offset))
+    offset = 0.0 if design.offset is None else float(np.mean(design.offset[counted]))
     variance = random_variance(design.terms, covariances(estimates))
-    sd = np.sqrt(np.mean(variance))
+    sd = np.sqrt(np.mean(np.broadcast_to(variance, (design.n,))[counted]))
     found = averages.over_normal(fit.family, np.array([eta + offset]), np.array([sd]))
     value = float(found.value[0])
     if not np.isfinite(value):

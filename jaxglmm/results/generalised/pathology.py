@@ -129,7 +129,7 @@ def _running_off(fit: GeneralisedFit) -> list[Note]:
     if kept is not None and np.sum(fit.engine.base.split(kept.psi)[1] ** 2) < limit**2:
         return []
     pairs = zip(fit.design.terms, fit.estimates.lam, strict=True)
-    spreads = [(term, _spread(term, lam)) for term, lam in pairs]
+    spreads = [(term, _spread(fit, term, lam)) for term, lam in pairs]
     return [_runs_off(fit, term, sd) for term, sd in spreads if sd > limit]
 
 
@@ -139,12 +139,13 @@ def widest(fit: GeneralisedFit) -> tuple[float, float] | None:
     if limit is None or not fit.family.discrete or not fit.design.terms:
         return None
     pairs = zip(fit.design.terms, fit.estimates.lam, strict=True)
-    return max(_spread(term, lam) for term, lam in pairs), limit
+    return max(_spread(fit, term, lam) for term, lam in pairs), limit
 
 
-def _spread(term: RandomTerm, lam: np.ndarray) -> float:
+def _spread(fit: GeneralisedFit, term: RandomTerm, lam: np.ndarray) -> float:
     """Root mean square over the rows of the sd of z'b."""
-    return float(np.sqrt(np.mean(np.sum((term.values @ lam) ** 2, axis=1))))
+    values = term.values[fit.design.counted]
+    return float(np.sqrt(np.mean(np.sum((values @ lam) ** 2, axis=1))))
 
 
 def _runs_off(fit: GeneralisedFit, term: RandomTerm, sd: float) -> Note:
@@ -156,7 +157,8 @@ def _runs_off(fit: GeneralisedFit, term: RandomTerm, sd: float) -> Note:
         f"The random effects of {term.label} have a standard deviation of "
         f"{numbers.general(sd, 3)} on the scale of the linear predictor "
         f"({fit.link_name}), which is as good as infinite: {constant} of "
-        f"{term.n_levels} levels have {what}, and such levels do not bound it. "
+        f"{fit.design.levels_counted(term)} levels have {what}, and such levels do "
+        "not bound it. "
         "Laplace's approximation is poor here. Drop the term, join levels, observe "
         "each more often, or put a prior on the standard deviation: method='map'."
     )
@@ -216,12 +218,13 @@ def _dispersion(fit: GeneralisedFit) -> Note | None:
 
 def _excess(fit: GeneralisedFit) -> float:
     """Variance over that of the simpler family, less one, at the mean response."""
-    design, phi = fit.design, fit.estimates.phi
+    design, phi, counted = fit.design, fit.estimates.phi, fit.design.counted
+    y = design.y[counted]
     if fit.family_name != "betabinomial":
-        mu = max(float(np.mean(design.y)), 1e-300)
+        mu = max(float(np.mean(y)), 1e-300)
         return float(fit.family.variance(mu, phi) / mu - 1)
-    m = np.ones(design.n) if design.trials is None else design.trials
-    mu = np.clip(np.sum(design.y) / np.sum(m), 1e-6, 1 - 1e-6)
+    m = np.ones(len(y)) if design.trials is None else design.trials[counted]
+    mu = np.clip(np.sum(y) / np.sum(m), 1e-6, 1 - 1e-6)
     m = float(np.max(m))
     return float(fit.family.variance(mu, phi, m) / (m * mu * (1 - mu)) - 1)
 
@@ -230,7 +233,7 @@ def _spread_share(fit: GeneralisedFit) -> float:
     """Variance of a row over that of the response, at the mean response."""
     if fit.family.discrete:
         return 1.0
-    y, phi = fit.design.y, fit.estimates.phi
+    y, phi = fit.design.y[fit.design.counted], fit.estimates.phi
     try:
         variance = fit.family.variance(np.float64(np.mean(y)), phi)
     except _errors.NotApplicableError:

@@ -141,7 +141,7 @@ def zero_inflation(fit: GeneralisedFit, n: int, seed, re: str | None) -> Test:
 
 def _used(fit: GeneralisedFit) -> np.ndarray:
     weights = fit.design.weights
-    return np.ones(fit.nobs, bool) if weights is None else weights > 0
+    return np.ones(fit.design.n, bool) if weights is None else weights > 0
 
 
 def _pearson(

@@ -33,7 +33,7 @@ BAD = 0.7
 class Loo:
     """elpd: expected log predictive density; se; p: effective number of parameters.
 
-    pointwise, khat: one a unit, a row or a group.
+    pointwise, khat: one a unit, a row or a group; rows of weight zero are none.
     """
 
     by: str
@@ -65,8 +65,9 @@ def loo(fit: PosteriorFit, by: str) -> Loo:
     check_by(fit, by)
     if by == "row":
         logs = row_log_likelihood(fit, np.arange(fit.posterior.n_draws))
+        logs = logs[:, fit.design.counted]
     else:
-        logs = group_log_likelihood(fit, by)
+        logs = group_log_likelihood(fit, by)[:, _with_rows(fit, by)]
     units = logs.shape[1]
     pointwise, khat = np.empty(units), np.empty(units)
     for i in range(units):
@@ -90,6 +91,12 @@ def check_by(fit: PosteriorFit, by: str, name: str = "by") -> None:
             f"{name}={_arguments.shown(by)} is not 'row' or a grouping factor of the "
             f"model ({', '.join(sorted(factors))})"
         )
+
+
+def _with_rows(fit: PosteriorFit, by: str) -> np.ndarray:
+    """Positions of the levels that have rows that count."""
+    term = next(term for term in fit.design.terms if term.factor == by)
+    return np.unique(term.codes[fit.design.counted])
 
 
 def predictors(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
@@ -130,13 +137,16 @@ def blocks(draws: np.ndarray, n: int) -> Iterator[tuple[slice, np.ndarray]]:
 def row_log_likelihood(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
     """(draws, n) log p(y_i | parameters, random effects), with prior weights."""
     d = fit.design
-    out = np.empty((len(draws), fit.nobs))
+    out = np.empty((len(draws), d.n))
     phi = log_dispersion(fit)
-    for where, here in blocks(draws, fit.nobs):
+    for where, here in blocks(draws, d.n):
         eta = predictors(fit, here)
         logs = _log_densities(fit.family, d.y, eta, phi[here], d.trials)
         out[where] = logs[: where.stop - where.start]
-    return out if d.weights is None else out * d.weights
+    if d.weights is not None:
+        here = d.weights > 0  # of others the density may be -inf
+        out = np.multiply(out, d.weights, where=here, out=np.zeros_like(out))
+    return out
 
 
 @double_precision
