@@ -22,6 +22,7 @@ import numpy as np
 import jaxglmm
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.model import assemble
 from jaxglmm.model.priors import Fixed
 from jaxglmm.results.posterior import loo as _loo
 
@@ -242,7 +243,8 @@ def _thinned(fit: PosteriorFit, draws: int | None) -> np.ndarray:
 
 def _predictive(fit: PosteriorFit, thin: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    trials = 1.0 if fit.design.trials is None else fit.design.trials
+    m = assemble.precise(fit.design, fit.family).trials
+    trials = 1.0 if m is None else m
     phi = _loo.log_dispersion(fit)
     out = np.empty((thin.size, fit.design.n))
     for where, here in _loo.blocks(thin.ravel(), fit.design.n):

@@ -48,6 +48,9 @@ def drop_dependent(
     """
     told = X if weights is None or weights.all() else X[weights > 0]
     lost = dependent_columns(told, anchor)
+    if len(lost):
+        moved = near_products(told, names, lost)
+        lost = lost if moved is None else dependent_columns(moved, anchor)
     kept = tuple(j for j in range(X.shape[1]) if j not in set(lost.tolist()))
     n = len(X)
     if len(kept) == n and X.shape[1] > n:
@@ -67,6 +70,43 @@ def drop_dependent(
     kept_names = tuple(names[j] for j in kept)
     missing = null_space(told, np.array(kept, int), lost, anchor)
     return np.ascontiguousarray(X[:, kept]), kept_names, kept, dropped, missing
+
+
+def near_products(
+    X: np.ndarray, names: tuple[str, ...], lost: np.ndarray
+) -> np.ndarray | None:
+    """X with lost products s:x as (s - s0):x, where x is in the model; None: as it was.
+
+    Both span the same with x beside them, but far from zero s:x is nearly s0 times x,
+    and what tells it from x is small beside rounding of other origins, not of its own.
+    """
+    place = {name: j for j, name in enumerate(names)}
+    out: np.ndarray | None = None
+    for j in lost.tolist():
+        found = _factors_of(names[j], place)
+        for one, rest in found:
+            column = X[:, one]
+            middle = column[len(column) // 2]
+            spread = np.ptp(column)
+            if not (0 < spread < 1e-3 * abs(middle) < np.inf):
+                continue
+            if not np.array_equal(column * X[:, rest], X[:, j]):
+                continue
+            out = X.copy() if out is None else out
+            out[:, j] = (column - middle) * X[:, rest]
+            break
+    return out
+
+
+def _factors_of(name: str, place: dict[str, int]) -> list[tuple[int, int]]:
+    """A column and the product of the others, for each way to take one out."""
+    parts = name.split(":")
+    found = []
+    for k, part in enumerate(parts):
+        rest = ":".join(parts[:k] + parts[k + 1 :])
+        if part in place and rest in place:
+            found.append((place[part], place[rest]))
+    return found
 
 
 def null_space(

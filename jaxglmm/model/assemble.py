@@ -6,6 +6,7 @@ Each step is a function one can stop after: ``columns`` (terms to plain arrays),
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from jaxglmm.structure.factors import Columns
 
 if TYPE_CHECKING:
     from jaxglmm.formula.design import Design
+    from jaxglmm.model.families import AbstractFamily
 
 
 def columns(design: Design) -> list[Columns]:
@@ -25,6 +27,21 @@ def columns(design: Design) -> list[Columns]:
         Columns(t.factor, t.codes, t.values, t.n_levels, t.covariance)
         for t in design.terms
     ]
+
+
+def precise(design: Design, family: AbstractFamily) -> Design:
+    """Weights of a linear mixed model as precisions: trials of the Gaussian family.
+
+    Weights that multiply log densities would make two rows of one of weight two, here
+    sigma^2 / 2 is its variance. Rows of weight zero keep it.
+    """
+    w = design.weights
+    is_linear = family.name == "gaussian" and family.link.name == "identity"
+    if w is None or not design.terms or not is_linear:
+        return design
+    used = w > 0
+    weights = None if used.all() else used.astype(float)
+    return replace(design, trials=np.where(used, w, 1.0), weights=weights)
 
 
 def moments(design: Design, structure: str | None = None) -> Moments:

@@ -8,7 +8,8 @@ identity link,
     intercept      N(centre, (2.5 s)^2), where all covariates are at their means
     sds            HalfT(3, 2.5 s / rms(z))
     correlations   LKJ(1)
-    dispersion     sigma: HalfT(3, 2.5 s); others LogNormal over four powers of ten
+    dispersion     sigma: HalfT(3, 2.5 s r), r the root of the weights' geometric mean
+                   in a linear mixed model; others LogNormal over four powers of ten
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxglmm._errors import ModelError
+from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.mixed_belief import Block, MixedBelief
 from jaxglmm.model.priors import (
@@ -127,7 +129,9 @@ def resolve(design: Design, family: AbstractFamily, priors: Priors | None) -> Re
     }
     names = {"coefficients": tuple(design.x_names), "dispersion": family.phi_names}
     names |= {term.label: term.names for term in design.terms}
-    dispersion = _dispersion(family, priors, scale, given)
+    precise = assemble.precise(design, family).trials
+    unit = 1.0 if precise is None else float(np.exp(np.mean(np.log(precise)) / 2))
+    dispersion = _dispersion(family, priors, scale, unit, given)
     return Resolved(
         coefficients, intercept, center, terms, dispersion, names, frozenset(given)
     )
@@ -270,7 +274,11 @@ def _check_correlation(design: Design, priors: Priors) -> None:
 
 
 def _dispersion(
-    family: AbstractFamily, priors: Priors, scale: float, given: set[str]
+    family: AbstractFamily,
+    priors: Priors,
+    scale: float,
+    unit: float,
+    given: set[str],
 ) -> tuple[AbstractScalePrior | Fixed, ...]:
     if not family.n_phi:
         if priors.dispersion is not None:
@@ -284,7 +292,7 @@ def _dispersion(
             return (priors.dispersion,) * family.n_phi
         return tuple(scale_from(priors.dispersion, n) for n in family.phi_names)
     if "sigma" in family.phi_names:
-        return (HalfT(3.0, WIDTH * scale),)
+        return (HalfT(3.0, WIDTH * scale * unit),)
     return tuple(
         LogNormal(CENTRES.get(family.name, 0.0), 2.0) for _ in range(family.n_phi)
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from jaxglmm._errors import PriorWeightsWarning
+from jaxglmm.model import assemble
 
 if TYPE_CHECKING:
     from jaxglmm.formula.design import Design
@@ -28,10 +29,15 @@ F = TypeVar("F", bound="GeneralisedFit")
 MOST_ROWS = 2_000_000  # that a design may unfold to
 
 
-def weighted(design: Design) -> bool:
-    """Whether there are weights other than those that only say which rows count."""
+def weighted(design: Design, family: AbstractFamily) -> bool:
+    """Whether there are weights other than those that only say which rows count.
+
+    Those of a linear mixed model are precisions, which draws heed.
+    """
     w = design.weights
-    return w is not None and bool(np.any((w != 0) & (w != 1)))
+    if w is None or assemble.precise(design, family) is not design:
+        return False
+    return bool(np.any((w != 0) & (w != 1)))
 
 
 def frequencies(design: Design, family: AbstractFamily) -> bool:
@@ -44,7 +50,7 @@ def frequencies(design: Design, family: AbstractFamily) -> bool:
 
 def unfolded(design: Design, family: AbstractFamily) -> Design:
     """The design with every row as often as its weight; itself where that is none."""
-    if not weighted(design) or not frequencies(design, family):
+    if not weighted(design, family) or not frequencies(design, family):
         return design
     assert design.weights is not None
     times = np.maximum(design.weights, 1).astype(int)
@@ -81,7 +87,7 @@ def unfolded_fit(fit: F, what: str, keep: bool = False) -> F:
     what: the method that draws, for the warning; keep: leave such weights where they
     are, for draws that are fitted again.
     """
-    if not weighted(fit.design):
+    if not weighted(fit.design, fit.family):
         return fit
     if frequencies(fit.design, fit.family):
         return _with_design(fit, unfolded(fit.design, fit.family))

@@ -20,10 +20,11 @@ from jaxglmm.numerics.special import HALF_LOG_2PI
 
 
 class Gaussian(AbstractFamily):
-    """Real values, Var y = sigma^2; phi = log sigma.
+    """Real values, Var y = sigma^2 / m; phi = log sigma, m the row's ``trials`` or 1.
 
-    Prior weights multiply the log density here as in every family; ``lmm`` reads them
-    as R does, residual variance sigma^2 / weight.
+    Prior weights multiply the log density here as in every family. Linear mixed models
+    read them as R does, residual variance sigma^2 / weight: a row of weight m is like
+    the mean of m observations, so that they are this family's trials (``precise``).
 
     Example:
         >>> import jaxglmm as jg
@@ -41,24 +42,29 @@ class Gaussian(AbstractFamily):
         self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Rows:
         z = (y - self.link.inverse(eta)) * jnp.exp(-phi[0])
-        return -HALF_LOG_2PI - phi[0] - 0.5 * z * z
+        base = 0.5 * jnp.log(trials) - HALF_LOG_2PI
+        return base - phi[0] - 0.5 * trials * z * z
+
+    def log_base(self, y: Rows, trials: Rows | float = 1.0) -> Rows:
+        return 0.5 * jnp.log(trials) + jnp.zeros_like(y)
 
     def kernel_derivatives(
         self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Derivatives:
         if self.link.name != "identity":
             return super().kernel_derivatives(y, eta, phi, trials)
-        w = jnp.exp(-2 * phi[0]) * jnp.ones_like(eta)
-        l = self.log_density(y, eta, phi, trials)
-        return l, (y - eta) * w, w, jnp.zeros_like(eta)
+        w = trials * jnp.exp(-2 * phi[0]) * jnp.ones_like(eta)
+        r = y - eta
+        l = -HALF_LOG_2PI - phi[0] - 0.5 * w * r * r
+        return l, r * w, w, jnp.zeros_like(eta)
 
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Rows:
-        return positive((self.link.slope(eta) * jnp.exp(-phi[0])) ** 2)
+        return positive(trials * (self.link.slope(eta) * jnp.exp(-phi[0])) ** 2)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
-        return exp(2 * phi[0]) + 0 * mu
+        return exp(2 * phi[0]) / trials + 0 * mu
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)
@@ -66,19 +72,22 @@ class Gaussian(AbstractFamily):
         _checks.varies(self.name, y)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        return super().start(y, trials)[0], np.log([np.std(y) / 2])
+        spread = np.log([np.std(y) / 2])
+        if trials is not None:
+            spread = spread + np.mean(np.log(trials)) / 2
+        return super().start(y, trials)[0], spread
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
     ) -> np.ndarray:
-        return ((y - mu) * np.exp(-phi[0])) ** 2
+        return trials * ((y - mu) * np.exp(-phi[0])) ** 2
 
     def cdf(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
     ) -> np.ndarray:
         from scipy import special
 
-        return special.ndtr((y - mu) * np.exp(-phi[0]))
+        return special.ndtr(np.sqrt(trials) * (y - mu) * np.exp(-phi[0]))
 
     def simulate(
         self,
@@ -87,4 +96,5 @@ class Gaussian(AbstractFamily):
         phi: np.ndarray,
         trials: Any = 1.0,
     ) -> np.ndarray:
-        return mu + np.exp(phi[0]) * rng.standard_normal(np.shape(mu))
+        noise = rng.standard_normal(np.shape(mu))
+        return mu + np.exp(phi[0]) / np.sqrt(trials) * noise

@@ -308,7 +308,7 @@ class GeneralisedFit(Fit):
             re: None draws new random effects, "conditional" keeps the modes.
         """
         _simulate.draws_new_effects(re)
-        if _frequencies.weighted(self.design):
+        if _frequencies.weighted(self.design, self.family):
             _frequencies.warn_single()
         return self._simulate(n, seed, re)
 

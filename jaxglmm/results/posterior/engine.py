@@ -176,8 +176,12 @@ def build(
         data = build_rows(design.X, columns)
     patterns = tuple(_pattern(design, factor) for factor in data.factors)
     belief = assemble_belief.belief(resolved, design, data.factors, patterns, data.R)
-    eta, phi = family.start(design.y, design.trials)
-    problem = problem_of(design, family, data, patterns)
+    precise = assemble.precise(design, family)
+    counted = precise.counted
+    trials = None if precise.trials is None else precise.trials[counted]
+    eta, phi = family.start(design.y, precise.trials)
+    phi = family.start(design.y[counted], trials)[1]
+    problem = problem_of(precise, family, data, patterns)
     posterior = jax.device_put(Posterior(problem, belief))
     return PosteriorEngine(
         design, family, resolved, data, posterior, data.place(eta), np.asarray(phi)

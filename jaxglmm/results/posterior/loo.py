@@ -19,6 +19,7 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._precision import double_precision
+from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import pareto
 
@@ -136,7 +137,7 @@ def blocks(draws: np.ndarray, n: int) -> Iterator[tuple[slice, np.ndarray]]:
 
 def row_log_likelihood(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
     """(draws, n) log p(y_i | parameters, random effects), with prior weights."""
-    d = fit.design
+    d = assemble.precise(fit.design, fit.family)
     out = np.empty((len(draws), d.n))
     phi = log_dispersion(fit)
     for where, here in blocks(draws, d.n):

@@ -14,6 +14,7 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import RandomTerm
+from jaxglmm.model import assemble
 from jaxglmm.results import predict as _predict
 from jaxglmm.results.data import readable
 from jaxglmm.results.generalised.predict import numbers_of_trials
@@ -231,8 +232,9 @@ def _observed(
             s = np.sqrt(_new_variance(fit, rows, here))
             eta = eta + s * rng.standard_normal(eta.shape)
     m, divide = trials, False
-    if m is None and newdata is None and fit.design.trials is not None:
-        m, divide = fit.design.trials, True
+    if m is None and newdata is None:
+        m = assemble.precise(fit.design, fit.family).trials
+        divide = m is not None and fit.family.family_kind == "binomial"
     count = 1.0 if m is None else np.broadcast_to(m[here], eta.shape)
     y = observations(fit, eta, count, rng)
     return y / count if divide else y
@@ -257,7 +259,8 @@ def simulate(fit: PosteriorFit, n: int, seed, re: str | None) -> np.ndarray:
     rows, S = own_rows(fit), fit.posterior.n_draws
     index = rng.integers(0, S, n) if n > S else rng.permutation(S)[:n]
     draws = fit.posterior.draws
-    trials = 1.0 if fit.design.trials is None else fit.design.trials
+    m = assemble.precise(fit.design, fit.family).trials
+    trials = 1.0 if m is None else m
     out = np.empty((n, len(rows.X)))
     for row, s in zip(out, index, strict=True):
         eta = rows.X @ draws.beta[s] + rows.offset
