@@ -209,7 +209,7 @@ def test_after_pickling_and_saving(fit, tmp_path):
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, True])
 def test_number_of_data_sets(fit, n):
-    with pytest.raises(jg.NotApplicableError, match="at least one"):
+    with pytest.raises(jg.NotApplicableError, match="a whole number from 1 to"):
         fit.bootstrap(n)
 
 

@@ -41,7 +41,7 @@ def test_the_level_of_conf_int_is_the_fits(tmp_path):
 @pytest.mark.parametrize("level", [0, 1, 95, -0.5, "high", np.nan])
 def test_levels_outside_their_range(level):
     for fit in (jg.glmm, jg.lmm):
-        with pytest.raises(jg.ModelError, match=r"conf_level must be in \(0, 1\), got"):
+        with pytest.raises(jg.JaxGLMMError, match="must lie between 0 and 1"):
             fit("y ~ x + (1 | g)", {}, conf_level=level)
 
 
