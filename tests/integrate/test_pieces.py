@@ -8,6 +8,7 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm.estimate import start_generalised
+from jaxglmm.estimate.laplace import LaplaceMarginal
 from jaxglmm.formula import design_from_formula
 from jaxglmm.integrate import pieces, point
 from jaxglmm.model.assemble import columns
@@ -31,6 +32,7 @@ def frame():
             "x": x,
             "count": rng.poisson(np.exp(eta)),
             "yes": (rng.uniform(size=N) < 0.5).astype(int),
+            "size": rng.gamma(2.0, np.exp(eta)),
         }
     )
 
@@ -74,6 +76,7 @@ CASES = [
     ("count", "nbinom2", "observed", True),
     ("yes", jg.Binomial(link="cauchit"), "observed", False),
     ("yes", jg.Binomial(link="probit"), "expected", True),
+    ("size", jg.Gamma(link="log"), "observed", False),
 ]
 
 
@@ -103,3 +106,51 @@ def test_pieces_divide_the_rows_and_outnumber_the_levels():
             k = pieces.count(long)
             assert n % k == 0
             assert k == 1 or n // k >= max(pieces.LEAST, pieces.A_LEVEL * levels)
+
+
+@pytest.mark.filterwarnings("ignore::jaxglmm.SingularFitWarning")
+def test_a_long_fit_is_that_of_rows_at_once(monkeypatch, in_pieces):
+    """The whole call and what is asked after it: absent columns take no place."""
+    data, formula = frame().iloc[: N - 1], "count ~ x + (1 | g)"
+    options = {"family": "poisson", "method": jg.Laplace()}
+    expected = jg.glmm(formula, data, **options)
+    monkeypatch.setattr(engine, "LARGE_ROWS", 1_000)
+    in_pieces()
+    found = jg.glmm(formula, data, **options)
+    base = found.engine.base
+    assert base.trials.shape == base.offset.shape == (1,)
+    assert base.weights.dtype == bool
+    back = data["count"].to_numpy()[::-1].copy()
+
+    def asked(fit):
+        yield fit.log_likelihood
+        yield fit.se
+        yield fit.fitted_values
+        yield fit.resid("deviance")
+        yield fit.predict(se=True, interval="confidence").to_numpy()
+        yield fit.predict(interval="prediction").to_numpy()
+        yield fit.simulate(2, seed=1)
+        yield fit.refit(back).log_likelihood
+        yield fit.confint(method="profile").to_numpy()
+        yield fit.ranef_cov["g"]
+        yield fit.r2().conditional
+        yield fit.simulated_residuals(20).scaled
+
+    for k, (a, b) in enumerate(zip(asked(found), asked(expected), strict=True)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8, err_msg=str(k))
+    options["method"] = jg.AGQ(3)
+    again = jg.glmm(formula, data, **options)
+    monkeypatch.setattr(engine, "LARGE_ROWS", 10**9)
+    plain = jg.glmm(formula, data, **options)
+    np.testing.assert_allclose(again.log_likelihood, plain.log_likelihood, rtol=1e-10)
+    np.testing.assert_allclose(again.se, plain.se, rtol=1e-6)
+
+
+def test_beyond_laplace_takes_rows_at_once():
+    """Quadrature needs the rows of its point."""
+    made, eta, phi = problem("count", "poisson")
+    psi, u = start_generalised.start(made, eta, phi)
+    marginal = LaplaceMarginal()
+    at = marginal.at(made, marginal.terms(made), psi, u)
+    assert at.eta is not None
+    assert at.rows is not None
