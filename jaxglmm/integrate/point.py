@@ -191,7 +191,9 @@ def evaluate(
         return eta, (terms or terms_of(part, hessian))(eta, phi)
 
     known = at(problem) if whole else None
-    visit = (lambda part: known) if whole else at
+
+    def visit(part: GeneralisedProblem) -> tuple[Array, RowTerms]:
+        return at(part) if known is None else known
 
     def weights(r: RowTerms) -> Array:
         return r.w if canonical else jnp.where(valid, r.w, jnp.abs(r.w))

@@ -106,6 +106,7 @@ def improve(
     phi = problem.split(psi)[2]
     r, factor = at.rows, at.factor
     assert isinstance(factor, BlocksFactor)
+    assert r is not None  # rows of a point that quadrature is at are kept
     A, root = small.rows(factor.system.A), factor.L
     C = small.stack(_inverse_transposed(root), u[0][0, 0])
     M = small.stack(small.matmul(root, small.transpose(root)), u[0][0, 0])
