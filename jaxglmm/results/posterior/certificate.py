@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm._compile import jit
 from jaxglmm._precision import double_precision
 from jaxglmm.estimate.laplace import LaplaceMarginal
@@ -42,6 +43,7 @@ LEVELS = ("trust", "check", "refuse")
 SAMPLES = 2000  # of the random effects, where there are several factors
 TRIED = 64  # draws at which Laplace is compared with quadrature
 NODES = {1: 15, 2: 7, 3: 5}  # of the quadrature compared with, a column
+ENDLESS = (_status.NO_RESIDUAL, _status.EXACT)  # the likelihood has no maximum
 HELD = (0.85, 0.75)  # what 90 per cent intervals should hold at least
 ADVICE = "for intervals of these parameters use method='nested-laplace'"
 
@@ -107,7 +109,9 @@ def of_maximum(fit: GeneralisedFit) -> Certificate:
     """A fit by Laplace's method or quadrature, or of a Gaussian, which is exact."""
     checks = [_optimum(fit)]
     advice = []
-    if checks[0].level:
+    if checks[0].level and fit.estimates.status in ENDLESS:
+        advice.append("look at the response: no optimum is to be found by other means")
+    elif checks[0].level:
         advice.append("raise max_iter, or simplify the random effects")
     if fit.family_name == "gaussian" and fit.link_name == "identity":
         return Certificate("Exact likelihood", tuple(checks), tuple(advice))
@@ -146,13 +150,11 @@ def _wide(fit: GeneralisedFit) -> Check | None:
 
 def _optimum(fit: GeneralisedFit) -> Check:
     left = abs(float(fit.estimates.decrement))
-    return graded(
-        "decrement",
-        left if fit.converged else np.inf,
-        1e-4,
-        1e-2,
-        f"Newton decrement {left:.1e}: what the criterion could still gain",
-    )
+    text = f"Newton decrement {left:.1e}: what the criterion could still gain"
+    if fit.estimates.status in ENDLESS:
+        text = _status.message(fit.estimates.status)
+    value = left if fit.converged else np.inf
+    return graded("decrement", value, 1e-4, 1e-2, text)
 
 
 @dataclass(frozen=True)
