@@ -81,6 +81,7 @@ def measure(problem: Problem, engine: str, args: argparse.Namespace) -> dict[str
         "goal": problem.goal,
         "error": None,
     }
+    patience = max(args.timeout, problem.patience)
     command = [sys.executable, "-m", "benchmarks.worker", problem.name, engine]
     env = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     if problem.work == "fresh_cached":
@@ -91,10 +92,10 @@ def measure(problem: Problem, engine: str, args: argparse.Namespace) -> dict[str
             capture_output=True,
             text=True,
             env=env,
-            timeout=args.timeout,
+            timeout=patience,
         )
     except subprocess.TimeoutExpired:
-        return {**line, "error": f"over {args.timeout:g} s"}
+        return {**line, "error": f"over {patience:g} s"}
     if out.returncode:
         last = (out.stderr.strip() or "failed").splitlines()[-1]
         return {**line, "error": last}
@@ -119,6 +120,10 @@ def cells(problem: Problem, line: dict[str, Any]) -> tuple[str, ...]:
         note = f"{fits / line['warm']:,.0f} fits/s"
     if problem.name == "batch-million":
         note += f", memory {line['memory']['peak'] / 2**30:.1f} GiB"
+    if problem.memory_goal:
+        held = line["memory"]["peak"] / 2**30
+        part = held / problem.memory_goal
+        note = f"memory {held:.2f} GiB, {part:.2f} of {problem.memory_goal:g} GiB"
     return (
         line["engine"],
         duration(line["first"]),

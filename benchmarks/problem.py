@@ -19,6 +19,8 @@ class Problem:
     fixed, random: the model once more for engines without formulas
     goal: seconds that the warm call may take; goal_gpu: on an H200
     fits: models that it fits, where these are many
+    memory_goal: GiB that the process may hold at most; patience: seconds after which it
+        is given up, where that is more than usual
     engines: who is asked; ``slow`` only with ``--slow``
     """
 
@@ -40,3 +42,5 @@ class Problem:
     weights: str | None = None
     fits: int = 0
     goal_gpu: float | None = None
+    memory_goal: float | None = None
+    patience: float = 0.0

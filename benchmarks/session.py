@@ -1,0 +1,79 @@
+"""A long session: many models of many shapes in one process, and what it holds then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import jaxglmm as jg
+
+LEVELS = (*range(8, 17), *range(18, 34, 2), *range(36, 68, 4))  # no two of one size
+FORMULAS = (
+    ("number ~ x + (1 | g)", "gaussian"),
+    ("number ~ x + (x | g)", "gaussian"),
+    ("count ~ x + (1 | g)", "poisson"),
+    ("yes ~ x + (x | g)", "binomial"),
+)
+EACH, ROWS = 3, 8  # data sets of a shape, rows of a level
+SUMMARISED = 3  # of every so many fits the summary is asked for
+
+
+def data() -> pd.DataFrame:
+    """Responses of three kinds in 64 levels, in three versions."""
+    rng = np.random.default_rng(12)
+    g = np.repeat(np.arange(max(LEVELS)), ROWS)
+    parts = []
+    for version in range(EACH):
+        x, noise = rng.normal(size=(2, len(g)))
+        b = rng.normal(size=(2, max(LEVELS))) * [[0.7], [0.4]]
+        eta = 0.4 + 0.3 * x + b[0][g] + b[1][g] * x
+        part = {"version": version, "g": g, "x": x, "number": eta + noise}
+        part["count"] = rng.poisson(np.exp(eta))
+        part["yes"] = (rng.uniform(size=len(g)) < 1 / (1 + np.exp(-eta))).astype(int)
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
+
+
+def jaxglmm_session(problem: Any, frame: pd.DataFrame) -> Callable[[], float]:
+    """All models, the log-likelihood summed; a second time would take as long."""
+
+    def run() -> float:
+        total, count = 0.0, 0
+        for version, whole in frame.groupby("version"):
+            del version
+            for levels in LEVELS:
+                some = whole[whole["g"] < levels]
+                for formula, family in FORMULAS:
+                    fit = fitted(formula, some, family)
+                    total += fit.log_likelihood
+                    if count % SUMMARISED == 0:
+                        str(fit.summary())
+                    count += 1
+        return total
+
+    run.once = True  # pyright: ignore[reportFunctionMemberAccess]
+    return run
+
+
+def fitted(formula: str, frame: pd.DataFrame, family: str) -> Any:
+    """As a user would fit it."""
+    if family == "gaussian":
+        return jg.lmm(formula, frame)
+    return jg.glmm(formula, frame, family=family, method=jg.Laplace())
+
+
+LINES: tuple[dict[str, Any], ...] = (
+    {
+        "name": "session",
+        "title": "300 models of 100 shapes in one process, every third summarised",
+        "goal": 600.0,
+        "work": "session",
+        "memory_goal": 1.5,
+        "patience": 1800.0,
+        "data": data,
+        "formula": "number ~ x + (1 | g)",
+    },
+)
