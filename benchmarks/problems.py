@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import batches, data, doors, posteriors, session
+from benchmarks import batches, data, doors, inference, posteriors, session
 from benchmarks.problem import Problem
 
 CBPP = {
@@ -420,6 +420,7 @@ PROBLEMS = (
         note="statsmodels: 41 minutes, as a user reported",
     ),
     *(Problem(**line) for line in posteriors.LINES),
+    *(Problem(**line) for line in inference.LINES),
     *(Problem(**line) for line in session.LINES),
 )
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
