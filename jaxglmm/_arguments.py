@@ -65,6 +65,18 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
+def is_finite(value: Any) -> bool:
+    """Whether it is a real number that a double can hold.
+
+    >>> [is_finite(x) for x in (2, float("inf"), 10**400, "2", np.zeros(2))]
+    [True, False, False, False, False]
+    """
+    try:
+        return is_number(value) and isfinite(value)
+    except OverflowError:
+        return False
+
+
 def is_whole(value: Any) -> bool:
     """Whether it is a whole number of any type.
 

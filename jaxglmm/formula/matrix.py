@@ -56,7 +56,7 @@ def as_numbers(name: str, raw: Any, hint: str = HINT) -> np.ndarray:
     mask = np.ma.getmask(found)
     try:
         matrix = np.array(_plain(found), np.float64, order="C")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{name} is not numeric; {hint}") from None
     if mask is not np.ma.nomask:
         matrix[mask] = np.nan

@@ -35,9 +35,12 @@ def marginals(draws, which=None, *, marks=None, axes=None) -> np.ndarray:
     names = list(draws)[:MOST]
     if which is not None:
         names = _arguments.names("which", which, meaning="a parameter's name")
-    if not isinstance(marks, Mapping | None):
+    numbers_alone = isinstance(marks, Mapping) and all(
+        map(_arguments.is_finite, marks.values())
+    )
+    if marks is not None and not numbers_alone:
         shown = _arguments.shown(marks)
-        raise ArgumentError(f"marks={shown} must be a dict, name -> value")
+        raise ArgumentError(f"marks={shown} must be a dict, name -> number")
     unknown = [name for name in names if name not in draws]
     if unknown or not names:
         raise NotApplicableError(

@@ -227,7 +227,9 @@ def call(case, junk):
     if kind is None:
         function, right = getattr(jg, name), FUNCTIONS[name]()
     else:
-        function, right = getattr(made(kind), name), GOOD.get(name, {})
+        function = getattr(made(kind), name)
+        taken = inspect.signature(function).parameters
+        right = {k: v for k, v in GOOD.get(name, {}).items() if k in taken}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -96,7 +96,8 @@ class GeneralisedICC(explained.ICC):
         """
         if method is None and mean is None:
             return super().__call__(adjusted, by)
-        return intraclass(self._fit, method or self.method, mean)(adjusted, by)
+        chosen = self.method if method is None else method
+        return intraclass(self._fit, chosen, mean)(adjusted, by)
 
 
 def intraclass(
@@ -146,7 +147,7 @@ def _variance_at(family: AbstractFamily, phi, mean: float, method: str) -> float
 
 
 def _checked(mean: float) -> float:
-    if not _arguments.is_number(mean) or not np.isfinite(mean):
+    if not _arguments.is_finite(mean):
         shown = _arguments.shown(mean)
         raise NotApplicableError(f"mean={shown} must be a finite number")
     return float(mean)

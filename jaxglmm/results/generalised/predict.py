@@ -114,7 +114,7 @@ def numbers_of_trials(newdata, trials, n: int) -> np.ndarray:
                 "of the numbers of trials"
             )
         trials = as_table(newdata).column(trials)
-    elif np.ndim(trials) == 0:
+    elif _arguments.is_number(trials) or getattr(trials, "ndim", None) == 0:
         trials = np.full(n, trials)
     labels = newdata.index if isinstance(newdata, pd.DataFrame) else None
     m = numbers("trials", trials, n, labels)
