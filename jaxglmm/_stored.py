@@ -39,6 +39,15 @@ LARGE = 1_000_000  # bytes of an argument
 PLAIN = (str, int, float, bool, type(None))
 
 
+class Flat(tuple):
+    """Leaves, structures (values of static arguments), and kinds of leaves."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Flat) -> Flat:
+        return Flat(a + b for a, b in zip(self, other, strict=True))
+
+
 class Stored:
     """A jitted function whose programs outlive the process, where that is asked for.
 
@@ -55,24 +64,48 @@ class Stored:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or _device() is None:
+        if kwargs:
             return self._jitted(*args, **kwargs)
-        dynamic, fixed = [], []
-        for name, value in zip(self._names, args, strict=False):
-            (fixed if name in self._static else dynamic).append(value)
-        leaves, tree = jax.tree.flatten(dynamic)
-        kinds = tuple(map(_kind, leaves))
-        if None in kinds:
+        return self._call(args, self._flat(args))
+
+    def bound(self, *first: Any) -> Callable[..., Any]:
+        """The function of the arguments that follow, these looked at once.
+
+        For what is called again and again with the same large structure.
+        """
+        known = self._flat(first)
+
+        def call(*rest: Any) -> Any:
+            return self._call((*first, *rest), known + self._flat(rest, len(first)))
+
+        return call
+
+    def _flat(self, args: tuple[Any, ...], skip: int = 0) -> Flat:
+        """Arguments taken apart, the first being number ``skip``."""
+        leaves, trees, kinds = [], [], []
+        for name, value in zip(self._names[skip:], args, strict=False):
+            if name in self._static:
+                trees.append(value)
+                continue
+            found, tree = jax.tree.flatten(value)
+            leaves += found
+            trees.append(tree)
+            kinds += map(_kind, found)
+        return Flat((leaves, tuple(trees), tuple(kinds)))
+
+    def _call(self, args: tuple[Any, ...], flat: Flat) -> Any:
+        leaves, trees, kinds = flat
+        if _device() is None or None in kinds:
             return self._jitted(*args)
         folder = _cache.program_folder()
         try:
-            key = (self, tree, tuple(fixed), kinds, folder, *_settings())
+            key = (self, trees, kinds, folder, *_all_settings())
             program = programs.get(key)
         except Exception:  # not hashable, or a JAX without these settings
             return self._jitted(*args)
         if program is not None:
             return program(*leaves)
-        return self._first_call(key, folder, args, (leaves, tree))
+        return self._first_call(key, folder, args, leaves)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_jitted":  # while an object is made
@@ -80,11 +113,14 @@ class Stored:
         return getattr(self._jitted, name)
 
     def _first_call(
-        self, key: Hashable, folder: Path | None, args: tuple[Any, ...], flat: Any
+        self,
+        key: Hashable,
+        folder: Path | None,
+        args: tuple[Any, ...],
+        leaves: list[Any],
     ) -> Any:
         """The program is read or made; what goes wrong, an ordinary call says."""
-        leaves, tree = flat
-        jitted = self._apart(args, tree)
+        jitted = self._apart(args)
         if folder is not None:
             with contextlib.suppress(Exception):
                 path = self._path(folder, args)
@@ -101,7 +137,7 @@ class Stored:
         programs.keep(key, program)
         return program(*leaves)
 
-    def _apart(self, args: tuple[Any, ...], tree: Any) -> Any:
+    def _apart(self, args: tuple[Any, ...]) -> Any:
         """A jitted function for these shapes alone, of the leaves of the arguments."""
         function, names, static = self._function, self._names, self._static
         held = [
@@ -109,6 +145,7 @@ class Stored:
             for name, value in zip(names, args, strict=False)
         ]
         free = [i for i, name in enumerate(names[: len(args)]) if name not in static]
+        tree = jax.tree.structure([args[i] for i in free])
 
         @functools.wraps(function)
         def of_leaves(*leaves: Any) -> Any:
@@ -163,7 +200,7 @@ def _kind(x: Any) -> Any:
     if isinstance(x, jax.core.Tracer):
         return None
     if isinstance(x, jax.Array):
-        here = x.sharding.device_set == {_device()}
+        here = x.sharding.device_set == _devices()
         return (x.shape, x.dtype, x.weak_type) if here else None
     return type(x) if isinstance(x, bool | int | float) else None
 
@@ -175,13 +212,23 @@ def _device() -> Any:
     return device if device.platform == "cpu" else None
 
 
+@functools.cache
+def _devices() -> set[Any]:
+    """The set of it alone, to compare with."""
+    return {_device()}
+
+
 def _settings() -> tuple[Any, ...]:
-    """JAX's settings that programs depend on."""
+    """JAX's settings that programs depend on, those that can be written down."""
+    return tuple(x for x in _all_settings() if isinstance(x, (*PLAIN, Enum)))
+
+
+def _all_settings() -> tuple[Any, ...]:
+    """JAX's settings that programs depend on; looked up at every call, so unsifted."""
     from jax._src import config
 
     own = jax.config.jax_debug_nans, jax.config.jax_disable_jit
-    plain = (x for x in config.trace_context() if isinstance(x, (*PLAIN, Enum)))
-    return *own, *plain
+    return *own, *config.trace_context()
 
 
 @functools.cache

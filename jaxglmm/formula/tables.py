@@ -88,7 +88,8 @@ def as_table(data) -> Table:
 
 
 def _from_pandas(data: pd.DataFrame) -> Table:
-    names = tuple(str(c) for c in data.columns)
+    keys, flat = list(data.columns), data.columns.nlevels == 1
+    names = tuple(map(str, keys))
     places: dict[str, list[int]] = {}
     for j, name in enumerate(names):
         places.setdefault(name, []).append(j)
@@ -97,6 +98,8 @@ def _from_pandas(data: pd.DataFrame) -> Table:
         at = places[name]
         if len(at) > 1:
             raise DataError(f"column {name!r} appears {len(at)} times; rename")
+        if flat and keys[at[0]] == name:
+            return data[name]  # in half the time
         return data.iloc[:, at[0]]
 
     return Table(names, len(data), fetch, data.index, data.index)

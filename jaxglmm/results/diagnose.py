@@ -23,6 +23,7 @@ OF_THE_FIT = (
 )
 FEW_DIGITS = 1e-9  # residual variance over that about the fixed effects
 DIGITS = 2e-14  # relative error of sigma there, times that share
+LOST = 1e-12  # variance over squared mean: above rounding, and that of what is FAR
 FAR = 1e10  # standard deviations from zero: results have less than six digits
 
 
@@ -139,10 +140,15 @@ def _far(design: Design) -> list[str]:
     ]
     found = {}
     for where, names, values in places:
-        if len(names) < 2 or not (np.ptp(values, axis=0) == 0).any():
+        near_constant = _near_constant(values)
+        if len(near_constant) < 2:  # the intercept alone
+            continue
+        values = values[:, near_constant]
+        if not (np.ptp(values, axis=0) == 0).any():
             continue
         sd, mean = np.std(values, axis=0), np.abs(np.mean(values, axis=0))
-        for name, s, m in zip(names, sd, mean, strict=True):
+        for j, s, m in zip(near_constant, sd, mean, strict=True):
+            name = names[j]
             if m > FAR * s > 0 and name not in found:
                 found[name] = (
                     f"{name}{where} lies {m / s:.0e} standard deviations from zero: "
@@ -150,6 +156,18 @@ def _far(design: Design) -> list[str]:
                     "Subtract its mean, or its first value, before the fit."
                 )
     return list(found.values())
+
+
+def _near_constant(values: np.ndarray) -> np.ndarray:
+    """Columns of (n, p) whose variance is lost in the rounding of their squares.
+
+    All that are constant or ``FAR`` are among them; it takes two passes over the rows.
+    """
+    n = len(values)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not judged is kept
+        squared = np.square(np.ones(n) @ values / n)
+        variance = np.einsum("ij,ij->j", values, values) / n - squared
+        return np.flatnonzero(~(variance > LOST * squared))
 
 
 def _singular(design: Design, estimates: Estimates) -> str:

@@ -8,7 +8,7 @@ design when a saved or pickled fit is asked for more.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -47,11 +47,19 @@ class Engine:
     """One design and response, ready to be fitted.
 
     moments: cross-products, on the host; base: the problem on the device, of this
-    design and perhaps another response; estimator: how it is fitted.
+    design and perhaps another response; estimator: how it is fitted; search: the
+    compiled search where it is known, of responses and settings.
     """
 
-    def __init__(self, moments: Moments, base: Problem, estimator: Maximise):
+    def __init__(
+        self,
+        moments: Moments,
+        base: Problem,
+        estimator: Maximise,
+        search: Callable[[np.ndarray], jax.Array] | None = None,
+    ):
         self.moments, self.base, self.estimator = moments, base, estimator
+        self._search = search or fit_numbers.bound(estimator, base)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.moments!r}>"
@@ -117,7 +125,7 @@ class Engine:
         """The compiled search from ``theta`` (m,), NaN for the start by moments."""
         m = self.moments
         numbers = [*(z.ravel() for z in m.Zy), m.Xy, (m.yy, tol, max_steps), theta]
-        flat = fit_numbers(self.estimator, self.base, np.concatenate(numbers))
+        flat = self._search(np.concatenate(numbers))
         return unpack(self.base, np.asarray(flat))
 
     def _has_mean(self, fitted: Fitted) -> bool:
@@ -128,7 +136,8 @@ class Engine:
         """
         for factor, b in zip(self.factors, fitted.b, strict=True):
             if len(factor.pattern) > factor.q:
-                total, square = b.sum(axis=2), np.square(b).sum(axis=2)
+                total = np.add.reduce(b, axis=2)
+                square = np.einsum("...l,...l", b, b)
                 if (total * total > ONE_SIDED * factor.n_levels * square).any():
                     return True
         return False
@@ -155,7 +164,8 @@ class Engine:
 
     def for_response(self, y: np.ndarray) -> Engine:
         """The same design with another response (n,), offset taken off."""
-        return Engine(self.moments.respond(y), self.base, self.estimator)
+        moments = self.moments.respond(y)
+        return Engine(moments, self.base, self.estimator, self._search)
 
     def with_method(self, reml: bool) -> Engine:
         """The same problem by the other criterion."""
