@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import equinox as eqx
 import numpy as np
 
 from jaxglmm._brief import brief
 from jaxglmm.structure.bucket import bucket, empty
 from jaxglmm.structure.factors import Columns, Factor, join
 from jaxglmm.structure.fixed import orthonormal
-from jaxglmm.structure.rows import AbstractRows, order, rows
+from jaxglmm.structure.rows import LARGE_ROWS, AbstractRows, order, rows
+
+SAME = 1e-12  # of columns whose mean square is one: the rounding of their making
 
 
 @brief
@@ -73,20 +76,22 @@ def build_rows(X: np.ndarray, terms: list[Columns]) -> RowData:
     R, basis = orthonormal(X, None)
     layout = rows(sorted_factors, bucket(n))
     size, places = layout.n_places, layout.places
-    if places is None:  # what was made of them is theirs, without a copy
-        sorted_factors = [
-            replace(f, codes=codes[:n], values=None if f.values is None else z[:, :n].T)
-            for f, codes, z in zip(
-                sorted_factors, layout.rows.codes, layout.rows.z, strict=True
-            )
-        ]
     columns = empty((p, size))
     for j in range(p):
         column = basis.column(j)
         column *= np.sqrt(n)
         columns[j] = _spread(column, sort, places, size, 0.0)
+    index = layout.rows
+    if size > LARGE_ROWS:
+        z = tuple(_held_once(x, columns) for x in index.z)
+        index = eqx.tree_at(lambda r: r.z, index, z)
+    if places is None:  # what was made of them is theirs, without a copy
+        sorted_factors = [
+            replace(f, codes=codes[:n], values=None if f.values is None else z[:, :n].T)
+            for f, codes, z in zip(sorted_factors, index.codes, index.z, strict=True)
+        ]
     return RowData(
-        layout.rows,
+        index,
         columns,
         tuple(sorted_factors),
         R / np.sqrt(n),
@@ -94,6 +99,28 @@ def build_rows(X: np.ndarray, terms: list[Columns]) -> RowData:
         n,
         size,
         places,
+    )
+
+
+def _held_once(z: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """z (q, n), or the columns of X (p, n) side by side that are the same numbers.
+
+    Slopes have their mean among the fixed effects as a rule, and in internal
+    coordinates the two are one column.
+    """
+    q = len(z)
+    for first in range(len(X) - q + 1):
+        own = X[first : first + q]
+        if all(_same(a, b) for a, b in zip(z, own, strict=True)):
+            return own
+    return z
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two columns are the same but for rounding; the first rows tell most."""
+    return all(
+        bool((np.abs(a[here] - b[here]) < SAME).all())
+        for here in (slice(0, 64), slice(64, None))
     )
 
 

@@ -14,6 +14,7 @@ from jaxglmm.integrate import pieces, point
 from jaxglmm.model.assemble import columns
 from jaxglmm.model.families import family_from
 from jaxglmm.results.generalised import engine
+from jaxglmm.structure import build_rows as build_rows_module
 from jaxglmm.structure.build_rows import build_rows
 from jaxglmm.structure.rows import PaddedRows
 
@@ -115,9 +116,11 @@ def test_a_long_fit_is_that_of_rows_at_once(monkeypatch, in_pieces):
     options = {"family": "poisson", "method": jg.Laplace()}
     expected = jg.glmm(formula, data, **options)
     monkeypatch.setattr(engine, "LARGE_ROWS", 1_000)
+    monkeypatch.setattr(build_rows_module, "LARGE_ROWS", 1_000)
     in_pieces()
     found = jg.glmm(formula, data, **options)
     base = found.engine.base
+    assert np.shares_memory(found.engine.data.rows.z[0], found.engine.data.X)
     assert base.trials.shape == base.offset.shape == (1,)
     assert base.weights.dtype == bool
     back = data["count"].to_numpy()[::-1].copy()
@@ -141,6 +144,7 @@ def test_a_long_fit_is_that_of_rows_at_once(monkeypatch, in_pieces):
     options["method"] = jg.AGQ(3)
     again = jg.glmm(formula, data, **options)
     monkeypatch.setattr(engine, "LARGE_ROWS", 10**9)
+    monkeypatch.setattr(build_rows_module, "LARGE_ROWS", 10**9)
     plain = jg.glmm(formula, data, **options)
     np.testing.assert_allclose(again.log_likelihood, plain.log_likelihood, rtol=1e-10)
     np.testing.assert_allclose(again.se, plain.se, rtol=1e-6)
