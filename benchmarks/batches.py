@@ -166,8 +166,8 @@ def jaxglmm_compiled(problem: Any, frame: pd.DataFrame) -> Run:
     """The compiled programs of the call alone, their arguments at hand."""
     import jax
 
-    from jaxglmm.batch.devices import Devices
-    from jaxglmm.results.fits import engines as fits_engines
+    from jaxglmm.many import plan as fits_engines
+    from jaxglmm.runtime.devices import Devices
 
     calls = []
 

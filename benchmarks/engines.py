@@ -43,7 +43,7 @@ def adapter(engine: str, work: str) -> Callable[[Problem, pd.DataFrame], Run]:
 
 
 def jaxglmm_fit(problem: Problem, frame: pd.DataFrame) -> Run:
-    from jaxglmm.api import lmm
+    from jaxglmm.api.models import lmm
 
     if problem.family != "gaussian":
         return _jaxglmm_generalised(problem, frame)

@@ -67,7 +67,7 @@ def method_of(problem: Problem) -> Any:
 
 def jaxglmm_posterior(problem: Problem, frame: pd.DataFrame) -> Run:
     """The method alone: from a design to draws."""
-    from jaxglmm.results.posterior.run import run as posterior_run
+    from jaxglmm.posterior.run import run as posterior_run
 
     method, priors = method_of(problem), jg.Priors.statsmodels()
     prepared = jg.glmm(
@@ -87,8 +87,8 @@ def jaxglmm_posterior(problem: Problem, frame: pd.DataFrame) -> Run:
 
 def jaxglmm_effective(problem: Problem, frame: pd.DataFrame) -> Run:
     """Seconds a draw that counts."""
-    from jaxglmm.numerics.chains import bulk_ess
-    from jaxglmm.results.posterior.run import run as posterior_run
+    from jaxglmm.numerics.mcmc_diagnostics import bulk_ess
+    from jaxglmm.posterior.run import run as posterior_run
 
     method, priors = method_of(problem), jg.Priors.statsmodels()
     options = {"family": problem.family, "priors": priors}

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm import datasets as datasets
-    from jaxglmm._cache import enable_compilation_cache as enable_compilation_cache
     from jaxglmm._errors import ArgumentError as ArgumentError
     from jaxglmm._errors import CacheWarning as CacheWarning
     from jaxglmm._errors import ComparisonError as ComparisonError
@@ -36,10 +35,11 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import ScaleWarning as ScaleWarning
     from jaxglmm._errors import SeparationWarning as SeparationWarning
     from jaxglmm._errors import SingularFitWarning as SingularFitWarning
-    from jaxglmm.api import anova as anova
-    from jaxglmm.api import glmm as glmm
-    from jaxglmm.api import lmm as lmm
-    from jaxglmm.api import load as load
+    from jaxglmm.api.many import fit_many as fit_many
+    from jaxglmm.api.models import anova as anova
+    from jaxglmm.api.models import glmm as glmm
+    from jaxglmm.api.models import lmm as lmm
+    from jaxglmm.api.models import load as load
     from jaxglmm.estimate.methods import MAP as MAP
     from jaxglmm.estimate.methods import NUTS as NUTS
     from jaxglmm.estimate.methods import VB as VB
@@ -48,7 +48,6 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.estimate.presets import ML as ML
     from jaxglmm.estimate.presets import REML as REML
     from jaxglmm.estimate.presets import Laplace as Laplace
-    from jaxglmm.many import fit_many as fit_many
     from jaxglmm.model.families import Bernoulli as Bernoulli
     from jaxglmm.model.families import Beta as Beta
     from jaxglmm.model.families import BetaBinomial as BetaBinomial
@@ -59,16 +58,19 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.families import NegativeBinomial as NegativeBinomial
     from jaxglmm.model.families import Poisson as Poisson
     from jaxglmm.model.families import StudentT as StudentT
-    from jaxglmm.model.priors import LKJ as LKJ
-    from jaxglmm.model.priors import Exponential as Exponential
-    from jaxglmm.model.priors import Fixed as Fixed
-    from jaxglmm.model.priors import HalfNormal as HalfNormal
-    from jaxglmm.model.priors import HalfT as HalfT
-    from jaxglmm.model.priors import LogNormal as LogNormal
-    from jaxglmm.model.priors import Normal as Normal
-    from jaxglmm.model.priors import Priors as Priors
+    from jaxglmm.model.priors.distributions import LKJ as LKJ
+    from jaxglmm.model.priors.distributions import Exponential as Exponential
+    from jaxglmm.model.priors.distributions import Fixed as Fixed
+    from jaxglmm.model.priors.distributions import HalfNormal as HalfNormal
+    from jaxglmm.model.priors.distributions import HalfT as HalfT
+    from jaxglmm.model.priors.distributions import LogNormal as LogNormal
+    from jaxglmm.model.priors.distributions import Normal as Normal
+    from jaxglmm.model.priors.distributions import Priors as Priors
     from jaxglmm.results.fit import Fit as Fit
-    from jaxglmm.results.fits.fits import Fits as Fits
+    from jaxglmm.results.fits import Fits as Fits
+    from jaxglmm.runtime.cache import (
+        enable_compilation_cache as enable_compilation_cache,
+    )
 
 __version__ = "0.1.0"
 
@@ -127,17 +129,17 @@ _WHERE = {  # public name -> module that holds it
     "ML": "jaxglmm.estimate.presets",
     "REML": "jaxglmm.estimate.presets",
     "Fit": "jaxglmm.results.fit",
-    "Fits": "jaxglmm.results.fits.fits",
-    "anova": "jaxglmm.api",
-    "enable_compilation_cache": "jaxglmm._cache",
-    "fit_many": "jaxglmm.many",
-    "glmm": "jaxglmm.api",
-    "lmm": "jaxglmm.api",
-    "load": "jaxglmm.api",
+    "Fits": "jaxglmm.results.fits",
+    "anova": "jaxglmm.api.models",
+    "enable_compilation_cache": "jaxglmm.runtime.cache",
+    "fit_many": "jaxglmm.api.many",
+    "glmm": "jaxglmm.api.models",
+    "lmm": "jaxglmm.api.models",
+    "load": "jaxglmm.api.models",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
     **dict.fromkeys(_FAMILIES, "jaxglmm.model.families"),
     **dict.fromkeys(_BAYES, "jaxglmm.estimate.methods"),
-    **dict.fromkeys(_PRIORS, "jaxglmm.model.priors"),
+    **dict.fromkeys(_PRIORS, "jaxglmm.model.priors.distributions"),
 }
 
 _SUBMODULES = (

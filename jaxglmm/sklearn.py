@@ -42,7 +42,7 @@ except ImportError as error:
     ) from error
 
 from jaxglmm._errors import JaxGLMMWarning, NewLevelsWarning
-from jaxglmm.api import glmm, lmm
+from jaxglmm.api.models import glmm, lmm
 from jaxglmm.formula.matrix import unmasked
 from jaxglmm.formula.reading import is_text, not_numeric
 from jaxglmm.formula.tables import read_column

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 import jaxglmm as jg
-from jaxglmm import _cache
+from jaxglmm.runtime import cache as _cache
 
 
 @pytest.fixture

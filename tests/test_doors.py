@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.compat.statsmodels import mixedlm_formula
 from jaxglmm.compat.statsmodels.api import MixedLM
-from jaxglmm.compat.statsmodels.bayes import PoissonBayesMixedGLM
+from jaxglmm.compat.statsmodels.bayes.model import PoissonBayesMixedGLM
 from jaxglmm.compat.statsmodels.formula.api import mixedlm
+from jaxglmm.compat.statsmodels.mixedlm import formula as mixedlm_formula
 
 FORMULA = "y ~ x + (1 | g)"
 J, ROWS = 8, 5

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.results.fits import engines as fits_engines
-from jaxglmm.results.fits import file as fits_file
-from jaxglmm.results.fits import run as fits_run
-from jaxglmm.results.fits.columns import PENDING
+from jaxglmm.many import file as fits_file
+from jaxglmm.many import plan as fits_engines
+from jaxglmm.many import scheduler as fits_run
+from jaxglmm.many.columns import PENDING
 
 SCRIPT = """
     import json, sys, warnings
@@ -134,7 +134,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     def small(self, chunk, numbers, chunks=8):
         return 64
 
-    monkeypatch.setattr("jaxglmm.batch.devices.Devices.block", small)
+    monkeypatch.setattr("jaxglmm.runtime.devices.Devices.block", small)
     expected = jg.fit_many(FORMULA, data, responses=Y)
     with monkeypatch.context() as patch:
         interrupted_after(patch, 2)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxglmm as jg
-from jaxglmm.structure import build_rows
+from jaxglmm.structure import rows_of_design as build_rows
 
 N, G, H = 96, 8, 6
 ONE, SLOPE, CROSSED = "y ~ x + (1 | g)", "y ~ x + (x | g)", "y ~ x + (1 | g) + (1 | h)"
@@ -183,7 +183,7 @@ def test_gaussian_by_the_generalised_way(seed):
     columns = data(seed)
     columns["y"] = np.log1p(columns["y"])
     exact = jg.lmm(ONE, columns, reml=False)
-    with mock.patch("jaxglmm.api._is_linear", return_value=False):
+    with mock.patch("jaxglmm.api.models._is_linear", return_value=False):
         laplace = jg.glmm(ONE, columns, family="gaussian", tol=1e-9)
     same(exact, laplace)
     np.testing.assert_allclose(laplace.coefficients, exact.coefficients, rtol=1e-5)

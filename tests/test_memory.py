@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import jaxglmm as jg
-from jaxglmm import _memory, _stored
-from jaxglmm._compile import stored
-from jaxglmm._memory import Programs
+from jaxglmm.runtime import memory as _memory
+from jaxglmm.runtime import stored as _stored
+from jaxglmm.runtime.compile import stored
+from jaxglmm.runtime.memory import Programs
 
 
 @contextlib.contextmanager

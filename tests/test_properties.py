@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import jaxglmm as jg
 from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.fitting import linear as engine
 from jaxglmm.formula import design_from_formula
-from jaxglmm.results import engine
-from jaxglmm.structure import build
+from jaxglmm.structure import moments_of_design as build
 
 N, G, H = 72, 8, 6
 ONE, SLOPE, CROSSED = "y ~ x + (1 | g)", "y ~ x + (x | g)", "y ~ x + (x | g) + (1 | h)"

@@ -11,7 +11,7 @@ from structure import designs
 
 import jaxglmm as jg
 from jaxglmm import _status
-from jaxglmm.estimate._base import AbstractEstimator, Fitted
+from jaxglmm.estimate.base import AbstractEstimator, Fitted
 from jaxglmm.estimate.maximise import fit_compiled
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem
 

@@ -27,7 +27,7 @@ from cases import (
 from comparison import by_term, close, close_by_name, fixed, theta_by_name
 
 import jaxglmm as jg
-from jaxglmm.integrate.working import mode_at
+from jaxglmm.integrate.working_model import mode_at
 from jaxglmm.numerics.system import scale as scaled
 
 pytestmark = pytest.mark.reference

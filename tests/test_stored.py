@@ -17,13 +17,16 @@ import numpy as np
 import pytest
 
 import jaxglmm as jg
-from jaxglmm import _cache, _lapack, _program, _stored
-from jaxglmm._compile import stored
-from jaxglmm._program import Unsuitable
-from jaxglmm._stored import Stored
-from jaxglmm.estimate._base import Fitted
-from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.estimate.base import Fitted
+from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.model.families import family_from
+from jaxglmm.runtime import cache as _cache
+from jaxglmm.runtime import lapack as _lapack
+from jaxglmm.runtime import program as _program
+from jaxglmm.runtime import stored as _stored
+from jaxglmm.runtime.compile import stored
+from jaxglmm.runtime.program import Unsuitable
+from jaxglmm.runtime.stored import Stored
 
 
 @pytest.fixture
@@ -351,7 +354,8 @@ def test_results_go_through_text():
 
 
 def test_the_hot_functions_are_kept():
-    from jaxglmm.estimate import information, laplace, maximise
+    from jaxglmm.estimate import generalised as laplace
+    from jaxglmm.estimate import information, maximise
 
     kept = (laplace.fit_numbers, laplace.hessian, maximise.fit_numbers)
     assert all(isinstance(f, Stored) for f in (*kept, information.curvature))

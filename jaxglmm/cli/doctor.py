@@ -11,8 +11,8 @@ import time
 from importlib import metadata
 from typing import Any
 
-from jaxglmm._cache import cache_size
 from jaxglmm.cli.progress import keep_compiled_programs
+from jaxglmm.runtime.cache import cache_size
 
 CORE = (
     "jax",
@@ -125,7 +125,7 @@ def _precision() -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from jaxglmm._precision import double_precision
+    from jaxglmm.runtime.precision import double_precision
 
     flag = jax.config.jax_enable_x64
     inside = double_precision(lambda: str(jnp.ones(1).dtype))()

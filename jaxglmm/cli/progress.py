@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxglmm._cache import enable_compilation_cache, program_folder
+from jaxglmm.runtime.cache import enable_compilation_cache, program_folder
 
 _begun: list[str] = []  # of a step whose line is not ended yet
 

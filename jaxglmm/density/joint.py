@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.density.params import Params
-from jaxglmm.model.problem import Problem
+from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.system import Effects, inner_all, scale
 
 LOG_2PI = 1.8378770664093453

@@ -14,8 +14,8 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.model.belief import AbstractBelief
-from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.model.priors.joint_prior import AbstractBelief
 from jaxglmm.numerics.system import Effects, Lambdas, scale
 
 HALF_LOG_2PI = 0.9189385332046727

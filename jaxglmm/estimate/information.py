@@ -14,11 +14,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from jaxglmm._compile import stored
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.integrate import exact
-from jaxglmm.model.covariance import pack
-from jaxglmm.model.problem import Problem
+from jaxglmm.model.covariances.base import pack
+from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.system import (
@@ -30,6 +29,7 @@ from jaxglmm.numerics.system import (
     scale,
     scale_transposed,
 )
+from jaxglmm.runtime.compile import stored
 
 MOST_DENSE = 3000  # random effects in all up to which Z'V^-1Z is formed in full
 FAR = 1e-3  # smallest diagonal of Lambda where second derivatives divide by it

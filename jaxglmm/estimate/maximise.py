@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxglmm._compile import stored
 from jaxglmm._typing import Array, Bool, Count, Float, Scalar
 from jaxglmm.estimate import start as _start
-from jaxglmm.estimate._base import AbstractEstimator, Fitted
+from jaxglmm.estimate.base import AbstractEstimator, Fitted
 from jaxglmm.integrate import exact
-from jaxglmm.model.problem import Problem
+from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale, scale_transposed
+from jaxglmm.runtime.compile import stored
 
 NEAR_ZERO = 1e-3
 INDIFFERENT = 1e-8  # of the criterion, relative to its size

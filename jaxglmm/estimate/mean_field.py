@@ -22,14 +22,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.density import smoothed
 from jaxglmm.density.smoothed import Expected, Rule
-from jaxglmm.integrate.point import gram, predictor, total
-from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.integrate.laplace_derivatives import gram, predictor, total
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.bordered import Bordered, bordered
 from jaxglmm.numerics.system import Effects, Lambdas, scale, scale_transposed
+from jaxglmm.runtime.compile import jit
 from jaxglmm.structure.rows import AbstractRows
 
 FLAT = 0.02  # least share of its bound that a curvature in zeta may fall to

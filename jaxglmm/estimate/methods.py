@@ -1,7 +1,7 @@
 """Bayesian methods as records: what users write as ``method=``.
 
 Each says how the posterior is found and how many draws of it are wanted; the work is
-done by ``results.posterior.run``. Equal seeds give equal draws.
+done by ``posterior.run``. Equal seeds give equal draws.
 """
 
 from __future__ import annotations

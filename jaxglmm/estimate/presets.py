@@ -9,7 +9,7 @@ from typing import Literal
 
 from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
-from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.maximise import Maximise
 
 

@@ -27,12 +27,12 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._typing import Float
 from jaxglmm.estimate import information
-from jaxglmm.estimate._base import Fitted
+from jaxglmm.estimate.base import Fitted
 from jaxglmm.estimate.maximise import Maximise, fit_compiled
-from jaxglmm.model.problem import Problem
+from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.system import AbstractSystem
-from jaxglmm.structure.build import Moments, rotated
 from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.moments_of_design import Moments, rotated
 
 FIRST_STEPS = 40  # of the compiled search; few fits take more than 15
 NO_RESIDUAL = 1e-12  # residual variance over that of least squares

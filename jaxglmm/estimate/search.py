@@ -1,11 +1,12 @@
 """The mode and the parameters of a generalised model, searched together.
 
-One flat loop, one evaluation (``integrate.point``) a step. Where u is not near its mode
-the step is an inner one: u moves by a Newton step, psi stays. Where it is, the value
-has been corrected for what is left, and the step is judged as in ``numerics.newton``:
-accepted where the value has not risen, x = (H + mu diag(D))^-1 g, mu down tenfold or
-up, and u follows psi by the derivative of the mode. Once psi settles the two converge
-together, so that a fit takes little more than one pass over the rows a step.
+One flat loop, one evaluation (``laplace_derivatives``) a step. Where u is not near its
+mode the step is an inner one: u moves by a Newton step, psi stays. Where it is, the
+value has been corrected for what is left, and the step is judged as in
+``numerics.newton``: accepted where the value has not risen, x = (H + mu diag(D))^-1 g,
+mu down tenfold or up, and u follows psi by the derivative of the mode. Once psi settles
+the two converge together, so that a fit takes little more than one pass over the rows a
+step.
 
 Inner steps. With one factor the levels are independent and damped each on its own: by
 log(1 + r) / r, r the largest change of eta, which is enough where |dw/deta| <= w
@@ -36,10 +37,10 @@ from jax import lax
 from jaxglmm import _status
 from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
 from jaxglmm.estimate.start_generalised import damping
-from jaxglmm.integrate import point as _point
-from jaxglmm.integrate.point import Point
+from jaxglmm.integrate import laplace_derivatives as _point
+from jaxglmm.integrate.laplace_derivatives import Point
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
 from jaxglmm.numerics.system import Effects

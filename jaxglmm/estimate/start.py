@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float
-from jaxglmm.model.problem import Problem
+from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import Effects
 

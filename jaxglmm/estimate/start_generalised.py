@@ -14,9 +14,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float
+from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate import pieces
-from jaxglmm.integrate import point as _point
-from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import newton, spd
 from jaxglmm.numerics.system import (
     AbstractSystem,

@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.density.posterior import Posterior, log_joint
 from jaxglmm.numerics.system import Effects
+from jaxglmm.runtime.compile import jit
 
 LOG_2PI_E = 2.8378770664093453
 NARROW = 0.7  # sd of spherical effects at the start

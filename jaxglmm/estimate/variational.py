@@ -32,14 +32,14 @@ import numpy as np
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 
-from jaxglmm._compile import jit
 from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.density.posterior import HALF_LOG_2PI, Posterior
 from jaxglmm.density.smoothed import NODES, Expected, Rule, expected
 from jaxglmm.integrate.exact import boundary, directions
-from jaxglmm.integrate.point import gram, inner_levels, predictor, total
-from jaxglmm.model.covariance import pack
-from jaxglmm.numerics import small, spd
+from jaxglmm.integrate.laplace_derivatives import gram, inner_levels, predictor, total
+from jaxglmm.model.covariances.base import pack
+from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics import spd
 from jaxglmm.numerics.bordered import Bordered, bordered
 from jaxglmm.numerics.system import (
     Effects,
@@ -48,6 +48,7 @@ from jaxglmm.numerics.system import (
     scale,
     scale_transposed,
 )
+from jaxglmm.runtime.compile import jit
 
 FAR = 1.0  # longest step in a coordinate of y
 

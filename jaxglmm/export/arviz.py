@@ -23,11 +23,11 @@ import jaxglmm
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.model import assemble
-from jaxglmm.model.priors import Fixed
-from jaxglmm.results.posterior import loo as _loo
+from jaxglmm.model.priors.distributions import Fixed
+from jaxglmm.posterior import loo as _loo
 
 if TYPE_CHECKING:
-    from jaxglmm.results.posterior.fit import PosteriorFit
+    from jaxglmm.results.posterior_fit import PosteriorFit
 
 MOST = 30_000_000  # draws times rows of log_likelihood and posterior_predictive
 DIMENSIONS = ("chain", "draw", "term", "obs")

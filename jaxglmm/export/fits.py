@@ -10,7 +10,7 @@ import numpy as np
 import jaxglmm
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fits.fits import Fits
+    from jaxglmm.results.fits import Fits
 
 STATS = ("converged", "singular", "status", "log_likelihood", "steps", "separated")
 

@@ -12,7 +12,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.export.fits import label_of
 
 if TYPE_CHECKING:
-    from jaxglmm.results.posterior.many import Posteriors
+    from jaxglmm.many.posteriors import Posteriors
 
 STATS = ("khat", "ess", "log_evidence", "converged", "status")
 

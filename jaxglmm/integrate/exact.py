@@ -28,8 +28,8 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.model.covariance import Pattern, pack
-from jaxglmm.model.problem import Problem
+from jaxglmm.model.covariances.base import Pattern, pack
+from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import (
     AbstractFactor,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.integrate.laplace import Laplace, predictor, rows_at
-from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import spd
 
 

@@ -6,8 +6,8 @@ M = Lambda'Z'WZ Lambda + I,
     d(psi) = -2 log L = 2 h(u^) + log|M|
 
 (2 pi cancels against the prior of u). The mode by Newton's method, damped a level at a
-time where there is one factor, for its levels are independent. ``integrate.point`` has
-the derivatives of d.
+time where there is one factor, for its levels are independent. The
+derivatives of d are in ``laplace_derivatives``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxglmm._typing import Array, Count, Float, Scalar
-from jaxglmm.integrate import point
-from jaxglmm.integrate.point import Hessian as Hessian
-from jaxglmm.integrate.point import predictor as predictor
-from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.integrate import laplace_derivatives as point
+from jaxglmm.integrate.laplace_derivatives import Hessian as Hessian
+from jaxglmm.integrate.laplace_derivatives import predictor as predictor
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import Effects, Lambdas, scale, scale_transposed
 
 MODE = 1e-12  # Newton decrement of the mode, a level

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxglmm._typing import Scalar
 from jaxglmm.density.params import Params
 from jaxglmm.integrate.exact import LOG_2PI
-from jaxglmm.model.problem import Problem
+from jaxglmm.model.linear_problem import Problem
 
 
 def log_marginal(params: Params, problem: Problem) -> Scalar:

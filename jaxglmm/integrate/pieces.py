@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxglmm._typing import Array
-from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.structure.rows import OneFactorRows, PaddedRows
 
 LEAST = 65_536  # rows of a piece

@@ -21,9 +21,9 @@ mode), the gradient of the log-likelihood is
     beta:    X'(sum_k pi_k s_k + a) - B'Lambda y
     Lambda:  sum_k pi_k t_k u_k' + Z'a u^' + 2 A Lambda M- + t y' - A Lambda y u^'
 
-with t, A, B as in ``integrate.point``; it is exact where u is the mode. Elsewhere the
-value is corrected by (p + Lambda'Z'a)'delta, what the nodes gain by moving to the mode:
-with few of them that is of first order, and a step would be judged by it.
+with t, A, B as in ``laplace_derivatives``; it is exact where u is the mode. Elsewhere
+the value is corrected by (p + Lambda'Z'a)'delta, what the nodes gain by moving to the
+mode: with few of them that is of first order, and a step would be judged by it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ import numpy as np
 from jax import lax
 
 from jaxglmm._typing import Array, Float
-from jaxglmm.integrate.point import Point, Terms, total
-from jaxglmm.model.covariance import pack
-from jaxglmm.model.generalised import GeneralisedProblem
-from jaxglmm.numerics import small
+from jaxglmm.integrate.laplace_derivatives import Point, Terms, total
+from jaxglmm.model.covariances.base import pack
+from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.blocks import BlocksFactor
 from jaxglmm.numerics.system import scale
 

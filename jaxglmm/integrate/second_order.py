@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.integrate.point import Point, Terms, predictor
-from jaxglmm.model.generalised import GeneralisedProblem
+from jaxglmm.integrate.laplace_derivatives import Point, Terms, predictor
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import scale, scale_transposed
 
 

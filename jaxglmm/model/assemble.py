@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxglmm.model import covariance
-from jaxglmm.model.problem import Problem
-from jaxglmm.structure.build import Moments, build
+from jaxglmm.model.covariances import base as covariance
+from jaxglmm.model.linear_problem import Problem
 from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.moments_of_design import Moments, build
 
 if TYPE_CHECKING:
     from jaxglmm.formula.design import Design

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._errors import ModelError
-from jaxglmm.numerics.either import functions
+from jaxglmm.numerics.array_namespace import functions
 from jaxglmm.numerics.jets import Jet, nested, variable
 from jaxglmm.numerics.special import HALF_LOG_2PI, log1mexp, log1mexp_exp, log_ndtr
 

@@ -26,7 +26,8 @@ import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from jaxglmm._typing import Array, Float, Int, Scalar
-from jaxglmm.numerics import small, spd
+from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas
 from jaxglmm.numerics.wide import Wide

@@ -12,7 +12,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.numerics import small, spd
+from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import (
     AbstractFactor,
     AbstractSystem,

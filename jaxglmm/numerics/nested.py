@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Int, Scalar
-from jaxglmm.numerics import small
+from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas
 
 Pair = tuple[int, int]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.numerics import small
+from jaxglmm.numerics import small_matrices as small
 
 TINY = 8  # sides up to which a product is fused
 SMALL = 5  # sides up to this are unrolled to scalars: faster in a loop, and under vmap

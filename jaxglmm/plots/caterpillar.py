@@ -15,9 +15,9 @@ from scipy import special
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.formatting import numbers
 from jaxglmm.plots import style
 from jaxglmm.plots.labels import AS_IS, middle, plain, shortened
-from jaxglmm.results import numbers
 
 NAMED_EXTREMES = 2
 LABEL, TITLE, EXTREME = 24, 27, 14  # characters of a level, a title, a level in a text

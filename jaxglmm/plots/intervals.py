@@ -8,7 +8,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
 from jaxglmm.plots.caterpillar import check_labels
 from jaxglmm.plots.labels import AS_IS, short, shortened
-from jaxglmm.results.posterior.many_tables import column, labels
+from jaxglmm.postestimation.collection.posteriors import column, labels
 
 LABEL, TITLE = 24, 30  # characters of a data set's and a parameter's name
 

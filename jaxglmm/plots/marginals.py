@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError, NotApplicableError
+from jaxglmm.formatting import numbers
 from jaxglmm.plots import style
 from jaxglmm.plots.labels import shortened
-from jaxglmm.results import numbers
 
 MOST, TITLE = 12, 25  # panels; characters above one
 BINS, REACH = 30, 2.0  # bars; half widths of the 95% that are drawn

@@ -14,9 +14,9 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError
+from jaxglmm.formatting import numbers
 from jaxglmm.plots import style
-from jaxglmm.results import numbers
-from jaxglmm.results.simulated import SimulatedResiduals
+from jaxglmm.postestimation.checking.simulated_residuals import SimulatedResiduals
 
 QUARTILES = (0.25, 0.5, 0.75)
 FEW = 12  # distinct predictions up to which each has its own quartiles

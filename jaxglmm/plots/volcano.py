@@ -8,7 +8,7 @@ from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.plots import style
 from jaxglmm.plots.labels import AS_IS, short, shortened
-from jaxglmm.results.fits.tables import benjamini_hochberg, column, tested
+from jaxglmm.postestimation.collection.tables import benjamini_hochberg, column, tested
 
 LEAST = 1e-300  # p-values of zero are drawn here
 APART = 0.04  # names, of the highest point

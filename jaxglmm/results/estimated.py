@@ -16,15 +16,15 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._hints import Hinted
+from jaxglmm.fitting import coefficients as _coefficients
+from jaxglmm.fitting import components as _components
+from jaxglmm.fitting import convergence as _diagnose
+from jaxglmm.fitting import random_effects as _effects
+from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula.design import Design
-from jaxglmm.results import coefficients as _coefficients
-from jaxglmm.results import components as _components
-from jaxglmm.results import diagnose as _diagnose
-from jaxglmm.results import effects as _effects
-from jaxglmm.results import explained as _explained
-from jaxglmm.results import intervals as _intervals
-from jaxglmm.results import view as _view
-from jaxglmm.results.estimates import Estimates
+from jaxglmm.postestimation.checking import variance_explained as _explained
+from jaxglmm.postestimation.inference import intervals as _intervals
+from jaxglmm.postestimation.report import params as _view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ class Estimated(Hinted):
     def engine(self):
         """The engine that computes for this design, rebuilt where it was dropped."""
         if self._engine is None:
-            from jaxglmm.results.engine import rebuild
+            from jaxglmm.fitting.linear import rebuild
 
             self._engine = rebuild(self.design, self.reml)
         return self._engine
@@ -220,13 +220,13 @@ class Estimated(Hinted):
 
     @cached_property
     def _satterthwaite(self) -> np.ndarray:
-        from jaxglmm.results import inference
+        from jaxglmm.postestimation.inference import denominator_df as inference
 
         return np.asarray(inference.satterthwaite(self))
 
     @cached_property
     def _kenward_roger(self) -> tuple[np.ndarray, np.ndarray]:
-        from jaxglmm.results import inference
+        from jaxglmm.postestimation.inference import denominator_df as inference
 
         return inference.kenward_roger(self)
 
@@ -297,7 +297,7 @@ class Estimated(Hinted):
     @cached_property
     def ranef_cov(self) -> dict[str, np.ndarray]:
         """Factor -> conditional covariances given the parameters, (J, q, q)."""
-        from jaxglmm.results.covariance import conditional_covariance
+        from jaxglmm.fitting.conditional_variance import conditional_covariance
 
         factors = _effects.by_factor(self.design.terms)
         return dict(zip(factors, conditional_covariance(self), strict=True))
@@ -439,7 +439,7 @@ class Estimated(Hinted):
             >>> jg.glmm(formula, cbpp).certificate.verdict
             'trust'
         """
-        from jaxglmm.results.posterior.certificate import of_maximum
+        from jaxglmm.posterior.certificate import of_maximum
 
         return of_maximum(self)
 

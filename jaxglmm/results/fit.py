@@ -10,11 +10,11 @@ import copy as _copy
 from typing import TYPE_CHECKING
 
 from jaxglmm._brief import cut
-from jaxglmm.results import frames as _frames
-from jaxglmm.results import store as _store
-from jaxglmm.results import summary as _summary
-from jaxglmm.results.estimates import Estimates
-from jaxglmm.results.levels import conf_level_too
+from jaxglmm.fitting import storage as _store
+from jaxglmm.fitting.coverage import conf_level_too
+from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.postestimation.report import frames as _frames
+from jaxglmm.postestimation.report import summary as _summary
 from jaxglmm.results.plotting import PlotAccessor
 from jaxglmm.results.questions import Questions
 

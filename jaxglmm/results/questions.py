@@ -13,17 +13,17 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results import components as _components
-from jaxglmm.results import hypotheses as _hypotheses
-from jaxglmm.results import intervals as _intervals
-from jaxglmm.results import marginal as _marginal
-from jaxglmm.results import means as _means
-from jaxglmm.results import predict as _predict
-from jaxglmm.results import predictor as _predictor
-from jaxglmm.results import simulate as _simulate
-from jaxglmm.results import slopes as _slopes
+from jaxglmm.fitting import components as _components
+from jaxglmm.fitting import predictor as _predictor
+from jaxglmm.fitting import simulate as _simulate
+from jaxglmm.fitting.coverage import conf_level_too
+from jaxglmm.postestimation.inference import hypotheses as _hypotheses
+from jaxglmm.postestimation.inference import intervals as _intervals
+from jaxglmm.postestimation.prediction import marginal_effects as _marginal
+from jaxglmm.postestimation.prediction import means as _means
+from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction import slopes as _slopes
 from jaxglmm.results.estimated import Estimated
-from jaxglmm.results.levels import conf_level_too
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +145,9 @@ class Questions(Estimated):
             >>> residuals.scaled.shape, residuals.by("YEAR").index.tolist()
             ((403,), ['95', '96', '97'])
         """
-        from jaxglmm.results.simulated import simulated_residuals
+        from jaxglmm.postestimation.checking.simulated_residuals import (
+            simulated_residuals,
+        )
 
         return simulated_residuals(self, n, seed, re)
 
@@ -171,25 +173,25 @@ class Questions(Estimated):
             >>> checks.ok, checks.table.loc["Pearson", "verdict"][:14]
             (False, 'overdispersion')
         """
-        from jaxglmm.results.checks import check
+        from jaxglmm.postestimation.checking.checks import check
 
         return check(self, n, seed, re)
 
     def refit(self, y) -> Self:
         """The same model for another response, (n,)."""
-        from jaxglmm.results.bootstrap import refit
+        from jaxglmm.postestimation.bootstrap import refit
 
         return refit(self, y)
 
     def bootstrap(self, n: int = 1000, seed=0, **options):
         """Parametric bootstrap: n data sets simulated and fitted; a ``Fits``."""
-        from jaxglmm.results.bootstrap import bootstrap
+        from jaxglmm.postestimation.bootstrap import bootstrap
 
         return bootstrap(self, n, seed, **options)
 
     def profile(self, which=None, **options):
         """Profile likelihood of the parameters: ``.intervals(level)``, ``.zeta``."""
-        from jaxglmm.results.profile import profile
+        from jaxglmm.postestimation.profile.curves import profile
 
         return profile(self, which, **options)
 
@@ -234,7 +236,7 @@ class Questions(Estimated):
             type: 1 (in order), 2 (respecting marginality) or 3 (each after all others).
             ddf: "satterthwaite", "kenward-roger" or "residual"; default as fitted.
         """
-        from jaxglmm.results.inference import anova_table
+        from jaxglmm.postestimation.inference.denominator_df import anova_table
 
         return anova_table(self, type, self._check_ddf(ddf))
 
@@ -246,7 +248,7 @@ class Questions(Estimated):
             refit: REML fits again by ML: always, never, or (None) where their fixed
                 effects differ.
         """
-        from jaxglmm.results.inference import compare
+        from jaxglmm.postestimation.inference.denominator_df import compare
 
         return compare((self, *others), refit=refit)
 

@@ -29,7 +29,7 @@ from jaxglmm.spreadsheet.arguments import Call
 from jaxglmm.spreadsheet.layout import Answer, Component, Effect
 
 if TYPE_CHECKING:
-    from jaxglmm.model.priors import Priors
+    from jaxglmm.model.priors.distributions import Priors
     from jaxglmm.results.fit import Fit
     from jaxglmm.spreadsheet.moments import Moments
 
@@ -209,7 +209,7 @@ def by_posterior(family: str, data: Data, extended: bool) -> Answer:
 
     Of many rows by few draws, where they do (``moments``); else by nested Laplace.
     """
-    from jaxglmm.model.priors import Priors
+    from jaxglmm.model.priors.distributions import Priors
 
     priors = Priors.statsmodels(vcp_p=LOG_SD_SD, fe_p=COEFFICIENT_SD)
     few = None

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxglmm._precision import double_precision
-from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.estimate.generalised import LaplaceMarginal
+from jaxglmm.fitting import generalised as generalised_engine
+from jaxglmm.fitting.linear import internal_lambdas
 from jaxglmm.formula import design_from_arrays
 from jaxglmm.integrate.laplace import log_marginal
-from jaxglmm.integrate.working import mode_at
+from jaxglmm.integrate.working_model import mode_at
 from jaxglmm.model.families import FAMILIES
-from jaxglmm.results.engine import internal_lambdas
-from jaxglmm.results.generalised import engine as generalised_engine
+from jaxglmm.runtime.precision import double_precision
 
 _log_marginal = jax.jit(log_marginal)
 

@@ -25,7 +25,6 @@ import numpy as np
 from scipy.special import ndtr
 
 from jaxglmm import _status
-from jaxglmm._precision import double_precision
 from jaxglmm.estimate.methods import NestedLaplace
 from jaxglmm.estimate.proposal import LEAST as LEAST_SCALE
 from jaxglmm.estimate.proposal import MOST as MOST_SCALE
@@ -33,11 +32,12 @@ from jaxglmm.estimate.proposal import SplitT
 from jaxglmm.formula import check_generalised, design_from_arrays
 from jaxglmm.formula.design import Design
 from jaxglmm.model.families import FAMILIES
-from jaxglmm.model.priors import Priors
-from jaxglmm.numerics import pareto
-from jaxglmm.results.posterior import engine as _engine
-from jaxglmm.results.posterior import run as _run
-from jaxglmm.results.posterior.fit import check_response
+from jaxglmm.model.priors.distributions import Priors
+from jaxglmm.numerics import pareto_smoothing as pareto
+from jaxglmm.posterior import engine as _engine
+from jaxglmm.posterior import run as _run
+from jaxglmm.results.posterior_fit import check_response
+from jaxglmm.runtime.precision import double_precision
 
 DRAWS = 64  # at a time
 NEAR = {64: 0.97, 128: 0.945, 256: 0.87}  # overlap from which so many are enough

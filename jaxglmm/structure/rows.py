@@ -18,16 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
-from jaxglmm.numerics import small
+from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.arrow import Arrow, DenseCoupling, PairedCoupling
 from jaxglmm.numerics.blocks import Blocks, BlocksFactor
 from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.numerics.wide import Wide
-from jaxglmm.structure import build as _build
 from jaxglmm.structure import crossproducts as cross
-from jaxglmm.structure.bucket import bucket, empty, pad
+from jaxglmm.structure import moments_of_design as _build
 from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.padding import bucket, empty, pad
 
 Columns = Float[Array, "K n"] | list[Array]
 

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from numerics.tolerance import assert_close
 
-from jaxglmm.batch import criterion as crit
-from jaxglmm.batch import grouped, linear, own, shared
 from jaxglmm.estimate import information
+from jaxglmm.estimate import linear_lanes as linear
 from jaxglmm.integrate import exact
+from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.model import assemble
-from jaxglmm.structure.build import build
+from jaxglmm.structure import level_types as grouped
+from jaxglmm.structure import per_dataset_design as own
+from jaxglmm.structure import shared_design as shared
 from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.moments_of_design import build
 
 L = 3
 CASES = {  # q, p, balanced

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxglmm._errors import ModelError
-from jaxglmm.batch.devices import Devices, choose
+from jaxglmm.runtime.devices import Devices, choose
 
 
 def test_the_device_is_chosen_and_said():

@@ -7,9 +7,9 @@ import pytest
 from integrate import oracle
 from structure import designs
 
-from jaxglmm.batch import draws
-from jaxglmm.structure.build import build
+from jaxglmm.many import bootstrap_responses as draws
 from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.moments_of_design import build
 
 S = 20_000
 SIGMA = 0.8

@@ -10,7 +10,7 @@ from numerics.tolerance import assert_close
 from structure import designs
 
 from jaxglmm import _status
-from jaxglmm.batch import lanes
+from jaxglmm.estimate import response_lanes as lanes
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.numerics import spd
 

@@ -8,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxglmm.batch import generalised
-from jaxglmm.batch import point as lanes_point
-from jaxglmm.batch import quadrature as lanes_quadrature
-from jaxglmm.batch.point import Split
-from jaxglmm.batch.rows import LaneRows
-from jaxglmm.estimate.laplace import LaplaceMarginal
-from jaxglmm.integrate import laplace, point, quadrature
+from jaxglmm.estimate import generalised_lanes as generalised
+from jaxglmm.estimate.generalised import LaplaceMarginal
+from jaxglmm.integrate import laplace, quadrature
+from jaxglmm.integrate import laplace_derivatives as point
+from jaxglmm.integrate import laplace_derivatives_lanes as lanes_point
+from jaxglmm.integrate import quadrature_lanes as lanes_quadrature
+from jaxglmm.integrate.laplace_derivatives_lanes import Split
+from jaxglmm.integrate.rows_lanes import LaneRows
+from jaxglmm.many.values import apart, distinct
 from jaxglmm.model.families import Binomial, Gamma, NegativeBinomial, Poisson
-from jaxglmm.model.generalised import GeneralisedProblem
-from jaxglmm.results.fits.values import apart, distinct
-from jaxglmm.structure.build_rows import build_rows
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.rows_of_design import build_rows
 
 L = 3
 FAMILIES = {

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from jaxglmm.numerics import chains, pareto
+from jaxglmm.numerics import mcmc_diagnostics as chains
+from jaxglmm.numerics import pareto_smoothing as pareto
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from scipy import integrate, stats
 
 import jaxglmm as jg
 from jaxglmm.density.posterior import log_joint
-from jaxglmm.estimate import map as _map
-from jaxglmm.estimate.laplace import LaplaceMarginal, zeros
+from jaxglmm.estimate import posterior_mode as _map
+from jaxglmm.estimate.generalised import LaplaceMarginal, zeros
 from jaxglmm.estimate.methods import MAP
 from jaxglmm.formula import design_from_formula
 from jaxglmm.model.families import family_from
-from jaxglmm.results.posterior import engine as posterior_engine
-from jaxglmm.results.posterior import run as posterior_run
+from jaxglmm.posterior import engine as posterior_engine
+from jaxglmm.posterior import run as posterior_run
 
 
 @pytest.fixture(autouse=True)
@@ -147,8 +147,8 @@ def test_gradient_and_hessian_of_the_marginal_posterior(rng, nodes):
 @pytest.mark.parametrize("q", [1, 2])
 def test_density_of_the_sampler(rng, q):
     """NUTS' log density is the marginal posterior's; Fisher's gradient its slope."""
-    from jaxglmm.estimate import sample
-    from jaxglmm.integrate import fisher
+    from jaxglmm.estimate import nuts as sample
+    from jaxglmm.integrate import quadrature_points as fisher
 
     formula, data = small(rng, q=q)
     engine = engine_of(formula, data, "poisson", jg.Priors.statsmodels())

@@ -159,7 +159,7 @@ def test_predictions_are_made_of_draws(fit, cbpp, monkeypatch):
     marginal = fit.predictions(by="period", re="marginal", type="link")
     population = fit.predictions(by="period", type="link")
     assert (marginal["estimate"] > population["estimate"]).all()  # towards one half
-    from jaxglmm.results.posterior import predict
+    from jaxglmm.postestimation.prediction import posterior as predict
 
     monkeypatch.setattr(predict, "AT_ONCE", 5 * fit.posterior.n_draws)  # in pieces
     again = fit.predictions(by="period")
@@ -301,7 +301,7 @@ def test_group_likelihoods_by_brute_force(fit):
     """log p(y_g | parameters) by adaptive quadrature, at a few draws."""
     from scipy import integrate, stats
 
-    from jaxglmm.results.posterior.loo import group_log_likelihood
+    from jaxglmm.posterior.loo import group_log_likelihood
 
     found = group_log_likelihood(fit, "herd")
     draws, d = fit.posterior.draws, fit.design
@@ -334,7 +334,7 @@ def test_certificates_of_maximum_likelihood(cbpp):
 
 def test_a_certificate_by_importance_sampling(rng):
     """Two factors: log p(y) by importance sampling of u, against 2-d quadrature."""
-    from jaxglmm.results.posterior.certificate import importance_corrected
+    from jaxglmm.posterior.certificate import importance_corrected
 
     a = np.array(["1", "1", "2", "2"] * 2)
     b = np.array(["1", "2"] * 4)
@@ -348,7 +348,7 @@ def test_a_certificate_by_importance_sampling(rng):
     )
     problem = fit.density.posterior.problem
     psi = np.array([0.4, 0.9, 0.7])
-    from jaxglmm.integrate.working import mode_at
+    from jaxglmm.integrate.working_model import mode_at
 
     with jax.enable_x64(True):
         u = mode_at(problem, psi)

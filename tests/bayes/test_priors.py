@@ -8,8 +8,8 @@ from scipy import integrate, stats
 
 import jaxglmm as jg
 from jaxglmm.formula import design_from_formula
-from jaxglmm.model.assemble_belief import resolve
 from jaxglmm.model.families import family_from
+from jaxglmm.model.priors.build import resolve
 from jaxglmm.numerics.bijections import (
     correlation,
     correlation_inverse,

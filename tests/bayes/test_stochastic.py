@@ -11,7 +11,7 @@ from jax.scipy.special import gammaln
 import jaxglmm as jg
 from jaxglmm.estimate import stochastic, variational
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.results.posterior.vb import _fit
+from jaxglmm.posterior.vb import _fit
 
 PRIORS = jg.Priors(coefficients=1.5, sd=jg.HalfNormal(1))
 

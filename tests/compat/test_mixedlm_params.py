@@ -5,7 +5,7 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm.compat.statsmodels import MixedLMParams
-from jaxglmm.compat.statsmodels.mixedlm_params import root, to_natural, to_profile
+from jaxglmm.compat.statsmodels.mixedlm.params import root, to_natural, to_profile
 
 COVARIANCES = {
     "one": np.array([[2.5]]),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import optimize, special, stats
 
-from jaxglmm.estimate import laplace as estimate
+from jaxglmm.estimate import generalised as estimate
 from jaxglmm.model.families import family_from
-from jaxglmm.model.generalised import GeneralisedProblem
-from jaxglmm.structure.build_rows import build_rows
+from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.structure.rows_of_design import build_rows
 
 
 def problem_of(y, X, family, trials=1.0, weights=1.0, offset=0.0):

@@ -7,8 +7,8 @@ from integrate import oracle
 from structure import designs
 
 from jaxglmm.estimate import start
-from jaxglmm.structure.build import build
 from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.moments_of_design import build
 
 compute = jax.jit(start.moments)
 

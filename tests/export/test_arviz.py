@@ -310,7 +310,7 @@ def test_the_signature_names_the_options():
     import inspect
 
     from jaxglmm.export.arviz import to_arviz
-    from jaxglmm.results.posterior.fit import PosteriorFit
+    from jaxglmm.results.posterior_fit import PosteriorFit
 
     own = inspect.signature(PosteriorFit.to_arviz).parameters
     theirs = inspect.signature(to_arviz).parameters

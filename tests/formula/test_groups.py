@@ -9,12 +9,12 @@ from formula.frames import table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxglmm.api.many import _datasets
 from jaxglmm.formula import design_from_formula, jsonable
 from jaxglmm.formula.groups import GroupCoding, combine, find
 from jaxglmm.formula.levels import factorize, match
 from jaxglmm.formula.recipe import pack_group, unpack_group
 from jaxglmm.formula.tables import as_table
-from jaxglmm.many import _datasets
 
 LABELS = {
     "ints": [3, 1, 2, 1],

@@ -18,17 +18,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxglmm as jg
+from jaxglmm.many.posteriors import Posteriors
+from jaxglmm.postestimation.checking.generalised_variance_explained import (
+    GeneralisedICC,
+)
+from jaxglmm.postestimation.checking.simulated_residuals import SimulatedResiduals
+from jaxglmm.postestimation.profile.curves import Profile
 from jaxglmm.results.fit import Fit
-from jaxglmm.results.fits.fits import Fits
-from jaxglmm.results.fits.plotting import FitsPlots
-from jaxglmm.results.generalised.explained import GeneralisedICC
-from jaxglmm.results.generalised.fit import GeneralisedFit
+from jaxglmm.results.fits import Fits
+from jaxglmm.results.fits_plotting import FitsPlots
+from jaxglmm.results.generalised_fit import GeneralisedFit
 from jaxglmm.results.plotting import PlotAccessor
-from jaxglmm.results.posterior.fit import PosteriorFit
-from jaxglmm.results.posterior.many import Posteriors
-from jaxglmm.results.posterior.plotting import PosteriorsPlots
-from jaxglmm.results.profile import Profile
-from jaxglmm.results.simulated import SimulatedResiduals
+from jaxglmm.results.posterior_fit import PosteriorFit
+from jaxglmm.results.posteriors_plotting import PosteriorsPlots
 
 N = 24
 JUNK = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from jaxglmm.structure.build import Moments
+from jaxglmm.structure.moments_of_design import Moments
 
 
 @dataclass(frozen=True)

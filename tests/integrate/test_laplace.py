@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.estimate import laplace as estimate
+from jaxglmm.estimate import generalised as estimate
 from jaxglmm.formula import design_from_formula
 from jaxglmm.integrate import laplace
 from jaxglmm.model.assemble import columns
 from jaxglmm.model.families import family_from
-from jaxglmm.model.generalised import GeneralisedProblem
-from jaxglmm.structure.build_rows import build_rows
+from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.structure.rows_of_design import build_rows
 
 
 def problem_of(formula, data, family):

@@ -8,15 +8,16 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm.estimate import start_generalised
-from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.estimate.generalised import LaplaceMarginal
+from jaxglmm.fitting import generalised as engine
 from jaxglmm.formula import design_from_formula
-from jaxglmm.integrate import pieces, point
+from jaxglmm.integrate import laplace_derivatives as point
+from jaxglmm.integrate import pieces
 from jaxglmm.model.assemble import columns
 from jaxglmm.model.families import family_from
-from jaxglmm.results.generalised import engine
-from jaxglmm.structure import build_rows as build_rows_module
-from jaxglmm.structure.build_rows import build_rows
+from jaxglmm.structure import rows_of_design as build_rows_module
 from jaxglmm.structure.rows import PaddedRows
+from jaxglmm.structure.rows_of_design import build_rows
 
 N = 1_201  # padded to 1,280
 

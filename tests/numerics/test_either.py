@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from scipy import special
 
-from jaxglmm.numerics.either import functions
+from jaxglmm.numerics.array_namespace import functions
 
 
 def test_expit_needs_no_scipy_and_does_not_overflow():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numerics.tolerance import assert_close
 
-from jaxglmm.numerics import small
+from jaxglmm.numerics import small_matrices as small
 
 SIDES = pytest.mark.parametrize("q", range(1, 9))
 LEVELS = 5

@@ -10,7 +10,7 @@ import pytest
 import jaxglmm as jg
 from jaxglmm.plots import simulated
 from jaxglmm.plots.residual import best
-from jaxglmm.results import simulated as residuals
+from jaxglmm.postestimation.checking import simulated_residuals as residuals
 
 
 def quiet(*args, **options):
@@ -194,7 +194,7 @@ def test_a_positive_coefficient_is_no_scale():
     import pandas as pd
 
     from jaxglmm.plots import profiles
-    from jaxglmm.results.profile import Curve
+    from jaxglmm.postestimation.profile.curves import Curve
 
     class Profile:
         names = ("x", "sd_x|g", "phi", "cor_x.z|g")

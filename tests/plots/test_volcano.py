@@ -5,10 +5,10 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.many.columns import Columns
 from jaxglmm.plots import p_values, style, volcano
-from jaxglmm.results.fits.columns import Columns
-from jaxglmm.results.fits.fits import Fits
-from jaxglmm.results.fits.tables import benjamini_hochberg
+from jaxglmm.postestimation.collection.tables import benjamini_hochberg
+from jaxglmm.results.fits import Fits
 
 
 def made(D=400):

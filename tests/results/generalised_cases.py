@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 import jaxglmm as jg
-from jaxglmm.results.engine import lambdas
+from jaxglmm.fitting.linear import lambdas
 from jaxglmm.structure.factors import to_user
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"

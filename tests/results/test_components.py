@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from results import twin
 
-from jaxglmm.results import components
-from jaxglmm.results.components import VarianceComponent
+from jaxglmm.fitting import components
+from jaxglmm.fitting.components import VarianceComponent
 
 
 def test_varcorr_of_sleepstudy(sleep):

@@ -6,7 +6,7 @@ import pytest
 from results import twin
 
 from jaxglmm import _errors
-from jaxglmm.results import diagnose
+from jaxglmm.fitting import convergence as diagnose
 
 
 def test_a_good_fit_has_nothing_to_say(sleep):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results.fits.fits import Fits
+from jaxglmm.results.fits import Fits
 
 
 def make(D=400, failed=()):

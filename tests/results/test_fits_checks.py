@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.results import simulated
+from jaxglmm.postestimation.checking import simulated_residuals as simulated
 
 J, ROWS, D = 12, 5, 6
 N = J * ROWS
@@ -155,7 +155,7 @@ def test_draws_that_are_fitted_themselves():
 
 
 def test_lanes_and_single_refits_are_the_same(monkeypatch):
-    from jaxglmm.results.generalised import refits
+    from jaxglmm.postestimation.checking import refits
 
     fit = quiet(counts().__getitem__, 0)
     lanes = refits.refitted(fit, 20, 1, None)

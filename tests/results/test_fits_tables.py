@@ -11,10 +11,10 @@ from scipy.special import digamma, polygamma
 
 import jaxglmm as jg
 from jaxglmm._errors import DataError, NotApplicableError, SingularFitWarning
-from jaxglmm.results.fits import moderation as fits_moderation
-from jaxglmm.results.fits import tables as fits_tables
-from jaxglmm.results.fits.columns import Columns
-from jaxglmm.results.fits.fits import Fits
+from jaxglmm.many.columns import Columns
+from jaxglmm.postestimation.collection import moderation as fits_moderation
+from jaxglmm.postestimation.collection import tables as fits_tables
+from jaxglmm.results.fits import Fits
 
 
 def made(D=300, seed=1):

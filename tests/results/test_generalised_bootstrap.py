@@ -8,7 +8,7 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm import _status
-from jaxglmm.results.generalised import bootstrap
+from jaxglmm.postestimation import generalised_bootstrap as bootstrap
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 

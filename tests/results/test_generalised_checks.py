@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 import jaxglmm as jg
-from jaxglmm.results import simulated
-from jaxglmm.results.generalised.fit import GeneralisedFit
+from jaxglmm.postestimation.checking import simulated_residuals as simulated
+from jaxglmm.results.generalised_fit import GeneralisedFit
 
 FORMULA = "y ~ x + (1 | g)"
 

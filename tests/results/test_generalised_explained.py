@@ -12,7 +12,7 @@ from scipy import special
 
 import jaxglmm as jg
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results.generalised import explained
+from jaxglmm.postestimation.checking import generalised_variance_explained as explained
 
 
 def by_hand(fit, row):

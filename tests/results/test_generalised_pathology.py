@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.results.generalised import separation
-from jaxglmm.results.generalised.engine import inverse_hessian
+from jaxglmm.fitting import separation
+from jaxglmm.fitting.generalised import inverse_hessian
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 

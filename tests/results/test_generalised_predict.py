@@ -236,10 +236,10 @@ def test_a_model_without_random_effects_is_statsmodels():
 )
 def test_families_and_links(family, link):
     """Estimates put in by hand: no fit, and everything that predict offers."""
-    from jaxglmm.estimate.laplace import LaplaceMarginal
+    from jaxglmm.estimate.generalised import LaplaceMarginal
+    from jaxglmm.fitting.estimates import Estimates
     from jaxglmm.formula import design_from_formula
-    from jaxglmm.results.estimates import Estimates
-    from jaxglmm.results.generalised.fit import GeneralisedFit
+    from jaxglmm.results.generalised_fit import GeneralisedFit
 
     kind = getattr(jg, family)(link=link)
     data = cases.logit_data().assign(y=0.5).head(20)
@@ -269,7 +269,7 @@ def test_families_and_links(family, link):
 
 
 def test_limits_where_a_link_ends():
-    from jaxglmm.results.generalised.means import between
+    from jaxglmm.postestimation.prediction.generalised_means import between
 
     inverse = jg.Gamma(link="inverse")
     low, high = between(inverse.mean, "inverse", np.array([-0.1]), np.array([0.5]))

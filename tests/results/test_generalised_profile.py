@@ -11,12 +11,12 @@ from cases import r_name, reference
 from scipy import optimize, stats
 
 import jaxglmm as jg
-from jaxglmm.estimate.laplace import LaplaceMarginal
+from jaxglmm.estimate.generalised import LaplaceMarginal
+from jaxglmm.fitting import generalised as engine
 from jaxglmm.formula import design_from_formula
 from jaxglmm.model.families import Gaussian
-from jaxglmm.results.generalised import engine
-from jaxglmm.results.generalised.fit import GeneralisedFit
-from jaxglmm.results.profile import FISHER, LOG, PLAIN, Curve
+from jaxglmm.postestimation.profile.curves import FISHER, LOG, PLAIN, Curve
+from jaxglmm.results.generalised_fit import GeneralisedFit
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.results import grids
+from jaxglmm.postestimation.prediction import grids
 
 
 @pytest.fixture(scope="module")

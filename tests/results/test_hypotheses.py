@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.results.hypotheses import WaldTest, contrast_matrix
+from jaxglmm.postestimation.inference.hypotheses import WaldTest, contrast_matrix
 
 NAMES = ("(Intercept)", "x", "z")
 

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from jaxglmm.formula import design_from_formula
-from jaxglmm.results.fits import engines, level_sums
-from jaxglmm.results.fits import linear as fits_linear
-from jaxglmm.results.fits.coordinates import coordinates
+from jaxglmm.many import level_sums
+from jaxglmm.many import linear as fits_linear
+from jaxglmm.many import plan as engines
+from jaxglmm.many.coordinates import coordinates
 
 D = 7
 EMPTY = 3

@@ -7,7 +7,7 @@ from results import twin
 
 import jaxglmm as jg
 from jaxglmm._errors import DataError, NotApplicableError
-from jaxglmm.results import marginal
+from jaxglmm.postestimation.prediction import marginal_effects as marginal
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.results.fits import correlations
+from jaxglmm.many import correlations
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 PARAMETERS = [

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxglmm.results import numbers
+from jaxglmm.formatting import numbers
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jaxglmm.results import simulated
-from jaxglmm.results.checks import _outliers
+from jaxglmm.postestimation.checking import simulated_residuals as simulated
+from jaxglmm.postestimation.checking.checks import _outliers
 
 
 def ties(rng, shape):

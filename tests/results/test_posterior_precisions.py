@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 import jaxglmm as jg
-from jaxglmm.results.posterior import loo
+from jaxglmm.posterior import loo
 
 SCALES = (1.0, 1e-9, 1e10)
 

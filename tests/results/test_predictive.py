@@ -16,7 +16,7 @@ from jaxglmm.model.families import (
     Poisson,
     StudentT,
 )
-from jaxglmm.results import predictive
+from jaxglmm.postestimation.prediction import predictive
 
 ETA, SD = np.array([-0.5, 0.4, 1.6]), np.array([0.0, 0.5, 1.2])
 GRID = np.linspace(-9, 9, 6001)

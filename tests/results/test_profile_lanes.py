@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.results import march, profile_linear
-from jaxglmm.results.fits import held_generalised
-from jaxglmm.results.generalised import profile as generalised_profile
-from jaxglmm.results.march import FISHER, LOG, PLAIN
-from jaxglmm.results.profile import Profile, in_lanes
+from jaxglmm.postestimation.profile import generalised as generalised_profile
+from jaxglmm.postestimation.profile import generalised_many as held_generalised
+from jaxglmm.postestimation.profile import linear as profile_linear
+from jaxglmm.postestimation.profile import root_search as march
+from jaxglmm.postestimation.profile.curves import Profile, in_lanes
+from jaxglmm.postestimation.profile.root_search import FISHER, LOG, PLAIN
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxglmm._errors.SingularFitWarning")
 

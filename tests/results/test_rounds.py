@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxglmm import _status
-from jaxglmm.results.fits import run as fits_run
-from jaxglmm.results.fits.columns import AGAIN, PENDING
-from jaxglmm.results.fits.engines import Plan, Stage
+from jaxglmm.many import scheduler as fits_run
+from jaxglmm.many.columns import AGAIN, PENDING
+from jaxglmm.many.plan import Plan, Stage
 
 D = 20
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.model.assemble_belief import resolve
+from jaxglmm.model.priors.build import resolve
 
 OUT = np.arange(120) % 5 == 2
 OUT[:10] = True  # all rows of the first level

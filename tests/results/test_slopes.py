@@ -5,7 +5,7 @@ import pytest
 from results import twin
 
 import jaxglmm as jg
-from jaxglmm.results.steps import stencil
+from jaxglmm.numerics.difference_steps import stencil
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from results import twin
 
 from jaxglmm._errors import DataError, NewLevelsWarning
-from jaxglmm.results import store
+from jaxglmm.fitting import storage as store
 from jaxglmm.results.fit import Fit
 
 

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from jaxglmm.results import summary
+from jaxglmm.postestimation.report import summary
 from jaxglmm.results.fit import Fit
 
 SLEEP = """\

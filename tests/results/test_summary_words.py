@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.results.summary import abbreviate
+from jaxglmm.postestimation.report.summary import abbreviate
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxglmm._errors.SingularFitWarning")
 

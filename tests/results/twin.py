@@ -6,8 +6,8 @@ algebra that can be read off a textbook.
 
 import numpy as np
 
+from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula import design_from_formula
-from jaxglmm.results.estimates import Estimates
 from jaxglmm.results.fit import Fit
 
 

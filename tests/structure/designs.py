@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm.model import assemble
-from jaxglmm.structure.build import Moments, build
 from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.moments_of_design import Moments, build
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ SINGLE = {"a": 8}, {"a": 6}
 
 @dataclass(frozen=True)
 class Rows:
-    """What ``structure.build`` takes."""
+    """What ``structure.moments_of_design`` takes."""
 
     y: np.ndarray
     X: np.ndarray

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxglmm.structure.bucket import bucket, pad
+from jaxglmm.structure.padding import bucket, pad
 
 
 @pytest.mark.parametrize("steps", [8, 16])

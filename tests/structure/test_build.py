@@ -10,7 +10,7 @@ from structure import designs
 from jaxglmm import ModelError
 from jaxglmm.model import assemble
 from jaxglmm.numerics.arrow import DenseCoupling, SparseCoupling
-from jaxglmm.structure import build as module
+from jaxglmm.structure import moments_of_design as module
 from jaxglmm.structure.factors import Columns
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from jaxglmm.structure.build_rows import build_rows
 
 from jaxglmm.structure import build_rows as module
-from jaxglmm.structure.build_rows import build_rows
 from jaxglmm.structure.factors import Columns
 
 N = 1_201

@@ -12,26 +12,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxglmm.compat.statsmodels.bayes import BayesMixedGLM as BayesMixedGLM
-    from jaxglmm.compat.statsmodels.bayes import (
+    from jaxglmm.compat.statsmodels.bayes.model import BayesMixedGLM as BayesMixedGLM
+    from jaxglmm.compat.statsmodels.bayes.model import (
         BayesMixedGLMResults as BayesMixedGLMResults,
     )
-    from jaxglmm.compat.statsmodels.bayes import (
+    from jaxglmm.compat.statsmodels.bayes.model import (
         BinomialBayesMixedGLM as BinomialBayesMixedGLM,
     )
-    from jaxglmm.compat.statsmodels.bayes import MixedGLMResults as MixedGLMResults
-    from jaxglmm.compat.statsmodels.bayes import (
+    from jaxglmm.compat.statsmodels.bayes.model import (
+        MixedGLMResults as MixedGLMResults,
+    )
+    from jaxglmm.compat.statsmodels.bayes.model import (
         PoissonBayesMixedGLM as PoissonBayesMixedGLM,
     )
-    from jaxglmm.compat.statsmodels.mixedlm import MixedLM as MixedLM
-    from jaxglmm.compat.statsmodels.mixedlm_params import MixedLMParams as MixedLMParams
-    from jaxglmm.compat.statsmodels.mixedlm_results import (
+    from jaxglmm.compat.statsmodels.mixedlm.model import MixedLM as MixedLM
+    from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams as MixedLMParams
+    from jaxglmm.compat.statsmodels.mixedlm.results import (
         MixedLMResults as MixedLMResults,
     )
-    from jaxglmm.compat.statsmodels.mixedlm_results import load as load
-    from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec as VCSpec
+    from jaxglmm.compat.statsmodels.mixedlm.results import load as load
+    from jaxglmm.compat.statsmodels.mixedlm.structure import VCSpec as VCSpec
 
-_BAYES = "jaxglmm.compat.statsmodels.bayes"
+_BAYES = "jaxglmm.compat.statsmodels.bayes.model"
 
 _WHERE = {  # public name -> module that holds it
     "BayesMixedGLM": _BAYES,
@@ -39,11 +41,11 @@ _WHERE = {  # public name -> module that holds it
     "BinomialBayesMixedGLM": _BAYES,
     "MixedGLMResults": _BAYES,
     "PoissonBayesMixedGLM": _BAYES,
-    "MixedLM": "jaxglmm.compat.statsmodels.mixedlm",
-    "MixedLMParams": "jaxglmm.compat.statsmodels.mixedlm_params",
-    "MixedLMResults": "jaxglmm.compat.statsmodels.mixedlm_results",
-    "VCSpec": "jaxglmm.compat.statsmodels.mixedlm_structure",
-    "load": "jaxglmm.compat.statsmodels.mixedlm_results",
+    "MixedLM": "jaxglmm.compat.statsmodels.mixedlm.model",
+    "MixedLMParams": "jaxglmm.compat.statsmodels.mixedlm.params",
+    "MixedLMResults": "jaxglmm.compat.statsmodels.mixedlm.results",
+    "VCSpec": "jaxglmm.compat.statsmodels.mixedlm.structure",
+    "load": "jaxglmm.compat.statsmodels.mixedlm.results",
 }
 
 __all__ = [

@@ -16,16 +16,16 @@ from jaxglmm.compat.statsmodels import load as load_pickle
 from jaxglmm.compat.statsmodels import regression as regression
 from jaxglmm.compat.statsmodels import tools as tools
 from jaxglmm.compat.statsmodels._theirs import falling_through
-from jaxglmm.compat.statsmodels.bayes import (
+from jaxglmm.compat.statsmodels.bayes.model import (
     BinomialBayesMixedGLM as BinomialBayesMixedGLM,
 )
-from jaxglmm.compat.statsmodels.bayes import (
+from jaxglmm.compat.statsmodels.bayes.model import (
     PoissonBayesMixedGLM as PoissonBayesMixedGLM,
 )
 from jaxglmm.compat.statsmodels.formula import api as formula
 from jaxglmm.compat.statsmodels.genmod import api as genmod
-from jaxglmm.compat.statsmodels.mixedlm import MixedLM as MixedLM
-from jaxglmm.compat.statsmodels.mixedlm_structure import VCSpec as VCSpec
+from jaxglmm.compat.statsmodels.mixedlm.model import MixedLM as MixedLM
+from jaxglmm.compat.statsmodels.mixedlm.structure import VCSpec as VCSpec
 from jaxglmm.compat.statsmodels.tools.tools import add_constant as add_constant
 
 __all__ = [

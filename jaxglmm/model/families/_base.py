@@ -26,11 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._errors import ModelError, NotApplicableError
-from jaxglmm._precision import double_precision
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.links import LINKS, Link, link_from
 from jaxglmm.numerics.jets import Jet, nested
+from jaxglmm.runtime.precision import double_precision
 
 Rows = Float[Array, "..."]
 Derivatives = tuple[Rows, Rows, Rows, Rows]

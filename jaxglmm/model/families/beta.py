@@ -19,7 +19,7 @@ from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import JetFamily, Rows, positive
 from jaxglmm.model.links import Link
-from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, together
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error, trigamma
 

@@ -23,7 +23,7 @@ from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import JetFamily, Method, Rows, positive
 from jaxglmm.model.families.beta import only, probability_jets
 from jaxglmm.model.families.binomial import probability_variance, saturated
-from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain, together
 from jaxglmm.numerics.special import stirling_error
 

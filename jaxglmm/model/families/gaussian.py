@@ -15,7 +15,7 @@ from jaxglmm.model.families._base import (
     Rows,
     positive,
 )
-from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.special import HALF_LOG_2PI
 
 

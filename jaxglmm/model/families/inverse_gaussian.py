@@ -16,7 +16,7 @@ from jaxglmm.model.families._base import (
     positive,
     where_inside,
 )
-from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks, _negative_binomial, nbinom2
 from jaxglmm.model.families._base import JetFamily, Rows, harmless, where_inside
-from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 
 

@@ -18,7 +18,7 @@ from jaxglmm.model.families._base import (
     harmless,
     where_inside,
 )
-from jaxglmm.numerics.either import exp
+from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 
 

@@ -8,7 +8,7 @@ All others (``ols``, ``glm``, ...) are statsmodels' own, where it is installed.
 """
 
 from jaxglmm.compat.statsmodels._theirs import falling_through
-from jaxglmm.compat.statsmodels.mixedlm import mixedlm as mixedlm
+from jaxglmm.compat.statsmodels.mixedlm.model import mixedlm as mixedlm
 
 __all__ = ["mixedlm"]
 

@@ -1,1 +1,0 @@
-"""Many problems at once: lanes of one program, and data drawn for them."""

@@ -1,0 +1,1 @@
+"""statsmodels' BayesMixedGLM and its results."""

@@ -1,0 +1,1 @@
+"""statsmodels' MixedLM: model, fit, results, questions."""

@@ -1,0 +1,216 @@
+"""Profile likelihoods of variances, and parametric bootstraps.
+
+At each value the variance is held and everything else is maximised, from where the
+neighbour ended; zero is an ordinary value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxglmm.compat.statsmodels.mixedlm import fit as fits
+from jaxglmm.compat.statsmodels.mixedlm.covariance import evaluated_at
+from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams
+
+if TYPE_CHECKING:
+    from jaxglmm.compat.statsmodels.mixedlm.results import MixedLMResults
+
+HOLD = ("variance", "ratio")
+
+
+def profile_re(
+    results: MixedLMResults,
+    re_ix: Any,
+    vtype: str,
+    num_low: int,
+    dist_low: float,
+    num_high: int,
+    dist_high: float,
+    hold: str,
+    tol: float,
+    max_steps: int,
+) -> np.ndarray:
+    """See ``MixedLMResults.profile_re``."""
+    if vtype not in ("re", "vc"):
+        raise ValueError(f"vtype={vtype!r} must be 're' or 'vc'")
+    if hold not in HOLD:
+        raise ValueError(f"hold={hold!r} must be one of {HOLD}")
+    model = results.model
+    if vtype == "re":
+        index = _effect(model, re_ix)
+        estimate = float(results.cov_re_array[index, index])
+        pin: Any = "re"
+        order = [index, *(i for i in range(model.k_re) if i != index)]
+    else:
+        index = _component(model, re_ix)
+        estimate, pin, order = float(results.vcomp[index]), index, None
+    low, high = estimate - dist_low, estimate + dist_high
+    if low < -1e-12 * max(estimate, 1e-300):
+        raise ValueError(
+            "dist_low is too large and would result in a negative variance. Try a "
+            f"smaller value: {estimate:.6g} reaches zero."
+        )
+    left = np.linspace(max(low, 0.0), estimate, num_low + 1)
+    right = np.linspace(estimate, high, num_high + 1)[1:]
+    along = _along if hold == "variance" else _along_ratio
+    found = {}
+    for values in (left[::-1], right):
+        found.update(along(results, pin, order, values, tol, max_steps))
+    rows = [found[float(v)] for v in np.concatenate([left, right])]
+    return np.array(rows)
+
+
+def _effect(model: Any, re_ix: Any) -> int:
+    names = model.data.exog_re_names
+    if isinstance(re_ix, str):
+        if re_ix not in names:
+            raise ValueError(f"re_ix={re_ix!r} is none of {', '.join(names)}")
+        return names.index(re_ix)
+    if not 0 <= int(re_ix) < model.k_re:
+        raise ValueError(f"re_ix={re_ix} is not in 0 .. {model.k_re - 1}")
+    return int(re_ix)
+
+
+def _component(model: Any, re_ix: Any) -> int:
+    names = [c.name for c in model._vc]
+    if re_ix not in names:
+        raise ValueError(f"re_ix={re_ix!r} is none of {', '.join(names) or 'nothing'}")
+    return names.index(re_ix)
+
+
+def _along(results, pin, order, values, tol, max_steps) -> dict:
+    """Natural variance -> (variance, log-likelihood), from the first value on."""
+    ev = results.evaluator
+    unit = ev.engine.moments.fixed.scale**2
+    params, out = evaluated_at(results), {}
+    for value in values:
+        start = _nudged(ev, params)
+        pins = {pin: value / unit}
+        coordinates = fits.roots_from(start, results.freepat, pins, order)
+        found = fits.held(ev, coordinates, results.reml, tol, max_steps)
+        out[float(value)] = (float(value), _value(ev, found, results.reml))
+        params = MixedLMParams.from_components(
+            params.fe_params, found.cov_re, vcomp=found.vcomp
+        )
+    return out
+
+
+def _value(ev, found, reml: bool) -> float:
+    """The log-likelihood where the scale was found beside a held variance."""
+    log_det, K, _ = ev.ground(found.cov_re, found.vcomp)
+    return ev.value(log_det, K, ev.direction(ev.gls(K)), reml, found.scale)
+
+
+def _along_ratio(results, pin, order, values, tol, max_steps) -> dict:
+    """The same with the ratio to the scale held, as statsmodels does."""
+    ev = results.evaluator
+    params, out = evaluated_at(results), {}
+    for value in values:
+        start = _nudged(ev, params)
+        coordinates = fits.roots_from(start, results.freepat, None, order)
+        _hold_ratio(coordinates, pin, float(value) / results.scale)
+        found = fits.held(ev, coordinates, results.reml, tol, max_steps)
+        log_det, K, _ = ev.ground(found.cov_re, found.vcomp)
+        beta = ev.gls(K)
+        scale = ev.scale(K, beta, results.reml)
+        llf = ev.value(log_det, K, ev.direction(beta), results.reml)
+        out[float(value)] = (float(value) / results.scale * scale, llf)
+        params = MixedLMParams.from_components(
+            params.fe_params, found.cov_re, vcomp=found.vcomp
+        )
+    return out
+
+
+def _hold_ratio(coordinates: fits.Roots, pin: Any, ratio: float) -> None:
+    """Take an entry out of what is free."""
+    if pin == "re":
+        coordinates.L[0, 0] = np.sqrt(ratio)
+        coordinates.entries = [e for e in coordinates.entries if e != (0, 0)]
+    else:
+        coordinates.w[pin] = np.sqrt(ratio)
+        coordinates.components = [c for c in coordinates.components if c != pin]
+
+
+def _nudged(ev, params: MixedLMParams) -> MixedLMParams:
+    """Variances that ended at zero moved off it, for another value may want them."""
+    from jaxglmm.compat.statsmodels.mixedlm.estimate import _from_zero
+
+    return _from_zero(ev, params, True)
+
+
+def bootstrap(
+    results: MixedLMResults, nrep: int, method: Any, disp: Any, rng: Any
+) -> np.ndarray:
+    """(nrep, k) packed parameters of models fitted to responses drawn from the fit."""
+    if nrep < 1:
+        raise ValueError(f"nrep={nrep}: at least one data set")
+    fit = results.jg_fit
+    if fit is not None and method is None:
+        seed = rng
+        if isinstance(rng, np.random.Generator):
+            seed = int(rng.integers(2**31))
+        elif rng is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+        found = fit.bootstrap(nrep, seed, progress=bool(disp))
+        return _packed(results, found)
+    return _one_by_one(results, nrep, method, rng)
+
+
+def _packed(results: MixedLMResults, found: Any) -> np.ndarray:
+    """Packed parameters from theta in lme4's order."""
+    model, where = results.model, results.evaluator.where
+    inner = np.zeros((len(found.theta), model.k_re2 + model.k_vc))
+    start = 0
+    for term, owner in zip(fit_terms(results), where.owner, strict=True):
+        q = len(term.names)
+        if owner >= 0:
+            inner[:, model.k_re2 + owner] = found.theta[:, start] ** 2
+            start += 1
+            continue
+        L = np.zeros((len(found.theta), q, q))
+        for j in range(q):
+            for i in range(j, q if term.covariance == "us" else j + 1):
+                L[:, i, j] = found.theta[:, start]
+                start += 1
+        S = L @ L.transpose(0, 2, 1)
+        rows, columns = np.tril_indices(q)
+        inner[:, : model.k_re2] = S[:, rows, columns]
+    return np.concatenate([found.coefficients, inner], axis=1)
+
+
+def fit_terms(results: MixedLMResults):
+    """The terms of the ``jg.Fit``."""
+    assert results.jg_fit is not None
+    return results.jg_fit.design.terms
+
+
+def _one_by_one(results: MixedLMResults, nrep: int, method: Any, rng: Any):
+    """The slow way, for held and tied parameters."""
+    import copy
+    import warnings
+
+    from jaxglmm._errors import JaxGLMMWarning
+
+    model = results.model
+    law = model.get_distribution(results.params_array, results.scale)
+    generator = np.random.default_rng(rng)
+    out = []
+    for _ in range(nrep):
+        again = copy.copy(model)
+        again.__dict__.pop("_evaluator", None)
+        again.endog = law.rvs(1, generator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JaxGLMMWarning)
+            found = again.fit(
+                start_params=results.params_object if results.freepat else None,
+                reml=results.reml,
+                free=results.freepat,
+                fix=results.fix or None,
+                method=method,
+                cov_pen=results.cov_pen,
+                fe_pen=results.fe_pen,
+            )
+        out.append(found.params_array)
+    return np.array(out)

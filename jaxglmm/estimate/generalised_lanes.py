@@ -1,0 +1,346 @@
+"""Many generalised linear mixed models with one grouping factor, one program.
+
+Start, search and standard errors of L lanes, the lanes last. beta starts from weighted
+least squares on the family's guess of each row and a Newton step without random
+effects, theta from moments of the working score (``estimate.start_generalised``);
+then ``estimate.search_lanes``; then the exact Hessian after one Newton step for the
+modes: written out for Laplace (``estimate.hessian_lanes``), by forward mode over the
+analytic score for quadrature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxglmm import _status
+from jaxglmm._typing import Array, Float, Int
+from jaxglmm.estimate import hessian_lanes as gh
+from jaxglmm.estimate import search_lanes as gs
+from jaxglmm.estimate.generalised import AT_MODE, LaplaceMarginal
+from jaxglmm.estimate.start_generalised import STRONGEST, WEAKEST
+from jaxglmm.integrate import laplace_derivatives_lanes as pt
+from jaxglmm.integrate import quadrature_lanes as quad
+from jaxglmm.integrate.laplace_derivatives_lanes import Split
+from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
+from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.numerics import newton_lanes as search
+from jaxglmm.numerics import small_matrices as small
+
+UNSURE = 1e-7  # a pivot of the Hessian this small leaves standard errors to the host
+LAST = 1e-6  # gain up to which a last step is taken, in deviance
+SINGULAR = 1e-4  # theta that counts as zero
+
+
+class Report(eqx.Module):
+    """L fits in internal coordinates.
+
+    psi: (k, L); b: (q, J, L) modes; se: (p, L) of the rows of ``back``; hessian: (k, k,
+    L), of -2 log-likelihood; far: (L,) largest |eta|; unsure: (L,) where se needs care;
+    the rest (L,).
+    """
+
+    psi: Float[Array, "k L"]
+    b: Float[Array, "q J L"]
+    se: Float[Array, "p L"]
+    criterion: Float[Array, " L"]
+    hessian: Float[Array, "k k L"]
+    decrement: Float[Array, " L"]
+    far: Float[Array, " L"]
+    status: Int[Array, " L"]
+    steps: Int[Array, " L"]
+    unsure: Int[Array, " L"]
+
+
+@dataclass(frozen=True)
+class RowsFit:
+    """Program for responses as rows: -> ``Report``."""
+
+    family: AbstractFamily
+    marginal: LaplaceMarginal
+    pattern: Pattern
+
+    def __call__(self, common: Any, lanes: Any) -> Report:
+        """common: (arrays, tol, max_steps); lanes: (arrays, guess, phi).
+
+        arrays: by name, those of ``LaneRows``, ``n_levels`` and ``back``, each either
+        shared or not; without ``values`` and ``many`` or ``tails`` every row is looked
+        at, without ``base`` (see ``fit``) it is evaluated.
+        """
+        here, tol, max_steps = common
+        there, guess, phi = lanes
+        given = here | there
+        d = LaneRows(
+            given["X"],
+            given.get("Z"),
+            given["y"],
+            given["trials"],
+            given["weights"],
+            given.get("offset"),
+            self.family,
+            given.get("values"),
+            given.get("many"),
+            given.get("tails"),
+        )
+        n_levels, back = given["n_levels"], given["back"]
+        return fit(
+            self.marginal,
+            d,
+            self.pattern,
+            guess,
+            phi,
+            n_levels,
+            tol,
+            max_steps,
+            back,
+            given.get("base"),
+        )
+
+
+def fit(
+    marginal: LaplaceMarginal,
+    d: LaneRows,
+    pattern: Pattern,
+    guess: Float[Array, "h J L"],
+    phi: Float[Array, "r L"],
+    n_levels: Float[Array, " l"],
+    tol: Array,
+    max_steps: Array,
+    back: Float[Array, "p p l"],
+    base: Float[Array, " L"] | None = None,
+) -> Report:
+    """Fit L lanes.
+
+    guess, phi: where the family would start; n_levels: without padding; back: rows are
+    the contrasts whose standard errors are reported, in internal coordinates; base: the
+    part of the log-likelihoods that depends on the responses alone, if known.
+    """
+    split = Split(d.p, pattern, d.family.n_phi)
+    start, u = _start(d, split, guess, phi)
+
+    def evaluate(psi: Array, u: Array, exact: Array) -> pt.Point:
+        at = pt.evaluate(d, split, psi, u, exact, marginal.hessian)
+        return _better(marginal, d, split, psi, u, at, False)
+
+    near = AT_MODE if marginal.beyond else None
+    found = gs.minimise(d, split, evaluate, start, u, tol, max_steps, near, n_levels)
+    beta, theta, _ = split(found.psi)
+    b = small.apply(pt.crit.lower(theta, pattern, d.q), list(found.u))
+    eta = d.predictor(beta, b)
+    far = jnp.max(jnp.where(d.weights > 0, jnp.abs(eta), 0.0), axis=(0, 1))
+    slope, H = _hessian(marginal, d, split, found.psi, found.u)
+    inverse, unsure = _inverse(split, found.psi, H)
+    # one exact Newton step: what is left of the error is its square
+    step = jnp.sum(inverse * slope[None], axis=1) / 2
+    gain = jnp.sum(step * slope, axis=0)
+    done = (found.status == _status.CONVERGED) & (unsure == 0) & (gain < LAST)
+    psi = jnp.where(done, gs.within(d.family, found.psi - step), found.psi)
+    p = d.p
+    along = jnp.sum(back[:, :, None] * inverse[:p, :p][None], axis=1)
+    se = jnp.sqrt(jnp.sum(along * back, axis=1))
+    return Report(
+        psi,
+        jnp.stack(b),
+        se,
+        found.value + (pt.constant(d) if base is None else -2 * base),
+        H,
+        found.decrement,
+        far,
+        jnp.where(found.status == search.RUNNING, _status.MAX_STEPS, found.status),
+        found.steps,
+        unsure,
+    )
+
+
+def _inverse(split: Split, psi: Array, H: Array) -> tuple[Array, Array]:
+    """2 H^-1 (k, k, L), variances at zero taken as known; (L,) where H is doubtful.
+
+    By elimination at unit diagonal: a pivot next to zero is a flat direction.
+    """
+    p, m = split.p, split.m
+    diagonal = np.array([i == j for i, j in split.pattern])[:, None]
+    free = jnp.concatenate(
+        [
+            jnp.ones((p, psi.shape[1]), bool),
+            ~(diagonal & (jnp.abs(psi[p : p + m]) < SINGULAR)),
+            jnp.ones((split.n_phi, psi.shape[1]), bool),
+        ]
+    )
+    eye = np.eye(len(H))[:, :, None]
+    H = jnp.where(free[:, None] & free[None], H, eye)
+    unit = jnp.sqrt(jnp.stack([jnp.abs(H[a, a]) for a in range(len(H))]))
+    W = jnp.concatenate(
+        [H / (unit[:, None] * unit[None]), jnp.broadcast_to(eye, H.shape)], axis=1
+    )
+    least = jnp.full(psi.shape[1], jnp.inf)
+    for j in range(len(H)):
+        pivot = W[j, j]
+        least = jnp.minimum(least, pivot)
+        W = W - (W[:, j] - eye[:, j])[:, None] * (W[j] / pivot)[None]
+    V = 2 * W[:, len(H) :] / (unit[:, None] * unit[None])
+    V = jnp.where(free[:, None] & free[None], V, 0.0)
+    return V, (~(least > UNSURE)).astype(int)
+
+
+def _better(
+    marginal: LaplaceMarginal,
+    d: LaneRows,
+    split: Split,
+    psi: Array,
+    u: Array,
+    at: pt.Point,
+    always: bool,
+) -> pt.Point:
+    """Quadrature in place of Laplace's approximation, where that is asked for."""
+    if not marginal.beyond:
+        return at
+
+    def improved() -> tuple[Array, Array]:
+        return quad.improve(d, split, psi, at, u, marginal.nodes, marginal.hessian)
+
+    if always:
+        value, score = improved()
+    else:
+        near = at.nu < AT_MODE
+        value, score = lax.cond(jnp.any(near), improved, lambda: (at.value, at.score))
+        value = jnp.where(near, value, at.value)
+        score = jnp.where(near, score, at.score)
+    return eqx.tree_at(lambda x: (x.value, x.score), at, (value, score))
+
+
+def _hessian(
+    marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
+) -> tuple[Float[Array, "k L"], Float[Array, "k k L"]]:
+    """Score and exact Hessian."""
+    if marginal.beyond:
+        return by_forward_mode(marginal, d, split, psi, u)
+    exact = jnp.ones(psi.shape[1], bool)
+    mode = _nearer(d, split, psi, u)
+    at = pt.evaluate(d, split, psi, mode, exact, marginal.hessian, curved=False)
+    return at.score, gh.hessian(d, split, psi, mode, at, marginal.hessian)
+
+
+def _nearer(d: LaneRows, split: Split, psi: Array, u: Array) -> Array:
+    """u after one Newton step to its mode."""
+    beta, theta, phi = split(psi)
+    Lam = pt.crit.lower(theta, split.pattern, d.q)
+    eta = d.predictor(beta, small.apply(Lam, list(u)))
+    r = pt.terms(d, eta, phi, "observed", False)
+    C = pt._factor(pt._blocks(d, r.w), Lam)
+    t = [levels(d.z(i) * r.s) for i in range(d.q)]
+    h = [a - b for a, b in zip(list(u), pt._transposed(Lam, t), strict=True)]
+    return u - jnp.stack(small.solve(C, h))
+
+
+def by_forward_mode(
+    marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
+) -> tuple[Float[Array, "k L"], Float[Array, "k k L"]]:
+    """Score and exact Hessian, by forward mode over the analytic score."""
+    exact = jnp.ones(psi.shape[1], bool)
+
+    def score(x: Array) -> Array:
+        moved = _nearer(d, split, x, u)
+        at = pt.evaluate(d, split, x, moved, exact, marginal.hessian, curved=False)
+        return _better(marginal, d, split, x, moved, at, True).score
+
+    slope, along = jax.linearize(score, psi)
+    unit = jnp.broadcast_to(jnp.eye(len(psi))[:, :, None], (len(psi), *psi.shape))
+    H = jax.vmap(along)(unit)  # nothing here is LAPACK
+    return slope, (H + jnp.swapaxes(H, 0, 1)) / 2
+
+
+def _start(
+    d: LaneRows, split: Split, guess: Array, phi: Array
+) -> tuple[Float[Array, "k L"], Float[Array, "q J L"]]:
+    """psi to start from, and u one damped Newton step on the way to its mode."""
+    used = d.weights > 0
+    p = d.p
+
+    def at(beta: Array) -> tuple[pt.Terms, Array]:
+        eta = d.predictor(list(beta), [])
+        r = pt.terms(d, eta, phi, "observed", False)
+        return r, jnp.abs(r.w)
+
+    def gram(w: Array) -> Array:
+        return jnp.stack([jnp.stack(row) for row in d.gram(w)])
+
+    if p:
+        offset = 0.0 if d.offset is None else d.offset
+        target = jnp.where(used, guess - offset, 0.0)
+        w = jnp.abs(pt.terms(d, guess, phi, "observed", False).w)
+        w = jnp.where(used & jnp.isfinite(w), w, 0.0)
+        beta = _least_squares(gram, d, w, target)
+        r, w = at(beta)
+        inside = jnp.isfinite(lanes(r.l))
+
+        def plain() -> Array:
+            """Outside the link's domain: the constant next to the guesses."""
+            flat = jnp.where(used, 1.0, 0.0)
+            count = jnp.maximum(lanes(flat * jnp.ones(d.shape)), 1)
+            middle = lanes(flat * target) / count
+            return _least_squares(gram, d, flat, jnp.where(used, middle, 0.0))
+
+        beta = lax.cond(
+            jnp.all(inside), lambda: beta, lambda: jnp.where(inside, beta, plain())
+        )
+        w = jnp.where(inside & jnp.isfinite(w), w, 0.0)
+        right = jnp.stack(d.along(jnp.where(inside, r.s, 0.0)))
+        ahead = beta + _solved(gram(w), right)
+        moved, size = at(ahead)
+        better = inside & (lanes(moved.l) >= lanes(r.l))
+        beta = jnp.where(better, ahead, beta)
+        s = jnp.where(better, moved.s, r.s)
+        w = jnp.where(better, size, w)
+    else:
+        beta = jnp.zeros((0, phi.shape[-1]))
+        r, w = at(beta)
+        s = r.s
+    usable = jnp.isfinite(s) & jnp.isfinite(w)
+    s, w = jnp.where(usable, s, 0.0), jnp.where(usable, w, 0.0)
+    A = pt._blocks(d, w)
+    t = [levels(d.z(i) * s) for i in range(d.q)]
+    theta = _moments(A, t, split.pattern)
+    Lam = pt.crit.lower(list(theta), split.pattern, d.q)
+    C = pt._factor(A, Lam)
+    u = small.solve(C, pt._transposed(Lam, t))
+    rho = gs.damping(gs.reaches(d), small.apply(Lam, u))
+    return jnp.concatenate([beta, theta, phi]), rho[None] * jnp.stack(u)
+
+
+def _least_squares(gram, d: LaneRows, w: Array, target: Array) -> Array:
+    return _solved(gram(w), jnp.stack(d.along(w * target)))
+
+
+def _solved(H: Array, right: Array) -> Array:
+    """H^-1 right with a trace of ridge; zero where that is nothing."""
+    ridge = 1e-9 * (1e-300 + jnp.trace(H))
+    found, ok = gs.solve(H + ridge * jnp.eye(len(right))[:, :, None], right)
+    return jnp.where(ok, found, 0.0)
+
+
+def _moments(A: small.Matrix, t: list[Array], pattern: Pattern) -> Float[Array, "m L"]:
+    """theta by moments of the working score, between two standard deviations."""
+    q = len(t)
+    squares = jnp.stack(
+        [jnp.stack([jnp.sum(A[i][j] ** 2, axis=0) for j in range(q)]) for i in range(q)]
+    )
+    excess = jnp.stack([jnp.sum(t[i] ** 2 - A[i][i], axis=0) for i in range(q)])
+    alone = jnp.stack([squares[i, i] for i in range(q)])
+    variance = excess / jnp.maximum(alone, 1e-12)
+    if q > 1:
+        scale = 1 / jnp.sqrt(jnp.maximum(alone, 1e-12))
+        unit = squares * scale[:, None] * scale[None] + 1e-6 * np.eye(q)[:, :, None]
+        together, ok = gs.solve(unit, excess * scale)
+        together = together * scale
+        usable = ok & jnp.isfinite(together) & (together > 0)
+        variance = jnp.where(usable, together, variance)
+    sd = jnp.sqrt(jnp.clip(variance, WEAKEST**2, STRONGEST**2))
+    sd = jnp.where(jnp.isfinite(sd), sd, 0.5)
+    return jnp.stack([sd[i] if i == j else 0.0 * sd[0] for i, j in pattern])

@@ -1,0 +1,204 @@
+"""The mode of the marginal posterior, and the Gaussian there.
+
+The random effects are integrated out (Laplace or quadrature), so that a mode exists:
+the joint density of effects and variances has a spike at zero variance, where its mode
+means nothing. f(x) = -log p(x | y) is minimised by the damped Newton method of
+``numerics.newton`` with the likelihood's average information, the prior's own
+curvature and the secant correction; the Hessian at the mode is exact, by forward mode
+over the analytic score after one Newton step for the random effects.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxglmm._typing import Array, Count, Float, Int, Scalar
+from jaxglmm.density.posterior import Posterior
+from jaxglmm.estimate.generalised import LaplaceMarginal, zeros
+from jaxglmm.estimate.generalised import hessian as _likelihood_hessian
+from jaxglmm.estimate.start_generalised import starting_values
+from jaxglmm.integrate import fixed_only as _fixed_only
+from jaxglmm.integrate import laplace as _laplace
+from jaxglmm.integrate import laplace_derivatives as _point
+from jaxglmm.numerics import newton
+from jaxglmm.numerics.system import Effects, scale
+from jaxglmm.runtime.compile import jit
+
+ARRIVED = 1e-3  # decrement of u at which a value counts
+
+
+class Mode(eqx.Module):
+    """x: (k,) the mode; value: -log p(y, x) there; H: (k, k) its Hessian; u: mode of u.
+
+    slope: du/dpsi at the mode, (j, q, 1, J) a factor; log_lik: log p(y | x).
+    """
+
+    x: Float[Array, " k"]
+    value: Scalar
+    log_lik: Scalar
+    H: Float[Array, "k k"]
+    u: Effects
+    slope: Effects
+    decrement: Scalar
+    steps: Count
+    status: Int[Array, ""]
+
+
+def derivatives(
+    marginal: LaplaceMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
+) -> tuple[Scalar, Array, Array, Array, Effects]:
+    """f, its gradient, a positive stand-in for its Hessian, its scale, the mode u.
+
+    f is infinite where the mode of u is not found: what is corrected for the rest of
+    the way promises anything there.
+    """
+    belief, p = posterior.belief, posterior.problem.p
+    psi = belief.psi(x)
+    at = _likelihood(marginal, posterior, psi, u)
+    J = jax.jacfwd(belief.psi)(x)
+    log_prior, slope = jax.value_and_grad(belief.log_prior)(x)
+    E = _bend(posterior, at.score, x)
+    positive = jnp.diag(jnp.maximum(jnp.diagonal(E), 0.0))
+    own = positive.at[:p, :p].set(E[:p, :p])
+    H = J.T @ at.curvature @ J / 2 + own
+    size = (J**2).T @ at.scale / 2 + jnp.diagonal(positive)
+    return at.value / 2 - log_prior, J.T @ at.score / 2 - slope, H, size, at.u
+
+
+def _likelihood(
+    marginal: LaplaceMarginal, posterior: Posterior, psi: Array, u: Effects
+) -> _laplace.Laplace:
+    problem = posterior.problem
+    if not u:
+        return _fixed_only.derivatives(problem, psi)
+    beta, theta, phi = problem.split(psi)
+    u = _laplace.find_mode(problem, beta, problem.lambdas(theta), phi, u).u
+    folded = problem.folded()
+    at = marginal.at(folded, marginal.terms(folded), psi, u, always=True)
+    value = jnp.where(at.nu < ARRIVED, at.value, jnp.inf) + _point.constant(folded)
+    return _laplace.Laplace(value, at.score, at.curvature, at.scale, u)
+
+
+def _bend(posterior: Posterior, score: Array, x: Float[Array, " k"]) -> Array:
+    """What of f is curved besides the likelihood in psi."""
+    belief = posterior.belief
+    return jax.hessian(lambda z: score @ belief.psi(z) / 2 - belief.log_prior(z))(x)
+
+
+def _moved(posterior: Posterior, psi: Array, u: Effects) -> Effects:
+    """One Newton step for u, which carries the derivative of the mode."""
+    problem = posterior.problem
+    beta, theta, phi = problem.split(psi)
+    return _laplace.newton_step(problem, beta, problem.lambdas(theta), phi, u)
+
+
+def along_axes(f, x: Float[Array, " k"]):
+    """Derivatives of f in every coordinate, one by one, stacked."""
+    eye = jnp.eye(len(x), dtype=x.dtype)
+    # no vmap: batched LAPACK calls could wait for each other
+    return lax.map(lambda v: jax.jvp(f, (x,), (v,))[1], eye)
+
+
+def hessian_at(
+    marginal: LaplaceMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
+) -> Float[Array, "k k"]:
+    """The exact Hessian of f at x, u its mode."""
+    belief, problem = posterior.belief, posterior.problem
+    psi = belief.psi(x)
+    if u:
+        folded = problem.folded()
+        score = marginal.at(folded, marginal.terms(folded), psi, u, always=True).score
+    else:
+        score = _fixed_only.derivatives(problem, psi).score
+    J = jax.jacfwd(belief.psi)(x)
+    H = _likelihood_hessian.__wrapped__(marginal, problem, psi, u)
+    return J.T @ H @ J / 2 + _bend(posterior, score, x)
+
+
+def find(
+    marginal: LaplaceMarginal,
+    posterior: Posterior,
+    x: Float[Array, " k"],
+    u: Effects,
+    tol: Scalar | float,
+    max_steps: Count | int,
+) -> Mode:
+    """The mode from x and u, its Hessian and how u moves there."""
+    found = newton.minimise_carrying(
+        lambda z, aux: derivatives(marginal, posterior, z, aux),
+        x,
+        u,
+        tol,
+        max_steps,
+        secant=True,
+    )
+    x, slope = found.x, ()
+    u = found.aux
+    if u:
+        beta, lam, phi = posterior.parameters(x)
+        u = _laplace.find_mode(posterior.problem, beta, lam, phi, u).u
+        psi = posterior.belief.psi(x)
+        slope = along_axes(lambda z: _moved(posterior, z, u), psi)
+    H = hessian_at(marginal, posterior, x, u)
+    return Mode(
+        x,
+        found.value,
+        -found.value - posterior.belief.log_prior(x),
+        (H + H.T) / 2,
+        u,
+        slope,
+        found.decrement,
+        found.steps,
+        found.status,
+    )
+
+
+find_compiled = partial(jit, static_argnums=0)(find)
+
+
+@partial(jit, static_argnums=0)
+def find_from_rows(
+    marginal: LaplaceMarginal,
+    posterior: Posterior,
+    eta: Float[Array, " n"],
+    phi: Float[Array, " r"],
+    tol: Scalar,
+    max_steps: Count,
+) -> Mode:
+    """The mode from the family's guess of each row's predictor."""
+    x = starting_point(posterior, eta, phi)
+    return find(marginal, posterior, x, zeros(posterior.problem), tol, max_steps)
+
+
+def starting_point(
+    posterior: Posterior, eta: Float[Array, " n"], phi: Float[Array, " r"]
+) -> Float[Array, " k"]:
+    """x near the data, variances by moments."""
+    psi = starting_values(posterior.problem, eta, phi)
+    beta, theta, phi = posterior.problem.split(psi)
+    return jnp.concatenate([beta, posterior.belief.coordinates(theta, phi)])
+
+
+def effects_slope(posterior: Posterior, mode: Mode) -> Effects:
+    """db/dx of b = Lambda u at the mode, (q, k, J) a factor."""
+
+    def b(x: Array) -> Effects:
+        _, lam, _ = posterior.parameters(x)
+        return scale(lam, mode.u)
+
+    _, lam, _ = posterior.parameters(mode.x)
+    direct = along_axes(b, mode.x)
+    J = jax.jacfwd(posterior.belief.psi)(mode.x)
+    moved = tuple(jnp.einsum("jk,jiag->kiag", J, x) for x in mode.slope)
+    through = tuple(
+        jnp.einsum("ij,kjag->kiag", a, x) for a, x in zip(lam, moved, strict=True)
+    )
+    return tuple(
+        jnp.swapaxes((a + c)[:, :, 0], 0, 1)
+        for a, c in zip(direct, through, strict=True)
+    )

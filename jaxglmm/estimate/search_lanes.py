@@ -1,0 +1,362 @@
+"""Modes and parameters of many generalised models, searched together.
+
+``estimate.search`` with the lanes last: the same inner and outer steps, the same tests,
+lane by lane. A lane that is done keeps its state while others go on.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxglmm import _status
+from jaxglmm._typing import Array, Float, Int
+from jaxglmm.estimate.search import (
+    FINER,
+    INDIFFERENT,
+    LEAST,
+    MOST_AT_FIRST,
+    MOST_INNER,
+    MOST_TRIES,
+    NEAR_ZERO,
+    PATIENCE,
+    REACH,
+    ROUGH,
+    ROUGH_LEVEL,
+    SELF_CONCORDANT,
+    SETTLED,
+    UNITLESS,
+    left,
+    within,
+)
+from jaxglmm.integrate.laplace_derivatives_lanes import Evaluate, Point, Split, moved
+from jaxglmm.integrate.rows_lanes import LaneRows
+from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
+from jaxglmm.numerics.newton_lanes import RUNNING
+
+EXACT = 1e-9  # decrement of u up to which a value is believed
+
+
+class Found(eqx.Module):
+    """psi (k, L), its modes u (q, J, L); the rest (L,); status RUNNING out of steps."""
+
+    psi: Float[Array, "k L"]
+    u: Float[Array, "q J L"]
+    value: Float[Array, " L"]
+    decrement: Float[Array, " L"]
+    steps: Int[Array, " L"]
+    status: Int[Array, " L"]
+
+
+class _State(eqx.Module):
+    """As in ``estimate.search``; rough: decrement of u at the last accepted point.
+
+    tries: starts that failed, which self-concordant families do not count.
+    """
+
+    x: Array
+    u: Array
+    f: Array
+    g: Array
+    H: Array
+    D: Array
+    E: Array
+    trial: Array
+    v: Array
+    base: Array
+    level: Array
+    mu: Array
+    gain: Array
+    inner: Array
+    exact: Array
+    steps: Array
+    accepted: Array
+    pinning: Array
+    rough: Array
+    look: Array
+    tries: Array
+    status: Array
+
+
+def minimise(
+    d: LaneRows,
+    split: Split,
+    evaluate: Evaluate,
+    start: Float[Array, "k L"],
+    u: Float[Array, "q J L"],
+    tol: Array,
+    max_steps: Array,
+    near: float | None = None,
+    n_levels: Array | None = None,
+) -> Found:
+    """From ``start`` and u; near: decrement of u that counts as the mode."""
+    k, L = start.shape
+    _, J, _ = d.shape
+    size = J if n_levels is None else n_levels
+    rough = near if near is not None else jnp.maximum(ROUGH, ROUGH_LEVEL * size)
+    family = d.family
+    canonical = family.link.name == family.canonical
+    damped = (family.name, family.link.name) in SELF_CONCORDANT
+    diagonal = np.array(
+        [False] * split.p + [i == j for i, j in split.pattern] + [False] * split.n_phi
+    )[:, None]
+    effects = np.zeros((k, 1), bool)
+    effects[split.p : split.p + split.m] = True
+    unitless = family.link.name in UNITLESS
+    reach = reaches(d)
+
+    def body(carry: tuple[Array, _State]) -> tuple[Array, _State]:
+        count, s = carry
+        at = evaluate(s.trial, s.v, s.exact)
+        finite = jnp.isfinite(at.value) & jnp.isfinite(jnp.sum(at.score, axis=0))
+        finite = finite & jnp.isfinite(at.nu)
+        limit = jnp.where(s.pinning, SETTLED, rough)
+        arrived = finite & at.valid & (at.nu < limit)
+        again = ~finite & s.exact & (not canonical)
+        first = s.accepted == 0
+        if damped:
+            stuck = (~finite & ~again) | (s.inner > MOST_INNER)
+        else:  # u may leave the domain of the link: it is halved back
+            outside = ~finite & jnp.all(jnp.isfinite(s.level), axis=0)
+            most = jnp.where(first, MOST_AT_FIRST, MOST_INNER)
+            stuck = (~finite & ~again & ~outside) | (s.inner > most)
+        slack = 1e-9 + 1e-13 * jnp.abs(s.f)
+        judged = arrived & ~stuck
+        lower = jnp.isinf(s.f) | s.look | (at.value <= s.f + slack)
+        ok = judged & ~s.pinning & lower
+        moving = ok | (judged & ~ok) | stuck
+        restart = moving & ~ok & first & (s.tries < MOST_TRIES) & (not damped)
+
+        E = _learn(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
+        x = jnp.where(ok, s.trial, s.x)
+        f = jnp.where(ok, at.value, s.f)
+        g = jnp.where(ok, at.score, s.g)
+        H = jnp.where(ok, at.curvature, s.H)
+        D = jnp.where(ok, at.scale, s.D)
+        if damped:
+            kept = jnp.where(ok, at.mode, s.u)
+        else:  # the mode is a step ahead, which may leave the domain of the link
+            kept = jnp.where(ok, jnp.where(at.nu < EXACT, at.mode, s.v), s.u)
+        # the value of a point that was not at its mode may be too low for any other to
+        # pass: it is looked at once more before a step is blamed
+        again_here = moving & ~ok & ~first & ~s.pinning & (s.rough > EXACT) & ~s.look
+        less = s.mu * jnp.where(first | s.look, 1.0, 0.1)
+        more = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
+        mu = jnp.where(ok, less, jnp.where(moving & ~restart, more, s.mu))
+        needed = moving & (s.status == RUNNING)
+        step, mu, E = _step(H, E, D, g, mu, ok, needed)
+        gain = jnp.where(moving, jnp.sum(g * step, axis=0), s.gain)
+        short = 1.0 if damped else _shortened(step, x, effects, unitless)
+        beyond = within(family, x - short * step)
+        trial = jnp.where(moving, jnp.where(again_here, x, beyond), s.trial)
+
+        # settled for a lane here, not again for each of its levels
+        trial, ok, moving = lax.optimization_barrier((trial, ok, moving))
+        follow = moved(split, at, trial - s.trial)
+        ahead, base, level = lax.cond(
+            jnp.all(moving | (s.status != RUNNING)),  # most often nobody waits for u
+            lambda: (s.v, s.base, s.level),
+            lambda: _inner(s, at, damped, reach),
+        )
+        ahead = jnp.where(again, s.v, ahead)
+        v = jnp.where(ok, follow, jnp.where(moving, kept, ahead))
+        level = jnp.where(moving, jnp.inf, level)
+
+        taken = ok & (short == 1.0)
+        failed = moving & ~ok & ~restart
+        status = _judge(s, taken, failed, first, gain, mu, at.nu, tol)
+        done = status == _status.CONVERGED
+        end = jnp.where(done & ok, trial, x)
+        end_u = jnp.where(done & ok, v, kept)
+        end_f = jnp.where(done & ok, f - 0.5 * gain, f)
+        # then diagonals next to zero are tried at zero
+        close = diagonal & (jnp.abs(end) < NEAR_ZERO) & (end != 0.0)
+        pin = done & ~s.pinning & jnp.any(close, axis=0)
+        cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(s.f))
+        held = s.pinning & judged & (at.value <= s.f + cost)
+        over = s.pinning & moving
+        x = jnp.where(held, s.trial, jnp.where(done, end, x))
+        kept = jnp.where(held, at.mode, jnp.where(done, end_u, kept))
+        f = jnp.where(held, at.value, jnp.where(done, end_f, f))
+        trial = jnp.where(pin, jnp.where(close, 0.0, end), trial)
+        v = jnp.where(pin, end_u, v)
+        if not damped:  # again, from a quarter of the random effects
+            weaker = jnp.where(effects, 0.25 * s.trial, s.trial)
+            trial = jnp.where(restart, weaker, trial)
+            v = jnp.where(restart, 0.0, v)
+        status = jnp.where(pin, RUNNING, jnp.where(over, _status.CONVERGED, status))
+        new = _State(
+            x,
+            kept,
+            f,
+            g,
+            H,
+            D,
+            E,
+            trial,
+            v,
+            base,
+            level,
+            mu,
+            jnp.where(s.pinning, s.gain, gain),
+            jnp.where(moving, 0, s.inner + 1),
+            finite & (at.nu < limit),
+            s.steps + 1,
+            s.accepted + ok,
+            s.pinning | pin,
+            jnp.where(ok, jnp.where(s.look, 0.0, at.nu), s.rough),
+            jnp.where(moving, again_here, s.look),
+            s.tries + restart,
+            status,
+        )
+        active = s.status == RUNNING
+        return count + 1, jax.tree.map(lambda a, b: jnp.where(active, a, b), new, s)
+
+    init = _State(
+        x=start,
+        u=u,
+        f=jnp.full(L, jnp.inf),
+        g=jnp.zeros((k, L)),
+        H=jnp.zeros((k, k, L)) + jnp.eye(k)[:, :, None],
+        D=jnp.ones((k, L)),
+        E=jnp.zeros((k, k, L)),
+        trial=start,
+        v=u,
+        base=u,
+        level=jnp.full((J, L), jnp.inf),
+        mu=jnp.full(L, START_DAMPING),
+        gain=jnp.full(L, jnp.inf),
+        inner=jnp.zeros(L, int),
+        exact=jnp.zeros(L, bool),
+        steps=jnp.zeros(L, int),
+        accepted=jnp.zeros(L, int),
+        pinning=jnp.zeros(L, bool),
+        rough=jnp.zeros(L),
+        look=jnp.zeros(L, bool),
+        tries=jnp.zeros(L, int),
+        status=jnp.full(L, RUNNING),
+    )
+    _, end = lax.while_loop(
+        lambda c: (c[0] < max_steps) & jnp.any(c[1].status == RUNNING),
+        body,
+        (jnp.zeros((), int), init),
+    )
+    return Found(end.x, end.u, end.f, end.gain, end.steps, end.status)
+
+
+def reaches(d: LaneRows) -> list[Array | float]:
+    """The largest |z| of each column of Z."""
+    return [1.0] if d.Z is None else [jnp.max(jnp.abs(z), axis=(0, 1)) for z in d.Z]
+
+
+def damping(reach: list[Array | float], change: list[Array]) -> Array:
+    """log(1 + r) / r of each level, r the largest change of eta."""
+    r = sum(z * jnp.abs(x) for z, x in zip(reach, change, strict=True))
+    return jnp.where(r < 1e-2, 1.0, jnp.log1p(r) / jnp.maximum(r, 1e-300))
+
+
+def _learn(s: _State, at: Point, accepted: Array) -> Array:
+    """E such that H + E maps the step just taken to the change of the score."""
+    step, change = s.trial - s.x, at.score - s.g
+    B = at.curvature + s.E
+    Bs = jnp.sum(B * step[None], axis=1)
+    old, new = jnp.sum(step * Bs, axis=0), jnp.sum(step * change, axis=0)
+    believed = accepted & (s.gain < NEAR) & (old > 0)
+    less = believed & (new < LEAST * old)  # as in ``estimate.search``
+    share = jnp.where(less, (1 - LEAST) * old / jnp.where(less, old - new, 1.0), 1.0)
+    change = share * change + (1 - share) * Bs
+    new = jnp.where(less, LEAST * old, new)
+    safe_old = jnp.where(believed, old, 1.0)
+    safe_new = jnp.where(believed, new, 1.0)
+    update = (
+        change[:, None] * change[None] / safe_new - Bs[:, None] * Bs[None] / safe_old
+    )
+    return s.E + jnp.where(believed, update, 0.0)
+
+
+def solve(H: Float[Array, "k k L"], g: Float[Array, "k L"]) -> tuple[Array, Array]:
+    """H^-1 g by elimination without pivots, and whether H is positive definite."""
+    H = jnp.broadcast_to(H, (*H.shape[:2], *g.shape[1:]))
+    W = jnp.concatenate([H, g[:, None]], axis=1)
+    ok = jnp.ones(g.shape[1:], bool)
+    unit = np.eye(len(g))[:, :, None]
+    for j in range(len(g)):
+        pivot = W[j, j]
+        ok = ok & (pivot > 0)
+        row = W[j] / pivot
+        W = W - (W[:, j] - unit[:, j])[:, None] * row[None]
+    x = W[:, -1]
+    return x, ok & jnp.isfinite(jnp.sum(x, axis=0))
+
+
+def _step(
+    H: Array, E: Array, D: Array, g: Array, mu: Array, ok: Array, needed: Array
+) -> tuple[Array, Array, Array]:
+    """The damped Newton step, with what was learned where that is usable."""
+    damping = (mu * (1e-12 + jnp.abs(D)))[:, None] * np.eye(len(g))[:, :, None]
+    better, usable = solve(H + damping + E, g)
+    usable = usable & ok
+
+    def either() -> tuple[Array, Array]:
+        plain, solved = solve(H + damping, g)
+        return jnp.where(usable, better, plain), usable | solved
+
+    # most often nobody needs the other one
+    step, solved = lax.cond(jnp.all(usable | ~needed), lambda: (better, usable), either)
+    mu = jnp.where(solved | ~needed, mu, jnp.maximum(10 * mu, 0.1))
+    bound = jnp.sum(jnp.abs(H), axis=1) + mu * (1e-12 + jnp.abs(D))
+    return jnp.where(solved, step, g / bound), mu, jnp.where(usable, E, 0.0)
+
+
+def _shortened(step: Array, x: Array, effects: np.ndarray, unitless: bool) -> Array:
+    """How much of a step stays where the curvature may be believed, (L,)."""
+    unit = 1.0 if unitless else jnp.maximum(1.0, jnp.max(jnp.abs(x), axis=0))
+    longest = jnp.maximum(jnp.where(effects, unit, REACH * unit), jnp.abs(x))
+    return jnp.minimum(1.0, 1.0 / jnp.max(jnp.abs(step) / longest, axis=0))
+
+
+def _judge(
+    s: _State,
+    ok: Array,
+    failed: Array,
+    first: Array,
+    gain: Array,
+    mu: Array,
+    nu: Array,
+    tol: Array,
+) -> Array:
+    """Converged, failed, or RUNNING."""
+    light = mu <= LIGHT_DAMPING
+    ratio = jnp.minimum(1.0, gain / jnp.where(jnp.isinf(s.gain), gain, s.gain))
+    fine = FINER * tol
+    little = (gain < SETTLED) & (gain * ratio < 0.01 * fine) & ~first
+    nothing = gain < 1e-3 * fine
+    slow = (s.steps > PATIENCE) & (left(gain, s.gain) < 1e-4 * tol)
+    converged = ok & light & (nu < SETTLED) & (little | nothing | slow)
+    converged = converged | (
+        failed & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
+    )
+    failed = jnp.where(
+        failed & first,
+        _status.NOT_FINITE,
+        jnp.where(mu > HOPELESS, _status.STALLED, RUNNING),
+    )
+    return jnp.where(converged, _status.CONVERGED, failed)
+
+
+def _inner(
+    s: _State, at: Point, damped: bool, reach: list[Array | float]
+) -> tuple[Array, Array, Array]:
+    """The next u at the same psi; the u to go back to, and its deviances."""
+    if damped:
+        change = small.apply(at.Lam, list(at.step))
+        return s.v + damping(reach, change)[None] * at.step, s.base, s.level
+    slack = 1e-10 * (1 + jnp.abs(s.level))
+    ok = jnp.isfinite(at.level) & (jnp.isinf(s.level) | (at.level <= s.level + slack))
+    base = jnp.where(ok, s.v, s.base)
+    level = jnp.where(ok, at.level, s.level)
+    return jnp.where(ok, s.v + at.step, (s.v + s.base) / 2), base, level

@@ -1,0 +1,1 @@
+"""One model fitted: engines, what they found, and what every question builds on."""

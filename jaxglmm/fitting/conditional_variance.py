@@ -1,0 +1,136 @@
+"""Covariances of the random effects, and of predictions that use them.
+
+lme4's conditional variances are given the parameters; ``with_beta`` adds what the
+estimation of beta contributes. Both given theta.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxglmm.estimate import information
+from jaxglmm.fitting import random_effects as effects
+from jaxglmm.formula.design import NewRows, RandomTerm
+from jaxglmm.runtime.precision import double_precision
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.linear import Engine
+    from jaxglmm.results.fit import Fit
+
+AT_ONCE = 4_000_000  # numbers in one batch of rows
+
+
+def conditional_covariance(fit: Fit, with_beta: bool = False) -> tuple[np.ndarray, ...]:
+    """(J, q, q) covariances of the effects of each level, a factor (terms joined).
+
+    Factors in the order in which the design names them.
+    """
+    engine = fit.engine
+    found = _conditional(engine, fit)
+    Q = _inverse_Q(engine, fit)
+    out = {}
+    for factor, D, K in zip(engine.factors, found.D, found.K, strict=True):
+        J = factor.n_levels
+        cov = np.moveaxis(np.asarray(D)[..., :J], -1, 0)
+        if with_beta:
+            k = np.moveaxis(np.asarray(K)[..., :J], -1, 0)
+            cov = cov + k @ Q @ np.swapaxes(k, 1, 2)
+        back = fit.estimates.sigma * factor.T_inverse
+        out[factor.name] = back @ cov @ back.T
+    return tuple(out[name] for name in effects.by_factor(fit.design.terms))
+
+
+@double_precision
+def _conditional(engine: Engine, fit: Fit) -> information.Conditional:
+    return information.conditional(*engine.working(fit))
+
+
+def _inverse_Q(engine: Engine, fit: Fit) -> np.ndarray:
+    """Internal Q^-1 from the covariance of beta."""
+    R = engine.R / fit.estimates.sigma
+    return R @ fit.coefficient_covariance() @ R.T
+
+
+@double_precision
+def prediction_variance(fit: Fit, new: NewRows, re: str = "conditional") -> np.ndarray:
+    """Variance of x'beta + z'b around its prediction, (n_new,), given theta.
+
+    With a = x - K'z (K the regression of the modes on beta), it is
+    sigma^2 z'Lambda M^-1 Lambda'z + a'Cov(beta)a. Levels that were not in the data have
+    their whole prior variance.
+    """
+    sigma = fit.estimates.sigma
+    X = new.X @ (sigma * fit.engine.R_inverse)
+    if re != "conditional" or not new.terms:
+        return _quadratic(X, _inverse_Q(fit.engine, fit))
+    engine = fit.engine
+    one = len(engine.factors) == 1
+    square, known = (_one_factor if one else _crossed)(engine, fit, new)
+    Q = _inverse_Q(engine, fit)
+    return square + _quadratic(X - known, Q) + _prior(fit, new)
+
+
+def _quadratic(a: np.ndarray, Q: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,jk,ik->i", a, Q, a)
+
+
+def _rows(
+    engine: Engine, fit: Fit, new: NewRows
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Codes (n,), and sigma times internal values (n, q); zeros where unseen."""
+    out = []
+    for factor in engine.factors:
+        terms = [new.terms[term] for term, _, _ in factor.spans]
+        back = fit.estimates.sigma * factor.T_inverse
+        values = np.concatenate([t.values for t in terms], axis=1) @ back
+        codes = terms[0].codes
+        out.append((np.maximum(codes, 0), np.where(codes[:, None] < 0, 0.0, values)))
+    return out
+
+
+def _one_factor(
+    engine: Engine, fit: Fit, new: NewRows
+) -> tuple[np.ndarray, np.ndarray]:
+    found = _conditional(engine, fit)
+    ((codes, z),) = _rows(engine, fit, new)
+    D, K = np.asarray(found.D[0]), np.asarray(found.K[0])
+    square = np.einsum("ni,ijn,nj->n", z, D[..., codes], z)
+    return square, np.einsum("ni,ipn->np", z, K[..., codes])
+
+
+def _crossed(engine: Engine, fit: Fit, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in batches, each a vector in the space of all random effects."""
+    problem, theta = engine.working(fit)
+    rows = _rows(engine, fit, new)
+    n = len(new.X)
+    shapes = [(b.shape[0], b.shape[-1]) for b in problem.B]
+    batch = int(max(1, min(n, 256, AT_ONCE // sum(q * J for q, J in shapes))))
+    squares, known = [], []
+    for begin in range(0, n, batch):
+        here = slice(begin, min(begin + batch, n))
+        w = []
+        for (codes, z), (q, J) in zip(rows, shapes, strict=True):
+            one = np.zeros((q, batch, J))
+            k = np.arange(here.stop - here.start)
+            one[:, k, codes[here]] = z[here].T
+            w.append(one)
+        s, x = information.leverages(problem, theta, tuple(w))
+        size = here.stop - here.start
+        squares.append(np.asarray(s)[:size])
+        known.append(np.asarray(x)[:size])
+    return np.concatenate(squares), np.concatenate(known)
+
+
+def _prior(fit: Fit, new: NewRows) -> np.ndarray:
+    """z'Psi z of the levels that were not in the data, (n_new,)."""
+    total = np.zeros(len(new.X))
+    for term, lam in zip(new.terms, fit.estimates.lam, strict=True):
+        total += _prior_of(term, fit.estimates.sigma * lam)
+    return total
+
+
+def _prior_of(term: RandomTerm, lam: np.ndarray) -> np.ndarray:
+    spread = np.sum((term.values @ lam) ** 2, axis=1)
+    return np.where(term.codes < 0, spread, 0.0)

@@ -1,0 +1,321 @@
+"""Engine of a generalised model: its rows on the device, and the way back.
+
+The counterpart of ``engine.Engine``: fits the design, again for another response where
+asked, and takes what was found to the user's coordinates. Nothing in it is needed to
+read a fit: it is rebuilt from the design when a saved or pickled fit is asked for more.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._typing import Array
+from jaxglmm.estimate import generalised as laplace
+from jaxglmm.estimate.generalised import GeneralisedFitted, LaplaceMarginal
+from jaxglmm.fitting import restarts as again
+from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.linear import (
+    SAFETY,
+    SINGULAR,
+    STEPS,
+    TOLERANCE,
+    internal_lambdas,
+    lambdas,
+    modes,
+    pack,
+    per_term,
+    per_term_square,
+)
+from jaxglmm.formula.design import Design
+from jaxglmm.integrate.working_model import mode_at, working
+from jaxglmm.model import assemble
+from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.model.linear_problem import Problem
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.structure.factors import Factor, to_user
+from jaxglmm.structure.rows import LARGE_ROWS
+from jaxglmm.structure.rows_of_design import RowData, build_rows
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+
+FLAT = 1e-8  # eigenvalues of the Hessian, at unit diagonal, that count as zero
+FLATTEST = 1e-10  # what a smaller one counts as in a direction of beta
+MOVES = 1e-3  # share of beta in a direction that counts
+
+
+class GeneralisedEngine:
+    """One design and response, ready to be fitted.
+
+    data: rows in internal coordinates, on the host; base: the problem on the device;
+    marginal: how the random effects are integrated out; eta, phi: where to start, on
+    the device and on the host.
+    """
+
+    def __init__(
+        self,
+        data: RowData,
+        base: GeneralisedProblem,
+        marginal: LaplaceMarginal,
+        eta: Array,
+        phi: np.ndarray,
+    ):
+        self.data, self.base, self.marginal = data, base, marginal
+        self.eta, self.phi = eta, phi
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.data!r}>"
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Grouping factors in internal order."""
+        return self.data.factors
+
+    @property
+    def R(self) -> np.ndarray:
+        """(p, p): X of the user = X~ R."""
+        return self.data.R
+
+    @cached_property
+    def R_inverse(self) -> np.ndarray:
+        """(p, p) R^-1."""
+        return np.linalg.solve(self.R, np.eye(len(self.R)))
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """(m,) which thetas are diagonals of Lambda."""
+        pairs = [i == j for pattern in self.base.patterns for i, j in pattern]
+        return np.array(pairs, bool)
+
+    @double_precision
+    def fit(self, tol: float = TOLERANCE, max_steps: int = STEPS) -> GeneralisedFitted:
+        """Fit; arrays as NumPy."""
+        if self.marginal.nodes == 0:  # as many as are needed
+            step = np.float64(SAFETY * tol), np.int64(max_steps)
+            chosen = laplace.fit_auto(self.base, self.eta, self.phi, *step)
+            self.marginal = chosen.marginal
+            found = jax.device_get(chosen.fitted)
+            if found.status == _status.CONVERGED:
+                return found
+            return again.rescued(self, found, tol, max_steps)
+
+        def from_phi(phi: np.ndarray) -> GeneralisedFitted:
+            numbers = np.array([*phi, SAFETY * tol, max_steps])
+            flat, eta = laplace.fit_numbers(self.marginal, self.base, self.eta, numbers)
+            return laplace.unpack(self.shapes, np.asarray(flat), np.asarray(eta))
+
+        found = from_phi(self.phi)
+        if found.status != _status.CONVERGED:
+            found = again.rescued(self, found, tol, max_steps)
+        elif again.steep(self, found):
+            found = again.compared(self, found, tol, max_steps)
+        if not self._has_rival:
+            return found
+        for phi in self.base.family.quiet:
+            other = from_phi(np.array([phi]))
+            if np.isnan(found.criterion) or other.criterion < found.criterion - tol:
+                found = other
+            if other.status == _status.CONVERGED:
+                break  # else phi was on its way to the limit: from closer to it
+        return found
+
+    @property
+    def _has_rival(self) -> bool:
+        """Whether the likelihood may have a second maximum, at no dispersion.
+
+        Effects of single rows and a dispersion parameter explain the same excess, and
+        between the two the likelihood can fall.
+        """
+        levels = [factor.n_levels for factor in self.factors]
+        return bool(self.base.family.quiet) and 2 * max(levels, default=0) > self.data.n
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        return laplace.shapes(self.base)
+
+    @double_precision
+    def for_response(
+        self, y: np.ndarray, trials: np.ndarray | None = None
+    ) -> GeneralisedEngine:
+        """The same design with another response (n,)."""
+        family = self.base.family
+        eta, phi = family.start(y, trials)
+        place = self.data.place
+        placed, eta = jax.device_put((place(y, family.padding), place(eta)))
+        base = eqx.tree_at(lambda p: p.y, self.base, placed)
+        return GeneralisedEngine(
+            self.data, base, self.marginal, eta, np.asarray(phi, float)
+        )
+
+    def internal(self, fit: Fit) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """psi (k,) and the mode u of a fit, in internal coordinates."""
+        kept = fit.__dict__.get("_fitted")
+        if kept is not None:
+            return kept.psi, kept.u
+        return self._recovered(fit)
+
+    @double_precision
+    def _recovered(self, fit: Fit) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """From the estimates alone; the mode is found again."""
+        estimates = fit.estimates
+        theta = _theta(self, fit)
+        psi = np.concatenate([self.R @ estimates.beta, theta, estimates.phi])
+        u = jax.device_get(mode_at(self.base, psi))
+        return psi, u
+
+    @double_precision
+    def working(self, fit: Fit) -> tuple[Problem, np.ndarray]:
+        """The Gaussian model next to the mode, and theta (m,)."""
+        psi, u = self.internal(fit)
+        at = working(self.base, psi, u, self.marginal.hessian)
+        return at, self.base.split(psi)[1]
+
+    def parameter_covariance(self, fit: Fit) -> np.ndarray:
+        """(k, k) covariance of the internal (beta, theta, phi): 2 H^-1 of -2 log L.
+
+        Directions in which the likelihood is flat, and variances at zero, are taken as
+        known; flat directions of beta (separation) have a very large variance instead.
+        """
+        root = self.parameter_root(fit)
+        return root @ root.T
+
+    @double_precision
+    def parameter_root(self, fit: Fit) -> np.ndarray:
+        """(k, r) whose product with its transpose is ``parameter_covariance``."""
+        psi, u = self.internal(fit)
+        H = np.asarray(laplace.hessian(self.marginal, self.base, psi, u))
+        return inverse_root(H, self.pinned(psi), self.base.p)
+
+    def pinned(self, psi: np.ndarray) -> np.ndarray:
+        """(k,) which parameters lie on the boundary."""
+        theta = self.base.split(psi)[1]
+        at_zero = self.diagonal & (np.abs(theta) < SINGULAR)
+        p, n_phi = self.base.p, self.base.family.n_phi
+        return np.concatenate([np.zeros(p, bool), at_zero, np.zeros(n_phi, bool)])
+
+    def beta_covariance(self, root: np.ndarray) -> np.ndarray:
+        """(p, p) of the user's beta, from ``parameter_root``.
+
+        By the root, for its directions may differ by many orders of magnitude.
+        """
+        own = self.R_inverse @ root[: self.base.p]
+        return own @ own.T
+
+
+def inverse_hessian(H: np.ndarray, pinned: np.ndarray, p: int = 0) -> np.ndarray:
+    """2 H^-1 without pinned rows; see ``inverse_root``."""
+    root = inverse_root(H, pinned, p)
+    return root @ root.T
+
+
+def inverse_root(H: np.ndarray, pinned: np.ndarray, p: int = 0) -> np.ndarray:
+    """(k, r) root of 2 H^-1 without pinned rows and flat or falling directions.
+
+    A direction that moves the first ``p`` coordinates, beta, is never left out: where
+    the likelihood says nothing of a coefficient, its variance is large, not small.
+    """
+    free = np.flatnonzero(~pinned)
+    inner = H[np.ix_(free, free)]
+    out = np.zeros((len(H), len(free)))
+    if not np.isfinite(inner).all():
+        out[free] = np.nan
+        return out
+    unit = np.sqrt(np.maximum(np.abs(np.diagonal(inner)), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(inner / np.outer(unit, unit))
+    of_beta = np.linalg.norm(vectors[free < p], axis=0) > MOVES
+    keep = (values > FLAT) | of_beta
+    values = np.maximum(values, FLATTEST)
+    out[free] = np.sqrt(2 / values) * keep * vectors / unit[:, None]
+    return out
+
+
+@double_precision
+def build(
+    design: Design, family: AbstractFamily, marginal: LaplaceMarginal
+) -> GeneralisedEngine:
+    """Design to engine: rows sorted and padded, and these on the device."""
+    data = build_rows(design.X, assemble.columns(design))
+    eta, phi = family.start(design.y, design.trials)
+    patterns = tuple(f.pattern for f in data.factors)
+    problem = problem_of(design, family, data, patterns, data.size > LARGE_ROWS)
+    base, eta = jax.device_put((problem, data.place(eta)))
+    return GeneralisedEngine(data, base, marginal, eta, np.asarray(phi, float))
+
+
+def problem_of(
+    design: Design,
+    family: AbstractFamily,
+    data: RowData,
+    patterns: tuple[Pattern, ...],
+    sparing: bool = False,
+) -> GeneralisedProblem:
+    """The problem of a design whose rows are sorted and padded.
+
+    sparing: columns that the design does not have take no place.
+    """
+    sparing = sparing and bool(data.factors)
+
+    def column(values: np.ndarray | None, default: float) -> np.ndarray:
+        if values is None and sparing:
+            return np.full(1, default)
+        return data.place(default if values is None else values, default)
+
+    weights = design.weights
+    return GeneralisedProblem(
+        data.rows,
+        data.X,
+        data.place(design.y, family.padding),
+        column(design.trials, 1.0),
+        data.used() if weights is None and sparing else _weights(data, weights),
+        column(design.offset, 0.0),
+        family,
+        patterns,
+    )
+
+
+def _weights(data: RowData, weights: np.ndarray | None) -> np.ndarray:
+    """Zero in the padding."""
+    return data.place(1.0 if weights is None else weights)
+
+
+def estimates(
+    engine: GeneralisedEngine, design: Design, fitted: GeneralisedFitted
+) -> Estimates:
+    """Back to the user's coordinates."""
+    beta, theta, phi = engine.base.split(fitted.psi)
+    factors = engine.factors
+    internal = lambdas(engine.base, theta)
+    lam = per_term_square(
+        factors, [to_user(x, f) for x, f in zip(internal, factors, strict=True)]
+    )
+    b = [modes(factor, x) for factor, x in zip(factors, fitted.b, strict=True)]
+    status = int(fitted.status)
+    at_zero = np.abs(theta[engine.diagonal]) < SINGULAR
+    return Estimates(
+        beta=engine.R_inverse @ beta,
+        vcov=None,
+        sigma=1.0,
+        lam=lam,
+        theta=pack(design, lam),
+        b=per_term(factors, b),
+        criterion=float(fitted.criterion),
+        reml=False,
+        converged=status == _status.CONVERGED,
+        singular=bool(at_zero.any()),
+        status=status,
+        n_iter=int(fitted.steps),
+        decrement=float(fitted.decrement),
+        phi=phi,
+    )
+
+
+def _theta(engine: GeneralisedEngine, fit: Fit) -> np.ndarray:
+    return internal_lambdas(engine.factors, engine.base.patterns, fit.estimates.lam)

@@ -1,0 +1,319 @@
+"""Engine: the compiled side of one design, and the way back to the user's coordinates.
+
+Holds the cross-products on the host and on the device; fits them, again for another
+response where asked. Nothing in it is needed to read a fit: it is rebuilt from the
+design when a saved or pickled fit is asked for more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm.estimate import refine
+from jaxglmm.estimate.base import Fitted
+from jaxglmm.estimate.maximise import Maximise, fit_numbers, unpack
+from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.formula.design import Design
+from jaxglmm.model import assemble
+from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.linear_problem import Problem
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.structure.factors import Factor, to_user, with_zeros
+from jaxglmm.structure.moments_of_design import Moments
+
+if TYPE_CHECKING:
+    from jaxglmm.model.generalised_problem import GeneralisedProblem
+    from jaxglmm.results.fit import Fit
+
+SINGULAR = 1e-4  # relative standard deviation (of a scaled column) that counts as zero
+TOLERANCE = 1e-8
+STEPS = 200
+NO_RESIDUAL = refine.NO_RESIDUAL
+LARGE = 1e3  # effects beside the residual where a sum without digits means no residual
+ONE_SIDED = 0.1  # share of the mean square of effects that is their mean's
+ROUNDING = 1e-12  # of the criterion
+SAFETY = 1e-2  # the stop is estimated, so it aims below the tolerance asked for
+
+
+class Engine:
+    """One design and response, ready to be fitted.
+
+    moments: cross-products, on the host; base: the problem on the device, of this
+    design and perhaps another response; estimator: how it is fitted; search: the
+    compiled search where it is known, of responses and settings.
+    """
+
+    def __init__(
+        self,
+        moments: Moments,
+        base: Problem,
+        estimator: Maximise,
+        search: Callable[[np.ndarray], jax.Array] | None = None,
+    ):
+        self.moments, self.base, self.estimator = moments, base, estimator
+        self._search = search or fit_numbers.bound(estimator, base)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.moments!r}>"
+
+    @property
+    def reml(self) -> bool:
+        """Whether beta is integrated out."""
+        return self.estimator.reml
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Grouping factors in internal order."""
+        return self.moments.factors
+
+    @property
+    def R(self) -> np.ndarray:
+        """(p, p): X of the user = X~ R."""
+        return self.moments.fixed.R
+
+    @property
+    def R_inverse(self) -> np.ndarray:
+        """(p, p) R^-1."""
+        return self.moments.fixed.R_inverse
+
+    def working(self, fit: Fit) -> tuple[Problem, np.ndarray]:
+        """The Gaussian problem, and theta (m,) of a fit."""
+        return self.problem, internal_theta(self, fit)
+
+    @cached_property
+    @double_precision
+    def problem(self) -> Problem:
+        """The problem on the device, of this response."""
+        # by NumPy: each operation of JAX outside a jit is compiled on its own
+        new = (
+            *assemble.right_sides(self.moments),
+            *(np.float64(c) for c in assemble.constants(self.moments)),
+        )
+        return eqx.tree_at(
+            lambda p: (p.B, p.RR, p.constant, p.constant_reml),
+            self.base,
+            jax.device_put(new),
+        )
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """(m,) which thetas are diagonals of Lambda."""
+        return np.array([i == j for pattern in self.base.patterns for i, j in pattern])
+
+    @double_precision
+    def fit(
+        self, tol: float = TOLERANCE, max_steps: int = STEPS
+    ) -> tuple[Fitted, float]:
+        """Fit; arrays as NumPy, and the criterion with its constants."""
+        theta = np.full(len(self.base.start), np.nan)
+        fitted = self._fit(theta, SAFETY * tol, min(max_steps, refine.FIRST_STEPS))
+        sure = fitted.status == _status.CONVERGED and not self._has_mean(fitted)
+        if not sure and fitted.sigma2 > NO_RESIDUAL:
+            fitted = self._refined(fitted, SAFETY * tol, max_steps)
+        ml, reml = assemble.constants(self.moments)
+        return fitted, float(fitted.criterion) + (reml if self.reml else ml)
+
+    def _fit(self, theta: np.ndarray, tol: float, max_steps: int) -> Fitted:
+        """The compiled search from ``theta`` (m,), NaN for the start by moments."""
+        m = self.moments
+        numbers = [*(z.ravel() for z in m.Zy), m.Xy, (m.yy, tol, max_steps), theta]
+        flat = self._search(np.concatenate(numbers))
+        return unpack(self.base, np.asarray(flat))
+
+    def _has_mean(self, fitted: Fitted) -> bool:
+        """Whether correlated effects lie to one side of zero.
+
+        The fixed effects lack their mean then, and the curvature by which the compiled
+        search judges what is left to gain may be far too large.
+        """
+        for factor, b in zip(self.factors, fitted.b, strict=True):
+            if len(factor.pattern) > factor.q:
+                total = np.add.reduce(b, axis=2)
+                square = np.einsum("...l,...l", b, b)
+                if (total * total > ONE_SIDED * factor.n_levels * square).any():
+                    return True
+        return False
+
+    def _refined(self, fitted: Fitted, tol: float, max_steps: int) -> Fitted:
+        """What the compiled search left undone; see ``estimate.refine``."""
+        best = refine.finish(
+            self.moments, self.problem, fitted, self.reml, tol, max_steps
+        )
+        found = float(fitted.criterion)
+        known = fitted.status == _status.CONVERGED
+        least = max(tol / SAFETY, ROUNDING * abs(found))
+        if best is None or (known and best.value > found - least):
+            return fitted
+        status = best.status
+        if best.decrement < tol / SAFETY:  # less is left than was asked for
+            status = _status.CONVERGED
+        there = self._fit(best.theta, tol, 1)
+        return eqx.tree_at(
+            lambda f: (f.decrement, f.steps, f.status),
+            there,
+            (best.decrement, min(fitted.steps + best.steps, max_steps), status),
+        )
+
+    def for_response(self, y: np.ndarray) -> Engine:
+        """The same design with another response (n,), offset taken off."""
+        moments = self.moments.respond(y)
+        return Engine(moments, self.base, self.estimator, self._search)
+
+    def with_method(self, reml: bool) -> Engine:
+        """The same problem by the other criterion."""
+        return Engine(self.moments, self.base, Maximise(reml))
+
+
+@double_precision
+def build(design: Design, estimator: Maximise, structure: str | None = None) -> Engine:
+    """Design to engine: cross-products, and these on the device."""
+    moments = assemble.moments(design, structure)
+    return Engine(moments, jax.device_put(assemble.problem(moments)), estimator)
+
+
+def judged(fitted: Fitted, criterion: float) -> int:
+    """The status, which cannot be "converged" where numbers are not finite.
+
+    Effects that are larger than the residual by many orders of magnitude, and numbers
+    that are lost in the rounding of what is left, are those of a response that fixed
+    and random effects reproduce.
+    """
+    parts = (criterion, float(fitted.sigma2), *fitted.beta.tolist())
+    lost = not all(map(math.isfinite, parts))
+    most = float(np.max(np.abs(fitted.theta), initial=0.0))
+    if not fitted.sigma2 > NO_RESIDUAL and (not lost or not most < LARGE):
+        return _status.NO_RESIDUAL
+    return _status.NOT_FINITE if lost else int(fitted.status)
+
+
+def is_singular(engine: Engine, fitted: Fitted) -> bool:
+    """Whether a diagonal of an internal Lambda is next to zero."""
+    return bool(np.abs(fitted.theta[engine.diagonal]).min() < SINGULAR)
+
+
+def rebuild(design: Design, reml: bool) -> Engine:
+    """The engine of a fit that came from a file."""
+    return build(design, Maximise(reml))
+
+
+def lambdas(
+    problem: Problem | GeneralisedProblem, theta: np.ndarray
+) -> list[np.ndarray]:
+    """Internal Lambda of every factor, on the host."""
+    out, start = [], 0
+    for pattern, q in zip(problem.patterns, problem.sides, strict=True):
+        lam = np.zeros((q, q))
+        for a, (i, j) in enumerate(pattern):
+            lam[i, j] = theta[start + a]
+        out.append(lam)
+        start += len(pattern)
+    return out
+
+
+def modes(factor: Factor, internal: np.ndarray) -> np.ndarray:
+    """(J, q) effects in the user's coordinates of Z, from (q, 1, J) padded."""
+    return internal[:, 0, : factor.n_levels].T @ factor.T_inverse.T
+
+
+def per_term(
+    factors: Sequence[Factor], values: Sequence[np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """Cut arrays (..., q) a factor into arrays a term, in the order of the terms."""
+    out = {}
+    for factor, value in zip(factors, values, strict=True):
+        for term, start, stop in factor.spans:
+            out[term] = value[..., start:stop]
+    return tuple(out[term] for term in sorted(out))
+
+
+def per_term_square(
+    factors: Sequence[Factor], values: Sequence[np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """The same for matrices (..., q, q): their diagonal blocks."""
+    out = {}
+    for factor, value in zip(factors, values, strict=True):
+        for term, start, stop in factor.spans:
+            out[term] = value[..., start:stop, start:stop]
+    return tuple(out[term] for term in sorted(out))
+
+
+def estimates(
+    engine: Engine, design: Design, fitted: Fitted, criterion: float
+) -> Estimates:
+    """Back to the user's coordinates: beta, Sigma and b of X, Z and y as given."""
+    m = engine.moments
+    internal = lambdas(engine.base, fitted.theta)
+    lam = per_term_square(
+        m.factors, [to_user(x, f) for x, f in zip(internal, m.factors, strict=True)]
+    )
+    b = [
+        m.fixed.scale * modes(factor, x)
+        for factor, x in zip(m.factors, fitted.b, strict=True)
+    ]
+    status = judged(fitted, criterion)
+    sigma = float(np.sqrt(max(fitted.sigma2, 0.0))) * m.fixed.scale
+    if not np.isfinite(fitted.beta).all():  # lost with X'V^-1X: unknown, not infinite
+        beta = np.full_like(fitted.beta, np.nan)
+        b = [np.full_like(x, np.nan) for x in b]
+    else:
+        beta = m.fixed.beta(fitted.beta)
+    return Estimates(
+        beta=beta,
+        vcov=m.fixed.vcov(fitted.LQ, sigma),
+        sigma=sigma,
+        lam=lam,
+        theta=pack(design, lam),
+        b=per_term(m.factors, b),
+        criterion=criterion,
+        reml=engine.reml,
+        converged=status == _status.CONVERGED,
+        share=float(fitted.sigma2),
+        singular=is_singular(engine, fitted),
+        status=status,
+        n_iter=int(fitted.steps),
+        decrement=float(fitted.decrement),
+    )
+
+
+def pack(design: Design, lam: Sequence[np.ndarray]) -> np.ndarray:
+    """(m,) free entries of the terms' Lambdas, column by column."""
+    out = []
+    for term, x in zip(design.terms, lam, strict=True):
+        q = len(x)
+        last = q if term.covariance == "us" else 0
+        out += [x[i, j] for j in range(q) for i in range(j, max(last, j + 1))]
+    return np.array(out)
+
+
+def internal_theta(engine: Engine, fit: Fit) -> np.ndarray:
+    """(m,) theta of a fit in the engine's coordinates, from its Lambdas."""
+    return internal_lambdas(engine.factors, engine.base.patterns, fit.estimates.lam)
+
+
+def internal_lambdas(
+    factors: Sequence[Factor],
+    patterns: Sequence[Pattern],
+    terms: Sequence[np.ndarray],
+) -> np.ndarray:
+    """(m,) internal theta from the terms' Lambdas in the user's coordinates.
+
+    Sigma~ = T Sigma T', whose factor T Lambda is triangular because T is upper
+    triangular only up to a rotation: an LQ decomposition takes it off.
+    """
+    out = []
+    for factor, pattern in zip(factors, patterns, strict=True):
+        lam = np.zeros((factor.q, factor.q))
+        for term, start, stop in factor.spans:
+            lam[start:stop, start:stop] = terms[term]
+        L = np.linalg.qr((factor.T @ lam).T, mode="r").T
+        L = with_zeros(L, bool((np.diagonal(lam) == 0).any()))
+        out += [L[i, j] for i, j in pattern]
+    return np.array(out)

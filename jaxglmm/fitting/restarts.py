@@ -1,0 +1,122 @@
+"""A fit that did not converge is tried again, and what is left to gain is measured.
+
+The search on the device has one start and a stand-in for the Hessian. Where that was
+not enough it goes on from where it stopped, with what it had learned forgotten, and
+from smaller random effects: these hold most trouble, because modes jump or leave the
+domain of the link where they are large. The best end counts. Then the exact Hessian
+says whether it is a maximum after all, and else what a Newton step would still gain: a
+decrement under heavy damping is small anywhere and says nothing. Where standard
+deviations are very large the surface has several maxima, and a fit that converged is
+compared with others too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm.estimate import generalised as laplace
+from jaxglmm.estimate.generalised import GeneralisedFitted
+from jaxglmm.fitting.linear import SAFETY
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.generalised import GeneralisedEngine
+
+SHRUNK = (1.0, 0.3, 0.05)  # what is left of the random effects at each new start
+AROUND = (0.3, 0.7, 1.5)  # and where sds are large, of a fit that converged
+WIDE = 5.0  # sd on the scale of the predictor from which that is worth it
+FLATTEST = 1e-12  # eigenvalue of the Hessian, at unit diagonal, that counts as zero
+
+
+def rescued(
+    engine: GeneralisedEngine, found: GeneralisedFitted, tol: float, max_steps: int
+) -> GeneralisedFitted:
+    """The best of several starts, with an honest decrement where none converged."""
+    best = found
+    for share in SHRUNK:
+        if best.status == _status.CONVERGED:
+            break
+        if not np.isfinite(best.psi).all():
+            return best
+        other = restarted(engine, best, share, tol, max_steps)
+        best = other if _better(other, best, tol) else best
+    if best.status == _status.CONVERGED or not np.isfinite(best.criterion):
+        return best
+    return _measured(engine, best, tol)
+
+
+def steep(engine: GeneralisedEngine, found: GeneralisedFitted) -> bool:
+    """Whether random effects are so far apart that Laplace's surface may be rough.
+
+    Then levels are all zeros or all ones, next to flat in their effects, and the
+    surface has several maxima (two nested factors of yes-or-no responses: lme4 and
+    glmmTMB end at different ones).
+    """
+    p, m = engine.base.p, engine.base.m
+    sd = np.abs(found.psi[p : p + m])
+    wide = bool(m) and float(sd.max(initial=0.0)) > WIDE
+    return wide and engine.base.family.discrete and not engine.marginal.beyond
+
+
+def compared(
+    engine: GeneralisedEngine, found: GeneralisedFitted, tol: float, max_steps: int
+) -> GeneralisedFitted:
+    """The best of an end and of those found from smaller and larger random effects."""
+    best = found
+    for share in AROUND:
+        other = restarted(engine, found, share, tol, max_steps)
+        good = other.status == _status.CONVERGED and np.isfinite(other.criterion)
+        if good and other.criterion < best.criterion - tol:
+            best = other
+    return best
+
+
+def restarted(
+    engine: GeneralisedEngine,
+    found: GeneralisedFitted,
+    share: float,
+    tol: float,
+    max_steps: int,
+) -> GeneralisedFitted:
+    """From an end, with its random effects made smaller or larger; steps in all."""
+    p, m = engine.base.p, engine.base.m
+    psi = np.array(found.psi)
+    psi[p : p + m] *= share
+    u = tuple(np.asarray(x) if share == 1.0 else 0 * x for x in found.u)
+    numbers = np.array([SAFETY * tol, max_steps])
+    flat, eta = laplace.refit_numbers(engine.marginal, engine.base, psi, u, numbers)
+    out = laplace.unpack(engine.shapes, np.asarray(flat), np.asarray(eta))
+    return eqx.tree_at(lambda f: f.steps, out, out.steps + found.steps)
+
+
+def _better(other: GeneralisedFitted, best: GeneralisedFitted, tol: float) -> bool:
+    if not np.isfinite(other.criterion):
+        return False
+    if not np.isfinite(best.criterion):
+        return True
+    slack = tol * (other.status == _status.CONVERGED)
+    return bool(other.criterion < best.criterion + slack)
+
+
+def _measured(
+    engine: GeneralisedEngine, found: GeneralisedFitted, tol: float
+) -> GeneralisedFitted:
+    """Converged where a Newton step by the exact Hessian gains less than ``tol``."""
+    where = engine.marginal, engine.base, found.psi, found.u
+    g, H = np.asarray(laplace.slope(*where)), np.asarray(laplace.hessian(*where))
+    free = ~engine.pinned(found.psi)
+    g, H = g[free], H[np.ix_(free, free)]
+    if not (np.isfinite(g).all() and np.isfinite(H).all()):
+        return found
+    unit = np.sqrt(np.maximum(np.abs(np.diagonal(H)), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(H / np.outer(unit, unit))
+    slope = vectors.T @ (g / unit)
+    left = float(np.sum(slope**2 / np.maximum(np.abs(values), FLATTEST)))
+    done = left < tol and values.min() > -FLATTEST
+    status = np.int64(_status.CONVERGED) if done else found.status
+    return eqx.tree_at(
+        lambda f: (f.status, f.decrement), found, (status, np.float64(left))
+    )

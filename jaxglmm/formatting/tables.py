@@ -1,0 +1,126 @@
+"""Tables and paragraphs, written once and shown as text or as HTML.
+
+A summary is a list of blocks; ``as_text`` is what a terminal shows, ``as_html`` what a
+notebook shows. Cells are strings already, so both show the same digits.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxglmm.formatting import numbers
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Lines of text."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of strings.
+
+    align: "<" or ">" a column; footer: lines below the table
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    align: str
+    footer: tuple[str, ...] = ()
+
+
+Block = Paragraph | Table
+
+
+def as_text(blocks: Sequence[Block]) -> str:
+    """Blocks with an empty line between them."""
+    return "\n\n".join(_text(block) for block in blocks)
+
+
+def _text(block: Block) -> str:
+    if isinstance(block, Paragraph):
+        return "\n".join(block.lines)
+    cells = [block.header, *block.rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        " ".join(
+            f"{c:{a}{w}}" for c, a, w in zip(row, block.align, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    title = [block.title] if block.title else []
+    return "\n".join([*title, *lines, *block.footer])
+
+
+STYLE = (
+    "<style scoped>.jaxglmm th{text-align:right;font-weight:600}"
+    ".jaxglmm td,.jaxglmm th{padding:.15em .6em}"
+    ".jaxglmm caption{caption-side:top;text-align:left;font-weight:600}"
+    ".jaxglmm p{margin:.4em 0;white-space:pre-line}</style>"
+)
+
+
+def as_html(blocks: Sequence[Block]) -> str:
+    """The same blocks for a notebook."""
+    body = "".join(_html(block) for block in blocks)
+    return f"<div class='jaxglmm'>{STYLE}{body}</div>"
+
+
+def _html(block: Block) -> str:
+    if isinstance(block, Paragraph):
+        return f"<p>{html.escape(chr(10).join(block.lines))}</p>"
+    head = _cells("th", block.header, block.align)
+    rows = "".join(f"<tr>{_cells('td', row, block.align)}</tr>" for row in block.rows)
+    caption = f"<caption>{html.escape(block.title.rstrip(':'))}</caption>"
+    foot = "".join(f"<p>{html.escape(line)}</p>" for line in block.footer)
+    return (
+        f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"{foot}"
+    )
+
+
+def _cells(tag: str, row: Sequence[str], align: str) -> str:
+    return "".join(_cell(tag, c, a) for c, a in zip(row, align, strict=True))
+
+
+def _cell(tag: str, text: str, align: str) -> str:
+    side = "left" if align == "<" else "right"
+    return f"<{tag} style='text-align:{side}'>{html.escape(text)}</{tag}>"
+
+
+def random_effects(varcorr, sigma: float | None, footer: tuple[str, ...] = ()) -> Table:
+    """Groups, Name, Variance, Std.Dev., Corr: one row a variance, the residual last."""
+    groups, names, sds, corrs = [], [], [], []
+    for label, record in varcorr.items():
+        for k, name in enumerate(record.sd.index):
+            groups.append(label if k == 0 else "")
+            names.append(str(name))
+            sds.append(float(record.sd.iloc[k]))
+            row = record.corr.to_numpy()[k, :k] if record.structure != "diag" else []
+            corrs.append(tuple(numbers.fixed(float(c), 2) for c in row))
+    if sigma is not None:
+        groups.append("Residual")
+        names.append("")
+        sds.append(sigma)
+        corrs.append(())
+    width = max(map(len, corrs), default=0)
+    variances = numbers.column([sd**2 for sd in sds])
+    rows = tuple(
+        (g, n, v, s, *c, *[""] * (width - len(c)))
+        for g, n, v, s, c in zip(
+            groups, names, variances, numbers.column(sds), corrs, strict=True
+        )
+    )
+    header = (
+        "Groups",
+        "Name",
+        "Variance",
+        "Std.Dev.",
+        *["Corr", *[""] * width][:width],
+    )
+    return Table("Random effects:", header, rows, "<<>>" + ">" * width, footer)

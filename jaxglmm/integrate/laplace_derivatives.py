@@ -1,0 +1,421 @@
+"""Laplace's approximation next to the mode: everything of one point in one pass.
+
+At (beta, Lambda, phi) and an u that need not be the mode, with s = dl/deta, w = -d2l/
+deta2, w1 = dw/deta, M = Lambda'Z'WZ Lambda + I, N = Lambda M^-1 Lambda',
+
+    t = Z's,  B = Z'WX,  h = u - Lambda't,  delta = -M^-1h,  nu = h'M^-1h,
+    a = w1 z'N z (leverages),  m = N Z'a,  c = Z'a - Z'WZ m,  t^ = t - Z'WZ Lambda delta
+
+    d = -2 sum l + u'u - nu + log|M| + (Lambda delta)'Z'a
+    dd/dbeta = X'(a - 2 s) + B'(2 Lambda delta - m)
+    dd = tr(G dSigma),  G = S - t^t^' + (c t^' + t^c') / 2,  S the sum of the diagonal
+    blocks of Z'V^-1Z,  V = W^-1 + Z Sigma Z'
+
+At the mode (delta = 0) these are the value and the exact score (Kristensen et al. 2016
+give the general form); elsewhere the value is right to the order of nu. The score has
+the form of a linear mixed model's with weights w plus what the movement of w adds, and
+the curvature is that model's average information with the boundary term of
+``integrate.exact``.
+
+M takes the observed information, so the approximation is Laplace's; "expected" takes
+Fisher's, as lme4 does, which differs for links that are not canonical. Where observed
+information is negative its absolute value serves for steps to the mode; the
+approximation itself needs the truth (``exact``). The curvature takes the larger of
+observed and Fisher's information there, for it has to be positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxglmm._typing import Array, Bool, Float, Scalar
+from jaxglmm.integrate import pieces
+from jaxglmm.integrate.exact import boundary, directions
+from jaxglmm.model.covariances.base import pack
+from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.numerics import spd
+from jaxglmm.numerics.system import (
+    AbstractFactor,
+    AbstractSystem,
+    Effects,
+    Lambdas,
+    at_least,
+    inner,
+    inner_all,
+    scale,
+    scale_transposed,
+)
+
+Hessian = Literal["observed", "expected"]
+
+
+class RowTerms(eqx.Module):
+    """l without its constant, s, w, w1 of each row, weights inside.
+
+    dl, ds, dw: derivatives in the dispersion parameters, one array each; ddl: the
+    second derivative of l in each of them, summed; v, v1: what stands in M where that
+    is not w, and its derivative in eta, dv in phi.
+    """
+
+    l: Array
+    s: Array
+    w: Array
+    w1: Array
+    dl: tuple[Array, ...] = ()
+    ds: tuple[Array, ...] = ()
+    dw: tuple[Array, ...] = ()
+    ddl: tuple[Array, ...] = ()
+    v: Array | None = None
+    v1: Array | None = None
+    dv: tuple[Array, ...] = ()
+
+
+Terms = Callable[[Array, Array], RowTerms]
+
+
+def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Terms:
+    """The function (eta, phi) -> RowTerms of a problem's rows."""
+    family, weights = problem.family, problem.weights
+    used = weights > 0
+
+    def plain(eta: Array, phi: Array) -> tuple[Array, ...]:
+        out = family.kernel_derivatives(problem.y, eta, phi, problem.trials)
+        if hessian == "expected":
+
+            def expected(x: Array) -> Array:
+                return family.expected_weight(x, phi, problem.trials)
+
+            out = (*out, *jax.jvp(expected, (eta,), (jnp.ones_like(eta),)))
+        return tuple(jnp.where(used, weights * x, 0.0) for x in out)
+
+    def density(eta: Array, phi: Array) -> Array:
+        l = family.log_density(problem.y, eta, phi, problem.trials)
+        return jnp.where(used, weights * l, 0.0)
+
+    def terms(eta: Array, phi: Array) -> RowTerms:
+        if not family.n_phi:
+            out = plain(eta, phi)
+            return RowTerms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
+        tangents, second = [], []
+        for j in range(family.n_phi):
+            unit = jnp.zeros_like(phi).at[j].set(1.0)
+            out, tangent = jax.jvp(lambda x: plain(eta, x), (phi,), (unit,))
+            tangents.append(tangent)
+
+            def slope(x: Array, unit: Array = unit) -> Array:
+                return jax.jvp(lambda z: density(eta, z), (x,), (unit,))[1]
+
+            second.append(jnp.sum(jax.jvp(slope, (phi,), (unit,))[1]))
+        return RowTerms(
+            *out[:4],
+            dl=tuple(x[0] for x in tangents),
+            ds=tuple(x[1] for x in tangents),
+            dw=tuple(x[2] for x in tangents),
+            ddl=tuple(second),
+            v=_at(out, 4),
+            v1=_at(out, 5),
+            dv=tuple(x[4] for x in tangents) if len(out) > 4 else (),
+        )
+
+    return terms
+
+
+def _at(parts: tuple[Array, ...], k: int) -> Array | None:
+    return parts[k] if len(parts) > k else None
+
+
+def constant(problem: GeneralisedProblem) -> Scalar:
+    """-2 times what ``RowTerms.l`` leaves out of the log-likelihood."""
+    base = problem.family.log_base(problem.y, problem.trials)
+    return -2 * jnp.sum(jnp.where(problem.weights > 0, problem.weights * base, 0.0))
+
+
+class Point(eqx.Module):
+    """What is known at (psi, u); see the head of this module.
+
+    value: d without ``constant``; score (k,), curvature (k, k) positive semidefinite
+    but for rounding, scale (k,) of its damping; nu: decrement of u in all; level: -2 l
+    + u'u a level (one factor) or in all; valid: whether M is the true one.
+
+    step: delta; mode: u + delta; t: t^; slopes: Z' of minus ds in (beta, phi), so that
+    the mode's move with psi follows (``moved``); eta and rows: of the rows at u, None
+    where they were visited in pieces.
+    """
+
+    value: Scalar
+    score: Float[Array, " k"]
+    curvature: Float[Array, "k k"]
+    scale: Float[Array, " k"]
+    nu: Scalar
+    level: Array
+    valid: Bool[Array, ""]
+    step: Effects
+    mode: Effects
+    t: Effects
+    slopes: Effects
+    lam: Lambdas
+    factor: AbstractFactor
+    eta: Array | None
+    rows: RowTerms | None
+
+
+def evaluate(
+    problem: GeneralisedProblem,
+    terms: Terms | None,
+    psi: Float[Array, " k"],
+    u: Effects,
+    exact: Bool[Array, ""] | bool = True,
+    hessian: Hessian = "observed",
+) -> Point:
+    """The formulas of this module's head; problem in its folded form.
+
+    terms: None for the problem's own, which are computed again rather than kept where
+    the rows are visited in pieces.
+    """
+    p = problem.p
+    beta, theta, phi = problem.split(psi)
+    lam = problem.lambdas(theta)
+    kept = lam if len(lam) == 1 else at_least(lam)
+    b = scale(lam, u)
+    whole = terms is not None or pieces.count(problem) == 1
+    sum_rows = _at_once if whole else pieces.summed
+
+    def at(part: GeneralisedProblem) -> tuple[Array, RowTerms]:
+        eta = predictor(part, beta, b)
+        return eta, (terms or terms_of(part, hessian))(eta, phi)
+
+    known = at(problem) if whole else None
+
+    def visit(part: GeneralisedProblem) -> tuple[Array, RowTerms]:
+        return at(part) if known is None else known
+
+    def weights(r: RowTerms) -> Array:
+        return r.w if canonical else jnp.where(valid, r.w, jnp.abs(r.w))
+
+    canonical = problem.family.link.name == problem.family.canonical
+    negative, valid = jnp.asarray(False), jnp.asarray(True)
+    if not canonical:
+        below = sum_rows(problem, lambda part: jnp.sum(visit(part)[1].w < 0))
+        valid = exact | (below == 0)
+        negative = valid & (below > 0)
+
+    def first(part: GeneralisedProblem) -> _First:
+        r = visit(part)[1]
+        w, rows, X = weights(r), part.rows, part.X
+        return _First(
+            rows.weigh(w),
+            rows.weigh(r.v) if hessian == "expected" else None,
+            rows.collect([r.s, *(w * x for x in X), *(-x for x in r.ds)]),
+            jnp.sum(r.l),
+            rows.level_sum(r.l) if len(u) == 1 else None,
+            gram(X, jnp.abs(w)),
+            r.ddl,
+        )
+
+    one = sum_rows(problem, first)
+    factor = one.system.factor(kept)
+    t, B = tuple(x[:, :1] for x in one.sums), tuple(x[:, 1:] for x in one.sums)
+    h = tuple(a - b for a, b in zip(u, scale_transposed(lam, t), strict=True))
+    z = factor.forward(h)
+    delta = tuple(-x for x in factor.backward(z))
+    nu = sum(jnp.sum(x * x) for x in z)
+    move = scale(lam, delta)
+
+    inside = factor if one.inside is None else one.inside.factor(kept)
+    selected = inside.selected()
+
+    def second(part: GeneralisedProblem) -> tuple[Effects, Array, list[Array]]:
+        r = visit(part)[1]
+        lev = part.rows.leverages(inside, selected)
+        a = (r.w1 if r.v1 is None else r.v1) * lev
+        dw = r.dw if r.v is None else r.dv
+        own = [jnp.sum(-2 * x + lev * y) for x, y in zip(r.dl, dw, strict=True)]
+        return part.rows.collect([a]), total(part.X, a - 2 * r.s), own
+
+    Za, direct, own = sum_rows(problem, second)
+    m = through(factor, kept, Za)
+    both = factor.system.normal(
+        tuple(jnp.concatenate([x, y], axis=1) for x, y in zip(m, move, strict=True))
+    )
+    c = tuple(x - y[:, :1] for x, y in zip(Za, both, strict=True))
+    t = tuple(x - y[:, 1:] for x, y in zip(t, both, strict=True))
+    back = tuple(2 * x - y for x, y in zip(move, m, strict=True))
+
+    squares = [jnp.sum(x * x) for x in u]
+    traces = inside.traces(selected)
+    value = -2 * one.l + sum(squares) - nu + inside.log_det()
+    value = value + inner_all(move, Za)[0, 0] - _raised(traces, lam, kept)
+    carried = inner_all(B, back)[:, 0]
+    direct = jnp.concatenate([direct, jnp.stack(own)]) if own else direct
+    slope = direct + carried
+    G = tuple(
+        S - inner_levels(x, x) + 0.5 * (inner_levels(y, x) + inner_levels(x, y))
+        for S, x, y in zip(traces, t, c, strict=True)
+    )
+    theta_score = 2 * pack(
+        [g @ x for g, x in zip(G, lam, strict=True)], problem.patterns
+    )
+    score = jnp.concatenate([slope[:p], theta_score, slope[p:]])
+
+    v = directions(problem, lam, t)
+    across = tuple(x[:, :p] for x in B)
+
+    def better() -> tuple[AbstractFactor, Effects, Array]:
+        def larger(part: GeneralisedProblem) -> tuple[Any, Effects | None, Array]:
+            eta, r = visit(part)
+            new = _positive(part, eta, phi, weights(r))
+            ahead = part.rows.collect([new * x for x in part.X]) if p else None
+            return part.rows.weigh(new), ahead, gram(part.X, new)
+
+        system, ahead, square = sum_rows(problem, larger)
+        return system.factor(kept), across if ahead is None else ahead, square
+
+    found = factor, across, one.square
+    if problem.family.link.name not in (
+        problem.family.canonical,
+        *problem.family.concave,
+    ):
+        found = lax.cond(negative, better, lambda: (factor, across, one.square))
+    Q, T = found[0].project(found[1], found[2])
+    info = found[0].gram(v)
+    cross = jnp.sqrt(2.0) * inner_all(T, v)
+    H = jnp.block([[2 * Q, cross], [cross.T, info + boundary(G, problem.patterns)]])
+    diagonal = [2 * spd.diagonal(Q), 1 + spd.diagonal(info)]
+    if own:
+        ddl = -2 * jnp.stack(one.ddl)
+        size = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
+        H = jax.scipy.linalg.block_diag(H, jnp.diag(size))
+        diagonal.append(size)
+    level = (
+        jnp.sum(u[0][:, 0] ** 2, axis=0) - 2 * one.level
+        if len(u) == 1
+        else sum(squares) - 2 * one.l
+    )
+    return Point(
+        value,
+        score,
+        H,
+        jnp.concatenate(diagonal),
+        nu,
+        level,
+        valid,
+        delta,
+        tuple(x + y for x, y in zip(u, delta, strict=True)),
+        t,
+        B,
+        lam,
+        factor,
+        *(known or (None, None)),
+    )
+
+
+class _First(eqx.Module):
+    """Sums of the rows that M is made of.
+
+    square: X'|W|X; ddl: as in ``RowTerms``.
+    """
+
+    system: AbstractSystem
+    inside: AbstractSystem | None
+    sums: Effects
+    l: Scalar
+    level: Array | None
+    square: Float[Array, "p p"]
+    ddl: tuple[Array, ...]
+
+
+def _at_once(problem: GeneralisedProblem, sums: Callable[..., Any]) -> Any:
+    """``pieces.summed`` of one piece."""
+    return sums(problem)
+
+
+def _positive(problem: GeneralisedProblem, eta: Array, phi: Array, w: Array) -> Array:
+    """Weights of the average information that are positive.
+
+    Where observed information is negative these matrices are not positive definite, and
+    no damping makes a Newton step of them.
+    """
+    expected = problem.family.expected_weight(eta, phi, problem.trials)
+    expected = jnp.where(problem.weights > 0, problem.weights * expected, 0.0)
+    return jnp.maximum(w, jnp.where(jnp.isfinite(expected), expected, 0.0))
+
+
+def moved(
+    problem: GeneralisedProblem, at: Point, change: Float[Array, " k"]
+) -> Effects:
+    """The mode where psi has changed, to first order."""
+    dbeta, dtheta, dphi = problem.split(change)
+    dlam = problem.lambdas(dtheta)
+    along = jnp.concatenate([dbeta, dphi])
+    shifted = at.factor.system.normal(scale(dlam, at.mode))
+    pulled = tuple(
+        jnp.sum(B * along[None, :, None], axis=1, keepdims=True) + x
+        for B, x in zip(at.slopes, shifted, strict=True)
+    )
+    right = tuple(
+        x - y
+        for x, y in zip(
+            scale_transposed(at.lam, pulled), scale_transposed(dlam, at.t), strict=True
+        )
+    )
+    change_u = at.factor.backward(at.factor.forward(right))
+    return tuple(x - y for x, y in zip(at.mode, change_u, strict=True))
+
+
+def predictor(
+    problem: GeneralisedProblem, beta: Float[Array, " p"], b: Effects
+) -> Array:
+    """offset + X beta + Z b."""
+    eta = problem.offset + problem.rows.spread(b)
+    X = problem.X
+    if problem.p == 0:
+        return eta
+    if problem.p <= spd.TINY:
+        return eta + sum(beta[j] * X[j] for j in range(problem.p))
+    return eta + jnp.tensordot(beta, X, axes=1)
+
+
+def total(X: Array, r: Array) -> Float[Array, " p"]:
+    """X'r."""
+    if len(X) <= spd.TINY:
+        return jnp.sum(X * r, axis=tuple(range(1, X.ndim)))
+    return X.reshape(len(X), -1) @ r.reshape(-1)
+
+
+def gram(X: Array, w: Array) -> Float[Array, "p p"]:
+    """X'WX."""
+    p = len(X)
+    if p <= spd.SMALL and w.size <= 4096:
+        return jnp.sum((w * X)[:, None] * X[None], axis=tuple(range(2, X.ndim + 1)))
+    flat = X.reshape(p, w.size)
+    return (w.reshape(-1) * flat) @ flat.T
+
+
+def inner_levels(a: Float[Array, "q 1 J"], b: Float[Array, "q 1 J"]) -> Array:
+    """Sum over the levels of a b', (q, q)."""
+    return inner(jnp.swapaxes(a, 0, 1), jnp.swapaxes(b, 0, 1))
+
+
+def _raised(traces: tuple[Array, ...], lam: Lambdas, kept: Lambdas) -> Scalar | float:
+    """What log |M| gained, to first order, where ``at_least`` raised a diagonal.
+
+    Without it the value does not follow the score next to a variance of zero, and no
+    step is good enough.
+    """
+    if kept is lam:
+        return 0.0
+    return sum(
+        jnp.sum(S * (x @ x.T - y @ y.T))
+        for S, x, y in zip(traces, kept, lam, strict=True)
+    )
+
+
+def through(factor: AbstractFactor, lam: Lambdas, v: Effects) -> Effects:
+    """Lambda M^-1 Lambda'v."""
+    return scale(lam, factor.backward(factor.forward(scale_transposed(lam, v))))

@@ -1,0 +1,404 @@
+"""Laplace's approximation next to the modes of many lanes, one grouping factor.
+
+``laplace_derivatives`` with the lanes last: the formulas and the names are those of
+that module; every matrix of a level is a list of arrays (J, L), every matrix of a lane
+a list of arrays (L,) or an array that ends in L. No LAPACK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxglmm._typing import Array, Bool, Float
+from jaxglmm.integrate import exact_one_factor as crit
+from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
+from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.numerics import small_matrices as small
+
+
+class Terms(eqx.Module):
+    """l without its constant, s, w, w1 of each row (h, J, L), weights inside.
+
+    dl, ds, dw: derivatives in the dispersion parameter, ddl (L,) the second one of l,
+    summed; None without one. v, v1: what stands in M where that is not w. apart,
+    dapart: (L,) part of the log-likelihood that eta does not enter, of a family that
+    splits, and its derivative.
+    """
+
+    l: Array
+    s: Array
+    w: Array
+    w1: Array
+    dl: Array | None = None
+    ds: Array | None = None
+    dw: Array | None = None
+    ddl: Array | None = None
+    v: Array | None = None
+    v1: Array | None = None
+    dv: Array | None = None
+    apart: Array | None = None
+    dapart: Array | None = None
+
+
+def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Terms:
+    """The log density of the rows; second: with ``ddl``."""
+    family, used = d.family, d.weights > 0
+    split = d.splits
+    derivatives = family.split_derivatives if split else family.kernel_derivatives
+
+    def plain(phi: Array) -> tuple[Array, ...]:
+        out = derivatives(d.y, eta, phi, d.trials)
+        if hessian == "expected":
+
+            def expected(x: Array) -> Array:
+                return family.expected_weight(x, phi, d.trials)
+
+            out = (*out, *jax.jvp(expected, (eta,), (jnp.ones_like(eta),)))
+        return tuple(jnp.where(used, d.weights * x, 0.0) for x in out)
+
+    if not family.n_phi:
+        out = plain(phi)
+        return Terms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
+    one = jnp.ones_like(phi)
+    out, tangent = jax.jvp(plain, (phi,), (one,))
+    apart, dapart = jax.jvp(d.apart, (phi,), (one,)) if split else (None, None)
+
+    def slope(phi: Array) -> Array:
+        def density(x: Array) -> Array:
+            if split:
+                return plain(x)[0]
+            l = family.log_density(d.y, eta, x, d.trials)
+            return jnp.where(used, d.weights * l, 0.0)
+
+        found = lanes(jax.jvp(density, (phi,), (one,))[1])
+        return found + jax.jvp(d.apart, (phi,), (one,))[1] if split else found
+
+    return Terms(
+        *out[:4],
+        dl=tangent[0],
+        ds=tangent[1],
+        dw=tangent[2],
+        ddl=jax.jvp(slope, (phi,), (one,))[1] if second else None,
+        v=_at(out, 4),
+        v1=_at(out, 5),
+        dv=_at(tangent, 4),
+        apart=apart,
+        dapart=dapart,
+    )
+
+
+def _at(parts: tuple[Array, ...], k: int) -> Array | None:
+    return parts[k] if len(parts) > k else None
+
+
+def constant(d: LaneRows) -> Float[Array, " L"]:
+    """-2 times what ``Terms.l`` leaves out of the log-likelihood."""
+    base = d.family.log_base(d.y, d.trials)
+    return -2 * lanes(jnp.where(d.weights > 0, d.weights * base, 0.0))
+
+
+class Split(eqx.Module):
+    """Where beta, theta and phi are in psi (k, L)."""
+
+    p: int = eqx.field(static=True)
+    pattern: Pattern = eqx.field(static=True)
+    n_phi: int = eqx.field(static=True)
+
+    @property
+    def m(self) -> int:
+        """Number of thetas."""
+        return len(self.pattern)
+
+    def __call__(self, psi: Array) -> tuple[list[Array], list[Array], Array]:
+        """beta and theta as lists of (L,), phi (r, L)."""
+        p, m = self.p, self.m
+        return list(psi[:p]), list(psi[p : p + m]), psi[p + m :]
+
+
+class Point(eqx.Module):
+    """What is known at (psi, u), lanes last; see ``laplace_derivatives.Point``.
+
+    value, nu: (L,); score, scale: (k, L); curvature: (k, k, L); level: (J, L); valid:
+    (L,); step, mode, t: (q, J, L); slopes: (q, p + r, J, L); M: Cholesky factors.
+    """
+
+    value: Array
+    score: Array
+    curvature: Array
+    scale: Array
+    nu: Array
+    level: Array
+    valid: Bool[Array, " L"]
+    step: Array
+    mode: Array
+    t: Array
+    slopes: Array
+    Lam: small.Matrix
+    A: small.Matrix
+    M: small.Matrix
+    eta: Array
+    rows: Terms
+
+
+Evaluate = Callable[[Array, Array, Array], Point]
+
+
+def evaluate(
+    d: LaneRows,
+    split: Split,
+    psi: Float[Array, "k L"],
+    u: Float[Array, "q J L"],
+    exact: Array,
+    hessian: str = "observed",
+    curved: bool = True,
+) -> Point:
+    """Everything at (psi, u); without the curvature where ``curved`` is False."""
+    q, p = d.q, d.p
+    beta, theta, phi = split(psi)
+    Lam = crit.lower(theta, split.pattern, q)
+    eta = d.predictor(beta, small.apply(Lam, list(u)))
+    r = terms(d, eta, phi, hessian, curved)
+    w, valid = r.w, jnp.ones(u.shape[-1], bool)
+    if d.family.link.name != d.family.canonical:
+        valid = exact | ~jnp.any(w < 0, axis=(0, 1))
+        w = jnp.where(valid, w, jnp.abs(w))
+    A = _blocks(d, w)
+    C = _factor(A, Lam)
+    t = [levels(d.z(i) * r.s) for i in range(q)]
+    h = [a - b for a, b in zip(list(u), _transposed(Lam, t), strict=True)]
+    z = small.forward(C, h)
+    delta = [-x for x in small.backward(C, z)]
+    nu = sum(jnp.sum(x * x, axis=0) for x in z)
+    move = small.apply(Lam, delta)
+
+    inside = A if r.v is None else _blocks(d, r.v)
+    root = C if r.v is None else _factor(inside, Lam)
+    N = _inner_inverse(root, Lam)
+    lev = _quadratic(d, N)
+    a = (r.w1 if r.v1 is None else r.v1) * lev
+    Za = [levels(d.z(i) * a) for i in range(q)]
+    m = _through(C, Lam, Za)
+    c = [x - y for x, y in zip(Za, small.apply(A, m), strict=True)]
+    t = [x - y for x, y in zip(t, small.apply(A, move), strict=True)]
+    back = [2 * x - y for x, y in zip(move, m, strict=True)]
+    B = [[levels(d.z(i) * x * w) for x in d.X] for i in range(q)]
+
+    squares = sum(jnp.sum(x * x, axis=0) for x in u)
+    log_det = 2 * jnp.sum(small.log_diagonal(root), axis=0)
+    value = -2 * lanes(r.l) + squares - nu + log_det
+    value = value + jnp.sum(small.dot(move, Za), axis=0)
+    if r.apart is not None:
+        value = value - 2 * r.apart
+    pull = a - 2 * r.s
+    first = [
+        total + jnp.sum(small.dot([B[i][x] for i in range(q)], back), 0)
+        for x, total in enumerate(d.along(pull))
+    ]
+    Bphi = []
+    if r.dl is not None:
+        dw = r.dw if r.v is None else r.dv
+        assert r.ds is not None
+        assert dw is not None
+        Bphi = [levels(d.z(i) * -r.ds) for i in range(q)]
+        own = lanes(-2 * r.dl + lev * dw)
+        if r.dapart is not None:
+            own = own - 2 * r.dapart
+        last = [own + jnp.sum(small.dot(Bphi, back), axis=0)]
+    else:
+        last = []
+    S = _projected(inside, N)
+    G = crit._symmetric(
+        q,
+        lambda i, j: jnp.sum(
+            S[i][j] - t[i] * t[j] + 0.5 * (c[i] * t[j] + t[i] * c[j]), axis=0
+        ),
+    )
+    columns = small.transpose(Lam)
+    slope = [2 * small.dot(G[i], columns[j]) for i, j in split.pattern]
+    score = jnp.stack([*first, *slope, *last])
+    curvature, scale = score, score
+    if curved:
+        better = _positive(d, eta, phi, w, Lam, A, C, B)
+        curvature, scale = _curvature(d, split, r, Lam, *better, t, G)
+    return Point(
+        value,
+        score,
+        curvature,
+        scale,
+        nu,
+        sum(x * x for x in u) - 2 * levels(r.l),
+        valid,
+        jnp.stack(delta),
+        u + jnp.stack(delta),
+        jnp.stack(t),
+        jnp.stack([jnp.stack([*B[i], *Bphi[i : i + 1]]) for i in range(q)])
+        if p + len(last)
+        else jnp.zeros((q, 0, *u.shape[1:])),
+        Lam,
+        A,
+        C,
+        eta,
+        r,
+    )
+
+
+def _positive(
+    d: LaneRows,
+    eta: Array,
+    phi: Array,
+    w: Array,
+    Lam: small.Matrix,
+    A: small.Matrix,
+    C: small.Matrix,
+    B: small.Matrix,
+) -> tuple[small.Matrix, small.Matrix, small.Matrix, Array]:
+    """A, C, B and w of the curvature; see ``_information``."""
+    family = d.family
+    if family.link.name in (family.canonical, *family.concave):
+        return A, C, B, w
+    fallen = jnp.any(w < 0, axis=(0, 1))
+
+    def better() -> tuple[small.Matrix, small.Matrix, Array]:
+        expected = family.expected_weight(eta, phi, d.trials)
+        expected = jnp.where(d.weights > 0, d.weights * expected, 0.0)
+        expected = jnp.where(jnp.isfinite(expected), expected, 0.0)
+        new = jnp.where(fallen, jnp.maximum(w, expected), w)
+        across = [[levels(d.z(i) * x * new) for x in d.X] for i in range(d.q)]
+        return _blocks(d, new), across, new
+
+    A, B, w = lax.cond(jnp.any(fallen), better, lambda: (A, B, w))
+    return A, _factor(A, Lam), B, w
+
+
+def _curvature(
+    d: LaneRows,
+    split: Split,
+    r: Terms,
+    Lam: small.Matrix,
+    A: small.Matrix,
+    C: small.Matrix,
+    B: small.Matrix,
+    w: Array,
+    t: list[Array],
+    G: small.Matrix,
+) -> tuple[Array, Array]:
+    """A positive semidefinite stand-in for the Hessian, and its diagonal scale."""
+    q, p, m = d.q, d.p, split.m
+    N = _inner_inverse(C, Lam)
+    S = _projected(A, N)
+    NB = small.matmul(N, B)
+    T = small.subtract(B, small.matmul(A, NB)) if p else B
+    whole = d.gram(jnp.abs(w))
+    Q: small.Matrix = [[0.0] * p for _ in range(p)]
+    for a in range(p):
+        for b in range(a + 1):
+            inner = small.dot([B[i][a] for i in range(q)], [NB[i][b] for i in range(q)])
+            Q[a][b] = Q[b][a] = whole[a][b] - jnp.sum(inner, axis=0)
+    E = crit.directions(Lam, split.pattern)
+    St = {}
+    for i in range(q):
+        for j in range(i + 1):
+            for k in range(q):
+                for h in range(k + 1):
+                    found = jnp.sum(S[i][j] * t[k] * t[h], axis=0)
+                    for x in {(i, j), (j, i)}:
+                        for y in {(k, h), (h, k)}:
+                            St[(*x, *y)] = found
+    edge = crit.boundary(G, split.pattern, crit.positive_part)
+    info = [
+        [crit._twice(E[max(a, b)], E[min(a, b)], St, q) for b in range(m)]
+        for a in range(m)
+    ]
+    Tt = [
+        [[jnp.sum(T[i][x] * t[j], axis=0) for j in range(q)] for x in range(p)]
+        for i in range(q)
+    ]
+    cross = [
+        [
+            2**0.5 * crit._contract(E[a], lambda i, j, x=x: Tt[i][x][j], q)
+            for a in range(m)
+        ]
+        for x in range(p)
+    ]
+    k = p + m + split.n_phi
+    zero = jnp.zeros(w.shape[-1])
+    H: small.Matrix = [[zero] * k for _ in range(k)]
+    for a in range(p):
+        for b in range(p):
+            H[a][b] = 2 * Q[a][b]
+        for b in range(m):
+            H[a][p + b] = H[p + b][a] = cross[a][b]
+    for a in range(m):
+        for b in range(m):
+            H[p + a][p + b] = info[a][b] + edge[a][b]
+    diagonal = [2 * Q[a][a] for a in range(p)] + [1 + info[a][a] for a in range(m)]
+    if r.ddl is not None:
+        ddl = -2 * r.ddl
+        H[-1][-1] = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
+        diagonal.append(H[-1][-1])
+    return jnp.stack([jnp.stack(row) for row in H]), jnp.stack(diagonal)
+
+
+def _blocks(d: LaneRows, w: Array) -> small.Matrix:
+    return crit._symmetric(d.q, lambda i, j: levels(d.z(i) * d.z(j) * w))
+
+
+def _factor(A: small.Matrix, Lam: small.Matrix) -> small.Matrix:
+    AL = small.matmul(A, Lam)
+    return small.cholesky(
+        small.plus_identity(small.symmetric(small.transpose(Lam), AL))
+    )
+
+
+def _inner_inverse(C: small.Matrix, Lam: small.Matrix) -> small.Matrix:
+    """N = Lambda M^-1 Lambda'."""
+    W = small.forward_matrix(C, small.transpose(Lam))
+    return small.symmetric(small.transpose(W), W)
+
+
+def _projected(A: small.Matrix, N: small.Matrix) -> small.Matrix:
+    """S = A - A N A."""
+    return small.subtract(A, small.symmetric(small.matmul(A, N), A))
+
+
+def _transposed(Lam: small.Matrix, v: list[Array]) -> list[Array]:
+    return small.apply(small.transpose(Lam), v)
+
+
+def _through(C: small.Matrix, Lam: small.Matrix, v: list[Array]) -> list[Array]:
+    """Lambda M^-1 Lambda'v."""
+    return small.apply(Lam, small.solve(C, _transposed(Lam, v)))
+
+
+def _quadratic(d: LaneRows, N: small.Matrix) -> Array:
+    """z'N z, (h, J, L)."""
+    out = 0.0
+    for i in range(d.q):
+        for j in range(i + 1):
+            here = d.z(i) * d.z(j) * jnp.asarray(N[i][j])[None]
+            out = out + (here if i == j else 2 * here)
+    return out
+
+
+def moved(split: Split, at: Point, change: Float[Array, "k L"]) -> Array:
+    """The modes where psi has changed, to first order, (q, J, L)."""
+    q = len(at.mode)
+    dbeta, dtheta, dphi = split(change)
+    dLam = crit.lower(dtheta, split.pattern, q)
+    along = [*dbeta, *dphi]
+    pulled = small.apply(at.A, small.apply(dLam, list(at.mode)))
+    for i in range(q):
+        for x, slope in zip(along, at.slopes[i], strict=True):
+            pulled[i] = pulled[i] + slope * x
+    right = [
+        x - y
+        for x, y in zip(
+            _transposed(at.Lam, pulled), _transposed(dLam, list(at.t)), strict=True
+        )
+    ]
+    return at.mode - jnp.stack(small.solve(at.M, right))

@@ -1,0 +1,1 @@
+"""Many models at once: planned, scheduled, fitted in lanes, kept as a table."""

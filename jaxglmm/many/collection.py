@@ -1,0 +1,168 @@
+"""Where the data sets of a ``Fits`` came from: each one's design, and its full fit."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._brief import brief
+from jaxglmm._errors import DataError, JaxGLMMError, JaxGLMMWarning, ModelError
+from jaxglmm.formula.design import Design
+from jaxglmm.many.columns import Columns
+from jaxglmm.many.responses import Responses
+from jaxglmm.many.subset import subset
+
+if TYPE_CHECKING:
+    from jaxglmm.many.ragged import Split
+    from jaxglmm.results.fit import Fit
+
+PerResponse = np.ndarray | Responses | None
+
+
+@brief
+@dataclass(frozen=True)
+class Source:
+    """The data and the model of all data sets.
+
+    design: of all rows; responses: one a column, or None where ``split`` cuts the rows
+    into data sets; weights, offset, trials: (n,), or one column a response; model: the
+    estimator; family: None for a linear model; infinite: (D,) data sets that were left
+    out for infinite values, or None.
+    """
+
+    design: Design
+    responses: Responses | None
+    split: Split | None
+    weights: PerResponse
+    offset: PerResponse
+    trials: PerResponse
+    model: Any
+    family: Any = None
+    tol: float = 1e-8
+    satterthwaite: bool = True
+    infinite: np.ndarray | None = None
+
+    def design_of(self, i: int) -> Design:
+        """The design of one data set, its own rows and response.
+
+        Raises:
+            DataError, ModelError: where too little is left of it.
+        """
+        if self.infinite is not None and self.infinite[i]:
+            raise DataError(f"data set {i} has infinite values")
+        if self.responses is None:
+            if self.split is None:
+                raise DataError("there is neither a matrix of responses nor a split")
+            return subset(self.design, self.split.rows(i))
+        y = self.responses.take(np.array([i]))[:, 0]
+        given = {
+            name: _column(getattr(self, name), i)
+            for name in ("weights", "offset", "trials")
+        }
+        there = ~np.isnan(y)
+        for values in given.values():
+            if values is not None:
+                there &= ~np.isnan(values)
+        if there.all():
+            return replace(self.design, y=y, **given)
+        rows = np.flatnonzero(there)
+        kept = {k: None if v is None else v[rows] for k, v in given.items()}
+        return subset(self.design, rows, y=y[rows], **kept)
+
+    def fit(self, i: int) -> Fit:
+        """The full fit of one data set."""
+        from jaxglmm.api.models import (  # a convenience, upwards
+            fit_design,
+            fit_generalised,
+        )
+
+        design = self.design_of(i)
+        for name in ("y", "offset", "weights"):
+            values = getattr(design, name)
+            if values is not None and not np.isfinite(values).all():
+                raise DataError(f"data set {i}: {name} has infinite values")
+        if design.weights is not None and (design.weights < 0).any():
+            raise DataError(f"data set {i}: there are negative weights")
+        if self.family is None:
+            return fit_design(
+                design, self.model, self.tol, compute_satterthwaite=self.satterthwaite
+            )
+        return fit_generalised(design, self.family, self.model, self.tol)
+
+
+def _column(values: PerResponse, i: int) -> np.ndarray | None:
+    if isinstance(values, Responses):
+        return values.take(np.array([i]))[:, 0]
+    return values
+
+
+def alone(source: Source, columns: Columns, i: int) -> np.ndarray:
+    """One row of the table from a fit of its own; its failure is a status."""
+    row = np.full(columns.width, np.nan)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JaxGLMMWarning)
+            return row_of(source.fit(i), columns)
+    except DataError as error:
+        few = "no row" in str(error) or "complete" in str(error)
+        row[-1] = _status.TOO_FEW if few else _status.BAD_VALUES
+    except ModelError as error:
+        text = str(error)
+        row[-1] = _status.TOO_FEW
+        if "constant" in text:
+            row[-1] = _status.CONSTANT
+        elif "exactly" in text:
+            row[-1] = _status.EXACT
+    except JaxGLMMError:
+        row[-1] = _status.NOT_FINITE
+    return row
+
+
+def row_of(fit: Fit, columns: Columns) -> np.ndarray:
+    """A fit as a row of the table; NaN for coefficients that it has not."""
+    place = {name: k for k, name in enumerate(columns.coefficients)}
+    at = [place[name] for name in fit.coefficient_names]
+
+    def by_name(values: Any) -> np.ndarray:
+        out = np.full(len(place), np.nan)
+        out[at] = values
+        return out
+
+    scale = _scale(fit)
+    sd = [np.sqrt(np.sum((scale * lam) ** 2, axis=1)) for lam in fit.estimates.lam]
+    linear = fit.ddf != "asymptotic"
+    return columns.table(
+        1,
+        coefficients=by_name(fit.coefficients),
+        se=by_name(fit.se),
+        df=by_name(fit.df_satterthwaite if linear else np.inf),
+        p_values=by_name(fit.p_values),
+        sd=np.concatenate(sd),
+        theta=np.asarray(fit.theta),
+        dispersion=np.exp(np.asarray(getattr(fit.estimates, "phi", ()), float)),
+        sigma=np.float64(fit.sigma if linear else np.nan),
+        log_likelihood=np.float64(fit.log_likelihood),
+        df_sigma=np.float64(_df_sigma(fit) if linear else np.nan),
+        decrement=np.float64(fit.estimates.decrement),
+        steps=np.float64(fit.n_iter),
+        singular=np.float64(fit.is_singular),
+        separated=np.float64(not linear and fit.separation is not None),  # type: ignore
+        status=np.float64(fit.estimates.status),
+    )[0]
+
+
+def _scale(fit: Fit) -> float:
+    return float(fit.estimates.sigma) if fit.ddf != "asymptotic" else 1.0
+
+
+def _df_sigma(fit: Fit) -> float:
+    """Degrees of freedom of the residual variance, from its asymptotic variance."""
+    from jaxglmm.postestimation.inference.denominator_df import satterthwaite_parts
+
+    if fit.design.p == 0:
+        return float(fit.nobs)
+    return float(2 / satterthwaite_parts(fit).A[-1, -1])

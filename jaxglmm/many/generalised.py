@@ -1,0 +1,410 @@
+"""Many generalised linear mixed models with one grouping factor: lanes to table rows.
+
+Rows are sorted by level and laid out (height, levels, lanes), see ``rows_lanes``.
+``SharedRows`` fits responses of one design; missing values and weights of their own
+make the weights differ from lane to lane and nothing else. Data sets with designs of
+their own are in ``ragged_generalised``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._errors import DataError, JaxGLMMWarning, ModelError
+from jaxglmm.estimate import generalised_lanes as generalised
+from jaxglmm.estimate.generalised import LaplaceMarginal
+from jaxglmm.fitting import linear as _engine
+from jaxglmm.fitting import separation
+from jaxglmm.fitting.generalised import inverse_hessian
+from jaxglmm.formula.design import Design
+from jaxglmm.many.collection import Source
+from jaxglmm.many.columns import AGAIN, MISSING, Columns
+from jaxglmm.many.linear import USABLE, _columns, columns, lambdas, packed, unusable
+from jaxglmm.many.responses import Responses
+from jaxglmm.many.values import LEAST_VALUES, apart, tabulated
+from jaxglmm.model import assemble
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.runtime.devices import Devices
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.structure.factors import Factor, join
+from jaxglmm.structure.fixed import orthonormal
+
+CELLS = 12_000  # padded rows x lanes in one chunk on a CPU
+LANES = 8, 256
+MOST_FIXED = 8
+MOST_RANDOM = 3
+MOST_NODES = 3  # random effects a level up to which there is quadrature
+
+
+def suits(source: Source) -> bool:
+    """Whether the unrolled programs can take the model."""
+    design, marginal = source.design, source.model
+    q = sum(len(t.names) for t in design.terms)
+    one = len({t.factor for t in design.terms}) == 1
+    small = q <= MOST_RANDOM and design.p <= MOST_FIXED
+    plain = isinstance(marginal, LaplaceMarginal) and marginal.nodes >= 1
+    return one and small and plain and getattr(marginal, "order", 1) == 1
+
+
+def generalised_columns(design: Design, family: AbstractFamily) -> Columns:
+    """What is kept of each fit."""
+    plain = columns(design)
+    names = tuple(family.phi_names) if family.n_phi else ()
+    return Columns(plain.coefficients, plain.sd, plain.theta, names, plain.terms)
+
+
+def fine(size: int) -> int:
+    """Sizes of few values that waste little: exact up to 16."""
+    unit = max(1, 2 ** (int(size).bit_length() - 4))
+    return -(-int(size) // unit) * unit
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where rows go in (height, levels).
+
+    order: rows sorted by level; at: their rows and levels; h, J: padded sizes.
+    """
+
+    order: np.ndarray
+    at: tuple[np.ndarray, np.ndarray]
+    h: int
+    J: int
+
+    @staticmethod
+    def of(codes: np.ndarray, J: int) -> Layout:
+        """By the level of each row."""
+        order = np.argsort(codes, kind="stable")
+        level = codes[order]
+        counts = np.bincount(level, minlength=J)
+        first = np.cumsum(counts) - counts
+        row = np.arange(len(level)) - first[level]
+        return Layout(order, (row, level), fine(int(counts.max())), fine(J))
+
+    def place(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        """(n, l) -> (h, J, l)."""
+        out = np.full((self.h, self.J, values.shape[1]), fill)
+        out[self.at] = values[self.order]
+        return out
+
+
+class SharedRows:
+    """One design, responses as columns; weights, offsets and trials perhaps theirs."""
+
+    surer_alone = False
+
+    @double_precision
+    def __init__(self, source: Source, own_weights: bool, devices: Devices):
+        assert source.responses is not None
+        design = source.design
+        self.source, self.design, self.own_weights = source, design, own_weights
+        self.devices = devices
+        self.responses: Responses = source.responses
+        self.family: AbstractFamily = source.family
+        self.columns = generalised_columns(design, self.family)
+        (self.factor,) = join(assemble.columns(design))
+        R, basis = orthonormal(design.X, None)
+        n = design.n
+        self.R_inverse = np.linalg.solve(R / np.sqrt(n), np.eye(len(R)))
+        self.layout = Layout.of(self.factor.codes, self.factor.n_levels)
+        X = basis.whole * np.sqrt(n)
+        Z = self.factor.values
+        self.X = self._fixed(X)
+        self.Z = None if Z is None else self._fixed(Z)
+        cells = self.layout.h * self.layout.J
+        self.chunk = devices.chunk(cells, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, 6 * cells)
+        self.unit = devices.unit(self.chunk)
+        self.program = generalised.RowsFit(
+            self.family, source.model, self.factor.pattern
+        )
+        self.room = LEAST_VALUES
+        self.shared = {
+            "weights": self._shared(source.weights, 0.0),
+            "trials": self._shared(source.trials, 1.0),
+            "offset": None
+            if source.offset is None
+            else self._shared(source.offset, 0.0),
+        }
+        self.shared |= {
+            "X": self.X,
+            "Z": self.Z,
+            "n_levels": devices.shared(np.array([float(self.factor.n_levels)])),
+            "back": devices.shared(np.ascontiguousarray(self.R_inverse[..., None])),
+        }
+
+    def _fixed(self, columns: np.ndarray) -> Any:
+        return self.devices.shared(
+            np.ascontiguousarray(
+                np.moveaxis(self.layout.place(columns), -1, 0)[..., None]
+            )
+        )
+
+    def _shared(self, values: Any, fill: float) -> Any:
+        """On the device, where all lanes have the same; None where they do not."""
+        if isinstance(values, Responses):
+            return None
+        if values is None:
+            values = np.ones(self.design.n)
+        return self.devices.shared(self.layout.place(values[:, None], fill))
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
+        Y = self.responses.take(which)
+        source, family = self.source, self.family
+        weights = _columns(source.weights, which, Y.shape)
+        trials = None
+        if source.trials is not None:
+            trials = _columns(source.trials, which, Y.shape)
+        lost = np.isnan(Y)
+        for values in (weights, trials):
+            if values is not None:
+                lost = lost | np.isnan(values)
+        offset = _columns(source.offset, which, Y.shape, 0.0)
+        lost = lost | np.isnan(offset)
+        infinite = unusable(Y, weights, offset)
+        if trials is not None:
+            infinite |= np.isinf(trials).any(axis=0)
+        some = np.any(lost, axis=0)
+        used = (weights > 0) & ~lost
+        status = check(family, Y, trials, used)
+        status[infinite] = _status.BAD_VALUES
+        waiting = np.zeros(len(which), bool) if self.own_weights else some
+        good = (status == 0) & ~waiting
+        fill = family.padding if good.any() else 0.0
+        Y = np.where(used & good, Y, family.padding)
+        m = None if trials is None else np.where(used & good, trials, 1.0)
+        rows = used if self.own_weights else None
+        guess, phi = guesses(family, Y, m, rows, good)
+        place = self.layout.place
+        there = {"y": place(Y, fill)}
+        if self.shared["weights"] is None or self.own_weights:
+            there["weights"] = place(np.where(used, weights, 0.0))
+        if self.shared["trials"] is None:
+            there["trials"] = place(m, 1.0)  # type: ignore[arg-type]
+        if self.shared["offset"] is None and source.offset is not None:
+            there["offset"] = place(np.where(lost, 0.0, offset))
+        here = {k: v for k, v in self.shared.items() if k not in there}
+        report = _fit(self, here, there, place(guess), phi, steps)
+        status = np.where(status == 0, report.status, status)
+        if self.own_weights:
+            n = used.sum(axis=0)
+            levels = np.zeros((self.factor.n_levels, len(which)), bool)
+            np.logical_or.at(levels, self.factor.codes, used)
+            few = (n <= self.design.p) | (levels.sum(axis=0) < 2)
+            status[few & (status != _status.BAD_VALUES)] = _status.TOO_FEW
+        status[waiting & (status != _status.BAD_VALUES)] = MISSING
+        p = self.design.p
+        beta = report.psi[:p].T @ self.R_inverse.T
+
+        def rows_of(i: int) -> tuple[Design, np.ndarray, np.ndarray]:
+            at = np.flatnonzero(used[:, i])
+            eta = self.design.X @ beta[i] + offset[:, i]
+            z = self.factor.values
+            effects = report.b[:, : self.factor.n_levels, i]
+            for k, effect in enumerate(effects):
+                eta = eta + (1.0 if z is None else z[:, k]) * effect[self.factor.codes]
+            design = self.source.design_of(int(which[i])) if some[i] else self.design
+            return design, eta[at] if some[i] else eta, at
+
+        return table(
+            self.design,
+            self.columns,
+            self.factor,
+            family,
+            report,
+            status,
+            beta,
+            self.R_inverse[None],
+            self.factor.T_inverse,
+            rows_of,
+            Y,
+            source,
+        )
+
+
+def _fit(
+    engine: Any, here: dict, there: dict, guess: np.ndarray, phi: np.ndarray, steps: int
+) -> generalised.Report:
+    """Run the program; arrays by name, those that lanes share and those they do not."""
+    source = engine.source
+    given = here | there
+    weights, trials = np.asarray(given["weights"]), np.asarray(given["trials"])
+    if source.family.splits:
+        parts = apart(there["y"], weights, engine.room)
+        engine.room = max(engine.room, *map(len, parts.values()))
+        there = there | parts
+    base = tabulated(source.family, there["y"], trials, weights)
+    if base is not None:
+        there = there | {"base": base}
+    stop = np.float64(_engine.SAFETY * source.tol)
+    shared = {k: v for k, v in here.items() if v is not None}
+    found = engine.devices.run(
+        engine.program,
+        (shared, stop, np.int64(steps)),
+        (there, guess, phi),
+        engine.chunk,
+        apart=True,
+    )
+    return jax.tree.map(np.asarray, found)
+
+
+def check(
+    family: AbstractFamily, Y: np.ndarray, trials: np.ndarray | None, used: np.ndarray
+) -> np.ndarray:
+    """(L,) zero, or why a response cannot be fitted."""
+    L = Y.shape[1]
+    status = np.zeros(L, int)
+    doubtful = ~used.any(axis=0)
+    status[doubtful] = _status.TOO_FEW
+    m = trials
+    try:
+        family.check(Y[used], None if m is None else m[used])
+        same = (Y[:1] == Y).all(axis=0)
+        if m is not None:
+            same |= (m == Y).all(axis=0)
+        elif family.family_kind == "binomial":
+            same |= (Y == 1.0).all(axis=0)
+        if not used.all():
+            same |= ~used.all(axis=0)
+        look = np.flatnonzero(same & ~doubtful)
+    except (DataError, ModelError):
+        look = np.flatnonzero(~doubtful)
+    for i in look:
+        rows = used[:, i]
+        try:
+            family.check(Y[rows, i], None if m is None else m[rows, i])
+        except DataError:
+            status[i] = _status.BAD_VALUES
+        except ModelError:
+            status[i] = _status.CONSTANT
+    return status
+
+
+LEAST_ROWS = 2  # that say how much they vary
+ROW_BY_ROW = ("binomial", "poisson")  # whose start looks at one row at a time
+
+
+def guesses(
+    family: AbstractFamily,
+    Y: np.ndarray,
+    trials: np.ndarray | None,
+    used: np.ndarray | None,
+    good: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the family would start: eta (n, L) and phi (r, L), of ``good`` lanes."""
+    if family.name in ROW_BY_ROW and family.link.name == family.default_link:
+        return family.start(Y, trials)[0], np.zeros((0, Y.shape[1]))
+    rows = np.ones((1, 1)) if used is None else used
+    with np.errstate(all="ignore"):
+        n = np.sum(np.broadcast_to(rows, Y.shape), axis=0)
+        mean = np.sum(Y * rows, axis=0) / n
+        phi = family.start_phi(mean, np.sum(rows * (Y - mean) ** 2, axis=0) / n)
+        if phi is not None and family.n_phi:
+            phi = np.where(np.isfinite(phi) & good, phi, 0.0)
+            return np.where(rows > 0, family.start(Y, trials)[0], 0.0), phi
+    eta, phi = np.zeros(Y.shape), np.zeros((family.n_phi, Y.shape[1]))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", JaxGLMMWarning)
+        for i in np.flatnonzero(good):
+            rows = slice(None) if used is None else used[:, i]
+            if used is not None and rows.sum() < LEAST_ROWS:
+                continue  # nothing to guess from, and nothing to fit
+            m = None if trials is None else trials[rows, i]
+            eta[rows, i], phi[:, i] = family.start(Y[rows, i], m)
+    return eta, np.where(np.isfinite(phi), phi, 0.0)
+
+
+def table(
+    design: Design,
+    columns: Columns,
+    factor: Factor,
+    family: AbstractFamily,
+    report: generalised.Report,
+    status: np.ndarray,
+    beta: np.ndarray,
+    back: np.ndarray,
+    T_inverse: np.ndarray,
+    rows_of: Any,
+    Y: np.ndarray,
+    source: Source,
+) -> np.ndarray:
+    """Rows of the table, in the user's coordinates."""
+    from scipy.special import erfc
+
+    p, m = design.p, len(factor.pattern)
+    theta, phi = report.psi[p : p + m], report.psi[p + m :]
+    status = np.where(status == _status.MAX_STEPS, AGAIN, status)
+    usable = np.isin(status, USABLE)
+    lam, _ = lambdas(factor, theta, T_inverse)
+    diagonal = np.array([i == j for i, j in factor.pattern])
+    singular = (np.abs(theta[diagonal]) < _engine.SINGULAR).any(axis=0)
+    sd = np.concatenate(
+        [
+            np.sqrt(np.sum(lam[:, a:b, a:b] ** 2, axis=-1))
+            for _, a, b in sorted(factor.spans)
+        ],
+        axis=1,
+    )
+    se = report.se.T.copy()
+    pinned = np.concatenate(
+        [
+            np.zeros((p, len(status)), bool),
+            diagonal[:, None] & (np.abs(theta) < _engine.SINGULAR),
+            np.zeros(phi.shape, bool),
+        ]
+    )
+    for i in np.flatnonzero((report.unsure == 1) & usable):
+        H = report.hessian[:, :, i]
+        V = inverse_hessian(H, pinned[:, i], p)[:p, :p]
+        own = back[i % len(back)]
+        se[i] = np.sqrt(np.einsum("ij,jk,ik->i", own, V, own))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p_values = erfc(np.abs(beta / se) / np.sqrt(2))
+    out = columns.table(
+        len(status),
+        coefficients=beta,
+        se=se,
+        df=np.full(beta.shape, np.inf),
+        p_values=p_values,
+        sd=sd,
+        theta=packed(design, factor, lam),
+        dispersion=np.exp(phi.T),
+        log_likelihood=-report.criterion / 2,
+        decrement=report.decrement,
+        steps=report.steps,
+        singular=singular,
+        separated=separated(family, report.far, usable, beta, rows_of, Y),
+        status=status,
+    )
+    out[~usable, :-1] = np.nan
+    return out
+
+
+def separated(
+    family: AbstractFamily,
+    far: np.ndarray,
+    usable: np.ndarray,
+    beta: np.ndarray,
+    rows_of: Any,
+    Y: np.ndarray,
+) -> np.ndarray:
+    """(L,) whether coefficients have run off; few lanes need a closer look."""
+    out = np.zeros(len(far))
+    edge = separation.FAR.get(family.link.name)
+    if edge is None or not family.discrete:
+        return out
+    for i in np.flatnonzero(usable & (far > edge)):
+        design, eta, rows = rows_of(i)
+        try:
+            out[i] = separation.any_found(design, family, beta[i], eta, Y[rows, i])
+        except (ValueError, np.linalg.LinAlgError):
+            continue
+    return out

@@ -1,0 +1,388 @@
+"""Many linear mixed models with one grouping factor: chunks of lanes to table rows.
+
+Two engines for responses of one design. ``SharedLinear``: every row of a response is
+there and all have the same weights, so that what depends on the design is computed
+once. ``WeightedLinear``: missing values or weights that differ. A third one, for data
+sets with designs of their own, is in ``ragged_linear``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm.estimate import linear_lanes as linear
+from jaxglmm.fitting import linear as _engine
+from jaxglmm.fitting.coefficients import t_p_values
+from jaxglmm.formula.design import Design
+from jaxglmm.many.columns import AGAIN, ALONE, MISSING, Columns
+from jaxglmm.many.coordinates import Coordinates
+from jaxglmm.many.correlations import terms_of
+from jaxglmm.many.responses import Responses
+from jaxglmm.runtime.devices import Devices
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.structure import crossproducts as cross
+from jaxglmm.structure import per_dataset_design as own
+from jaxglmm.structure import shared_design as shared
+from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.moments_of_design import Moments
+
+CELLS = 8192  # types of levels x lanes in one chunk on a CPU
+LANES = 8, 512
+CHUNKS = 2  # in a block there: ten thousand lanes keep two threads busy to the end
+MOST_FIXED = 10  # columns of X whose Cholesky factor is unrolled
+MOST_RANDOM = 3
+USABLE = (
+    _status.CONVERGED,
+    _status.MAX_STEPS,
+    _status.STALLED,
+    _status.NO_RESIDUAL,
+    AGAIN,
+)
+
+
+def suits(design: Design) -> bool:
+    """Whether the unrolled programs can take the model."""
+    q = sum(len(t.names) for t in design.terms)
+    one = len({t.factor for t in design.terms}) == 1
+    return one and q <= MOST_RANDOM and design.p <= MOST_FIXED
+
+
+def columns(design: Design) -> Columns:
+    """What is kept of each fit."""
+    sd = [f"sd_{name}|{t.label}" for t in design.terms for name in t.names]
+    m = 0
+    for t in design.terms:
+        q = len(t.names)
+        m += q * (q + 1) // 2 if t.covariance == "us" else q
+    return Columns(tuple(design.x_names), tuple(sd), m, terms=terms_of(design.terms))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """reml; tol: of the criterion; satterthwaite: degrees of freedom (else n - p)."""
+
+    reml: bool
+    tol: float
+    satterthwaite: bool = True
+
+    @property
+    def stop(self) -> np.float64:
+        """Where the search stops, as in a single fit."""
+        return np.float64(_engine.SAFETY * self.tol)
+
+
+class SharedLinear:
+    """One design, responses as columns. A response with missing rows is passed on."""
+
+    surer_alone = True
+
+    @double_precision
+    def __init__(
+        self,
+        design: Design,
+        moments: Moments,
+        responses: Responses,
+        offset: np.ndarray | Responses | None,
+        settings: Settings,
+        devices: Devices,
+    ):
+        self.design, self.moments, self.settings = design, moments, settings
+        self.responses, self.offset, self.devices = responses, offset, devices
+        self.columns = columns(design)
+        rows, groups = shared.rows(moments)
+        self.on_device = devices.shared(
+            (rows, groups, moments.fixed.R_inverse[..., None])
+        )
+        self.chunk = devices.chunk(groups.A.shape[2], CELLS, LANES)
+        self.lanes = devices.block(self.chunk, design.n, CHUNKS)
+        pattern = moments.factors[0].pattern
+        self.program = linear.SharedFit(pattern, settings.reml)
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
+        Y = self.complete(which)
+        common = (*self.on_device, self.settings.stop, np.int64(steps))
+        found = self.devices.run(self.program, common, Y, self.chunk)
+        ready, report = jax.tree.map(np.asarray, found)
+        return self._table(Y, ready, report)
+
+    def complete(self, which: np.ndarray) -> np.ndarray:
+        """(n, L) responses, the offset taken off, of the rows that have a weight."""
+        Y = self.responses.take(which)
+        if self.offset is not None:
+            Y = Y - _columns(self.offset, which, Y.shape)
+        return Y if self.moments.keep is None else Y[self.moments.keep]
+
+    def _table(
+        self, Y: np.ndarray, ready: shared.Facts, report: linear.Report
+    ) -> np.ndarray:
+        m, reml = self.moments, self.settings.reml
+        fixed, factor = m.fixed, m.factors[0]
+        status = report.status.copy()
+        status[ready.exact == 1] = _status.EXACT
+        status[ready.constant == 1] = _status.CONSTANT
+        sums = Y.sum(axis=0)
+        if not np.isfinite(sums).all():
+            status[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
+            status[np.isnan(Y).any(axis=0)] = MISSING
+        N = m.n - (len(fixed.R) if reml else 0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # bad lanes
+            constant = N * 2 * np.log(ready.scale) - m.log_weights
+        return table(
+            self.design,
+            self.columns,
+            factor,
+            report,
+            status,
+            beta=(ready.least_squares + ready.scale * report.beta).T
+            @ fixed.R_inverse.T,
+            se=(report.se * ready.scale).T,
+            scale=ready.scale,
+            constant=constant + (fixed.log_det if reml else 0.0),
+            T_inverse=factor.T_inverse,
+            residual_df=None if self.settings.satterthwaite else m.n - len(fixed.R),
+        )
+
+
+class WeightedLinear:
+    """One design, responses as columns, weights of their own; weight 0 is no row."""
+
+    surer_alone = True
+
+    @double_precision
+    def __init__(
+        self,
+        design: Design,
+        moments: Moments,
+        responses: Responses,
+        offset: np.ndarray | Responses | None,
+        weights: np.ndarray | Responses | None,
+        settings: Settings,
+        devices: Devices,
+    ):
+        self.design, self.moments, self.settings = design, moments, settings
+        self.responses, self.offset, self.weights = responses, offset, weights
+        self.devices = devices
+        self.columns = columns(design)
+        (factor,) = moments.factors
+        J, n = factor.n_levels, len(factor.codes)
+        level = None
+        if J * n <= shared.MOST_DENSE:
+            ones = Factor(factor.name, factor.codes, None, J, np.eye(1), (), ())
+            level = cross.indicator(ones, 0, J).toarray()
+        Z = np.ones((1, n)) if factor.values is None else factor.values.T
+        self.rows = devices.shared(
+            own.Rows(
+                moments.basis.whole, np.ascontiguousarray(Z), level, factor.codes, J
+            )
+        )
+        self.chunk = devices.chunk(J, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, 4 * n)
+        self.program = linear.OwnFit(
+            factor.pattern, spans(design, factor), settings.reml
+        )
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
+        Y, W, infinite = self.weighted(which)
+        R_inverse = self.moments.fixed.R_inverse
+        common = (self.rows, R_inverse, self.settings.stop, np.int64(steps))
+        found = self.devices.run(self.program, common, (Y, W), self.chunk)
+        return lanes_table(
+            self.design, self.columns, self.moments, found, self.settings, infinite
+        )
+
+    def weighted(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Y and W (n, L), weight 0 for no row; (L,) where values are infinite."""
+        Y = self.responses.take(which)
+        W = _columns(self.weights, which, Y.shape)
+        offset = _columns(self.offset, which, Y.shape, 0.0)
+        infinite = unusable(Y, W, offset)
+        missing = ~np.isfinite(Y) | ~np.isfinite(W) | ~np.isfinite(offset)
+        if missing.any():
+            W = np.where(missing, 0.0, W)
+        Y = np.where(W > 0, Y - offset, 0.0)
+        if self.moments.keep is not None:
+            Y, W = Y[self.moments.keep], W[self.moments.keep]
+        return Y, W, infinite
+
+
+def _columns(source, which: np.ndarray, shape, fill: float = 1.0) -> np.ndarray:
+    """Weights or offsets of some responses, (n, L)."""
+    if source is None:
+        return np.full(shape, fill)
+    if isinstance(source, Responses):
+        return source.take(which)
+    return np.broadcast_to(source[:, None], shape)
+
+
+def unusable(Y: np.ndarray, W: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """(L,) where values are infinite or weights negative; missing ones are fine."""
+    wrong = np.isinf(Y) | np.isinf(offset) | np.isinf(W) | (W < 0)
+    return wrong.any(axis=0)
+
+
+def spans(design: Design, factor: Factor) -> own.Spans:
+    """First and last column of each term, and whether it is unstructured."""
+    return tuple(
+        (start, stop, design.terms[index].covariance == "us")
+        for index, start, stop in factor.spans
+    )
+
+
+def lanes_table(
+    design: Design,
+    columns: Columns,
+    m: Moments | Coordinates,
+    found: Any,
+    settings: Settings,
+    infinite: np.ndarray,
+) -> np.ndarray:
+    """Rows of the table from what ``linear.OwnFit`` found.
+
+    The coordinates of the lanes are those of ``m.fixed.R`` and of the one factor's T.
+    """
+    (factor,) = m.factors
+    reml = settings.reml
+    raw, (back, T_inverse, log_det), report = jax.tree.map(np.asarray, found)
+    p = len(back)
+    inner = raw.b + raw.scale * np.einsum("abl,bl->al", back, report.beta)
+    N = raw.n - (p if reml else 0)
+    scale = np.where(raw.scale > 0, raw.scale, np.nan)  # 0: a constant response
+    constant = N * 2 * np.log(scale) - raw.log_weights
+    if reml:
+        constant = constant + log_det + m.fixed.log_det
+    status = report.status.copy()
+    status[raw.exact == 1] = _status.EXACT
+    status[raw.dependent == 1] = ALONE
+    status[raw.constant == 1] = _status.CONSTANT
+    few = (p >= raw.n) | (raw.J * factor.q >= raw.n) | (raw.J < 2)
+    status[few] = _status.TOO_FEW
+    status[infinite] = _status.BAD_VALUES
+    return table(
+        design,
+        columns,
+        factor,
+        report,
+        status,
+        beta=inner.T @ m.fixed.R_inverse.T,
+        se=(report.se * raw.scale).T,
+        scale=raw.scale,
+        constant=constant,
+        T_inverse=factor.T_inverse @ np.moveaxis(T_inverse, -1, 0),
+        residual_df=None if settings.satterthwaite else raw.n - p,
+    )
+
+
+def table(
+    design: Design,
+    columns: Columns,
+    factor: Factor,
+    report: linear.Report,
+    status: np.ndarray,
+    *,
+    beta: np.ndarray,
+    se: np.ndarray,
+    scale: np.ndarray,
+    constant: np.ndarray,
+    T_inverse: np.ndarray,
+    residual_df: np.ndarray | float | None,
+) -> np.ndarray:
+    """Rows of the table, in the user's coordinates."""
+    sigma = np.sqrt(report.sigma2) * scale
+    reproduced = ~(report.sigma2 > _engine.NO_RESIDUAL) & (status >= 0)
+    lost = ~np.isfinite(report.criterion) | ~np.isfinite(report.beta).all(axis=0)
+    status = np.where(lost & (status == _status.CONVERGED), ALONE, status)
+    fitted = np.isin(status, USABLE)
+    status = np.where(reproduced & fitted, _status.NO_RESIDUAL, status)
+    status = np.where(status == _status.MAX_STEPS, AGAIN, status)
+    status = np.where(status == _status.STALLED, ALONE, status)
+    lam, singular = lambdas(factor, report.theta, T_inverse)
+    sd = np.concatenate(
+        [
+            np.sqrt(np.sum(lam[:, a:b, a:b] ** 2, axis=-1))
+            for _, a, b in sorted(factor.spans)
+        ],
+        axis=1,
+    )
+    df = report.df.T
+    if residual_df is not None:
+        df = np.broadcast_to(np.reshape(residual_df, (-1, 1)), df.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p_values = t_p_values(beta / se, df)
+        out = columns.table(
+            len(sigma),
+            coefficients=beta,
+            se=se,
+            df=df,
+            p_values=p_values,
+            sd=sd * sigma[:, None],
+            theta=packed(design, factor, lam),
+            sigma=sigma,
+            log_likelihood=-(report.criterion + constant) / 2,
+            df_sigma=report.df_sigma,
+            decrement=report.decrement,
+            steps=report.steps,
+            singular=singular,
+            status=status,
+        )
+    out[~np.isin(status, USABLE), :-1] = np.nan
+    return out
+
+
+def lambdas(
+    factor: Factor, theta: np.ndarray, T_inverse: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lambda of each lane in the user's coordinates (L, q, q), and singular flags.
+
+    Not triangular: a factor of the covariance all the same.
+    """
+    q, L = factor.q, theta.shape[1]
+    internal = np.zeros((L, q, q))
+    for a, (i, j) in enumerate(factor.pattern):
+        internal[:, i, j] = theta[a]
+    diagonal = np.abs(np.diagonal(internal, axis1=1, axis2=2))
+    return T_inverse @ internal, diagonal.min(axis=1) < _engine.SINGULAR
+
+
+def packed(design: Design, factor: Factor, lam: np.ndarray) -> np.ndarray:
+    """(L, m) theta in lme4's order, diagonals not negative."""
+    out = []
+    for index, start, stop in sorted(factor.spans):
+        x = lam[:, start:stop, start:stop]
+        q = stop - start
+        if q == 2:
+            x = _triangular(x)
+        elif q > 2:
+            finite = np.all(np.isfinite(x), axis=(1, 2), keepdims=True)
+            x = np.linalg.qr(np.swapaxes(np.where(finite, x, 0.0), 1, 2), mode="r")
+            x = np.where(finite, np.swapaxes(x, 1, 2), np.nan)
+        x = x * np.where(np.diagonal(x, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, None, :]
+        size = np.sqrt(np.sum(x**2, axis=-1))
+        for j in range(q):
+            for i in range(j, q if design.terms[index].covariance == "us" else j + 1):
+                value = x[:, i, j]
+                if i == j:  # rounding of an exact zero
+                    value = np.where(value < 1e-12 * size[:, i], 0.0, value)
+                out.append(value)
+    return np.stack(out, axis=1)
+
+
+def _triangular(x: np.ndarray) -> np.ndarray:
+    """L of x = L Q for (L, 2, 2), without a call of LAPACK for each."""
+    (a, b), (c, d) = np.moveaxis(x, 0, -1)
+    r = np.hypot(a, b)
+    zero = r == 0.0
+    safe = np.where(zero, 1.0, r)
+    out = np.zeros_like(x)
+    out[:, 0, 0] = r
+    out[:, 1, 0] = np.where(zero, c, (a / safe) * c + (b / safe) * d)
+    out[:, 1, 1] = np.where(zero, d, (a / safe) * d - (b / safe) * c)
+    return out

@@ -1,0 +1,245 @@
+"""Which engine fits which data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm.formula.design import Design
+from jaxglmm.many import file as fits_file
+from jaxglmm.many import linear as fits_linear
+from jaxglmm.many.collection import Source, alone
+from jaxglmm.many.columns import PENDING, Columns
+from jaxglmm.many.coordinates import coordinates
+from jaxglmm.many.level_sums import LevelSums
+from jaxglmm.many.linear import Settings, SharedLinear, WeightedLinear
+from jaxglmm.many.ragged import Split, buckets
+from jaxglmm.many.ragged_linear import RaggedLinear
+from jaxglmm.many.responses import Responses
+from jaxglmm.many.scheduler import Engine
+from jaxglmm.runtime import hosts
+from jaxglmm.runtime.devices import Devices, choose
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Data sets ``which`` by one engine, in so many threads."""
+
+    engine: Engine
+    which: np.ndarray
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How all data sets are fitted.
+
+    stages: engines and their data sets; missing: for responses with missing values;
+    alone: a fit of its own; title, devices: for the summary.
+    """
+
+    stages: tuple[Stage, ...]
+    missing: Engine | None
+    alone: Callable[[int], np.ndarray]
+    columns: Columns
+    D: int
+    title: str
+    devices: str
+
+    def __len__(self) -> int:
+        return self.D
+
+
+class Loop:
+    """One fit after the other, for models that no batch program takes."""
+
+    surer_alone = False
+
+    lanes = 1
+
+    def __init__(self, source: Source, columns: Columns):
+        self.source, self.columns = source, columns
+
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table."""
+        return np.stack([alone(self.source, self.columns, int(i)) for i in which])
+
+
+def plan(source: Source, devices: Any) -> Plan:
+    """Engines for the data sets of ``source``."""
+    if source.responses is None:
+        assert source.split is not None
+        cells = float(source.split.starts[-1])
+    else:
+        cells = float(source.design.n) * len(source.responses)
+    chosen = choose(devices, cells)
+    if source.family is None:
+        return _linear(source, chosen)
+    return _generalised(source, chosen)
+
+
+def _generalised(source: Source, devices: Devices) -> Plan:
+    from jaxglmm.many.generalised import SharedRows, generalised_columns, suits
+    from jaxglmm.many.ragged_generalised import RaggedRows
+
+    family, design = source.family, source.design
+    columns = generalised_columns(design, family)
+    missing, threads = None, devices.threads
+    if source.responses is None:
+        split = source.split
+        assert split is not None
+        D = len(split.levels)
+        everything = np.arange(D)
+        if suits(source):
+            sizes = buckets(split.levels)
+            stages = tuple(
+                Stage(RaggedRows(source, int(J), which, devices), which, threads)
+                for J in np.unique(sizes)
+                for which in [everything[sizes == J]]
+            )
+        else:
+            stages = (Stage(Loop(source, columns), everything, 1),)
+    else:
+        D = len(source.responses)
+        everything = np.arange(D)
+        if suits(source):
+            own = isinstance(source.weights, Responses)
+            stages = (Stage(SharedRows(source, own, devices), everything, threads),)
+            missing = None if own else SharedRows(source, True, devices)
+        else:
+            stages = (Stage(Loop(source, columns), everything, 1),)
+    nodes = source.model.nodes
+    how = "Laplace's approximation" if nodes == 1 else f"{nodes}-point quadrature"
+    return Plan(
+        stages,
+        missing,
+        partial(alone, source, columns),
+        columns,
+        D,
+        f"generalised linear mixed models ({family.name}, {family.link.name}) fit by "
+        f"maximum likelihood, {how}",
+        devices.describe(),
+    )
+
+
+def _linear(source: Source, devices: Devices) -> Plan:
+    design, reml = source.design, source.model.reml
+    settings = Settings(reml, source.tol, source.satterthwaite)
+    columns = fits_linear.columns(design)
+    missing = None
+    if source.responses is None:
+        stages = _ragged(source, settings, columns, devices)
+        D = len(source.split.levels)  # type: ignore[union-attr]
+    else:
+        D = len(source.responses)
+        engine, missing, threads = _responses(source, settings, columns, devices)
+        stages = (Stage(engine, np.arange(D), threads),)
+    return Plan(
+        stages,
+        missing,
+        partial(alone, source, columns),
+        columns,
+        D,
+        f"linear mixed models fit by {'REML' if reml else 'maximum likelihood'}",
+        devices.describe(),
+    )
+
+
+def _responses(
+    source: Source, settings: Settings, columns: Columns, devices: Devices
+) -> tuple[Engine, Engine | None, int]:
+    """The engine for all responses, and the one for those with missing values."""
+    from jaxglmm.many.general import GenericLinear
+    from jaxglmm.model import assemble
+
+    design, responses = source.design, source.responses
+    assert responses is not None
+    own_weights = isinstance(source.weights, Responses)
+    if not fits_linear.suits(design):
+        if own_weights:
+            return Loop(source, columns), None, 1
+        generic = GenericLinear(design, responses, source.offset, settings)
+        return generic, Loop(source, columns), 1
+    moments = assemble.moments(design)
+    weighted = WeightedLinear(
+        design, moments, responses, source.offset, source.weights, settings, devices
+    )
+    if own_weights:
+        return weighted, None, devices.threads
+    shared = SharedLinear(design, moments, responses, source.offset, settings, devices)
+    return shared, weighted, devices.threads
+
+
+def _ragged(
+    source: Source, settings: Settings, columns: Columns, devices: Devices
+) -> tuple[Stage, ...]:
+    split = source.split
+    assert split is not None
+    design = source.design
+    everything = np.arange(len(split.levels))
+    if not fits_linear.suits(design):
+        return (Stage(Loop(source, columns), everything, 1),)
+    where = coordinates(design)
+    sums = LevelSums(design, where, split, devices.threads)
+    sizes = buckets(split.levels)
+    return tuple(
+        Stage(
+            RaggedLinear(design, where, sums, int(J), settings, devices),
+            everything[sizes == J],
+            devices.threads,
+        )
+        for J in np.unique(sizes)
+    )
+
+
+def split(design: Design, codes: np.ndarray, D: int) -> Split:
+    """Rows by data set; rows of weight zero or without a data set are left out."""
+    term = design.terms[0]
+    used = codes >= 0
+    if design.weights is not None:
+        used &= design.weights > 0
+    rows = None if used.all() else np.flatnonzero(used)
+    return Split(codes, D, term.codes, term.n_levels, rows)
+
+
+def table(
+    plan: Plan,
+    source: Source,
+    facts: dict[str, Any],
+    labels: np.ndarray | None,
+    file: Any,
+) -> tuple[np.ndarray, Callable[[], None]]:
+    """The table to fill, and what is called when rows were written."""
+    if file is None:
+        out = np.full((len(plan), plan.columns.width), np.nan)
+        out[:, -1] = PENDING
+        _left_out(out, source)
+        return out, lambda: None
+    design = source.design
+    arrays = [design.X, design.weights, design.offset, design.trials]
+    for term in design.terms:
+        arrays += [term.codes, term.values]
+    if source.responses is None:
+        arrays += [design.y, source.split.starts]  # type: ignore[union-attr]
+    else:
+        arrays.append(source.responses.take(fits_file.sampled(len(plan))))
+    known = facts | {
+        "data": fits_file.fingerprint(*arrays),
+        "model": repr(source.model),
+        "tol": source.tol,
+    }
+    if labels is not None:
+        known["labels"] = [str(x) for x in labels]
+    opened = fits_file.TableFile(hosts.own_path(file), known, plan.columns, len(plan))
+    _left_out(opened.table, source)
+    return opened.table, opened.flush
+
+
+def _left_out(table: np.ndarray, source: Source) -> None:
+    if source.infinite is not None:
+        table[source.infinite, -1] = _status.BAD_VALUES

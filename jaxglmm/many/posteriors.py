@@ -1,0 +1,452 @@
+"""Many posteriors of one model's shape: what ``fit_many`` returns for Bayesian methods.
+
+Data sets of the same shape share one compiled program, and those of one design its rows
+as well; each is fitted by itself, so that a data set that fails leaves the others what
+they are. Equal seeds give equal draws.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm import _arguments, _status
+from jaxglmm._brief import listed
+from jaxglmm._errors import (
+    ConvergenceWarning,
+    DataError,
+    JaxGLMMError,
+    JaxGLMMWarning,
+    NotApplicableError,
+)
+from jaxglmm.estimate.methods import NUTS, BayesMethod
+from jaxglmm.formula.matrix import as_numbers
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.priors.distributions import Priors
+from jaxglmm.postestimation.collection import posteriors as _tables
+from jaxglmm.results.posteriors_plotting import PosteriorsPlots
+
+if TYPE_CHECKING:
+    from jaxglmm.many.collection import Source
+    from jaxglmm.postestimation.report.summary import Summary
+    from jaxglmm.results.posterior_fit import PosteriorFit
+
+MOST = 50_000_000  # draws x parameters x data sets that are kept
+A_ROW = (  # fields with one row a data set
+    "mean",
+    "sd",
+    "lower",
+    "upper",
+    "draws",
+    "khat",
+    "ess",
+    "log_evidence",
+    "status",
+    "converged",
+    "labels",
+)
+TAILS = (0.025, 0.975)
+GOOD = 0.7  # Pareto k-hat
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Posteriors:
+    """Posteriors of D data sets.
+
+    names: k parameters, coefficients first, then ``sd_Days|Subject``, correlations,
+        dispersion; coefficient_names: the first p of them
+    mean, sd, lower, upper: (D, k) posterior means, standard deviations and central 95
+        per cent intervals, NaN where a data set failed
+    draws: (D, S, k), or None where they would be more than fifty million numbers
+    khat, ess: (D,) Pareto k-hat and effective sample size, NaN where there are none
+    log_evidence: (D,) log marginal likelihood, for ``VB`` its lower bound
+    status: (D,) codes, in words ``status_names``; converged: (D,) bool; errors:
+        position -> what was wrong
+    labels: (D,) names of the data sets, or None
+    """
+
+    names: tuple[str, ...]
+    coefficient_names: tuple[str, ...]
+    mean: np.ndarray
+    sd: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    draws: np.ndarray | None
+    khat: np.ndarray
+    ess: np.ndarray
+    log_evidence: np.ndarray
+    status: np.ndarray
+    converged: np.ndarray
+    errors: dict[int, str] = field(default_factory=dict)
+    labels: np.ndarray | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    make: Callable[[int], PosteriorFit] | None = None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def __iter__(self) -> Iterator[PosteriorFit]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, which: Any) -> Any:
+        """``posteriors[i]`` or ``[label]``: the whole fit; a slice or mask: some.
+
+        Raises:
+            NotApplicableError: the data are not at hand, as after ``load``.
+        """
+        if isinstance(which, slice | np.ndarray | list | pd.Series):
+            rows = np.asarray(which) if not isinstance(which, slice) else which
+            return self._part(np.arange(len(self))[rows])
+        if self.labels is not None and not isinstance(which, int | np.integer):
+            found = np.flatnonzero(self.labels == which)
+            if not len(found):
+                raise KeyError(f"no data set {which!r}: see .labels")
+            which = int(found[0])
+        if not isinstance(which, int | np.integer):
+            raise KeyError(f"{which!r} is neither a position nor a label")
+        if not -len(self) <= which < len(self):
+            raise IndexError(f"there are {len(self)} fits, no number {which}")
+        if self.make is None:
+            raise NotApplicableError(
+                "the data of these posteriors are not at hand (they came from a file): "
+                "fit the data set with lmm or glmm"
+            )
+        return self.make(int(which) % len(self))
+
+    def _part(self, rows: np.ndarray) -> Posteriors:
+        whole = {name: getattr(self, name) for name in A_ROW}
+        place = {int(row): i for i, row in enumerate(rows)}
+        errors = {place[i]: text for i, text in self.errors.items() if i in place}
+        make = None if self.make is None else _Some(self.make, rows)
+        parts = {name: x if x is None else x[rows] for name, x in whole.items()}
+        return replace(self, **parts, errors=errors, make=make)
+
+    @property
+    def status_names(self) -> np.ndarray:
+        """(D,) what became of each data set, in words such as "converged"."""
+        return np.array(_status.names(self.status), object)
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """(D, p) posterior means of the coefficients."""
+        return self.mean[:, : len(self.coefficient_names)]
+
+    @property
+    def se(self) -> np.ndarray:
+        """(D, p) posterior standard deviations of the coefficients."""
+        return self.sd[:, : len(self.coefficient_names)]
+
+    def frame(self) -> pd.DataFrame:
+        """Posterior means, one row a data set, one column a parameter."""
+        index = None if self.labels is None else pd.Index(self.labels, name="dataset")
+        return pd.DataFrame(self.mean, index, list(self.names))
+
+    def tidy(self, conf_int: bool = False) -> pd.DataFrame:
+        """One row a data set and parameter: posterior mean, sd, interval.
+
+        Args:
+            conf_int: also conf_low and conf_high, central 95 per cent.
+
+        Returns:
+            dataset, effect, term, estimate, std_error, status in words.
+        """
+        conf_int = _arguments.flag("conf_int", conf_int)
+        D, k = self.mean.shape
+        labels = np.arange(D) if self.labels is None else self.labels
+        p = len(self.coefficient_names)
+        table = {
+            "dataset": np.repeat(labels, k),
+            "effect": np.tile(["fixed"] * p + ["ran_pars"] * (k - p), D),
+            "term": np.tile(np.array(self.names), D),
+            "estimate": self.mean.ravel(),
+            "std_error": self.sd.ravel(),
+        }
+        if conf_int:
+            table |= {"conf_low": self.lower.ravel(), "conf_high": self.upper.ravel()}
+        table["status"] = np.repeat(self.status_names, k)
+        return pd.DataFrame(table)
+
+    def top(self, term: str, n: int = 10) -> pd.DataFrame:
+        """The ``n`` data sets that are surest of the sign of one parameter.
+
+        Args:
+            term: name of a parameter.
+            n: how many.
+
+        Returns:
+            estimate (posterior mean), std_error, conf_low, conf_high, p_direction, the
+            posterior probability of the likelier sign.
+        """
+        return _tables.top(self, term, n)
+
+    def summary(self) -> Summary:
+        """How many converged, posterior means over data sets, signs of coefficients."""
+        return _tables.summarise(self)
+
+    @property
+    def plot(self) -> PosteriorsPlots:
+        """Figures: ``plot.intervals(term)``."""
+        return PosteriorsPlots(self)
+
+    def to_arviz(self) -> Any:
+        """The draws for ArviZ, with a ``model`` dimension.
+
+        Returns:
+            ``arviz.InferenceData`` or ``xarray.DataTree``, see ``export.posteriors``.
+        """
+        from jaxglmm.export.posteriors import to_arviz
+
+        return to_arviz(self)
+
+    def save(self, path: Any, draws: bool = True) -> None:
+        """Write to a file that ``jaxglmm.load`` reads; no pickle in it.
+
+        Args:
+            path: the file.
+            draws: with the draws.
+        """
+        from jaxglmm.many.posteriors_storage import save
+
+        save(self, path, draws)
+
+    @staticmethod
+    def load(path: Any) -> Posteriors:
+        """Read what ``save`` wrote; single fits are not in a file."""
+        from jaxglmm.many.posteriors_storage import load
+
+        return load(path)
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def ranks(self, truth: np.ndarray) -> np.ndarray:
+        """(D, k) shares of draws below the truth; uniform where all is well.
+
+        Simulation-based calibration (Talts, Betancourt, Simpson, Vehtari and Gelman
+        2018): parameters drawn from the prior, data from them, and the rank of each
+        among the draws of its posterior.
+
+        Args:
+            truth: (D, k) parameters that the data sets were drawn with.
+
+        Raises:
+            DataError: of another shape; NotApplicableError: draws were not kept.
+        """
+        if self.draws is None:
+            raise NotApplicableError(
+                "draws are not kept: there are too many of them. Ask for fewer, such "
+                "as NestedLaplace(draws=500)"
+            )
+        truth = as_numbers("truth", truth, "give the parameters as numbers, (D, k)")
+        if truth.shape != self.mean.shape:
+            raise DataError(
+                f"truth has the shape {truth.shape}; there are {self.mean.shape} data "
+                f"sets and parameters ({', '.join(self.names)})"
+            )
+        out = (self.draws < truth[:, None]).mean(axis=1)
+        out[np.isnan(self.mean)] = np.nan
+        return out
+
+    def __repr__(self) -> str:
+        good = f"{self.converged.sum():,} of {len(self):,} converged"
+        bits = [good, str(self.facts.get("method", ""))]
+        known = self.khat[np.isfinite(self.khat)]
+        if len(known):
+            bits.append(f"k-hat above {GOOD} in {(known > GOOD).sum():,}")
+        return f"<Posteriors {'; '.join(bits)} | {listed(self.names)}>"
+
+
+def fit_posteriors(
+    source: Source,
+    family: AbstractFamily,
+    method: BayesMethod,
+    priors: Priors | None,
+    labels: np.ndarray | None,
+    D: int,
+    bar: Any,
+) -> Posteriors:
+    """One data set after the other through the same programs.
+
+    Raises:
+        NotApplicableError: NUTS, whose chains need looking at one by one.
+    """
+    if isinstance(method, NUTS):
+        raise NotApplicableError(
+            "fit_many(method=NUTS()): chains want to be looked at one model at a time. "
+            "Use NestedLaplace(), and jg.glmm(..., method='nuts') where its k-hat is "
+            "above 0.7"
+        )
+    began = time.perf_counter()
+    maker = _Maker(source, family, method, priors)
+    rows: list[_Row | None] = []
+    errors: dict[int, str] = {}
+    kept = 0
+    for i in range(D):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", JaxGLMMWarning)
+                row = _row(maker(i))
+            kept += row.draws.size
+            if kept > MOST:
+                row = replace(row, draws=row.draws[:0])
+            rows.append(row)
+        except JaxGLMMError as error:
+            errors[i] = str(error)
+            rows.append(None)
+        bar.update(1)
+    facts = {"method": type(method).__name__, "seconds": time.perf_counter() - began}
+    return _joined(rows, errors, labels, facts, maker, kept <= MOST)
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Fits of some of the data sets."""
+
+    make: Callable[[int], PosteriorFit]
+    rows: np.ndarray
+
+    def __call__(self, i: int) -> PosteriorFit:
+        return self.make(int(self.rows[i]))
+
+
+class _Maker:
+    """The fit of one data set; rows that are built serve all that share a design."""
+
+    def __init__(
+        self,
+        source: Source,
+        family: AbstractFamily,
+        method: BayesMethod,
+        priors: Priors | None,
+    ):
+        self.source, self.family = source, family
+        self.method, self.priors = method, priors
+        self.data: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Maker of posteriors by {type(self.method).__name__}>"
+
+    def __call__(self, i: int) -> PosteriorFit:
+        from jaxglmm.results.posterior_fit import check_response, fit_posterior
+
+        design = self.source.design_of(i)
+        if not np.isfinite(design.y).all():
+            raise DataError(f"data set {i}: the response has infinite values")
+        check_response(design, self.family, self.priors)
+        whole = self.source.responses is not None and design.n == self.source.design.n
+        fit = fit_posterior(
+            design,
+            self.family,
+            self.method,
+            self.priors,
+            data=self.data if whole else None,
+        )
+        if whole and self.data is None:
+            self.data = fit.density.data
+        return fit
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What is kept of a fit."""
+
+    names: tuple[str, ...]
+    coefficients: tuple[str, ...]
+    mean: np.ndarray
+    sd: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    draws: np.ndarray
+    khat: float
+    ess: float
+    log_evidence: float
+    status: int
+
+
+def _row(fit: PosteriorFit) -> _Row:
+    p = fit.posterior
+    table = p.summary()
+    draws = np.stack(list(p.parameters.values()), axis=1)
+    evidence = p.elbo if p.log_evidence is None else p.log_evidence
+
+    def number(value: float | None) -> float:
+        return np.nan if value is None else float(value)
+
+    return _Row(
+        names=tuple(table.index),
+        coefficients=tuple(fit.design.x_names),
+        mean=table["mean"].to_numpy(),
+        sd=table["sd"].to_numpy(),
+        lower=table["lower"].to_numpy(),
+        upper=table["upper"].to_numpy(),
+        draws=draws,
+        khat=number(p.khat),
+        ess=number(p.ess),
+        log_evidence=number(evidence),
+        status=int(fit.estimates.status),
+    )
+
+
+def _joined(
+    rows: list[_Row | None],
+    errors: dict[int, str],
+    labels: np.ndarray | None,
+    facts: dict[str, Any],
+    maker: _Maker,
+    keep: bool,
+) -> Posteriors:
+    there = [row for row in rows if row is not None]
+    if not there:
+        first = next(iter(errors.values()), "there are none")
+        raise DataError(f"no data set could be fitted; the first: {first}")
+    whole = max(there, key=lambda row: len(row.names))
+    place = {name: k for k, name in enumerate(whole.names)}
+
+    def column(name: str) -> np.ndarray:
+        """(D, ...) by the names of the fullest data set."""
+        example = getattr(whole, name)
+        out = np.full((len(rows), *example.shape), np.nan)
+        for i, row in enumerate(rows):
+            if row is not None:
+                at = [place[n] for n in row.names]
+                out[i, ..., at] = np.moveaxis(getattr(row, name), -1, 0)
+        return out
+
+    def number(name: str) -> np.ndarray:
+        return np.array([np.nan if r is None else getattr(r, name) for r in rows])
+
+    status = np.array([_status.BAD_VALUES if r is None else r.status for r in rows])
+    found = {f.name: column(f.name) for f in fields(_Row) if f.name in _ARRAYS}
+    out = Posteriors(
+        whole.names,
+        whole.coefficients,
+        **found,
+        draws=column("draws") if keep else None,
+        khat=number("khat"),
+        ess=number("ess"),
+        log_evidence=number("log_evidence"),
+        status=status,
+        converged=status == _status.CONVERGED,
+        errors=errors,
+        labels=labels,
+        facts=facts,
+        make=maker,
+    )
+    if not out.converged.all():
+        bad = int((~out.converged).sum())
+        warnings.warn(
+            f"{bad:,} of {len(out):,} posteriors did not converge or could not be "
+            "found. See .status and .errors",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+    return out
+
+
+_ARRAYS = ("mean", "sd", "lower", "upper")

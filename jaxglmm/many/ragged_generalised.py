@@ -1,0 +1,276 @@
+"""Many generalised models with designs of their own: the data sets of a long table.
+
+Rows are sorted by data set and level and laid out (height, levels, lanes), as those of
+one design are in ``generalised``, which has the rest of the way to the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._errors import DataError, ModelError
+from jaxglmm.estimate import generalised_lanes as generalised
+from jaxglmm.formula.design import Design
+from jaxglmm.many.collection import Source
+from jaxglmm.many.columns import ALONE
+from jaxglmm.many.generalised import (
+    CELLS,
+    LANES,
+    ROW_BY_ROW,
+    _fit,
+    fine,
+    generalised_columns,
+    table,
+)
+from jaxglmm.many.ragged import Split, _cholesky, _Sums
+from jaxglmm.many.values import LEAST_VALUES
+from jaxglmm.model import assemble
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.runtime.devices import Devices
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.structure.factors import join
+from jaxglmm.structure.fixed import orthonormal
+
+
+@dataclass(frozen=True)
+class RaggedArrays:
+    """Rows of L data sets.
+
+    there: arrays of ``rows_lanes.LaneRows`` by name, ``n_levels`` and ``back``; eta,
+    phi: where to start; status: (L,) zero, or why there is no fit; back: (L, p, p) and
+    T_inverse: (L, q, q), to the user's coordinates; at, lane, level: (n,) which row,
+    whose and of which level; y: (n,); Z: (q, n).
+    """
+
+    there: dict[str, np.ndarray]
+    eta: np.ndarray
+    phi: np.ndarray
+    status: np.ndarray
+    back: np.ndarray
+    T_inverse: np.ndarray
+    at: np.ndarray
+    lane: np.ndarray
+    level: np.ndarray
+    y: np.ndarray
+    Z: np.ndarray
+
+
+class RaggedRows:
+    """Data sets of a long table, one grouping factor."""
+
+    surer_alone = False
+
+    @double_precision
+    def __init__(self, source: Source, J: int, which: np.ndarray, devices: Devices):
+        assert source.split is not None
+        design = source.design
+        self.source, self.design = source, design
+        self.split: Split = source.split
+        self.family: AbstractFamily = source.family
+        self.columns = generalised_columns(design, self.family)
+        (self.factor,) = join(assemble.columns(design))
+        self.J, self.devices = J, devices
+        order = self.split.order
+        n = design.n
+        Z = np.ones((1, n)) if self.factor.values is None else self.factor.values.T
+        self.R, basis = orthonormal(design.X, None)
+        self.R_inverse = np.linalg.solve(self.R, np.eye(len(self.R)))
+        self.X = np.ascontiguousarray(basis.whole.T[:, order])
+        self.Z = np.ascontiguousarray(Z[:, order])
+        self.y = design.y[order]
+        given = (design.weights, design.offset, design.trials)
+        self.w, self.o, self.m = (None if v is None else v[order] for v in given)
+        sizes = self._heights(which)
+        self.h = fine(int(sizes.max(initial=1)))
+        cells = self.h * J
+        self.chunk = devices.chunk(cells, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, cells * (6 + len(self.X) + len(self.Z)))
+        self.unit = devices.unit(self.chunk)
+        self.program = generalised.RowsFit(
+            self.family, source.model, self.factor.pattern
+        )
+        self.room = LEAST_VALUES
+
+    def _heights(self, which: np.ndarray) -> np.ndarray:
+        """The most rows of a level of each data set."""
+        place, lane, level = self.split.take(which)
+        key = lane * (self.J + 1) + level
+        counts = np.bincount(key, minlength=1)
+        del place
+        return counts
+
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
+        r = self.rows(which)
+        at, lane, level, y, Z = r.at, r.lane, r.level, r.y, r.Z
+        status, p = r.status, len(self.X)
+        report = _fit(self, self.common, r.there, r.eta, r.phi, steps)
+        status = np.where(status == 0, report.status, status)
+        beta = np.einsum("lab,bl->la", r.back, report.psi[:p])
+
+        def rows_of(i: int) -> tuple[Design, np.ndarray, np.ndarray]:
+            design = self.source.design_of(int(which[i]))
+            here = np.flatnonzero(lane == i)
+            value = beta[i] @ self.R @ self.X[:, at[here]]
+            if self.o is not None:
+                value = value + self.o[at[here]]
+            for k in range(len(Z)):
+                value = value + Z[k, here] * report.b[k, level[here], i]
+            sort = np.argsort(self.split.order[at[here]], kind="stable")
+            return design, value[sort], here[sort]
+
+        return table(
+            self.design,
+            self.columns,
+            self.factor,
+            self.family,
+            report,
+            status,
+            beta,
+            r.back,
+            r.T_inverse,
+            rows_of,
+            np.broadcast_to(y[:, None], (len(y), len(which))),
+            self.source,
+        )
+
+    @property
+    def common(self) -> dict[str, np.ndarray]:
+        """Arrays by name that all data sets share."""
+        return {} if self.m is not None else {"trials": np.ones((self.h, self.J, 1))}
+
+    def rows(self, which: np.ndarray) -> RaggedArrays:
+        """The rows of data sets ``which`` (L,), each in coordinates of its own."""
+        at, lane, level = self.split.take(which)
+        L, p = len(which), len(self.X)
+        sums = _Sums(lane, level, L, self.J)
+        n = np.bincount(lane, minlength=L).astype(float)
+        X, Z = self.X[:, at], self.Z[:, at]
+        y = self.y[at]
+        m = None if self.m is None else self.m[at]
+        status = self._check(y, m, lane, L)
+        few = (p >= n) | (self.split.levels[which] < 2)
+        status[few] = _status.TOO_FEW
+        with np.errstate(invalid="ignore", divide="ignore"):
+            Lx, dependent = _cholesky(sums.products(X, X) / np.maximum(n, 1))
+            Lz, size = self._standard(sums.products(Z, Z) / np.maximum(n, 1))
+            X = _forward(Lx, X, lane)
+            Z = _forward(Lz, Z / size[:, lane], lane)
+        status[dependent & (status == 0)] = ALONE
+        good = status == 0
+        X, Z = np.where(good[lane], X, 0.0), np.where(good[lane], Z, 0.0)
+        y = np.where(good[lane], y, self.family.padding)
+        eta, phi = self._guesses(y, m, lane, L, good)
+        row = _positions(sums, len(at))
+        place = (row, level, lane)
+
+        def put(values: Any, fill: float) -> np.ndarray:
+            out = np.full((self.h, self.J, L), fill)
+            out[place] = values
+            return out
+
+        plain = self.factor.values is None
+        empty = np.zeros((0, self.h, self.J, L))
+        there = {
+            "X": np.stack([put(x, 0.0) for x in X]) if p else empty,
+            "y": put(y, self.family.padding),
+            "weights": put(1.0 if self.w is None else self.w[at], 0.0),
+        }
+        if not plain:
+            there["Z"] = np.stack([put(z, 0.0) for z in Z])
+        if m is not None:
+            there["trials"] = put(m, 1.0)
+        if self.o is not None:
+            there["offset"] = put(self.o[at], 0.0)
+        back = self.R_inverse @ np.moveaxis(_inverse_transposed(Lx), -1, 0)
+        back = np.where(np.isfinite(back), back, 0.0)
+        there["n_levels"] = self.split.levels[which].astype(float)
+        there["back"] = np.ascontiguousarray(np.moveaxis(back, 0, -1))
+        T_inverse = self.factor.T_inverse @ np.moveaxis(
+            _inverse_transposed(Lz) / size[:, None], -1, 0
+        )
+        return RaggedArrays(
+            there, put(eta, 0.0), phi, status, back, T_inverse, at, lane, level, y, Z
+        )
+
+    def _check(self, y, m, lane: np.ndarray, L: int) -> np.ndarray:
+        status = np.zeros(L, int)
+        ends = np.searchsorted(lane, np.arange(L + 1))
+        for i in range(L):
+            here = slice(ends[i], ends[i + 1])
+            if ends[i] == ends[i + 1]:
+                status[i] = _status.TOO_FEW
+                continue
+            try:
+                self.family.check(y[here], None if m is None else m[here])
+            except DataError:
+                status[i] = _status.BAD_VALUES
+            except ModelError:
+                status[i] = _status.CONSTANT
+        return status
+
+    def _guesses(self, y, m, lane, L: int, good: np.ndarray):
+        family = self.family
+        if family.name in ROW_BY_ROW and family.link.name == family.default_link:
+            return family.start(y, m)[0], np.zeros((0, L))
+        eta, phi = np.zeros(len(y)), np.zeros((family.n_phi, L))
+        ends = np.searchsorted(lane, np.arange(L + 1))
+        for i in np.flatnonzero(good):
+            here = slice(ends[i], ends[i + 1])
+            with np.errstate(all="ignore"):
+                eta[here], phi[:, i] = family.start(
+                    y[here], None if m is None else m[here]
+                )
+        return eta, np.where(np.isfinite(phi), phi, 0.0)
+
+    def _standard(self, ZZ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """L and sizes of T = L' diag(size), block by block of the terms."""
+        q, L = len(ZZ), ZZ.shape[-1]
+        size = np.sqrt(np.stack([ZZ[i, i] for i in range(q)]))
+        size = np.where(size > 0, size, 1.0)
+        out = np.zeros((q, q, L))
+        for i in range(q):
+            out[i, i] = 1.0
+        for index, a, b in self.factor.spans:
+            if b - a > 1 and self.design.terms[index].covariance == "us":
+                unit = ZZ[a:b, a:b] / (size[a:b, None] * size[None, a:b])
+                found, dependent = _cholesky(unit)
+                bad = dependent | ~np.isfinite(found).all(axis=(0, 1))
+                out[a:b, a:b] = np.where(bad, out[a:b, a:b], found)
+        return out, size
+
+
+def _forward(L: np.ndarray, v: np.ndarray, lane: np.ndarray) -> np.ndarray:
+    """L^-1 v for the rows of each lane, (k, n)."""
+    out = np.empty_like(v)
+    for i in range(len(v)):
+        left = v[i]
+        for j in range(i):
+            left = left - L[i, j, lane] * out[j]
+        out[i] = left / L[i, i, lane]
+    return out
+
+
+def _inverse_transposed(L: np.ndarray) -> np.ndarray:
+    """L'^-1 of each lane, (k, k, L)."""
+    k = len(L)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out = np.zeros_like(L)
+        for column in range(k):
+            for i in reversed(range(k)):
+                right = float(i == column) - np.einsum(
+                    "jl,jl->l", L[i + 1 :, i], out[i + 1 :, column]
+                )
+                out[i, column] = right / L[i, i]
+    return out
+
+
+def _positions(sums: _Sums, n: int) -> np.ndarray:
+    """Which row of its level each row is."""
+    counts = np.diff(sums.starts, append=n)
+    return np.arange(n) - np.repeat(sums.starts, counts)

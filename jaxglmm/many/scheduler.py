@@ -1,0 +1,216 @@
+"""Data sets through engines, chunk by chunk, into one table.
+
+First a few steps for all; then whoever waits for something gets it: more steps, an
+engine that takes missing values, a fit of its own. What a data set waits for is its
+status in the table, a negative number, so that a table in a file can be taken up again
+at any time. No data set depends on which others share its chunk. Where several
+processes work together each fits its share, and all have the whole table at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import chain, count
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm.many.columns import AGAIN, ALONE, MISSING, PENDING, Columns
+from jaxglmm.runtime import hosts
+
+if TYPE_CHECKING:
+    from jaxglmm.many.plan import Plan, Stage
+
+FIRST, MORE, MOST = 10, 30, 200  # steps for all, and for those that need more
+FEW = 64  # data sets that make a small chunk
+
+
+class Engine(Protocol):
+    """Fits data sets by number.
+
+    columns: of the table; lanes: data sets in a chunk; surer_alone: whether a fit of
+    its own has means that the lanes lack.
+    """
+
+    columns: Columns
+    lanes: int
+    surer_alone: bool
+
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for the data sets ``which``."""
+        ...
+
+
+class Bar(Protocol):
+    """Progress."""
+
+    def update(self, n: int) -> Any:
+        """n more are done."""
+        ...
+
+
+def run(
+    table: np.ndarray,
+    plan: Plan,
+    bar: Bar,
+    saved: Callable[[], None] = lambda: None,
+) -> None:
+    """Fill the rows of ``table`` (D, columns) that are not done.
+
+    saved: called now and then when rows were written, and at the end.
+    """
+    status = table[:, -1]
+    bar.update(int(np.sum(status != PENDING)))
+    keeper = _Keeper(saved)
+    rounds = [_rounds(stage, plan, status) for stage in plan.stages]
+    threads = max((stage.threads for stage in plan.stages), default=1)
+    done = _one_by_one if threads == 1 else _together
+    for job in done(table, rounds, threads):
+        keeper()
+        if job.round.steps == FIRST:
+            bar.update(len(job.which))
+    for i in np.flatnonzero(status == ALONE):
+        _write(table, np.array([i]), plan.alone(int(i))[None])
+        keeper()
+    saved()
+    hosts.gather(table, status != PENDING)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Data sets ``which`` by an engine, at most ``steps`` steps."""
+
+    engine: Engine
+    which: np.ndarray
+    steps: int
+
+
+def _rounds(stage: Stage, plan: Plan, status: np.ndarray) -> Iterator[_Round]:
+    """What a stage asks for, each round when the one before is done."""
+    mine = hosts.share(stage.which)
+    yield _Round(stage.engine, mine[status[mine] == PENDING], FIRST)
+    if plan.missing is not None:
+        waiting = stage.which[status[stage.which] == MISSING]
+        yield _Round(plan.missing, waiting, _last(plan.missing))
+    for steps in (MORE, MOST):  # so that few wait for the slowest of all
+        waiting = stage.which[status[stage.which] == AGAIN]
+        yield _Round(stage.engine, waiting, steps)
+
+
+def _last(engine: Engine) -> int:
+    """The most steps of an engine's lanes: no more than a fit of its own would take."""
+    return MORE if engine.surer_alone else MOST
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One call of a round's engine: data sets ``which`` padded to ``size`` lanes."""
+
+    round: _Round
+    which: np.ndarray
+    size: int
+    stage: int = 0
+
+
+def _one_by_one(
+    table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
+) -> Iterator[_Job]:
+    for one in chain.from_iterable(rounds):
+        for job in _jobs(table, one):
+            _work(table, job)
+            yield job
+
+
+def _together(
+    table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
+) -> Iterator[_Job]:
+    """All stages at once: one's stragglers beside the other's first steps."""
+    jobs: list[tuple[int, int, _Job]] = []  # a heap: stragglers go first
+    counter = count()
+    left = [0] * len(rounds)
+
+    def add(k: int, found: list[_Job]) -> None:
+        left[k] += len(found)
+        for job in found:
+            heappush(jobs, (-job.round.steps, next(counter), replace(job, stage=k)))
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: dict[Future[None], _Job] = {}
+        done: SimpleQueue[Future[None]] = SimpleQueue()
+        try:
+            first = [_next_jobs(table, stage) for stage in rounds]
+            for some in (slice(1), slice(1, None)):  # each compiles with its first
+                for k, found in enumerate(first):
+                    add(k, found[some])
+            while jobs or waiting:
+                while jobs and len(waiting) <= threads:
+                    job = heappop(jobs)[-1]
+                    future = pool.submit(_work, table, job)
+                    waiting[future] = job
+                    future.add_done_callback(done.put)
+                future = done.get()
+                job = waiting.pop(future)
+                future.result()
+                left[job.stage] -= 1
+                if not left[job.stage]:
+                    add(job.stage, _next_jobs(table, rounds[job.stage]))
+                yield job
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Keeper:
+    """Calls ``saved`` at most once a second."""
+
+    def __init__(self, saved: Callable[[], None]):
+        self.saved, self.last = saved, time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self.last > 1.0:
+            self.saved()
+            self.last = time.monotonic()
+
+
+def _write(table: np.ndarray, which: np.ndarray, rows: np.ndarray) -> None:
+    """The status last: a row that says it is done is done."""
+    table[which, :-1] = rows[:, :-1]
+    table[which, -1] = rows[:, -1]
+
+
+def _next_jobs(table: np.ndarray, rounds: Iterator[_Round]) -> list[_Job]:
+    """The calls of the next round that has something to do."""
+    return next((jobs for one in rounds if (jobs := list(_jobs(table, one)))), [])
+
+
+def _jobs(table: np.ndarray, one: _Round) -> Iterator[_Job]:
+    """Lanes are padded to a multiple of the engine's unit, else to one of two sizes.
+
+    So few programs are compiled. Stragglers come in units, that threads share them.
+    """
+    size = one.engine.lanes
+    if len(table) <= FEW and size > 1:
+        size = min(FEW, size)
+    unit = getattr(one.engine, "unit", None)
+    unit = size if unit is None else min(unit, size)
+    size = size if one.steps == FIRST else unit
+    for k in range(0, len(one.which), size):
+        which = one.which[k : k + size]
+        yield _Job(one, which, -(-len(which) // unit) * unit)
+
+
+def _work(table: np.ndarray, job: _Job) -> None:
+    which, one = job.which, job.round
+    padded = np.resize(which, job.size) if len(which) < job.size else which
+    with np.errstate(all="ignore"):  # bad data sets say so by their status
+        rows = one.engine.fit(padded, one.steps)[: len(which)]
+    if one.steps == _last(one.engine):  # no more steps here
+        after = ALONE if one.engine.surer_alone else _status.MAX_STEPS
+        rows[:, -1] = np.where(rows[:, -1] == AGAIN, after, rows[:, -1])
+    _write(table, which, rows)

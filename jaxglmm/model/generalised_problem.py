@@ -1,0 +1,70 @@
+"""GeneralisedProblem: a generalised linear mixed model as rows.
+
+y_i | b ~ family(eta_i, phi), eta = offset + X beta + Z b, b = Lambda u, u ~ N(0, I).
+The parameters psi are (beta, theta, phi), packed in this order; phi is unconstrained.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.covariances import base as covariance
+from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.structure.rows import AbstractRows
+
+
+class GeneralisedProblem(eqx.Module):
+    """Rows of a model, sorted by the largest factor and padded with weight zero.
+
+    X: (p, n), in internal coordinates; y, trials, weights, offset: (n,). Of many rows
+    trials and offset may be (1,) where they are the same in all, and weights whether a
+    row is one of the data.
+    """
+
+    rows: AbstractRows
+    X: Float[Array, "p n"]
+    y: Float[Array, " n"]
+    trials: Float[Array, " n"]
+    weights: Float[Array, " n"]
+    offset: Float[Array, " n"]
+    family: AbstractFamily
+    patterns: tuple[Pattern, ...] = eqx.field(static=True)
+
+    @property
+    def p(self) -> int:
+        """Number of fixed effects."""
+        return self.X.shape[0]
+
+    @property
+    def m(self) -> int:
+        """Number of thetas."""
+        return sum(len(pattern) for pattern in self.patterns)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Random effects a level, factor by factor."""
+        return tuple(len(z) for z in self.rows.z)
+
+    def folded(self) -> GeneralisedProblem:
+        """The same with arrays of rows in the shape that sums run best over."""
+        fold = self.rows.fold
+        return GeneralisedProblem(
+            self.rows.folded(),
+            fold(self.X),
+            fold(self.y),
+            fold(self.trials),
+            fold(self.weights),
+            fold(self.offset),
+            self.family,
+            self.patterns,
+        )
+
+    def split(self, psi: Float[Array, " k"]) -> tuple[Array, Array, Array]:
+        """beta, theta and phi."""
+        return psi[: self.p], psi[self.p : self.p + self.m], psi[self.p + self.m :]
+
+    def lambdas(self, theta: Float[Array, " m"]) -> tuple[Float[Array, "q q"], ...]:
+        """Relative Cholesky factors from theta."""
+        return covariance.lambdas(theta, self.patterns, self.sides)

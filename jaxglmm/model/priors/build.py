@@ -1,0 +1,346 @@
+"""Priors and a design to a belief: names are resolved and defaults filled in here.
+
+Defaults are weak and know the scale of the data (as those of rstanarm and brms do):
+with s = 1 on logit, log and the like and the response's standard deviation on the
+identity link,
+
+    coefficients   N(0, (2.5 s / sd(x))^2)
+    intercept      N(centre, (2.5 s)^2), where all covariates are at their means
+    sds            HalfT(3, 2.5 s / rms(z))
+    correlations   LKJ(1)
+    dispersion     sigma: HalfT(3, 2.5 s r), r the root of the weights' geometric mean
+                   in a linear mixed model; others LogNormal over four powers of ten
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxglmm._errors import ModelError
+from jaxglmm.model import assemble
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.priors.distributions import (
+    HALF_LOG_2PI,
+    LKJ,
+    AbstractScalePrior,
+    Fixed,
+    HalfT,
+    LogNormal,
+    Normal,
+    Priors,
+    lkj_from,
+    named,
+    normal_from,
+    of,
+    scale_from,
+    text,
+)
+from jaxglmm.model.priors.mixed_model_prior import Block, MixedBelief
+from jaxglmm.structure.factors import Factor
+
+if TYPE_CHECKING:
+    from jaxglmm.formula.design import Design, RandomTerm
+
+UNIT_LINKS = ("logit", "log", "probit", "cloglog", "cauchit")
+WIDTH = 2.5
+CENTRES = {"gamma": -1.0, "beta": 2.0, "betabinomial": 2.0}  # of log dispersion
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Every parameter's prior by name.
+
+    coefficients: (p,) normals; center: (p,) means that the intercept's prior is about,
+    zeros where it is about zero; terms: label -> (priors of its sds, of correlations);
+    dispersion: (n_phi,); given: names of those that the user gave.
+    """
+
+    coefficients: tuple[Normal, ...]
+    intercept: int | None
+    center: np.ndarray
+    terms: dict[str, tuple[tuple[AbstractScalePrior, ...], LKJ | None]]
+    dispersion: tuple[AbstractScalePrior | Fixed, ...]
+    names: dict[str, tuple[str, ...]]
+    given: frozenset[str]
+
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """(class, name, prior, "given" or "default") of every parameter."""
+        rows = []
+
+        def add(kind: str, name: str, prior: Any) -> None:
+            source = "given" if f"{kind} {name}" in self.given else "default"
+            rows.append((kind, name, text(prior), source))
+
+        for name, prior in zip(
+            self.names["coefficients"], self.coefficients, strict=True
+        ):
+            add("coefficient", name, prior)
+        for label, (sds, lkj) in self.terms.items():
+            for name, prior in zip(self.names[label], sds, strict=True):
+                add("sd", f"{label}:{name}", prior)
+            if lkj is not None:
+                add("correlation", label, lkj)
+        for name, prior in zip(self.names["dispersion"], self.dispersion, strict=True):
+            add("dispersion", name, prior)
+        return rows
+
+    def __str__(self) -> str:
+        rows = self.table()
+        widths = [max(len(row[k]) for row in rows) for k in range(3)]
+        note = ""
+        if self.intercept is not None and self.center.any():
+            note = "\n(the intercept's is of the predictor at the covariates' means)"
+        return (
+            "\n".join(
+                f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d}"
+                for a, b, c, d in rows
+            )
+            + note
+        )
+
+
+def resolve(design: Design, family: AbstractFamily, priors: Priors | None) -> Resolved:
+    """Every parameter's prior.
+
+    Raises:
+        ModelError: a name that the model has not, or something that is no prior.
+    """
+    priors = Priors() if priors is None else priors
+    if not isinstance(priors, Priors):
+        raise ModelError(
+            f"priors={priors!r} must be jg.Priors(...), such as "
+            "jg.Priors(sd=jg.HalfNormal(1))"
+        )
+    given: set[str] = set()
+    design = _counted(design)
+    scale = _scale(design, family)
+    intercept = _intercept(design)
+    coefficients = _coefficients(design, family, priors, scale, intercept, given)
+    center = np.zeros(design.p)
+    if priors.centered and intercept is not None:
+        center = design.X.mean(axis=0)
+        center[intercept] = 0.0
+    _check_correlation(design, priors)
+    terms = {
+        term.label: _term(term, design, priors, scale, given) for term in design.terms
+    }
+    names = {"coefficients": tuple(design.x_names), "dispersion": family.phi_names}
+    names |= {term.label: term.names for term in design.terms}
+    precise = assemble.precise(design, family).trials
+    unit = 1.0 if precise is None else float(np.exp(np.mean(np.log(precise)) / 2))
+    dispersion = _dispersion(family, priors, scale, unit, given)
+    return Resolved(
+        coefficients, intercept, center, terms, dispersion, names, frozenset(given)
+    )
+
+
+def _counted(design: Design) -> Design:
+    """The rows that count: those of weight zero say nothing of the data's scale."""
+    here = design.counted
+    if isinstance(here, slice):
+        return design
+    rows = {
+        name: None if value is None else value[here]
+        for name in ("y", "X", "weights", "offset", "trials")
+        for value in (getattr(design, name),)
+    }
+    terms = tuple(
+        replace(term, codes=term.codes[here], values=term.values[here])
+        for term in design.terms
+    )
+    return replace(design, terms=terms, **rows)
+
+
+def _scale(design: Design, family: AbstractFamily) -> float:
+    """What one unit of the predictor is worth."""
+    if family.link.name in UNIT_LINKS:
+        return 1.0
+    values = design.y if family.link.name == "identity" else _start(design, family)
+    sd = float(np.std(values))
+    return sd if sd > 0 else 1.0
+
+
+def _start(design: Design, family: AbstractFamily) -> np.ndarray:
+    eta, _ = family.start(design.y, design.trials)
+    return eta if design.offset is None else eta - design.offset
+
+
+def _intercept(design: Design) -> int | None:
+    """The column of ones, if there is one."""
+    ones = np.flatnonzero((design.X == 1.0).all(axis=0))
+    return int(ones[0]) if len(ones) else None
+
+
+def _coefficients(
+    design: Design,
+    family: AbstractFamily,
+    priors: Priors,
+    scale: float,
+    intercept: int | None,
+    given: set[str],
+) -> tuple[Normal, ...]:
+    names = list(design.x_names)
+    by_name = named(priors.coefficients, names, "coefficients")
+    listed = _listed(priors.coefficients, len(names))
+    sds = design.X.std(axis=0)
+    out = []
+    for j, name in enumerate(names):
+        own = by_name.get(name) if j == intercept else of(by_name, names, name)
+        if own is None and listed is not None:
+            own = listed[j]
+        if own is None and j == intercept and priors.intercept is not None:
+            own = priors.intercept
+        if own is None and j != intercept and not by_name and listed is None:
+            own = priors.coefficients
+        if own is not None:
+            given.add(f"coefficient {name}")
+            out.append(normal_from(own, name))
+        elif j == intercept:
+            out.append(Normal(_centre(design, family), WIDTH * scale))
+        else:
+            size = sds[j] if sds[j] > 0 else max(np.abs(design.X[:, j]).max(), 1e-300)
+            out.append(Normal(0.0, WIDTH * scale / size))
+    return tuple(out)
+
+
+def _listed(value: Any, p: int) -> list[Any] | None:
+    """One prior a column, where they come as a sequence."""
+    if not isinstance(value, list | tuple | np.ndarray):
+        return None
+    if len(value) != p:
+        raise ModelError(
+            f"priors give {len(value)} coefficients, the model has {p} columns"
+        )
+    return list(value)
+
+
+def _centre(design: Design, family: AbstractFamily) -> float:
+    """Where the predictor is in the middle of the data; 0 for probabilities."""
+    if family.family_kind == "binomial" or family.link.name in ("logit", "probit"):
+        return 0.0
+    if family.link.name == "log":
+        level = np.log(max(float(np.mean(design.y)), 1e-300))
+        offset = 0.0 if design.offset is None else float(np.mean(design.offset))
+        return round(level - offset, 3)
+    return float(np.mean(_start(design, family)))
+
+
+def _term(
+    term: RandomTerm, design: Design, priors: Priors, scale: float, given: set[str]
+) -> tuple[tuple[AbstractScalePrior, ...], LKJ | None]:
+    known = [t.label for t in design.terms]
+    known += [f"{t.label}:{name}" for t in design.terms for name in t.names]
+    by_name = named(priors.sd, known, "terms")
+    sds = []
+    for i, name in enumerate(term.names):
+        key = f"{term.label}:{name}"
+        own = of(by_name, known, key, term.label)
+        if own is None and not by_name:
+            own = priors.sd
+        if own is not None:
+            given.add(f"sd {key}")
+            sds.append(scale_from(own, key))
+            continue
+        size = float(np.sqrt(np.mean(term.values[:, i] ** 2)))
+        sds.append(HalfT(3.0, WIDTH * scale / (size if size > 0 else 1.0)))
+    if term.covariance != "us" or len(term.names) == 1:
+        return tuple(sds), None
+    labels = [t.label for t in design.terms]
+    lkj = of(named(priors.correlation, labels, "terms"), labels, term.label)
+    if lkj is None and not isinstance(priors.correlation, dict):
+        lkj = priors.correlation
+    if lkj is None:
+        return tuple(sds), LKJ(1.0)
+    given.add(f"correlation {term.label}")
+    return tuple(sds), lkj_from(lkj, term.label)
+
+
+def _check_correlation(design: Design, priors: Priors) -> None:
+    """A prior of correlations needs some."""
+    none = [t.label for t in design.terms if t.covariance != "us" or len(t.names) == 1]
+    given = priors.correlation
+    asked = given if isinstance(given, dict) else {}
+    wrong = [label for label in asked if label in none]
+    if given is not None and not asked and len(none) == len(design.terms):
+        wrong = none
+    if wrong or (given is not None and not design.terms):
+        raise ModelError(
+            f"priors give a correlation, and the random effects {', '.join(wrong)} "
+            "have none: one column a level, or (x || g)"
+        )
+
+
+def _dispersion(
+    family: AbstractFamily,
+    priors: Priors,
+    scale: float,
+    unit: float,
+    given: set[str],
+) -> tuple[AbstractScalePrior | Fixed, ...]:
+    if not family.n_phi:
+        if priors.dispersion is not None:
+            raise ModelError(
+                f"priors give a dispersion, and the family {family.name!r} has none"
+            )
+        return ()
+    if priors.dispersion is not None:
+        given |= {f"dispersion {name}" for name in family.phi_names}
+        if isinstance(priors.dispersion, Fixed):
+            return (priors.dispersion,) * family.n_phi
+        return tuple(scale_from(priors.dispersion, n) for n in family.phi_names)
+    if "sigma" in family.phi_names:
+        return (HalfT(3.0, WIDTH * scale * unit),)
+    return tuple(
+        LogNormal(CENTRES.get(family.name, 0.0), 2.0) for _ in range(family.n_phi)
+    )
+
+
+def belief(
+    resolved: Resolved,
+    design: Design,
+    factors: tuple[Factor, ...],
+    patterns: tuple[Any, ...],
+    R: np.ndarray,
+) -> MixedBelief:
+    """The belief in a problem's own coordinates, NumPy inside.
+
+    factors, R: of its rows; their T must be diagonal (``independent_columns``).
+    """
+    p = design.p
+    A = np.eye(p)
+    if resolved.intercept is not None:
+        A[resolved.intercept] += resolved.center
+    sd = np.array([prior.sd for prior in resolved.coefficients])
+    mean = np.array([prior.mean for prior in resolved.coefficients])
+    weight = np.where(np.isfinite(sd), 1 / sd**2, 0.0)
+    # gamma = A beta has the priors; beta = R^-1 times the problem's
+    back = np.linalg.solve(R.T, A.T).T if p else A
+    precision = back.T @ (weight[:, None] * back)
+    proper = np.isfinite(sd)
+    constant = -np.log(sd[proper]).sum() - proper.sum() * HALF_LOG_2PI
+    if p and proper.all():
+        constant += np.linalg.slogdet(back)[1]
+    blocks: list[Any] = [None] * len(design.terms)
+    for f, factor in enumerate(factors):
+        for term, start, stop in factor.spans:
+            sds, lkj = resolved.terms[design.terms[term].label]
+            T = np.diag(factor.T)[start:stop]
+            blocks[term] = Block(_numbers(sds), _numbers(lkj), T, f, start)
+    return MixedBelief(
+        np.linalg.solve(back, mean) if p else mean,
+        (precision + precision.T) / 2,
+        np.float64(constant),
+        tuple(blocks),
+        _numbers(resolved.dispersion),
+        patterns,
+    )
+
+
+def _numbers(prior: Any) -> Any:
+    """Python numbers as NumPy's, so that every belief is of one type when compiled."""
+    import jax
+
+    return jax.tree.map(np.float64, prior)

@@ -1,0 +1,1 @@
+"""One posterior: found, drawn from, certified and stored."""

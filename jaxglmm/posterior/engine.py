@@ -1,0 +1,200 @@
+"""Engine of a Bayesian fit: the design in coordinates where priors are stated.
+
+Random-effects columns are scaled, not rotated, so that the factor of a term's
+covariance is T_i sd_i L_ij with the user's standard deviations and correlations. What
+methods return goes back to the user's coordinates here, as ``Draws``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxglmm._brief import brief
+from jaxglmm.density.posterior import Posterior
+from jaxglmm.fitting.generalised import problem_of
+from jaxglmm.model import assemble
+from jaxglmm.model.covariances import base as covariance
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.priors import build as assemble_belief
+from jaxglmm.model.priors.build import Resolved
+from jaxglmm.model.priors.distributions import Fixed, Priors
+from jaxglmm.model.priors.mixed_model_prior import MixedBelief
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.rows_of_design import RowData, build_rows
+
+if TYPE_CHECKING:
+    from jaxglmm.formula.design import Design
+
+
+@brief
+@dataclass(frozen=True)
+class Draws:
+    """Draws in the user's coordinates, (S, ...).
+
+    sd, corr: term's label -> (S, q), (S, q, q); effects: label -> (S, J, q), or None
+    where they would not fit; dispersion: name -> (S,), natural values; x: (S, k) the
+    engine's own coordinates.
+    """
+
+    x: np.ndarray
+    beta: np.ndarray
+    sd: dict[str, np.ndarray]
+    corr: dict[str, np.ndarray]
+    effects: dict[str, np.ndarray] | None
+    dispersion: dict[str, np.ndarray]
+
+
+class PosteriorEngine:
+    """A design with its priors, ready for any method.
+
+    data: rows; posterior: the density, on the device; eta, phi: where to start.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        family: AbstractFamily,
+        resolved: Resolved,
+        data: RowData,
+        posterior: Posterior,
+        eta: np.ndarray,
+        phi: np.ndarray,
+    ):
+        self.design, self.family, self.resolved = design, family, resolved
+        self.data, self.posterior = data, posterior
+        self.eta, self.phi = eta, phi
+        self.R_inverse = np.linalg.solve(data.R, np.eye(len(data.R)))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.data!r}>"
+
+    @property
+    def belief(self) -> MixedBelief:
+        """The prior in the problem's coordinates."""
+        belief = self.posterior.belief
+        assert isinstance(belief, MixedBelief)
+        return belief
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Grouping factors in internal order."""
+        return self.data.factors
+
+    # To the user's coordinates -------------------------------------------------------
+
+    def beta(self, x: np.ndarray) -> np.ndarray:
+        """(..., p) coefficients."""
+        return x[..., : self.design.p] @ self.R_inverse.T
+
+    def split(self, x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Coordinates of each block (..., size), and of the dispersion (..., n_phi)."""
+        out, k = [], self.design.p
+        for block in self.belief.blocks:
+            out.append(x[..., k : k + block.size])
+            k += block.size
+        return out, x[..., k:]
+
+    def draws(self, x: np.ndarray, u: tuple[np.ndarray, ...] | None) -> Draws:
+        """x: (S, k); u: (S, q, J) a factor, spherical."""
+        parts, phi = self.split(x)
+        sd, corr, lam = {}, {}, {}
+        blocks = self.belief.blocks
+        for term, block, y in zip(self.design.terms, blocks, parts, strict=True):
+            L = correlation_factors(y[:, block.q :], block.q)
+            sd[term.label] = np.exp(y[:, : block.q])
+            lam[term.label] = sd[term.label][:, :, None] * L
+            if block.q > 1 and block.correlations is not None:
+                corr[term.label] = correlations(L)
+        dispersion = self._dispersion(phi)
+        effects = None if u is None else self.effects(lam, u)
+        return Draws(x, self.beta(x), sd, corr, effects, dispersion)
+
+    def _dispersion(self, phi: np.ndarray) -> dict[str, np.ndarray]:
+        """Name -> (S,) natural values, known ones as constants."""
+        out, k = {}, 0
+        priors = self.resolved.dispersion
+        for name, prior in zip(self.family.phi_names, priors, strict=True):
+            if isinstance(prior, Fixed):
+                out[name] = np.full(len(phi), prior.value)
+            else:
+                out[name] = np.exp(phi[:, k])
+                k += 1
+        return out
+
+    def effects(
+        self, lam: dict[str, np.ndarray], u: tuple[np.ndarray, ...]
+    ) -> dict[str, np.ndarray]:
+        """Label -> (S, J, q) from spherical effects and the factors lam (S, q, q)."""
+        out = {}
+        for factor, own in zip(self.factors, u, strict=True):
+            for term, start, stop in factor.spans:
+                label = self.design.terms[term].label
+                inside = own[:, start:stop, : factor.n_levels]
+                out[label] = np.swapaxes(lam[label] @ inside, 1, 2)
+        return {term.label: out[term.label] for term in self.design.terms}
+
+
+def correlation_factors(y: np.ndarray, K: int) -> np.ndarray:
+    """(S, K, K) Cholesky factors from (S, m) partial correlations; I where m = 0."""
+    S = len(y)
+    L = np.zeros((S, K, K))
+    w, k = np.tanh(y), 0
+    if not y.shape[1]:
+        L[:, np.arange(K), np.arange(K)] = 1.0
+        return L
+    for i in range(K):
+        left = np.ones(S)
+        for j in range(i):
+            L[:, i, j] = w[:, k] * np.sqrt(left)
+            left = left * (1 - w[:, k] ** 2)
+            k += 1
+        L[:, i, i] = np.sqrt(left)
+    return L
+
+
+def correlations(L: np.ndarray) -> np.ndarray:
+    """(S, K, K) matrices L L' with a diagonal of ones, not of 1 - 1e-16."""
+    out = np.clip(L @ np.swapaxes(L, 1, 2), -1.0, 1.0)
+    out[:, np.arange(L.shape[1]), np.arange(L.shape[1])] = 1.0
+    return out
+
+
+@double_precision
+def build(
+    design: Design,
+    family: AbstractFamily,
+    priors: Priors | None,
+    data: RowData | None = None,
+) -> PosteriorEngine:
+    """Design, family and priors to an engine; data: rows built for another response."""
+    resolved = assemble_belief.resolve(design, family, priors)
+    if data is None:
+        columns = [replace(c, covariance="diag") for c in assemble.columns(design)]
+        data = build_rows(design.X, columns)
+    patterns = tuple(_pattern(design, factor) for factor in data.factors)
+    belief = assemble_belief.belief(resolved, design, data.factors, patterns, data.R)
+    precise = assemble.precise(design, family)
+    counted = precise.counted
+    trials = None if precise.trials is None else precise.trials[counted]
+    eta, phi = family.start(design.y, precise.trials)
+    phi = family.start(design.y[counted], trials)[1]
+    problem = problem_of(precise, family, data, patterns)
+    posterior = jax.device_put(Posterior(problem, belief))
+    return PosteriorEngine(
+        design, family, resolved, data, posterior, data.place(eta), np.asarray(phi)
+    )
+
+
+def _pattern(design: Design, factor: Factor) -> tuple[Any, ...]:
+    """Free entries of a factor's Lambda, its terms' blocks on the diagonal."""
+    out: list[Any] = []
+    for term, start, stop in factor.spans:
+        us = design.terms[term].covariance == "us"
+        own = covariance.unstructured if us else covariance.diagonal
+        out += own(stop - start, start)
+    return tuple(out)

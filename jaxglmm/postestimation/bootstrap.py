@@ -1,0 +1,299 @@
+"""Refits: another response, another criterion, thousands of simulated responses."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm import _arguments, _status
+from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm.estimate import refine
+from jaxglmm.estimate import response_lanes as lanes
+from jaxglmm.fitting import components
+from jaxglmm.fitting import convergence as diagnose
+from jaxglmm.fitting import linear as _engine
+from jaxglmm.fitting import simulate as _simulate
+from jaxglmm.formula.align import by_labels
+from jaxglmm.formula.matrix import as_numbers
+from jaxglmm.many import bootstrap_responses as draws
+from jaxglmm.many import correlations
+from jaxglmm.model import assemble
+from jaxglmm.numerics import spd
+from jaxglmm.numerics.blocks import Blocks
+from jaxglmm.numerics.wide import Wide
+from jaxglmm.results.fits import Fits
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.structure import crossproducts as cross
+from jaxglmm.structure.padding import bucket
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.linear import Engine
+    from jaxglmm.formula.design import Design
+    from jaxglmm.results.fit import Fit
+
+THREADS = 2  # halves of a large bootstrap run side by side
+WORTH_THREADS = 2000
+STEPS = 60  # evaluations for all; what is not done then is fitted alone
+TOLERANCE = 1e-10
+MEMORY = 200_000_000  # bytes of simulated rows at once, where rows are needed
+
+
+def refit(fit: Fit, y: np.ndarray) -> Fit:
+    """The same model for another response, (n,).
+
+    Raises:
+        DataError: of another length, labelled as other rows, or not finite.
+    """
+    own = by_labels("the response", y, fit.design.index)
+    y = as_numbers("the response", own, "refit takes the numbers of the rows, (n,)")
+    if y.shape != fit.design.y.shape:
+        raise DataError(
+            f"refit needs a response of shape {fit.design.y.shape} (the rows that the "
+            f"fit used), got {y.shape}"
+        )
+    if not np.isfinite(y).all():
+        raise DataError("the response has values that are not finite")
+    design = copy.copy(fit.design)
+    object.__setattr__(design, "y", y)  # a frozen record, copied: cheaper than replace
+    adjusted = y if design.offset is None else y - design.offset
+    keep = fit.engine.moments.keep
+    return _again(
+        fit,
+        design,
+        fit.engine.for_response(adjusted if keep is None else adjusted[keep]),
+    )
+
+
+def with_method(fit: Fit, reml: bool) -> Fit:
+    """The same model and data by the other criterion."""
+    return _again(fit, fit.design, fit.engine.with_method(reml))
+
+
+def _again(fit: Fit, design: Design, engine: Engine) -> Fit:
+    """Fit ``engine`` with the settings of ``fit``; a warning where it is due."""
+    from jaxglmm.results.fit import Fit as _Fit
+
+    settings = fit.diagnostics
+    fitted, criterion = engine.fit(
+        settings.get("tol", _engine.TOLERANCE), settings.get("max_iter", _engine.STEPS)
+    )
+    out = _Fit(
+        design,
+        partial(_engine.estimates, engine, design, fitted, criterion),
+        engine,
+        {**settings, "evaluations": int(fitted.steps)},
+        compute_satterthwaite=fit.ddf == "satterthwaite",
+    )
+    if fitted.status != _status.CONVERGED or _engine.is_singular(engine, fitted):
+        diagnose.warn(design, out.estimates, stacklevel=5)
+    return out
+
+
+@double_precision
+def bootstrap(fit: Fit, n: int = 1000, seed: int = 0, progress: bool = False) -> Fits:
+    """Parametric bootstrap: n responses drawn from the fit, and fitted.
+
+    Args:
+        fit: the model to draw from.
+        n: data sets.
+        seed: of the random numbers; equal seeds give equal results.
+        progress: show a bar.
+
+    Returns:
+        A ``Fits`` with the estimates of every data set.
+    """
+    n = number_of_datasets(n)
+    seed = _arguments.seed(seed)
+    progress = _arguments.flag("progress", progress)
+    engine = fit.engine
+    theta = _engine.internal_theta(engine, fit)
+    chunk = min(lanes.chunk_size(engine.problem), bucket(n))
+    workers = THREADS if _unrolled(engine) and n >= WORTH_THREADS else 1
+    at_once = _at_once(engine, -(-n // workers), chunk)
+    responses = _responses(engine, fit, theta, n, seed, at_once)
+    work = partial(double_precision(_fit_lanes), engine, theta=theta, chunk=chunk)
+    found = []
+    bar = _bar(n, progress)
+    with ThreadPoolExecutor(workers) as pool:
+        # several at once only where no LAPACK call is batched (see ``numerics.wide``);
+        # else one by one, so that simulated rows are not all held together
+        outs = map(work, responses) if workers == 1 else pool.map(work, responses)
+        for k, out in enumerate(outs):
+            size = min(at_once, n - k * at_once)
+            found.append(jax.tree.map(lambda x, s=size: np.asarray(x)[:s], out))
+            bar.update(size)
+    bar.close()
+    joined = jax.tree.map(lambda *x: np.concatenate(x), *found)
+    return _fits(fit, engine, joined)
+
+
+def number_of_datasets(n) -> int:
+    """Of a bootstrap; refuses what is no whole number from 1 on, and too many."""
+    most = _arguments.DATASETS
+    return _arguments.whole("n", n, 1, most, error=NotApplicableError)
+
+
+def _bar(n: int, progress: bool):
+    from tqdm.auto import tqdm
+
+    return tqdm(total=n, disable=not progress, unit="fit", desc="bootstrap")
+
+
+def _at_once(engine: Engine, n: int, chunk: int) -> int:
+    """Data sets in one call: a multiple of the chunk, few shapes."""
+    if _free_of_rows(engine):
+        most = 20_000
+    else:
+        most = max(chunk, MEMORY // (8 * engine.moments.n))
+    wanted = min(bucket(n), most)
+    return -(-wanted // chunk) * chunk
+
+
+def _free_of_rows(engine: Engine) -> bool:
+    return isinstance(engine.problem.system, Blocks | Wide)
+
+
+def _unrolled(engine: Engine) -> bool:
+    """Whether a fit is straight-line code: small blocks, few fixed effects."""
+    problem = engine.problem
+    small = problem.sides[0] <= 2 and problem.p <= spd.SMALL
+    return isinstance(problem.system, Blocks) and small
+
+
+def _responses(engine: Engine, fit: Fit, theta, n: int, seed: int, at_once: int):
+    """Cross-products of simulated responses, ``at_once`` at a time."""
+    calls = -(-n // at_once)
+    if _free_of_rows(engine):
+        m = engine.moments
+        A = np.asarray(engine.problem.system.A)
+        s = draws.sampler(A, m.ZX[0], m.XX, m.n)
+        beta = m.fixed.R @ (fit.estimates.beta - m.fixed.beta0) / m.fixed.scale
+        sigma = np.float64(fit.sigma / m.fixed.scale)
+        for key in jax.random.split(jax.random.key(_arguments.key_seed(seed)), calls):
+            keys = jax.random.split(key, at_once)
+            yield draws.draw(
+                keys, engine.problem, s, jnp.asarray(theta), jnp.asarray(beta), sigma
+            )
+        return
+    for own in _arguments.sequence(seed).spawn(calls):
+        Y = _simulate.simulate(fit.design, fit.estimates, at_once, own, True)
+        yield _cross_products(engine, fit, Y)
+
+
+def _cross_products(engine: Engine, fit: Fit, Y: np.ndarray) -> lanes.Responses:
+    """Z'y, X'y and y'y of the rows of Y (D, n), in internal coordinates."""
+    m = engine.moments
+    offset = 0.0 if fit.design.offset is None else fit.design.offset
+    rows = (Y - offset - fit.design.X @ m.fixed.beta0).T / m.fixed.scale
+    if m.keep is not None:
+        rows = rows[m.keep]
+    weighted = rows if m.weights is None else rows * m.weights[:, None]
+    Zy = tuple(
+        jnp.asarray(np.swapaxes(cross.times(f, weighted, size), 0, 1))
+        for f, size in zip(m.factors, m.sizes, strict=True)
+    )
+    Xy = weighted.T @ m.basis.whole
+    yy = np.einsum("nd,nd->d", rows, weighted)
+    return lanes.Responses(Zy, jnp.asarray(Xy), jnp.asarray(yy))
+
+
+def _fit_lanes(
+    engine: Engine, responses: lanes.Responses, theta: np.ndarray, chunk: int
+) -> lanes.Lanes:
+    """Fit all lanes; those that are not done go on alone, from the default start."""
+    start = jnp.where(jnp.abs(theta) < 0.05, jnp.asarray(_nudged(engine, theta)), theta)
+    out = lanes.fit_lanes(
+        engine.estimator,
+        engine.problem,
+        responses,
+        start,
+        np.float64(TOLERANCE),
+        chunk,
+        np.int64(STEPS),
+    )
+    out = jax.tree.map(np.array, out)
+    for i in np.flatnonzero(out.status == _status.MAX_STEPS):
+        own = jax.tree.map(lambda x, i=i: x[i], responses)
+        problem = engine.problem.with_response(own.Zy, own.Xy, own.yy)
+        fitted = refine.fit(engine.moments, problem, engine.estimator, TOLERANCE, 500)
+        for name in ("theta", "beta", "sigma2", "criterion", "status", "steps"):
+            getattr(out, name)[i] = np.asarray(getattr(fitted, name))
+    return out
+
+
+def _nudged(engine: Engine, theta: np.ndarray) -> np.ndarray:
+    """theta with diagonals away from zero, where a fit would never leave it."""
+    diagonal = [i == j for pattern in engine.problem.patterns for i, j in pattern]
+    return np.where(np.array(diagonal), 0.3, theta)
+
+
+def _fits(fit: Fit, engine: Engine, out: lanes.Lanes) -> Fits:
+    """Lanes in the user's coordinates."""
+    m = engine.moments
+    sigma = np.sqrt(out.sigma2) * m.fixed.scale
+    internal = _all_lambdas(engine, out.theta)
+    rotated = [f.T_inverse @ lam for f, lam in zip(m.factors, internal, strict=True)]
+    terms = _engine.per_term_square(m.factors, rotated)
+    sd = np.concatenate(
+        [np.sqrt(np.sum(x**2, axis=-1)) * sigma[:, None] for x in terms], axis=1
+    )
+    ml, reml = assemble.constants(m)
+    criterion = out.criterion + (reml if fit.reml else ml)
+    smallest = np.min(
+        [np.abs(np.diagonal(x, axis1=1, axis2=2)).min(axis=1) for x in internal], axis=0
+    )
+    names = [f"sd_{name}|{t.label}" for t in fit.design.terms for name in t.names]
+    return Fits(
+        coefficients=m.fixed.beta(out.beta),
+        coefficient_names=tuple(fit.design.x_names),
+        sd=sd,
+        sd_names=tuple(names),
+        sigma=sigma,
+        theta=_packed_terms(fit.design, terms),
+        log_likelihood=-criterion / 2,
+        status=out.status,
+        converged=out.status == _status.CONVERGED,
+        singular=smallest < _engine.SINGULAR,
+        original=_original(fit),
+        terms=correlations.terms_of(fit.design.terms),
+    )
+
+
+def _original(fit: Fit) -> dict[str, float]:
+    """Name -> value in the fit that the data were drawn from."""
+    beta = zip(fit.design.x_names, fit.coefficients, strict=True)
+    rest = {p.label: p.value for p in components.parameters(fit.design, fit.estimates)}
+    return {name: float(x) for name, x in (dict(beta) | rest).items()}
+
+
+def _all_lambdas(engine: Engine, theta: np.ndarray) -> list[np.ndarray]:
+    """(D, q, q) a factor."""
+    out, start = [], 0
+    for pattern, q in zip(engine.problem.patterns, engine.problem.sides, strict=True):
+        lam = np.zeros((len(theta), q, q))
+        for a, (i, j) in enumerate(pattern):
+            lam[:, i, j] = theta[:, start + a]
+        out.append(lam)
+        start += len(pattern)
+    return out
+
+
+def _packed_terms(design: Design, terms: tuple[np.ndarray, ...]) -> np.ndarray:
+    """(D, m) theta in lme4's order, diagonals >= 0."""
+    columns = []
+    for term, x in zip(design.terms, terms, strict=True):
+        q = x.shape[-1]
+        if q > 1:
+            x = np.swapaxes(np.linalg.qr(np.swapaxes(x, 1, 2), mode="r"), 1, 2)
+        sign = np.where(np.diagonal(x, axis1=1, axis2=2) < 0, -1.0, 1.0)
+        x = x * sign[:, None, :]
+        for j in range(q):
+            for i in range(j, q if term.covariance == "us" else j + 1):
+                columns.append(x[:, i, j])
+    return np.stack(columns, axis=1)

@@ -1,0 +1,1 @@
+"""Whether the model fits: residuals, tests, explained variance, refits."""

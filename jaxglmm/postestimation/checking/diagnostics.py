@@ -1,0 +1,243 @@
+"""What can be wrong with the likelihood of a generalised model, told after the fit.
+
+Coefficients that run off to infinity, random effects that do, a dispersion parameter at
+the end of its range. Each is a ``Note``: the fact, the numbers, what to try. A healthy
+fit pays for a few comparisons of numbers that it has at hand.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxglmm import _errors
+from jaxglmm.fitting import convergence as diagnose
+from jaxglmm.fitting import separation
+from jaxglmm.fitting.convergence import Note
+from jaxglmm.fitting.separation import Separation
+from jaxglmm.formatting import numbers
+
+if TYPE_CHECKING:
+    from jaxglmm.formula.design import RandomTerm
+    from jaxglmm.results.generalised_fit import GeneralisedFit
+
+WIDE = {"logit": 10.0, "log": 10.0, "probit": 6.0, "cloglog": 10.0}  # sd of Z b
+NO_EXCESS = 1e-5  # variance beyond that of the simpler family, relative, that is none
+NO_SPREAD = 1e-10  # variance of a row over that of the response
+AT_END = 20.0  # |log dispersion| of a family that says nothing else
+SCALED = ("gaussian", "student", "inversegaussian")  # dispersion in units of y
+SIMPLER = {"nbinom2": "poisson", "nbinom1": "poisson", "betabinomial": "binomial"}
+OF_THE_FIT = (
+    *diagnose.OF_THE_FIT,
+    _errors.SeparationWarning,
+    _errors.DispersionWarning,
+)
+SHOWN = 6  # names and cells in a message
+
+
+def notes(fit: GeneralisedFit) -> tuple[Note, ...]:
+    """Everything worth a warning, that of any fit first."""
+    found = [_separated(fit), *_running_off(fit), _dispersion(fit)]
+    own = [note for note in found if note is not None]
+    return (*diagnose.notes(fit.design, fit.estimates), *own)
+
+
+def warn(fit: GeneralisedFit, stacklevel: int = 3) -> None:
+    """Warn, once each, of what the fit found (the formula has warned of the data)."""
+    for note in notes(fit):
+        if note.category in OF_THE_FIT:
+            warnings.warn(note.text, note.category, stacklevel=stacklevel)
+
+
+def separated(fit: GeneralisedFit) -> Separation | None:
+    """What ``fit.separation`` says; a healthy fit is known by its largest |eta|."""
+    kept = fit.__dict__.get("_fitted")
+    if kept is not None and not separation.possible(fit.family, kept.eta):
+        return None
+    eta, beta = fit.linear_predictor, fit.coefficients
+    return separation.find(fit.design, fit.family, beta, eta)
+
+
+# Fixed effects ------------------------------------------------------------------------
+
+
+def _separated(fit: GeneralisedFit) -> Note | None:
+    found = fit.separation
+    if found is None:
+        return None
+    verb = "is" if len(found.coefficients) == 1 else "are"
+    others = len(found.coefficients) < fit.design.p
+    text = (
+        f"Separation: the likelihood has no maximum, because {_named(found)} {verb} "
+        f"infinite. {_where(fit, found)} {_far_out(fit, found)}"
+        f"{' The other coefficients are not affected.' if others else ''} "
+        f"{'Drop or merge the level' if found.cells else 'Drop a variable'}, or keep "
+        "the coefficients finite by weak priors (Gelman et al. 2008): method='map'."
+    )
+    return Note(_errors.SeparationWarning, text)
+
+
+def _named(found: Separation) -> str:
+    if len(found.coefficients) == 1:
+        return f"the coefficient of {found.coefficients[0]}"
+    return f"the coefficients of {_some(found.coefficients)}"
+
+
+def _where(fit: GeneralisedFit, found: Separation) -> str:
+    """Which rows, and what is the matter with them."""
+    binomial = fit.family.family_kind == "binomial"
+    what = {
+        True: "no success" if binomial else "a count of zero",
+        False: "nothing but successes",
+        None: "no success or nothing but successes",
+    }[found.zeros]
+    k, n = len(found.rows), fit.nobs
+    rows = "All rows" if k == n else f"The {k} rows" if found.cells else f"{k} rows"
+    cells = f" with {_some(found.cells, ' or ')}" if found.cells and k < n else ""
+    share = "" if k == n else f" ({k} of {n})" if not found.cells else f" (of {n})"
+    if found.zeros is None:
+        return f"{rows}{cells}{share} are told apart by the fixed effects alone."
+    return f"{rows}{cells}{share} have {what}."
+
+
+def _far_out(fit: GeneralisedFit, found: Separation) -> str:
+    """The numbers that the optimiser stopped at."""
+    j = fit.design.x_names.index(found.coefficients[0])
+    at = f"{found.coefficients[0]} = {numbers.general(float(fit.coefficients[j]), 3)}"
+    return (
+        f"The optimiser stopped at {at}: that number says where it stopped, and its "
+        "standard error nothing."
+    )
+
+
+def _some(names: tuple[str, ...], last: str = ", ") -> str:
+    if len(names) > SHOWN:
+        return f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"
+    return last.join(names)
+
+
+# Random effects -----------------------------------------------------------------------
+
+
+def _running_off(fit: GeneralisedFit) -> list[Note]:
+    """Terms whose effects are so far apart that levels are all zeros or all ones."""
+    limit = WIDE.get(fit.link_name)
+    if limit is None or not fit.family.discrete or not fit.design.terms:
+        return []
+    kept = fit.__dict__.get("_fitted")
+    if kept is not None and np.sum(fit.engine.base.split(kept.psi)[1] ** 2) < limit**2:
+        return []
+    pairs = zip(fit.design.terms, fit.estimates.lam, strict=True)
+    spreads = [(term, _spread(fit, term, lam)) for term, lam in pairs]
+    return [_runs_off(fit, term, sd) for term, sd in spreads if sd > limit]
+
+
+def widest(fit: GeneralisedFit) -> tuple[float, float] | None:
+    """Largest sd of a term on the scale of the predictor, and what is too large."""
+    limit = WIDE.get(fit.link_name)
+    if limit is None or not fit.family.discrete or not fit.design.terms:
+        return None
+    pairs = zip(fit.design.terms, fit.estimates.lam, strict=True)
+    return max(_spread(fit, term, lam) for term, lam in pairs), limit
+
+
+def _spread(fit: GeneralisedFit, term: RandomTerm, lam: np.ndarray) -> float:
+    """Root mean square over the rows of the sd of z'b."""
+    values = term.values[fit.design.counted]
+    return float(np.sqrt(np.mean(np.sum((values @ lam) ** 2, axis=1))))
+
+
+def _runs_off(fit: GeneralisedFit, term: RandomTerm, sd: float) -> Note:
+    constant = _constant_levels(fit, term)
+    what = "no success or nothing but successes"
+    if fit.family.family_kind != "binomial":
+        what = "counts of zero alone"
+    text = (
+        f"The random effects of {term.label} have a standard deviation of "
+        f"{numbers.general(sd, 3)} on the scale of the linear predictor "
+        f"({fit.link_name}), which is as good as infinite: {constant} of "
+        f"{fit.design.levels_counted(term)} levels have {what}, and such levels do "
+        "not bound it. "
+        "Laplace's approximation is poor here. Drop the term, join levels, observe "
+        "each more often, or put a prior on the standard deviation: method='map'."
+    )
+    return Note(_errors.SeparationWarning, text)
+
+
+def _constant_levels(fit: GeneralisedFit, term: RandomTerm) -> int:
+    """Levels whose responses are all at one end."""
+    design = fit.design
+    used = np.ones(design.n, bool) if design.weights is None else design.weights > 0
+    count = np.bincount(term.codes, used, term.n_levels)
+    zeros = np.bincount(term.codes, used & (design.y == 0), term.n_levels)
+    at_end = zeros == count
+    if fit.family.family_kind == "binomial":
+        trials = 1.0 if design.trials is None else design.trials
+        full = np.bincount(term.codes, used & (design.y == trials), term.n_levels)
+        at_end |= full == count
+    return int(np.sum(at_end & (count > 0)))
+
+
+# Dispersion ---------------------------------------------------------------------------
+
+
+def _dispersion(fit: GeneralisedFit) -> Note | None:
+    """A dispersion parameter at the end of its range."""
+    phi = fit.estimates.phi
+    if not len(phi) or not np.isfinite(phi).all():
+        return None
+    name, value = next(iter(fit.family.dispersion(phi).items()))
+    shown = f"{name} = {numbers.general(value, 3)}"
+    simpler = SIMPLER.get(fit.family_name)
+    if simpler is not None:
+        if _excess(fit) > NO_EXCESS:
+            return None
+        text = (
+            f"The data show no overdispersion: {shown} is the limit at which family "
+            f"{fit.family_name!r} is {simpler!r}. Use family={simpler!r}: the other "
+            "estimates are the same."
+        )
+        return Note(_errors.DispersionWarning, text)
+    if _spread_share(fit) < NO_SPREAD:
+        text = (
+            f"Fixed and random effects together reproduce the response: {shown}, and "
+            "the likelihood has no maximum. Look for a response that is the same in "
+            "all rows of a level, or for as many levels as rows."
+        )
+        return Note(_errors.DispersionWarning, text)
+    if np.abs(phi).max() > AT_END and fit.family_name not in SCALED:
+        text = (
+            f"The dispersion of family {fit.family_name!r} ran to the end of its "
+            f"range: {shown}. The data ask for less or more spread than the family "
+            "has: use another one."
+        )
+        return Note(_errors.DispersionWarning, text)
+    return None
+
+
+def _excess(fit: GeneralisedFit) -> float:
+    """Variance over that of the simpler family, less one, at the mean response."""
+    design, phi, counted = fit.design, fit.estimates.phi, fit.design.counted
+    y = design.y[counted]
+    if fit.family_name != "betabinomial":
+        mu = max(float(np.mean(y)), 1e-300)
+        return float(fit.family.variance(mu, phi) / mu - 1)
+    m = np.ones(len(y)) if design.trials is None else design.trials[counted]
+    mu = np.clip(np.sum(y) / np.sum(m), 1e-6, 1 - 1e-6)
+    m = float(np.max(m))
+    return float(fit.family.variance(mu, phi, m) / (m * mu * (1 - mu)) - 1)
+
+
+def _spread_share(fit: GeneralisedFit) -> float:
+    """Variance of a row over that of the response, at the mean response."""
+    if fit.family.discrete:
+        return 1.0
+    y, phi = fit.design.y[fit.design.counted], fit.estimates.phi
+    try:
+        variance = fit.family.variance(np.float64(np.mean(y)), phi)
+    except _errors.NotApplicableError:
+        return 1.0
+    total = float(np.var(y))
+    return float(variance) / total if total > 0 else 1.0

@@ -1,0 +1,341 @@
+"""Tables of many fits: one row an estimate, one row a parameter, who is first."""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm import _arguments, _status
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting.coefficients import t_quantile
+from jaxglmm.formatting import numbers
+from jaxglmm.formatting import tables as layout
+from jaxglmm.formatting.tables import Block, Paragraph, Table
+from jaxglmm.postestimation.report.summary import Summary
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fits import Fits
+
+FALSE_DISCOVERIES = 0.05
+
+FAR = 1000.0  # times the median, from which a dispersion is as good as infinite
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Adjusted p-values (D,): the false discovery rate at which each is found.
+
+    Benjamini and Hochberg (1995); p-values that are NaN stay so and are not counted.
+    """
+    out = np.full(len(p), np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    if len(known) == 0:
+        return out
+    order = known[np.argsort(p[known], kind="stable")]
+    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
+    out[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return out
+
+
+def adjusted(fits: Fits) -> np.ndarray:
+    """(D, p), each coefficient over the data sets."""
+    p = tested(fits)
+    return np.stack([benjamini_hochberg(column) for column in p.T], axis=1)
+
+
+def tested(fits: Fits) -> np.ndarray:
+    """(D, p) p-values, NaN where a fit did not converge: these are no tests.
+
+    Raises:
+        NotApplicableError: the fits are draws.
+    """
+    if fits.p_values is None:
+        raise NotApplicableError("these fits have no p-values: they are draws")
+    return np.where(np.asarray(fits.converged)[:, None], fits.p_values, np.nan)
+
+
+def tidy(fits: Fits, effects: str, conf_int: bool, level: float) -> pd.DataFrame:
+    """One row a data set and parameter."""
+    conf_int = _arguments.flag("conf_int", conf_int)
+    if not _arguments.is_among(effects, ("fixed", "ran_pars", "all")):
+        raise NotApplicableError(
+            f"tidy(effects={_arguments.shown(effects)}): there are 'fixed', 'ran_pars' "
+            "and 'all'"
+        )
+    values = fits.frame().to_numpy()
+    p = len(fits.coefficient_names)
+    kind = np.array(["fixed"] * p + ["ran_pars"] * (values.shape[1] - p))
+    keep = np.flatnonzero((kind == effects) | (effects == "all"))
+    D, k = len(fits), len(keep)
+    labels = np.arange(D) if fits.labels is None else fits.labels
+    table = {
+        "dataset": np.repeat(labels, k),
+        "effect": np.tile(kind[keep], D),
+        "term": np.tile(np.array(fits.names)[keep], D),
+        "estimate": values[:, keep].ravel(),
+    }
+    if fits.se is not None and effects != "ran_pars":
+        table |= _tests(fits, values.shape[1], keep, conf_int, level)
+    table["status"] = np.repeat(_status.names(fits.status), k)
+    return pd.DataFrame(table)
+
+
+def _tests(
+    fits: Fits, width: int, keep: np.ndarray, conf_int: bool, level: float
+) -> dict[str, np.ndarray]:
+    se, df = fits.se, fits.df
+    assert se is not None
+    assert df is not None
+
+    def wide(x: np.ndarray) -> np.ndarray:
+        out = np.full((len(fits), width), np.nan)
+        out[:, : x.shape[1]] = x
+        return out[:, keep].ravel()
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = {
+            "std_error": wide(se),
+            "statistic": wide(fits.coefficients / se),
+            "df": wide(df),
+            "p_value": wide(np.asarray(fits.p_values)),
+            "p_adjusted": wide(adjusted(fits)),
+        }
+        if conf_int:
+            half = t_quantile(level, df) * se
+            found["conf_low"] = wide(fits.coefficients - half)
+            found["conf_high"] = wide(fits.coefficients + half)
+    return found
+
+
+def column(fits: Fits, term: str) -> int:
+    """The place of a coefficient.
+
+    Raises:
+        NotApplicableError: there is none of this name.
+    """
+    if not _arguments.is_among(term, fits.coefficient_names):
+        names = ", ".join(map(repr, fits.coefficient_names))
+        what = _arguments.shown(term)
+        raise NotApplicableError(f"no coefficient {what}; there are {names}")
+    return fits.coefficient_names.index(term)
+
+
+def top(fits: Fits, term: str, n: int) -> pd.DataFrame:
+    """The rows of one coefficient with the smallest p-values of fits that converged."""
+    k = column(fits, term)
+    p = tested(fits)[:, k]
+    most = _arguments.DATASETS
+    n = _arguments.whole("n", n, 0, most, error=NotApplicableError)
+    order = np.argsort(p, kind="stable")[:n]
+    order = order[~np.isnan(p[order])]
+    assert fits.se is not None
+    assert fits.df is not None
+    labels = np.arange(len(fits)) if fits.labels is None else fits.labels
+    return pd.DataFrame(
+        {
+            "estimate": fits.coefficients[order, k],
+            "std_error": fits.se[order, k],
+            "statistic": fits.coefficients[order, k] / fits.se[order, k],
+            "df": fits.df[order, k],
+            "p_value": p[order],
+            "p_adjusted": benjamini_hochberg(p)[order],
+        },
+        index=pd.Index(labels[order], name="dataset"),
+    )
+
+
+def finite(fits: Fits) -> np.ndarray:
+    """Estimates of the data sets that have them, (k, parameters).
+
+    Raises:
+        NotApplicableError: fewer than two.
+    """
+    values = fits.frame().to_numpy()
+    whole = [k for k, n in enumerate(fits.names) if n not in fits.correlation_names]
+    values = values[np.isfinite(values[:, whole]).all(axis=1)]
+    if len(values) < 2:
+        raise NotApplicableError(
+            f"{len(values)} of {len(fits)} data sets have finite estimates: see .status"
+        )
+    return values
+
+
+def original(fits: Fits) -> np.ndarray:
+    """Estimates that the draws came from.
+
+    Raises:
+        NotApplicableError: these are no draws.
+    """
+    if not fits.original:
+        raise NotApplicableError(
+            "Basic intervals need the estimates that the draws came from; use "
+            "method='percentile'"
+        )
+    return np.array([fits.original.get(name, np.nan) for name in fits.names])
+
+
+def quantiles(values: np.ndarray, at: list[float]) -> np.ndarray:
+    """(len(at), k) quantiles of each column where it is known, NaN where it never is.
+
+    A correlation beside a variance of zero is not known.
+    """
+    columns = [x[~np.isnan(x)] for x in values.T]
+    found = [
+        np.quantile(x, at) if len(x) else np.full(len(at), np.nan) for x in columns
+    ]
+    return np.array(found).T
+
+
+def counts(fits: Fits) -> tuple[str, ...]:
+    """How many there are, converged, are singular; what went wrong with the others."""
+    failed = collections.Counter(map(int, np.sort(fits.status[~fits.converged])))
+    words = zip(failed.values(), _status.names(failed), strict=True)
+    reasons = [f"{count} {name}" for count, name in words]
+    text = f"{len(fits)} fits, {int(fits.converged.sum())} converged"
+    text += f", {int(fits.singular.sum())} singular"
+    if fits.separated is not None and fits.separated.any():
+        text += f", {int(fits.separated.sum())} separated"
+    return (text, *([f"not converged: {', '.join(reasons)}"] if reasons else []))
+
+
+def summarise(fits: Fits) -> Summary:
+    """Counts, and a table: of draws by parameter, of models by coefficient."""
+    blocks: list[Block] = []
+    if fits.facts:
+        blocks.append(Paragraph(_heading(fits)))
+    blocks.append(Paragraph(fits._counts()))
+    if fits.p_values is None:
+        frame, notes = _draws(fits), _far(fits, finite(fits))
+        tables = [frame]
+    else:
+        values, left = _of_good_fits(fits)
+        frame, notes = _quantiles(fits, values), left + _far(fits, values)
+        tables = [frame, _significant(fits)] if len(fits.coefficient_names) else [frame]
+    if notes:
+        blocks.append(Paragraph(notes))
+    blocks += [block(t) for t in tables]
+    out = Summary(layout.as_text(blocks))
+    out.html, out.table = layout.as_html(blocks), frame
+    if len(tables) > 1:
+        out.tests = tables[1]
+    return out
+
+
+def _heading(fits: Fits) -> tuple[str, ...]:
+    f = fits.facts
+    lines = [str(f[k]) for k in ("title",) if k in f]
+    if "formula" in f:
+        lines.append(f"Formula: {f['formula']}")
+    if "devices" in f and "seconds" in f:
+        rate = len(fits) / max(f["seconds"], 1e-9)
+        lines.append(f"{f['devices']}, {f['seconds']:.3g} s, {rate:,.0f} fits/s")
+    if "moderation" in f:
+        d0, s2 = f["moderation"]["df_prior"], f["moderation"]["variance_prior"]
+        lines.append(
+            f"Residual variances moderated: prior variance {s2:.4g} with {d0:.3g} "
+            "degrees of freedom"
+        )
+    return tuple(lines)
+
+
+def _of_good_fits(fits: Fits) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Estimates of fits that converged and are not separated; a note on the others."""
+    values = fits.frame().to_numpy(float)
+    good = np.array(fits.converged, bool)
+    if fits.separated is not None:
+        good &= ~fits.separated
+    known = np.isfinite(values).any(axis=1) & ~good
+    if not known.any():
+        return values[good], ()
+    note = f"Below are the {good.sum():,} fits that converged and are not separated."
+    return values[good], (note,)
+
+
+def _near(x: np.ndarray, dispersion: bool) -> np.ndarray:
+    """Values (n,) that a mean can be taken of: a dispersion can run off to infinity."""
+    x = x[np.isfinite(x)]
+    return x[x <= FAR * np.median(x)] if dispersion and len(x) else x
+
+
+def _far(fits: Fits, values: np.ndarray) -> tuple[str, ...]:
+    """A note on dispersion parameters that are left out of mean and sd."""
+    lines = []
+    for name in fits.dispersion_names:
+        x = values[:, fits.names.index(name)]
+        count = int(np.isfinite(x).sum()) - len(_near(x, True))
+        if count:
+            lines.append(
+                f"{name}: mean and sd without {count:,} estimates beyond "
+                f"{FAR:,.0f} times the median, as good as infinite."
+            )
+    return tuple(lines)
+
+
+def _moments(fits: Fits, values: np.ndarray) -> dict[str, list[float]]:
+    """Mean and sd of each parameter (columns of ``values``), NaN where unknown."""
+    parts = [
+        _near(x, name in fits.dispersion_names)
+        for name, x in zip(fits.names, values.T, strict=True)
+    ]
+    return {
+        "mean": [float(x.mean()) if len(x) else np.nan for x in parts],
+        "sd": [float(x.std(ddof=1)) if len(x) > 1 else np.nan for x in parts],
+    }
+
+
+def _draws(fits: Fits) -> pd.DataFrame:
+    """Mean, sd, bias and quantiles of every parameter."""
+    values = finite(fits)
+    shown = {
+        **_moments(fits, values),
+        **dict(
+            zip(
+                ["2.5%", "50%", "97.5%"],
+                quantiles(values, [0.025, 0.5, 0.975]),
+                strict=True,
+            )
+        ),
+    }
+    table = pd.DataFrame(shown, index=fits.names)
+    if fits.original:
+        table.insert(0, "original", original(fits))
+        table.insert(2, "bias", table["mean"] - table["original"])
+    return table
+
+
+def _quantiles(fits: Fits, values: np.ndarray) -> pd.DataFrame:
+    """Of each parameter over the data sets where it is known."""
+    parts = [x[np.isfinite(x)] for x in values.T]
+    unknown = [np.nan] * 3
+    found = [np.quantile(x, [0.05, 0.5, 0.95]) if len(x) else unknown for x in parts]
+    quantiles = dict(zip(["5%", "50%", "95%"], np.array(found).T, strict=True))
+    return pd.DataFrame({**_moments(fits, values), **quantiles}, index=fits.names)
+
+
+def _significant(fits: Fits) -> pd.DataFrame:
+    """Of each coefficient: tests, p below 0.05, found at the false discovery rate."""
+    p, q = tested(fits), adjusted(fits)
+    with np.errstate(invalid="ignore"):
+        return pd.DataFrame(
+            {
+                "tests": np.sum(~np.isnan(p), axis=0),
+                "p < 0.05": np.sum(p < 0.05, axis=0),
+                "adjusted p < 0.05": np.sum(q < FALSE_DISCOVERIES, axis=0),
+            },
+            index=list(fits.coefficient_names),
+        )
+
+
+def block(table: pd.DataFrame) -> Table:
+    """Every row to as many decimals as its sd deserves; counts as they are."""
+    rows = []
+    for name, values in zip(table.index, table.to_numpy(), strict=True):
+        if "sd" in table:
+            sd = float(table.loc[name, "sd"])  # type: ignore[arg-type]
+            shown = [numbers.with_errors([v], [sd])[0][0] for v in values.tolist()]
+        else:
+            shown = [f"{int(v)}" for v in values]
+        rows.append((str(name), *shown))
+    return Table("", ("", *table.columns), tuple(rows), "<" + ">" * table.shape[1])

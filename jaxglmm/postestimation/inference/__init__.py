@@ -1,0 +1,1 @@
+"""Tests, degrees of freedom, hypotheses and intervals."""

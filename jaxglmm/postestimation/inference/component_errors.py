@@ -1,0 +1,88 @@
+"""Standard errors of standard deviations, correlations and dispersion parameters.
+
+By the delta method from the covariance of theta and phi: with T the change of
+coordinates of a factor (``structure.factors``), Sigma = T^-1 Lambda Lambda' T^-T, and
+
+    d Sigma / d Lambda_ij = a b' + b a',  a = T^-1 e_i,  b = T^-1 Lambda e_j.
+
+On the boundary, where a standard deviation is zero or a correlation plus or minus one,
+there is no such error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxglmm.fitting.components import Parameter, parameters
+from jaxglmm.fitting.linear import lambdas
+
+if TYPE_CHECKING:
+    from jaxglmm.results.generalised_fit import GeneralisedFit
+
+
+NEAR_ONE = 1 - 1e-8
+
+
+def variance_parameters(
+    fit: GeneralisedFit,
+) -> tuple[tuple[Parameter, ...], np.ndarray]:
+    """Standard deviations, correlations, dispersions, and their standard errors."""
+    named = fit.family.dispersion(fit.estimates.phi)
+    dispersion = [
+        Parameter("dispersion", "Dispersion", (k,), v) for k, v in named.items()
+    ]
+    pars = (*parameters(fit.design, fit.estimates, residual=False), *dispersion)
+    if not pars:
+        return pars, np.zeros(0)
+    p = fit.design.p
+    covariance = fit.parameter_covariance[p:, p:]
+    J = jacobian(fit)
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J))
+    return pars, np.where(error > 0, error, np.nan)
+
+
+def jacobian(fit: GeneralisedFit) -> np.ndarray:
+    """Derivatives of the parameters in (theta, phi), in the order of the table."""
+    engine = fit.engine
+    theta, phi = engine.base.split(engine.internal(fit)[0])[1:]
+    m = len(theta)
+    rows: dict[int, np.ndarray] = {}
+    start = 0
+    for factor, lam in zip(engine.factors, lambdas(engine.base, theta), strict=True):
+        A, B = factor.T_inverse, factor.T_inverse @ lam
+        slices = np.zeros((m, factor.q, factor.q))
+        for k, (i, j) in enumerate(factor.pattern):
+            one = np.outer(A[:, i], B[:, j])
+            slices[start + k] = one + one.T
+        start += len(factor.pattern)
+        for term, begin, end in factor.spans:
+            inside = slices[:, begin:end, begin:end]
+            cov = (B @ B.T)[begin:end, begin:end]
+            us = fit.design.terms[term].covariance != "diag"
+            rows[term] = _of_one_term(cov, inside, us)
+    named = np.concatenate([np.zeros((0, m)), *(rows[k] for k in sorted(rows))])
+    natural = np.array(list(fit.family.dispersion(phi).values()))
+    out = np.zeros((len(named) + len(natural), m + len(phi)))
+    out[: len(named), :m] = named
+    out[len(named) :, m:] = np.diag(natural)
+    return out
+
+
+def _of_one_term(cov: np.ndarray, slices: np.ndarray, us: bool) -> np.ndarray:
+    """Rows for sds, then correlations, from the derivatives (m, q, q) of cov."""
+    sd = np.sqrt(np.diagonal(cov))
+    q = len(sd)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d_sd = np.array([slices[:, k, k] / (2 * sd[k]) for k in range(q)])
+        d_sd = np.where(sd[:, None] > 0, d_sd, np.nan)
+        rows = list(d_sd)
+        for j in range(q if us else 0):
+            for i in range(j + 1, q):
+                r = cov[i, j] / (sd[i] * sd[j])
+                relative = d_sd[i] / sd[i] + d_sd[j] / sd[j]
+                row = slices[:, i, j] / (sd[i] * sd[j]) - r * relative
+                rows.append(np.where(abs(r) < NEAR_ONE, row, np.nan))
+    return np.array(rows).reshape(-1, slices.shape[0])

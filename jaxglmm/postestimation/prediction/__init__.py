@@ -1,0 +1,1 @@
+"""Predictions, means, slopes and residuals."""

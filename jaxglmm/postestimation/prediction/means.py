@@ -1,0 +1,240 @@
+"""What a row is expected to be, and the Jacobian of that in the parameters.
+
+Predictions, slopes and contrasts are functions of such means; their variances follow
+by the delta method, J V J'. Here those of a linear model, X beta + offset with Jacobian
+X; ``generalised_means`` has the others.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm import _arguments
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting.coefficients import t_p_values, t_quantile
+from jaxglmm.formula.design import NewRows
+from jaxglmm.postestimation.prediction import predict
+from jaxglmm.postestimation.report.frames import exponentiated
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+
+TYPES = ("response", "link")
+EFFECTS = ("population", "marginal")
+
+
+def check(type: str, re: str) -> None:
+    """Refuse words that are not among the choices."""
+    _arguments.choice("type", type, TYPES)
+    _arguments.choice("re", re, EFFECTS)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Means of rows, and what their uncertainty is made of.
+
+    value: (n,) means; jacobian: (n, k) in the parameters (or draws of the means, for a
+    posterior: both go along with averages and differences); offset: (n,) part of the
+    predictor; full: (n, p_all) rows of the full X where columns of it were dropped and
+    the means are linear in it; blind: (n,) those that the data cannot tell, where they
+    are not linear.
+    """
+
+    value: np.ndarray
+    jacobian: np.ndarray
+    offset: np.ndarray
+    full: np.ndarray | None = None
+    blind: np.ndarray | None = None
+
+    def map(self, linear: Callable, either: Callable) -> Rows:
+        """A linear function of all; ``either`` joins what cannot be told."""
+        return Rows(
+            linear(self.value),
+            linear(self.jacobian),
+            linear(self.offset),
+            None if self.full is None else linear(self.full),
+            None if self.blind is None else either(self.blind),
+        )
+
+    def plus(self, other: Rows) -> Rows:
+        """The sum of two quantities, row by row."""
+
+        def add(name: str) -> np.ndarray | None:
+            a, b = getattr(self, name), getattr(other, name)
+            return None if a is None else (a | b if name == "blind" else a + b)
+
+        names = ("value", "jacobian", "offset", "full", "blind")
+        return Rows(*(add(name) for name in names))  # type: ignore[arg-type]
+
+    def take(self, positions: Sequence[int]) -> Rows:
+        """Some of the rows."""
+        return self.map(lambda x: x[positions], lambda x: x[positions])
+
+    @staticmethod
+    def joined(parts: Sequence[Rows]) -> Rows:
+        """Rows below one another."""
+
+        def below(name: str) -> np.ndarray | None:
+            found = [getattr(part, name) for part in parts]
+            return None if found[0] is None else np.concatenate(found)
+
+        names = ("value", "jacobian", "offset", "full", "blind")
+        return Rows(*(below(name) for name in names))  # type: ignore[arg-type]
+
+
+def difference(first: Rows, second: Rows, change: np.ndarray, width=1.0) -> Rows:
+    """(first - second) / width, whose means are ``change``; width: a number or (n,)."""
+    by = np.asarray(width, float)
+    column = by[:, None] if by.ndim else by
+    full = blind = None
+    if first.full is not None and second.full is not None:
+        full = (first.full - second.full) / column
+    if first.blind is not None and second.blind is not None:
+        blind = first.blind | second.blind
+    jacobian = (first.jacobian - second.jacobian) / column
+    return Rows(change / by, jacobian, first.offset, full, blind)
+
+
+class Means(abc.ABC):
+    """Means of rows as functions of a fit's parameters.
+
+    fit: whose; covariance: (k, k) of the parameters; random: whether the columns of the
+    random terms are needed; is_link: on the scale of the linear predictor; is_linear:
+    in the parameters; is_affine: in X beta; tests_each: whether degrees of freedom cost
+    a computation a row; at_once: rows whose means
+    are held together, None for all.
+    """
+
+    fit: Fit
+    covariance: np.ndarray
+    random = False
+    is_link = False
+    is_linear = False
+    is_affine = False
+    tests_each = False
+    at_once: int | None = None
+
+    @abc.abstractmethod
+    def at(self, new: NewRows) -> Rows:
+        """Means and Jacobians of rows."""
+
+    @abc.abstractmethod
+    def df(self, jacobian: np.ndarray) -> np.ndarray:
+        """Denominator degrees of freedom of rows of J, (k,)."""
+
+    @abc.abstractmethod
+    def limits(
+        self, estimate: np.ndarray, error: np.ndarray, df: np.ndarray, level: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Confidence limits of means."""
+
+    def of(self, new: NewRows) -> Rows:
+        """Means of rows, with what tells whether the data can tell them."""
+        found = self.at(new)
+        missing = self.fit.design.null_space
+        if missing is None or new.full is None:
+            return found
+        if self.is_affine:
+            return replace(found, full=new.full)
+        return replace(found, blind=missing.inestimable(new.full))
+
+    def change(self, above: Rows, below: Rows) -> np.ndarray:
+        """Difference of two means, without what rounding would leave of it."""
+        if not self.is_linear:
+            return above.value - below.value
+        rise = (above.jacobian - below.jacobian) @ self.fit.coefficients
+        return rise + (above.offset - below.offset)
+
+    def logarithm(self, rows: Rows) -> Rows:
+        """Logarithms of means, which must be positive."""
+        if not (rows.value[~self.inestimable(rows)] > 0).all():
+            raise NotApplicableError(
+                f"ratio=True: a mean is {np.min(rows.value):.3g}, and ratios need "
+                "positive means. Use differences (ratio=False)"
+            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = rows.jacobian / rows.value[:, None]
+            return replace(rows, value=np.log(rows.value), jacobian=slope)
+
+    def inestimable(self, rows: Rows) -> np.ndarray:
+        """Rows whose mean the data cannot tell, (n,)."""
+        if rows.blind is not None:
+            return rows.blind
+        missing = self.fit.design.null_space
+        if rows.full is None or missing is None:
+            return np.zeros(len(rows.value), bool)
+        return missing.inestimable(rows.full)
+
+    def table(self, rows: Rows, level: float, ratio: bool = False) -> pd.DataFrame:
+        """estimate, std_error, df, statistic, p_value and limits, NaN without answer.
+
+        Args:
+            rows: what is estimated.
+            level: coverage of conf_low, conf_high.
+            ratio: exp of all but the test.
+        """
+        _arguments.level(level)
+        blind = self.inestimable(rows)
+        estimate = np.where(blind, np.nan, rows.value)
+        jacobian = np.where(blind[:, None], 0.0, rows.jacobian)
+        error = np.sqrt(
+            np.maximum(predict.fixed_variance(jacobian, self.covariance), 0.0)
+        )
+        error = np.where(blind, np.nan, error)
+        df = self.df(jacobian)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = estimate / error
+        half = t_quantile(level, df) * error
+        table = pd.DataFrame(
+            {
+                "estimate": estimate,
+                "std_error": error,
+                "df": df,
+                "statistic": t,
+                "p_value": t_p_values(t, df),
+                "conf_low": estimate - half,
+                "conf_high": estimate + half,
+            }
+        )
+        return exponentiated(table) if ratio else table
+
+
+class LinearMeans(Means):
+    """Means of a linear model: X beta + offset."""
+
+    is_linear = True
+    is_affine = True
+    tests_each = True
+
+    def __init__(self, fit: Fit, type: str):
+        self.fit = fit
+        self.covariance = fit.coefficient_covariance()
+        self.is_link = type == "link"
+
+    def at(self, new: NewRows) -> Rows:
+        offset = np.broadcast_to(new.offset, (len(new.X),))
+        return Rows(new.X @ self.fit.coefficients + offset, new.X, offset)
+
+    def df(self, jacobian: np.ndarray) -> np.ndarray:
+        return np.array([self._df(row) for row in jacobian])
+
+    def _df(self, row: np.ndarray) -> float:
+        if not row.any():
+            return np.nan
+        if self.fit.ddf == "residual":
+            return float(self.fit.nobs - self.fit.design.p)
+        from jaxglmm.postestimation.inference.denominator_df import contrast_test
+
+        return float(contrast_test(self.fit, row[None], self.fit.ddf)["den_df"])
+
+    def limits(
+        self, estimate: np.ndarray, error: np.ndarray, df: np.ndarray, level: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        half = t_quantile(level, df) * error
+        return estimate - half, estimate + half

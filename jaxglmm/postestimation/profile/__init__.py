@@ -1,0 +1,1 @@
+"""Profile likelihood, of one model and of many."""

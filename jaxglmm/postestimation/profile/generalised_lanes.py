@@ -1,0 +1,124 @@
+"""Many generalised models with one grouping factor, a parameter held in each lane.
+
+``subspace`` with the lanes last: psi = origin + basis f, one program for
+every parameter of a model, by the search of ``estimate.search_lanes``. The columns
+of Z are rotated first, Z' = Z~ M, so that a standard deviation or a correlation is held
+by an affine subspace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from jaxglmm._typing import Array, Float, Int
+from jaxglmm.estimate import search_lanes as gs
+from jaxglmm.estimate.generalised import AT_MODE, LaplaceMarginal
+from jaxglmm.estimate.generalised_lanes import _better
+from jaxglmm.integrate import laplace_derivatives_lanes as pt
+from jaxglmm.integrate.rows_lanes import LaneRows
+from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.families import AbstractFamily
+
+
+class AffineHold(eqx.Module):
+    """M: (q, q, L); origin: (k, L); basis: (k, k, L); idle: (k, L) ones and zeros."""
+
+    M: Float[Array, "q q L"]
+    origin: Float[Array, "k L"]
+    basis: Float[Array, "k k L"]
+    idle: Float[Array, "k L"]
+
+
+class Held(eqx.Module):
+    """free: (k, L); u: (q, J, L) modes; value: (L,) -2 log-likelihood; status: (L,)."""
+
+    free: Float[Array, "k L"]
+    u: Float[Array, "q J L"]
+    value: Float[Array, " L"]
+    status: Int[Array, " L"]
+
+
+class Along(pt.Split):
+    """Parameters as they change when the free coordinates do."""
+
+    basis: Float[Array, "k k L"]
+
+    def __call__(self, psi: Array) -> tuple[list[Array], list[Array], Array]:
+        """Of a change of f: those of beta, theta and phi."""
+        return super().__call__(onto(self.basis, psi))
+
+
+def onto(basis: Array, free: Array) -> Array:
+    """basis f, (k, L)."""
+    return jnp.sum(basis * free[None], axis=1)
+
+
+@dataclass(frozen=True)
+class HeldRowsFit:
+    """Program: rows by name, ``AffineHold`` and where to start -> ``Held``."""
+
+    family: AbstractFamily
+    marginal: LaplaceMarginal
+    pattern: Pattern
+
+    def __call__(self, common: Any, lanes: Any) -> Held:
+        """common: (arrays, tol, max_steps); lanes: (arrays, hold, free, u)."""
+        here, tol, max_steps = common
+        there, hold, free, u = lanes
+        given = here | there
+        d = LaneRows(
+            given["X"],
+            rotated(given.get("Z"), hold.M),
+            given["y"],
+            given["trials"],
+            given["weights"],
+            given.get("offset"),
+            self.family,
+        )
+        return fit(self, d, hold, free, u, given["n_levels"], tol, max_steps)
+
+
+def rotated(Z: Array | None, M: Float[Array, "q q L"]) -> Array | None:
+    """Z M of each lane, (q, h, J, L)."""
+    if Z is None or len(Z) == 1:
+        return Z
+    q = len(Z)
+    return jnp.stack([sum(Z[i] * M[i, j] for i in range(q)) for j in range(q)])
+
+
+def fit(
+    how: HeldRowsFit,
+    d: LaneRows,
+    hold: AffineHold,
+    free: Float[Array, "k L"],
+    u: Float[Array, "q J L"],
+    n_levels: Float[Array, " l"],
+    tol: Array,
+    max_steps: Array,
+) -> Held:
+    """The maximum of each lane's likelihood on its subspace, from where it is told."""
+    marginal, B = how.marginal, hold.basis
+    split = pt.Split(d.p, how.pattern, d.family.n_phi)
+    along = Along(d.p, how.pattern, d.family.n_phi, B)
+    idle = hold.idle[:, None] * np.eye(len(free))[:, :, None]
+
+    def evaluate(f: Array, u: Array, exact: Array) -> pt.Point:
+        psi = hold.origin + onto(B, f)
+        at = pt.evaluate(d, split, psi, u, exact, marginal.hessian)
+        at = _better(marginal, d, split, psi, u, at, False)
+        score = jnp.sum(B * at.score[:, None], axis=0)
+        HB = jnp.sum(at.curvature[:, :, None] * B[None], axis=1)
+        H = jnp.sum(B[:, :, None] * HB[:, None], axis=0) + idle
+        scale = jnp.sum(B * B * at.scale[:, None], axis=0) + hold.idle
+        return eqx.tree_at(
+            lambda x: (x.score, x.curvature, x.scale), at, (score, H, scale)
+        )
+
+    near = AT_MODE if marginal.beyond else None
+    found = gs.minimise(d, along, evaluate, free, u, tol, max_steps, near, n_levels)
+    return Held(found.psi, found.u, found.value + pt.constant(d), found.status)

@@ -1,0 +1,297 @@
+"""Profile intervals of many models: all models, parameters and sides march together.
+
+The same searches, on the same scales, by the same compiled programs as those of a
+single fit (``profile_linear``, ``generalised.profile``). Linear models are profiled by
+maximum likelihood, as lme4 does, and fitted again by it where they were fitted by REML.
+What no program takes, crossed factors for one, is profiled one model after the other.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from jaxglmm import _arguments, _status
+from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning, NotApplicableError
+from jaxglmm.many import plan as engines
+from jaxglmm.many import scheduler as run
+from jaxglmm.many.collection import Source
+from jaxglmm.many.columns import PENDING
+from jaxglmm.many.generalised import SharedRows
+from jaxglmm.many.linear import SharedLinear, WeightedLinear
+from jaxglmm.many.ragged_generalised import RaggedRows
+from jaxglmm.many.ragged_linear import RaggedLinear
+from jaxglmm.many.responses import Responses
+from jaxglmm.postestimation.profile import constraint as held
+from jaxglmm.postestimation.profile import generalised_many as held_generalised
+from jaxglmm.postestimation.profile import linear_many as held_linear
+from jaxglmm.postestimation.profile import moments as held_moments
+from jaxglmm.postestimation.profile import rows as held_rows
+from jaxglmm.runtime.precision import double_precision
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fits import Fits
+
+AT_ONCE = 2_000  # models whose lanes are searched together
+
+
+class _Silent:
+    """A progress bar that shows nothing."""
+
+    def update(self, n: int) -> None:
+        """Nothing."""
+
+
+@double_precision
+def intervals(
+    fits: Fits, level: float, which: str | Sequence[str] | None
+) -> pd.DataFrame:
+    """See ``Fits.confint``."""
+    if fits.source is None:
+        raise NotApplicableError(
+            "profile intervals fit the data again, and the data of these fits are not "
+            "at hand (they were drawn, or came from a file saved without data): save "
+            "with data=True"
+        )
+    D = len(fits)
+    place = np.arange(D) if fits.positions is None else fits.positions
+    good = np.flatnonzero(fits.status == _status.CONVERGED)
+    names = _names(fits)
+    wanted = _chosen(fits, names, which)
+    found = np.full((D, len(names), 2), np.nan)
+    ml, plan = _fitted(fits, place, good)
+    z = float(ndtri((1 + level) / 2))
+    done = np.zeros(D, bool)
+    row_of = dict(zip(place[good].tolist(), good.tolist(), strict=True))
+    for models, numbers in _together(plan, ml, place[good]):
+        rows = np.array([row_of[int(i)] for i in numbers])
+        found[rows] = _limits(models, names, wanted, z)
+        done[rows] = True
+    for row in good[~done[good]]:
+        found[row] = _alone(fits, int(row), level, names, wanted)
+    return _table(fits, names, wanted, found)
+
+
+def _names(fits: Fits) -> list[str]:
+    """Fixed effects, then everything else in the order of a single profile."""
+    variances = []
+    for t in fits.source.design.terms:
+        variances += [f"sd_{name}|{t.label}" for name in t.names]
+        if t.covariance == "us":
+            variances += [
+                f"cor_{t.names[i]}.{t.names[j]}|{t.label}"
+                for i in range(len(t.names))
+                for j in range(i)
+            ]
+    if fits.source.family is None:
+        variances.append("sigma")
+    return [*fits.coefficient_names, *variances, *fits.dispersion_names]
+
+
+def _chosen(
+    fits: Fits, names: list[str], which: str | Sequence[str] | None
+) -> np.ndarray:
+    """(k,) places of the wanted names."""
+    if which is None:
+        return np.arange(len(names))
+    p = len(fits.coefficient_names)
+    sets = {"beta": names[:p], "theta": names[p:]}
+    asked = _arguments.names("which", which, meaning="a parameter's name")
+    chosen = [name for w in asked for name in sets.get(w, [w])]
+    unknown = [name for name in chosen if name not in names]
+    if unknown:
+        raise NotApplicableError(
+            f"confint: there is no parameter {unknown[0]!r}; there are "
+            f"{', '.join(names)}"
+        )
+    return np.array([names.index(name) for name in chosen], int)
+
+
+def _fitted(
+    fits: Fits, place: np.ndarray, good: np.ndarray
+) -> tuple[Fits, engines.Plan]:
+    """All data sets of the source by maximum likelihood, NaN where not ``good``."""
+    source: Source = fits.source
+    if source.family is None:
+        from jaxglmm.estimate.maximise import Maximise
+
+        source = replace(source, model=Maximise(False), satterthwaite=False)
+    plan = engines.plan(source, "all")
+    table, _ = engines.table(plan, source, {}, None, None)
+    if source.family is None:
+        others = np.ones(len(plan), bool)
+        others[place[good]] = False
+        table[others & (table[:, -1] == PENDING), -1] = _status.NOT_FINITE
+        run.run(table, plan, _Silent())
+    else:  # these are by maximum likelihood already
+        kept = ("coefficients", "se", "theta", "dispersion", "log_likelihood", "status")
+        parts = {
+            name: getattr(fits, name)[good]
+            for name in kept
+            if getattr(fits, name) is not None
+        }
+        table[place[good]] = plan.columns.table(len(good), **parts)
+    return type(fits).from_table(table, plan.columns), plan
+
+
+def _together(
+    plan: engines.Plan, ml: Fits, wanted: np.ndarray
+) -> Iterator[tuple[held.Models, np.ndarray]]:
+    """Models that one program takes, and their positions."""
+    good = np.zeros(len(plan), bool)
+    good[wanted] = ml.status[wanted] == _status.CONVERGED
+    # what was fitted alone may have dropped columns: it is profiled alone
+    good &= np.isfinite(ml.coefficients).all(axis=1)
+    for stage in plan.stages:
+        which = stage.which[good[stage.which]]
+        engine: Any = stage.engine
+        parts: list[tuple[Any, np.ndarray]] = [(engine, which)]
+        if plan.missing is not None and len(which):
+            some = _incomplete(engine, which)
+            parts = [(engine, which[~some]), (plan.missing, which[some])]
+        for own, all_of_it in parts:
+            for start in range(0, len(all_of_it), AT_ONCE):
+                part = all_of_it[start : start + AT_ONCE]
+                models = _linear(own, ml, part) or _generalised(own, ml, part)
+                if models is None:
+                    break
+                yield models, part
+
+
+def _incomplete(engine: Any, which: np.ndarray) -> np.ndarray:
+    """(D,) responses with missing values, or weights, offsets or trials."""
+    out = np.zeros(len(which), bool)
+    source = engine.source if isinstance(engine, SharedRows) else engine
+    given = [engine.responses] + [
+        values
+        for name in ("weights", "offset", "trials")
+        if isinstance(values := getattr(source, name, None), Responses)
+    ]
+    for start in range(0, len(which), AT_ONCE):
+        here = slice(start, start + AT_ONCE)
+        for values in given:
+            out[here] |= ~np.isfinite(values.take(which[here])).all(axis=0)
+    return out
+
+
+def _linear(engine: Any, ml: Fits, which: np.ndarray) -> held.Models | None:
+    if isinstance(engine, SharedLinear):
+        rows, groups, _ = engine.on_device
+        internal = held_moments.of_responses(
+            engine.design, engine.moments, groups, rows.member, engine.complete(which)
+        )
+    elif isinstance(engine, WeightedLinear):
+        Y, W, _ = engine.weighted(which)
+        given = engine.design, engine.moments, engine.rows, (Y, W), engine.devices
+        internal = held_moments.of_own_designs(*given)
+    elif isinstance(engine, RaggedLinear):
+        raw = engine.sums.raw(which, engine.J)
+        given = engine.design, engine.where, None, raw, engine.devices
+        internal = held_moments.of_own_designs(*given)
+    else:
+        return None
+    assert ml.se is not None
+    estimates = held_linear.Estimates(
+        ml.coefficients[which],
+        ml.se[which],
+        ml.sigma[which],
+        -2 * ml.log_likelihood[which],
+        lambdas(ml.theta[which], internal.factor),
+    )
+    return held_linear.LinearModels(internal, estimates, engine.devices)
+
+
+def _generalised(engine: Any, ml: Fits, which: np.ndarray) -> held.Models | None:
+    if isinstance(engine, SharedRows):
+        rows = held_rows.of_responses(engine, which)
+    elif isinstance(engine, RaggedRows):
+        rows = held_rows.of_own_designs(engine, which)
+    else:
+        return None
+    assert ml.se is not None
+    none = np.zeros((len(which), 0))
+    estimates = held_generalised.Estimates(
+        ml.coefficients[which],
+        ml.se[which],
+        none if ml.dispersion is None else np.log(ml.dispersion[which]),
+        -2 * ml.log_likelihood[which],
+        lambdas(ml.theta[which], rows.factor),
+    )
+    return held_generalised.GeneralisedModels(rows, estimates, engine.devices)
+
+
+def lambdas(theta: np.ndarray, factor: Any) -> np.ndarray:
+    """(D, q, q) Lambda over all columns of a factor, from theta in lme4's order."""
+    out = np.zeros((len(theta), factor.q, factor.q))
+    place = 0
+    for _, start, stop in sorted(factor.spans):
+        inside = [(i, j) for i, j in factor.pattern if start <= i < stop]
+        for i, j in sorted(inside, key=lambda e: (e[1], e[0])):
+            out[:, i, j] = theta[:, place]
+            place += 1
+    return out
+
+
+def _limits(
+    models: held.Models, names: list[str], wanted: np.ndarray, z: float
+) -> np.ndarray:
+    """(D, names, 2) limits, NaN for parameters that are not wanted."""
+    place = {p.name: k for k, p in enumerate(models.parameters)}
+    number = np.array([place[names[k]] for k in wanted])
+    D = len(models.parameters[0].estimate)
+    grid = np.meshgrid(number, np.arange(D), [-z, z], indexing="ij")
+    parameter, model, target = (x.ravel() for x in grid)
+    found = held.limits(models, parameter.astype(int), model.astype(int), target)
+    out = np.full((D, len(names), 2), np.nan)
+    out[:, wanted] = np.swapaxes(found.reshape(len(wanted), D, 2), 0, 1)
+    return out
+
+
+def _alone(
+    fits: Fits, row: int, level: float, names: list[str], wanted: np.ndarray
+) -> np.ndarray:
+    """(names, 2) limits of one model by its own fit; NaN for what it has not."""
+    out = np.full((len(names), 2), np.nan)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JaxGLMMWarning)
+            fit = fits[row]
+            there = [names[k] for k in wanted]
+            curves = fit.profile()
+            curves.curves = {n: c for n, c in curves.curves.items() if n in there}
+            table = curves.intervals(level)
+    except JaxGLMMError:
+        return out
+    for name, limits in zip(table.index, table.to_numpy(), strict=True):
+        out[names.index(name)] = limits
+    return out
+
+
+def _table(
+    fits: Fits, names: list[str], wanted: np.ndarray, found: np.ndarray
+) -> pd.DataFrame:
+    D, k, p = len(fits), len(wanted), len(fits.coefficient_names)
+    frame = fits.frame()
+    estimate = np.full((D, len(names)), np.nan)
+    for j, name in enumerate(names):
+        if name in frame:
+            estimate[:, j] = frame[name]
+    labels = np.arange(D) if fits.labels is None else fits.labels
+    kind = np.array(["fixed"] * p + ["ran_pars"] * (len(names) - p))
+    return pd.DataFrame(
+        {
+            "dataset": np.repeat(labels, k),
+            "effect": np.tile(kind[wanted], D),
+            "term": np.tile(np.array(names)[wanted], D),
+            "estimate": estimate[:, wanted].ravel(),
+            "conf_low": found[:, wanted, 0].ravel(),
+            "conf_high": found[:, wanted, 1].ravel(),
+            "status": np.repeat(_status.names(fits.status), k),
+        }
+    )

@@ -1,0 +1,221 @@
+"""Data frames for whoever goes on from here: tidy, glance, augment.
+
+The columns are named as by R's broom.mixed, with underscores for its points; parameters
+as in every other table (``Parameter.label``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm import _arguments
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting import model_frame as data
+
+if TYPE_CHECKING:
+    from jaxglmm.results.fit import Fit
+    from jaxglmm.results.generalised_fit import GeneralisedFit
+
+EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
+COLUMNS = [
+    *["effect", "group", "level", "term", "estimate", "std_error", "statistic"],
+    *["df", "p_value", "conf_low", "conf_high"],
+]
+
+
+RATIOS = {
+    "logit": "odds ratios",
+    "log": "ratios of means",
+    "cloglog": "hazard ratios",
+}
+
+
+def check_ratios(fit: Fit, what: str) -> None:
+    """Refuse exp of coefficients where it means nothing."""
+    if fit.link_name not in RATIOS:
+        meanings = ", ".join(f"{name!r} ({text})" for name, text in RATIOS.items())
+        raise NotApplicableError(
+            f"{what}: exp of a coefficient is a ratio with the links {meanings}, not "
+            f"with {fit.link_name!r}; see predictions(), slopes() and contrasts() for "
+            "effects on the scale of the response"
+        )
+
+
+def tidy(
+    fit: Fit,
+    effects,
+    conf_int: bool,
+    level: float,
+    method: str,
+    exponentiate: bool = False,
+) -> pd.DataFrame:
+    """One row an estimate; ``effects`` is one of ``EFFECTS`` or several of them."""
+    _arguments.level(level)
+    conf_int = _arguments.flag("conf_int", conf_int)
+    if _arguments.flag("exponentiate", exponentiate):
+        check_ratios(fit, "tidy(exponentiate=True)")
+    asked = effects_asked(effects)
+    makers = {"fixed": _fixed, "ran_pars": _ran_pars, "ran_vals": _ran_vals}
+    limits = None
+    if conf_int and {"fixed", "ran_pars"} & set(asked):
+        limits = fit.confint(level, method=method)
+    parts = [makers[name](fit, conf_int, limits, level) for name in asked]
+    if exponentiate:
+        parts = [
+            exponentiated(part) if name == "fixed" else part
+            for name, part in zip(asked, parts, strict=True)
+        ]
+    out = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    unused = set() if conf_int else {"conf_low", "conf_high"}
+    unused |= set() if "ran_vals" in asked else {"level"}
+    return out.reindex(columns=[c for c in COLUMNS if c not in unused])
+
+
+def effects_asked(effects) -> list[str]:
+    """The kinds of rows of ``tidy``, one or more.
+
+    Raises:
+        ArgumentError: no names; NotApplicableError: none, or others.
+    """
+    asked = _arguments.names("effects", effects, meaning="a kind of effects")
+    unknown = [name for name in asked if name not in EFFECTS]
+    if unknown or not asked:
+        raise NotApplicableError(
+            f"tidy(effects={unknown[0] if unknown else asked!r}): there are "
+            f"{', '.join(map(repr, EFFECTS))}"
+        )
+    return list(EFFECTS[:-1]) if "all" in asked else asked
+
+
+def exponentiated(table: pd.DataFrame) -> pd.DataFrame:
+    """exp of estimates and limits, standard errors by the delta method.
+
+    The test stays that of the coefficient.
+    """
+    out = table.copy()
+    with np.errstate(over="ignore"):
+        for name in {"estimate", "conf_low", "conf_high"} & set(out.columns):
+            out[name] = np.exp(out[name].to_numpy(float))
+        return out.assign(std_error=out["std_error"] * out["estimate"])
+
+
+def _limits(frame: pd.DataFrame, limits: pd.DataFrame | None, labels) -> pd.DataFrame:
+    if limits is not None:
+        found = limits.reindex(labels).to_numpy(float)
+        frame["conf_low"], frame["conf_high"] = found[:, 0], found[:, 1]
+    return frame
+
+
+def _fixed(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
+    frame = fit.coefficient_table().reset_index()
+    frame.insert(0, "effect", "fixed")
+    frame.insert(1, "group", None)
+    return _limits(frame, limits, list(fit.coefficient_names))
+
+
+def _ran_pars(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
+    """Standard deviations and correlations, then dispersion parameters by name."""
+    pars, errors = fit._variance_parameters()
+    frame = pd.DataFrame(
+        {
+            "effect": "ran_pars",
+            "group": [p.group for p in pars],
+            "term": [p.label for p in pars],
+            "estimate": [p.value for p in pars],
+        }
+    )
+    if errors is not None:
+        frame["std_error"] = errors
+    return _limits(frame, limits, [p.label for p in pars])
+
+
+def _ran_vals(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
+    parts = [
+        _one_factor(factor, modes, fit.ranef_cov[factor])
+        for factor, modes in fit.ranef.items()
+    ]
+    frame = (
+        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    )
+    if conf_int:
+        from scipy import special
+
+        half = special.ndtri((1 + level) / 2) * frame["std_error"]
+        frame["conf_low"] = frame["estimate"] - half
+        frame["conf_high"] = frame["estimate"] + half
+    return frame
+
+
+def _one_factor(factor: str, modes: pd.DataFrame, cov: np.ndarray) -> pd.DataFrame:
+    sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+    J, q = modes.shape
+    return pd.DataFrame(
+        {
+            "effect": "ran_vals",
+            "group": factor,
+            "level": np.repeat(modes.index.to_numpy(), q),
+            "term": np.tile(modes.columns.to_numpy(), J),
+            "estimate": modes.to_numpy().ravel(),
+            "std_error": sd.ravel(),
+        }
+    )
+
+
+def glance(fit: Fit) -> pd.DataFrame:
+    """One row about the whole fit."""
+    row = {
+        "nobs": fit.nobs,
+        "npar": fit.npar,
+        "sigma": fit.sigma,
+        "log_likelihood": fit.log_likelihood,
+        "criterion": fit.criterion,
+        "aic": fit.aic,
+        "bic": fit.bic,
+        "df_resid": fit.df_resid,
+        "method": "REML" if fit.reml else "ML",
+        "converged": fit.converged,
+        "is_singular": fit.is_singular,
+    }
+    return pd.DataFrame([row])
+
+
+def glance_generalised(fit: GeneralisedFit) -> pd.DataFrame:
+    """One row about a generalised fit: as ``glance``, with family, link, deviance."""
+    try:
+        deviance = fit.deviance
+    except NotApplicableError:  # a family of the user's own may not say it
+        deviance = np.nan
+    row = glance(fit).iloc[0].to_dict()
+    ours = {
+        "family": fit.family_name,
+        "link": fit.link_name,
+        "method": fit.method or "maximum likelihood",
+        "dispersion": fit.dispersion,
+        "deviance": deviance,
+    }
+    first = ["nobs", "npar", "family", "link", "method", "sigma", "dispersion"]
+    row |= ours
+    return pd.DataFrame([{name: row[name] for name in dict.fromkeys([*first, *row])}])
+
+
+def augment(fit: Fit, extra: dict[str, np.ndarray] | None = None) -> pd.DataFrame:
+    """The data of the fit with ``fitted``, ``resid`` and ``fixed`` (X beta + offset).
+
+    A column of the data that has one of these names keeps it; ours gets an underscore.
+    """
+    design = fit.design
+    out = data.frame(design)
+    if design.response not in out.columns:
+        out.insert(0, design.response, design.y)
+    ours = {
+        "fitted": fit.fitted_values,
+        "resid": fit.residuals,
+        "fixed": fit.fixed_part,
+        **(extra or {}),
+    }
+    for name, values in ours.items():
+        out[f"{name}_" if name in out.columns else name] = values
+    return out.set_axis(data.labels(design))

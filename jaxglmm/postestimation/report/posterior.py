@@ -1,0 +1,261 @@
+"""Summary of a posterior: parameters with intervals, priors, how far to trust it."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm import _arguments
+from jaxglmm._errors import ConvergenceWarning, PosteriorWarning
+from jaxglmm.fitting import convergence as diagnose
+from jaxglmm.formatting import numbers
+from jaxglmm.formatting import tables as layout
+from jaxglmm.formatting.tables import Paragraph, Table
+from jaxglmm.postestimation.report.summary import WIDTH, Summary, modelled
+
+if TYPE_CHECKING:
+    from jaxglmm.results.posterior_fit import PosteriorFit
+
+GOOD, BAD = 0.5, 0.7  # Pareto k-hat
+FEW = 400  # effective draws below which quantiles are rough
+SHOWN = 12  # priors listed in a summary
+SKEWED = "the posterior has heavier tails than the Gaussian"
+POINT = "their intervals are too narrow"
+EXPECTED = (SKEWED, "mean field", POINT)  # of the method asked for: said, not warned of
+
+
+def summarise(fit: PosteriorFit, level: float) -> Summary:
+    """The summary with central intervals of ``level``."""
+    table = fit.posterior.summary(level)
+    fixed = table.loc[list(fit.design.x_names)]
+    rest = table.drop(index=fixed.index)
+    percent = f"{100 * level:g}%"
+    blocks = [Paragraph(_heading(fit))]
+    if len(rest):
+        blocks.append(_table("Random effects and dispersion:", rest, percent))
+    if len(fixed):
+        blocks.append(_table("Coefficients:", fixed, percent))
+    blocks += [Paragraph(("Priors:", *_priors(fit))), Paragraph(_trust(fit))]
+    found = notes(fit)
+    if found:
+        lines = [textwrap.wrap(f"Note: {text}", WIDTH) for text in found]
+        blocks.append(Paragraph(tuple(x for note in lines for x in note)))
+    out = Summary(layout.as_text(blocks))
+    out.html = layout.as_html(blocks)
+    out.coefficients, out.notes = fit.coefficient_table(), found
+    out.varcorr, out.sigma = fit.varcorr, fit.sigma
+    out.criteria = {
+        key: value
+        for key, value in (
+            ("log_evidence", fit.posterior.log_evidence),
+            ("elbo", fit.posterior.elbo),
+            ("khat", fit.posterior.khat),
+            ("ess", fit.posterior.ess),
+        )
+        if value is not None
+    }
+    return out
+
+
+def _heading(fit: PosteriorFit) -> tuple[str, ...]:
+    groups = ", ".join(f"{name} {n}" for name, n in fit.ngroups.items())
+    return (
+        "Bayesian mixed model" if fit.design.terms else "Bayesian regression",
+        f"Posterior by {fit.method}",
+        f"Family: {fit.family_name} ({fit.link_name})",
+        f"Formula: {fit.formula}",
+        *modelled(fit.design),
+        f"Number of obs: {fit.nobs}" + (f"; groups: {groups}" if groups else ""),
+    )
+
+
+def _table(title: str, frame: pd.DataFrame, percent: str) -> Table:
+    columns = ["mean", "sd", "lower", "upper"]
+    header = ["", "Mean", "SD", f"lower {percent}", f"upper {percent}"]
+    cells = [numbers.column(frame[c].tolist()) for c in columns]
+    if "rhat" in frame:
+        header += ["ESS bulk", "ESS tail", "R-hat"]
+        cells += [[f"{x:.0f}" for x in frame[c]] for c in ("ess_bulk", "ess_tail")]
+        cells.append([f"{x:.3f}" for x in frame["rhat"]])
+    rows = tuple(zip(map(str, frame.index), *cells, strict=True))
+    return Table(title, tuple(header), rows, "<" + ">" * (len(header) - 1))
+
+
+def _priors(fit: PosteriorFit) -> tuple[str, ...]:
+    lines = str(fit.priors).splitlines()
+    if len(lines) > SHOWN:
+        lines = [*lines[:SHOWN], f"... and {len(lines) - SHOWN} more: fit.priors"]
+    return tuple(f"  {line}" for line in lines)
+
+
+def _trust(fit: PosteriorFit) -> tuple[str, ...]:
+    p = fit.posterior
+    lines = [f"Draws: {p.n_draws}" + (f" in {p.chains} chains" if p.chains > 1 else "")]
+    if p.khat is not None and p.ess is not None:
+        lines.append(f"Pareto k-hat {p.khat:.2f}, effective sample size {p.ess:.0f}")
+    if p.log_evidence is not None:
+        error = p.log_evidence_error
+        plus = "" if error is None else f" (standard error {error:.2g})"
+        lines.append(f"Log marginal likelihood {p.log_evidence:.3f}{plus}")
+    if p.elbo is not None:
+        lines.append(f"Evidence lower bound {p.elbo:.3f}")
+    if "diverging" in p.sample_stats:
+        stats = p.sample_stats
+        lines.append(
+            f"Divergences {int(stats['diverging'].sum())}, mean acceptance "
+            f"{stats['acceptance_rate'].mean():.2f}, leapfrog steps a draw "
+            f"{stats['n_steps'].mean():.1f}"
+        )
+    return tuple(lines)
+
+
+def notes(fit: PosteriorFit) -> tuple[str, ...]:
+    """What should be known: about the data, the search, the weights, the chains."""
+    out = [n.text for n in diagnose.notes(fit.design, fit.estimates)]
+    p = fit.posterior
+    method = type(fit.bayes).__name__
+    if p.khat is not None and p.khat > BAD:
+        what = {
+            "NestedLaplace": "a few draws carry the weights. Use method='nuts'",
+            "MAP": f"{SKEWED}. Use method='nested-laplace'",
+        }[method]
+        out.append(f"Pareto k-hat is {p.khat:.2f} (above {BAD}): {what}")
+    if "diverging" in p.sample_stats and (n := int(p.sample_stats["diverging"].sum())):
+        out.append(
+            f"{n} transitions of NUTS diverged: the posterior has a region of high "
+            "curvature. Raise target_accept, or give the variances tighter priors"
+        )
+    if p.chains > 1:
+        worst = float(np.nanmax(p.summary()["rhat"].to_numpy()))
+        if worst > 1.01:
+            out.append(
+                f"R-hat is {worst:.3f} (above 1.01): the chains do not agree yet. Ask "
+                "for more draws or a longer warmup"
+            )
+    if method == "VB" and p.facts.get("nested") is False and len(p.draws.sd):
+        out.append(
+            "standard deviations, correlations and dispersion have a Gaussian at one "
+            f"point, not integrated: {POINT}. VB(nested=True) integrates them"
+        )
+    if method == "VB" and getattr(fit.bayes, "family", "") == "mean-field":
+        out.append(
+            "a mean field is too narrow where coefficients and random effects are "
+            "correlated; VB() keeps them together"
+        )
+    return tuple(out)
+
+
+def warn(fit: PosteriorFit, stacklevel: int) -> None:
+    """Warn of what the search and the draws found (the formula has warned of data)."""
+    import warnings
+
+    data = {n.text for n in diagnose.notes(fit.design, fit.estimates)}
+    found = notes(fit)
+    if not fit.converged:
+        warnings.warn(f"Not converged: {fit.status}.", ConvergenceWarning, stacklevel)
+    for text in found:
+        if text not in data and not any(known in text for known in EXPECTED):
+            warnings.warn(text, PosteriorWarning, stacklevel=stacklevel)
+
+
+def glance(fit: PosteriorFit) -> pd.DataFrame:
+    """One row about the whole posterior; what the method does not find is NaN."""
+    p = fit.posterior
+    found = {"log_evidence": p.log_evidence, "elbo": p.elbo, "khat": p.khat}
+    row = {
+        "nobs": fit.nobs,
+        "npar": fit.npar,
+        "family": fit.family_name,
+        "link": fit.link_name,
+        "method": fit.method,
+        "sigma": fit.sigma,
+        "dispersion": fit.dispersion,
+        **{k: np.nan if v is None else float(v) for k, v in found.items()},
+        "n_draws": p.n_draws,
+        "ess": np.nan if p.ess is None else float(p.ess),
+        "converged": fit.converged,
+    }
+    return pd.DataFrame([row])
+
+
+def tidy(
+    fit: PosteriorFit, effects: Any, conf_int: bool, level: float, exponentiate: bool
+) -> pd.DataFrame:
+    """One row a parameter, with the columns of R's broom.mixed."""
+    _arguments.level(level)
+    from jaxglmm.postestimation.report import frames
+
+    conf_int = _arguments.flag("conf_int", conf_int)
+    if _arguments.flag("exponentiate", exponentiate):
+        frames.check_ratios(fit, "tidy(exponentiate=True)")
+    asked = frames.effects_asked(effects)
+    makers = {"fixed": _fixed, "ran_pars": _ran_pars, "ran_vals": _ran_vals}
+    parts = [makers[name](fit, level) for name in asked]
+    if exponentiate:
+        parts = [
+            frames.exponentiated(part) if name == "fixed" else part
+            for name, part in zip(asked, parts, strict=True)
+        ]
+    out = pd.concat(parts, ignore_index=True)
+    unused = set() if conf_int else {"conf_low", "conf_high"}
+    unused |= set() if "ran_vals" in asked else {"level"}
+    columns = ("effect", "group", "level", "term", "estimate", "std_error")
+    kept = [c for c in (*columns, "conf_low", "conf_high") if c not in unused]
+    return out.reindex(columns=kept)
+
+
+def _rows(table: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    numbers = {
+        "estimate": table["mean"].to_numpy(),
+        "std_error": table["sd"].to_numpy(),
+        "conf_low": table["lower"].to_numpy(),
+        "conf_high": table["upper"].to_numpy(),
+    }
+    return pd.DataFrame({**columns, **numbers})
+
+
+def _fixed(fit: PosteriorFit, level: float) -> pd.DataFrame:
+    table = fit.posterior.summary(level).loc[list(fit.design.x_names)]
+    return _rows(table, effect="fixed", group=None, term=list(table.index))
+
+
+def _ran_pars(fit: PosteriorFit, level: float) -> pd.DataFrame:
+    table = fit.posterior.summary(level).drop(index=list(fit.design.x_names))
+    group = [_group(name) for name in table.index]
+    return _rows(table, effect="ran_pars", group=group, term=list(table.index))
+
+
+def _group(name: str) -> str:
+    """The term that a parameter belongs to, as in ``Fit.tidy``."""
+    label = name.partition("|")[2]
+    return label or ("Residual" if name == "sigma" else "Dispersion")
+
+
+def _ran_vals(fit: PosteriorFit, level: float) -> pd.DataFrame:
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    m, parts = fit.posterior.moments, []
+    for term in fit.design.terms:
+        b = fit.posterior.effects(term.label)
+        low, high = np.quantile(b, tails, axis=0)
+        for i, name in enumerate(term.names):
+            table = pd.DataFrame(
+                {
+                    "mean": m.effects[term.label][:, i],
+                    "sd": m.effects_sd[term.label][:, i],
+                    "lower": low[:, i],
+                    "upper": high[:, i],
+                }
+            )
+            parts.append(
+                _rows(
+                    table,
+                    effect="ran_vals",
+                    group=term.factor,
+                    level=list(term.levels),
+                    term=name,
+                )
+            )
+    return pd.concat(parts, ignore_index=True)

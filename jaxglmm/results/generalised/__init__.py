@@ -1,1 +1,0 @@
-"""What generalised models add to a fit: scales, means, checks, profiles."""

@@ -1,1 +1,0 @@
-"""Posteriors: engines behind one result, its checks, predictions and files."""

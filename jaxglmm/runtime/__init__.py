@@ -1,0 +1,1 @@
+"""Where and how compiled programs run: precision, compiling, programs kept, devices."""

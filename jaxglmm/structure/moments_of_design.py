@@ -1,0 +1,334 @@
+"""From a design's arrays to one Gaussian problem: order, cross-products, padding.
+
+The pattern of the factors decides the structure, on the host:
+
+    one factor, few columns        Blocks     unrolled along the levels
+    one factor, many columns       Wide       batched LAPACK
+    each factor inside the next    Nested     eliminated fine to coarse, no fill
+    anything else                  Arrow      largest factor eliminated, the rest dense
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jaxglmm._brief import brief
+from jaxglmm._errors import ModelError
+from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics.arrow import (
+    AbstractCoupling,
+    Arrow,
+    DenseCoupling,
+    PairedCoupling,
+    SparseCoupling,
+)
+from jaxglmm.numerics.blocks import Blocks
+from jaxglmm.numerics.dense import DenseSystem
+from jaxglmm.numerics.nested import Nested
+from jaxglmm.numerics.system import AbstractSystem
+from jaxglmm.numerics.wide import Wide
+from jaxglmm.structure import crossproducts as cross
+from jaxglmm.structure.factors import Columns as Columns
+from jaxglmm.structure.factors import Factor, join
+from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
+from jaxglmm.structure.padding import bucket, pad
+
+UNROLLED = 4  # columns up to which one factor is unrolled
+FILLED = 0.07  # share of occupied cells above which a product beats the pair list
+MOST_PAIRS = 100_000_000
+MOST_DENSE = 20_000  # columns of the dense Schur complement: 3.2 GB
+
+
+@brief
+@dataclass(frozen=True)
+class Moments:
+    """Cross-products of a design in internal coordinates, and the way back.
+
+    system; ZX: Z'WX, (q, p, J) a factor; XX: X'WX; Zy: Z'Wy, (q, J) a factor; Xy; yy:
+    of the residual response; sizes: padded levels a factor;
+    n: rows of positive weight; log_weights: sum of the logs of the weights; keep: which
+    rows these are where there are others.
+    """
+
+    system: AbstractSystem
+    ZX: tuple[np.ndarray, ...]
+    XX: np.ndarray
+    Zy: tuple[np.ndarray, ...]
+    Xy: np.ndarray
+    yy: float
+    n: int
+    log_weights: float
+    factors: tuple[Factor, ...]
+    sizes: tuple[int, ...]
+    fixed: FixedBasis
+    basis: Basis
+    weights: np.ndarray | None
+    keep: np.ndarray | None = None
+
+    def respond(self, y: np.ndarray) -> Moments:
+        """The same design with another response (n,), offset taken off."""
+        y_new, coefficients, scale = residual(y, self.basis, self.weights)
+        column = y_new if self.weights is None else y_new * self.weights
+        Zy = tuple(
+            cross.times(f, column[:, None], size)[:, 0]
+            for f, size in zip(self.factors, self.sizes, strict=True)
+        )
+        out = copy.copy(self)
+        change = {
+            "Zy": Zy,
+            "Xy": self.basis.dot(column),
+            "yy": float(y_new @ column),
+            "fixed": self.fixed.with_response(coefficients, scale),
+        }
+        for name, value in change.items():  # a frozen record, copied
+            object.__setattr__(out, name, value)
+        return out
+
+
+def rotated(m: Moments, turns: Sequence[np.ndarray]) -> AbstractSystem:
+    """The system of the columns Z U, U (q, q) orthogonal a factor, in internal order.
+
+    One factor is turned block by block; others are put together from the rows again.
+    """
+    system = m.system
+    if isinstance(system, Blocks | Wide):
+        (U,) = turns
+        return type(system)(np.einsum("ia,ijg,jb->abg", U, np.asarray(system.A), U))
+    factors = [
+        f if f.values is None else replace(f, values=f.values @ U, T=U.T @ f.T)
+        for f, U in zip(m.factors, turns, strict=True)
+    ]
+    dense = "dense" if isinstance(system, DenseSystem) else None
+    return _system(factors, m.weights, dense)[0]
+
+
+def build(
+    y: np.ndarray,
+    X: np.ndarray,
+    terms: list[Columns],
+    weights: np.ndarray | None,
+    structure: str | None = None,
+) -> Moments:
+    """Cross-products of a linear mixed model, by structure.
+
+    y: (n,) with the offset taken off; X: (n, p) of full rank; weights: (n,) or None.
+    structure: force "nested", "arrow", "arrow-sparse", "wide" or "dense" (for tests).
+    """
+    keep = None
+    if weights is not None and not (weights > 0).all():
+        keep = weights > 0
+        y, X, weights = y[keep], X[keep], weights[keep]
+        terms = [
+            Columns(t.factor, t.codes[keep], t.values[keep], t.n_levels, t.covariance)
+            for t in terms
+        ]
+    factors = join(terms, weights)
+    R, basis = orthonormal(X, weights)
+    y_new, coefficients, scale = residual(y, basis, weights)
+    system, factors, sizes = _system(factors, weights, structure)
+    column = y_new if weights is None else y_new * weights
+    Zy = [
+        cross.times(f, column[:, None], size)[:, 0]
+        for f, size in zip(factors, sizes, strict=True)
+    ]
+    ZX = cross.times_basis(factors, basis, weights, sizes)
+    log_weights = 0.0 if weights is None else float(np.sum(np.log(weights)))
+    return Moments(
+        system,
+        tuple(ZX),
+        basis.gram(weights),
+        tuple(Zy),
+        basis.dot(column),
+        float(y_new @ column),
+        len(y),
+        log_weights,
+        tuple(factors),
+        tuple(sizes),
+        FixedBasis(R, coefficients, scale),
+        basis,
+        weights,
+        keep,
+    )
+
+
+def _system(
+    factors: list[Factor], w: np.ndarray | None, structure: str | None
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    """The structured system, its factors in its order, and their padded levels."""
+    if structure == "dense":
+        return _dense(factors, w)
+    if len(factors) == 1 and structure != "nested":
+        size = bucket(factors[0].n_levels)
+        A = cross.gram(factors[0], w, size)
+        wide = factors[0].q > UNROLLED or structure == "wide"
+        return (Wide(A) if wide else Blocks(A)), factors, [size]
+    if structure in (None, "nested"):
+        found = _nested(factors, w)
+        if found is not None:
+            return found
+    return _arrow(factors, w, structure)
+
+
+def _nested(
+    factors: list[Factor], w: np.ndarray | None
+) -> tuple[AbstractSystem, list[Factor], list[int]] | None:
+    """A nested system where every factor lies inside the next, else None."""
+    if max(f.q for f in factors) > small.UNROLL:
+        return None
+    chain = []
+    for fine, coarse in itertools.pairwise(factors):
+        parent = cross.parents(fine, coarse)
+        if parent is None:
+            return None
+        chain.append(parent)
+    sizes = [bucket(f.n_levels) for f in factors]
+    ancestors, C = [], []
+    for k, fine in enumerate(factors):
+        up: list[np.ndarray] = []
+        for m in range(k + 1, len(factors)):
+            up.append(chain[m - 1] if m == k + 1 else chain[m - 1][up[-1]])
+        ancestors.append(tuple(pad(a, sizes[k]) for a in up))
+        C.append(tuple(cross.coupling(fine, f, w, sizes[k]) for f in factors[k + 1 :]))
+    A = tuple(cross.gram(f, w, s) for f, s in zip(factors, sizes, strict=True))
+    return Nested(A, tuple(C), tuple(ancestors), tuple(sizes)), factors, sizes
+
+
+def _arrow(
+    factors: list[Factor], w: np.ndarray | None, structure: str | None
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    first, others = factors[0], factors[1:]
+    sizes = [bucket(first.n_levels)] + [bucket(f.n_levels, 16) for f in others]
+    m = sum(s * f.q for s, f in zip(sizes[1:], others, strict=True))
+    check_size(factors, m)
+    entries = cross.Entries(first, others, sizes[1:], w)
+    A = cross.gram(first, w, sizes[0])
+    head = Wide(A) if first.q > UNROLLED else Blocks(A)
+    sides = tuple((s, f.q) for s, f in zip(sizes[1:], others, strict=True))
+    coupling = _coupling(entries, first, sizes[0], structure)
+    return Arrow(head, coupling, _second(others, sizes[1:], w), sides), factors, sizes
+
+
+def check_size(factors: list[Factor], m: int) -> None:
+    """Refuse a dense Schur complement that would not fit."""
+    if m > MOST_DENSE:
+        names = " and ".join(f"{f.name} ({f.n_levels:,})" for f in factors)
+        raise ModelError(
+            f"the crossed factors {names} leave {m:,} random effects for a dense "
+            f"matrix after the largest factor is eliminated; at most {MOST_DENSE:,} "
+            "are supported. Model the second largest factor by fixed effects of its "
+            "own predictors, or fit a sample of its levels"
+        )
+
+
+def _coupling(
+    entries: cross.Entries, first: Factor, size: int, structure: str | None
+) -> AbstractCoupling:
+    degree = entries.degrees(size).astype(float)
+    n_pairs = float(np.sum(degree * (degree + 1) / 2))
+    filled = len(entries) / (first.n_levels * entries.m)
+    dense = filled > FILLED or n_pairs > MOST_PAIRS
+    if dense and structure != "arrow-sparse":
+        N = np.zeros((first.q, size, entries.m))
+        N[:, entries.row, entries.col] = entries.value
+        return DenseCoupling(N)
+    n_entries = bucket(len(entries) + 1)  # at least one is padding: padded pairs
+    listed = (
+        pad_index(entries.row, n_entries),
+        pad(entries.col, n_entries),
+        pad(entries.value, n_entries),
+    )
+    if first.q == 1:
+        pairs = _products(entries, size)
+        return SparseCoupling(*listed, *pairs, size, entries.m)
+    pairs = _paired(entries, size, n_entries - 1)
+    return PairedCoupling(*listed, *pairs, size, entries.m)
+
+
+# The list of pairs is the one array that outgrows the data: it is filled piece by
+# piece, in the smallest types that are exact.
+
+
+def _products(
+    entries: cross.Entries, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Row, target, product and multiplicity of every pair, padded; one component."""
+    row, value, used = entries.row, entries.value[0], entries.n_pairs(size)
+    if value.min() >= 0 and value.max() < 256 and (value == np.rint(value)).all():
+        value = value.astype(np.uint16)  # counts of rows
+    n_pairs = bucket(used)
+    rows = np.empty(n_pairs, np.int32)
+    rows[used:] = row[-1]  # keeps sorted indices sorted
+    target = np.zeros(n_pairs, np.int32)
+    products = np.zeros((1, 1, n_pairs), value.dtype)
+    once = np.zeros(n_pairs, np.uint8)
+    for here, e1, e2 in entries.pieces(size):
+        rows[here] = row[e1]
+        target[here] = entries.target(e1, e2)
+        np.multiply(value[e1], value[e2], out=products[0, 0, here])
+        once[here] = 2
+        once[here] -= e1 == e2
+    return rows, target, products, once
+
+
+def _paired(
+    entries: cross.Entries, size: int, empty: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The entries of every pair and its target; padded pairs are of entry ``empty``."""
+    n_pairs = bucket(entries.n_pairs(size))
+    one, two = np.full((2, n_pairs), empty, np.int32)
+    target = np.zeros(n_pairs, np.int32)
+    for here, e1, e2 in entries.pieces(size):
+        one[here], two[here] = e1, e2
+        target[here] = entries.target(e1, e2)
+    return one, two, target
+
+
+def pad_index(index: np.ndarray, size: int) -> np.ndarray:
+    """Padding repeats the last index: it keeps sorted indices sorted."""
+    fill = np.full(size - len(index), index[-1] if len(index) else 0, index.dtype)
+    return np.concatenate([index, fill])
+
+
+def _second(
+    factors: list[Factor], sizes: list[int], w: np.ndarray | None
+) -> np.ndarray:
+    """Z_2'WZ_2 of all factors but the first, (m2, m2)."""
+    starts = np.cumsum([0] + [s * f.q for s, f in zip(sizes, factors, strict=True)])
+    out = np.zeros((starts[-1], starts[-1]))
+    for a, f in enumerate(factors):
+        for b, g in enumerate(factors[: a + 1]):
+            block = out[starts[a] : starts[a + 1], starts[b] : starts[b + 1]]
+            if a == b:
+                blocks = cross.gram(f, w, sizes[a])
+                level = np.arange(sizes[a]) * f.q
+                for i in range(f.q):
+                    for j in range(f.q):
+                        block[level + i, level + j] = blocks[i, j]
+            else:
+                for row, level, j, value in cross._pairs(f, g, w):
+                    for i in range(f.q):
+                        block[row * f.q + i, level * g.q + j] = value[i]
+                mirror = out[starts[b] : starts[b + 1], starts[a] : starts[a + 1]]
+                mirror[...] = block.T
+    return out
+
+
+def _dense(
+    factors: list[Factor], w: np.ndarray | None
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    """The dense twin, unpadded."""
+    n = len(factors[0].codes)
+    columns = []
+    for f in factors:
+        Z = np.zeros((n, f.n_levels, f.q))
+        Z[np.arange(n), f.codes] = 1.0 if f.values is None else f.values
+        columns.append(Z.reshape(n, -1))
+    Z = np.concatenate(columns, axis=1)
+    ZZ = Z.T @ (Z if w is None else Z * w[:, None])
+    sides = tuple((f.n_levels, f.q) for f in factors)
+    return DenseSystem(ZZ, sides), factors, [f.n_levels for f in factors]
