@@ -213,7 +213,7 @@ def test_importing_loads_nothing_heavy():
 def test_importing_starts_no_device():
     started = run_python("""
         import json
-        import jaxglmm, jaxglmm._cache, jaxglmm._precision
+        import jaxglmm, jaxglmm.runtime.cache, jaxglmm.runtime.precision
         from jax._src import xla_bridge
         print(json.dumps(bool(xla_bridge._backends)))
     """)

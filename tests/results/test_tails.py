@@ -42,7 +42,7 @@ def test_a_table_of_coefficients_needs_no_scipy():
     code = """
 import json, sys
 import numpy as np
-from jaxglmm.results.coefficients import t_p_values
+from jaxglmm.fitting.coefficients import t_p_values
 t, df = np.array([2.0, -3.0, 0.1]), np.array([17.0, np.inf, 4.0])
 before = t_p_values(t, df).tolist()
 scipy = "scipy.special" in sys.modules
