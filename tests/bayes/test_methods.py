@@ -162,6 +162,22 @@ def test_a_prior_bounds_a_likelihood_without_a_maximum(method):
         jg.glmm("y ~ 1 + (1 | g)", data, method=method, priors=flat)
 
 
+@pytest.mark.parametrize("family", ["poisson", "nbinom2", "nbinom1"])
+def test_a_prior_bounds_counts_that_are_all_zero(family):
+    """The default prior of the level lies about half an event in all rows."""
+    data = {"y": np.zeros(24), "g": np.repeat(np.arange(6), 4)}
+    with pytest.raises(jg.ModelError, match=r"without a prior: method="):
+        jg.glmm("y ~ 1 + (1 | g)", data, family=family)
+    options = {"family": family, "method": "nested-laplace"}
+    fit = jg.glmm("y ~ 1 + (1 | g)", data, **options)
+    assert fit.converged
+    assert -9 < fit.coefficients[0] < np.log(0.5 / 24)
+    assert 1 < fit.se[0] < 2.5
+    flat = jg.Priors(intercept=np.inf)
+    with pytest.raises(jg.ModelError, match="without a prior"):
+        jg.glmm("y ~ 1 + (1 | g)", data, priors=flat, **options)
+
+
 @pytest.mark.mcmc
 @pytest.mark.parametrize("density", ["marginal", "joint"])
 def test_nuts_on_cbpp(cbpp_fit, truth, density):

@@ -52,9 +52,10 @@ def counts(family: str, y: np.ndarray, rows: Any = None) -> None:
 def not_all_zero(family: str, y: np.ndarray) -> None:
     """Counts that are all zero have no finite estimate."""
     if not y.any():
-        raise ModelError(
+        raise UnboundedLikelihoodError(
             f"every count is zero: with family={family!r} the estimate of the mean "
-            "runs off to zero (log mean to minus infinity). There is nothing to fit"
+            "runs off to zero (log mean to minus infinity). There is nothing to fit "
+            "without a prior: method='nested-laplace' has one"
         )
 
 

@@ -222,9 +222,11 @@ def _centre(design: Design, family: AbstractFamily) -> float:
     if family.family_kind == "binomial" or family.link.name in ("logit", "probit"):
         return 0.0
     if family.link.name == "log":
-        level = np.log(max(float(np.mean(design.y)), 1e-300))
+        mean = float(np.mean(design.y))
+        if not mean > 0:  # half an event in all rows, or the size of the noise
+            mean = 0.5 / design.n if family.discrete else float(np.std(design.y))
         offset = 0.0 if design.offset is None else float(np.mean(design.offset))
-        return round(level - offset, 3)
+        return round(float(np.log(max(mean, 1e-300))) - offset, 3)
     return float(np.mean(_start(design, family)))
 
 

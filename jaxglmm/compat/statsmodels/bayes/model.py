@@ -14,13 +14,14 @@ instead of BFGS; ``structure="joint"`` keeps coefficients and random effects tog
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxglmm._errors import DataError, FormulaError
+from jaxglmm._errors import DataError, FormulaError, UnboundedLikelihoodError
 from jaxglmm.compat.statsmodels.bayes import fits as _fits
 from jaxglmm.compat.statsmodels.bayes import formula as _formula
 from jaxglmm.compat.statsmodels.bayes import objective as _objective
@@ -711,7 +712,8 @@ def _check_response(
     family: AbstractFamily, y: np.ndarray, trials: np.ndarray, given: Any
 ) -> None:
     if family.family_kind != "binomial":
-        family.check(y)
+        with suppress(UnboundedLikelihoodError):  # which the priors bound
+            family.check(y)
     elif given is not None:
         family.check(y, trials)
     elif not np.array_equal(np.unique(y), [0.0, 1.0]):
