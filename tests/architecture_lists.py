@@ -26,10 +26,18 @@ FACE_FILES = {  # of the results: what a user holds
     "results/fit.py",
     "results/estimated.py",
     "results/questions.py",
-    "results/generalised/fit.py",
-    "results/posterior/fit.py",
-    "results/fits/fits.py",
+    "results/generalised_fit.py",
+    "results/posterior_fit.py",
+    "results/fits.py",
 }
+QUESTIONS = (  # rooms that work for the faces, and the faces' own
+    "fitting/",
+    "posterior/",
+    "many/",
+    "postestimation/",
+    "export/",
+    "results/",
+)
 LONGEST = {"file": 500, "class": 350, "function": 100}
 
 
@@ -52,7 +60,7 @@ def lists(package=PACKAGE):
     return {
         "circles": [list(c) for c in circles((a, b) for a, b, _ in found)],
         "upward": upward(found, rows()),
-        "faces": naming(own, FACES, "results/", FACE_FILES),
+        "faces": naming(own, FACES, QUESTIONS, FACE_FILES),
         "classes": repeated_classes(own),
         "long": too_long(files, LONGEST),
     }
