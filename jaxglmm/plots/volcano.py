@@ -6,9 +6,10 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.numerics import multiplicity
 from jaxglmm.plots import style
 from jaxglmm.plots.labels import AS_IS, short, shortened
-from jaxglmm.postestimation.collection.tables import benjamini_hochberg, column, tested
+from jaxglmm.postestimation.collection.tables import column, tested
 
 LEAST = 1e-300  # p-values of zero are drawn here
 APART = 0.04  # names, of the highest point
@@ -47,7 +48,7 @@ def volcano(fits, term: str, *, rate: float = 0.05, labels: int = 8, ax=None):
     rate = _arguments.between("rate", rate, "0.05 for five false ones in a hundred")
     labels = int(labels)
     k, p = column(fits, term), tested(fits)[:, column(fits, term)]
-    x, q = np.asarray(fits.coefficients[:, k]), benjamini_hochberg(p)
+    x, q = np.asarray(fits.coefficients[:, k]), multiplicity.adjusted(p, "fdr_bh")
     known = np.isfinite(x) & np.isfinite(p)
     shown = known & ~_separated(fits)
     if not shown.any():

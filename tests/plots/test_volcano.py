@@ -6,8 +6,8 @@ from matplotlib.colors import to_rgba
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.many.columns import Columns
+from jaxglmm.numerics import multiplicity
 from jaxglmm.plots import p_values, style, volcano
-from jaxglmm.postestimation.collection.tables import benjamini_hochberg
 from jaxglmm.results.fits import Fits
 
 
@@ -38,7 +38,7 @@ def test_volcano():
     ax = fits.plot.volcano("x", labels=3)
     points = np.concatenate([c.get_offsets() for c in ax.collections])
     assert len(points) == 399
-    found = benjamini_hochberg(fits.p_values[:, 0]) < 0.05
+    found = multiplicity.adjusted(fits.p_values[:, 0], "fdr_bh") < 0.05
     coloured = [
         len(c.get_offsets())
         for c in ax.collections

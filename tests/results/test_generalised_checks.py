@@ -69,12 +69,6 @@ def test_distances_are_those_of_scipy():
     np.testing.assert_allclose(simulated.distances(scaled), expected)
 
 
-def test_adjusted_p_values():
-    p = np.array([0.04, 0.01, 0.02])
-    np.testing.assert_allclose(simulated.holm(p), [0.04, 0.03, 0.04])
-    np.testing.assert_allclose(simulated.holm(np.array([0.9, 0.8])), [1.0, 1.0])
-
-
 def test_residuals_of_a_good_model(counts):
     found = counts.simulated_residuals(100, seed=4, re="conditional")
     assert found.scaled.shape == (120,)

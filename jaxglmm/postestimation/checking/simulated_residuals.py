@@ -24,6 +24,7 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.formatting import numbers
+from jaxglmm.numerics import multiplicity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +165,7 @@ class SimulatedResiduals:
                 "sd": [x.std() for x in parts],
                 "statistic": [test.statistic for test in tests],
                 "p_value": p,
-                "p_adjusted": holm(p),
+                "p_adjusted": multiplicity.adjusted(p, "holm"),
             },
             index=pd.Index(levels, name=name),
         )
@@ -383,15 +384,6 @@ def distances(scaled: np.ndarray) -> np.ndarray:
     above = (steps[1:] - ordered).max(axis=1)
     below = (ordered - steps[:-1]).max(axis=1)
     return np.maximum(above, below)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """(k,) p-values adjusted by Holm's method (1979)."""
-    order = np.argsort(p)
-    steps = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order])
-    out = np.empty(len(p))
-    out[order] = np.minimum(steps, 1.0)
-    return out
 
 
 def _asymptotic(scaled: np.ndarray) -> Test:

@@ -23,9 +23,9 @@ from jaxglmm import _status
 from jaxglmm._errors import JaxGLMMError, NotApplicableError
 from jaxglmm.fitting import frequencies, predictor, simulate
 from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.checking import simulated_residuals as simulated
 from jaxglmm.postestimation.checking.checks import counts_zeros
-from jaxglmm.postestimation.collection.tables import benjamini_hochberg
 
 if TYPE_CHECKING:
     from jaxglmm.results.fits import Fits
@@ -200,7 +200,9 @@ class _Deviates:
 def _table(fits: Fits, found: np.ndarray) -> pd.DataFrame:
     D = len(fits)
     shown = [k for k in range(len(CHECKS)) if k < 3 or np.isfinite(found[:, k]).any()]
-    adjusted = np.stack([benjamini_hochberg(found[:, k, 2]) for k in shown], axis=1)
+    adjusted = np.stack(
+        [multiplicity.adjusted(found[:, k, 2], "fdr_bh") for k in shown], axis=1
+    )
     labels = np.arange(D) if fits.labels is None else fits.labels
     return pd.DataFrame(
         {

@@ -14,6 +14,7 @@ from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Block, Paragraph, Table
+from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.report.summary import Summary
 
 if TYPE_CHECKING:
@@ -24,25 +25,10 @@ FALSE_DISCOVERIES = 0.05
 FAR = 1000.0  # times the median, from which a dispersion is as good as infinite
 
 
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """Adjusted p-values (D,): the false discovery rate at which each is found.
-
-    Benjamini and Hochberg (1995); p-values that are NaN stay so and are not counted.
-    """
-    out = np.full(len(p), np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    if len(known) == 0:
-        return out
-    order = known[np.argsort(p[known], kind="stable")]
-    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
-    out[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return out
-
-
 def adjusted(fits: Fits) -> np.ndarray:
     """(D, p), each coefficient over the data sets."""
     p = tested(fits)
-    return np.stack([benjamini_hochberg(column) for column in p.T], axis=1)
+    return np.stack([multiplicity.adjusted(x, "fdr_bh") for x in p.T], axis=1)
 
 
 def tested(fits: Fits) -> np.ndarray:
@@ -140,7 +126,7 @@ def top(fits: Fits, term: str, n: int) -> pd.DataFrame:
             "statistic": fits.coefficients[order, k] / fits.se[order, k],
             "df": fits.df[order, k],
             "p_value": p[order],
-            "p_adjusted": benjamini_hochberg(p)[order],
+            "p_adjusted": multiplicity.adjusted(p, "fdr_bh")[order],
         },
         index=pd.Index(labels[order], name="dataset"),
     )

@@ -20,6 +20,7 @@ from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError, DataError, NotApplicableError
 from jaxglmm.fitting.model_frame import frame, pandas_frame
 from jaxglmm.formula.design import NewRows
+from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.prediction import grids, predict
 from jaxglmm.postestimation.prediction.means import Means, Rows, difference
 from jaxglmm.postestimation.report.frames import check_ratios
@@ -265,21 +266,12 @@ def adjusted(table: pd.DataFrame, adjust: str, n_levels: int) -> np.ndarray:
             f"adjust={adjust!r} is for p-values, and a posterior has none: its "
             "probabilities hold for all comparisons at once"
         )
-    p = table["p_value"].to_numpy().copy()
     if adjust == "tukey":
         from scipy.stats import studentized_range
 
         q = np.sqrt(2) * np.abs(table["statistic"].to_numpy())
         return studentized_range.sf(q, n_levels, table["df"].to_numpy())
-    known = np.flatnonzero(np.isfinite(p))
-    k = len(known)
-    if adjust == "bonferroni":
-        p[known] = np.minimum(p[known] * k, 1.0)
-    elif adjust == "holm":
-        order = known[np.argsort(p[known])]
-        steps = np.maximum.accumulate(p[order] * (k - np.arange(k)))
-        p[order] = np.minimum(steps, 1.0)
-    return p
+    return multiplicity.adjusted(table["p_value"].to_numpy(), adjust)
 
 
 def check_known(data: pd.DataFrame, names: Sequence[str]) -> None:

@@ -12,11 +12,12 @@ import pandas as pd
 from scipy import stats
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.numerics import multiplicity
 
 if TYPE_CHECKING:
     from jaxglmm.compat.statsmodels.mixedlm.results import MixedLMResults
 
-ADJUST = ("hs", "holm", "holm-sidak", "bonferroni", "sidak", "fdr_bh", "none")
+ADJUST = {"hs": "holm-sidak", **{name: name for name in multiplicity.METHODS}}
 
 
 @dataclass
@@ -364,7 +365,9 @@ def pairwise(
     R = np.array(rows)
     found = t_test(results, R, None, None)
     frame = found.summary_frame(index, alpha)
-    adjusted = adjust(found.pvalue, method)
+    if method not in ADJUST:
+        raise ValueError(f"method={method!r} must be one of {', '.join(ADJUST)}")
+    adjusted = multiplicity.adjusted(found.pvalue, ADJUST[method])
     frame[f"pvalue-{method}"] = adjusted
     frame[f"reject-{method}"] = adjusted <= alpha
     return PairwiseResults(frame, R)
@@ -395,28 +398,4 @@ def _treatment(results, term: str, names, js: list[int]) -> np.ndarray:
             out[k, own[0]] = 1.0
     if len(js) != len(names) - 1 or (out.sum(1) == 0).sum() != 1:
         raise ValueError(f"{term!r} is not in treatment coding")
-    return out
-
-
-def adjust(p: np.ndarray, method: str) -> np.ndarray:
-    """p-values adjusted for how many there are."""
-    if method not in ADJUST:
-        raise ValueError(f"method={method!r} must be one of {', '.join(ADJUST)}")
-    m, order = len(p), np.argsort(p)
-    left = m - np.arange(m)
-    if method == "none":
-        return p.copy()
-    if method == "bonferroni":
-        return np.minimum(p * m, 1.0)
-    if method == "sidak":
-        return 1 - (1 - p) ** m
-    if method == "fdr_bh":
-        scaled = p[order] * m / np.arange(1, m + 1)
-        stepped = np.minimum.accumulate(scaled[::-1])[::-1]
-    elif method == "holm":
-        stepped = np.maximum.accumulate(p[order] * left)
-    else:
-        stepped = np.maximum.accumulate(1 - (1 - p[order]) ** left)
-    out = np.empty(m)
-    out[order] = np.minimum(stepped, 1.0)
     return out
