@@ -14,6 +14,12 @@ def test_holm_by_hand():
     )
 
 
+def test_benjamini_and_hochberg_by_hand():
+    # the definition: the smallest i with p_(i) <= i q / n
+    found = multiplicity.adjusted(np.array([0.01, 0.02, 0.9]), "fdr_bh")
+    np.testing.assert_allclose(found, [0.03, 0.03, 0.9])
+
+
 @pytest.mark.parametrize("method", [m for m in multiplicity.METHODS if m != "none"])
 def test_the_numbers_of_statsmodels(method):
     multitest = pytest.importorskip("statsmodels.stats.multitest")

@@ -13,7 +13,6 @@ import jaxglmm as jg
 from jaxglmm._errors import DataError, NotApplicableError, SingularFitWarning
 from jaxglmm.many.columns import Columns
 from jaxglmm.postestimation.collection import moderation as fits_moderation
-from jaxglmm.postestimation.collection import tables as fits_tables
 from jaxglmm.results.fits import Fits
 
 
@@ -49,27 +48,6 @@ def made(D=300, seed=1):
     table[7, -1] = 5
     labels = np.array([f"gene{k}" for k in range(D)], object)
     return Fits.from_table(table, columns, labels, facts={"formula": "y ~ x"})
-
-
-def test_benjamini_and_hochberg():
-    rng = np.random.default_rng(0)
-    p = rng.uniform(size=50) ** 2
-    np.testing.assert_allclose(
-        fits_tables.benjamini_hochberg(p), stats.false_discovery_control(p)
-    )
-    holes = np.insert(p, [3, 20], np.nan)
-    found = fits_tables.benjamini_hochberg(holes)
-    assert np.isnan(found[[3, 21]]).all()
-    np.testing.assert_allclose(
-        found[~np.isnan(holes)], stats.false_discovery_control(p)
-    )
-    assert np.isnan(fits_tables.benjamini_hochberg(np.full(3, np.nan))).all()
-    # the definition: the smallest i with p_(i) <= i q / n
-    assert fits_tables.benjamini_hochberg(np.array([0.01, 0.02, 0.9])).tolist() == [
-        0.03,
-        0.03,
-        0.9,
-    ]
 
 
 def test_tidy():
