@@ -30,18 +30,19 @@ def columns(design: Design) -> list[Columns]:
 
 
 def precise(design: Design, family: AbstractFamily) -> Design:
-    """Weights of a linear mixed model as precisions: trials of the Gaussian family.
+    """Weights of a linear model as precisions: trials of the Gaussian family.
 
     Weights that multiply log densities would make two rows of one of weight two, here
     sigma^2 / 2 is its variance. Rows of weight zero keep it.
     """
     w = design.weights
     is_linear = family.name == "gaussian" and family.link.name == "identity"
-    if w is None or not design.terms or not is_linear:
+    if w is None or not is_linear:
         return design
     used = w > 0
+    known = 1.0 if design.trials is None else design.trials
     weights = None if used.all() else used.astype(float)
-    return replace(design, trials=np.where(used, w, 1.0), weights=weights)
+    return replace(design, trials=np.where(used, w, 1.0) * known, weights=weights)
 
 
 def moments(design: Design, structure: str | None = None) -> Moments:

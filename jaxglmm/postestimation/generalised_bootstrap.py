@@ -45,7 +45,8 @@ def refit(fit: GeneralisedFit, y, stacklevel: int = 4) -> GeneralisedFit:
     from jaxglmm.results.generalised_fit import GeneralisedFit as _Fit
 
     response, trials = response_again(fit.design, fit.family.family_kind, y)
-    fit.family.check(response, trials, fit.design.rows)
+    is_counted = fit.family.family_kind == "binomial"  # others have precisions there
+    fit.family.check(response, trials if is_counted else None, fit.design.rows)
     design = copy.copy(fit.design)
     object.__setattr__(design, "y", response)  # a frozen record, copied
     object.__setattr__(design, "trials", trials)

@@ -94,3 +94,36 @@ def test_trials_and_frequencies_together():
     with warnings.catch_warnings():
         warnings.simplefilter("error", jg.PriorWeightsWarning)
         assert fit.simulate(1, seed=1).shape == (1, 120)
+
+
+def test_weights_of_a_gaussian_response_without_random_effects_are_precisions():
+    """R 4.2.2: ``lm(y ~ x, weights = w)`` and ``glm(y ~ x, gaussian, weights = w)``."""
+    x = np.array([-1.2, 0.3, 0.8, 1.9, -0.4, 0.1, 2.2, -1.7])
+    y = np.array([0.1, 1.2, 1.0, 2.4, 0.9, 0.6, 1.8, -0.5])
+    w = np.array([0.5, 2, 1, 4, 0.25, 3, 1.5, 0.8])
+    data = {"x": x, "y": y, "g": np.arange(8) % 2}
+    fit = jg.glmm("y ~ x", data, family="gaussian", weights=w)
+    np.testing.assert_allclose(fit.log_likelihood, -3.05760897874155, rtol=1e-10)
+    np.testing.assert_allclose(fit.aic, 12.11521795748310, rtol=1e-10)
+    np.testing.assert_allclose(
+        fit.coefficients, [0.747152508895960, 0.723402254165817], rtol=1e-7
+    )
+    # sums of squares as weighted, draws and intervals by each row's own variance
+    np.testing.assert_allclose(np.sum(fit.resid("pearson") ** 2), 8.0, rtol=1e-6)
+    spread = np.std(fit.simulate(4_000, seed=1), axis=0)
+    np.testing.assert_allclose(spread, fit.sigma / np.sqrt(w), rtol=0.06)
+    limits = fit.predict(interval="prediction")
+    width = (limits["upper"] - limits["lower"]).to_numpy()
+    half = 1.959964 * np.hypot(fit.sigma / np.sqrt(w), fit.predict(se=True)["se"])
+    np.testing.assert_allclose(width / 2, half, rtol=1e-4)
+    np.testing.assert_allclose(fit.refit(y).log_likelihood, fit.log_likelihood)
+    # of another size, and the linear mixed model that contains it
+    other = jg.glmm("y ~ x", data, family="gaussian", weights=1e8 * w)
+    np.testing.assert_allclose(other.log_likelihood, fit.log_likelihood)
+    np.testing.assert_allclose(other.se, fit.se, rtol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", jg.SingularFitWarning)
+        mixed = jg.lmm("y ~ x + (1 | g)", data, weights=w, reml=False)
+    assert jg.anova(fit, mixed).statistic >= -1e-8
+    with pytest.raises(jg.ComparisonError, match="prior weights"):
+        jg.anova(jg.glmm("y ~ x", data, family="gaussian"), mixed)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
 
 
+LINEAR = ("gaussian", "identity")
 CRITERIA = ("aic", "bic", "log_likelihood", "criterion")
 LIMITS = {  # (family, the one of which it is a limit): a dispersion parameter's end
     ("poisson", "nbinom1"),
@@ -118,6 +119,7 @@ def _what(given: Any) -> str:
 
 def _same_data(fits: Sequence[Fit]) -> None:
     one = fits[0].design
+    linear = all((f.family_name, f.link_name) == LINEAR for f in fits)
     for other in (f.design for f in fits[1:]):
         if other.n != one.n:
             raise ComparisonError(
@@ -131,17 +133,23 @@ def _same_data(fits: Sequence[Fit]) -> None:
                 f"{other.response}, or other values): likelihoods of different data "
                 "cannot be compared"
             )
+        if linear and np.array_equal(_precision(one), _precision(other)):
+            continue
         if not _equal(one.weights, other.weights):
             raise ComparisonError(
                 "the fits have different prior weights: their likelihoods are of "
                 "different models of the residuals and cannot be compared"
             )
-
         if not np.array_equal(_trials(one), _trials(other)):
             raise ComparisonError(
                 "the fits have different numbers of trials: their responses are not "
                 "the same data"
             )
+
+
+def _precision(design: Design) -> np.ndarray:
+    """(n,) of a linear model; without random effects its weights are its trials."""
+    return _trials(design) * (1.0 if design.weights is None else design.weights)
 
 
 def _trials(design: Design) -> np.ndarray:

@@ -187,11 +187,9 @@ def _out_of(fit: GeneralisedFit, own: bool, m, n: int) -> np.ndarray:
     trials = fit.design.trials
     if m is not None:
         return m
-    if trials is None or fit.family.family_kind != "binomial":
-        return np.ones(n)
-    if own:
+    if trials is not None and own:
         return trials
-    if (trials == 1).all():
+    if trials is None or fit.family.family_kind != "binomial" or (trials == 1).all():
         return np.ones(n)
     raise NotApplicableError(
         "interval='prediction' of a binomial response needs the numbers of trials of "
