@@ -24,12 +24,21 @@ from random_models import COUNT, G, H, N, Model, model
 
 STARTS = (0.3, 0.6, 0.1, 1.0)  # standard deviations of the random effects
 MOST_STEPS = 100
-LEVEL = 1e-2  # a slope up to which an end is a maximum
+LEVEL = 1.0  # slopes up to which an end is next to a maximum
 
 
-def log_density(kind: str, y, phi, eta):
+def log_density(one: Model, y, phi, eta):
     """Of the rows; phi is a logarithm."""
-    mu = jnp.exp(eta)
+    kind, mu = one.kind, jnp.exp(eta)
+    if (kind, one.link) == ("binomial", "cloglog"):
+        m = one.columns["m"]
+        choose = gammaln(m + 1) - gammaln(y + 1) - gammaln(m - y + 1)
+        return choose + y * jnp.log(-jnp.expm1(-mu)) - (m - y) * mu
+    if kind == "beta":
+        mu, size = 1 / (1 + jnp.exp(-eta)), jnp.exp(phi)
+        a, b = mu * size, (1 - mu) * size
+        out = gammaln(size) - gammaln(a) - gammaln(b)
+        return out + (a - 1) * jnp.log(y) + (b - 1) * jnp.log1p(-y)
     if kind == "invgauss":
         square = y / mu**2 - 2 / mu + 1 / y
         return 0.5 * (phi - jnp.log(2 * jnp.pi * y**3) - jnp.exp(phi) * square)
@@ -40,7 +49,7 @@ def log_density(kind: str, y, phi, eta):
         r = mu / a
         out = gammaln(y + r) - gammaln(r) - gammaln(y + 1)
         return out + y * (phi - jnp.log1p(a)) - r * jnp.log1p(a)
-    raise SystemExit(f"no density of {kind}")
+    raise SystemExit(f"no density of {kind} ({one.link})")
 
 
 def negative(one: Model) -> tuple[Callable, int, np.ndarray]:
@@ -49,7 +58,8 @@ def negative(one: Model) -> tuple[Callable, int, np.ndarray]:
     apart = "||" in one.random
     x = (c["x"] - (0.0 if apart else c["x"].mean())) / c["x"].std()
     X = [np.ones(N), x, c["z"]] if "x" in one.fixed else [np.ones(N), c["z"]]
-    X, y, offset = np.column_stack(X), c["y"], c.get("o", np.zeros(N))
+    X, offset = np.column_stack(X), c.get("o", np.zeros(N))
+    y = c["k"] if one.kind == "binomial" else c["y"]
     Z, ones = [np.eye(G)[c["g"]]], [np.arange(G)]
     free = [(ones[0], ones[0])]
     if "x |" in one.random:
@@ -68,11 +78,11 @@ def negative(one: Model) -> tuple[Callable, int, np.ndarray]:
         for (i, j), t in zip(free, psi[p : p + m], strict=True):
             L = L.at[i, j].set(t)
         ZL, base = Z @ L, offset + X @ psi[:p]
-        first = jax.grad(lambda e: log_density(one.kind, y, psi[-1], e).sum())
+        first = jax.grad(lambda e: log_density(one, y, psi[-1], e).sum())
 
         def joint(u):
             eta = base + ZL @ u
-            return log_density(one.kind, y, psi[-1], eta).sum() - 0.5 * u @ u
+            return log_density(one, y, psi[-1], eta).sum() - 0.5 * u @ u
 
         def precision(u):
             eta = base + ZL @ u
@@ -111,7 +121,7 @@ def best(one: Model) -> float:
     rng, lowest = np.random.default_rng(one.number), np.inf
     for sd in STARTS:
         beta = 0.1 * rng.normal(size=p)
-        if one.kind != "bernoulli":
+        if one.link == "log":
             level = np.log(one.columns["y"].mean())
             beta[0] += level - np.mean(one.columns.get("o", 0.0))
         theta = np.where(diagonal == 1.0, sd, 0.1 * rng.normal(size=len(diagonal)))
