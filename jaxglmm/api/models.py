@@ -191,9 +191,8 @@ def glmm(
         random_data: name -> (n,) values of the random slopes.
         tol: stop when less than this is still to gain, in units of -2 log-likelihood.
         max_iter: most evaluations of the likelihood.
-        weights: prior weights, column name or (n,): multiply the log density of a row;
-            family="gaussian" with the identity link has variance sigma^2 / weight.
-            A pandas Series, here and below, is matched by its row labels.
+        weights: prior weights, column name or (n,): multiply log densities (of linear
+            models: divide the variance). A Series, here and below, goes by row labels.
         offset: known part of the linear predictor, column name or (n,).
         trials: numbers of trials of a binomial response, column name or (n,).
         correlated: in the second form, False (or factor -> False): independent effects.
@@ -291,7 +290,6 @@ def fit_generalised(
     """The steps after the formula: check, build, fit, name."""
     from jaxglmm.estimate.generalised import applicable
     from jaxglmm.fitting import generalised as _generalised
-    from jaxglmm.model import assemble
     from jaxglmm.postestimation.checking import diagnostics as pathology
     from jaxglmm.results.generalised_fit import GeneralisedFit
 
@@ -301,8 +299,7 @@ def fit_generalised(
         return fit_design(design, Maximise(False), tol, max_iter, False, began, 5)
     check_generalised(design)
     if not design.terms:
-        marginal = type(marginal)(marginal.hessian)  # nothing to integrate out
-        design = assemble.precise(design, family)
+        marginal, design = _generalised.without_effects(marginal, design, family)
     if marginal.nodes != 1:
         check_quadrature(design, marginal.nodes)
     programs.spare()

@@ -237,6 +237,13 @@ def inverse_root(H: np.ndarray, pinned: np.ndarray, p: int = 0) -> np.ndarray:
     return out
 
 
+def without_effects(
+    marginal: LaplaceMarginal, design: Design, family: AbstractFamily
+) -> tuple[LaplaceMarginal, Design]:
+    """Without random effects: nothing to integrate out, weights as in ``lmm``."""
+    return LaplaceMarginal(marginal.hessian), assemble.precise(design, family)
+
+
 @double_precision
 def build(
     design: Design, family: AbstractFamily, marginal: LaplaceMarginal
