@@ -338,7 +338,7 @@ def fit_generalised(
 
 def _is_linear(design: Design, family: AbstractFamily) -> bool:
     """Whether it is a linear mixed model, whose likelihood is exact."""
-    gaussian = family.name == "gaussian" and family.link.name == "identity"
+    gaussian = family.is_linear_model
     return gaussian and bool(design.terms)
 
 

@@ -194,11 +194,13 @@ def coefficients(fit: Any, level: float) -> Any:
 
 def ratios(fit: Any, level: float) -> str:
     """exp of the coefficients where these are logarithms of ratios: no intercept."""
-    if fit.link_name not in ("logit", "log"):
-        return ""
     import numpy as np
 
-    names = {"logit": "Odds ratios", "log": "Ratios of means"}
+    from jaxglmm.postestimation.report import frames
+
+    what = frames.ratios(fit)
+    if what is None:
+        return ""
     frame = fit.tidy(conf_int=True, level=level)
     frame = frame[frame["term"] != "(Intercept)"]
     if frame.empty:
@@ -207,7 +209,7 @@ def ratios(fit: Any, level: float) -> str:
     for column in out.columns[1:]:
         out[column] = np.exp(out[column])
     out.columns = ["term", "ratio", "conf_low", "conf_high"]
-    return f"<h2>{names[fit.link_name]}</h2>{table(out)}"
+    return f"<h2>{what.capitalize()}</h2>{table(out)}"
 
 
 def modes(fit: Any) -> str:

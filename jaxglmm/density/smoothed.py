@@ -7,8 +7,9 @@ For eta ~ N(tm, tv), elementwise, what variational Bayes needs of a family:
     weight  E -l''(eta)                     -d2 value / d tm2
     spread  -2 d value / d tv               equal to weight for an exact rule (Stein)
 
-Closed forms for the Poisson with log link, the Gaussian and the gamma with log link;
-Gauss-Hermite for every other family, which never learns of it. ``legendre`` is the
+Closed forms where the family has one (``kernel_over_normal``: the Poisson with log
+link, the Gaussian, the gamma with log link); Gauss-Hermite for every other family,
+which never learns of it. ``legendre`` is the
 ten-node Gauss-Legendre rule on (-5, 5) of statsmodels' mean-field objective, for
 canonical families: its weights sum to 0.99913 and it is not a rule to compute with,
 but its optimum is a documented one. It is applied to l - y eta alone, and its spread is
@@ -31,7 +32,6 @@ from jaxglmm.model.families import AbstractFamily
 Rule = Literal["exact", "hermite", "legendre"]
 
 NODES = 20  # Gauss-Hermite: relative error 1e-6 at sd 2, 7e-4 at sd 4 (logit)
-CLOSED = (("poisson", "log"), ("gaussian", "identity"), ("gamma", "log"))
 
 
 class Expected(eqx.Module):
@@ -56,10 +56,7 @@ def nodes(rule: str, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def is_canonical(family: AbstractFamily) -> bool:
     """Whether the log density is y eta plus a function of eta alone."""
-    return (family.name, family.link.name) in (
-        ("poisson", "log"),
-        ("binomial", "logit"),
-    )
+    return family.has_canonical_link and not family.n_phi
 
 
 def expected(
@@ -86,8 +83,10 @@ def expected(
         k: nodes of Gauss-Hermite.
         valued: False leaves the value at zero and saves a logarithm a node.
     """
-    if rule == "exact" and (family.name, family.link.name) in CLOSED:
-        return _closed(family, y, tm, tv, phi, trials)
+    closed = rule == "exact" and family.kernel_over_normal(y, tm, tv, phi, trials)
+    if closed:
+        value, slope, weight = closed
+        return Expected(value, slope, weight, weight)
     z, w = nodes("legendre" if rule == "legendre" else "hermite", k)
     linear = y if rule == "legendre" else jnp.zeros_like(y)
     some = tv > 0  # rows that pad have none, and a root has no derivative there
@@ -112,16 +111,3 @@ def expected(
     small = sd < 1e-8
     spread = jnp.where(small, weight, -moved / jnp.where(small, 1.0, sd))
     return Expected(value + linear * tm, slope + linear, weight, spread)
-
-
-def _closed(family: AbstractFamily, y, tm, tv, phi, trials) -> Expected:
-    """From the derivatives at one point, for l that is linear, square or exp in eta."""
-    if family.name == "gaussian":
-        l, s, w, _ = family.kernel_derivatives(y, tm, phi, trials)
-        return Expected(l - w * tv / 2, s, w, w)
-    # Poisson: E exp(eta) is exp at tm + tv / 2; gamma: E exp(-eta) at tm - tv / 2
-    shift = tv / 2 if family.name == "poisson" else -tv / 2
-    l, s, w, _ = family.kernel_derivatives(y, tm + shift, phi, trials)
-    # what is linear in eta has mean at tm, not at the shifted point
-    linear = s + w if family.name == "poisson" else s - w
-    return Expected(l - linear * shift, s, w, w)

@@ -59,13 +59,6 @@ PATIENCE = 40  # steps after which convergence is taken for linear
 SLOWEST = 0.9999  # ratio of the gains of two steps that is told from one
 REACH = 3.0  # longest step of a coefficient, in units of eta where these mean the same
 CHEAP, FINER = 20_000, 1e-6  # rows up to which an evaluation more is made, and for what
-SELF_CONCORDANT = {
-    ("binomial", "logit"),
-    ("poisson", "log"),
-    ("gamma", "log"),
-    ("nbinom2", "log"),
-}
-UNITLESS = ("logit", "probit", "cloglog", "cauchit", "log")  # eta has no unit
 SEARCH, PIN = 0, 1
 
 Evaluate = Callable[[Array, Effects, Bool[Array, ""]], Point]
@@ -133,10 +126,10 @@ def minimise(
     finer = FINER if len(problem.y) <= CHEAP else 1.0
     effects = np.arange(k)
     effects = (effects >= problem.p) & (effects < problem.p + problem.m)
-    reach = effects, problem.family.link.name in UNITLESS
+    reach = effects, problem.family.link.unit_free
     family = problem.family
-    canonical = family.link.name == family.canonical
-    damped = (family.name, family.link.name) in SELF_CONCORDANT and len(u) == 1
+    canonical = family.has_canonical_link
+    damped = family.is_self_concordant and len(u) == 1
 
     def body(s: _State) -> _State:
         at = evaluate(s.trial, s.v, s.exact)

@@ -26,9 +26,7 @@ from jaxglmm.estimate.search import (
     REACH,
     ROUGH,
     ROUGH_LEVEL,
-    SELF_CONCORDANT,
     SETTLED,
-    UNITLESS,
     left,
     within,
 )
@@ -99,14 +97,14 @@ def minimise(
     size = J if n_levels is None else n_levels
     rough = near if near is not None else jnp.maximum(ROUGH, ROUGH_LEVEL * size)
     family = d.family
-    canonical = family.link.name == family.canonical
-    damped = (family.name, family.link.name) in SELF_CONCORDANT
+    canonical = family.has_canonical_link
+    damped = family.is_self_concordant
     diagonal = np.array(
         [False] * split.p + [i == j for i, j in split.pattern] + [False] * split.n_phi
     )[:, None]
     effects = np.zeros((k, 1), bool)
     effects[split.p : split.p + split.m] = True
-    unitless = family.link.name in UNITLESS
+    unitless = family.link.unit_free
     reach = reaches(d)
 
     def body(carry: tuple[Array, _State]) -> tuple[Array, _State]:

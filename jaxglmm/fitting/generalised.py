@@ -119,7 +119,7 @@ class GeneralisedEngine:
             found = again.compared(self, found, tol, max_steps)
         if not self._has_rival:
             return found
-        for phi in self.base.family.quiet:
+        for phi in self.base.family.near_zero_dispersion:
             other = from_phi(np.array([phi]))
             if np.isnan(found.criterion) or other.criterion < found.criterion - tol:
                 found = other
@@ -135,7 +135,10 @@ class GeneralisedEngine:
         between the two the likelihood can fall.
         """
         levels = [factor.n_levels for factor in self.factors]
-        return bool(self.base.family.quiet) and 2 * max(levels, default=0) > self.data.n
+        return (
+            bool(self.base.family.near_zero_dispersion)
+            and 2 * max(levels, default=0) > self.data.n
+        )
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from jaxglmm.formula.design import Design
     from jaxglmm.model.families import AbstractFamily
 
-# |eta| from which a row may be fitted perfectly, by link; others have no end to run to
-FAR = {"logit": 9.0, "log": 9.0, "probit": 3.5, "cloglog": 2.0, "cauchit": 3000.0}
 NOTHING = 1e-4  # expected responses left in all rows together that are fitted perfectly
 LOST = 1e-7  # singular value of the orthonormal columns that counts as zero
 MOST_LEVELS = 50  # of a variable by which rows are described
@@ -51,7 +49,7 @@ class Separation:
 
 def possible(family: AbstractFamily, eta: np.ndarray) -> bool:
     """Whether any row lies so far out that separation needs a closer look."""
-    far = FAR.get(family.link.name)
+    far = family.link.end
     if far is None or not family.discrete or not eta.size:
         return False
     return bool(max(eta.max(), -eta.min()) > far)
@@ -122,7 +120,7 @@ def _runaway(
     moved = used & (change > LOST * np.linalg.norm(Q, axis=1))
     # it must be beta that took these rows out, and not their random effects
     reach = (side * (Q @ (lost @ (lost.T @ (R @ beta)))))[moved]
-    if np.sum(reach > FAR[family.link.name] / 2) <= len(reach) / 2:
+    if np.sum(reach > family.link.end / 2) <= len(reach) / 2:
         return None
     return R, lost, side, used, moved
 
@@ -131,7 +129,7 @@ def _perfect(
     design: Design, family: AbstractFamily, eta: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
     """(n,) -1 for zeros and +1 for full successes that are fitted perfectly, else 0."""
-    far = np.abs(eta) > FAR[family.link.name]
+    far = np.abs(eta) > family.link.end
     mu = np.asarray(family.mean(eta), float)
     trials = np.ones(len(y)) if design.trials is None else design.trials
     full = np.zeros(len(y), bool)

@@ -64,7 +64,7 @@ def suits(problem: GeneralisedProblem) -> bool:
 
 def quadratic(problem: GeneralisedProblem) -> bool:
     """Whether the log density of a row is quadratic: one Newton step is the mode."""
-    return (problem.family.name, problem.family.link.name) == ("gaussian", "identity")
+    return problem.family.is_linear_model
 
 
 def damping(problem: GeneralisedProblem, r: Array) -> Array:

@@ -45,7 +45,7 @@ def rows_at(
     family, v = problem.family, problem.weights
     used = v > 0
     l, s, w, w1 = family.derivatives(problem.y, eta, phi, problem.trials)
-    if family.link.name == family.canonical:
+    if family.has_canonical_link:
         step = w
     else:
         step = jnp.where(w > 0, w, family.expected_weight(eta, phi, problem.trials))

@@ -198,7 +198,7 @@ def evaluate(
     def weights(r: RowTerms) -> Array:
         return r.w if canonical else jnp.where(valid, r.w, jnp.abs(r.w))
 
-    canonical = problem.family.link.name == problem.family.canonical
+    canonical = problem.family.has_canonical_link
     negative, valid = jnp.asarray(False), jnp.asarray(True)
     if not canonical:
         below = sum_rows(problem, lambda part: jnp.sum(visit(part)[1].w < 0))
@@ -277,10 +277,7 @@ def evaluate(
         return system.factor(kept), across if ahead is None else ahead, square
 
     found = factor, across, one.square
-    if problem.family.link.name not in (
-        problem.family.canonical,
-        *problem.family.concave,
-    ):
+    if not problem.family.is_log_concave:
         found = lax.cond(negative, better, lambda: (factor, across, one.square))
     Q, T = found[0].project(found[1], found[2])
     info = found[0].gram(v)

@@ -27,7 +27,7 @@ class Terms(eqx.Module):
     dl, ds, dw: derivatives in the dispersion parameter, ddl (L,) the second one of l,
     summed; None without one. v, v1: what stands in M where that is not w. apart,
     dapart: (L,) part of the log-likelihood that eta does not enter, of a family that
-    splits, and its derivative.
+    has_separable_term, and its derivative.
     """
 
     l: Array
@@ -48,8 +48,8 @@ class Terms(eqx.Module):
 def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Terms:
     """The log density of the rows; second: with ``ddl``."""
     family, used = d.family, d.weights > 0
-    split = d.splits
-    derivatives = family.split_derivatives if split else family.kernel_derivatives
+    split = d.has_separable_term
+    derivatives = family.coupled_derivatives if split else family.kernel_derivatives
 
     def plain(phi: Array) -> tuple[Array, ...]:
         out = derivatives(d.y, eta, phi, d.trials)
@@ -164,7 +164,7 @@ def evaluate(
     eta = d.predictor(beta, small.apply(Lam, list(u)))
     r = terms(d, eta, phi, hessian, curved)
     w, valid = r.w, jnp.ones(u.shape[-1], bool)
-    if d.family.link.name != d.family.canonical:
+    if not d.family.has_canonical_link:
         valid = exact | ~jnp.any(w < 0, axis=(0, 1))
         w = jnp.where(valid, w, jnp.abs(w))
     A = _blocks(d, w)
@@ -259,7 +259,7 @@ def _positive(
 ) -> tuple[small.Matrix, small.Matrix, small.Matrix, Array]:
     """A, C, B and w of the curvature; see ``_information``."""
     family = d.family
-    if family.link.name in (family.canonical, *family.concave):
+    if family.is_log_concave:
         return A, C, B, w
     fallen = jnp.any(w < 0, axis=(0, 1))
 

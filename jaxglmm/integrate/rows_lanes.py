@@ -18,10 +18,10 @@ class LaneRows(eqx.Module):
     """Rows of L lanes; l is L, or 1 for what the lanes share.
 
     X: (p, h, J, l); Z: (q, h, J, l), None for one column of ones; y: (h, J, L);
-    trials, weights: (h, J, l); offset: (h, J, l) or None. For a family that splits,
-    values, many: the distinct values of y, (v, L), and the weight of their rows; or
-    tails: the weight of the rows beyond 0, 1, ... v - 1, of counts, (v, L). None where
-    every row is looked at.
+    trials, weights: (h, J, l); offset: (h, J, l) or None. Of a family with a separable
+    term, values and many: the distinct values of y, (v, L), and the weight of their
+    rows; or tails: the weight of the rows beyond 0, 1, ... v - 1, of counts, (v, L).
+    None where every row is looked at.
     """
 
     X: Float[Array, "p h J l"]
@@ -83,7 +83,7 @@ class LaneRows(eqx.Module):
         return [[found[max(a, b), min(a, b)] for b in range(p)] for a in range(p)]
 
     @property
-    def splits(self) -> bool:
+    def has_separable_term(self) -> bool:
         """Whether ``apart`` is known without a look at each row."""
         return self.values is not None or self.tails is not None
 
@@ -91,10 +91,12 @@ class LaneRows(eqx.Module):
         """The part of the log-likelihoods that eta does not enter, (L,)."""
         if self.tails is not None:  # summed by parts
             steps = jnp.arange(1.0 * len(self.tails))[:, None]
-            return jnp.sum(self.tails * self.family.log_apart_step(steps, phi), axis=0)
+            return jnp.sum(
+                self.tails * self.family.log_separable_step(steps, phi), axis=0
+            )
         assert self.values is not None
         assert self.many is not None
-        found = self.family.log_apart(self.values, phi)
+        found = self.family.log_separable(self.values, phi)
         return jnp.sum(jnp.where(self.many > 0, self.many * found, 0.0), axis=0)
 
 

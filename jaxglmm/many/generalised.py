@@ -237,7 +237,7 @@ def _fit(
     source = engine.source
     given = here | there
     weights, trials = np.asarray(given["weights"]), np.asarray(given["trials"])
-    if source.family.splits:
+    if source.family.has_separable_term:
         parts = apart(there["y"], weights, engine.room)
         engine.room = max(engine.room, *map(len, parts.values()))
         there = there | parts
@@ -289,7 +289,6 @@ def check(
 
 
 LEAST_ROWS = 2  # that say how much they vary
-ROW_BY_ROW = ("binomial", "poisson")  # whose start looks at one row at a time
 
 
 def guesses(
@@ -300,7 +299,7 @@ def guesses(
     good: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the family would start: eta (n, L) and phi (r, L), of ``good`` lanes."""
-    if family.name in ROW_BY_ROW and family.link.name == family.default_link:
+    if family.starts_alone and family.link.name == family.default_link:
         return family.start(Y, trials)[0], np.zeros((0, Y.shape[1]))
     rows = np.ones((1, 1)) if used is None else used
     with np.errstate(all="ignore"):
@@ -398,7 +397,7 @@ def separated(
 ) -> np.ndarray:
     """(L,) whether coefficients have run off; few lanes need a closer look."""
     out = np.zeros(len(far))
-    edge = separation.FAR.get(family.link.name)
+    edge = family.link.end
     if edge is None or not family.discrete:
         return out
     for i in np.flatnonzero(usable & (far > edge)):

@@ -20,7 +20,6 @@ from jaxglmm.many.columns import ALONE
 from jaxglmm.many.generalised import (
     CELLS,
     LANES,
-    ROW_BY_ROW,
     _fit,
     fine,
     generalised_columns,
@@ -216,7 +215,7 @@ class RaggedRows:
 
     def _guesses(self, y, m, lane, L: int, good: np.ndarray):
         family = self.family
-        if family.name in ROW_BY_ROW and family.link.name == family.default_link:
+        if family.starts_alone and family.link.name == family.default_link:
             return family.start(y, m)[0], np.zeros((0, L))
         eta, phi = np.zeros(len(y)), np.zeros((family.n_phi, L))
         ends = np.searchsorted(lane, np.arange(L + 1))

@@ -2,7 +2,7 @@
 
 Counts take few values, so what depends on a count alone is looked up, and what depends
 on it and on a dispersion parameter is summed over the distinct ones of a data set
-(``AbstractFamily.log_base``, ``log_apart``) instead of over all rows.
+(``AbstractFamily.log_base``, ``log_separable``) instead of over all rows.
 """
 
 from __future__ import annotations

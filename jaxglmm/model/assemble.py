@@ -36,8 +36,7 @@ def precise(design: Design, family: AbstractFamily) -> Design:
     sigma^2 / 2 is its variance. Rows of weight zero keep it.
     """
     w = design.weights
-    is_linear = family.name == "gaussian" and family.link.name == "identity"
-    if w is None or not is_linear:
+    if w is None or not family.is_linear_model:
         return design
     used = w > 0
     known = 1.0 if design.trials is None else design.trials

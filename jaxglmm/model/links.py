@@ -28,9 +28,35 @@ from jaxglmm.numerics.special import HALF_LOG_2PI, log1mexp, log1mexp_exp, log_n
 
 
 class Link(eqx.Module):
-    """One link. A new one defines ``name``, ``inverse``, ``link`` and ``slope``."""
+    """One link. A new one defines ``name``, ``inverse``, ``link`` and ``slope``.
+
+    Class attributes:
+        name: as in ``link="..."``.
+        unit_free: whether eta has no unit, so that a change of it by one means the same
+            whatever is measured.
+        positive: whether eta must be positive.
+        even: whether eta and -eta have the same mean.
+        end: |eta| from which a row may be fitted perfectly; None where the mean has no
+            end to run to.
+        wide: standard deviation of effects on eta that is as good as infinite.
+        strip: the inverse is analytic, and bounded, as far as this from the real axis;
+            None where it is not bounded.
+        tolerance: variance of the latent tolerance of a yes or no; None where unknown.
+        ratio: what exp of a coefficient is, None where it is nothing.
+        search: half width, in eta, of where the best eta of a row may lie; None for
+            links whose eta has a unit.
+    """
 
     name: ClassVar[str]
+    unit_free: ClassVar[bool] = False
+    positive: ClassVar[bool] = False
+    even: ClassVar[bool] = False
+    end: ClassVar[float | None] = None
+    wide: ClassVar[float | None] = None
+    strip: ClassVar[float | None] = None
+    tolerance: ClassVar[float | None] = None
+    ratio: ClassVar[str | None] = None
+    search: ClassVar[float | None] = None
 
     @abc.abstractmethod
     def inverse(self, eta: Any) -> Any:
@@ -66,6 +92,13 @@ class Link(eqx.Module):
         """log |d mu / d eta|."""
         return jnp.log(jnp.abs(self.slope(eta)))
 
+    def over_normal(self, eta: Any, sd: Any) -> tuple[Any, Any, Any] | None:
+        """E inverse(eta + sd Z), Z standard normal, and its derivatives in eta and sd.
+
+        In closed form, on the host; None for links without one.
+        """
+        return None
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
@@ -74,6 +107,13 @@ class Logit(Link):
     """log(mu / (1 - mu)): log odds."""
 
     name: ClassVar[str] = "logit"
+    unit_free: ClassVar[bool] = True
+    end: ClassVar[float | None] = 9.0
+    wide: ClassVar[float | None] = 10.0
+    strip: ClassVar[float | None] = np.pi
+    tolerance: ClassVar[float | None] = np.pi**2 / 3
+    ratio: ClassVar[str | None] = "odds ratios"
+    search: ClassVar[float | None] = 40.0
 
     def inverse(self, eta: Any) -> Any:
         return functions(eta).expit(eta)
@@ -113,6 +153,19 @@ class Probit(Link):
     """The quantile of the normal distribution."""
 
     name: ClassVar[str] = "probit"
+    unit_free: ClassVar[bool] = True
+    end: ClassVar[float | None] = 3.5
+    wide: ClassVar[float | None] = 6.0
+    tolerance: ClassVar[float | None] = 1.0
+    search: ClassVar[float | None] = 8.0
+
+    def over_normal(self, eta: Any, sd: Any) -> tuple[Any, Any, Any]:
+        from scipy import special
+
+        shrink = 1 / np.sqrt(1 + sd**2)
+        at = shrink * eta
+        density = np.exp(-0.5 * at**2) / np.sqrt(2 * np.pi)
+        return special.ndtr(at), shrink * density, -sd * shrink**2 * at * density
 
     def inverse(self, eta: Any) -> Any:
         return functions(eta).ndtr(eta)
@@ -143,6 +196,13 @@ class CLogLog(Link):
     """log(-log(1 - mu)): the event of a Poisson count above zero."""
 
     name: ClassVar[str] = "cloglog"
+    unit_free: ClassVar[bool] = True
+    end: ClassVar[float | None] = 2.0
+    wide: ClassVar[float | None] = 10.0
+    strip: ClassVar[float | None] = np.pi / 2
+    tolerance: ClassVar[float | None] = np.pi**2 / 6
+    ratio: ClassVar[str | None] = "hazard ratios"
+    search: ClassVar[float | None] = 8.0
 
     def inverse(self, eta: Any) -> Any:
         f = functions(eta)
@@ -173,6 +233,10 @@ class Cauchit(Link):
     """The quantile of the Cauchy distribution: heavy tails, forgiving of outliers."""
 
     name: ClassVar[str] = "cauchit"
+    unit_free: ClassVar[bool] = True
+    end: ClassVar[float | None] = 3000.0
+    strip: ClassVar[float | None] = 1.0
+    search: ClassVar[float | None] = 8.0
 
     def inverse(self, eta: Any) -> Any:
         f = functions(eta)
@@ -198,6 +262,15 @@ class Log(Link):
     """log mu: effects are ratios."""
 
     name: ClassVar[str] = "log"
+    unit_free: ClassVar[bool] = True
+    end: ClassVar[float | None] = 9.0
+    wide: ClassVar[float | None] = 10.0
+    ratio: ClassVar[str | None] = "ratios of means"
+    search: ClassVar[float | None] = 40.0
+
+    def over_normal(self, eta: Any, sd: Any) -> tuple[Any, Any, Any]:
+        value = np.exp(eta + sd**2 / 2)
+        return value, value, sd * value
 
     def inverse(self, eta: Any) -> Any:
         return functions(eta).exp(eta)
@@ -226,6 +299,10 @@ class Sqrt(Link):
     """The square root: constant variance for a Poisson count."""
 
     name: ClassVar[str] = "sqrt"
+    even: ClassVar[bool] = True
+
+    def over_normal(self, eta: Any, sd: Any) -> tuple[Any, Any, Any]:
+        return eta**2 + sd**2, 2 * eta, 2 * sd
 
     def inverse(self, eta: Any) -> Any:
         return eta * eta
@@ -245,6 +322,9 @@ class Identity(Link):
 
     name: ClassVar[str] = "identity"
 
+    def over_normal(self, eta: Any, sd: Any) -> tuple[Any, Any, Any]:
+        return eta.copy(), np.ones_like(eta), np.zeros_like(eta)
+
     def inverse(self, eta: Any) -> Any:
         return eta
 
@@ -259,6 +339,7 @@ class Inverse(Link):
     """1 / mu: canonical for the gamma distribution; eta must be positive."""
 
     name: ClassVar[str] = "inverse"
+    positive: ClassVar[bool] = True
 
     def inverse(self, eta: Any) -> Any:
         return functions(eta).reciprocal(eta)
@@ -277,6 +358,7 @@ class InverseSquared(Link):
     """1 / mu^2: canonical for the inverse Gaussian; eta must be positive."""
 
     name: ClassVar[str] = "1/mu^2"
+    positive: ClassVar[bool] = True
 
     def inverse(self, eta: Any) -> Any:
         return functions(eta).reciprocal(functions(eta).sqrt(eta))

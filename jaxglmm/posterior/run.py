@@ -193,14 +193,10 @@ def small_binary_groups(engine: PosteriorEngine) -> bool:
     if problem.sides != (1,):
         return False
     codes, J = design.terms[0].codes, design.terms[0].n_levels
-    if engine.family.name == "binomial":
-        size = np.ones(design.n) if design.trials is None else design.trials
-        least = FEW_TRIALS
-    elif engine.family.name == "poisson":
-        size, least = design.y, FEW_TRIALS / 10
-    else:
+    worth = engine.family.worth(design.y, design.trials)
+    if worth is None:
         return False
-    return float(np.median(np.bincount(codes, size, J))) < least
+    return float(np.median(np.bincount(codes, worth, J))) < FEW_TRIALS
 
 
 def widest(engine: PosteriorEngine, mode: _map.Mode) -> float:

@@ -55,8 +55,17 @@ class AbstractFamily(eqx.Module):
             whatever y.
         phi_range: where phi is looked for. Beyond an end of it the family is another
             one to rounding (no dispersion), and the likelihood flat.
-        quiet: values of phi at next to no dispersion, and at none, for families whose
-            dispersion and random effects of single rows explain the same excess.
+        near_zero_dispersion: values of phi at next to no dispersion, and at none, for
+            families whose dispersion and random effects of single rows explain the same
+            excess.
+        self_concordant: links at which |dw/deta| <= w, so that damping a level's Newton
+            step by its length is enough.
+        starts_alone: whether ``start``, with the default link, looks at one row at a
+            time.
+        limit: name of the family that this is at the end of its dispersion.
+        overdispersed: name of the family for more spread than this one has.
+        phi_centre: where a prior of a logarithm of a dispersion parameter is centred.
+        phi_in_units: whether the dispersion is measured in units of y.
     """
 
     name: ClassVar[str]
@@ -70,7 +79,13 @@ class AbstractFamily(eqx.Module):
     padding: ClassVar[float] = 0.0
     concave: ClassVar[tuple[str, ...]] = ()
     phi_range: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
-    quiet: ClassVar[tuple[float, ...]] = ()
+    near_zero_dispersion: ClassVar[tuple[float, ...]] = ()
+    self_concordant: ClassVar[tuple[str, ...]] = ()
+    starts_alone: ClassVar[bool] = False
+    limit: ClassVar[str | None] = None
+    overdispersed: ClassVar[str | None] = None
+    phi_centre: ClassVar[float] = 0.0
+    phi_in_units: ClassVar[bool] = False
 
     link: Link
 
@@ -83,6 +98,28 @@ class AbstractFamily(eqx.Module):
                 f"{', '.join(map(repr, self.links))}"
             )
         self.link = found
+
+    # -- what its link makes of a family ---------------------------------------------
+
+    @property
+    def has_canonical_link(self) -> bool:
+        """Whether the link is the canonical one: observed information is expected."""
+        return self.link.name == self.canonical
+
+    @property
+    def is_log_concave(self) -> bool:
+        """Whether log f is concave in eta, whatever y."""
+        return self.link.name in (self.canonical, *self.concave)
+
+    @property
+    def is_self_concordant(self) -> bool:
+        """Whether |dw/deta| <= w."""
+        return self.link.name in self.self_concordant
+
+    @property
+    def is_linear_model(self) -> bool:
+        """Whether this is a linear model's family: log f is quadratic in eta."""
+        return False
 
     # -- inside jit ------------------------------------------------------------------
 
@@ -124,25 +161,25 @@ class AbstractFamily(eqx.Module):
         return l - self.log_base(y, trials), s, w, w1
 
     @property
-    def splits(self) -> bool:
-        """Whether ``log_apart`` holds what is dear to evaluate."""
+    def has_separable_term(self) -> bool:
+        """Whether ``log_separable`` holds what is dear to evaluate."""
         return False
 
-    def log_apart(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+    def log_separable(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
         """A part of the log density, beyond ``log_base``, without eta.
 
         Rows with the same y share it, so a loop may sum it over the distinct values.
         """
         return jnp.zeros_like(y)
 
-    def log_apart_step(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
-        """``log_apart`` of y + 1 less that of y, of counts: cheaper than the two."""
-        return self.log_apart(y + 1.0, phi) - self.log_apart(y, phi)
+    def log_separable_step(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+        """``log_separable`` of y + 1 less that of y, of counts: cheaper than both."""
+        return self.log_separable(y + 1.0, phi) - self.log_separable(y, phi)
 
-    def split_derivatives(
+    def coupled_derivatives(
         self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Derivatives:
-        """``kernel_derivatives`` with ``log_apart`` left out of the first."""
+        """``kernel_derivatives`` with ``log_separable`` left out of the first."""
         return self.kernel_derivatives(y, eta, phi, trials)
 
     def expected_weight(
@@ -161,6 +198,20 @@ class AbstractFamily(eqx.Module):
         variance = self.variance(mu, phi, trials)
         found = jnp.where(variance > 0, variance, 1.0)  # it may underflow far out
         return positive(jnp.where(variance > 0, (size * slope) ** 2 / found, 0.0))
+
+    def kernel_over_normal(
+        self,
+        y: Rows,
+        mean: Rows,
+        variance: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float = 1.0,
+    ) -> tuple[Rows, Rows, Rows] | None:
+        """Means of the first three ``kernel_derivatives`` at a normal eta.
+
+        In closed form; None for families without one.
+        """
+        return None
 
     # -- arrays of either kind -------------------------------------------------------
 
@@ -218,6 +269,14 @@ class AbstractFamily(eqx.Module):
         Where ``start`` finds eta row by row; None for other families.
         """
         return None if self.n_phi else np.zeros((0, *np.shape(mean)))
+
+    def worth(self, y: np.ndarray, trials: Any = None) -> np.ndarray | None:
+        """How many yes-or-no trials a row is worth, (n,).
+
+        Laplace's approximation is in doubt where a level is worth few; None where that
+        is not to be said.
+        """
+        return None
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
@@ -403,17 +462,15 @@ def _evaluate(family: AbstractFamily, y, eta, phi, trials) -> Rows:
 def _search(family: AbstractFamily, y, start, phi, trials) -> Rows:
     """The eta of the largest density, row by row, by golden section around ``start``.
 
-    The bracket is eight units of eta wide to either side on links that are logarithms
-    in their tails, relative on the others; a density that still rises at its end (a
-    count of zero) has lost nothing worth counting there.
+    The bracket is as wide as the link says (``Link.search``), or relative; a density
+    that still rises at its end (a count of zero) has lost nothing worth counting there.
     """
     ratio = 0.6180339887498949
-    tails = family.link.name in ("logit", "log", "cloglog", "probit", "cauchit")
-    if family.link.name in ("inverse", "1/mu^2", "sqrt"):
+    link = family.link
+    if link.positive or link.even:
         low, high = start * 1e-4, start * 4.0
     else:
-        width = 8.0 if tails else 4.0 * (1.0 + jnp.std(start))
-        width = 40.0 if family.link.name in ("logit", "log") else width
+        width = 4.0 * (1.0 + jnp.std(start)) if link.search is None else link.search
         low, high = start - width, start + width
 
     def loss(eta):

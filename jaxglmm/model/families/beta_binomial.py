@@ -45,9 +45,11 @@ class BetaBinomial(JetFamily):
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     phi_range: ClassVar[tuple[float, float]] = (-np.inf, 35.0)
-    quiet: ClassVar[tuple[float, ...]] = (9.0, 25.0)
+    near_zero_dispersion: ClassVar[tuple[float, ...]] = (9.0, 25.0)
     family_kind: ClassVar[Literal["numeric", "binomial"]] = "binomial"
     discrete: ClassVar[bool] = True
+    limit: ClassVar[str | None] = "binomial"
+    phi_centre: ClassVar[float] = 2.0
 
     def log_jet(
         self,

@@ -55,6 +55,9 @@ class Binomial(JetFamily):
     )
     family_kind: ClassVar[Literal["numeric", "binomial"]] = "binomial"
     discrete: ClassVar[bool] = True
+    self_concordant: ClassVar[tuple[str, ...]] = ("logit",)
+    starts_alone: ClassVar[bool] = True
+    overdispersed: ClassVar[str | None] = "betabinomial"
 
     def log_jet(
         self,
@@ -111,6 +114,9 @@ class Binomial(JetFamily):
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
         m = 1.0 if trials is None else trials
         return np.asarray(self.link.link((y + 0.5) / (m + 1.0))), np.zeros(0)
+
+    def worth(self, y: np.ndarray, trials: Any = None) -> np.ndarray:
+        return np.ones(len(y)) if trials is None else np.asarray(trials)
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
@@ -174,9 +180,8 @@ def log_choose(y: Rows, trials: Rows | float) -> Rows:
 
 def probability_variance(link: Link, mu: Any) -> np.ndarray:
     """Variance of the latent tolerance of a binary response, by its link."""
-    known = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
-    if link.name in known:
-        return np.full(np.shape(mu), known[link.name])
+    if link.tolerance is not None:
+        return np.full(np.shape(mu), link.tolerance)
     if link.name == "cauchit":
         raise NotApplicableError(
             "the Cauchy distribution behind link='cauchit' has no variance, so there "

@@ -45,6 +45,8 @@ class Gamma(JetFamily):
     default_link: ClassVar[str] = "log"
     links: ClassVar[tuple[str, ...]] = ("log", "inverse", "identity", "sqrt")
     n_phi: ClassVar[int] = 1
+    self_concordant: ClassVar[tuple[str, ...]] = ("log",)
+    phi_centre: ClassVar[float] = -1.0
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     padding: ClassVar[float] = 1.0
 
@@ -78,6 +80,21 @@ class Gamma(JetFamily):
             return jnp.exp(-phi[0]) * jnp.ones_like(eta)
         ratio = self.link.slope(eta) / self.link.inverse(eta)
         return positive(jnp.exp(-phi[0]) * ratio**2)
+
+    def kernel_over_normal(
+        self,
+        y: Rows,
+        mean: Rows,
+        variance: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float = 1.0,
+    ) -> tuple[Rows, Rows, Rows] | None:
+        if self.link.name != "log":
+            return None
+        shift = -variance / 2  # E exp(-eta) is exp there
+        l, s, w, _ = self.kernel_derivatives(y, mean + shift, phi, trials)
+        # what is linear in eta has its mean at ``mean``, not at the shifted point
+        return l - (s - w) * shift, s, w
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         return mu * mu * exp(phi[0])

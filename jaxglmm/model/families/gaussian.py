@@ -37,6 +37,11 @@ class Gaussian(AbstractFamily):
     default_link: ClassVar[str] = "identity"
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("sigma",)
+    phi_in_units: ClassVar[bool] = True
+
+    @property
+    def is_linear_model(self) -> bool:
+        return self.link.name == "identity"
 
     def log_density(
         self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
@@ -57,6 +62,19 @@ class Gaussian(AbstractFamily):
         r = y - eta
         l = -HALF_LOG_2PI - phi[0] - 0.5 * w * r * r
         return l, r * w, w, jnp.zeros_like(eta)
+
+    def kernel_over_normal(
+        self,
+        y: Rows,
+        mean: Rows,
+        variance: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float = 1.0,
+    ) -> tuple[Rows, Rows, Rows] | None:
+        if not self.is_linear_model:
+            return None
+        l, s, w, _ = self.kernel_derivatives(y, mean, phi, trials)
+        return l - w * variance / 2, s, w
 
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0

@@ -26,8 +26,9 @@ class NegativeBinomial1(JetFamily):
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     phi_range: ClassVar[tuple[float, float]] = (-35.0, np.inf)
-    quiet: ClassVar[tuple[float, ...]] = (-9.0, -25.0)
+    near_zero_dispersion: ClassVar[tuple[float, ...]] = (-9.0, -25.0)
     discrete: ClassVar[bool] = True
+    limit: ClassVar[str | None] = "poisson"
 
     def log_jet(
         self,

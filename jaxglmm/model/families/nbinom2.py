@@ -35,8 +35,10 @@ class NegativeBinomial2(JetFamily):
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     phi_range: ClassVar[tuple[float, float]] = (-np.inf, 35.0)
-    quiet: ClassVar[tuple[float, ...]] = (9.0, 25.0)
+    near_zero_dispersion: ClassVar[tuple[float, ...]] = (9.0, 25.0)
     discrete: ClassVar[bool] = True
+    self_concordant: ClassVar[tuple[str, ...]] = ("log",)
+    limit: ClassVar[str | None] = "poisson"
 
     def log_jet(
         self,
@@ -53,24 +55,24 @@ class NegativeBinomial2(JetFamily):
         return where_inside(chain(found.parts, zeta), log_mu)
 
     @property
-    def splits(self) -> bool:
+    def has_separable_term(self) -> bool:
         return self.link.name == "log"
 
-    def log_apart(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
-        if not self.splits:
+    def log_separable(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+        if not self.has_separable_term:
             return jnp.zeros_like(y)
         return _negative_binomial.coefficient(y, _bounded(phi))
 
-    def log_apart_step(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
-        if not self.splits:
+    def log_separable_step(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+        if not self.has_separable_term:
             return jnp.zeros_like(y)
         return jnp.log1p(y * jnp.exp(-_bounded(phi))) - jnp.log1p(y)
 
-    def split_derivatives(
+    def coupled_derivatives(
         self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Derivatives:
-        if not self.splits:
-            return super().split_derivatives(y, eta, phi, trials)
+        if not self.has_separable_term:
+            return super().coupled_derivatives(y, eta, phi, trials)
         return _negative_binomial.kernel(y, eta, _bounded(phi))
 
     def expected_weight(

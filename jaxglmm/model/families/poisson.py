@@ -41,6 +41,9 @@ class Poisson(JetFamily):
     default_link: ClassVar[str] = "log"
     links: ClassVar[tuple[str, ...]] = ("log", "sqrt", "identity")
     discrete: ClassVar[bool] = True
+    self_concordant: ClassVar[tuple[str, ...]] = ("log",)
+    starts_alone: ClassVar[bool] = True
+    overdispersed: ClassVar[str | None] = "nbinom2"
 
     def log_jet(
         self,
@@ -87,6 +90,24 @@ class Poisson(JetFamily):
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(self.link.link(y + 0.3)), np.zeros(0)
+
+    def kernel_over_normal(
+        self,
+        y: Rows,
+        mean: Rows,
+        variance: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float = 1.0,
+    ) -> tuple[Rows, Rows, Rows] | None:
+        if self.link.name != "log":
+            return None
+        shift = variance / 2  # E exp(eta) is exp there
+        l, s, w, _ = self.kernel_derivatives(y, mean + shift, phi, trials)
+        # what is linear in eta has its mean at ``mean``, not at the shifted point
+        return l - (s + w) * shift, s, w
+
+    def worth(self, y: np.ndarray, trials: Any = None) -> np.ndarray:
+        return 10.0 * np.asarray(y, float)
 
     def unit_deviance(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

@@ -41,6 +41,7 @@ class StudentT(JetFamily):
     default_link: ClassVar[str] = "identity"
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("sigma",)
+    phi_in_units: ClassVar[bool] = True
 
     df: float = eqx.field(static=True)
 

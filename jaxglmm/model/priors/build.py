@@ -44,9 +44,7 @@ from jaxglmm.structure.factors import Factor
 if TYPE_CHECKING:
     from jaxglmm.formula.design import Design, RandomTerm
 
-UNIT_LINKS = ("logit", "log", "probit", "cloglog", "cauchit")
 WIDTH = 2.5
-CENTRES = {"gamma": -1.0, "beta": 2.0, "betabinomial": 2.0}  # of log dispersion
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def _counted(design: Design) -> Design:
 
 def _scale(design: Design, family: AbstractFamily) -> float:
     """What one unit of the predictor is worth."""
-    if family.link.name in UNIT_LINKS:
+    if family.link.unit_free:
         return 1.0
     values = design.y if family.link.name == "identity" else _start(design, family)
     sd = float(np.std(values))
@@ -295,9 +293,7 @@ def _dispersion(
         return tuple(scale_from(priors.dispersion, n) for n in family.phi_names)
     if "sigma" in family.phi_names:
         return (HalfT(3.0, WIDTH * scale * unit),)
-    return tuple(
-        LogNormal(CENTRES.get(family.name, 0.0), 2.0) for _ in range(family.n_phi)
-    )
+    return (LogNormal(family.phi_centre, 2.0),) * family.n_phi
 
 
 def belief(

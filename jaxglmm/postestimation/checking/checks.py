@@ -193,11 +193,10 @@ def _pearson(fit: GeneralisedFit) -> Test:
 def _spread(fit: Fit, test: Test) -> str:
     if test.ratio < 1:
         return "less spread than the model makes"
-    better = {"poisson": "family='nbinom2'", "binomial": "family='betabinomial'"}
-    known = better.get(fit.family_name)
-    if known is None:
+    better = fit.family.overdispersed
+    if better is None:
         return "more spread than the model makes"
-    return f"overdispersion: {known}, or a random effect of each row"
+    return f"overdispersion: family={better!r}, or a random effect of each row"
 
 
 def _outliers(test: Test) -> str:

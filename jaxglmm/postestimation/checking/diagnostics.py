@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from jaxglmm.formula.design import RandomTerm
     from jaxglmm.results.generalised_fit import GeneralisedFit
 
-WIDE = {"logit": 10.0, "log": 10.0, "probit": 6.0, "cloglog": 10.0}  # sd of Z b
 NO_EXCESS = 1e-5  # variance beyond that of the simpler family, relative, that is none
 NO_SPREAD = 1e-10  # variance of a row over that of the response
 AT_END = 20.0  # |log dispersion| of a family that says nothing else
-SCALED = ("gaussian", "student", "inversegaussian")  # dispersion in units of y
-SIMPLER = {"nbinom2": "poisson", "nbinom1": "poisson", "betabinomial": "binomial"}
 OF_THE_FIT = (
     *diagnose.OF_THE_FIT,
     _errors.SeparationWarning,
@@ -123,7 +120,7 @@ def _some(names: tuple[str, ...], last: str = ", ") -> str:
 
 def _running_off(fit: GeneralisedFit) -> list[Note]:
     """Terms whose effects are so far apart that levels are all zeros or all ones."""
-    limit = WIDE.get(fit.link_name)
+    limit = fit.family.link.wide
     if limit is None or not fit.family.discrete or not fit.design.terms:
         return []
     kept = fit.__dict__.get("_fitted")
@@ -136,7 +133,7 @@ def _running_off(fit: GeneralisedFit) -> list[Note]:
 
 def widest(fit: GeneralisedFit) -> tuple[float, float] | None:
     """Largest sd of a term on the scale of the predictor, and what is too large."""
-    limit = WIDE.get(fit.link_name)
+    limit = fit.family.link.wide
     if limit is None or not fit.family.discrete or not fit.design.terms:
         return None
     pairs = zip(fit.design.terms, fit.estimates.lam, strict=True)
@@ -190,7 +187,7 @@ def _dispersion(fit: GeneralisedFit) -> Note | None:
         return None
     name, value = next(iter(fit.family.dispersion(phi).items()))
     shown = f"{name} = {numbers.general(value, 3)}"
-    simpler = SIMPLER.get(fit.family_name)
+    simpler = fit.family.limit
     if simpler is not None:
         if _excess(fit) > NO_EXCESS:
             return None
@@ -207,7 +204,7 @@ def _dispersion(fit: GeneralisedFit) -> Note | None:
             "all rows of a level, or for as many levels as rows."
         )
         return Note(_errors.DispersionWarning, text)
-    if np.abs(phi).max() > AT_END and fit.family_name not in SCALED:
+    if np.abs(phi).max() > AT_END and not fit.family.phi_in_units:
         text = (
             f"The dispersion of family {fit.family_name!r} ran to the end of its "
             f"range: {shown}. The data ask for less or more spread than the family "
@@ -221,7 +218,7 @@ def _excess(fit: GeneralisedFit) -> float:
     """Variance over that of the simpler family, less one, at the mean response."""
     design, phi, counted = fit.design, fit.estimates.phi, fit.design.counted
     y = design.y[counted]
-    if fit.family_name != "betabinomial":
+    if fit.family.family_kind != "binomial":
         mu = max(float(np.mean(y)), 1e-300)
         return float(fit.family.variance(mu, phi) / mu - 1)
     m = np.ones(len(y)) if design.trials is None else design.trials[counted]

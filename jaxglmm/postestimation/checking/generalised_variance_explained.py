@@ -38,16 +38,14 @@ if TYPE_CHECKING:
     from jaxglmm.fitting.estimates import Estimates
     from jaxglmm.results.generalised_fit import GeneralisedFit
 
-TOLERANCES = ("logit", "probit", "cloglog")  # of these the variance is known
-
 
 def methods(family: AbstractFamily) -> tuple[str, ...]:
     """Ways to find the variance of a row; the first is the default."""
-    link = family.link.name
+    link = family.link
     if family.family_kind == "binomial":
-        latent = ("theoretical",) if link in TOLERANCES else ()
+        latent = () if link.tolerance is None else ("theoretical",)
         return (*latent, "observation")
-    return ("lognormal", "delta", "trigamma") if link == "log" else ("delta",)
+    return ("lognormal", "delta", "trigamma") if link.name == "log" else ("delta",)
 
 
 def method_of(family: AbstractFamily, method: str | None) -> str:

@@ -12,6 +12,7 @@ from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError, ComparisonError
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
+from jaxglmm.model.families import Gaussian
 from jaxglmm.postestimation.report.summary import Summary
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 
 LINEAR = ("gaussian", "identity")
 CRITERIA = ("aic", "bic", "log_likelihood", "criterion")
-LIMITS = {  # (family, the one of which it is a limit): a dispersion parameter's end
-    ("poisson", "nbinom1"),
-    ("poisson", "nbinom2"),
-    ("binomial", "betabinomial"),
-}
 BOUNDARY = (
     "boundary: p-value by the mixture of chi-squared distributions that holds because "
     "the smaller model sets variances to zero."
@@ -166,7 +162,7 @@ def _same_family(fits: Sequence[Fit]) -> None:
             "their .aic instead"
         )
     names = list(dict.fromkeys(f.family_name for f in fits))
-    if len(names) > 2 or (len(names) == 2 and not _is_limit(*names)):
+    if len(names) > 2 or (len(names) == 2 and not _any_limit(fits)):
         raise ComparisonError(
             f"the fits have different families ({', '.join(map(repr, names))}), and "
             "none of them is a limit of the others, so there is no likelihood-ratio "
@@ -175,8 +171,14 @@ def _same_family(fits: Sequence[Fit]) -> None:
         )
 
 
-def _is_limit(one: str, other: str) -> bool:
-    return (one, other) in LIMITS or (other, one) in LIMITS
+def _any_limit(fits: Sequence[Fit]) -> bool:
+    return any(_is_limit(small, big) for small in fits for big in fits)
+
+
+def _is_limit(small: Fit, big: Fit) -> bool:
+    """Whether ``big`` is of the family of ``small`` at the end of its dispersion."""
+    family = getattr(big, "family", Gaussian)  # a linear model's is this one
+    return family.limit == small.family_name
 
 
 def _same_integral(fits: Sequence[Fit]) -> None:
@@ -288,10 +290,10 @@ def _at_limit(small: Fit, big: Fit) -> int:
     few, many = set(columns(small)), set(columns(big))
     if not few <= many or not set(small.design.x_names) <= set(big.design.x_names):
         return 0
-    families = (small.family_name, big.family_name)
-    if families[0] != families[1] and families not in LIMITS:
+    at_limit = _is_limit(small, big)
+    if small.family_name != big.family_name and not at_limit:
         return 0
-    return len(many) - len(few) + (families in LIMITS)
+    return len(many) - len(few) + at_limit
 
 
 def _shown(

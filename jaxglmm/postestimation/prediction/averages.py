@@ -21,8 +21,6 @@ REACH = 8.7  # standard deviations: beyond them lies less than 1e-17
 EXPONENT = 36.0  # -log of the error
 MOST_NODES = 20_001  # reached where s is in the hundreds
 AT_ONCE = 1_000_000  # numbers in one batch
-STRIPS = {"logit": np.pi, "cloglog": np.pi / 2, "cauchit": 1.0}  # d, on eta's scale
-POSITIVE = ("inverse", "1/mu^2")  # links whose eta must be positive
 STEP = 6e-6
 
 
@@ -57,40 +55,16 @@ def over_normal(family: AbstractFamily, eta: np.ndarray, sd: np.ndarray) -> Aver
         NotApplicableError: where the mean does not exist.
     """
     eta, sd = np.broadcast_arrays(np.asarray(eta, float), np.asarray(sd, float))
-    closed = CLOSED.get(family.link.name) if has_plain_mean(family) else None
-    if closed is not None:
+    if has_plain_mean(family):
         with np.errstate(over="ignore"):
-            return closed(eta, sd)
-    if family.link.name in POSITIVE:
+            closed = family.link.over_normal(eta, sd)
+        if closed is not None:
+            return Average(*closed)
+    if family.link.positive:
         _check_positive(family, eta, sd)
     pairs, back = np.unique(np.column_stack([sd, eta]), axis=0, return_inverse=True)
     found = _by_quadrature(family, pairs[:, 1], pairs[:, 0])
     return Average(*(part[back.ravel()] for part in found))
-
-
-def _identity(eta: np.ndarray, sd: np.ndarray) -> Average:
-    return Average(eta.copy(), np.ones_like(eta), np.zeros_like(eta))
-
-
-def _log(eta: np.ndarray, sd: np.ndarray) -> Average:
-    value = np.exp(eta + sd**2 / 2)
-    return Average(value, value, sd * value)
-
-
-def _sqrt(eta: np.ndarray, sd: np.ndarray) -> Average:
-    return Average(eta**2 + sd**2, 2 * eta, 2 * sd)
-
-
-def _probit(eta: np.ndarray, sd: np.ndarray) -> Average:
-    from scipy import special
-
-    shrink = 1 / np.sqrt(1 + sd**2)
-    at = shrink * eta
-    density = np.exp(-0.5 * at**2) / np.sqrt(2 * np.pi)
-    return Average(special.ndtr(at), shrink * density, -sd * shrink**2 * at * density)
-
-
-CLOSED = {"identity": _identity, "log": _log, "sqrt": _sqrt, "probit": _probit}
 
 
 def nodes(step: float, reach: float = REACH) -> tuple[np.ndarray, np.ndarray]:
@@ -103,10 +77,11 @@ def nodes(step: float, reach: float = REACH) -> tuple[np.ndarray, np.ndarray]:
 
 def _step(family: AbstractFamily, sd: float) -> tuple[float, float]:
     """Step and reach of the rule for predictors of this spread."""
-    name = family.link.name
-    reach = REACH if name in STRIPS or name in POSITIVE else REACH + min(sd, 12.0)
+    link = family.link
+    bounded = link.positive or link.strip is not None
+    reach = REACH if bounded else REACH + min(sd, 12.0)
     widest = np.sqrt(2 * EXPONENT)  # of d: what the Gaussian factor allows
-    strip = np.inf if name in POSITIVE else STRIPS.get(name, 1.0)
+    strip = np.inf if link.positive else link.strip or 1.0
     d = min(strip / max(sd, 1e-12), widest)
     step = 2 * np.pi * d / (EXPONENT + d**2 / 2)
     return max(step, 2 * reach / MOST_NODES), reach

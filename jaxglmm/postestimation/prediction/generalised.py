@@ -143,7 +143,7 @@ def _plain(
     if not link:
         with np.errstate(invalid="ignore"):
             error = np.abs(averages.slope(fit.family, eta)) * error
-        low, high = means.between(fit.family.mean, fit.link_name, low, high)
+        low, high = means.between(fit.family.mean, fit.family.link, low, high)
     return out | {"se": error, "lower": low, "upper": high}
 
 

@@ -145,24 +145,24 @@ def through_link(
     eta, slope = link_of(link, mean)
     with np.errstate(all="ignore"):
         wide = half / np.abs(slope)
-        low, high = between(link.inverse, link.name, eta - wide, eta + wide)
+        low, high = between(link.inverse, link, eta - wide, eta + wide)
     usable = np.isfinite(eta) & np.isfinite(wide)
     return np.where(usable, low, mean - half), np.where(usable, high, mean + half)
 
 
 def between(
-    mean: Callable, link: str, low: np.ndarray, high: np.ndarray
+    mean: Callable, link: Link, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest mean between two linear predictors.
 
     A predictor below zero is none for the inverse links, whose mean grows without
     bound on the way there; the square of one that may be zero may be zero.
     """
-    if link in averages.POSITIVE:
+    if link.positive:
         low, high = np.maximum(low, 0.0), np.maximum(high, 0.0)
     with np.errstate(all="ignore"):
         ends = np.asarray(mean(low), float), np.asarray(mean(high), float)
     smallest, largest = np.minimum(*ends), np.maximum(*ends)
-    if link == "sqrt":
+    if link.even:
         smallest = np.where((low < 0) & (high > 0), 0.0, smallest)
     return smallest, largest

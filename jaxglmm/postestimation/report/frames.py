@@ -14,6 +14,7 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import model_frame as data
+from jaxglmm.model.links import LINKS
 
 if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
@@ -26,17 +27,17 @@ COLUMNS = [
 ]
 
 
-RATIOS = {
-    "logit": "odds ratios",
-    "log": "ratios of means",
-    "cloglog": "hazard ratios",
-}
+def ratios(fit: Fit) -> str | None:
+    """What exp of a coefficient is, by the link of a fit."""
+    family = getattr(fit, "family", None)  # a linear model has none of its own
+    return None if family is None else family.link.ratio
 
 
 def check_ratios(fit: Fit, what: str) -> None:
     """Refuse exp of coefficients where it means nothing."""
-    if fit.link_name not in RATIOS:
-        meanings = ", ".join(f"{name!r} ({text})" for name, text in RATIOS.items())
+    if ratios(fit) is None:
+        known = ((name, link.ratio) for name, link in LINKS.items() if link.ratio)
+        meanings = ", ".join(f"{name!r} ({text})" for name, text in known)
         raise NotApplicableError(
             f"{what}: exp of a coefficient is a ratio with the links {meanings}, not "
             f"with {fit.link_name!r}; see predictions(), slopes() and contrasts() for "
