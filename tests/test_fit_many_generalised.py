@@ -296,3 +296,26 @@ def test_links_with_a_domain():
             fit = jg.glmm("y ~ x + (1 | g)", own, family=family)
         assert fits.status[k] == _status.CONVERGED
         assert_same(fits, k, fit)
+
+
+@pytest.mark.slow
+def test_lanes_that_run_out_of_steps_get_what_a_fit_alone_gets():
+    """Restarts from smaller effects, and the exact Hessian's word on what is left."""
+    rng = np.random.default_rng(5)
+    n, D = 40, 300
+    g, x = np.arange(n) % 8, rng.normal(size=n)
+    b = 0.3 * rng.normal(size=(8, D))[g]
+    mean = 1 / np.maximum(1 + 0.3 * x[:, None] + b, 0.05)
+    hard = (mean * rng.gamma(2, 0.5, (n, D)))[:, [29, 85, 90, 136]]
+    options = {"family": jg.Gamma("inverse")}
+    fits = jg.fit_many("y ~ x + (x | g)", {"x": x, "g": g}, responses=hard, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", jg.SingularFitWarning)
+        alone = [
+            jg.glmm("y ~ x + (x | g)", {"x": x, "g": g, "y": y}, **options)
+            for y in hard.T
+        ]
+    assert [f.converged for f in alone] == [True] * 4
+    assert fits.converged.all()
+    expected = [f.log_likelihood for f in alone]
+    np.testing.assert_allclose(fits.log_likelihood, expected, atol=1e-6)

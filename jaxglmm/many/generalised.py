@@ -24,7 +24,7 @@ from jaxglmm.fitting import separation
 from jaxglmm.fitting.generalised import inverse_hessian
 from jaxglmm.formula.design import Design
 from jaxglmm.many.collection import Source
-from jaxglmm.many.columns import AGAIN, MISSING, Columns
+from jaxglmm.many.columns import AGAIN, ALONE, MISSING, Columns
 from jaxglmm.many.linear import USABLE, _columns, columns, lambdas, packed, unusable
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.values import LEAST_VALUES, apart, tabulated
@@ -341,6 +341,8 @@ def table(
     p, m = design.p, len(factor.pattern)
     theta, phi = report.psi[p : p + m], report.psi[p + m :]
     status = np.where(status == _status.MAX_STEPS, AGAIN, status)
+    lost = (_status.STALLED, _status.NOT_FINITE)
+    status = np.where(np.isin(status, lost), ALONE, status)  # which starts anew
     usable = np.isin(status, USABLE)
     lam, _ = lambdas(factor, theta, T_inverse)
     diagonal = np.array([i == j for i, j in factor.pattern])

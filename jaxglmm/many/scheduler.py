@@ -1,10 +1,11 @@
 """Data sets through engines, chunk by chunk, into one table.
 
 First a few steps for all; then whoever waits for something gets it: more steps, an
-engine that takes missing values, a fit of its own. What a data set waits for is its
-status in the table, a negative number, so that a table in a file can be taken up again
-at any time. No data set depends on which others share its chunk. Where several
-processes work together each fits its share, and all have the whole table at the end.
+engine that takes missing values, a fit of its own, which starts anew where lanes ran
+out of steps. What a data set waits for is its status in the table, a negative number,
+so that a table in a file can be taken up again at any time. No data set depends on
+which others share its chunk. Where several processes work together each fits its share,
+and all have the whole table at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from jaxglmm import _status
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, PENDING, Columns
 from jaxglmm.runtime import hosts
 
@@ -35,7 +35,7 @@ class Engine(Protocol):
     """Fits data sets by number.
 
     columns: of the table; lanes: data sets in a chunk; surer_alone: whether a fit of
-    its own has means that the lanes lack.
+    its own is worth it after few steps.
     """
 
     columns: Columns
@@ -211,6 +211,5 @@ def _work(table: np.ndarray, job: _Job) -> None:
     with np.errstate(all="ignore"):  # bad data sets say so by their status
         rows = one.engine.fit(padded, one.steps)[: len(which)]
     if one.steps == _last(one.engine):  # no more steps here
-        after = ALONE if one.engine.surer_alone else _status.MAX_STEPS
-        rows[:, -1] = np.where(rows[:, -1] == AGAIN, after, rows[:, -1])
+        rows[:, -1] = np.where(rows[:, -1] == AGAIN, ALONE, rows[:, -1])
     _write(table, which, rows)

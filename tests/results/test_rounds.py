@@ -46,7 +46,11 @@ def fitted(engines, threads):
         Stage(engine, np.arange(D)[k :: len(engines)], threads)
         for k, engine in enumerate(engines)
     )
-    plan = Plan(stages, None, lambda i: table[i], None, D, "", "")  # type: ignore
+
+    def alone(i):
+        return np.array([i, _status.STALLED], float)
+
+    plan = Plan(stages, None, alone, None, D, "", "")  # type: ignore
     bar = Bar()
     fits_run.run(table, plan, bar)
     return table, bar
@@ -63,7 +67,7 @@ def test_each_gets_the_steps_it_needs(threads):
     assert bar.total == D
     assert (table[:, 0] == np.arange(D)).all()
     assert table[:, 1].tolist() == [
-        _status.MAX_STEPS if i == 11 else _status.CONVERGED for i in range(D)
+        _status.STALLED if i == 11 else _status.CONVERGED for i in range(D)
     ]
     for engine in engines:
         assert {n for n, _ in engine.calls} == {Needing.lanes}  # one shape
