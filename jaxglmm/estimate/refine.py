@@ -40,6 +40,7 @@ LEAST = 1e-10  # eigenvalues of the scaled Hessian are kept above this
 START, LIGHT, HOPELESS = 1e-3, 1e-2, 1e8  # damping
 TURN = 4  # accepted steps after which the coordinates are turned again
 ROUNDING = 1e-6  # decrements below this that no step lowers are rounding
+DIGITS = 1e-12  # of the criterion: a gain that is none
 DOWNWARD = -1e-5  # an eigenvalue of the scaled Hessian that is truly negative
 
 Turned = Callable[[Sequence[np.ndarray]], AbstractSystem]
@@ -141,16 +142,39 @@ def fit(
     fitted = fit_compiled(estimator, problem, np.float64(tol), first)
     if fitted.status == _status.CONVERGED or not fitted.sigma2 > NO_RESIDUAL:
         return fitted
-    found = finish(m, problem, fitted, estimator.reml, tol, max_steps)
-    if found is None or not found.value < float(fitted.criterion):
+
+    def at(theta: np.ndarray) -> Fitted:
+        return fit_compiled(estimator, problem, np.float64(tol), np.int64(1), theta)
+
+    return finished(m, problem, fitted, estimator.reml, tol, max_steps, at, tol)
+
+
+def finished(
+    m: Moments,
+    problem: Problem,
+    fitted: Fitted,
+    reml: bool,
+    tol: float,
+    max_steps: int,
+    at: Callable[[np.ndarray], Fitted],
+    asked: float,
+) -> Fitted:
+    """``fitted``, or what ``finish`` found beyond it.
+
+    at: the compiled evaluation at a theta (m,); asked: what may be left to gain, not
+    less than ``tol``, at which the search aims.
+    """
+    best = finish(m, problem, fitted, reml, tol, max_steps)
+    found = float(fitted.criterion)
+    known = fitted.status == _status.CONVERGED
+    least = max(asked, DIGITS * abs(found))
+    if best is None or (known and best.value > found - least):
         return fitted
-    start = np.asarray(found.theta)
-    one = np.int64(1)
-    there = fit_compiled(estimator, problem, np.float64(tol), one, start)
+    status = _status.CONVERGED if best.decrement < asked else best.status
     return eqx.tree_at(
         lambda f: (f.decrement, f.steps, f.status),
-        there,
-        (found.decrement, fitted.steps + found.steps, found.status),
+        at(np.asarray(best.theta)),
+        (best.decrement, min(fitted.steps + best.steps, max_steps), status),
     )
 
 

@@ -39,7 +39,6 @@ STEPS = 200
 NO_RESIDUAL = refine.NO_RESIDUAL
 LARGE = 1e3  # effects beside the residual where a sum without digits means no residual
 ONE_SIDED = 0.1  # share of the mean square of effects that is their mean's
-ROUNDING = 1e-12  # of the criterion
 SAFETY = 1e-2  # the stop is estimated, so it aims below the tolerance asked for
 
 
@@ -144,22 +143,15 @@ class Engine:
 
     def _refined(self, fitted: Fitted, tol: float, max_steps: int) -> Fitted:
         """What the compiled search left undone; see ``estimate.refine``."""
-        best = refine.finish(
-            self.moments, self.problem, fitted, self.reml, tol, max_steps
-        )
-        found = float(fitted.criterion)
-        known = fitted.status == _status.CONVERGED
-        least = max(tol / SAFETY, ROUNDING * abs(found))
-        if best is None or (known and best.value > found - least):
-            return fitted
-        status = best.status
-        if best.decrement < tol / SAFETY:  # less is left than was asked for
-            status = _status.CONVERGED
-        there = self._fit(best.theta, tol, 1)
-        return eqx.tree_at(
-            lambda f: (f.decrement, f.steps, f.status),
-            there,
-            (best.decrement, min(fitted.steps + best.steps, max_steps), status),
+        return refine.finished(
+            self.moments,
+            self.problem,
+            fitted,
+            self.reml,
+            tol,
+            max_steps,
+            lambda theta: self._fit(theta, tol, 1),
+            tol / SAFETY,
         )
 
     def for_response(self, y: np.ndarray) -> Engine:
