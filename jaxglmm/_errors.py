@@ -7,7 +7,15 @@ is not there, a response outside its support). What depends on the values of a f
 
 
 class JaxGLMMError(Exception):
-    """Base of every exception that jaxglmm raises on purpose."""
+    """Base of every exception that jaxglmm raises on purpose.
+
+    status: the result code (``_status``) of a data set among many that this befalls;
+    None where nothing more than the kind of exception is known.
+    """
+
+    def __init__(self, *args: object, status: int | None = None):
+        super().__init__(*args)
+        self.status = status
 
 
 class FormulaError(JaxGLMMError, ValueError):

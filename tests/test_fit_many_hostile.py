@@ -9,6 +9,8 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm import _status
+from jaxglmm.many.collection import alone
+from jaxglmm.many.linear import columns
 
 FORMULA = "y ~ x + (1 | g)"
 J, ROWS, D = 8, 5, 4
@@ -81,6 +83,20 @@ def test_one_bad_response(family, change, status):
     assert np.isnan(fits.frame().to_numpy()[1]).all()
     assert np.isnan(fits.p_values[1]).all()
     assert_others_are_untouched(fits, family)
+    assert status_alone(fits, 1) == status
+
+
+def status_alone(fits, i):
+    """What a fit of its own says of data set i."""
+    return alone(fits.source, columns(fits.source.design), i)[-1]
+
+
+def test_a_response_that_is_a_predictor_says_so_alone_too():
+    data, _ = setting("gaussian")
+    Y = spoiled("gaussian", lambda y: 2 * data["x"].to_numpy() - 3)
+    with pytest.warns(jg.ConvergenceWarning, match="fixed effects reproduce"):
+        fits = jg.fit_many(FORMULA, data, responses=Y)
+    assert fits.status[1] == status_alone(fits, 1) == _status.EXACT
 
 
 @pytest.mark.parametrize("family", FAMILIES)

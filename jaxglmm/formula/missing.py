@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxglmm import _arguments
+from jaxglmm import _arguments, _status
 from jaxglmm._errors import DataError, MissingRowsWarning
 from jaxglmm.formula.notices import warn
 from jaxglmm.formula.tables import Column
@@ -26,7 +26,7 @@ def complete_rows(
         what = _arguments.shown(missing)
         raise DataError(f"missing must be 'drop' or 'raise', not {what}")
     if n == 0:
-        raise DataError("the data have no rows")
+        raise DataError("the data have no rows", status=_status.TOO_FEW)
     counts: dict[str, int] = {}
     lost = None
     for name, column in columns.items():
@@ -44,7 +44,9 @@ def complete_rows(
             "use missing='drop'"
         )
     if len(kept) == 0:
-        raise DataError(f"no row is complete; missing values: {where}")
+        raise DataError(
+            f"no row is complete; missing values: {where}", status=_status.TOO_FEW
+        )
     warn(
         f"{n - len(kept)} of {n} rows were dropped because of missing values: {where}",
         MissingRowsWarning,

@@ -107,19 +107,18 @@ def alone(source: Source, columns: Columns, i: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", JaxGLMMWarning)
             return row_of(source.fit(i), columns)
-    except DataError as error:
-        few = "no row" in str(error) or "complete" in str(error)
-        row[-1] = _status.TOO_FEW if few else _status.BAD_VALUES
-    except ModelError as error:
-        text = str(error)
-        row[-1] = _status.TOO_FEW
-        if "constant" in text:
-            row[-1] = _status.CONSTANT
-        elif "exactly" in text:
-            row[-1] = _status.EXACT
-    except JaxGLMMError:
-        row[-1] = _status.NOT_FINITE
+    except JaxGLMMError as error:
+        row[-1] = status_of(error)
     return row
+
+
+def status_of(error: JaxGLMMError) -> int:
+    """What a data set is said to be that ``error`` befell: its own, or its kind's."""
+    if error.status is not None:
+        return error.status
+    if isinstance(error, DataError):
+        return _status.BAD_VALUES
+    return _status.TOO_FEW if isinstance(error, ModelError) else _status.NOT_FINITE
 
 
 def row_of(fit: Fit, columns: Columns) -> np.ndarray:

@@ -23,7 +23,7 @@ from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting import separation
 from jaxglmm.fitting.generalised import inverse_hessian
 from jaxglmm.formula.design import Design
-from jaxglmm.many.collection import Source
+from jaxglmm.many.collection import Source, status_of
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, Columns
 from jaxglmm.many.linear import USABLE, _columns, columns, lambdas, packed, unusable
 from jaxglmm.many.responses import Responses
@@ -281,10 +281,8 @@ def check(
         rows = used[:, i]
         try:
             family.check(Y[rows, i], None if m is None else m[rows, i])
-        except DataError:
-            status[i] = _status.BAD_VALUES
-        except ModelError:
-            status[i] = _status.CONSTANT
+        except (DataError, ModelError) as error:
+            status[i] = status_of(error)
     return status
 
 

@@ -15,7 +15,7 @@ from jaxglmm import _status
 from jaxglmm._errors import DataError, ModelError
 from jaxglmm.estimate import generalised_lanes as generalised
 from jaxglmm.formula.design import Design
-from jaxglmm.many.collection import Source
+from jaxglmm.many.collection import Source, status_of
 from jaxglmm.many.columns import ALONE
 from jaxglmm.many.generalised import (
     CELLS,
@@ -207,10 +207,8 @@ class RaggedRows:
                 continue
             try:
                 self.family.check(y[here], None if m is None else m[here])
-            except DataError:
-                status[i] = _status.BAD_VALUES
-            except ModelError:
-                status[i] = _status.CONSTANT
+            except (DataError, ModelError) as error:
+                status[i] = status_of(error)
         return status
 
     def _guesses(self, y, m, lane, L: int, good: np.ndarray):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm._errors import DataError, ModelError
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.levels import compress
@@ -26,7 +27,10 @@ def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
         DataError, ModelError: nothing is left, or a grouping factor has one level.
     """
     if len(rows) == 0:
-        raise DataError("no row is left: every one has a missing value or weight 0")
+        raise DataError(
+            "no row is left: every one has a missing value or weight 0",
+            status=_status.TOO_FEW,
+        )
     X, names, kept, dropped, missing = drop_dependent(design.X[rows], design.x_names)
     before = design.null_space
     place = {j: i for i, j in enumerate(kept)}

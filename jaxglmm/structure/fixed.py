@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm._errors import ModelError
 
 ROWS = 65_536  # rows at a time
@@ -181,11 +182,13 @@ def residual(
         if np.ptp(y) == 0:
             raise ModelError(
                 f"the response is constant ({y[0]:g} in every row): there is no "
-                "variation to explain. Check that the right column was taken"
+                "variation to explain. Check that the right column was taken",
+                status=_status.CONSTANT,
             )
         raise ModelError(
             "the fixed effects reproduce the response exactly: nothing is left for "
-            "random effects and residuals. Is the response also a predictor?"
+            "random effects and residuals. Is the response also a predictor?",
+            status=_status.EXACT,
         )
     rest /= scale
     return rest, coefficients + change, scale

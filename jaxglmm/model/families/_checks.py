@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm._errors import DataError, ModelError, UnboundedLikelihoodError
 
 
@@ -55,7 +56,8 @@ def not_all_zero(family: str, y: np.ndarray) -> None:
         raise UnboundedLikelihoodError(
             f"every count is zero: with family={family!r} the estimate of the mean "
             "runs off to zero (log mean to minus infinity). There is nothing to fit "
-            "without a prior: method='nested-laplace' has one"
+            "without a prior: method='nested-laplace' has one",
+            status=_status.CONSTANT,
         )
 
 
@@ -89,7 +91,8 @@ def varies(family: str, y: np.ndarray) -> None:
     if len(y) and (y == y[0]).all():
         raise ModelError(
             f"the response is constant ({y[0]:g}): with family={family!r} its "
-            "dispersion has no positive estimate"
+            "dispersion has no positive estimate",
+            status=_status.CONSTANT,
         )
 
 
@@ -139,5 +142,6 @@ def out_of_trials(
         raise UnboundedLikelihoodError(
             f"the response is all {what}: the data are separated, and the log odds "
             f"run off to {'minus' if what == 'failures' else 'plus'} infinity. There "
-            "is nothing to fit without a prior: method='nested-laplace' has one"
+            "is nothing to fit without a prior: method='nested-laplace' has one",
+            status=_status.CONSTANT,
         )

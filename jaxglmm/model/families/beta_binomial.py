@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm._errors import ModelError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
@@ -92,7 +93,8 @@ class BetaBinomial(JetFamily):
             raise ModelError(
                 "family='betabinomial' with one trial a row is the Bernoulli "
                 "distribution: its dispersion cannot be estimated. Use "
-                "family='binomial', or give counts out of several trials"
+                "family='binomial', or give counts out of several trials",
+                status=_status.BAD_VALUES,
             )
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
