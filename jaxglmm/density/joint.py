@@ -20,9 +20,8 @@ import jax.numpy as jnp
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.density.params import Params
 from jaxglmm.model.linear_problem import Problem
+from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.numerics.system import Effects, inner_all, scale
-
-LOG_2PI = 1.8378770664093453
 
 
 def zeros(problem: Problem) -> Effects:

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.priors.joint_prior import AbstractBelief
+from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.numerics.system import Effects, Lambdas, scale
-
-HALF_LOG_2PI = 0.9189385332046727
 
 
 class Posterior(eqx.Module):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxglmm import _arguments
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.estimate import search as _search
 from jaxglmm.estimate.start_generalised import start
@@ -255,17 +256,17 @@ def applicable(problem: GeneralisedProblem, marginal: LaplaceMarginal) -> str | 
                 "Use quadrature or Laplace's approximation"
             )
         return None
-    if q > _quadrature.MOST_COLUMNS:
+    if q > _arguments.SIDES:
         return (
-            f"{name} is for up to {_quadrature.MOST_COLUMNS} random effects a level, "
+            f"{name} is for up to {_arguments.SIDES} random effects a level, "
             f"for its nodes are a power of their number; this model has {q}. "
             "Use Laplace's approximation"
         )
     total = marginal.nodes**q
-    if total > _quadrature.MOST_NODES:
+    if total > _arguments.RULE:
         return (
             f"{marginal.nodes} nodes in each of {q} dimensions are {total} a "
-            f"level, more than {_quadrature.MOST_NODES}. Use fewer"
+            f"level, more than {_arguments.RULE}. Use fewer"
         )
     return None
 

@@ -19,7 +19,6 @@ import numpy as np
 from jax import lax
 
 from jaxglmm._typing import Array, Count, Float
-from jaxglmm.density.posterior import HALF_LOG_2PI as HALF_LOG_2PI
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.posterior_mode import Mode

@@ -20,6 +20,7 @@ from jaxglmm.model.covariances.base import pack
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
+from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.numerics.system import (
     AbstractFactor,
     Effects,
@@ -332,5 +333,5 @@ def along(
         half = spd.forward(at.LQ, inner_all(tuple(x[:, :p] for x in at.T), v))
         info = info - half.T @ half
     tv = sum(jnp.einsum("iag,ig->a", x, t[:, 0]) for x, t in zip(v, at.t, strict=True))
-    value = at.log_det + problem.n * (exact.LOG_2PI + jnp.log(sigma2)) + at.r2 / sigma2
+    value = at.log_det + problem.n * (LOG_2PI + jnp.log(sigma2)) + at.r2 / sigma2
     return Directional(value, score, info / sigma2, tv / sigma2, at.r2 / sigma2, G)

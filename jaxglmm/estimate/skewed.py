@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxglmm.numerics.special import LOG_2PI
+
 NODES = np.array([-8, -6, -4.5, -3, -2, -1, 0, 1, 2, 3, 4.5])  # sds of an axis
 FEW = np.array([-2.8, -1.3, 0.0, 1.2, 2.4])  # the same, where a value is dear
 REACH = (-9.0, 6.0)  # ends of the distribution of an axis
@@ -188,7 +190,7 @@ class SkewGaussian:
         t, z = axes.quantiles(u[:, p:]), ndtri(u[:, :p])
         mean, log_var = self._given(t)
         x = self.frame.place(t, mean + np.exp(log_var / 2) * z)
-        own = -0.5 * np.sum(z**2 + log_var + np.log(2 * np.pi), axis=1)
+        own = -0.5 * np.sum(z**2 + log_var + LOG_2PI, axis=1)
         return x, axes.log_density_at(t) + own - self.frame.log_det()
 
     def _given(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,10 +25,11 @@ from jax import lax
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.density.posterior import Posterior, log_joint
+from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.compile import jit
 
-LOG_2PI_E = 2.8378770664093453
+LOG_2PI_E = LOG_2PI + 1
 NARROW = 0.7  # sd of spherical effects at the start
 
 

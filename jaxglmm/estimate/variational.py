@@ -33,7 +33,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 
 from jaxglmm._typing import Array, Count, Float, Scalar
-from jaxglmm.density.posterior import HALF_LOG_2PI, Posterior
+from jaxglmm.density.posterior import Posterior
 from jaxglmm.density.smoothed import NODES, Expected, Rule, expected
 from jaxglmm.integrate.exact import boundary, directions
 from jaxglmm.integrate.laplace_derivatives import gram, inner_levels, predictor, total
@@ -41,6 +41,7 @@ from jaxglmm.model.covariances.base import pack
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.bordered import Bordered, bordered
+from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.numerics.system import (
     Effects,
     Lambdas,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import ModelError, RankDeficientWarning
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.notices import warn
@@ -11,8 +12,6 @@ from jaxglmm.formula.reading import many_texts, not_numeric
 from jaxglmm.formula.tables import Columns
 
 SAME = 1e-12  # of a column's length that is left after those before it
-MOST_COLUMNS = 3  # random effects a level that quadrature takes
-MOST_NODES = 30_000  # of a product rule, over all dimensions
 
 
 def check_linear(design: Design) -> None:
@@ -109,18 +108,18 @@ def check_quadrature(design: Design, nodes: int) -> None:
             "or keep one factor"
         )
     for factor, q in columns.items():
-        if q > MOST_COLUMNS:
+        if q > _arguments.SIDES:
             raise ModelError(
-                f"adaptive quadrature (AGQ) takes up to {MOST_COLUMNS} random effects "
-                f"a level; factor {factor!r} has {q}, and {nodes}^{q} nodes are too "
-                "many. Use method='laplace', or drop slopes"
+                f"adaptive quadrature (AGQ) takes up to {_arguments.SIDES} random "
+                f"effects a level; factor {factor!r} has {q}, and {nodes}^{q} nodes "
+                "are too many. Use method='laplace', or drop slopes"
             )
-        if nodes**q > MOST_NODES:
-            most = int(MOST_NODES ** (1 / q))
+        if nodes**q > _arguments.RULE:
+            most = int(_arguments.RULE ** (1 / q))
             raise ModelError(
                 f"nodes={nodes} in {q} dimensions are {nodes**q} nodes a level of "
-                f"{factor!r}, more than {MOST_NODES}. Use at most nodes={most}; 7 to "
-                "11 are usually enough"
+                f"{factor!r}, more than {_arguments.RULE}. Use at most nodes={most}; 7 "
+                "to 11 are usually enough"
             )
 
 

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxglmm import _arguments
 from jaxglmm._typing import Array, Count, Float
 from jaxglmm.integrate.quadrature import product_rule
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.structure.rows import FoldedRows, PaddedRows
 
-MOST_COLUMNS = 3
 TRUSTED = 0.1  # decrement of a level up to which its value is corrected
 MOST_APART = 8  # rows of a level that are added one by one
 MOST_TOGETHER = 100  # rows of a level x nodes of one fused loop
@@ -59,7 +59,7 @@ class Values(eqx.Module):
 def suits(problem: GeneralisedProblem) -> bool:
     """Whether the design has the shape that lanes are for."""
     rows = problem.rows
-    return isinstance(rows, PaddedRows) and problem.sides[0] <= MOST_COLUMNS
+    return isinstance(rows, PaddedRows) and problem.sides[0] <= _arguments.SIDES
 
 
 def quadratic(problem: GeneralisedProblem) -> bool:

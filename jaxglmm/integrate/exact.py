@@ -31,6 +31,7 @@ from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.covariances.base import Pattern, pack
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
+from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.numerics.system import (
     AbstractFactor,
     Effects,
@@ -39,8 +40,6 @@ from jaxglmm.numerics.system import (
     inner,
     inner_all,
 )
-
-LOG_2PI = 1.8378770664093453
 
 
 class Marginal(eqx.Module):

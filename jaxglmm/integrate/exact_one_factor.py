@@ -28,9 +28,8 @@ import jax.numpy as jnp
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.covariances.base import Pattern
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.structure.level_types import Groups, Sums, entries, total, weighted
-
-LOG_2PI = 1.8378770664093453
 
 
 class Marginal(eqx.Module):

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxglmm._typing import Scalar
 from jaxglmm.density.params import Params
-from jaxglmm.integrate.exact import LOG_2PI
 from jaxglmm.model.linear_problem import Problem
+from jaxglmm.numerics.special import LOG_2PI
 
 
 def log_marginal(params: Params, problem: Problem) -> Scalar:

@@ -44,8 +44,6 @@ from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.blocks import BlocksFactor
 from jaxglmm.numerics.system import scale
 
-MOST_COLUMNS = 3
-MOST_NODES = 50_000  # nodes of a level, all dimensions together
 AUTO = {1: (5, 10, 20, 40, 80), 2: (5, 10, 20, 40), 3: (5, 10, 20)}
 
 

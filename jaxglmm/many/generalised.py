@@ -39,7 +39,6 @@ CELLS = 12_000  # padded rows x lanes in one chunk on a CPU
 LANES = 8, 256
 MOST_FIXED = 8
 MOST_RANDOM = 3
-MOST_NODES = 3  # random effects a level up to which there is quadrature
 
 
 def suits(source: Source) -> bool:

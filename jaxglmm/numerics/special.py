@@ -26,7 +26,8 @@ import jax.numpy as jnp
 from jaxglmm._typing import Array, Float
 
 SHIFT = 10  # Stirling's series is used from here on; below, the recurrence leads there
-HALF_LOG_2PI = 0.9189385332046727
+LOG_2PI = 1.8378770664093453
+HALF_LOG_2PI = LOG_2PI / 2
 # B_2k / (2k (2k - 1)), the coefficients of z^(1 - 2k)
 _STIRLING = (
     1 / 12,

@@ -27,6 +27,7 @@ from jaxglmm.estimate.methods import MAP, NUTS, VB, BayesMethod, NestedLaplace
 from jaxglmm.estimate.skewed import Frame, SkewGaussian, points
 from jaxglmm.integrate import curve_lanes as _lanes
 from jaxglmm.numerics import pareto_smoothing as pareto
+from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.posterior.engine import PosteriorEngine
 from jaxglmm.runtime.precision import double_precision
 
@@ -233,7 +234,7 @@ def _gaussian(
         found = evaluate(engine, marginal, mode, x, method.seed + 1)
         smoothed = pareto.smooth(found.log_lik + found.log_prior - density)
     _, log_det = np.linalg.slogdet(mode.H)
-    evidence = -float(mode.value) + k * _nested.HALF_LOG_2PI - log_det / 2
+    evidence = -float(mode.value) + k * HALF_LOG_2PI - log_det / 2
     return Outcome(
         method,
         marginal,

@@ -12,13 +12,14 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.density.posterior import HALF_LOG_2PI, Posterior
+from jaxglmm.density.posterior import Posterior
 from jaxglmm.density.smoothed import NODES as GH_NODES
 from jaxglmm.estimate import mean_field, skewed, variational
 from jaxglmm.estimate import posterior_mode as _map
 from jaxglmm.estimate.generalised import zeros
 from jaxglmm.estimate.methods import VB
 from jaxglmm.estimate.proposal import standard_normal, uniform
+from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.posterior.engine import PosteriorEngine
 from jaxglmm.posterior.run import Outcome
 from jaxglmm.runtime.compile import jit

@@ -23,7 +23,6 @@ from jaxglmm._errors import ModelError
 from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import (
-    HALF_LOG_2PI,
     LKJ,
     AbstractScalePrior,
     Fixed,
@@ -39,6 +38,7 @@ from jaxglmm.model.priors.distributions import (
     text,
 )
 from jaxglmm.model.priors.mixed_model_prior import Block, MixedBelief
+from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.structure.factors import Factor
 
 if TYPE_CHECKING:

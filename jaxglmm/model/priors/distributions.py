@@ -22,8 +22,8 @@ from jax.scipy.special import gammaln
 from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.numerics.special import HALF_LOG_2PI
 
-HALF_LOG_2PI = 0.9189385332046727
 Numbers = Float[Array, "..."]
 
 

@@ -31,6 +31,7 @@ from jaxglmm.estimate.search_lanes import solve
 from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.model.covariances.base import Pattern
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.structure.level_types import Groups, Sums, entries, weighted
 
 BETA, SIGMA, SD, COR = range(4)
@@ -182,7 +183,7 @@ def _evaluate(g: Groups, r: Sums, h: Hold, free: Array, pattern: Pattern) -> _At
     s2 = jnp.exp(full[-1])
     at = crit.marginal(g, r, list(full[:-1]), pattern)
     at, r2, unit, pull = _held_beta(g, at, h)
-    value = at.log_det + g.n * (crit.LOG_2PI + full[-1]) + r2 / s2
+    value = at.log_det + g.n * (LOG_2PI + full[-1]) + r2 / s2
     t = crit.tables(g, eqx.tree_at(lambda x: x.r2, at, s2 * g.n), False)
     E = crit.directions(at.Lam, pattern)
     info, tv = crit.information(g, t, E)

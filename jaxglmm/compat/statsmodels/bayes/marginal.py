@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.compat.statsmodels.bayes.layout import Layout
-from jaxglmm.density.posterior import HALF_LOG_2PI, Posterior
+from jaxglmm.density.posterior import Posterior
 from jaxglmm.estimate import posterior_mode as _map
 from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.mean_field import Scales
@@ -15,6 +15,7 @@ from jaxglmm.integrate.laplace import predictor, rows_at
 from jaxglmm.model.covariances.base import pack
 from jaxglmm.model.priors.joint_prior import AbstractBelief
 from jaxglmm.numerics.bordered import through
+from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.numerics.system import scale
 from jaxglmm.runtime.compile import jit
 from jaxglmm.runtime.precision import double_precision

@@ -19,11 +19,10 @@ import numpy as np
 from jaxglmm.compat.statsmodels.bayes.layout import Data
 from jaxglmm.density import smoothed
 from jaxglmm.density.smoothed import Expected
+from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.runtime.compile import jit
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure.padding import bucket, pad
-
-HALF_LOG_2PI = 0.9189385332046727
 
 
 def unpack(data: Data, vec: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

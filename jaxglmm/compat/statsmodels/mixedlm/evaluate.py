@@ -38,10 +38,9 @@ from jaxglmm.integrate import exact
 from jaxglmm.model import assemble
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
+from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.numerics.system import inner_all, scale, scale_transposed
 from jaxglmm.runtime.precision import double_precision
-
-LOG_2PI = exact.LOG_2PI
 
 
 @jax.jit
