@@ -37,9 +37,9 @@ from jaxglmm.model.families import family_from
 from jaxglmm.postestimation.collection import tables as fits_tables
 from jaxglmm.results.fits import Fits
 from jaxglmm.runtime.memory import programs
+from jaxglmm.runtime.progress import bar as progress_bar
 
 NOISE = 0x6A61786C  # seed of a response that is never fitted
-WAIT = 2.0  # seconds before a progress bar appears by itself
 
 
 def fit_many(
@@ -173,7 +173,7 @@ def _posteriors(source, family, method, priors, labels, progress, file) -> Poste
     given = source.responses
     D = len(source.split.starts) - 1 if given is None else len(given)
     programs.spare()
-    with _bar(D, progress) as bar:
+    with progress_bar(D, progress, " fits") as bar:
         return fit_posteriors(source, family, method, priors, labels, D, bar)
 
 
@@ -193,7 +193,7 @@ def _run(
         "family": "gaussian" if source.family is None else source.family.name,
     }
     table, close = fits_engines.table(plan, source, facts, labels, file)
-    with _bar(len(plan), progress) as bar:
+    with progress_bar(len(plan), progress, " fits") as bar:
         fits_run.run(table, plan, bar, close)
     facts |= {
         "devices": plan.devices,
@@ -204,14 +204,6 @@ def _run(
         text = "; ".join(fits_tables.counts(fits))
         warnings.warn(f"{text}. See .status", ConvergenceWarning, stacklevel=3)
     return fits
-
-
-def _bar(D: int, progress: bool | None):
-    from tqdm.auto import tqdm
-
-    if progress is None:  # where somebody is looking, and it takes a while
-        return tqdm(total=D, disable=None, unit=" fits", delay=WAIT)
-    return tqdm(total=D, disable=not progress, unit=" fits")
 
 
 # Many responses ----------------------------------------------------------------------

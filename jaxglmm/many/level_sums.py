@@ -9,13 +9,13 @@ for a single fit (``structure.fixed``), so that nothing cancels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from jaxglmm.formula.design import Design
 from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.ragged import Split, _cholesky, _solve
+from jaxglmm.runtime.executors import executor
 from jaxglmm.structure import per_dataset_design as own
 from jaxglmm.structure.fixed import EXACT
 
@@ -44,12 +44,8 @@ class LevelSums:
         self.scale, self.log_w = np.full(D, np.nan), np.zeros(D)
         self.constant, self.exact, self.dependent = np.zeros((3, D), bool)
         pieces = list(self._pieces())
-        if threads == 1 or len(pieces) < 2:
-            for here in pieces:
-                self._fill(here)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(self._fill, pieces))
+        with executor(threads if len(pieces) > 1 else 1) as pool:
+            list(pool.map(self._fill, pieces))
 
     def raw(self, which: np.ndarray, J: int) -> own.Raw:
         """The data sets ``which`` (L,) as lanes, padded to J levels."""

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from itertools import chain, count
+from itertools import count
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, PENDING, Columns
 from jaxglmm.runtime import hosts
+from jaxglmm.runtime.executors import executor
 
 if TYPE_CHECKING:
     from jaxglmm.many.plan import Plan, Stage
@@ -70,8 +71,7 @@ def run(
     keeper = _Keeper(saved)
     rounds = [_rounds(stage, plan, status) for stage in plan.stages]
     threads = max((stage.threads for stage in plan.stages), default=1)
-    done = _one_by_one if threads == 1 else _together
-    for job in done(table, rounds, threads):
+    for job in _together(table, rounds, threads):
         keeper()
         if job.round.steps == FIRST:
             bar.update(len(job.which))
@@ -118,15 +118,6 @@ class _Job:
     stage: int = 0
 
 
-def _one_by_one(
-    table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
-) -> Iterator[_Job]:
-    for one in chain.from_iterable(rounds):
-        for job in _jobs(table, one):
-            _work(table, job)
-            yield job
-
-
 def _together(
     table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
 ) -> Iterator[_Job]:
@@ -140,30 +131,27 @@ def _together(
         for job in found:
             heappush(jobs, (-job.round.steps, next(counter), replace(job, stage=k)))
 
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: dict[Future[None], _Job] = {}
-        done: SimpleQueue[Future[None]] = SimpleQueue()
-        try:
-            first = [_next_jobs(table, stage) for stage in rounds]
-            for some in (slice(1), slice(1, None)):  # each compiles with its first
-                for k, found in enumerate(first):
-                    add(k, found[some])
-            while jobs or waiting:
-                while jobs and len(waiting) <= threads:
-                    job = heappop(jobs)[-1]
-                    future = pool.submit(_work, table, job)
-                    waiting[future] = job
-                    future.add_done_callback(done.put)
-                future = done.get()
-                job = waiting.pop(future)
-                future.result()
-                left[job.stage] -= 1
-                if not left[job.stage]:
-                    add(job.stage, _next_jobs(table, rounds[job.stage]))
-                yield job
-        finally:
-            for future in waiting:
-                future.cancel()
+    first = [_next_jobs(table, stage) for stage in rounds]
+    for some in (slice(1), slice(1, None)):  # each compiles with its first
+        for k, found in enumerate(first):
+            add(k, found[some])
+    ahead = threads if threads > 1 else 0  # what waits, that no thread ever does
+    waiting: dict[Future[None], _Job] = {}
+    done: SimpleQueue[Future[None]] = SimpleQueue()
+    with executor(threads) as pool:
+        while jobs or waiting:
+            while jobs and len(waiting) <= ahead:
+                job = heappop(jobs)[-1]
+                future = pool.submit(_work, table, job)
+                waiting[future] = job
+                future.add_done_callback(done.put)
+            future = done.get()
+            job = waiting.pop(future)
+            future.result()
+            left[job.stage] -= 1
+            if not left[job.stage]:
+                add(job.stage, _next_jobs(table, rounds[job.stage]))
+            yield job
 
 
 class _Keeper:

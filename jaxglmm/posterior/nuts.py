@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any
 
 import jax
@@ -17,6 +16,8 @@ from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import NUTS
 from jaxglmm.posterior.engine import PosteriorEngine
 from jaxglmm.posterior.run import Outcome, evaluate
+from jaxglmm.runtime.executors import executor, threads
+from jaxglmm.runtime.progress import bar
 
 SEGMENT = 100  # draws of a compiled call
 START = 0.7  # sd of the starting positions, in posterior standard deviations
@@ -35,12 +36,16 @@ def run_nuts(
     length = min(SEGMENT, method.draws)
     warm, kept = -(-method.warmup // length), -(-method.draws // length)
     parts = []
-    with ThreadPoolExecutor(1) as pool:
-        runs = _Runs(engine, method, marginal, white, density, length, pool)
-        for i in _progress(range(warm + kept), method.progress):
-            part = runs.advance(i, i < warm)
+    runs = _Runs(engine, method, marginal, white, density, length)
+    with (
+        executor(len(runs.groups)) as pool,
+        bar(warm + kept, method.progress, "segment", "NUTS") as shown,
+    ):
+        for i in range(warm + kept):
+            part = runs.advance(i, i < warm, pool)
             if i >= warm:
                 parts.append(part)
+            shown.update()
     joined = jax.tree.map(
         lambda *x: np.concatenate(x, axis=1)[:, : method.draws], *parts
     )
@@ -61,17 +66,15 @@ class _Runs:
         white: sample.White,
         density: sample.Density,
         length: int,
-        pool: Executor,
     ):
         self.engine, self.method, self.marginal = engine, method, marginal
-        self.white, self.length, self.pool = white, length, pool
+        self.white, self.length = white, length
         self.options: dict[str, Any] = {"density": density, "target": method.target}
         self.key = jax.random.key(_arguments.key_seed(method.seed))
         C, d = method.chains, _size(white, density)
         positions = START * np.random.default_rng(method.seed).standard_normal((C, d))
-        threads = min(2, os.cpu_count() or 1)
-        even = C % threads == 0 and sample.may_thread(engine.posterior)
-        self.groups = np.split(np.arange(C), threads if even else 1)
+        even = C % threads() == 0 and sample.may_thread(engine.posterior)
+        self.groups = np.split(np.arange(C), threads() if even else 1)
         self.chains = [
             sample.begin(
                 marginal,
@@ -84,36 +87,32 @@ class _Runs:
             for own in self.groups
         ]
 
-    def advance(self, i: int, tune: bool) -> sample.Segment:
+    def advance(self, i: int, tune: bool, pool: Executor) -> sample.Segment:
         """Segment i of every chain, on the host."""
         shape = (self.method.chains, self.length)
         keys = jax.random.split(jax.random.fold_in(self.key, i), shape)
 
         def one(g: int) -> Any:
-            with jax.enable_x64(True):
-                self.chains[g], part = sample.advance(
-                    self.marginal,
-                    self.engine.posterior,
-                    self.white,
-                    self.chains[g],
-                    keys[self.groups[g]],
-                    jnp.asarray(tune),
-                    **self.options,
-                )
-                try:
-                    return jax.device_get(part)
-                except BaseException:  # interrupted: a process that ends while XLA
-                    jax.block_until_ready(part)  # is still at work ends by a fault
-                    raise
+            self.chains[g], part = sample.advance(
+                self.marginal,
+                self.engine.posterior,
+                self.white,
+                self.chains[g],
+                keys[self.groups[g]],
+                jnp.asarray(tune),
+                **self.options,
+            )
+            try:
+                return jax.device_get(part)
+            except BaseException:  # interrupted: a process that ends while XLA
+                jax.block_until_ready(part)  # is still at work ends by a fault
+                raise
 
-        if len(self.groups) == 1:
-            return one(0)
-        if i == 0:  # the first compiles, once
-            parts = one(0), one(1)
-        else:
-            other = self.pool.submit(one, 1)
-            parts = one(0), other.result()
-        return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        # of the first segment one group compiles, for all
+        run = map if i == 0 else pool.map
+        return jax.tree.map(
+            lambda *x: np.concatenate(x), *run(one, range(len(self.groups)))
+        )
 
 
 def _size(white: sample.White, density: sample.Density) -> int:
@@ -157,11 +156,3 @@ def _outcome(
         log_prior=log_prior,
         sample_stats=stats,
     )
-
-
-def _progress(segments: range, shown: bool) -> Any:
-    if not shown:
-        return segments
-    from tqdm.auto import tqdm
-
-    return tqdm(segments, desc="NUTS", unit="segment")

@@ -6,10 +6,7 @@ units are the engine's and the fit's business.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +26,7 @@ from jaxglmm.integrate import curve_lanes as _lanes
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.posterior.engine import PosteriorEngine
+from jaxglmm.runtime.executors import executor, threads
 from jaxglmm.runtime.precision import double_precision
 
 TOLERANCE = 1e-9
@@ -315,26 +313,28 @@ def evaluate(
         steps = 1
 
     def one(start: int) -> Any:
-        with jax.enable_x64(True):
-            numbers = _nested.noise(
-                posterior, block, moves if moved else 0, seed + start, chunk
-            )
-            found = _nested.evaluate(
-                marginal,
-                posterior,
-                mode,
-                rows[start : start + block],
-                numbers,
-                np.int64(steps),
-                chunk=chunk,
-            )
-            host = jax.device_get(found)
+        numbers = _nested.noise(
+            posterior, block, moves if moved else 0, seed + start, chunk
+        )
+        found = _nested.evaluate(
+            marginal,
+            posterior,
+            mode,
+            rows[start : start + block],
+            numbers,
+            np.int64(steps),
+            chunk=chunk,
+        )
+        host = jax.device_get(found)
         if keep:
             return host
         rest = (host.log_lik, host.log_prior, None, host.nu, host.moved, host.levels)
         return Evaluated(*rest)
 
-    parts = list(_threaded(one, range(0, padded, block), lanes))
+    starts = range(0, padded, block)
+    several = lanes and len(starts) > 1  # lanes: nothing of LAPACK runs in them
+    with executor(None if several else 1) as pool:
+        parts = list(pool.map(one, starts))
     u = None
     if keep:
         u = tuple(
@@ -348,21 +348,6 @@ def evaluate(
 
 def _block(S: int, chunk: int, n_effects: int) -> int:
     """Draws a call: a multiple of ``chunk``, two calls at least, within memory."""
-    threads = min(2, os.cpu_count() or 1)
-    size = -(-S // threads)
+    size = -(-S // threads())
     size = min(size, max(chunk, AT_ONCE // max(n_effects, 1)))
     return max(-(-size // chunk) * chunk, chunk)
-
-
-def _threaded(one: Callable[[int], Any], starts: range, lanes: bool) -> Iterator[Any]:
-    """The calls in order; two at a time where nothing of LAPACK runs in them."""
-    if not lanes or len(starts) == 1 or (os.cpu_count() or 1) == 1:
-        yield from map(one, starts)
-        return
-    with ThreadPoolExecutor(1) as pool:  # this thread is the other one
-        for here in starts[::2]:
-            there = here + starts.step
-            other = pool.submit(one, there) if there in starts else None
-            yield one(here)
-            if other is not None:
-                yield other.result()

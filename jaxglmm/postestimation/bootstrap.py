@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,9 @@ from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.results.fits import Fits
+from jaxglmm.runtime.executors import executor
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.progress import bar
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.padding import bucket
 
@@ -117,18 +118,15 @@ def bootstrap(fit: Fit, n: int = 1000, seed: int = 0, progress: bool = False) ->
     workers = THREADS if _unrolled(engine) and n >= WORTH_THREADS else 1
     at_once = _at_once(engine, -(-n // workers), chunk)
     responses = _responses(engine, fit, theta, n, seed, at_once)
-    work = partial(double_precision(_fit_lanes), engine, theta=theta, chunk=chunk)
+    work = partial(_fit_lanes, engine, theta=theta, chunk=chunk)
     found = []
-    bar = _bar(n, progress)
-    with ThreadPoolExecutor(workers) as pool:
-        # several at once only where no LAPACK call is batched (see ``numerics.wide``);
-        # else one by one, so that simulated rows are not all held together
-        outs = map(work, responses) if workers == 1 else pool.map(work, responses)
-        for k, out in enumerate(outs):
+    # several at once only where no LAPACK call is batched (see ``numerics.wide``);
+    # else one by one, so that simulated rows are not all held together
+    with executor(workers) as pool, bar(n, progress, "fit", "bootstrap") as shown:
+        for k, out in enumerate(pool.map(work, responses)):
             size = min(at_once, n - k * at_once)
             found.append(jax.tree.map(lambda x, s=size: np.asarray(x)[:s], out))
-            bar.update(size)
-    bar.close()
+            shown.update(size)
     joined = jax.tree.map(lambda *x: np.concatenate(x), *found)
     return _fits(fit, engine, joined)
 
@@ -137,12 +135,6 @@ def number_of_datasets(n) -> int:
     """Of a bootstrap; refuses what is no whole number from 1 on, and too many."""
     most = _arguments.DATASETS
     return _arguments.whole("n", n, 1, most, error=NotApplicableError)
-
-
-def _bar(n: int, progress: bool):
-    from tqdm.auto import tqdm
-
-    return tqdm(total=n, disable=not progress, unit="fit", desc="bootstrap")
 
 
 def _at_once(engine: Engine, n: int, chunk: int) -> int:

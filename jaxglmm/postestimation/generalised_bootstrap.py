@@ -26,6 +26,7 @@ from jaxglmm.many import correlations
 from jaxglmm.postestimation.bootstrap import number_of_datasets
 from jaxglmm.postestimation.checking import diagnostics as pathology
 from jaxglmm.results.fits import Fits
+from jaxglmm.runtime.progress import bar
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.generalised import GeneralisedEngine
@@ -154,8 +155,6 @@ def bootstrap(
     fit: GeneralisedFit, n: int = 1000, seed=0, progress: bool = False
 ) -> Fits:
     """Parametric bootstrap; see ``GeneralisedFit.bootstrap``."""
-    from tqdm.auto import tqdm
-
     n = number_of_datasets(n)
     seed = _arguments.sequence(seed)
     if n * fit.design.n >= WORTH_LANES and (found := _in_lanes(fit, n, seed, progress)):
@@ -165,18 +164,16 @@ def bootstrap(
     at_once = max(1, MEMORY // (8 * design.n))
     starts = range(0, n, at_once)
     seeds = seed.spawn(len(starts))
-    with tqdm(total=n, disable=not progress, unit="fit", desc="bootstrap") as bar:
+    with bar(n, progress, "fit", "bootstrap") as shown:
         for start, own in zip(starts, seeds, strict=True):
             Y = fit._simulate(min(at_once, n - start), own, None)
             for _ in fit_responses(engine, design, Y, out, start):
-                bar.update()
+                shown.update()
     return _fits(fit, engine, out)
 
 
 def _in_lanes(fit: GeneralisedFit, n: int, seed, progress: bool) -> Fits | None:
     """The same by one program for all, as ``fit_many``; None where none takes it."""
-    from tqdm.auto import tqdm
-
     from jaxglmm.many import generalised
     from jaxglmm.many import plan as engines
     from jaxglmm.many import scheduler as run
@@ -192,13 +189,13 @@ def _in_lanes(fit: GeneralisedFit, n: int, seed, progress: bool) -> Fits | None:
     starts = range(0, n, at_once)
     seeds = seed.spawn(len(starts))
     tables, columns = [], generalised.generalised_columns(design, fit.family)
-    with tqdm(total=n, disable=not progress, unit="fit", desc="bootstrap") as bar:
+    with bar(n, progress, "fit", "bootstrap") as shown:
         for start, own in zip(starts, seeds, strict=True):
             Y = fit._simulate(min(at_once, n - start), own, None)
             drawn = replace(source, responses=Responses(Y.T, design.n))
             plan = engines.plan(drawn, "all")
             table, saved = engines.table(plan, drawn, {}, None, None)
-            run.run(table, plan, bar, saved)
+            run.run(table, plan, shown, saved)
             tables.append(table)
     original = _original(fit)
     found = Fits.from_table(np.concatenate(tables), columns, original=original)

@@ -9,7 +9,6 @@ device two threads run two blocks at a time instead.
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,13 +21,13 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxglmm._errors import ModelError
+from jaxglmm.runtime import executors
 from jaxglmm.runtime.compile import jit, options
 
 NAMES = ("all", "cpu", "gpu")
 WORTH = 20_000_000  # cells x data sets from which an accelerator pays for its copies
 ACCELERATOR_CELLS = 50_000_000  # cells x lanes in one chunk there
 ACCELERATOR_LANES = 64, 131_072
-THREADS = 2
 CHUNKS = 8  # in a block on a CPU
 MEMORY = 200_000_000  # bytes of a block
 LOCK = threading.Lock()
@@ -49,7 +48,7 @@ class Devices:
     def threads(self) -> int:
         """Chunks at a time."""
         one = len(self.devices) == 1 and self.kind == "cpu"
-        return min(THREADS, os.cpu_count() or 1) if one else 1
+        return executors.threads() if one else 1
 
     def describe(self) -> str:
         """For a summary: ``2 x cpu``, ``NVIDIA H200``."""

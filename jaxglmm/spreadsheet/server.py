@@ -79,6 +79,7 @@ class Server(HTTPServer):
         self.token, self.origins = token, frozenset(origins)
         self.most_bytes = int(most_bytes)
         self.busy = threading.Lock()
+        # many that wait for their clients, no work to share: not ``runtime.executors``
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="jaxglmm")
         super().__init__((host, port), Handler)
 

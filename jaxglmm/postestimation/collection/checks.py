@@ -10,9 +10,7 @@ of the p-values is shared too: another seed shows its size.)
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,12 +24,12 @@ from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.checking import simulated_residuals as simulated
 from jaxglmm.postestimation.checking.checks import counts_zeros
+from jaxglmm.runtime.executors import executor
 
 if TYPE_CHECKING:
     from jaxglmm.results.fits import Fits
 
 CHECKS = ("uniformity", "dispersion", "outliers", "zeros")
-THREADS = 2
 BLOCK = 16  # models that a thread takes at a time
 
 
@@ -71,7 +69,7 @@ def check(fits: Fits, n: int, seed: int, re: str | None) -> pd.DataFrame:
     blocks = [good[k : k + BLOCK] for k in range(0, len(good), BLOCK)]
     if blocks:
         work(blocks[0])  # what all models share is made, alone
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+    with executor() as pool:
         list(pool.map(work, blocks[1:]))
     return _table(fits, found)
 

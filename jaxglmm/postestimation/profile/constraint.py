@@ -7,7 +7,6 @@ are asked for by number, in any order and as often as a search needs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from jaxglmm.formula.design import Design
 from jaxglmm.postestimation.profile import root_search as march
 from jaxglmm.postestimation.profile.root_search import Scale
 from jaxglmm.runtime.devices import Devices
+from jaxglmm.runtime.executors import executor
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure.factors import Factor
 
@@ -78,11 +78,8 @@ def run(
         found = devices.run(program, common, take(np.resize(part, unit)), size)
         return jax.tree.map(lambda x: np.asarray(x)[..., : len(part)], found)
 
-    if devices.threads == 1 or len(parts) == 1:
-        done = [work(part) for part in parts]
-    else:
-        with ThreadPoolExecutor(devices.threads) as pool:
-            done = list(pool.map(double_precision(work), parts))
+    with executor(devices.threads if len(parts) > 1 else 1) as pool:
+        done = list(pool.map(work, parts))
     return jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *done)
 
 

@@ -18,13 +18,12 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import ModelError
-from jaxglmm.compat.statsmodels.mixedlm.evaluate import Evaluator
+from jaxglmm.compat.statsmodels.mixedlm.evaluate import LOG_2PI, Evaluator
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams, root
 from jaxglmm.estimate import information
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.formula.design import Design
-from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.results.fit import Fit
 from jaxglmm.runtime.precision import double_precision
 

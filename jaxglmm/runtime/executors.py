@@ -1,0 +1,65 @@
+"""Where pieces of work run: here, one after the other, or in threads.
+
+Work is handed to a ``concurrent.futures.Executor`` as plain functions and what they are
+to work on, so that another kind (processes, a cluster's) is one more class here and one
+more line in ``executor``. What all kinds owe is done here, once: work runs in double
+precision, which is a setting of each thread in JAX; the first exception is that of the
+whole, and what has not begun by then never does.
+
+XLA and NumPy let the interpreter go while they compute, so threads are enough. There
+are two, whatever the machine has: XLA has threads of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+from jaxglmm.runtime.precision import double_precision
+
+THREADS = 2
+
+
+def threads() -> int:
+    """How many pieces run at a time on this machine."""
+    return min(THREADS, os.cpu_count() or 1)
+
+
+def executor(width: int | None = None) -> Executor:
+    """For ``with``: ``width`` pieces at a time (``threads()``), no more than CPUs."""
+    width = threads() if width is None else min(width, os.cpu_count() or 1)
+    return Serial() if width == 1 else Threads(width)
+
+
+class Serial(Executor):
+    """In this thread: ``submit`` at once, ``map`` as its results are asked for."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        out: Future = Future()
+        try:
+            out.set_result(double_precision(fn)(*args, **kwargs))
+        except Exception as error:  # an interruption is not the piece's and goes on
+            out.set_exception(error)
+        return out
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[Any]:
+        return map(double_precision(fn), *iterables)
+
+
+class Threads(ThreadPoolExecutor):
+    """In threads; ``map`` takes all that there is to do at once."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        return super().submit(double_precision(fn), *args, **kwargs)
+
+    def __exit__(self, kind: Any, *rest: Any) -> bool:
+        self.shutdown(wait=True, cancel_futures=kind is not None)
+        return False
