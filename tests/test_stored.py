@@ -21,7 +21,7 @@ from jaxglmm.estimate.base import Fitted
 from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.model.families import family_from
 from jaxglmm.runtime import cache as _cache
-from jaxglmm.runtime import lapack as _lapack
+from jaxglmm.runtime import jax_internals as _internals
 from jaxglmm.runtime import program as _program
 from jaxglmm.runtime import stored as _stored
 from jaxglmm.runtime.compile import stored
@@ -163,9 +163,11 @@ def test_what_a_program_calls_is_written_and_asked_for(folder, monkeypatch):
     assert head["calls"]
     assert all(re.fullmatch(r"lapack_s\w+_ffi", name) for name in head["calls"])
     asked = []
-    ready = _lapack.ready
+    ready = _internals.lapack_ready
     monkeypatch.setattr(
-        _lapack, "ready", lambda names: asked.append(list(names)) or ready(names)
+        _internals,
+        "lapack_ready",
+        lambda names: asked.append(list(names)) or ready(names),
     )
     _program.Program.read(path)
     assert asked == [head["calls"]]
@@ -181,12 +183,12 @@ def test_a_jaxlib_of_another_make_reads_no_program_that_calls(
     (path,) = programs(folder)
     with monkeypatch.context() as other:
         other.delattr(lapack, part)
-        other.setattr(_lapack, "_initialised", _lapack._initialised.__wrapped__)
-        assert not _lapack.ready(["lapack_dpotrf_ffi"])
+        other.setattr(_internals, "_lapack", _internals._lapack.__wrapped__)
+        assert not _internals.lapack_ready(["lapack_dpotrf_ffi"])
         with pytest.raises(Unsuitable, match="cannot be called"):
             _program.Program.read(path)
     path.unlink()
-    monkeypatch.setattr(_lapack, "_initialised", frozenset)
+    monkeypatch.setattr(_internals, "_lapack", frozenset)
     check_cholesky(stored(cholesky)(SQUARE))
     assert programs(folder) == []  # nor is one written
     check(stored(double)(X, 2.0))  # others are
@@ -195,8 +197,37 @@ def test_a_jaxlib_of_another_make_reads_no_program_that_calls(
 
 def test_what_jaxlib_offers_is_what_is_asked_for():
     """The private part of jaxlib is still where it is looked for."""
-    assert _lapack.ready(["lapack_dpotrf_ffi", "lapack_dtrsm_ffi"])
-    assert not _lapack.ready(["lapack_dpotrf_ffi", "somebody_elses"])
+    assert _internals.lapack_ready(["lapack_dpotrf_ffi", "lapack_dtrsm_ffi"])
+    assert not _internals.lapack_ready(["lapack_dpotrf_ffi", "somebody_elses"])
+
+
+@pytest.mark.parametrize("part", ["_trace_context", "load", "execute"])
+def test_a_jax_without_what_is_behind_its_interface_computes_all_the_same(
+    folder, monkeypatch, part
+):
+    """Found on disk, called again, and other numbers: ``jax.jit`` does it then."""
+
+    def lacking(*_):
+        raise _internals.Missing(part)
+
+    check(stored(double)(X, 2.0))
+    monkeypatch.setattr(
+        _internals, part, (lambda: None) if part == "_trace_context" else lacking
+    )
+    again = stored(double)
+    check(again(X, 2.0))
+    check(again(X, 3.0), 3.0)
+
+
+def test_what_lies_behind_the_interface_of_this_jax_is_there():
+    known = _internals.trace_settings()
+    with jax.enable_x64(True):
+        assert known is not None
+        assert known != _internals.trace_settings()
+    compiled = jax.jit(jnp.sin).lower(X).compile().runtime_executable()
+    device = jax.devices()[0]
+    (found,) = _internals.execute(_internals.load(compiled.serialize(), device), [X])
+    assert np.asarray(found) == pytest.approx(np.sin(X))
 
 
 def called_back(x):

@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import tempfile
 import zlib
 from pathlib import Path
@@ -23,9 +24,10 @@ from typing import Any
 import jax
 
 from jaxglmm.runtime import cache as _cache
-from jaxglmm.runtime import lapack as _lapack
+from jaxglmm.runtime import jax_internals
 
 PACKAGE = __name__.split(".")[0]
+TARGET = re.compile(r'custom_call_target\s*=\s*"([^"]*)"')
 
 
 class Unsuitable(Exception):
@@ -39,9 +41,8 @@ class Program:
         self.executable, self.tree = executable, tree
 
     def __call__(self, *leaves: Any) -> Any:
-        found = self.executable.execute_sharded(jax.device_put(list(leaves)))
-        arrays = found.disassemble_into_single_device_arrays()
-        return jax.tree.unflatten(self.tree, [x[0] for x in arrays])
+        found = jax_internals.execute(self.executable, leaves)
+        return jax.tree.unflatten(self.tree, found)
 
     @staticmethod
     def make(jitted: Any, leaves: list[Any], path: Path) -> Program:
@@ -65,7 +66,7 @@ class Program:
         if not _cache.keeps():
             return
         called = self._calls()
-        if not _lapack.ready(called):
+        if not jax_internals.lapack_ready(called):
             return
         head = json.dumps({"result": encode(numbered), "calls": called}).encode()
         code = zlib.compress(self.executable.serialize(), 1)
@@ -78,7 +79,7 @@ class Program:
     def _calls(self) -> list[str]:
         """What the machine code calls outside itself."""
         modules = self.executable.hlo_modules()
-        return sorted({t for m in modules for t in _lapack.targets(m.to_string())})
+        return sorted({t for m in modules for t in targets(m.to_string())})
 
     @staticmethod
     def read(path: Path) -> Program:
@@ -91,16 +92,19 @@ class Program:
         if _digest(path, head, code) != digest:
             raise ValueError(f"{path} is damaged, or was written for something else")
         facts = json.loads(head)
-        if not _lapack.ready(facts["calls"]):
+        if not jax_internals.lapack_ready(facts["calls"]):
             raise Unsuitable(f"{facts['calls']} cannot be called")
-        from jaxlib import xla_client
-
-        device = jax.devices()[0]
-        executable = device.client.deserialize_executable(
-            zlib.decompress(code),
-            executable_devices=xla_client.DeviceList((device,)),
-        )
+        executable = jax_internals.load(zlib.decompress(code), jax.devices()[0])
         return Program(executable, jax.tree.structure(decode(facts["result"])))
+
+
+def targets(text: str) -> list[str]:
+    """What a program calls outside itself, by its text in XLA's language.
+
+    >>> targets('x = f64[2,2] custom-call(a), custom_call_target="lapack_dpotrf_ffi"')
+    ['lapack_dpotrf_ffi']
+    """
+    return sorted(set(TARGET.findall(text)))
 
 
 def _digest(path: Path, head: bytes, code: bytes) -> bytes:

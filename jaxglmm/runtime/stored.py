@@ -32,6 +32,7 @@ import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
 from jaxglmm.runtime import cache as _cache
+from jaxglmm.runtime import jax_internals
 from jaxglmm.runtime.memory import give_back, programs
 from jaxglmm.runtime.program import PACKAGE, Program, Unsuitable, is_static, name_of
 
@@ -101,7 +102,7 @@ class Stored:
         try:
             key = (self, trees, kinds, folder, *_all_settings())
             program = programs.get(key)
-        except Exception:  # not hashable, or a JAX without these settings
+        except Exception:  # not hashable, or a JAX that does not tell its settings
             return self._jitted(*args)
         if program is not None:
             return program(*leaves)
@@ -225,10 +226,10 @@ def _settings() -> tuple[Any, ...]:
 
 def _all_settings() -> tuple[Any, ...]:
     """JAX's settings that programs depend on; looked up at every call, so unsifted."""
-    from jax._src import config
-
-    own = jax.config.jax_debug_nans, jax.config.jax_disable_jit
-    return *own, *config.trace_context()
+    known = jax_internals.trace_settings()
+    if known is None:
+        raise Unsuitable("what a program depends on is not known")
+    return jax.config.jax_debug_nans, jax.config.jax_disable_jit, *known
 
 
 @functools.cache
