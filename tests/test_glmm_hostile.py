@@ -267,3 +267,21 @@ def test_few_rows_and_few_levels(counts):
         jg.glmm(FORMULA, {k: v[:2] for k, v in counts.items()}, family="poisson")
     with pytest.raises(jg.ModelError, match="only 1 level"):
         jg.glmm(FORMULA, {**counts, "g": np.zeros(240, int)}, family="poisson")
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + (x | g)"])
+def test_inverse_link_of_a_covariate_far_from_zero(formula):
+    """The origin of x is no part of the model; R's glmmTMB 1.1.5 starts outside it."""
+    rng = np.random.default_rng(1)
+    g, x = np.arange(200) % 20, rng.normal(size=200)
+    mean = 1 / (0.5 + 0.02 * x + 0.05 * rng.normal(size=20)[g])
+    data = {"y": mean * rng.gamma(5, 0.2, 200), "g": g, "x": x}
+    options = {"family": jg.Gamma("inverse")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", jg.SingularFitWarning)
+        near = jg.glmm(formula, data, **options)
+        far = jg.glmm(formula, data | {"x": 50 + x}, **options)
+    assert near.converged
+    assert far.converged
+    np.testing.assert_allclose(far.log_likelihood, near.log_likelihood, atol=1e-8)
+    np.testing.assert_allclose(far.coef[1], near.coef[1], rtol=1e-4)
