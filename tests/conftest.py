@@ -23,6 +23,12 @@ def rng():
     return np.random.default_rng(20260101)
 
 
+@pytest.fixture
+def always_compiled(monkeypatch):
+    """No call is made in NumPy first: a fit is a program from its first call on."""
+    monkeypatch.setenv("JAXGLMM_COMPILE", "always")
+
+
 @pytest.fixture(autouse=True)
 def _close_figures():
     """Figures of a test end with it."""

@@ -15,6 +15,8 @@ from jaxglmm.runtime import stored as _stored
 from jaxglmm.runtime.compile import stored
 from jaxglmm.runtime.memory import Programs
 
+pytestmark = pytest.mark.usefixtures("always_compiled")
+
 
 @contextlib.contextmanager
 def compiled():

@@ -28,6 +28,8 @@ from jaxglmm.runtime.compile import stored
 from jaxglmm.runtime.program import Unsuitable
 from jaxglmm.runtime.stored import Stored
 
+pytestmark = pytest.mark.usefixtures("always_compiled")
+
 
 @pytest.fixture
 def folder(tmp_path):

@@ -9,6 +9,8 @@ import pytest
 import jaxglmm as jg
 from jaxglmm.estimate.maximise import fit_numbers
 
+pytestmark = pytest.mark.usefixtures("always_compiled")
+
 COMPILED = "/jax/core/compile/backend_compile_duration"
 LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 

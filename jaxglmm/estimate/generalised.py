@@ -15,9 +15,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm import _arguments
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
@@ -32,6 +30,7 @@ from jaxglmm.integrate.laplace_derivatives import Point, RowTerms, Terms
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, inner_all, scale
+from jaxglmm.runtime.arrays import jnp, jvp, jvp_rows, lax
 from jaxglmm.runtime.compile import jit, stored
 
 MOVED = 1e-3  # change of -2 log-likelihood by doubled nodes that is small enough
@@ -166,7 +165,7 @@ def fit_compiled(
     return fit_from(marginal, problem, psi, u, tol, max_steps)
 
 
-@stored
+@stored(host=True)
 def fit_numbers(
     marginal: LaplaceMarginal,
     problem: GeneralisedProblem,
@@ -186,7 +185,7 @@ def fit_numbers(
     return jnp.concatenate(flat), found.eta
 
 
-@stored
+@stored(host=True)
 def refit_numbers(
     marginal: LaplaceMarginal,
     problem: GeneralisedProblem,
@@ -300,7 +299,7 @@ def fit_auto(
     return Chosen(LaplaceMarginal("observed", counts[int(rule)]), fitted, moved)
 
 
-@stored
+@stored(host=True)
 def _fit_auto(
     problem: GeneralisedProblem, eta: Array, phi: Array, tol: Scalar, max_steps: Count
 ) -> tuple[GeneralisedFitted, Count, Scalar]:
@@ -394,7 +393,7 @@ def _fit_fixed_only(
     )
 
 
-@stored(static=("marginal",))
+@stored(static=("marginal",), host=True)
 def slope(
     marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
 ) -> Float[Array, " k"]:
@@ -402,7 +401,7 @@ def slope(
     return marginal.derivatives(problem, psi, u).score
 
 
-@stored(static=("marginal",))
+@stored(static=("marginal",), host=True)
 def hessian(
     marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
 ) -> Float[Array, "k k"]:
@@ -437,7 +436,7 @@ def _columns(score: Any, psi: Array) -> Array:
     """
 
     def along(direction: Array) -> Array:
-        return jax.jvp(score, (psi,), (direction,))[1]
+        return jvp(score, (psi,), (direction,))[1]
 
     return lax.map(along, jnp.eye(len(psi), dtype=psi.dtype))
 
@@ -466,9 +465,9 @@ def _tangents(
     beta, theta, phi = problem.split(psi)
     eta = _point.predictor(problem, beta, scale(problem.lambdas(theta), u))
     one = jnp.ones_like(eta)
-    here, in_eta = jax.jvp(lambda x: terms(x, phi), (eta,), (one,))
+    here, in_eta = jvp_rows(lambda x: terms(x, phi), (eta,), (one,))
     in_phi = [
-        jax.jvp(lambda x: terms(eta, x), (phi,), (unit,))[1]
+        jvp_rows(lambda x: terms(eta, x), (phi,), (unit,))[1]
         for unit in jnp.eye(len(phi), dtype=eta.dtype)
     ]
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.integrate import exact
@@ -30,6 +29,7 @@ from jaxglmm.numerics.system import (
     scale,
     scale_transposed,
 )
+from jaxglmm.runtime.arrays import is_host, jnp, lax, linearize, put
 from jaxglmm.runtime.compile import stored
 
 MOST_DENSE = 3000  # random effects in all up to which Z'V^-1Z is formed in full
@@ -66,7 +66,7 @@ def _gradient(
     return jnp.append(score, last), sigma2 * spd.inverse(at.LQ), value
 
 
-@stored(static=("reml",), fast=False)
+@stored(static=("reml",), fast=False, host=True)
 def curvature(
     problem: Problem, theta: Float[Array, " m"], sigma2: Scalar, reml: bool
 ) -> Curvature:
@@ -84,7 +84,8 @@ def curvature(
 
     # all at once where the algebra is unrolled; else one by one, for two batched LAPACK
     # calls must not run at the same time (see ``numerics.wide``)
-    if isinstance(problem.system, Blocks) and problem.p <= spd.SMALL:
+    unrolled = isinstance(problem.system, Blocks) and problem.p <= spd.SMALL
+    if unrolled and not is_host():
 
         def push(e: Array) -> tuple[Any, Array, Array]:
             there, (h, d, _) = jax.jvp(gradient, (v,), (e,))
@@ -92,8 +93,8 @@ def curvature(
 
         there, H, dvcov = jax.vmap(push, out_axes=(None, 0, 0))(eye)
     else:
-        there, along = jax.linearize(gradient, v)
-        H, dvcov, _ = jax.lax.map(along, eye)
+        there, along = linearize(gradient, v)
+        H, dvcov, _ = lax.map(along, eye)
     score, vcov, value = there
     return Curvature((H + H.T) / 2, vcov, jnp.moveaxis(dvcov, 0, -1), value, score)
 
@@ -119,11 +120,10 @@ def _basis(problem: Problem) -> list[tuple[int, int, int]]:
 
 def _matrix(q: int, i: int, j: int) -> Float[Array, "q q"]:
     """e_i e_j' + e_j e_i', or e_i e_i'."""
-    E = jnp.zeros((q, q)).at[i, j].set(1.0)
-    return E.at[j, i].set(1.0)
+    return put(put(jnp.zeros((q, q)), (i, j), 1.0), (j, i), 1.0)
 
 
-@stored(fast=False)
+@stored(fast=False, host=True)
 def components(
     problem: Problem, theta: Float[Array, " m"], sigma2: Scalar
 ) -> Components:
@@ -214,9 +214,9 @@ def _traces(
             x @ phi if g == f else jnp.zeros_like(x) for g, x in enumerate(lam)
         )
 
-    value, along = jax.linearize(first, lam)
+    value, along = linearize(first, lam)
     changes = [change(r) for r in range(len(basis))]
-    K = -jax.lax.map(along, tuple(jnp.stack(x) for x in zip(*changes, strict=True)))
+    K = -lax.map(along, tuple(jnp.stack(x) for x in zip(*changes, strict=True)))
     return (K + K.T) / 2, value
 
 
@@ -252,7 +252,7 @@ def _traces_in_full(
         begin, q, J = spans[f]
         rows = S[begin : begin + q * J].reshape(J, q, total)
         mixed = jnp.einsum("ab,gbt->gat", _matrix(q, i, j), rows).reshape(-1, total)
-        placed.append(jnp.zeros_like(S).at[begin : begin + q * J].set(mixed))
+        placed.append(put(jnp.zeros_like(S), slice(begin, begin + q * J), mixed))
     ES = jnp.stack(placed)
     K = jnp.einsum("rab,sba->rs", ES, ES)
     return K, jnp.einsum("raa->r", ES)
@@ -269,7 +269,7 @@ class Conditional(eqx.Module):
     K: Effects
 
 
-@stored(fast=False)
+@stored(fast=False, host=True)
 def conditional(problem: Problem, theta: Float[Array, " m"]) -> Conditional:
     """Covariances of the random effects given the parameters."""
     lam = problem.lambdas(theta)

@@ -14,9 +14,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm._typing import Array, Bool, Count, Float, Scalar
 from jaxglmm.estimate import start as _start
@@ -25,6 +23,7 @@ from jaxglmm.integrate import exact
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale, scale_transposed
+from jaxglmm.runtime.arrays import chosen, empty_like, jnp, lax
 from jaxglmm.runtime.compile import stored
 
 NEAR_ZERO = 1e-3
@@ -95,16 +94,15 @@ def solution(
     pinned = jnp.where(near, 0.0, theta)
     last = jnp.any(near).astype(int)
 
-    def step(state: tuple[Array, _Point]) -> tuple[Array, _Point]:
+    def step(state: tuple[Array, _Point | None]) -> tuple[Array, _Point]:
         k, best = state
         there = _evaluate(problem, jnp.where(k == 0, theta, pinned), reml)
-        here = best.criterion
+        here = jnp.inf if best is None else best.criterion
         cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(here))
         better = (k == 0) | (there.criterion <= here + cost)
-        return k + 1, jax.tree.map(lambda x, y: jnp.where(better, x, y), there, best)
+        return k + 1, chosen(better, there, best)
 
-    shape = jax.eval_shape(lambda x: _evaluate(problem, x, reml), theta)
-    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+    empty = empty_like(lambda x: _evaluate(problem, x, reml), theta)
     _, at = lax.while_loop(lambda s: s[0] <= last, step, (jnp.zeros((), int), empty))
     return Fitted(
         at.theta,
@@ -131,7 +129,7 @@ def fit_compiled(
     return estimator.fit(problem, theta, tol, max_steps)
 
 
-@stored(fast=False)
+@stored(fast=False, host=True)
 def fit_numbers(
     estimator: Maximise, problem: Problem, numbers: Float[Array, " k"]
 ) -> Float[Array, " r"]:

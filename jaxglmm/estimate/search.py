@@ -30,9 +30,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm import _status
 from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
@@ -44,6 +42,7 @@ from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
 from jaxglmm.numerics.system import Effects
+from jaxglmm.runtime.arrays import jnp, lax
 
 NEAR_ZERO = 1e-3  # diagonals of Lambda that are tried at zero
 INDIFFERENT = 1e-8

@@ -12,13 +12,13 @@ basis of X is orthonormal, so P = I - XX'.
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import Effects
+from jaxglmm.runtime.arrays import jnp, put
 
 LEAST, MOST = 0.1, 100.0  # relative standard deviations to start from
 
@@ -61,7 +61,7 @@ def _spread(problem: Problem, X: Effects) -> tuple[Array, Array, Array]:
     for x, q in zip(X, sides, strict=True):
         wide = jnp.zeros((q, K, p, x.shape[-1]), x.dtype)
         for i in range(q):
-            wide = wide.at[i, offset + i].set(x[i])
+            wide = put(wide, (i, offset + i), x[i])
         columns.append(wide.reshape(q, K * p, -1))
         offset += q
     mapped = problem.system.normal(tuple(columns))

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate import pieces
@@ -24,6 +22,7 @@ from jaxglmm.numerics.system import (
     scale,
     scale_transposed,
 )
+from jaxglmm.runtime.arrays import jnp
 
 WEAKEST, STRONGEST = 0.2, 2.0  # starting standard deviations, on the scale of eta
 ENOUGH = 0.1  # gain of a step, in deviance, below which beta starts well enough

@@ -25,7 +25,6 @@ there.
 from __future__ import annotations
 
 import equinox as eqx
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.covariances.base import Pattern, pack
@@ -40,6 +39,7 @@ from jaxglmm.numerics.system import (
     inner,
     inner_all,
 )
+from jaxglmm.runtime.arrays import jnp, put
 
 
 class Marginal(eqx.Module):
@@ -239,7 +239,8 @@ def boundary(
     m = sum(len(b) for b in blocks)
     out, start = jnp.zeros((m, m), blocks[0].dtype), 0
     for b in blocks:
-        out = out.at[start : start + len(b), start : start + len(b)].set(b)
+        own = slice(start, start + len(b))
+        out = put(out, (own, own), b)
         start += len(b)
     return out
 

@@ -7,13 +7,13 @@ linear model goes through the same optimiser: the curvature is the information o
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.integrate.laplace import Laplace, predictor, rows_at
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import spd
+from jaxglmm.runtime.arrays import grad, hessian, jnp, put
 
 
 def value_at(
@@ -34,13 +34,13 @@ def derivatives(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Laplace
         return -2 * jnp.sum(rows_at(problem, eta, x).l)
 
     k = len(psi)
-    H = jnp.zeros((k, k)).at[: problem.p, : problem.p].set(2 * (r.step * X) @ X.T)
+    H = put(jnp.zeros((k, k)), np.s_[: problem.p, : problem.p], 2 * (r.step * X) @ X.T)
     score = -2 * X @ r.s
     if len(phi):
-        inside = jax.hessian(total)(phi)
+        inside = hessian(total)(phi)
         kept = jnp.where(
             jnp.eye(len(phi), dtype=bool), 0.1 + jnp.maximum(inside, 0.0), 0.0
         )
-        H = H.at[problem.p :, problem.p :].set(kept)
-        score = jnp.concatenate([score, jax.grad(total)(phi)])
+        H = put(H, np.s_[problem.p :, problem.p :], kept)
+        score = jnp.concatenate([score, grad(total)(phi)])
     return Laplace(-2 * jnp.sum(r.l), score, H, spd.diagonal(H), ())

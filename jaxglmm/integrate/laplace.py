@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.integrate import laplace_derivatives as point
@@ -23,6 +21,7 @@ from jaxglmm.integrate.laplace_derivatives import Hessian as Hessian
 from jaxglmm.integrate.laplace_derivatives import predictor as predictor
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import Effects, Lambdas, scale, scale_transposed
+from jaxglmm.runtime.arrays import jnp, lax
 
 MODE = 1e-12  # Newton decrement of the mode, a level
 MOST = 100  # steps to the mode

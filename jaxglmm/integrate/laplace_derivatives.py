@@ -30,9 +30,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jax import lax
 
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate import pieces
@@ -51,6 +48,7 @@ from jaxglmm.numerics.system import (
     scale,
     scale_transposed,
 )
+from jaxglmm.runtime.arrays import block_diag, jnp, jvp_rows, lax, put
 
 Hessian = Literal["observed", "expected"]
 
@@ -91,7 +89,7 @@ def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Term
             def expected(x: Array) -> Array:
                 return family.expected_weight(x, phi, problem.trials)
 
-            out = (*out, *jax.jvp(expected, (eta,), (jnp.ones_like(eta),)))
+            out = (*out, *jvp_rows(expected, (eta,), (jnp.ones_like(eta),)))
         return tuple(jnp.where(used, weights * x, 0.0) for x in out)
 
     def density(eta: Array, phi: Array) -> Array:
@@ -104,14 +102,14 @@ def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Term
             return RowTerms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
         tangents, second = [], []
         for j in range(family.n_phi):
-            unit = jnp.zeros_like(phi).at[j].set(1.0)
-            out, tangent = jax.jvp(lambda x: plain(eta, x), (phi,), (unit,))
+            unit = put(jnp.zeros_like(phi), j, 1.0)
+            out, tangent = jvp_rows(lambda x: plain(eta, x), (phi,), (unit,))
             tangents.append(tangent)
 
             def slope(x: Array, unit: Array = unit) -> Array:
-                return jax.jvp(lambda z: density(eta, z), (x,), (unit,))[1]
+                return jvp_rows(lambda z: density(eta, z), (x,), (unit,))[1]
 
-            second.append(jnp.sum(jax.jvp(slope, (phi,), (unit,))[1]))
+            second.append(jnp.sum(jvp_rows(slope, (phi,), (unit,))[1]))
         return RowTerms(
             *out[:4],
             dl=tuple(x[0] for x in tangents),
@@ -287,7 +285,7 @@ def evaluate(
     if own:
         ddl = -2 * jnp.stack(one.ddl)
         size = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
-        H = jax.scipy.linalg.block_diag(H, jnp.diag(size))
+        H = block_diag(H, jnp.diag(size))
         diagonal.append(size)
     level = (
         jnp.sum(u[0][:, 0] ** 2, axis=0) - 2 * one.level

@@ -13,11 +13,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from jaxglmm._typing import Array
 from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.structure.rows import OneFactorRows, PaddedRows
 
 LEAST = 65_536  # rows of a piece

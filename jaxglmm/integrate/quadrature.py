@@ -31,10 +31,7 @@ from __future__ import annotations
 import itertools
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate.laplace_derivatives import Point, Terms, total
@@ -43,6 +40,7 @@ from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.blocks import BlocksFactor
 from jaxglmm.numerics.system import scale
+from jaxglmm.runtime.arrays import grad_by_level, jnp, lax
 
 AUTO = {1: (5, 10, 20, 40, 80), 2: (5, 10, 20, 40), 3: (5, 10, 20)}
 
@@ -116,9 +114,9 @@ def improve(
     def bend(m: Array) -> Array:
         root = small.cholesky(small.rows(m))
         inverse = small.stack(_inverse_transposed(root), m[0, 0])
-        return jnp.sum(outer * inverse) - jnp.sum(small.log_diagonal(root))
+        return jnp.sum(outer * inverse, axis=(0, 1)) - small.log_diagonal(root)
 
-    M_bar = jax.grad(bend)(M)
+    M_bar = grad_by_level(bend, M)
     M_bar = (M_bar + jnp.swapaxes(M_bar, 0, 1)) / 2
     L = small.lower(lam[0])
     A_bar = small.matmul(L, small.matmul(small.rows(M_bar), small.transpose(L)))

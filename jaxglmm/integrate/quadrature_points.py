@@ -16,14 +16,13 @@ of many small ones.
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.integrate.quadrature import product_rule
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import jnp, nn
 from jaxglmm.structure.rows import FoldedRows
 
 MOST_CELLS = 200_000  # nodes x rows held at once
@@ -72,5 +71,5 @@ def log_marginal(
     used, weights = problem.weights > 0, problem.weights
     rows = jnp.sum(jnp.where(used, weights * l, 0.0), axis=1)
     terms = log_w[:, None] + rows - sum(a * a for a in there) / 2
-    levels = jax.nn.logsumexp(terms, axis=0) - small.log_diagonal(root)
+    levels = nn.logsumexp(terms, axis=0) - small.log_diagonal(root)
     return jnp.sum(levels) + jnp.sum(jnp.where(used, weights * base, 0.0))

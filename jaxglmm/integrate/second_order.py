@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.integrate.laplace_derivatives import Point, Terms, predictor
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import scale, scale_transposed
+from jaxglmm.runtime.arrays import is_host, jnp, jvp_rows
 
 
 def improve(
@@ -31,6 +31,8 @@ def improve(
 
     problem: folded; at: the point at (psi, u), whose curvature is kept.
     """
+    if is_host():  # reverse mode is the device's
+        raise NotImplementedError
     value, score = jax.value_and_grad(lambda x: _value(problem, terms, x, u))(psi)
     return eqx.tree_at(lambda x: (x.value, x.score), at, (value, score))
 
@@ -58,7 +60,7 @@ def _value(
         r = terms(x, phi)
         return r.l, r.w, r.w1
 
-    (l, w, w1), (_, _, w2) = jax.jvp(two, (eta,), (one,))
+    (l, w, w1), (_, _, w2) = jvp_rows(two, (eta,), (one,))
     z = lam[0][0, 0] * rows.z[0][0]
     h2 = 1 + rows.level_sum(z * z * w)
     h3 = rows.level_sum(z * z * z * w1)

@@ -9,18 +9,17 @@ at a mode M is positive definite all the same.
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.model.covariances import base as covariance
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.system import Effects, scale
+from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.compile import stored
 
 
-@stored(static=("hessian",), fast=False)
+@stored(static=("hessian",), fast=False, host=True)
 def working(
     problem: GeneralisedProblem,
     psi: Float[Array, " k"],
@@ -47,7 +46,7 @@ def working(
     return Problem(system, B, RR, n, start, zero, zero, problem.patterns)
 
 
-@stored(fast=False)
+@stored(fast=False, host=True)
 def mode_at(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Effects:
     """The mode u of the random effects at psi, found from zero."""
     beta, theta, phi = problem.split(psi)

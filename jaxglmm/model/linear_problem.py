@@ -8,12 +8,12 @@ problem is built. A pytree: it can be jitted, differentiated and vmapped over.
 from __future__ import annotations
 
 import equinox as eqx
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.covariances import base as covariance
 from jaxglmm.model.covariances.base import Pattern
 from jaxglmm.numerics.system import AbstractSystem, Effects
+from jaxglmm.runtime.arrays import jnp
 
 
 class Problem(eqx.Module):

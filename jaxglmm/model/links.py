@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._errors import ModelError
 from jaxglmm.numerics.array_namespace import functions
 from jaxglmm.numerics.jets import Jet, nested, variable
 from jaxglmm.numerics.special import HALF_LOG_2PI, log1mexp, log1mexp_exp, log_ndtr
+from jaxglmm.runtime.arrays import jnp, nn
 
 
 class Link(eqx.Module):
@@ -127,10 +127,10 @@ class Logit(Link):
         return f.expit(eta) * f.expit(-eta)
 
     def log_inverse(self, eta: jax.Array) -> jax.Array:
-        return -jax.nn.softplus(-eta)
+        return -nn.softplus(-eta)
 
     def log_complement(self, eta: jax.Array) -> jax.Array:
-        return -jax.nn.softplus(eta)
+        return -nn.softplus(eta)
 
     def log_slope(self, eta: jax.Array) -> jax.Array:
         return -jnp.abs(eta) - 2 * jnp.log1p(jnp.exp(-jnp.abs(eta)))

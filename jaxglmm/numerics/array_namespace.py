@@ -11,18 +11,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from jaxglmm.runtime.arrays import is_host, jnp, nn, special
 
 _DEVICE = SimpleNamespace(
     arctan2=jnp.arctan2,
     exp=jnp.exp,
-    expit=jax.nn.sigmoid,
+    expit=nn.sigmoid,
     expm1=jnp.expm1,
     log=jnp.log,
     log1p=jnp.log1p,
-    ndtr=jax.scipy.special.ndtr,
-    ndtri=jax.scipy.special.ndtri,
+    ndtr=special.ndtr,
+    ndtri=special.ndtri,
     ones_like=jnp.ones_like,
     reciprocal=jnp.reciprocal,
     sqrt=jnp.sqrt,
@@ -60,7 +61,7 @@ _HOST = _Host()
 
 def functions(x: Any) -> Any:
     """The functions for this kind of number."""
-    return _DEVICE if isinstance(x, jax.Array) else _HOST
+    return _DEVICE if isinstance(x, jax.Array) or is_host() else _HOST
 
 
 def exp(x: Any) -> Any:

@@ -20,10 +20,7 @@ import abc
 from typing import TYPE_CHECKING
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve, solve_triangular
 
 from jaxglmm._typing import Array, Float, Int, Scalar
 from jaxglmm.numerics import small_matrices as small
@@ -31,8 +28,11 @@ from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas
 from jaxglmm.numerics.wide import Wide
+from jaxglmm.runtime.arrays import added, cho_solve, jnp, segment_sum, solve_triangular
 
 Columns = Float[Array, "m K"]
+
+INSIDE = "promise_in_bounds"  # of indices: no check on the device
 
 
 class AbstractCoupling(eqx.Module):
@@ -118,9 +118,12 @@ class AbstractEntries(AbstractCoupling):
         columns = x[self.col]  # (E, K)
         q = self.value.shape[0]
         out = [
-            jnp.zeros((self.n_rows, x.shape[1]), x.dtype)
-            .at[self.row]
-            .add(self.value[i][:, None] * columns, mode="promise_in_bounds")
+            added(
+                jnp.zeros((self.n_rows, x.shape[1]), x.dtype),
+                self.row,
+                self.value[i][:, None] * columns,
+                mode=INSIDE,
+            )
             for i in range(q)
         ]
         return jnp.stack([o.T for o in out])
@@ -131,7 +134,7 @@ class AbstractEntries(AbstractCoupling):
             for i in range(self.value.shape[0])
         )
         out = jnp.zeros((self.m, v.shape[1]), v.dtype)
-        return out.at[self.col].add(total, mode="promise_in_bounds")
+        return added(out, self.col, total, mode=INSIDE)
 
     def squares(self, member: Float[np.ndarray, "m k"]) -> Float[Array, "q k"]:
         return self.value**2 @ jnp.asarray(member)[self.col]
@@ -148,7 +151,7 @@ class AbstractEntries(AbstractCoupling):
     ) -> Float[Array, "m m"]:
         """The lower triangle of ``_collect``, zeros above."""
         flat = jnp.zeros(self.m * self.m, terms.dtype)
-        flat = flat.at[target].add(terms, mode="promise_in_bounds")
+        flat = added(flat, target, terms, mode=INSIDE)
         return flat.reshape(self.m, self.m)
 
 
@@ -190,7 +193,7 @@ class SparseCoupling(AbstractEntries):
         q = self.value.shape[0]
         half = [
             [
-                jax.ops.segment_sum(
+                segment_sum(
                     weight * self.pair_value[i, j] * (1.0 if i == j else 0.5),
                     self.pair_row,
                     self.n_rows,
@@ -240,7 +243,7 @@ class PairedCoupling(AbstractEntries):
         weight = P.reshape(-1)[self.pair_target] * half
         v, q = self.value, self.value.shape[0]
         up_to = [
-            jax.ops.segment_sum(
+            segment_sum(
                 weight * v[j][self.pair_two],
                 self.pair_one,
                 len(self.row),
@@ -252,7 +255,7 @@ class PairedCoupling(AbstractEntries):
         for i in range(q):
             for j in range(i + 1):
                 both = v[i] * up_to[j] + v[j] * up_to[i]
-                out[i][j] = out[j][i] = jax.ops.segment_sum(both, self.row, self.n_rows)
+                out[i][j] = out[j][i] = segment_sum(both, self.row, self.n_rows)
         return small.stack(out, out[0][0])
 
     def across(self, P: Float[Array, "m m"]) -> Float[Array, "q E"]:
@@ -261,9 +264,8 @@ class PairedCoupling(AbstractEntries):
         out = []
         for v in self.value:
             to_one, to_two = weight * v[self.pair_two], apart * v[self.pair_one]
-            total = jnp.zeros_like(v).at[self.pair_one]
-            total = total.add(to_one, mode="promise_in_bounds")
-            total = total.at[self.pair_two].add(to_two, mode="promise_in_bounds")
+            total = added(jnp.zeros_like(v), self.pair_one, to_one, mode=INSIDE)
+            total = added(total, self.pair_two, to_two, mode=INSIDE)
             out.append(total)
         return jnp.stack(out)
 
@@ -273,7 +275,7 @@ class PairedCoupling(AbstractEntries):
         for i in range(q):
             for j in range(i + 1):
                 each = self.value[i] * across[j]
-                out[i][j] = out[j][i] = jax.ops.segment_sum(each, self.row, self.n_rows)
+                out[i][j] = out[j][i] = segment_sum(each, self.row, self.n_rows)
         return small.stack(out, out[0][0])
 
 

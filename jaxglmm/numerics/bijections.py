@@ -12,11 +12,11 @@ b = eta + (K - 1 - j) / 2 for column j = 1, 2, ..., so a prior needs no Jacobian
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betaln
 
 from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.runtime.arrays import jnp
 
 
 def correlation(y: Float[Array, " m"], K: int) -> Float[Array, "K K"]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics import spd
@@ -21,6 +19,7 @@ from jaxglmm.numerics.system import (
     Lambdas,
     inner,
 )
+from jaxglmm.runtime.arrays import jnp
 
 
 class Blocks(AbstractSystem):

@@ -16,7 +16,6 @@ Nothing divides by Lambda, so a variance may be zero.
 from __future__ import annotations
 
 import equinox as eqx
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics import spd
@@ -29,6 +28,7 @@ from jaxglmm.numerics.system import (
     scale,
     scale_transposed,
 )
+from jaxglmm.runtime.arrays import jnp
 
 
 class Bordered(eqx.Module):

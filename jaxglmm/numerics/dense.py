@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve, solve_triangular
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas
+from jaxglmm.runtime.arrays import cho_solve, jnp, put, solve_triangular
 
 
 def flatten(w: Effects) -> Float[Array, "m K"]:
@@ -47,7 +46,8 @@ class DenseSystem(AbstractSystem):
         start = 0
         for (J, q), x in zip(self.sides, lam, strict=True):
             stop = start + J * q
-            out = out.at[start:stop, start:stop].set(jnp.kron(jnp.eye(J), x))
+            own = slice(start, stop)
+            out = put(out, (own, own), jnp.kron(jnp.eye(J), x))
             start = stop
         return out
 

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array
+from jaxglmm.runtime.arrays import jnp, jvp_rows
 
 
 class Jet(eqx.Module):
@@ -112,13 +111,13 @@ def nested(function: Callable[[Array], Array], x: Array, order: int) -> Jet:
     one = jnp.ones_like(x)
 
     def first(t):
-        return jax.jvp(function, (t,), (one,))
+        return jvp_rows(function, (t,), (one,))
 
     def second(t):
-        (f, f1), (_, f2) = jax.jvp(first, (t,), (one,))
+        (f, f1), (_, f2) = jvp_rows(first, (t,), (one,))
         return f, f1, f2
 
-    (f, f1, f2), (_, _, f3) = jax.jvp(second, (x,), (one,))
+    (f, f1, f2), (_, _, f3) = jvp_rows(second, (x,), (one,))
     return Jet((f, f1, f2, f3))
 
 

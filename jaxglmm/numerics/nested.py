@@ -15,12 +15,11 @@ fine (Takahashi's recursion): with V_kl = (M^-1)_kl,
 from __future__ import annotations
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Int, Scalar
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas
+from jaxglmm.runtime.arrays import jnp, segment_sum
 
 Pair = tuple[int, int]
 
@@ -45,7 +44,7 @@ class Nested(AbstractSystem):
     def up(self, k: int, m: int, x: Array) -> Array:
         """Sum over the levels of k inside each level of m (last axis)."""
         index = self.ancestors[k][m - k - 1]
-        total = jax.ops.segment_sum(jnp.moveaxis(x, -1, 0), index, self.levels[m])
+        total = segment_sum(jnp.moveaxis(x, -1, 0), index, self.levels[m])
         return jnp.moveaxis(total, 0, -1)
 
     def down(self, k: int, m: int, x: Array) -> Array:

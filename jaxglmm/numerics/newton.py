@@ -23,13 +23,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm import _status
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.numerics import spd
+from jaxglmm.runtime.arrays import jnp, lax
 
 Derivatives = tuple[Scalar, Array, Array, Array]
 

@@ -11,9 +11,8 @@ matrices of 3 x 3: 1 ms where batched LAPACK takes 13 ms.
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-
 from jaxglmm._typing import Array
+from jaxglmm.runtime.arrays import jnp
 
 Entry = Array | float
 Matrix = list[list[Entry]]
@@ -23,7 +22,7 @@ UNROLL = 8  # largest side for which unrolling pays for its compile time
 
 
 def _zero(x: Entry) -> bool:
-    return isinstance(x, float) and x == 0.0
+    return type(x) is float and x == 0.0  # not NumPy's, which is a value
 
 
 def dot(a: Vector, b: Vector) -> Entry:

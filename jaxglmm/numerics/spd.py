@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import is_host, jnp, solve_triangular
 
 TINY = 8  # sides up to which a product is fused
 SMALL = 5  # sides up to this are unrolled to scalars: faster in a loop, and under vmap
@@ -27,18 +26,22 @@ def cholesky(M: Float[Array, "p p"]) -> Float[Array, "p p"]:
     return jnp.linalg.cholesky(M, symmetrize_input=False)
 
 
-@jax.custom_jvp
 def cholesky_of_lower(M: Float[Array, "p p"]) -> Float[Array, "p p"]:
     """Lower Cholesky factor from the lower triangle alone, derivatives included.
 
     JAX's own rule takes the tangent of M as symmetric: wrong where M is half filled.
     """
+    return jnp.linalg.cholesky(M) if is_host() else _cholesky_of_lower(M)
+
+
+@jax.custom_jvp
+def _cholesky_of_lower(M: Float[Array, "p p"]) -> Float[Array, "p p"]:
     return jax.lax.linalg.cholesky(M, symmetrize_input=False)
 
 
-@cholesky_of_lower.defjvp
+@_cholesky_of_lower.defjvp
 def _cholesky_of_lower_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple:
-    L = cholesky_of_lower(*primals)
+    L = _cholesky_of_lower(*primals)
     dM = jnp.tril(tangents[0])
     dM = dM + jnp.tril(dM, -1).T
     middle = _triangular(L, _triangular(L, dM, 0).T, 0)

@@ -21,9 +21,9 @@ from functools import partial
 from math import factorial
 
 import jax
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float
+from jaxglmm.runtime.arrays import by_order, jnp, lax
 
 SHIFT = 10  # Stirling's series is used from here on; below, the recurrence leads there
 LOG_2PI = 1.8378770664093453
@@ -44,7 +44,6 @@ _SERIES = 0.25  # below this log((1 - e^-x) / x) is a short power series
 _TAIL = -4.0  # below this the normal distribution function is a continued fraction
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def stirling_error(log_z: Array, order: int = 0) -> Float[Array, ...]:
     """delta(z), or its derivatives in log z: orders by closed form, not by autodiff.
 
@@ -57,6 +56,10 @@ def stirling_error(log_z: Array, order: int = 0) -> Float[Array, ...]:
     and A_p at z < 10 follows from z + 10 by the recurrence of the gamma function, in
     terms of z / (z + k), which are below one. Far out the series is differentiated.
     """
+    return by_order(_stirling_error, _device_stirling_error)(log_z, order)
+
+
+def _stirling_error(log_z: Array, order: int) -> Array:
     z = jnp.exp(jnp.minimum(log_z, 300.0))
     small = log_z < _LOG_SHIFT
     w = jnp.where(small, jnp.where(small, z, 1.0) + SHIFT, z)
@@ -80,7 +83,10 @@ def stirling_error(log_z: Array, order: int = 0) -> Float[Array, ...]:
     return jnp.where(small, near, far)
 
 
-@stirling_error.defjvp
+_device_stirling_error = partial(jax.custom_jvp, nondiff_argnums=(1,))(_stirling_error)
+
+
+@_device_stirling_error.defjvp
 def _stirling_jvp(order: int, primals: tuple, tangents: tuple) -> tuple:
     (t,), (dt,) = primals, tangents
     return stirling_error(t, order), stirling_error(t, order + 1) * dt
@@ -132,7 +138,6 @@ def log1mexp_exp(t: Array) -> Float[Array, ...]:
     return jnp.where(low, t + series, jnp.where(high, 0.0, middle))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def log_ndtr(x: Array, order: int = 0) -> Float[Array, ...]:
     """log of the normal distribution function, or a derivative of it up to the third.
 
@@ -141,8 +146,16 @@ def log_ndtr(x: Array, order: int = 0) -> Float[Array, ...]:
     h = z + g, g = 1 / (z + c2), c2 = 2 / (z + c3), c3 = 3 / (z + ...), with
     g^2 - 1 + h g = -2 g^2 (c2 - c3) / (z + c3).
     """
-    if order > 3:
-        raise NotImplementedError("log_ndtr: derivatives up to the third")
+    return by_order(_log_ndtr, _device_log_ndtr)(x, order)
+
+
+def _log_ndtr(x: Array, order: int) -> Array:
+    if order > 4:
+        raise NotImplementedError("log_ndtr: derivatives up to the fourth")
+    if order == 4:
+        # w = h g: h' = -h g, g' = 1 - h g, once more
+        h, second, third = (log_ndtr(x, k) for k in (1, 2, 3))
+        return -(x * third + 2 * second + 2 * second * second + 2 * h * third)
     tail, upper = x < _TAIL, x > 1.0
     z, body = jnp.where(tail, -x, 5.0), jnp.where(tail, 0.0, x)
     c3 = _mills_remainder(z, 3)
@@ -152,11 +165,11 @@ def log_ndtr(x: Array, order: int = 0) -> Float[Array, ...]:
     if order == 0:
         below = -z * z / 2 - HALF_LOG_2PI - jnp.log(z + g)
         middle = jnp.where(upper, 0.0, body)
-        middle = jnp.log(0.5 * jax.lax.erfc(-root_half * middle))
-        above = jnp.log1p(-0.5 * jax.lax.erfc(root_half * jnp.where(upper, x, 1.0)))
+        middle = jnp.log(0.5 * lax.erfc(-root_half * middle))
+        above = jnp.log1p(-0.5 * lax.erfc(root_half * jnp.where(upper, x, 1.0)))
         return jnp.where(tail, below, jnp.where(upper, above, middle))
     density = jnp.exp(-0.5 * body * body - HALF_LOG_2PI)
-    h = jnp.where(tail, z + g, density / (0.5 * jax.lax.erfc(-root_half * body)))
+    h = jnp.where(tail, z + g, density / (0.5 * lax.erfc(-root_half * body)))
     if order == 1:
         return h
     g = jnp.where(tail, g, body + h)
@@ -165,14 +178,13 @@ def log_ndtr(x: Array, order: int = 0) -> Float[Array, ...]:
     return h * jnp.where(tail, -2 * g * g * (c2 - c3) / (z + c3), g * g - 1 + h * g)
 
 
-@log_ndtr.defjvp
+_device_log_ndtr = partial(jax.custom_jvp, nondiff_argnums=(1,))(_log_ndtr)
+
+
+@_device_log_ndtr.defjvp
 def _log_ndtr_jvp(order: int, primals: tuple, tangents: tuple) -> tuple:
     (x,), (dx,) = primals, tangents
-    if order < 3:
-        return log_ndtr(x, order), log_ndtr(x, order + 1) * dx
-    # w = h g: h' = -h g, g' = 1 - h g, once more
-    h, second, third = (log_ndtr(x, k) for k in (1, 2, 3))
-    return third, -(x * third + 2 * second + 2 * second * second + 2 * h * third) * dx
+    return log_ndtr(x, order), log_ndtr(x, order + 1) * dx
 
 
 def _mills_remainder(z: Array, first: int) -> Float[Array, ...]:

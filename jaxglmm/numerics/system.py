@@ -25,9 +25,9 @@ import abc
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.runtime.arrays import jnp
 
 Effects = tuple[Float[Array, "q K J"], ...]
 Lambdas = tuple[Float[Array, "q q"], ...]

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics.system import (
@@ -22,21 +21,30 @@ from jaxglmm.numerics.system import (
     Lambdas,
     inner,
 )
+from jaxglmm.runtime.arrays import is_host, jnp
 
 Blocks = Float[Array, "J q q"]
 
 
-@jax.custom_jvp
 def _root(M: Blocks) -> tuple[Blocks, Blocks]:
     """L with L L' = M, and L^-1."""
+    if not is_host():
+        return _device_root(M)
+    L = jnp.linalg.cholesky(M)
+    eye = jnp.broadcast_to(jnp.eye(M.shape[1], dtype=M.dtype), M.shape)
+    return L, jnp.linalg.solve(L, eye)
+
+
+@jax.custom_jvp
+def _device_root(M: Blocks) -> tuple[Blocks, Blocks]:
     L = jax.lax.linalg.cholesky(M, symmetrize_input=False)
     eye = jnp.broadcast_to(jnp.eye(M.shape[1], dtype=M.dtype), M.shape)
     return L, jax.lax.linalg.triangular_solve(L, eye, left_side=True, lower=True)
 
 
-@_root.defjvp
+@_device_root.defjvp
 def _root_jvp(primals: tuple[Blocks], tangents: tuple[Blocks]) -> tuple:
-    L, W = _root(*primals)
+    L, W = _device_root(*primals)
     (dM,) = tangents
     middle = W @ dM @ jnp.swapaxes(W, 1, 2)
     eye = jnp.eye(L.shape[1], dtype=L.dtype)

@@ -41,15 +41,17 @@ def stored(
     *,
     static: tuple[str, ...] = (),
     fast: bool = True,
+    host: bool = False,
 ) -> Any:
     """``jit`` whose programs are kept on disk by ``enable_compilation_cache``.
 
     static: names of arguments whose values belong to the program; fast: compiled by
-    ``options``.
+    ``options``; host: it may run in NumPy while a program is not worth its compiling,
+    for it takes ``jnp`` and ``lax`` from ``runtime.arrays``.
     """
 
     def wrap(f: Callable[..., Any]) -> Stored:
         chosen = options() if fast else None
-        return Stored(f, set(static), keep_unused=True, compiler_options=chosen)
+        return Stored(f, set(static), host, keep_unused=True, compiler_options=chosen)
 
     return wrap if function is None else wrap(function)

@@ -31,6 +31,7 @@ import jax
 import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
+from jaxglmm.runtime import arrays, hosted
 from jaxglmm.runtime import cache as _cache
 from jaxglmm.runtime import jax_internals
 from jaxglmm.runtime.memory import give_back, programs
@@ -57,8 +58,14 @@ class Stored:
     jitted functions, is the jitted function's own.
     """
 
-    def __init__(self, function: Callable[..., Any], static: set[str], **settings: Any):
-        self._function, self._static = function, static
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        static: set[str],
+        host: bool = False,
+        **settings: Any,
+    ):
+        self._function, self._static, self._host = function, static, host
         self._settings = settings
         self._jitted = jax.jit(function, static_argnames=tuple(static), **settings)
         self._names = tuple(inspect.signature(function).parameters)
@@ -106,12 +113,27 @@ class Stored:
             return self._jitted(*args)
         if program is not None:
             return program(*leaves)
+        if self._host and hosted.suits(key, leaves):
+            try:
+                with hosted.timed(key):
+                    return self._on_host(args)
+            except Exception:  # something that NumPy lacks: the program says the rest
+                hosted.failed(key)
         return self._first_call(key, folder, args, leaves)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_jitted":  # while an object is made
             raise AttributeError(name)
         return getattr(self._jitted, name)
+
+    def _on_host(self, args: tuple[Any, ...]) -> Any:
+        """The function itself, operation by operation in NumPy."""
+        given = [
+            value if name in self._static else jax.tree.map(np.asarray, value)
+            for name, value in zip(self._names, args, strict=False)
+        ]
+        with arrays.on_host(hosted.LONGEST):
+            return self._function(*given)
 
     def _first_call(
         self,

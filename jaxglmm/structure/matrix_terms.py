@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve
 
 from jaxglmm._errors import ModelError
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.numerics.dense import DenseSystem
 from jaxglmm.numerics.system import AbstractSystem, Effects
+from jaxglmm.runtime.arrays import added, cho_solve, jnp, segment_sum
 from jaxglmm.structure.factors import Columns
 from jaxglmm.structure.rows import AbstractRows
 
@@ -150,7 +148,7 @@ class PatternRows(AbstractRows):
     def spread(self, b: Effects) -> Float[Array, " n"]:
         total = jnp.zeros(self.n, self.z[0].dtype)
         for row, codes, z, x in zip(self.row, self.codes, self.z, b, strict=True):
-            total = total.at[row].add(z[0] * x[0, 0][codes])
+            total = added(total, row, z[0] * x[0, 0][codes])
         return total
 
     def collect(self, r: Float[Array, "K n"]) -> Effects:
@@ -158,7 +156,7 @@ class PatternRows(AbstractRows):
         for row, codes, z, J in zip(
             self.row, self.codes, self.z, self.sizes, strict=True
         ):
-            sums = [jax.ops.segment_sum(z[0] * x[row], codes, J) for x in r]
+            sums = [segment_sum(z[0] * x[row], codes, J) for x in r]
             out.append(jnp.stack(sums)[None])
         return tuple(out)
 
@@ -173,7 +171,7 @@ class PatternRows(AbstractRows):
             value = jnp.concatenate([z[0] for z in self.z])
             row = jnp.concatenate(self.row)
             pairs = value[self.one] * value[self.two] * w[row[self.one]]
-            flat = jnp.zeros(m * m, w.dtype).at[self.target].add(pairs)
+            flat = added(jnp.zeros(m * m, w.dtype), self.target, pairs)
             lower = flat.reshape(m, m)
             A = lower + jnp.tril(lower, -1).T
         return DenseSystem(A, tuple((J, 1) for J in self.sizes))
@@ -195,7 +193,7 @@ class PatternRows(AbstractRows):
         row = jnp.concatenate(self.row)
         twice = jnp.where(self.one == self.two, 1.0, 2.0)
         terms = value[self.one] * value[self.two] * N.reshape(-1)[self.target] * twice
-        return jnp.zeros(self.n, L.dtype).at[row[self.one]].add(terms)
+        return added(jnp.zeros(self.n, L.dtype), row[self.one], terms)
 
 
 def pattern_rows(Z: Any, blocks: list[np.ndarray], n_padded: int) -> PatternRows:

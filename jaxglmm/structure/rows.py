@@ -13,8 +13,6 @@ import abc
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
@@ -24,6 +22,7 @@ from jaxglmm.numerics.blocks import Blocks, BlocksFactor
 from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.numerics.wide import Wide
+from jaxglmm.runtime.arrays import added, jnp, put, segment_sum
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import moments_of_design as _build
 from jaxglmm.structure.factors import Factor
@@ -89,9 +88,7 @@ class AbstractRows(eqx.Module):
         return x[self.codes[k]]
 
     def _sum(self, k: int, x: Float[Array, " n"]) -> Float[Array, " J"]:
-        return jax.ops.segment_sum(
-            x, self.codes[k], self.sizes[k], indices_are_sorted=k == 0
-        )
+        return segment_sum(x, self.codes[k], self.sizes[k], indices_are_sorted=k == 0)
 
     def _blocks(self, k: int, w: Float[Array, " n"]) -> Float[Array, "q q J"]:
         z = self.z[k]
@@ -272,7 +269,7 @@ class ArrowRows(AbstractRows):
             for column, z in zip(self.columns, self.z[1:], strict=True):
                 for j in range(len(z)):
                     target = self.codes[0] * m + column + j
-                    flat = flat.at[target].add(w * self.z[0][i] * z[j])
+                    flat = added(flat, target, w * self.z[0][i] * z[j])
             out.append(flat.reshape(self.sizes[0], m))
         return DenseCoupling(jnp.stack(out))
 
@@ -284,7 +281,7 @@ class ArrowRows(AbstractRows):
             total = jnp.zeros(E, w.dtype)
             for entry, z in zip(self.entry, self.z[1:], strict=True):
                 for j in range(len(z)):
-                    total = total.at[entry + j].add(w * self.z[0][i] * z[j])
+                    total = added(total, entry + j, w * self.z[0][i] * z[j])
             value.append(total)
         return PairedCoupling(
             self.row,  # pyright: ignore[reportArgumentType]
@@ -340,13 +337,13 @@ class ArrowRows(AbstractRows):
             level = start + jnp.arange(J) * q
             for i in range(q):
                 for j in range(q):
-                    flat = flat.at[(level + i) * m + level + j].set(blocks[i, j])
+                    flat = put(flat, (level + i) * m + level + j, blocks[i, j])
             for cb, zb in zip(self.columns[:a], self.z[1 : a + 1], strict=True):
                 for i in range(q):
                     for j in range(len(zb)):
                         x = w * za[i] * zb[j]
-                        flat = flat.at[(ca + i) * m + cb + j].add(x)
-                        flat = flat.at[(cb + j) * m + ca + i].add(x)
+                        flat = added(flat, (ca + i) * m + cb + j, x)
+                        flat = added(flat, (cb + j) * m + ca + i, x)
             start += J * q
         return flat.reshape(m, m)
 

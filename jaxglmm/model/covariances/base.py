@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-
 from jaxglmm._typing import Array, Float
+from jaxglmm.runtime.arrays import jnp, put
 
 Entry = tuple[int, int]
 Pattern = tuple[Entry, ...]
@@ -48,7 +47,7 @@ def lambdas(
         else:
             rows, columns = zip(*pattern, strict=True)
             part = theta[start : start + len(pattern)]
-            out.append(jnp.zeros((q, q), theta.dtype).at[rows, columns].set(part))
+            out.append(put(jnp.zeros((q, q), theta.dtype), (rows, columns), part))
         start += len(pattern)
     return tuple(out)
 

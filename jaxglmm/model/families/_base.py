@@ -21,8 +21,6 @@ import abc
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._errors import ModelError, NotApplicableError
@@ -30,6 +28,7 @@ from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.links import LINKS, Link, link_from
 from jaxglmm.numerics.jets import Jet, nested
+from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.precision import double_precision
 
 Rows = Float[Array, "..."]
@@ -482,7 +481,7 @@ def _search(family: AbstractFamily, y, start, phi, trials) -> Rows:
         left = loss(a) <= loss(b)
         return jnp.where(left, low, a), jnp.where(left, b, high)
 
-    low, high = jax.lax.fori_loop(0, 100, step, (low, high))
+    low, high = lax.fori_loop(0, 100, step, (low, high))
     ends = jnp.stack([(low + high) / 2, start])
     best = jnp.argmin(jnp.stack([loss(e) for e in ends]), axis=0)
     return jnp.take_along_axis(ends, best[None], axis=0)[0]

@@ -10,12 +10,10 @@ deviance. Nothing grows with r, so the Poisson limit is reached without a switch
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
-
 from jaxglmm._typing import Array
 from jaxglmm.numerics.jets import Jet, together, variable
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
+from jaxglmm.runtime.arrays import jnp, nn
 
 
 def fixed_size(y: Array, log_mu: Array, log_size: Array, order: int) -> Jet:
@@ -43,7 +41,7 @@ def fixed_ratio(y: Array, log_mu: Array, log_ratio: Array, order: int) -> Jet:
     size = jnp.exp(log_size)
     # shares of size and of y in their sum, and its logarithm
     gap = log_size - jnp.log(y1)
-    rho, sigma = jax.nn.sigmoid(gap), jax.nn.sigmoid(-gap)
+    rho, sigma = nn.sigmoid(gap), nn.sigmoid(-gap)
     rho2 = rho * sigma
     log_total = Jet((_log_total(y1, log_size), rho, rho2, rho2 * (sigma - rho)))
     total = Jet((size + y1, size, size, size))
@@ -51,7 +49,7 @@ def fixed_ratio(y: Array, log_mu: Array, log_ratio: Array, order: int) -> Jet:
     log_quotient = Jet((ratio, -sigma, rho2, rho2 * (sigma - rho)))
     of_total, of_size = together(stirling_error, log_total, variable(log_size, 3))
     l = of_total - of_size - log_total * 0.5 + total * log_quotient
-    zero = -size * jax.nn.softplus(log_ratio)
+    zero = -size * nn.softplus(log_ratio)
     slope = jnp.where(some, l.parts[1] + 0.5 + y1, zero)
     rest = (jnp.where(some, part, zero) for part in l.parts[2:])
     return Jet((value, slope, *rest))
@@ -105,7 +103,7 @@ def _value(y: Array, log_mu: Array, log_size: Array) -> Array:
         + (size + y1) * _log_ratio(y1, log_mu, log_size)
         - y1 * (log_y - log_mu)
     )
-    return jnp.where(some, value, -size * jax.nn.softplus(log_mu - log_size))
+    return jnp.where(some, value, -size * nn.softplus(log_mu - log_size))
 
 
 def _log_total(y: Array, log_size: Array) -> Array:

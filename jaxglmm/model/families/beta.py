@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float
@@ -22,6 +21,7 @@ from jaxglmm.model.links import Link
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, together
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error, trigamma
+from jaxglmm.runtime.arrays import jnp
 
 
 class Beta(JetFamily):

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm import _status
@@ -27,6 +25,7 @@ from jaxglmm.model.families.binomial import probability_variance, saturated
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain, together
 from jaxglmm.numerics.special import stirling_error
+from jaxglmm.runtime.arrays import jnp, nn
 
 
 class BetaBinomial(JetFamily):
@@ -79,7 +78,7 @@ class BetaBinomial(JetFamily):
     ) -> Rows:
         log_p, log_q = (j.value for j in probability_jets(self.link, eta, 0)[:2])
         binomial = trials * jnp.exp(2 * self.link.log_slope(eta) - log_p - log_q)
-        share = jax.nn.sigmoid(phi[0])  # phi / (phi + 1)
+        share = nn.sigmoid(phi[0])  # phi / (phi + 1)
         # (phi + 1) / (phi + m)
         return positive(binomial / (share + trials * (1 - share)))
 
@@ -154,6 +153,6 @@ def _log_quotient(log_a: Jet, k: Rows) -> Jet:
     near = jnp.log1p(k * jnp.exp(-jnp.where(tiny, 0.0, t)))
     value = jnp.where(tiny, jnp.log(k) - t, near)
     gap = t - jnp.log(k)
-    rho, sigma = jax.nn.sigmoid(gap), jax.nn.sigmoid(-gap)
+    rho, sigma = nn.sigmoid(gap), nn.sigmoid(-gap)
     rho2 = rho * sigma
     return chain((value, -sigma, rho2, rho2 * (sigma - rho)), log_a)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
@@ -30,6 +29,7 @@ from jaxglmm.model.families._base import (
 from jaxglmm.model.links import Link
 from jaxglmm.numerics.jets import Jet
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
+from jaxglmm.runtime.arrays import jnp
 
 
 class Binomial(JetFamily):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float
@@ -19,6 +18,7 @@ from jaxglmm.model.families._base import (
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI
+from jaxglmm.runtime.arrays import jnp
 
 
 class InverseGaussian(JetFamily):

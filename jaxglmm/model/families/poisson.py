@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float
@@ -24,6 +23,7 @@ from jaxglmm.model.families._base import (
 )
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI, lgamma, stirling_error
+from jaxglmm.runtime.arrays import jnp
 
 
 class Poisson(JetFamily):

@@ -6,7 +6,6 @@ from math import lgamma, log
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm import _arguments
@@ -18,6 +17,7 @@ from jaxglmm.model.links import Link
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain, nested
 from jaxglmm.numerics.special import HALF_LOG_2PI
+from jaxglmm.runtime.arrays import jnp
 
 LARGEST = float(np.finfo(float).max)
 

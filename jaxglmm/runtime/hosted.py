@@ -1,0 +1,51 @@
+"""When a function runs in NumPy, and when a program is compiled for it.
+
+As in any good compiler of this kind: what is small runs at once, operation by
+operation, and is compiled when it has been run for as long as compiling takes. A fit of
+a small data set is over in some milliseconds then, where its program would take
+seconds; the hundredth refit of the same shape runs as fast as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+ENVIRONMENT = "JAXGLMM_COMPILE"  # "always": no run in NumPy
+MOST = 300_000  # numbers in the arguments up to which NumPy is quick
+PAYS = 1.0  # seconds in NumPy after which a program is compiled
+LONGEST = 2.0  # seconds after which a run in NumPy gives way to a program
+KEPT = 4_096  # shapes of which the seconds are known
+
+_seconds: OrderedDict[Hashable, float] = OrderedDict()
+
+
+def suits(key: Hashable, leaves: Sequence[Any]) -> bool:
+    """Whether the next call of this shape is better made in NumPy."""
+    if os.environ.get(ENVIRONMENT) == "always":
+        return False
+    if _seconds.get(key, 0.0) >= PAYS:
+        return False
+    return sum(getattr(x, "size", 1) for x in leaves) <= MOST
+
+
+@contextlib.contextmanager
+def timed(key: Hashable) -> Iterator[None]:
+    """Count the seconds of a run in NumPy."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        spent = time.perf_counter() - start
+        _seconds[key] = _seconds.pop(key, 0.0) + spent
+        if len(_seconds) > KEPT:
+            _seconds.popitem(last=False)
+
+
+def failed(key: Hashable) -> None:
+    """NumPy lacks something that the function needs: never try again."""
+    _seconds[key] = float("inf")
