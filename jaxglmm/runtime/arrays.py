@@ -12,18 +12,15 @@ NaN and no exception, loops are Python's, and an array is changed by ``.at`` as 
 
 from __future__ import annotations
 
-import contextlib
-import math
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from jaxglmm.runtime import duals
+from jaxglmm.runtime import duals, host
 from jaxglmm.runtime.duals import Dual, dual, level_of, primal
+from jaxglmm.runtime.host import is_host
 
 if TYPE_CHECKING:
     import jax.numpy as jnp
@@ -31,74 +28,37 @@ if TYPE_CHECKING:
     from jax.scipy import special
 
 
-class _Where(threading.local):
-    host = False
-    deadline = math.inf
-
-
-class TooLong(Exception):
-    """NumPy takes longer than a program would take to compile."""
-
-
-_where = _Where()
-
-
-def is_host() -> bool:
-    """Whether this thread runs operations one by one in NumPy."""
-    return _where.host
-
-
-@contextlib.contextmanager
-def on_host(seconds: float = math.inf) -> Iterator[None]:
-    """In here the functions of ``jnp`` and ``lax`` are NumPy's and Python's.
-
-    seconds: after which a loop raises ``TooLong`` rather than go on.
-    """
-    before = _where.host, _where.deadline
-    _where.host, _where.deadline = True, time.monotonic() + seconds
-    try:
-        with np.errstate(all="ignore"):  # what is not finite says so in the result
-            yield
-    finally:
-        _where.host, _where.deadline = before
-
-
-def _go_on() -> None:
-    if time.monotonic() > _where.deadline:
-        raise TooLong
-
-
 class _Either:
     """A module of JAX whose functions are others on the host."""
 
-    def __init__(self, device: Any, host: Any, own: dict[str, Any]):
-        self._device, self._host, self._own = device, host, own
+    def __init__(self, device: Any, numpy: Any, own: dict[str, Any]):
+        self._device, self._numpy, self._own = device, numpy, own
 
     def __getattr__(self, name: str) -> Any:
         device = getattr(self._device, name)
         own = self._own
-        host = own[name] if name in own else getattr(self._host, name, None)
-        if isinstance(host, _Either):
-            found: Any = host
+        here = own[name] if name in own else getattr(self._numpy, name, None)
+        if isinstance(here, _Either):
+            found: Any = here
         elif isinstance(device, type) or not callable(device):
             found = device
         else:
-            found = _either(device, host)
+            found = _either(device, here)
         self.__dict__[name] = found
         return found
 
 
-def _either(device: Callable[..., Any], host: Callable[..., Any] | None) -> Any:
+def _either(device: Callable[..., Any], here: Callable[..., Any] | None) -> Any:
     rule = RULES.get(device.__name__)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not _where.host:
+        if not is_host():
             return device(*args, **kwargs)
         if rule is not None and rule.concerns(args):
             return rule(*args, **kwargs)
-        if host is None:
+        if here is None:
             raise NotImplementedError(f"{device.__name__} has no equal in NumPy")
-        return host(*args, **kwargs)
+        return here(*args, **kwargs)
 
     return call
 
@@ -154,7 +114,7 @@ def by_order(plain: Callable[..., Any], device: Callable[..., Any]) -> Any:
     """
 
     def call(x: Any, order: int) -> Any:
-        if not _where.host:
+        if not is_host():
             return device(x, order)
         rule = elementwise(lambda z: call(z, order), lambda z: call(z, order + 1))
         special = isinstance(x, Dual) or np.iscomplexobj(x)
@@ -301,75 +261,14 @@ RULES = _rules()
 # Special functions --------------------------------------------------------------------
 
 
-def _sigmoid(x: Any) -> Any:
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0, small) / (1 + small)
-
-
-def _softplus(x: Any) -> Any:
-    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
-
-
-def _scipy(name: str) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        from scipy import special  # slow to import
-
-        return getattr(special, name)(*args, **kwargs)
-
-    return call
-
-
 # Linear algebra -----------------------------------------------------------------------
-
-
-def _or_nan(function: Callable[..., Any]) -> Callable[..., Any]:
-    """NaN where LAPACK gives up, as on the device."""
-
-    def call(A: Any, *args: Any, **_: Any) -> Any:
-        try:
-            return function(A, *args)
-        except np.linalg.LinAlgError:
-            return np.full(np.shape(args[0] if args else A), np.nan)
-
-    return call
-
-
-def _cholesky(A: np.ndarray, **_: Any) -> np.ndarray:
-    """Of the lower triangle; of complex numbers without conjugation (``jvp``)."""
-    if np.iscomplexobj(A):
-        return _cholesky_analytic(A)
-    try:
-        return np.linalg.cholesky(A)
-    except np.linalg.LinAlgError:
-        if A.ndim == 2:
-            return np.full(A.shape, np.nan)
-        flat = [_cholesky(a) for a in A.reshape(-1, *A.shape[-2:])]
-        return np.stack(flat).reshape(A.shape)
-
-
-def _cholesky_analytic(A: np.ndarray) -> np.ndarray:
-    L = np.zeros_like(A)
-    for j in range(A.shape[-1]):
-        left = L[..., j, :j]
-        root = np.sqrt(A[..., j, j] - np.sum(left * left, axis=-1))
-        L[..., j, j] = root
-        below = L[..., j + 1 :, :j] @ left[..., None]
-        L[..., j + 1 :, j] = (A[..., j + 1 :, j] - below[..., 0]) / root[..., None]
-    return L
-
-
-def _eigh(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        return np.linalg.eigh(A)
-    except np.linalg.LinAlgError:
-        return np.full(A.shape[:-1], np.nan), np.full(A.shape, np.nan)
 
 
 def solve_triangular(
     L: Any, B: Any, lower: bool = False, trans: int = 0, **_: Any
 ) -> Any:
     """``jax.scipy.linalg.solve_triangular`` of one matrix or of a stack of them."""
-    if not _where.host:
+    if not is_host():
         return jax.scipy.linalg.solve_triangular(L, B, lower=lower, trans=trans)
     from scipy.linalg import solve_triangular as one
 
@@ -386,7 +285,7 @@ def solve_triangular(
 
 def cho_solve(factor: tuple[Any, bool], B: Any) -> Any:
     """``jax.scipy.linalg.cho_solve``, lower."""
-    if not _where.host:
+    if not is_host():
         return jax.scipy.linalg.cho_solve(factor, B)
     L = factor[0]
     return solve_triangular(L, solve_triangular(L, B, lower=True), lower=True, trans=1)
@@ -394,7 +293,7 @@ def cho_solve(factor: tuple[Any, bool], B: Any) -> Any:
 
 def block_diag(*blocks: Any) -> Any:
     """``jax.scipy.linalg.block_diag``."""
-    if not _where.host:
+    if not is_host():
         return jax.scipy.linalg.block_diag(*blocks)
     from scipy.linalg import block_diag as together
 
@@ -405,10 +304,10 @@ _LINALG = _Either(
     jax.numpy.linalg,
     np.linalg,
     {
-        "cholesky": _cholesky,
-        "eigh": _eigh,
-        "solve": _or_nan(np.linalg.solve),
-        "inv": _or_nan(np.linalg.inv),
+        "cholesky": host.cholesky,
+        "eigh": host.eigh,
+        "solve": host.or_nan(np.linalg.solve),
+        "inv": host.or_nan(np.linalg.inv),
     },
 )
 
@@ -418,7 +317,7 @@ _LINALG = _Either(
 
 def put(x: Any, index: Any, values: Any) -> Any:
     """A copy of x with other values at the index."""
-    if not _where.host:
+    if not is_host():
         return x.at[index].set(values)
     out = np.array(x, np.result_type(x, values))
     out[index] = values
@@ -427,7 +326,7 @@ def put(x: Any, index: Any, values: Any) -> Any:
 
 def added(x: Any, index: Any, values: Any, mode: str | None = None) -> Any:
     """A copy of x with values added at the index, as often as it stands there."""
-    if not _where.host:
+    if not is_host():
         return x.at[index].add(values, mode=mode)
     out = np.array(x, np.result_type(x, values))
     np.add.at(out, index, values)
@@ -436,7 +335,7 @@ def added(x: Any, index: Any, values: Any, mode: str | None = None) -> Any:
 
 def segment_sum(data: Any, ids: Any, n: int, indices_are_sorted: bool = False) -> Any:
     """``jax.ops.segment_sum``: sums of the rows of each number."""
-    if not _where.host:
+    if not is_host():
         return jax.ops.segment_sum(data, ids, n, indices_are_sorted=indices_are_sorted)
     data, ids = np.asarray(data), np.asarray(ids)
     inside = (ids >= 0) & (ids < n)
@@ -452,16 +351,9 @@ def segment_sum(data: Any, ids: Any, n: int, indices_are_sorted: bool = False) -
 # Loops --------------------------------------------------------------------------------
 
 
-def _while_loop(cond: Any, body: Any, state: Any) -> Any:
-    while cond(state):
-        _go_on()
-        state = body(state)
-    return state
-
-
 def empty_like(function: Any, *args: Any) -> Any:
     """Zeros of the shapes of a result, to start a loop with; None on the host."""
-    if _where.host:
+    if is_host():
         return None
     shape = jax.eval_shape(function, *args)
     return jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), shape)
@@ -469,44 +361,9 @@ def empty_like(function: Any, *args: Any) -> Any:
 
 def chosen(one: Any, a: Any, b: Any) -> Any:
     """The leaves of a where ``one`` is true, else those of b."""
-    if _where.host:
+    if is_host():
         return a if one else b
     return jax.tree.map(lambda x, y: jax.numpy.where(one, x, y), a, b)
-
-
-def _fori_loop(lower: int, upper: int, body: Any, state: Any) -> Any:
-    for i in range(int(lower), int(upper)):
-        _go_on()
-        state = body(i, state)
-    return state
-
-
-def _cond(which: Any, yes: Any, no: Any, *operands: Any) -> Any:
-    return yes(*operands) if which else no(*operands)
-
-
-def _stacked(parts: list[Any]) -> Any:
-    return jax.tree.map(lambda *x: np.stack(x), *parts)
-
-
-def _scan(body: Any, state: Any, xs: Any, length: int | None = None, **_: Any) -> Any:
-    n = len(jax.tree.leaves(xs)[0]) if length is None else length
-    out = []
-    for i in range(n):
-        state, y = body(state, jax.tree.map(lambda x, i=i: x[i], xs))
-        out.append(y)
-    return state, _stacked(out)
-
-
-def _slice(x: Any, start: Any, length: int, axis: int = 0) -> Any:
-    index = [slice(None)] * np.ndim(x)
-    index[axis] = slice(int(start), int(start) + length)
-    return x[tuple(index)]
-
-
-def _map(function: Any, xs: Any, **_: Any) -> Any:
-    n = len(jax.tree.leaves(xs)[0])
-    return _stacked([function(jax.tree.map(lambda x, i=i: x[i], xs)) for i in range(n)])
 
 
 # Derivatives --------------------------------------------------------------------------
@@ -516,7 +373,7 @@ STEP = 1e-40  # of the complex step: its square is nothing beside one
 
 def jvp_rows(function: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
     """``jax.jvp``, of elementwise functions on the host; it may be nested."""
-    if not _where.host:
+    if not is_host():
         return jax.jvp(function, primals, tangents)
     return duals.jvp(function, primals, tangents, jax.tree)
 
@@ -527,7 +384,7 @@ def jvp(function: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> A
     f(x + ih v) = f(x) + ih f'(x) v + O(h^2) for what is made of analytic functions
     (Squire and Trapp 1998, SIAM Review 40, 110).
     """
-    if not _where.host:
+    if not is_host():
         return jax.jvp(function, primals, tangents)
     moved = jax.tree.map(lambda x, v: x + (1j * STEP) * v, primals, tangents)
     found = function(*moved)
@@ -541,7 +398,7 @@ def grad(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """``jax.grad`` of a function of few numbers (r,)."""
 
     def call(x: Any) -> Any:
-        if not _where.host:
+        if not is_host():
             return jax.grad(function)(x)
         return np.array([jvp_rows(function, (x,), (e,))[1] for e in np.eye(len(x))])
 
@@ -552,7 +409,7 @@ def hessian(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """``jax.hessian`` of a function of few numbers (r,)."""
 
     def call(x: Any) -> Any:
-        if not _where.host:
+        if not is_host():
             return jax.hessian(function)(x)
         eye = np.eye(len(x))
 
@@ -569,7 +426,7 @@ def hessian(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def grad_by_level(function: Callable[[Any], Any], M: Any) -> Any:
     """The gradient of the sum of f (J,), f_g a function of M[..., g] alone."""
-    if not _where.host:
+    if not is_host():
         return jax.grad(lambda m: jax.numpy.sum(function(m)))(M)
     out = np.empty(M.shape, M.dtype)
     for index in np.ndindex(M.shape[:-1]):
@@ -581,7 +438,7 @@ def grad_by_level(function: Callable[[Any], Any], M: Any) -> Any:
 
 def linearize(function: Any, *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """``jax.linearize``; on the host each direction is a ``jvp``."""
-    if not _where.host:
+    if not is_host():
         return jax.linearize(function, *primals)
     value = function(*primals)
     return value, lambda *tangents: jvp(function, primals, tangents)[1]
@@ -599,27 +456,29 @@ if not TYPE_CHECKING:
         jax.nn,
         None,
         {
-            "sigmoid": _sigmoid,
-            "softplus": _softplus,
-            "logsumexp": _scipy("logsumexp"),
+            "sigmoid": host.sigmoid,
+            "softplus": host.softplus,
+            "logsumexp": host.scipy_special("logsumexp"),
         },
     )
     special = _Either(
-        jax.scipy.special, None, {"ndtr": _scipy("ndtr"), "ndtri": _scipy("ndtri")}
+        jax.scipy.special,
+        None,
+        {"ndtr": host.scipy_special("ndtr"), "ndtri": host.scipy_special("ndtri")},
     )
     lax = _Either(
         jax.lax,
         None,
         {
-            "erfc": _scipy("erfc"),
-            "dynamic_slice_in_dim": _slice,
-            "while_loop": _while_loop,
-            "fori_loop": _fori_loop,
-            "cond": _cond,
-            "scan": _scan,
-            "map": _map,
+            "erfc": host.scipy_special("erfc"),
+            "dynamic_slice_in_dim": host.dynamic_slice,
+            "while_loop": host.while_loop,
+            "fori_loop": host.fori_loop,
+            "cond": host.cond,
+            "scan": host.scan,
+            "map": host.map_,
             "stop_gradient": lambda x: x,
             "optimization_barrier": lambda x: x,
-            "linalg": _Either(jax.lax.linalg, None, {"cholesky": _cholesky}),
+            "linalg": _Either(jax.lax.linalg, None, {"cholesky": host.cholesky}),
         },
     )

@@ -31,9 +31,8 @@ import jax
 import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
-from jaxglmm.runtime import arrays, hosted
 from jaxglmm.runtime import cache as _cache
-from jaxglmm.runtime import jax_internals
+from jaxglmm.runtime import host, hosted, jax_internals
 from jaxglmm.runtime.memory import give_back, programs
 from jaxglmm.runtime.program import PACKAGE, Program, Unsuitable, is_static, name_of
 
@@ -62,10 +61,10 @@ class Stored:
         self,
         function: Callable[..., Any],
         static: set[str],
-        host: bool = False,
+        hostable: bool = False,
         **settings: Any,
     ):
-        self._function, self._static, self._host = function, static, host
+        self._function, self._static, self._hostable = function, static, hostable
         self._settings = settings
         self._jitted = jax.jit(function, static_argnames=tuple(static), **settings)
         self._names = tuple(inspect.signature(function).parameters)
@@ -113,7 +112,7 @@ class Stored:
             return self._jitted(*args)
         if program is not None:
             return program(*leaves)
-        if self._host and hosted.suits(key, leaves):
+        if self._hostable and hosted.suits(key, leaves):
             try:
                 with hosted.timed(key):
                     return self._on_host(args)
@@ -132,7 +131,7 @@ class Stored:
             value if name in self._static else jax.tree.map(np.asarray, value)
             for name, value in zip(self._names, args, strict=False)
         ]
-        with arrays.on_host(hosted.LONGEST):
+        with host.on_host(hosted.LONGEST):
             return self._function(*given)
 
     def _first_call(

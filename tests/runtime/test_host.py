@@ -10,7 +10,7 @@ from jax import scipy as device_scipy
 
 import jaxglmm as jg
 from jaxglmm.numerics import special as likelihoods
-from jaxglmm.runtime import arrays, hosted
+from jaxglmm.runtime import arrays, host, hosted
 from jaxglmm.runtime.arrays import jnp, lax, nn, special
 from jaxglmm.runtime.stored import Stored
 
@@ -220,7 +220,7 @@ def test_nested_derivatives_are_those_of_jax():
     x, y = POINTS, POINTS[::-1].copy() + 0.05
     with jax.enable_x64(True):
         there = derivatives(jax.jvp, device.asarray(x), device.asarray(y))
-    with arrays.on_host():
+    with host.on_host():
         here = derivatives(arrays.jvp_rows, x, y)
     for a, b in zip(here, there, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
@@ -251,20 +251,20 @@ def test_a_complex_step_goes_through_rows_and_matrices():
 
     with jax.enable_x64(True):
         _, there = jax.jvp(device_function, (device.asarray(v),), (np.ones(6),))
-    with arrays.on_host():
+    with host.on_host():
         _, here = arrays.jvp(host_function, (v,), (np.ones(6),))
     np.testing.assert_allclose(here, there, rtol=1e-11)
 
 
 def test_what_is_not_positive_definite_is_nan_and_no_exception():
     bad = np.array([[1.0, 2.0], [2.0, 1.0]])
-    with arrays.on_host():
+    with host.on_host():
         assert np.isnan(jnp.linalg.cholesky(bad)).all()
         both = jnp.linalg.cholesky(np.stack([np.eye(2), bad]))
         assert (both[0] == np.eye(2)).all()
         assert np.isnan(both[1]).all()
         assert np.isnan(jnp.linalg.solve(np.zeros((2, 2)), np.ones(2))).all()
-    assert not arrays.is_host()
+    assert not host.is_host()
 
 
 def test_updates_and_sums_by_index_are_those_of_jax():
@@ -275,7 +275,7 @@ def test_updates_and_sums_by_index_are_those_of_jax():
         jax.ops.segment_sum(values, at, 5),
         device.asarray(x).at[at[:2]].set(values[:2]),
     )
-    with arrays.on_host():
+    with host.on_host():
         here = (
             arrays.added(x, at, values),
             arrays.segment_sum(values, at, 5),
