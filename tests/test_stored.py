@@ -226,7 +226,8 @@ def test_what_lies_behind_the_interface_of_this_jax_is_there():
     with jax.enable_x64(True):
         assert known is not None
         assert known != _internals.trace_settings()
-    compiled = jax.jit(jnp.sin).lower(X).compile().runtime_executable()
+    with _cache.set_aside():
+        compiled = jax.jit(jnp.sin).lower(X).compile().runtime_executable()
     device = jax.devices()[0]
     (found,) = _internals.execute(_internals.load(compiled.serialize(), device), [X])
     assert np.asarray(found) == pytest.approx(np.sin(X))
