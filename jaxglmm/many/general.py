@@ -19,6 +19,7 @@ from jaxglmm.fitting.coefficients import t_p_values
 from jaxglmm.formula.design import Design
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING
 from jaxglmm.many.linear import USABLE, Settings, _columns, columns
+from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
 from jaxglmm.postestimation.inference.denominator_df import FLAT
 from jaxglmm.runtime.precision import double_precision
@@ -28,7 +29,7 @@ from jaxglmm.structure.fixed import EXACT
 MEMORY = 100_000_000  # bytes of responses at once
 
 
-class GenericLinear:
+class GenericLinear(OnHost):
     """One design of any structure, responses as columns without missing rows."""
 
     surer_alone = True
@@ -43,12 +44,16 @@ class GenericLinear:
     ):
         self.design, self.responses, self.offset = design, responses, offset
         self.settings = settings
-        self.engine = _engine.build(design, Maximise(settings.reml))
         self.columns = columns(design)
         chunk = lanes.chunk_size(self.engine.problem)
         self.chunk = 2 ** int(np.log2(chunk))
         most = max(1, MEMORY // (8 * design.n * self.chunk))
         self.lanes = self.chunk * min(most, 8)
+
+    @placed
+    def engine(self) -> _engine.Engine:
+        """The single fit's."""
+        return _engine.build(self.design, Maximise(self.settings.reml))
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:

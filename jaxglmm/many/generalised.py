@@ -26,6 +26,7 @@ from jaxglmm.formula.design import Design
 from jaxglmm.many.collection import Source, status_of
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, Columns
 from jaxglmm.many.linear import USABLE, _columns, columns, lambdas, packed, unusable
+from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.values import LEAST_VALUES, apart, tabulated
 from jaxglmm.model import assemble
@@ -93,7 +94,7 @@ class Layout:
         return out
 
 
-class SharedRows:
+class SharedRows(OnHost):
     """One design, responses as columns; weights, offsets and trials perhaps theirs."""
 
     surer_alone = False
@@ -112,10 +113,7 @@ class SharedRows:
         n = design.n
         self.R_inverse = np.linalg.solve(R / np.sqrt(n), np.eye(len(R)))
         self.layout = Layout.of(self.factor.codes, self.factor.n_levels)
-        X = basis.whole * np.sqrt(n)
-        Z = self.factor.values
-        self.X = self._fixed(X)
-        self.Z = None if Z is None else self._fixed(Z)
+        self.X = basis.whole * np.sqrt(n)
         cells = self.layout.h * self.layout.J
         self.chunk = devices.chunk(cells, CELLS, LANES)
         self.lanes = devices.block(self.chunk, 6 * cells)
@@ -124,34 +122,34 @@ class SharedRows:
             self.family, source.model, self.factor.pattern
         )
         self.room = LEAST_VALUES
-        self.shared = {
-            "weights": self._shared(source.weights, 0.0),
-            "trials": self._shared(source.trials, 1.0),
-            "offset": None
-            if source.offset is None
-            else self._shared(source.offset, 0.0),
-        }
-        self.shared |= {
-            "X": self.X,
-            "Z": self.Z,
-            "n_levels": devices.shared(np.array([float(self.factor.n_levels)])),
-            "back": devices.shared(np.ascontiguousarray(self.R_inverse[..., None])),
-        }
 
-    def _fixed(self, columns: np.ndarray) -> Any:
-        return self.devices.shared(
-            np.ascontiguousarray(
-                np.moveaxis(self.layout.place(columns), -1, 0)[..., None]
-            )
-        )
+    @placed
+    def shared(self) -> dict[str, Any]:
+        """Arrays by name that all lanes share; None for those of which each has own."""
+        source, Z = self.source, self.factor.values
+        offset = source.offset
+        host = {
+            "weights": self._same(source.weights, 0.0),
+            "trials": self._same(source.trials, 1.0),
+            "offset": None if offset is None else self._same(offset, 0.0),
+            "X": self._fixed(self.X),
+            "Z": None if Z is None else self._fixed(Z),
+            "n_levels": np.array([float(self.factor.n_levels)]),
+            "back": np.ascontiguousarray(self.R_inverse[..., None]),
+        }
+        put = self.devices.shared
+        return {k: None if v is None else put(v) for k, v in host.items()}
 
-    def _shared(self, values: Any, fill: float) -> Any:
-        """On the device, where all lanes have the same; None where they do not."""
+    def _fixed(self, columns: np.ndarray) -> np.ndarray:
+        rows = np.moveaxis(self.layout.place(columns), -1, 0)
+        return np.ascontiguousarray(rows[..., None])
+
+    def _same(self, values: Any, fill: float) -> np.ndarray | None:
         if isinstance(values, Responses):
             return None
         if values is None:
             values = np.ones(self.design.n)
-        return self.devices.shared(self.layout.place(values[:, None], fill))
+        return self.layout.place(values[:, None], fill)
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:

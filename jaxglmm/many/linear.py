@@ -22,6 +22,7 @@ from jaxglmm.formula.design import Design
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, Columns
 from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.correlations import terms_of
+from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
 from jaxglmm.runtime.devices import Devices
 from jaxglmm.runtime.precision import double_precision
@@ -76,7 +77,7 @@ class Settings:
         return np.float64(_engine.SAFETY * self.tol)
 
 
-class SharedLinear:
+class SharedLinear(OnHost):
     """One design, responses as columns. A response with missing rows is passed on."""
 
     surer_alone = True
@@ -94,14 +95,17 @@ class SharedLinear:
         self.design, self.moments, self.settings = design, moments, settings
         self.responses, self.offset, self.devices = responses, offset, devices
         self.columns = columns(design)
-        rows, groups = shared.rows(moments)
-        self.on_device = devices.shared(
-            (rows, groups, moments.fixed.R_inverse[..., None])
-        )
+        _, groups, _ = self.on_device
         self.chunk = devices.chunk(groups.A.shape[2], CELLS, LANES)
         self.lanes = devices.block(self.chunk, design.n, CHUNKS)
         pattern = moments.factors[0].pattern
         self.program = linear.SharedFit(pattern, settings.reml)
+
+    @placed
+    def on_device(self) -> Any:
+        """Rows and types of levels, and the way back to the user's X."""
+        m = self.moments
+        return self.devices.shared((*shared.rows(m), m.fixed.R_inverse[..., None]))
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
@@ -150,7 +154,7 @@ class SharedLinear:
         )
 
 
-class WeightedLinear:
+class WeightedLinear(OnHost):
     """One design, responses as columns, weights of their own; weight 0 is no row."""
 
     surer_alone = True
@@ -171,21 +175,25 @@ class WeightedLinear:
         self.devices = devices
         self.columns = columns(design)
         (factor,) = moments.factors
+        self.chunk = devices.chunk(factor.n_levels, CELLS, LANES)
+        self.lanes = devices.block(self.chunk, 4 * len(factor.codes))
+        self.program = linear.OwnFit(
+            factor.pattern, spans(design, factor), settings.reml
+        )
+
+    @placed
+    def rows(self) -> own.Rows:
+        """The design, row by row."""
+        (factor,) = self.moments.factors
         J, n = factor.n_levels, len(factor.codes)
         level = None
         if J * n <= shared.MOST_DENSE:
             ones = Factor(factor.name, factor.codes, None, J, np.eye(1), (), ())
             level = cross.indicator(ones, 0, J).toarray()
         Z = np.ones((1, n)) if factor.values is None else factor.values.T
-        self.rows = devices.shared(
-            own.Rows(
-                moments.basis.whole, np.ascontiguousarray(Z), level, factor.codes, J
-            )
-        )
-        self.chunk = devices.chunk(J, CELLS, LANES)
-        self.lanes = devices.block(self.chunk, 4 * n)
-        self.program = linear.OwnFit(
-            factor.pattern, spans(design, factor), settings.reml
+        X = self.moments.basis.whole
+        return self.devices.shared(
+            own.Rows(X, np.ascontiguousarray(Z), level, factor.codes, J)
         )
 
     @double_precision

@@ -18,10 +18,10 @@ from jaxglmm.many.columns import PENDING, Columns
 from jaxglmm.many.coordinates import coordinates
 from jaxglmm.many.level_sums import LevelSums
 from jaxglmm.many.linear import Settings, SharedLinear, WeightedLinear
+from jaxglmm.many.pieces import Engine
 from jaxglmm.many.ragged import Split, buckets
 from jaxglmm.many.ragged_linear import RaggedLinear
 from jaxglmm.many.responses import Responses
-from jaxglmm.many.scheduler import Engine
 from jaxglmm.runtime import hosts
 from jaxglmm.runtime.devices import Devices, choose
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from queue import SimpleQueue
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from jaxglmm.many.columns import AGAIN, ALONE, MISSING, PENDING, Columns
+from jaxglmm.many.columns import AGAIN, ALONE, MISSING, PENDING
+from jaxglmm.many.pieces import Engine, Piece, rows
 from jaxglmm.runtime import hosts
 from jaxglmm.runtime.executors import executor
 
@@ -30,22 +31,6 @@ if TYPE_CHECKING:
 
 FIRST, MORE, MOST = 10, 30, 200  # steps for all, and for those that need more
 FEW = 64  # data sets that make a small chunk
-
-
-class Engine(Protocol):
-    """Fits data sets by number.
-
-    columns: of the table; lanes: data sets in a chunk; surer_alone: whether a fit of
-    its own is worth it after few steps.
-    """
-
-    columns: Columns
-    lanes: int
-    surer_alone: bool
-
-    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
-        """Rows of the table for the data sets ``which``."""
-        ...
 
 
 class Bar(Protocol):
@@ -71,10 +56,10 @@ def run(
     keeper = _Keeper(saved)
     rounds = [_rounds(stage, plan, status) for stage in plan.stages]
     threads = max((stage.threads for stage in plan.stages), default=1)
-    for job in _together(table, rounds, threads):
+    for piece in _together(table, rounds, threads):
         keeper()
-        if job.round.steps == FIRST:
-            bar.update(len(job.which))
+        if piece.steps == FIRST:
+            bar.update(len(piece.which))
     for i in np.flatnonzero(status == ALONE):
         _write(table, np.array([i]), plan.alone(int(i))[None])
         keeper()
@@ -108,50 +93,45 @@ def _last(engine: Engine) -> int:
     return MORE if engine.surer_alone else MOST
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One call of a round's engine: data sets ``which`` padded to ``size`` lanes."""
-
-    round: _Round
-    which: np.ndarray
-    size: int
-    stage: int = 0
-
-
 def _together(
     table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
-) -> Iterator[_Job]:
+) -> Iterator[Piece]:
     """All stages at once: one's stragglers beside the other's first steps."""
-    jobs: list[tuple[int, int, _Job]] = []  # a heap: stragglers go first
+    queue: list[tuple[int, int, int, Piece]] = []  # a heap: stragglers go first
     counter = count()
     left = [0] * len(rounds)
 
-    def add(k: int, found: list[_Job]) -> None:
-        left[k] += len(found)
-        for job in found:
-            heappush(jobs, (-job.round.steps, next(counter), replace(job, stage=k)))
+    def add(stage: int, found: list[Piece]) -> None:
+        left[stage] += len(found)
+        for piece in found:
+            heappush(queue, (-piece.steps, next(counter), stage, piece))
 
-    first = [_next_jobs(table, stage) for stage in rounds]
+    first = [_next_pieces(table, stage) for stage in rounds]
     for some in (slice(1), slice(1, None)):  # each compiles with its first
         for k, found in enumerate(first):
             add(k, found[some])
     ahead = threads if threads > 1 else 0  # what waits, that no thread ever does
-    waiting: dict[Future[None], _Job] = {}
-    done: SimpleQueue[Future[None]] = SimpleQueue()
-    with executor(threads) as pool:
-        while jobs or waiting:
-            while jobs and len(waiting) <= ahead:
-                job = heappop(jobs)[-1]
-                future = pool.submit(_work, table, job)
-                waiting[future] = job
-                future.add_done_callback(done.put)
-            future = done.get()
-            job = waiting.pop(future)
-            future.result()
-            left[job.stage] -= 1
-            if not left[job.stage]:
-                add(job.stage, _next_jobs(table, rounds[job.stage]))
-            yield job
+    waiting: dict[Future[np.ndarray], tuple[int, Piece]] = {}
+    done: SimpleQueue[Future[np.ndarray]] = SimpleQueue()
+    try:
+        with executor(threads) as pool:
+            while queue or waiting:
+                while queue and len(waiting) <= ahead:
+                    _, _, stage, piece = heappop(queue)
+                    future = pool.submit(rows, piece)
+                    waiting[future] = stage, piece
+                    future.add_done_callback(done.put)
+                future = done.get()
+                stage, piece = waiting.pop(future)
+                _write(table, piece.which, future.result())
+                left[stage] -= 1
+                if not left[stage]:
+                    add(stage, _next_pieces(table, rounds[stage]))
+                yield piece
+    finally:  # what was under way when it was interrupted counts as well
+        for future, (_, piece) in waiting.items():
+            if not future.cancelled() and future.exception() is None:
+                _write(table, piece.which, future.result())
 
 
 class _Keeper:
@@ -172,32 +152,26 @@ def _write(table: np.ndarray, which: np.ndarray, rows: np.ndarray) -> None:
     table[which, -1] = rows[:, -1]
 
 
-def _next_jobs(table: np.ndarray, rounds: Iterator[_Round]) -> list[_Job]:
+def _next_pieces(table: np.ndarray, rounds: Iterator[_Round]) -> list[Piece]:
     """The calls of the next round that has something to do."""
-    return next((jobs for one in rounds if (jobs := list(_jobs(table, one)))), [])
+    D = len(table)
+    return next((found for one in rounds if (found := list(_pieces(D, one)))), [])
 
 
-def _jobs(table: np.ndarray, one: _Round) -> Iterator[_Job]:
+def _pieces(D: int, one: _Round) -> Iterator[Piece]:
     """Lanes are padded to a multiple of the engine's unit, else to one of two sizes.
 
     So few programs are compiled. Stragglers come in units, that threads share them.
     """
-    size = one.engine.lanes
-    if len(table) <= FEW and size > 1:
+    engine = one.engine
+    size = engine.lanes
+    if D <= FEW and size > 1:
         size = min(FEW, size)
-    unit = getattr(one.engine, "unit", None)
+    unit = getattr(engine, "unit", None)
     unit = size if unit is None else min(unit, size)
     size = size if one.steps == FIRST else unit
+    last = one.steps == _last(engine)  # no more steps here
     for k in range(0, len(one.which), size):
         which = one.which[k : k + size]
-        yield _Job(one, which, -(-len(which) // unit) * unit)
-
-
-def _work(table: np.ndarray, job: _Job) -> None:
-    which, one = job.which, job.round
-    padded = np.resize(which, job.size) if len(which) < job.size else which
-    with np.errstate(all="ignore"):  # bad data sets say so by their status
-        rows = one.engine.fit(padded, one.steps)[: len(which)]
-    if one.steps == _last(one.engine):  # no more steps here
-        rows[:, -1] = np.where(rows[:, -1] == AGAIN, ALONE, rows[:, -1])
-    _write(table, which, rows)
+        padded = -(-len(which) // unit) * unit
+        yield Piece(engine, which, padded, one.steps, last)

@@ -39,6 +39,9 @@ class Devices:
 
     devices: tuple[Any, ...]
 
+    def __reduce__(self) -> Any:
+        return _like, (self.kind, len(self.devices))
+
     @property
     def kind(self) -> str:
         """Platform: "cpu", "gpu", ..."""
@@ -194,6 +197,14 @@ def _part_of(lanes: Any, start: int, stop: int) -> Any:
 
 def _last(x: Any) -> PartitionSpec:
     return PartitionSpec(*[None] * (x.ndim - 1), "lanes")
+
+
+def _like(kind: str, count: int) -> Devices:
+    """Devices of another process: as many of the kind as it has, up to ``count``."""
+    try:
+        return Devices(tuple(jax.local_devices(backend=kind)[:count]))
+    except RuntimeError:  # no such kind there
+        return Devices(tuple(jax.local_devices(backend="cpu")[:count]))
 
 
 def choose(wanted: Any, cells: float) -> Devices:
