@@ -13,7 +13,7 @@ import pandas as pd
 import jaxglmm as jg
 
 ROWS, LEVELS = 6000, 200
-KEPT = ("df_satterthwaite", "_satterthwaite", "_satterthwaite_parts")
+KEPT = ("df_satterthwaite", "satterthwaite_parts")
 
 
 def data(coefficients: int) -> pd.DataFrame:

@@ -21,14 +21,14 @@ from structure_of_package import (
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "jaxglmm"
-FACES = {"Fit", "PosteriorFit", "Fits", "GeneralisedFit"}
+FACES = {"Fit", "PosteriorFit", "Fits", "GeneralisedFit", "Posteriors"}
 FACE_FILES = {  # of the results: what a user holds
     "results/fit.py",
-    "results/estimated.py",
     "results/questions.py",
     "results/generalised_fit.py",
     "results/posterior_fit.py",
     "results/fits.py",
+    "results/posteriors.py",
 }
 QUESTIONS = (  # rooms that work for the faces, and the faces' own
     "fitting/",

@@ -234,7 +234,7 @@ def test_conditional_variances_with_parameters(case):
     f, ref = fit(case), reference(case.reference)
     ((factor, ours),) = f.ranef_cov.items()
     with jax.enable_x64(True):
-        J, V = mode_derivative(f), f.engine.parameter_covariance(f)
+        J, V = mode_derivative(f), f.parameter_covariance
     assert ours.shape[1:] == (1, 1)
     total = ours[:, 0, 0] + np.einsum("jk,kl,jl->j", J, V, J)
     theirs = ref["ranef"][factor]
@@ -244,7 +244,7 @@ def test_conditional_variances_with_parameters(case):
 
 def mode_derivative(f):
     """d b / d psi, (J, k), of a model with one random intercept."""
-    problem, (psi, _) = f.engine.base, f.engine.internal(f)
+    problem, (psi, _) = f.engine.base, f.internal()
     levels = len(next(iter(f.ranef.values())))
 
     def b(x):
@@ -279,7 +279,7 @@ def test_error_of_dispersion(case):
     f, ref = fit(case), reference(case.reference)
     joint = ref["vcov_par"]
     k = joint["names"].index("log_phi" if "dispersion_phi" in ref else "betad")
-    V = f.engine.parameter_covariance(f)
+    V = f.parameter_covariance
     close(np.sqrt(V[-1, -1]), np.sqrt(joint["matrix"][k][k]), ERROR)
 
 

@@ -31,11 +31,12 @@ from jaxglmm.many import plan as fits_engines
 from jaxglmm.many import scheduler as fits_run
 from jaxglmm.many.checks import finite
 from jaxglmm.many.collection import PerResponse, Source
-from jaxglmm.many.posteriors import Posteriors, fit_posteriors
+from jaxglmm.many.posteriors import fit_posteriors
 from jaxglmm.many.responses import Responses, check_order
 from jaxglmm.model.families import family_from
 from jaxglmm.postestimation.collection import tables as fits_tables
 from jaxglmm.results.fits import Fits
+from jaxglmm.results.posteriors import Posteriors
 from jaxglmm.runtime.memory import programs
 from jaxglmm.runtime.progress import bar as progress_bar
 
@@ -174,7 +175,8 @@ def _posteriors(source, family, method, priors, labels, progress, file) -> Poste
     D = len(source.split.starts) - 1 if given is None else len(given)
     programs.spare()
     with progress_bar(D, progress, " fits") as bar:
-        return fit_posteriors(source, family, method, priors, labels, D, bar)
+        found = fit_posteriors(source, family, method, priors, labels, D, bar)
+    return Posteriors.showing(found)
 
 
 def _run(

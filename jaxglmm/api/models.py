@@ -13,15 +13,13 @@ from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm._hints import unknown_argument
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.estimate.methods import BayesMethod, bayes_method
-from jaxglmm.fitting import convergence as diagnose
-from jaxglmm.fitting import linear as _engine
+from jaxglmm.fitting.fit_design import fit_design, fit_generalised
 from jaxglmm.formula import (
     check_generalised,
-    check_linear,
-    check_quadrature,
     design_from_formula,
 )
 from jaxglmm.formula.design import Design
+from jaxglmm.results import faces
 from jaxglmm.results.fit import Fit
 from jaxglmm.runtime.memory import programs
 
@@ -142,7 +140,9 @@ def lmm(
 
         fit = fit_bayes(design, family_from("gaussian"), bayes, priors, started)
     else:
-        fit = fit_design(design, estimator, tol, max_iter, satterthwaite, started)
+        fit = fit_design(
+            design, estimator, tol, max_iter, satterthwaite, started, make=Fit
+        )
     fit.diagnostics["conf_level"] = conf_level
     return fit
 
@@ -252,7 +252,9 @@ def glmm(
         fit = fit_bayes(design, known, bayes, priors, started)
     else:
         assert estimator is not None
-        fit = fit_generalised(design, known, estimator, tol, max_iter, started)
+        fit = fit_generalised(
+            design, known, estimator, tol, max_iter, started, faces.face
+        )
     fit.diagnostics["conf_level"] = conf_level
     return fit
 
@@ -266,128 +268,18 @@ def fit_bayes(
     stacklevel: int = 3,
 ) -> Fit:
     """The steps after the formula: check, find the posterior, name."""
-    from jaxglmm.postestimation.report import posterior as posterior_summary
-    from jaxglmm.results.posterior_fit import check_response, fit_posterior
+    from jaxglmm.posterior.fit import check_response, fit_posterior, warn
+    from jaxglmm.results.posterior_fit import PosteriorFit
 
     began = time.perf_counter() if started is None else started
     check_response(design, family, priors)
     check_generalised(design)
     programs.spare()
     seconds = {"design": time.perf_counter() - began}
-    fit = fit_posterior(design, family, method, priors, {"seconds": seconds})
-    posterior_summary.warn(fit, stacklevel=stacklevel + 1)
-    return fit
-
-
-def fit_generalised(
-    design: Design,
-    family: AbstractFamily,
-    marginal: LaplaceMarginal,
-    tol: float = 1e-8,
-    max_iter: int = 200,
-    started: float | None = None,
-) -> Fit:
-    """The steps after the formula: check, build, fit, name."""
-    from jaxglmm.estimate.generalised import applicable
-    from jaxglmm.fitting import generalised as _generalised
-    from jaxglmm.postestimation.checking import diagnostics as pathology
-    from jaxglmm.results.generalised_fit import GeneralisedFit
-
-    began = time.perf_counter() if started is None else started
-    family.check(design.y, design.trials, design.rows)
-    if _is_linear(design, family):
-        return fit_design(design, Maximise(False), tol, max_iter, False, began, 5)
-    check_generalised(design)
-    if not design.terms:
-        marginal, design = _generalised.without_effects(marginal, design, family)
-    if marginal.nodes != 1:
-        check_quadrature(design, marginal.nodes)
-    programs.spare()
-    designed = time.perf_counter()
-    engine = _generalised.build(design, family, marginal)
-    refusal = applicable(engine.base, marginal)
-    if refusal is not None:
-        raise ModelError(refusal)
-    built = time.perf_counter()
-    fitted = engine.fit(tol, max_iter)
-    done = time.perf_counter()
-    diagnostics = {
-        "system": type(engine.data.rows).__name__,
-        "seconds": {
-            "design": designed - began,
-            "rows": built - designed,
-            "fit": done - built,
-        },
-        "evaluations": int(fitted.steps),
-        "decrement": float(fitted.decrement),
-        "tol": tol,
-        "max_iter": max_iter,
-    }
-    fit = GeneralisedFit(
-        design,
-        _generalised.estimates(engine, design, fitted),
-        family,
-        engine.marginal,
-        engine,
-        diagnostics,
+    fit = fit_posterior(
+        design, family, method, priors, {"seconds": seconds}, make=PosteriorFit
     )
-    fit.keep(fitted)
-    pathology.warn(fit, stacklevel=4)
-    return fit
-
-
-def _is_linear(design: Design, family: AbstractFamily) -> bool:
-    """Whether it is a linear mixed model, whose likelihood is exact."""
-    gaussian = family.is_linear_model
-    return gaussian and bool(design.terms)
-
-
-def fit_design(
-    design: Design,
-    estimator: Maximise,
-    tol: float = 1e-8,
-    max_iter: int = 200,
-    compute_satterthwaite: bool = True,
-    started: float | None = None,
-    stacklevel: int = 4,
-) -> Fit:
-    """The steps after the formula: check, build, fit, name."""
-    began = time.perf_counter() if started is None else started
-    if not design.terms:
-        raise ModelError(
-            "the model has no random effects. Add a term such as (1 | group), or fit a "
-            "linear model by jg.glmm(formula, data, family='gaussian')"
-        )
-    check_linear(design)
-    programs.spare()
-    designed = time.perf_counter()
-    engine = _engine.build(design, estimator)
-    built = time.perf_counter()
-    fitted, criterion = engine.fit(tol, max_iter)
-    done = time.perf_counter()
-    diagnostics = {
-        "system": type(engine.problem.system).__name__,
-        "seconds": {
-            "design": designed - began,
-            "cross-products": built - designed,
-            "fit": done - built,
-        },
-        "evaluations": int(fitted.steps),
-        "decrement": float(fitted.decrement),
-        "tol": tol,
-        "max_iter": max_iter,
-    }
-    fit = Fit(
-        design,
-        _engine.estimates(engine, design, fitted, criterion),
-        engine,
-        diagnostics,
-        compute_satterthwaite=compute_satterthwaite,
-    )
-    moments = engine.moments
-    tops = (moments.fixed.R, *(factor.T for factor in moments.factors))
-    far = any(map(diagnose.may_be_far, tops))
-    diagnose.warn(design, fit.estimates, stacklevel=stacklevel, far=far)
+    warn(fit, stacklevel=stacklevel + 1)
     return fit
 
 
@@ -591,9 +483,9 @@ def anova(*fits: Fit, refit: bool = True):
     >>> round(jg.anova(one, two).statistic, 3)
     42.139
     """
-    from jaxglmm.postestimation.inference.denominator_df import compare
+    from jaxglmm.postestimation.inference.comparison import compare
 
-    return compare(fits, refit=refit)
+    return compare(fits, refit)
 
 
 def load(path: Any, *, functions: Any = None, trusted: bool = False) -> Any:
@@ -627,4 +519,4 @@ def load(path: Any, *, functions: Any = None, trusted: bool = False) -> Any:
     from jaxglmm.many import storage as many
 
     read = many.load if many.is_fits(path) else one
-    return read(path, functions, trusted)
+    return read(path, functions, trusted, faces.face)

@@ -27,7 +27,7 @@ from jaxglmm.model.priors.distributions import Fixed
 from jaxglmm.posterior import loo as _loo
 
 if TYPE_CHECKING:
-    from jaxglmm.results.posterior_fit import PosteriorFit
+    from jaxglmm.posterior.fitted_posterior import FittedPosterior
 
 MOST = 30_000_000  # draws times rows of log_likelihood and posterior_predictive
 DIMENSIONS = ("chain", "draw", "term", "obs")
@@ -44,7 +44,7 @@ GROUPS = (
 
 
 def to_arviz(
-    fit: PosteriorFit,
+    fit: FittedPosterior,
     *,
     groups: tuple[str, ...] | None = None,
     log_likelihood: str = "row",
@@ -111,7 +111,7 @@ def to_arviz(
 class _Names:
     """Names of variables, dimensions and coordinates."""
 
-    def __init__(self, fit: PosteriorFit):
+    def __init__(self, fit: FittedPosterior):
         design = fit.design
         self.labels = _apart([t.label for t in design.terms], fit.family.phi_names)
         self.response = _safe(design.response)
@@ -171,7 +171,7 @@ def _level_names(levels: Iterable[Any]) -> list[str]:
     return [repr(v.item() if isinstance(v, np.generic) else v) for v in known]
 
 
-def _used(fit: PosteriorFit, groups: Iterable[str]) -> set[str]:
+def _used(fit: FittedPosterior, groups: Iterable[str]) -> set[str]:
     """Names of dimensions, and of variables in whatever group."""
     out = {*DIMENSIONS, *VARIABLES, *fit.family.phi_names, *fit.posterior.sample_stats}
     for g in groups:
@@ -191,7 +191,7 @@ def _pairs(R: np.ndarray) -> np.ndarray:
     return R[:, i, j]
 
 
-def _whole(fit: PosteriorFit, y: np.ndarray) -> np.ndarray:
+def _whole(fit: FittedPosterior, y: np.ndarray) -> np.ndarray:
     """Responses; as integers where the family has no others, and there are none."""
     y, seen = np.asarray(y), np.asarray(fit.design.y)
     whole = fit.family.discrete and np.array_equal(seen, np.rint(seen))
@@ -200,19 +200,19 @@ def _whole(fit: PosteriorFit, y: np.ndarray) -> np.ndarray:
     return y.astype(np.int64)
 
 
-def _known(fit: PosteriorFit) -> dict[str, float]:
+def _known(fit: FittedPosterior) -> dict[str, float]:
     """Dispersion parameters that are held, and their values."""
     priors = zip(fit.family.phi_names, fit.priors.dispersion, strict=True)
     return {name: float(p.value) for name, p in priors if isinstance(p, Fixed)}
 
 
-def _chained(fit: PosteriorFit, x: np.ndarray) -> np.ndarray:
+def _chained(fit: FittedPosterior, x: np.ndarray) -> np.ndarray:
     """(S, ...) to (chains, draws, ...)."""
     return x.reshape(fit.posterior.chains, -1, *x.shape[1:])
 
 
 def _posterior(
-    fit: PosteriorFit, names: _Names, effects: bool
+    fit: FittedPosterior, names: _Names, effects: bool
 ) -> dict[str, np.ndarray]:
     d = fit.posterior.draws
     out = {"beta": d.beta} if fit.design.p else {}
@@ -228,7 +228,7 @@ def _posterior(
     return {name: _chained(fit, x) for name, x in out.items()}
 
 
-def _thinned(fit: PosteriorFit, draws: int | None) -> np.ndarray:
+def _thinned(fit: FittedPosterior, draws: int | None) -> np.ndarray:
     """Positions (chains, draws) of the draws that meet the rows."""
     p = fit.posterior
     own = np.arange(p.n_draws).reshape(p.chains, -1)
@@ -241,7 +241,7 @@ def _thinned(fit: PosteriorFit, draws: int | None) -> np.ndarray:
     return own[:, np.linspace(0, own.shape[1] - 1, most).astype(int)]
 
 
-def _predictive(fit: PosteriorFit, thin: np.ndarray, seed: int) -> np.ndarray:
+def _predictive(fit: FittedPosterior, thin: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     m = assemble.precise(fit.design, fit.family).trials
     trials = 1.0 if m is None else m
@@ -255,7 +255,7 @@ def _predictive(fit: PosteriorFit, thin: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _log_likelihood(
-    fit: PosteriorFit, names: _Names, by: str, thin: np.ndarray
+    fit: FittedPosterior, names: _Names, by: str, thin: np.ndarray
 ) -> dict[str, np.ndarray]:
     if by == "row":
         values = _loo.row_log_likelihood(fit, thin.ravel())
@@ -267,7 +267,7 @@ def _log_likelihood(
     return {f"log_lik_{g}": _chained(fit, values)}
 
 
-def _prior(fit: PosteriorFit, names: _Names, seed: int) -> dict[str, np.ndarray]:
+def _prior(fit: FittedPosterior, names: _Names, seed: int) -> dict[str, np.ndarray]:
     """Draws of the priors, where all of them are proper."""
     resolved = fit.priors
     if not all(np.isfinite(prior.sd) for prior in resolved.coefficients):
@@ -293,7 +293,7 @@ def _prior(fit: PosteriorFit, names: _Names, seed: int) -> dict[str, np.ndarray]
     return {name: x[None] for name, x in out.items()}
 
 
-def _constants(fit: PosteriorFit, names: _Names) -> dict[str, np.ndarray]:
+def _constants(fit: FittedPosterior, names: _Names) -> dict[str, np.ndarray]:
     d = fit.design
     out: dict[str, np.ndarray] = {"X": d.X} if d.p else {}
     for term in d.terms:
@@ -303,7 +303,7 @@ def _constants(fit: PosteriorFit, names: _Names) -> dict[str, np.ndarray]:
     return out | {k: np.asarray(v) for k, v in extra.items() if v is not None}
 
 
-def _stats(fit: PosteriorFit) -> dict[str, np.ndarray]:
+def _stats(fit: FittedPosterior) -> dict[str, np.ndarray]:
     p = fit.posterior
     if p.sample_stats:
         return p.sample_stats
@@ -312,7 +312,7 @@ def _stats(fit: PosteriorFit) -> dict[str, np.ndarray]:
     return {"lp": _chained(fit, p.log_posterior)}
 
 
-def _attributes(fit: PosteriorFit, thin: np.ndarray) -> dict[str, Any]:
+def _attributes(fit: FittedPosterior, thin: np.ndarray) -> dict[str, Any]:
     """Text and numbers alone: anything else does not go into a netCDF file."""
     p = fit.posterior
     seconds = fit.diagnostics.get("seconds", {})

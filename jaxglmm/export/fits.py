@@ -10,12 +10,12 @@ import numpy as np
 import jaxglmm
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fits import Fits
+    from jaxglmm.many.record import FittedModels
 
 STATS = ("converged", "singular", "status", "log_likelihood", "steps", "separated")
 
 
-def to_arviz(fits: Fits) -> Any:
+def to_arviz(fits: FittedModels) -> Any:
     """Estimates as ArviZ's own object.
 
     Models of ``fit_many`` are a dimension, ``model``, of one chain with one draw, the

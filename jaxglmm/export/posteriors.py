@@ -12,12 +12,12 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.export.fits import label_of
 
 if TYPE_CHECKING:
-    from jaxglmm.many.posteriors import Posteriors
+    from jaxglmm.many.posteriors import FittedPosteriors
 
 STATS = ("khat", "ess", "log_evidence", "converged", "status")
 
 
-def to_arviz(posteriors: Posteriors) -> Any:
+def to_arviz(posteriors: FittedPosteriors) -> Any:
     """The draws of many posteriors as ArviZ's own object.
 
     Args:

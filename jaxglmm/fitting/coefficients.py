@@ -46,6 +46,12 @@ def t_quantile(level: float, df: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(df), special.ndtri(upper), special.stdtrit(finite, upper))
 
 
+def wald(beta, se, df, level: float) -> np.ndarray:
+    """estimate -/+ t quantile times standard error, (p, 2)."""
+    half = t_quantile(level, df) * se
+    return np.column_stack([beta - half, beta + half])
+
+
 def table(names, beta, se, df) -> pd.DataFrame:
     """One row a coefficient: estimate, std_error, df, statistic, p_value."""
     with np.errstate(divide="ignore", invalid="ignore"):

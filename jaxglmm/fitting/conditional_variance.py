@@ -6,30 +6,54 @@ estimation of beta contributes. Both given theta.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from jaxglmm.estimate import information
 from jaxglmm.fitting import random_effects as effects
-from jaxglmm.formula.design import NewRows, RandomTerm
+from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.formula.design import Design, NewRows, RandomTerm
+from jaxglmm.model.linear_problem import Problem
 from jaxglmm.runtime.precision import double_precision
-
-if TYPE_CHECKING:
-    from jaxglmm.fitting.linear import Engine
-    from jaxglmm.results.fit import Fit
 
 AT_ONCE = 4_000_000  # numbers in one batch of rows
 
 
-def conditional_covariance(fit: Fit, with_beta: bool = False) -> tuple[np.ndarray, ...]:
+class Neighboured(Protocol):
+    """A fit with a Gaussian model: its own, or the one next to its mode."""
+
+    design: Design
+
+    @property
+    def estimates(self) -> Estimates:
+        """In the user's coordinates."""
+        ...
+
+    @property
+    def engine(self) -> Any:
+        """With factors, and R of X = X~ R."""
+        ...
+
+    def working(self) -> tuple[Problem, np.ndarray]:
+        """The Gaussian problem in internal coordinates, and theta (m,)."""
+        ...
+
+    def coefficient_covariance(self) -> np.ndarray:
+        """(p, p)."""
+        ...
+
+
+def conditional_covariance(
+    fit: Neighboured, with_beta: bool = False
+) -> tuple[np.ndarray, ...]:
     """(J, q, q) covariances of the effects of each level, a factor (terms joined).
 
     Factors in the order in which the design names them.
     """
     engine = fit.engine
-    found = _conditional(engine, fit)
-    Q = _inverse_Q(engine, fit)
+    found = _conditional(fit)
+    Q = _inverse_Q(fit)
     out = {}
     for factor, D, K in zip(engine.factors, found.D, found.K, strict=True):
         J = factor.n_levels
@@ -43,18 +67,20 @@ def conditional_covariance(fit: Fit, with_beta: bool = False) -> tuple[np.ndarra
 
 
 @double_precision
-def _conditional(engine: Engine, fit: Fit) -> information.Conditional:
-    return information.conditional(*engine.working(fit))
+def _conditional(fit: Neighboured) -> information.Conditional:
+    return information.conditional(*fit.working())
 
 
-def _inverse_Q(engine: Engine, fit: Fit) -> np.ndarray:
+def _inverse_Q(fit: Neighboured) -> np.ndarray:
     """Internal Q^-1 from the covariance of beta."""
-    R = engine.R / fit.estimates.sigma
+    R = fit.engine.R / fit.estimates.sigma
     return R @ fit.coefficient_covariance() @ R.T
 
 
 @double_precision
-def prediction_variance(fit: Fit, new: NewRows, re: str = "conditional") -> np.ndarray:
+def prediction_variance(
+    fit: Neighboured, new: NewRows, re: str = "conditional"
+) -> np.ndarray:
     """Variance of x'beta + z'b around its prediction, (n_new,), given theta.
 
     With a = x - K'z (K the regression of the modes on beta), it is
@@ -64,11 +90,10 @@ def prediction_variance(fit: Fit, new: NewRows, re: str = "conditional") -> np.n
     sigma = fit.estimates.sigma
     X = new.X @ (sigma * fit.engine.R_inverse)
     if re != "conditional" or not new.terms:
-        return _quadratic(X, _inverse_Q(fit.engine, fit))
-    engine = fit.engine
-    one = len(engine.factors) == 1
-    square, known = (_one_factor if one else _crossed)(engine, fit, new)
-    Q = _inverse_Q(engine, fit)
+        return _quadratic(X, _inverse_Q(fit))
+    one = len(fit.engine.factors) == 1
+    square, known = (_one_factor if one else _crossed)(fit, new)
+    Q = _inverse_Q(fit)
     return square + _quadratic(X - known, Q) + _prior(fit, new)
 
 
@@ -76,12 +101,10 @@ def _quadratic(a: np.ndarray, Q: np.ndarray) -> np.ndarray:
     return np.einsum("ij,jk,ik->i", a, Q, a)
 
 
-def _rows(
-    engine: Engine, fit: Fit, new: NewRows
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _rows(fit: Neighboured, new: NewRows) -> list[tuple[np.ndarray, np.ndarray]]:
     """Codes (n,), and sigma times internal values (n, q); zeros where unseen."""
     out = []
-    for factor in engine.factors:
+    for factor in fit.engine.factors:
         terms = [new.terms[term] for term, _, _ in factor.spans]
         back = fit.estimates.sigma * factor.T_inverse
         values = np.concatenate([t.values for t in terms], axis=1) @ back
@@ -90,20 +113,18 @@ def _rows(
     return out
 
 
-def _one_factor(
-    engine: Engine, fit: Fit, new: NewRows
-) -> tuple[np.ndarray, np.ndarray]:
-    found = _conditional(engine, fit)
-    ((codes, z),) = _rows(engine, fit, new)
+def _one_factor(fit: Neighboured, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
+    found = _conditional(fit)
+    ((codes, z),) = _rows(fit, new)
     D, K = np.asarray(found.D[0]), np.asarray(found.K[0])
     square = np.einsum("ni,ijn,nj->n", z, D[..., codes], z)
     return square, np.einsum("ni,ipn->np", z, K[..., codes])
 
 
-def _crossed(engine: Engine, fit: Fit, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
+def _crossed(fit: Neighboured, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
     """Rows in batches, each a vector in the space of all random effects."""
-    problem, theta = engine.working(fit)
-    rows = _rows(engine, fit, new)
+    problem, theta = fit.working()
+    rows = _rows(fit, new)
     n = len(new.X)
     shapes = [(b.shape[0], b.shape[-1]) for b in problem.B]
     batch = int(max(1, min(n, 256, AT_ONCE // sum(q * J for q, J in shapes))))
@@ -123,7 +144,7 @@ def _crossed(engine: Engine, fit: Fit, new: NewRows) -> tuple[np.ndarray, np.nda
     return np.concatenate(squares), np.concatenate(known)
 
 
-def _prior(fit: Fit, new: NewRows) -> np.ndarray:
+def _prior(fit: Neighboured, new: NewRows) -> np.ndarray:
     """z'Psi z of the levels that were not in the data, (n_new,)."""
     total = np.zeros(len(new.X))
     for term, lam in zip(new.terms, fit.estimates.lam, strict=True):

@@ -9,11 +9,9 @@ could be drawn from: there draws are those of single rows, and a warning says so
 
 from __future__ import annotations
 
-import copy
 import warnings
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,9 +21,7 @@ from jaxglmm.model import assemble
 if TYPE_CHECKING:
     from jaxglmm.formula.design import Design
     from jaxglmm.model.families import AbstractFamily
-    from jaxglmm.results.generalised_fit import GeneralisedFit
 
-F = TypeVar("F", bound="GeneralisedFit")
 MOST_ROWS = 2_000_000  # that a design may unfold to
 
 
@@ -81,34 +77,28 @@ def unfolded(design: Design, family: AbstractFamily) -> Design:
     )
 
 
-def unfolded_fit(fit: F, what: str, keep: bool = False) -> F:
-    """The same estimates for ``unfolded``; else, warning, the fit without weights.
+def drawn_for(
+    design: Design,
+    family: AbstractFamily,
+    what: str,
+    keep: bool,
+    stacklevel: int,
+) -> Design:
+    """``unfolded``; else, with a warning, the design without its weights.
 
     what: the method that draws, for the warning; keep: leave such weights where they
     are, for draws that are fitted again.
     """
-    if not weighted(fit.design, fit.family):
-        return fit
-    if frequencies(fit.design, fit.family):
-        return _with_design(fit, unfolded(fit.design, fit.family))
-    warn(what, fit.family)
+    if not weighted(design, family):
+        return design
+    if frequencies(design, family):
+        return unfolded(design, family)
+    warn(what, family, stacklevel)
     if keep:
-        return fit
-    assert fit.design.weights is not None
-    used = fit.design.weights > 0
-    alone = replace(fit.design, weights=None if used.all() else used.astype(float))
-    return _with_design(fit, alone)
-
-
-def _with_design(fit: F, design: Design) -> F:
-    """A copy with other rows, that has forgotten what it computed from its own."""
-    new = copy.copy(fit)
-    for name in list(new.__dict__):
-        if isinstance(getattr(type(new), name, None), cached_property):
-            del new.__dict__[name]
-    new.__dict__.pop("_fitted", None)
-    new.design, new._engine = design, None
-    return new
+        return design
+    assert design.weights is not None
+    used = design.weights > 0
+    return replace(design, weights=None if used.all() else used.astype(float))
 
 
 def warn_single(stacklevel: int = 3) -> None:
@@ -122,7 +112,7 @@ def warn_single(stacklevel: int = 3) -> None:
     )
 
 
-def warn(what: str, family: AbstractFamily, stacklevel: int = 5) -> None:
+def warn(what: str, family: AbstractFamily, stacklevel: int) -> None:
     """Say that draws know nothing of the weights."""
     why = (
         "weights that are no whole numbers count no responses"

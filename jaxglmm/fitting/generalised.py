@@ -8,7 +8,6 @@ read a fit: it is rebuilt from the design when a saved or pickled fit is asked f
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -44,12 +43,12 @@ from jaxglmm.structure.factors import Factor, to_user
 from jaxglmm.structure.rows import LARGE_ROWS
 from jaxglmm.structure.rows_of_design import RowData, build_rows
 
-if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
-
 FLAT = 1e-8  # eigenvalues of the Hessian, at unit diagonal, that count as zero
 FLATTEST = 1e-10  # what a smaller one counts as in a direction of beta
 MOVES = 1e-3  # share of beta in a direction that counts
+
+Modes = tuple[np.ndarray, ...]  # u, a factor each
+Internal = tuple[np.ndarray, Modes]  # psi (k,) and u, in internal coordinates
 
 
 class GeneralisedEngine:
@@ -158,42 +157,28 @@ class GeneralisedEngine:
             self.data, base, self.marginal, eta, np.asarray(phi, float)
         )
 
-    def internal(self, fit: Fit) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """psi (k,) and the mode u of a fit, in internal coordinates."""
-        kept = fit.__dict__.get("_fitted")
-        if kept is not None:
-            return kept.psi, kept.u
-        return self._recovered(fit)
-
     @double_precision
-    def _recovered(self, fit: Fit) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """From the estimates alone; the mode is found again."""
-        estimates = fit.estimates
-        theta = _theta(self, fit)
+    def recovered(self, estimates: Estimates) -> Internal:
+        """psi and u from the estimates alone; the mode is found again."""
+        factors, patterns = self.factors, self.base.patterns
+        theta = internal_lambdas(factors, patterns, estimates.lam)
         psi = np.concatenate([self.R @ estimates.beta, theta, estimates.phi])
         u = jax.device_get(mode_at(self.base, psi))
         return psi, u
 
     @double_precision
-    def working(self, fit: Fit) -> tuple[Problem, np.ndarray]:
+    def working(self, psi: np.ndarray, u: Modes) -> tuple[Problem, np.ndarray]:
         """The Gaussian model next to the mode, and theta (m,)."""
-        psi, u = self.internal(fit)
         at = working(self.base, psi, u, self.marginal.hessian)
         return at, self.base.split(psi)[1]
 
-    def parameter_covariance(self, fit: Fit) -> np.ndarray:
-        """(k, k) covariance of the internal (beta, theta, phi): 2 H^-1 of -2 log L.
+    @double_precision
+    def parameter_root(self, psi: np.ndarray, u: Modes) -> np.ndarray:
+        """(k, r) root of the covariance of (beta, theta, phi): 2 H^-1 of -2 log L.
 
         Directions in which the likelihood is flat, and variances at zero, are taken as
         known; flat directions of beta (separation) have a very large variance instead.
         """
-        root = self.parameter_root(fit)
-        return root @ root.T
-
-    @double_precision
-    def parameter_root(self, fit: Fit) -> np.ndarray:
-        """(k, r) whose product with its transpose is ``parameter_covariance``."""
-        psi, u = self.internal(fit)
         H = np.asarray(laplace.hessian(self.marginal, self.base, psi, u))
         return inverse_root(H, self.pinned(psi), self.base.p)
 
@@ -325,7 +310,3 @@ def estimates(
         decrement=float(fitted.decrement),
         phi=phi,
     )
-
-
-def _theta(engine: GeneralisedEngine, fit: Fit) -> np.ndarray:
-    return internal_lambdas(engine.factors, engine.base.patterns, fit.estimates.lam)

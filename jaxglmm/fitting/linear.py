@@ -31,7 +31,6 @@ from jaxglmm.structure.moments_of_design import Moments
 
 if TYPE_CHECKING:
     from jaxglmm.model.generalised_problem import GeneralisedProblem
-    from jaxglmm.results.fit import Fit
 
 SINGULAR = 1e-4  # relative standard deviation (of a scaled column) that counts as zero
 TOLERANCE = 1e-8
@@ -83,9 +82,9 @@ class Engine:
         """(p, p) R^-1."""
         return self.moments.fixed.R_inverse
 
-    def working(self, fit: Fit) -> tuple[Problem, np.ndarray]:
-        """The Gaussian problem, and theta (m,) of a fit."""
-        return self.problem, internal_theta(self, fit)
+    def theta(self, estimates: Estimates) -> np.ndarray:
+        """(m,) theta of a fit in the engine's coordinates, from its Lambdas."""
+        return internal_lambdas(self.factors, self.base.patterns, estimates.lam)
 
     @cached_property
     @double_precision
@@ -285,11 +284,6 @@ def pack(design: Design, lam: Sequence[np.ndarray]) -> np.ndarray:
     return np.array(out)
 
 
-def internal_theta(engine: Engine, fit: Fit) -> np.ndarray:
-    """(m,) theta of a fit in the engine's coordinates, from its Lambdas."""
-    return internal_lambdas(engine.factors, engine.base.patterns, fit.estimates.lam)
-
-
 def internal_lambdas(
     factors: Sequence[Factor],
     patterns: Sequence[Pattern],
@@ -309,3 +303,30 @@ def internal_lambdas(
         L = with_zeros(L, bool((np.diagonal(lam) == 0).any()))
         out += [L[i, j] for i, j in pattern]
     return np.array(out)
+
+
+def many_lambdas(engine: Engine, theta: np.ndarray) -> list[np.ndarray]:
+    """(D, q, q) a factor."""
+    out, start = [], 0
+    for pattern, q in zip(engine.problem.patterns, engine.problem.sides, strict=True):
+        lam = np.zeros((len(theta), q, q))
+        for a, (i, j) in enumerate(pattern):
+            lam[:, i, j] = theta[:, start + a]
+        out.append(lam)
+        start += len(pattern)
+    return out
+
+
+def pack_many(design: Design, terms: tuple[np.ndarray, ...]) -> np.ndarray:
+    """(D, m) theta in lme4's order, diagonals >= 0."""
+    columns = []
+    for term, x in zip(design.terms, terms, strict=True):
+        q = x.shape[-1]
+        if q > 1:
+            x = np.swapaxes(np.linalg.qr(np.swapaxes(x, 1, 2), mode="r"), 1, 2)
+        sign = np.where(np.diagonal(x, axis1=1, axis2=2) < 0, -1.0, 1.0)
+        x = x * sign[:, None, :]
+        for j in range(q):
+            for i in range(j, q if term.covariance == "us" else j + 1):
+                columns.append(x[:, i, j])
+    return np.stack(columns, axis=1)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from jaxglmm import _arguments
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import Design, RandomTerm
 
 
@@ -64,6 +66,27 @@ def coefficients(
         index = pd.Index(levels, name=factor)
         out[factor] = pd.DataFrame(values, index=index, columns=names)
     return out
+
+
+def coefficients_of(
+    design: Design, beta: np.ndarray, b: Sequence[np.ndarray], factor: str | None
+) -> pd.DataFrame:
+    """``coefficients`` of one factor, which need not be named where it is the only one.
+
+    Raises:
+        NotApplicableError: no such factor, or several and none named.
+    """
+    found = coefficients(design, beta, b)
+    if factor is None and len(found) == 1:
+        return next(iter(found.values()))
+    if not _arguments.is_among(factor, found):
+        known = ", ".join(map(repr, found)) or "no random effects"
+        asked = "" if factor is None else _arguments.shown(factor)
+        raise NotApplicableError(
+            f"coef_by({asked}): name one of the grouping factors, of which "
+            f"there are {known}"
+        )
+    return found[factor]
 
 
 def n_levels(design: Design) -> dict[str, int]:

@@ -12,18 +12,16 @@ compared with others too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import equinox as eqx
 import numpy as np
 
 from jaxglmm import _status
 from jaxglmm.estimate import generalised as laplace
-from jaxglmm.estimate.generalised import GeneralisedFitted
+from jaxglmm.estimate.generalised import GeneralisedFitted, LaplaceMarginal
 from jaxglmm.fitting.linear import SAFETY
-
-if TYPE_CHECKING:
-    from jaxglmm.fitting.generalised import GeneralisedEngine
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 
 SHRUNK = (1.0, 0.3, 0.05)  # what is left of the random effects at each new start
 AROUND = (0.3, 0.7, 1.5)  # and where sds are large, of a fit that converged
@@ -31,8 +29,24 @@ WIDE = 5.0  # sd on the scale of the predictor from which that is worth it
 FLATTEST = 1e-12  # eigenvalue of the Hessian, at unit diagonal, that counts as zero
 
 
+class Searched(Protocol):
+    """The engine of a generalised model, as far as a new start needs it."""
+
+    base: GeneralisedProblem
+    marginal: LaplaceMarginal
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of what the search returns."""
+        ...
+
+    def pinned(self, psi: np.ndarray) -> np.ndarray:
+        """(k,) which parameters lie on the boundary."""
+        ...
+
+
 def rescued(
-    engine: GeneralisedEngine, found: GeneralisedFitted, tol: float, max_steps: int
+    engine: Searched, found: GeneralisedFitted, tol: float, max_steps: int
 ) -> GeneralisedFitted:
     """The best of several starts, with an honest decrement where none converged."""
     best = found
@@ -48,7 +62,7 @@ def rescued(
     return _measured(engine, best, tol)
 
 
-def steep(engine: GeneralisedEngine, found: GeneralisedFitted) -> bool:
+def steep(engine: Searched, found: GeneralisedFitted) -> bool:
     """Whether random effects are so far apart that Laplace's surface may be rough.
 
     Then levels are all zeros or all ones, next to flat in their effects, and the
@@ -62,7 +76,7 @@ def steep(engine: GeneralisedEngine, found: GeneralisedFitted) -> bool:
 
 
 def compared(
-    engine: GeneralisedEngine, found: GeneralisedFitted, tol: float, max_steps: int
+    engine: Searched, found: GeneralisedFitted, tol: float, max_steps: int
 ) -> GeneralisedFitted:
     """The best of an end and of those found from smaller and larger random effects."""
     best = found
@@ -75,7 +89,7 @@ def compared(
 
 
 def restarted(
-    engine: GeneralisedEngine,
+    engine: Searched,
     found: GeneralisedFitted,
     share: float,
     tol: float,
@@ -102,7 +116,7 @@ def _better(other: GeneralisedFitted, best: GeneralisedFitted, tol: float) -> bo
 
 
 def _measured(
-    engine: GeneralisedEngine, found: GeneralisedFitted, tol: float
+    engine: Searched, found: GeneralisedFitted, tol: float
 ) -> GeneralisedFitted:
     """Converged where a Newton step by the exact Hessian gains less than ``tol``."""
     where = engine.marginal, engine.base, found.psi, found.u

@@ -14,7 +14,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,14 +22,13 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import DataError
 from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.fitted_model import FittedModel
+from jaxglmm.fitting.kinds import Kinds, record
 from jaxglmm.formula import jsonable
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.estimable import NullSpace
 from jaxglmm.formula.recipes import recipe_from_dict, with_functions
 from jaxglmm.formula.tables import Column, Columns
-
-if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
 
 FORMAT, VERSION = "jaxglmm fit", 1
 RECORDS = {
@@ -38,7 +37,7 @@ RECORDS = {
 }
 
 
-def save(fit: Fit, path) -> None:
+def save(fit: FittedModel, path) -> None:
     """Write a fit to ``path``."""
     target = path if hasattr(path, "write") else _arguments.new_file(path)
     arrays: dict[str, np.ndarray] = {}
@@ -47,7 +46,7 @@ def save(fit: Fit, path) -> None:
         "version": VERSION,
         "design": _pack(fit.design, arrays, "design"),
         "estimates": _pack(fit.kept_estimates(), arrays, "estimates"),
-        "diagnostics": _pack(_plain(fit.diagnostics), arrays, "diagnostics"),
+        "diagnostics": _pack(_plain(fit.kept_diagnostics()), arrays, "diagnostics"),
         "ddf": fit.ddf,
         "model": fit.model_facts(),
     }
@@ -60,17 +59,19 @@ def save(fit: Fit, path) -> None:
 
 
 def load(
-    path, functions: Mapping[str, Any] | None = None, trusted: bool = False
-) -> Fit:
+    path,
+    functions: Mapping[str, Any] | None = None,
+    trusted: bool = False,
+    kinds: Kinds = record,
+) -> Any:
     """Read a fit that ``save`` wrote.
 
     Args:
         path: of the file.
         functions: the user's own functions that its formula calls, by name.
         trusted: whether the formula may use all of Python at a prediction.
+        kinds: classes of what is made, by name.
     """
-    from jaxglmm.results.fit import Fit
-
     path = _arguments.file(path)
     trusted = _arguments.flag("trusted", trusted)
     try:
@@ -89,16 +90,11 @@ def load(
     design = with_functions(_unpack(tree["design"], arrays), functions, trusted)
     estimates = _unpack(tree["estimates"], arrays)
     diagnostics = _unpack(tree["diagnostics"], arrays)
-    if tree.get("model"):
-        from jaxglmm.results.generalised_fit import from_facts
-
-        return from_facts(tree["model"], design, estimates, diagnostics)
-    return Fit(
-        design,
-        estimates,
-        diagnostics=diagnostics,
-        compute_satterthwaite=tree["ddf"] == "satterthwaite",
-    )
+    facts = tree.get("model") or {}
+    kind = "linear"
+    if facts:
+        kind = "posterior" if "bayes" in facts else "generalised"
+    return kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)
 
 
 def _check_version(tree, path) -> None:

@@ -159,3 +159,16 @@ class Design:
         if isinstance(here, slice):
             return term.n_levels
         return len(np.unique(term.codes[here]))
+
+
+def formula_of(design: Design) -> str:
+    """A formula for a design that was made from arrays."""
+    fixed = " + ".join("1" if n == "(Intercept)" else n for n in design.x_names) or "0"
+    random = []
+    for term in design.terms:
+        has_intercept = "(Intercept)" in term.names
+        names = ["1" if n == "(Intercept)" else n for n in term.names]
+        columns = " + ".join(names if has_intercept else ["0", *names])
+        bar = "||" if term.covariance == "diag" and len(names) > 1 else "|"
+        random.append(f"({columns} {bar} {term.factor})")
+    return f"{design.response} ~ {' + '.join([fixed, *random])}"

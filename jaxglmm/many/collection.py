@@ -11,14 +11,16 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._brief import brief
 from jaxglmm._errors import DataError, JaxGLMMError, JaxGLMMWarning, ModelError
+from jaxglmm.fitting.fit_design import fit_design, fit_generalised
+from jaxglmm.fitting.kinds import Kinds, record
 from jaxglmm.formula.design import Design
 from jaxglmm.many.columns import Columns
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.subset import subset
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.many.ragged import Split
-    from jaxglmm.results.fit import Fit
 
 PerResponse = np.ndarray | Responses | None
 
@@ -73,13 +75,8 @@ class Source:
         kept = {k: None if v is None else v[rows] for k, v in given.items()}
         return subset(self.design, rows, y=y[rows], **kept)
 
-    def fit(self, i: int) -> Fit:
-        """The full fit of one data set."""
-        from jaxglmm.api.models import (  # a convenience, upwards
-            fit_design,
-            fit_generalised,
-        )
-
+    def fit(self, i: int, kinds: Kinds = record) -> Any:
+        """The full fit of one data set; kinds: classes of what is made, by name."""
         design = self.design_of(i)
         for name in ("y", "offset", "weights"):
             values = getattr(design, name)
@@ -89,9 +86,13 @@ class Source:
             raise DataError(f"data set {i}: there are negative weights")
         if self.family is None:
             return fit_design(
-                design, self.model, self.tol, compute_satterthwaite=self.satterthwaite
+                design,
+                self.model,
+                self.tol,
+                compute_satterthwaite=self.satterthwaite,
+                make=kinds("linear"),
             )
-        return fit_generalised(design, self.family, self.model, self.tol)
+        return fit_generalised(design, self.family, self.model, self.tol, kinds=kinds)
 
 
 def _column(values: PerResponse, i: int) -> np.ndarray | None:
@@ -121,7 +122,7 @@ def status_of(error: JaxGLMMError) -> int:
     return _status.TOO_FEW if isinstance(error, ModelError) else _status.NOT_FINITE
 
 
-def row_of(fit: Fit, columns: Columns) -> np.ndarray:
+def row_of(fit: FittedModel, columns: Columns) -> np.ndarray:
     """A fit as a row of the table; NaN for coefficients that it has not."""
     place = {name: k for k, name in enumerate(columns.coefficients)}
     at = [place[name] for name in fit.coefficient_names]
@@ -133,7 +134,7 @@ def row_of(fit: Fit, columns: Columns) -> np.ndarray:
 
     scale = _scale(fit)
     sd = [np.sqrt(np.sum((scale * lam) ** 2, axis=1)) for lam in fit.estimates.lam]
-    linear = fit.ddf != "asymptotic"
+    linear = fit.is_linear
     return columns.table(
         1,
         coefficients=by_name(fit.coefficients),
@@ -149,19 +150,17 @@ def row_of(fit: Fit, columns: Columns) -> np.ndarray:
         decrement=np.float64(fit.estimates.decrement),
         steps=np.float64(fit.n_iter),
         singular=np.float64(fit.is_singular),
-        separated=np.float64(not linear and fit.separation is not None),  # type: ignore
+        separated=np.float64(fit.separation is not None),
         status=np.float64(fit.estimates.status),
     )[0]
 
 
-def _scale(fit: Fit) -> float:
-    return float(fit.estimates.sigma) if fit.ddf != "asymptotic" else 1.0
+def _scale(fit: FittedModel) -> float:
+    return float(fit.estimates.sigma) if fit.is_linear else 1.0
 
 
-def _df_sigma(fit: Fit) -> float:
+def _df_sigma(fit: FittedModel) -> float:
     """Degrees of freedom of the residual variance, from its asymptotic variance."""
-    from jaxglmm.postestimation.inference.denominator_df import satterthwaite_parts
-
     if fit.design.p == 0:
         return float(fit.nobs)
-    return float(2 / satterthwaite_parts(fit).A[-1, -1])
+    return float(2 / fit.satterthwaite_parts.A[-1, -1])

@@ -16,12 +16,12 @@ from jaxglmm.estimate import response_lanes as lanes
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting.coefficients import t_p_values
+from jaxglmm.fitting.degrees_of_freedom import FLAT
 from jaxglmm.formula.design import Design
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING
 from jaxglmm.many.linear import USABLE, Settings, _columns, columns
 from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
-from jaxglmm.postestimation.inference.denominator_df import FLAT
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.fixed import EXACT
@@ -170,7 +170,7 @@ def _left(curvature) -> np.ndarray:
 def _satterthwaite(curvature, C: np.ndarray, back: np.ndarray):
     """(D, p) degrees of freedom and (D,) those of the residual variance.
 
-    As in ``inference.satterthwaite_parts``: flat directions are left out.
+    As in ``fitting.degrees_of_freedom``: flat directions are left out.
     """
     H = curvature.hessian
     finite = np.isfinite(H).all(axis=(1, 2))
@@ -189,13 +189,11 @@ def _satterthwaite(curvature, C: np.ndarray, back: np.ndarray):
 
 def lambdas(design: Design, engine: _engine.Engine, theta: np.ndarray):
     """Of each term (D, q, q) a root of its covariance; theta (D, m); singular (D,)."""
-    from jaxglmm.postestimation.bootstrap import _all_lambdas, _packed_terms
-
     m = engine.moments
-    internal = _all_lambdas(engine, theta)
+    internal = _engine.many_lambdas(engine, theta)
     rotated = [f.T_inverse @ lam for f, lam in zip(m.factors, internal, strict=True)]
     terms = _engine.per_term_square(m.factors, rotated)
     smallest = np.min(
         [np.abs(np.diagonal(x, axis1=1, axis2=2)).min(axis=1) for x in internal], axis=0
     )
-    return terms, _packed_terms(design, terms), smallest < _engine.SINGULAR
+    return terms, _engine.pack_many(design, terms), smallest < _engine.SINGULAR

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,37 +21,9 @@ from jaxglmm.many.pieces import Engine
 from jaxglmm.many.ragged import Split, buckets
 from jaxglmm.many.ragged_linear import RaggedLinear
 from jaxglmm.many.responses import Responses
+from jaxglmm.many.stages import Plan, Stage
 from jaxglmm.runtime import hosts
 from jaxglmm.runtime.devices import Devices, choose
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Data sets ``which`` by one engine, in so many threads."""
-
-    engine: Engine
-    which: np.ndarray
-    threads: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How all data sets are fitted.
-
-    stages: engines and their data sets; missing: for responses with missing values;
-    alone: a fit of its own; title, devices: for the summary.
-    """
-
-    stages: tuple[Stage, ...]
-    missing: Engine | None
-    alone: Callable[[int], np.ndarray]
-    columns: Columns
-    D: int
-    title: str
-    devices: str
-
-    def __len__(self) -> int:
-        return self.D
 
 
 class Loop:

@@ -1,4 +1,4 @@
-"""Many posteriors of one model's shape: what ``fit_many`` returns for Bayesian methods.
+"""Many posteriors of one model's shape: what ``fit_many`` finds by Bayesian methods.
 
 Data sets of the same shape share one compiled program, and those of one design its rows
 as well; each is fitted by itself, so that a data set that fails leaves the others what
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from jaxglmm import _arguments, _status
-from jaxglmm._brief import listed
+from jaxglmm import _status
 from jaxglmm._errors import (
     ConvergenceWarning,
     DataError,
@@ -26,16 +25,15 @@ from jaxglmm._errors import (
     NotApplicableError,
 )
 from jaxglmm.estimate.methods import NUTS, BayesMethod
-from jaxglmm.formula.matrix import as_numbers
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import Priors
-from jaxglmm.postestimation.collection import posteriors as _tables
-from jaxglmm.results.posteriors_plotting import PosteriorsPlots
+from jaxglmm.posterior.fit import check_response, fit_posterior
+from jaxglmm.posterior.fitted_posterior import FittedPosterior
 
 if TYPE_CHECKING:
     from jaxglmm.many.collection import Source
-    from jaxglmm.postestimation.report.summary import Summary
-    from jaxglmm.results.posterior_fit import PosteriorFit
+
+P = TypeVar("P", bound=FittedPosterior)
 
 MOST = 50_000_000  # draws x parameters x data sets that are kept
 A_ROW = (  # fields with one row a data set
@@ -52,12 +50,11 @@ A_ROW = (  # fields with one row a data set
     "labels",
 )
 TAILS = (0.025, 0.975)
-GOOD = 0.7  # Pareto k-hat
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Posteriors:
-    """Posteriors of D data sets.
+class FittedPosteriors:
+    """Posteriors of D data sets, as a record.
 
     names: k parameters, coefficients first, then ``sd_Days|Subject``, correlations,
         dispersion; coefficient_names: the first p of them
@@ -86,23 +83,17 @@ class Posteriors:
     errors: dict[int, str] = field(default_factory=dict)
     labels: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-    make: Callable[[int], PosteriorFit] | None = None
+    make: Callable[..., FittedPosterior] | None = None
 
     def __len__(self) -> int:
         return len(self.mean)
 
-    def __iter__(self) -> Iterator[PosteriorFit]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, which: Any) -> Any:
-        """``posteriors[i]`` or ``[label]``: the whole fit; a slice or mask: some.
+    def one(self, which: Any, make: Callable[..., P] = FittedPosterior) -> P:
+        """The whole fit of one data set, by position or label.
 
         Raises:
             NotApplicableError: the data are not at hand, as after ``load``.
         """
-        if isinstance(which, slice | np.ndarray | list | pd.Series):
-            rows = np.asarray(which) if not isinstance(which, slice) else which
-            return self._part(np.arange(len(self))[rows])
         if self.labels is not None and not isinstance(which, int | np.integer):
             found = np.flatnonzero(self.labels == which)
             if not len(found):
@@ -117,9 +108,10 @@ class Posteriors:
                 "the data of these posteriors are not at hand (they came from a file): "
                 "fit the data set with lmm or glmm"
             )
-        return self.make(int(which) % len(self))
+        return self.make(int(which) % len(self), make)
 
-    def _part(self, rows: np.ndarray) -> Posteriors:
+    def part(self, rows: np.ndarray) -> Self:
+        """Some of the data sets."""
         whole = {name: getattr(self, name) for name in A_ROW}
         place = {int(row): i for i, row in enumerate(rows)}
         errors = {place[i]: text for i, text in self.errors.items() if i in place}
@@ -147,120 +139,6 @@ class Posteriors:
         index = None if self.labels is None else pd.Index(self.labels, name="dataset")
         return pd.DataFrame(self.mean, index, list(self.names))
 
-    def tidy(self, conf_int: bool = False) -> pd.DataFrame:
-        """One row a data set and parameter: posterior mean, sd, interval.
-
-        Args:
-            conf_int: also conf_low and conf_high, central 95 per cent.
-
-        Returns:
-            dataset, effect, term, estimate, std_error, status in words.
-        """
-        conf_int = _arguments.flag("conf_int", conf_int)
-        D, k = self.mean.shape
-        labels = np.arange(D) if self.labels is None else self.labels
-        p = len(self.coefficient_names)
-        table = {
-            "dataset": np.repeat(labels, k),
-            "effect": np.tile(["fixed"] * p + ["ran_pars"] * (k - p), D),
-            "term": np.tile(np.array(self.names), D),
-            "estimate": self.mean.ravel(),
-            "std_error": self.sd.ravel(),
-        }
-        if conf_int:
-            table |= {"conf_low": self.lower.ravel(), "conf_high": self.upper.ravel()}
-        table["status"] = np.repeat(self.status_names, k)
-        return pd.DataFrame(table)
-
-    def top(self, term: str, n: int = 10) -> pd.DataFrame:
-        """The ``n`` data sets that are surest of the sign of one parameter.
-
-        Args:
-            term: name of a parameter.
-            n: how many.
-
-        Returns:
-            estimate (posterior mean), std_error, conf_low, conf_high, p_direction, the
-            posterior probability of the likelier sign.
-        """
-        return _tables.top(self, term, n)
-
-    def summary(self) -> Summary:
-        """How many converged, posterior means over data sets, signs of coefficients."""
-        return _tables.summarise(self)
-
-    @property
-    def plot(self) -> PosteriorsPlots:
-        """Figures: ``plot.intervals(term)``."""
-        return PosteriorsPlots(self)
-
-    def to_arviz(self) -> Any:
-        """The draws for ArviZ, with a ``model`` dimension.
-
-        Returns:
-            ``arviz.InferenceData`` or ``xarray.DataTree``, see ``export.posteriors``.
-        """
-        from jaxglmm.export.posteriors import to_arviz
-
-        return to_arviz(self)
-
-    def save(self, path: Any, draws: bool = True) -> None:
-        """Write to a file that ``jaxglmm.load`` reads; no pickle in it.
-
-        Args:
-            path: the file.
-            draws: with the draws.
-        """
-        from jaxglmm.many.posteriors_storage import save
-
-        save(self, path, draws)
-
-    @staticmethod
-    def load(path: Any) -> Posteriors:
-        """Read what ``save`` wrote; single fits are not in a file."""
-        from jaxglmm.many.posteriors_storage import load
-
-        return load(path)
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
-
-    def ranks(self, truth: np.ndarray) -> np.ndarray:
-        """(D, k) shares of draws below the truth; uniform where all is well.
-
-        Simulation-based calibration (Talts, Betancourt, Simpson, Vehtari and Gelman
-        2018): parameters drawn from the prior, data from them, and the rank of each
-        among the draws of its posterior.
-
-        Args:
-            truth: (D, k) parameters that the data sets were drawn with.
-
-        Raises:
-            DataError: of another shape; NotApplicableError: draws were not kept.
-        """
-        if self.draws is None:
-            raise NotApplicableError(
-                "draws are not kept: there are too many of them. Ask for fewer, such "
-                "as NestedLaplace(draws=500)"
-            )
-        truth = as_numbers("truth", truth, "give the parameters as numbers, (D, k)")
-        if truth.shape != self.mean.shape:
-            raise DataError(
-                f"truth has the shape {truth.shape}; there are {self.mean.shape} data "
-                f"sets and parameters ({', '.join(self.names)})"
-            )
-        out = (self.draws < truth[:, None]).mean(axis=1)
-        out[np.isnan(self.mean)] = np.nan
-        return out
-
-    def __repr__(self) -> str:
-        good = f"{self.converged.sum():,} of {len(self):,} converged"
-        bits = [good, str(self.facts.get("method", ""))]
-        known = self.khat[np.isfinite(self.khat)]
-        if len(known):
-            bits.append(f"k-hat above {GOOD} in {(known > GOOD).sum():,}")
-        return f"<Posteriors {'; '.join(bits)} | {listed(self.names)}>"
-
 
 def fit_posteriors(
     source: Source,
@@ -270,7 +148,7 @@ def fit_posteriors(
     labels: np.ndarray | None,
     D: int,
     bar: Any,
-) -> Posteriors:
+) -> FittedPosteriors:
     """One data set after the other through the same programs.
 
     Raises:
@@ -308,11 +186,11 @@ def fit_posteriors(
 class _Some:
     """Fits of some of the data sets."""
 
-    make: Callable[[int], PosteriorFit]
+    make: Callable[..., FittedPosterior]
     rows: np.ndarray
 
-    def __call__(self, i: int) -> PosteriorFit:
-        return self.make(int(self.rows[i]))
+    def __call__(self, i: int, make: Callable[..., P]) -> P:
+        return self.make(int(self.rows[i]), make)
 
 
 class _Maker:
@@ -332,9 +210,7 @@ class _Maker:
     def __repr__(self) -> str:
         return f"<Maker of posteriors by {type(self.method).__name__}>"
 
-    def __call__(self, i: int) -> PosteriorFit:
-        from jaxglmm.results.posterior_fit import check_response, fit_posterior
-
+    def __call__(self, i: int, make: Callable[..., P] = FittedPosterior) -> P:
         design = self.source.design_of(i)
         if not np.isfinite(design.y).all():
             raise DataError(f"data set {i}: the response has infinite values")
@@ -346,6 +222,7 @@ class _Maker:
             self.method,
             self.priors,
             data=self.data if whole else None,
+            make=make,
         )
         if whole and self.data is None:
             self.data = fit.density.data
@@ -369,7 +246,7 @@ class _Row:
     status: int
 
 
-def _row(fit: PosteriorFit) -> _Row:
+def _row(fit: FittedPosterior) -> _Row:
     p = fit.posterior
     table = p.summary()
     draws = np.stack(list(p.parameters.values()), axis=1)
@@ -400,7 +277,7 @@ def _joined(
     facts: dict[str, Any],
     maker: _Maker,
     keep: bool,
-) -> Posteriors:
+) -> FittedPosteriors:
     there = [row for row in rows if row is not None]
     if not there:
         first = next(iter(errors.values()), "there are none")
@@ -423,7 +300,7 @@ def _joined(
 
     status = np.array([_status.BAD_VALUES if r is None else r.status for r in rows])
     found = {f.name: column(f.name) for f in fields(_Row) if f.name in _ARRAYS}
-    out = Posteriors(
+    out = FittedPosteriors(
         whole.names,
         whole.coefficients,
         **found,

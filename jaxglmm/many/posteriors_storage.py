@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import DataError
 from jaxglmm.fitting import storage as store
-from jaxglmm.many.storage import POSTERIORS, read, write
+from jaxglmm.many.archive import read, write
+from jaxglmm.many.posteriors import FittedPosteriors
 
-if TYPE_CHECKING:
-    from jaxglmm.many.posteriors import Posteriors
-
-VERSION = 1
+POSTERIORS, VERSION = "jaxglmm posteriors", 1
 LEFT_OUT = ("make",)
 
+F = TypeVar("F", bound=FittedPosteriors)
 
-def save(posteriors: Posteriors, path: Any, draws: bool) -> None:
+
+def save(posteriors: FittedPosteriors, path: Any, draws: bool) -> None:
     """Write to ``path``; without the draws where they are not wanted."""
     kept = (
         posteriors
@@ -37,8 +37,8 @@ def save(posteriors: Posteriors, path: Any, draws: bool) -> None:
     write(path, tree, arrays)
 
 
-def load(path: Any) -> Posteriors:
-    """Read what ``save`` wrote.
+def load(path: Any, make: Callable[..., F]) -> F:
+    """Read what ``save`` wrote; make: the class of what is made.
 
     Raises:
         DataError: no such file, or another kind of file.
@@ -47,17 +47,17 @@ def load(path: Any) -> Posteriors:
     tree, arrays = read(path)
     if tree.get("format") != POSTERIORS:
         raise DataError(f"{str(path)!r} is not a file that Posteriors.save wrote")
-    return unpacked(tree, arrays)
+    return unpacked(tree, arrays, make)
 
 
-def unpacked(tree: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Posteriors:
+def unpacked(
+    tree: Mapping[str, Any], arrays: Mapping[str, np.ndarray], make: Callable[..., F]
+) -> F:
     """The posteriors of a file; single fits are not in it."""
-    from jaxglmm.many.posteriors import Posteriors
-
     if tree["version"] > VERSION:
         raise DataError(
             f"these posteriors were written by a newer jaxglmm (format "
             f"{tree['version']}, this one reads up to {VERSION}): upgrade jaxglmm"
         )
     given = {k: store._unpack(v, arrays) for k, v in tree["fields"].items()}
-    return Posteriors(**given)
+    return make(**given)

@@ -17,17 +17,15 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, PENDING
 from jaxglmm.many.pieces import Engine, Piece, rows
+from jaxglmm.many.stages import Plan, Stage
 from jaxglmm.runtime import hosts
 from jaxglmm.runtime.executors import executor
-
-if TYPE_CHECKING:
-    from jaxglmm.many.plan import Plan, Stage
 
 FIRST, MORE, MOST = 10, 30, 200  # steps for all, and for those that need more
 FEW = 64  # data sets that make a small chunk

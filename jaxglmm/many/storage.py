@@ -7,12 +7,11 @@ as those of a single fit are (``fitting.storage``).
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,22 +19,23 @@ from jaxglmm import _arguments
 from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import storage as store
+from jaxglmm.fitting.kinds import Kinds
 from jaxglmm.formula.recipes import with_functions
 from jaxglmm.many import file as fits_file
+from jaxglmm.many import posteriors_storage
+from jaxglmm.many.archive import read, write
 from jaxglmm.many.collection import Source
 from jaxglmm.many.ragged import Split
+from jaxglmm.many.record import FittedModels
 from jaxglmm.many.responses import Responses
 
-if TYPE_CHECKING:
-    from jaxglmm.many.posteriors import Posteriors
-    from jaxglmm.results.fits import Fits
-
 FORMAT, VERSION = "jaxglmm fits", 1
-POSTERIORS = "jaxglmm posteriors"
 LEFT_OUT = ("source",)
 
+F = TypeVar("F", bound=FittedModels)
 
-def save(fits: Fits, path: Any, data: bool) -> None:
+
+def save(fits: FittedModels, path: Any, data: bool) -> None:
     """Write to ``path``."""
     data = _arguments.flag("data", data)
     if data and fits.source is None:
@@ -57,18 +57,6 @@ def save(fits: Fits, path: Any, data: bool) -> None:
     write(path, tree, arrays)
 
 
-def write(path: Any, tree: dict, arrays: Mapping[str, np.ndarray]) -> None:
-    """A tree of JSON and the arrays that it names, to one file."""
-    target = path if hasattr(path, "write") else _arguments.new_file(path)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        file.writestr("fits.json", json.dumps(tree))
-        for key, array in arrays.items():
-            with file.open(f"{key}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(
-                    entry, np.ascontiguousarray(array), allow_pickle=False
-                )
-
-
 def _plain(value: Any) -> Any:
     """Memory maps and views as arrays of their own."""
     return np.array(value) if isinstance(value, np.memmap) else value
@@ -88,28 +76,28 @@ def is_fits(path: Any) -> bool:
 
 
 def load(
-    path: Any, functions: Mapping[str, Any] | None = None, trusted: bool = False
-) -> Fits | Posteriors:
+    path: Any,
+    functions: Mapping[str, Any] | None,
+    trusted: bool,
+    kinds: Kinds,
+) -> Any:
     """Read what ``save`` wrote, or the table of a run with ``file=``.
 
     Args:
         path: of the file.
         functions: the user's own functions that its formula calls, by name.
         trusted: whether the formula may use all of Python at a prediction.
+        kinds: classes of what is made, by name.
     """
-    from jaxglmm.results.fits import Fits
-
     path = _arguments.file(path)
     trusted = _arguments.flag("trusted", trusted)
     with path.open("rb") as file:
         is_table = file.read(len(fits_file.MAGIC)) == fits_file.MAGIC
     if is_table:
-        return _table(path)
+        return _table(path, kinds("many"))
     tree, arrays = read(path)
-    if tree.get("format") == POSTERIORS:
-        from jaxglmm.many.posteriors_storage import unpacked
-
-        return unpacked(tree, arrays)
+    if tree.get("format") == posteriors_storage.POSTERIORS:
+        return posteriors_storage.unpacked(tree, arrays, kinds("posteriors"))
     if tree.get("format") != FORMAT:
         raise DataError(f"{str(path)!r} is not a file that fits.save wrote")
     if tree["version"] > VERSION:
@@ -122,42 +110,16 @@ def load(
     if source is not None:
         design = with_functions(source.design, functions, trusted)
         source = replace(source, design=design)
-    return Fits(**given, source=source)
+    return kinds("many")(**given, source=source)
 
 
-def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """What ``write`` wrote.
-
-    Raises:
-        DataError: something else.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            tree = json.loads(archive.read("fits.json"))
-            arrays = {
-                name.removesuffix(".npy"): _read(archive, name)
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-        raise DataError(f"{str(path)!r} is not a file that fits.save wrote") from error
-    return tree, arrays
-
-
-def _read(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(name) as entry:
-        return np.lib.format.read_array(entry, allow_pickle=False)
-
-
-def _table(path: Path) -> Fits:
+def _table(path: Path, make: type[F]) -> F:
     """The table of a run, finished or not, where it lies."""
-    from jaxglmm.results.fits import Fits
-
     header, offset = fits_file.read_header(path)
     table = np.memmap(path, np.float64, "r", offset, tuple(header["shape"]))
     facts = {k: v for k, v in header.items() if k in ("title", "formula", "family")}
     labels = header.get("labels")
-    return Fits.from_table(
+    return make.from_table(
         table,
         fits_file.from_json(header["columns"]),
         None if labels is None else np.asarray(labels, object),
@@ -188,7 +150,7 @@ def _pack_source(source: Source, arrays: dict) -> dict:
 def _pack_model(source: Source) -> dict:
     if source.family is None:
         return {"reml": source.model.reml}
-    from jaxglmm.results.generalised_fit import asdict_static, family_class
+    from jaxglmm.fitting.fitted_generalised import asdict_static, family_class
 
     family = source.family
     if family_class(family.name) is not type(family):
@@ -216,13 +178,10 @@ def _source(saved: dict, arrays: dict) -> Source:
     if "reml" in model:
         return Source(**given, model=Maximise(model["reml"]))
     from jaxglmm.estimate.generalised import LaplaceMarginal
-    from jaxglmm.results.generalised_fit import family_class
+    from jaxglmm.fitting.fitted_generalised import family_of
 
-    made = family_class(model["family"])
-    if made is None:
-        raise DataError(f"the file names a family {model['family']!r} that is unknown")
     return Source(
         **given,
         model=LaplaceMarginal(**model["integration"]),
-        family=made(model["link"]),
+        family=family_of(model),
     )

@@ -116,7 +116,7 @@ def predictor(fit, against: str | None = None) -> tuple[str, np.ndarray]:
             "'fitted'"
         )
     if against != "fitted":
-        fixed = np.asarray(fit.predict(re="population", type="link"))
+        fixed = fit.population_predictor
         if against == "fixed" or np.ptp(fixed) > 1e-9 * np.abs(fixed).max(initial=0):
             return "fixed", fixed
     linear = fit.link_name == "identity"

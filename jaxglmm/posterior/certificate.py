@@ -19,7 +19,7 @@ sizes, divergences, energies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,18 +27,22 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm.estimate.generalised import LaplaceMarginal
+from jaxglmm.estimate.methods import NestedLaplace
+from jaxglmm.fitting.diagnostics import widest
+from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.integrate import curve_lanes as _lanes
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate.laplace_derivatives import predictor
 from jaxglmm.numerics import mcmc_diagnostics as chains
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.numerics.system import scale
+from jaxglmm.posterior.evaluate import evaluate
+from jaxglmm.posterior.fit import fit_posterior
+from jaxglmm.posterior.fitted_posterior import FittedPosterior
+from jaxglmm.posterior.mode import find_mode
 from jaxglmm.runtime.compile import jit
 from jaxglmm.runtime.precision import double_precision
-
-if TYPE_CHECKING:
-    from jaxglmm.results.generalised_fit import GeneralisedFit
-    from jaxglmm.results.posterior_fit import PosteriorFit
 
 LEVELS = ("trust", "check", "refuse")
 SAMPLES = 2000  # of the random effects, where there are several factors
@@ -106,7 +110,7 @@ def graded(name: str, value: float, good: float, bad: float, text: str) -> Check
 # Maximum likelihood -----------------------------------------------------------------
 
 
-def of_maximum(fit: GeneralisedFit) -> Certificate:
+def of_maximum(fit: FittedModel) -> Certificate:
     """A fit by Laplace's method or quadrature, or of a Gaussian, which is exact."""
     checks = [_optimum(fit)]
     advice = []
@@ -120,7 +124,8 @@ def of_maximum(fit: GeneralisedFit) -> Certificate:
         return Certificate(
             "Likelihood without random effects", tuple(checks), tuple(advice)
         )
-    psi, u = fit.engine.internal(fit)
+    assert isinstance(fit, FittedGeneralised)
+    psi, u = fit.internal()
     gap = likelihood_gap(fit.engine.base, fit.marginal, psi, u)
     checks.append(gap.check)
     if gap.check.level:
@@ -133,11 +138,9 @@ def of_maximum(fit: GeneralisedFit) -> Certificate:
     return Certificate(what, tuple(checks), tuple(advice))
 
 
-def _wide(fit: GeneralisedFit) -> Check | None:
+def _wide(fit: FittedGeneralised) -> Check | None:
     """Whether several maxima of a rough surface are to be feared."""
-    from jaxglmm.postestimation.checking import diagnostics as pathology
-
-    found = pathology.widest(fit)
+    found = widest(fit)
     if found is None or fit.marginal.beyond or found[0] <= found[1] / 2:
         return None
     sd, limit = found
@@ -149,7 +152,7 @@ def _wide(fit: GeneralisedFit) -> Check | None:
     return graded("spread", sd, limit / 2, limit, text)
 
 
-def _optimum(fit: GeneralisedFit) -> Check:
+def _optimum(fit: FittedModel) -> Check:
     left = abs(float(fit.estimates.decrement))
     text = f"Newton decrement {left:.1e}: what the criterion could still gain"
     if fit.estimates.status in ENDLESS:
@@ -265,7 +268,7 @@ _psi = jit(lambda posterior, x: posterior.belief.psi(x))
 # Posteriors -------------------------------------------------------------------------
 
 
-def of_posterior(fit: PosteriorFit) -> Certificate:
+def of_posterior(fit: FittedPosterior) -> Certificate:
     """A posterior, by whatever method."""
     kind = type(fit.bayes).__name__
     checks, advice = [_optimum(fit)], []
@@ -290,7 +293,7 @@ def of_posterior(fit: PosteriorFit) -> Certificate:
     return Certificate(fit.method, tuple(checks), tuple(advice))
 
 
-def _weights(fit: PosteriorFit) -> tuple[list[Check], list[str]]:
+def _weights(fit: FittedPosterior) -> tuple[list[Check], list[str]]:
     """k-hat and effective sample size of the importance weights."""
     p = fit.posterior
     khat, ess = float(p.khat or 0.0), float(p.ess or 0.0)
@@ -322,11 +325,8 @@ def _weights(fit: PosteriorFit) -> tuple[list[Check], list[str]]:
     return checks, advice
 
 
-def _variational(fit: PosteriorFit) -> tuple[list[Check], list[str]]:
+def _variational(fit: FittedPosterior) -> tuple[list[Check], list[str]]:
     """How far means and sds are from those of importance sampling."""
-    from jaxglmm.estimate.methods import NestedLaplace
-    from jaxglmm.results.posterior_fit import fit_posterior
-
     truth = fit_posterior(
         fit.design, fit.family, NestedLaplace(seed=fit.bayes.seed), fit.given_priors
     )
@@ -394,7 +394,7 @@ def _held(
     return Check("intervals", least, HELD[0], level, text)
 
 
-def _chains(fit: PosteriorFit) -> tuple[list[Check], list[str]]:
+def _chains(fit: FittedPosterior) -> tuple[list[Check], list[str]]:
     p = fit.posterior
     C = p.chains
     own = {k: v.reshape(C, -1) for k, v in p.parameters.items() if np.ptp(v) > 0}
@@ -431,7 +431,7 @@ def _chains(fit: PosteriorFit) -> tuple[list[Check], list[str]]:
     return checks, advice
 
 
-def _integrator(fit: PosteriorFit) -> Gap:
+def _integrator(fit: FittedPosterior) -> Gap:
     """Laplace or quadrature against finer quadrature, over draws of the posterior.
 
     What counts is how much the error varies: a constant one cancels. In units of the
@@ -458,16 +458,14 @@ def _integrator(fit: PosteriorFit) -> Gap:
     return Gap(check, f"integrate by quadrature: nodes={better}")
 
 
-def _chosen(fit: PosteriorFit) -> np.ndarray:
+def _chosen(fit: FittedPosterior) -> np.ndarray:
     """A few draws, evenly spaced."""
     x = fit.posterior.draws.x
     return x[np.linspace(0, len(x) - 1, min(TRIED, len(x))).astype(int)]
 
 
 @double_precision
-def _over_draws(fit: PosteriorFit, nodes: int) -> np.ndarray:
-    from jaxglmm.posterior.run import evaluate, find_mode
-
+def _over_draws(fit: FittedPosterior, nodes: int) -> np.ndarray:
     engine = fit.density
     _, mode = find_mode(engine, fit.bayes)
     marginal = LaplaceMarginal("observed", nodes)
@@ -476,7 +474,7 @@ def _over_draws(fit: PosteriorFit, nodes: int) -> np.ndarray:
 
 
 @double_precision
-def _joint_gap(fit: PosteriorFit) -> Gap:
+def _joint_gap(fit: FittedPosterior) -> Gap:
     """Several factors: importance sampling of u at the posterior mean."""
     from jaxglmm.integrate.working_model import mode_at
 

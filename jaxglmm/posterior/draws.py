@@ -17,7 +17,7 @@ from jaxglmm import _arguments
 from jaxglmm._brief import brief
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.posterior.engine import Draws, PosteriorEngine
-from jaxglmm.posterior.run import Outcome
+from jaxglmm.posterior.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

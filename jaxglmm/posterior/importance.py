@@ -20,7 +20,9 @@ from jaxglmm.estimate.posterior_mode import Mode
 from jaxglmm.estimate.proposal import SplitT, log_mixture
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.posterior.engine import PosteriorEngine
-from jaxglmm.posterior.run import NOWHERE, Evaluated, Outcome, evaluate
+from jaxglmm.posterior.evaluate import Evaluated, evaluate
+from jaxglmm.posterior.mode import NOWHERE
+from jaxglmm.posterior.outcome import Outcome
 
 SKEWED = 0.5  # Pareto k-hat from which proposals follow the draws
 FEW = 0.1  # effective draws of those asked for under which they do, too

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,10 +21,8 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import pareto_smoothing as pareto
+from jaxglmm.posterior.fitted_posterior import FittedPosterior
 from jaxglmm.runtime.precision import double_precision
-
-if TYPE_CHECKING:
-    from jaxglmm.results.posterior_fit import PosteriorFit
 
 AT_ONCE = 5_000_000
 BAD = 0.7
@@ -61,7 +59,7 @@ class Loo:
         return str(self)
 
 
-def loo(fit: PosteriorFit, by: str) -> Loo:
+def loo(fit: FittedPosterior, by: str) -> Loo:
     """PSIS-LOO of rows or groups."""
     check_by(fit, by)
     if by == "row":
@@ -84,7 +82,7 @@ def loo(fit: PosteriorFit, by: str) -> Loo:
     return Loo(by, elpd, se, float(lpd.sum() - elpd), pointwise, khat)
 
 
-def check_by(fit: PosteriorFit, by: str, name: str = "by") -> None:
+def check_by(fit: FittedPosterior, by: str, name: str = "by") -> None:
     """Refuse units that are neither rows nor the levels of a factor."""
     factors = {term.factor for term in fit.design.terms}
     if not _arguments.is_among(by, {"row", *factors}):
@@ -94,13 +92,13 @@ def check_by(fit: PosteriorFit, by: str, name: str = "by") -> None:
         )
 
 
-def _with_rows(fit: PosteriorFit, by: str) -> np.ndarray:
+def _with_rows(fit: FittedPosterior, by: str) -> np.ndarray:
     """Positions of the levels that have rows that count."""
     term = next(term for term in fit.design.terms if term.factor == by)
     return np.unique(term.codes[fit.design.counted])
 
 
-def predictors(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
+def predictors(fit: FittedPosterior, draws: np.ndarray) -> np.ndarray:
     """(m, n) linear predictors of the draws at positions (m,), random effects in."""
     d, all_draws = fit.design, fit.posterior.draws
     eta = all_draws.beta[draws] @ d.X.T
@@ -113,7 +111,7 @@ def predictors(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
     return eta
 
 
-def log_dispersion(fit: PosteriorFit) -> np.ndarray:
+def log_dispersion(fit: FittedPosterior) -> np.ndarray:
     """(S, n_phi) logarithms of the dispersion parameters."""
     named = fit.posterior.draws.dispersion
     S = fit.posterior.n_draws
@@ -135,7 +133,7 @@ def blocks(draws: np.ndarray, n: int) -> Iterator[tuple[slice, np.ndarray]]:
         yield slice(start, start + len(here)), np.concatenate([here, fill])
 
 
-def row_log_likelihood(fit: PosteriorFit, draws: np.ndarray) -> np.ndarray:
+def row_log_likelihood(fit: FittedPosterior, draws: np.ndarray) -> np.ndarray:
     """(draws, n) log p(y_i | parameters, random effects), with prior weights."""
     d = assemble.precise(fit.design, fit.family)
     out = np.empty((len(draws), d.n))
@@ -167,10 +165,11 @@ def _evaluate(family: AbstractFamily, y: Any, eta: Any, phi: Any, trials: Any) -
     return jax.vmap(lambda e, f: family.log_density(y, e, f, trials))(eta, phi)
 
 
-def group_log_likelihood(fit: PosteriorFit, by: str) -> np.ndarray:
+def group_log_likelihood(fit: FittedPosterior, by: str) -> np.ndarray:
     """(S, J) log p(y_g | parameters), the group's random effects integrated out."""
     from jaxglmm.integrate import curve_lanes as lanes
-    from jaxglmm.posterior.run import check_nodes, evaluate, find_mode
+    from jaxglmm.posterior.evaluate import evaluate
+    from jaxglmm.posterior.mode import check_nodes, find_mode
 
     engine = fit.density
     factors = {term.factor for term in fit.design.terms}

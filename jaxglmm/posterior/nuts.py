@@ -15,7 +15,8 @@ from jaxglmm.estimate import posterior_mode as _map
 from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import NUTS
 from jaxglmm.posterior.engine import PosteriorEngine
-from jaxglmm.posterior.run import Outcome, evaluate
+from jaxglmm.posterior.evaluate import evaluate
+from jaxglmm.posterior.outcome import Outcome
 from jaxglmm.runtime.executors import executor, threads
 from jaxglmm.runtime.progress import bar
 

@@ -13,7 +13,8 @@ from jaxglmm.estimate import stochastic
 from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import VB
 from jaxglmm.posterior.engine import PosteriorEngine
-from jaxglmm.posterior.run import Outcome, mode_of
+from jaxglmm.posterior.mode import mode_of
+from jaxglmm.posterior.outcome import Outcome
 
 RATES = (0.05, 0.02, 0.008, 0.003, 0.001)
 STEPS = 1000  # of a stage

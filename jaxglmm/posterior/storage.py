@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxglmm._errors import DataError
-from jaxglmm.estimate.methods import NAMED
-from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.estimate.methods import NAMED, BayesMethod
 from jaxglmm.formula.design import Design
-from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors import distributions as _priors
 from jaxglmm.posterior.draws import Moments, Posterior
 from jaxglmm.posterior.engine import Draws
-
-if TYPE_CHECKING:
-    from jaxglmm.results.posterior_fit import PosteriorFit
 
 PRIORS = {
     cls.__name__: cls
@@ -45,11 +39,9 @@ SCALARS = (
 )
 
 
-def with_arrays(fit: PosteriorFit) -> PosteriorFit:
-    """A copy whose diagnostics hold the draws, for ``store.save``."""
-    out = copy.copy(fit)
-    p = fit.posterior
-    arrays = {
+def arrays(p: Posterior) -> dict[str, Any]:
+    """The draws and what belongs to them, as a file keeps them."""
+    return {
         "draws": _fields(p.draws),
         "moments": _fields(p.moments),
         "sample_stats": dict(p.sample_stats),
@@ -57,31 +49,24 @@ def with_arrays(fit: PosteriorFit) -> PosteriorFit:
         "log_posterior": p.log_posterior,
         "facts": {k: v for k, v in p.facts.items() if _plain(v)},
     }
-    out.diagnostics = fit.diagnostics | {KEY: arrays}
-    return out
 
 
-def facts(fit: PosteriorFit) -> dict[str, Any]:
+def facts(
+    bayes: BayesMethod, priors: _priors.Priors | None, posterior: Posterior
+) -> dict[str, Any]:
     """Method, priors and scalars as JSON."""
     return {
-        "method": type(fit.bayes).__name__,
-        "options": {f.name: getattr(fit.bayes, f.name) for f in fields(fit.bayes)},
-        "priors": prior_data(fit.given_priors),
-        "scalars": {name: getattr(fit.posterior, name) for name in SCALARS},
+        "method": type(bayes).__name__,
+        "options": {f.name: getattr(bayes, f.name) for f in fields(bayes)},
+        "priors": prior_data(priors),
+        "scalars": {name: getattr(posterior, name) for name in SCALARS},
     }
 
 
 def restored(
-    saved: dict[str, Any],
-    design: Design,
-    family: AbstractFamily,
-    estimates: Estimates,
-    diagnostics: dict,
-) -> PosteriorFit:
-    """The fit that ``facts`` and the arrays describe."""
-    from jaxglmm.results.posterior_fit import PosteriorFit
-
-    arrays = diagnostics.pop(KEY, None)
+    saved: dict[str, Any], arrays: dict[str, Any] | None, design: Design
+) -> tuple[_priors.Priors | None, BayesMethod, Posterior]:
+    """Priors, method and posterior that ``facts`` and ``arrays`` describe."""
     if arrays is None or saved["method"] not in METHODS:
         raise DataError("the file holds no posterior that can be read")
     terms = tuple(
@@ -100,10 +85,7 @@ def restored(
         **saved["scalars"],
     )
     method = METHODS[saved["method"]](**saved["options"])
-    priors = data_prior(saved["priors"])
-    return PosteriorFit(
-        design, family, priors, method, posterior, estimates, None, diagnostics
-    )
+    return data_prior(saved["priors"]), method, posterior
 
 
 def _fields(record: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jaxglmm.estimate.methods import VB
 from jaxglmm.estimate.proposal import standard_normal, uniform
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.posterior.engine import PosteriorEngine
-from jaxglmm.posterior.run import Outcome
+from jaxglmm.posterior.outcome import Outcome
 from jaxglmm.runtime.compile import jit
 
 TOLERANCE = 1e-8

@@ -1,8 +1,7 @@
-"""Refits: another response, another criterion, thousands of simulated responses."""
+"""Parametric bootstrap of a linear model: thousands of simulated responses."""
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,22 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm import _arguments, _status
-from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.estimate import refine
 from jaxglmm.estimate import response_lanes as lanes
 from jaxglmm.fitting import components
-from jaxglmm.fitting import convergence as diagnose
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting import simulate as _simulate
-from jaxglmm.formula.align import by_labels
-from jaxglmm.formula.matrix import as_numbers
 from jaxglmm.many import bootstrap_responses as draws
 from jaxglmm.many import correlations
+from jaxglmm.many.record import FittedModels
 from jaxglmm.model import assemble
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.wide import Wide
-from jaxglmm.results.fits import Fits
 from jaxglmm.runtime.executors import executor
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.progress import bar
@@ -34,9 +30,8 @@ from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.padding import bucket
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.fitting.linear import Engine
-    from jaxglmm.formula.design import Design
-    from jaxglmm.results.fit import Fit
 
 THREADS = 2  # halves of a large bootstrap run side by side
 WORTH_THREADS = 2000
@@ -45,59 +40,10 @@ TOLERANCE = 1e-10
 MEMORY = 200_000_000  # bytes of simulated rows at once, where rows are needed
 
 
-def refit(fit: Fit, y: np.ndarray) -> Fit:
-    """The same model for another response, (n,).
-
-    Raises:
-        DataError: of another length, labelled as other rows, or not finite.
-    """
-    own = by_labels("the response", y, fit.design.index)
-    y = as_numbers("the response", own, "refit takes the numbers of the rows, (n,)")
-    if y.shape != fit.design.y.shape:
-        raise DataError(
-            f"refit needs a response of shape {fit.design.y.shape} (the rows that the "
-            f"fit used), got {y.shape}"
-        )
-    if not np.isfinite(y).all():
-        raise DataError("the response has values that are not finite")
-    design = copy.copy(fit.design)
-    object.__setattr__(design, "y", y)  # a frozen record, copied: cheaper than replace
-    adjusted = y if design.offset is None else y - design.offset
-    keep = fit.engine.moments.keep
-    return _again(
-        fit,
-        design,
-        fit.engine.for_response(adjusted if keep is None else adjusted[keep]),
-    )
-
-
-def with_method(fit: Fit, reml: bool) -> Fit:
-    """The same model and data by the other criterion."""
-    return _again(fit, fit.design, fit.engine.with_method(reml))
-
-
-def _again(fit: Fit, design: Design, engine: Engine) -> Fit:
-    """Fit ``engine`` with the settings of ``fit``; a warning where it is due."""
-    from jaxglmm.results.fit import Fit as _Fit
-
-    settings = fit.diagnostics
-    fitted, criterion = engine.fit(
-        settings.get("tol", _engine.TOLERANCE), settings.get("max_iter", _engine.STEPS)
-    )
-    out = _Fit(
-        design,
-        partial(_engine.estimates, engine, design, fitted, criterion),
-        engine,
-        {**settings, "evaluations": int(fitted.steps)},
-        compute_satterthwaite=fit.ddf == "satterthwaite",
-    )
-    if fitted.status != _status.CONVERGED or _engine.is_singular(engine, fitted):
-        diagnose.warn(design, out.estimates, stacklevel=5)
-    return out
-
-
 @double_precision
-def bootstrap(fit: Fit, n: int = 1000, seed: int = 0, progress: bool = False) -> Fits:
+def bootstrap(
+    fit: FittedModel, n: int = 1000, seed: int = 0, progress: bool = False
+) -> FittedModels:
     """Parametric bootstrap: n responses drawn from the fit, and fitted.
 
     Args:
@@ -113,7 +59,7 @@ def bootstrap(fit: Fit, n: int = 1000, seed: int = 0, progress: bool = False) ->
     seed = _arguments.seed(seed)
     progress = _arguments.flag("progress", progress)
     engine = fit.engine
-    theta = _engine.internal_theta(engine, fit)
+    theta = engine.theta(fit.estimates)
     chunk = min(lanes.chunk_size(engine.problem), bucket(n))
     workers = THREADS if _unrolled(engine) and n >= WORTH_THREADS else 1
     at_once = _at_once(engine, -(-n // workers), chunk)
@@ -158,7 +104,9 @@ def _unrolled(engine: Engine) -> bool:
     return isinstance(problem.system, Blocks) and small
 
 
-def _responses(engine: Engine, fit: Fit, theta, n: int, seed: int, at_once: int):
+def _responses(
+    engine: Engine, fit: FittedModel, theta, n: int, seed: int, at_once: int
+):
     """Cross-products of simulated responses, ``at_once`` at a time."""
     calls = -(-n // at_once)
     if _free_of_rows(engine):
@@ -178,7 +126,7 @@ def _responses(engine: Engine, fit: Fit, theta, n: int, seed: int, at_once: int)
         yield _cross_products(engine, fit, Y)
 
 
-def _cross_products(engine: Engine, fit: Fit, Y: np.ndarray) -> lanes.Responses:
+def _cross_products(engine: Engine, fit: FittedModel, Y: np.ndarray) -> lanes.Responses:
     """Z'y, X'y and y'y of the rows of Y (D, n), in internal coordinates."""
     m = engine.moments
     offset = 0.0 if fit.design.offset is None else fit.design.offset
@@ -225,11 +173,11 @@ def _nudged(engine: Engine, theta: np.ndarray) -> np.ndarray:
     return np.where(np.array(diagonal), 0.3, theta)
 
 
-def _fits(fit: Fit, engine: Engine, out: lanes.Lanes) -> Fits:
+def _fits(fit: FittedModel, engine: Engine, out: lanes.Lanes) -> FittedModels:
     """Lanes in the user's coordinates."""
     m = engine.moments
     sigma = np.sqrt(out.sigma2) * m.fixed.scale
-    internal = _all_lambdas(engine, out.theta)
+    internal = _engine.many_lambdas(engine, out.theta)
     rotated = [f.T_inverse @ lam for f, lam in zip(m.factors, internal, strict=True)]
     terms = _engine.per_term_square(m.factors, rotated)
     sd = np.concatenate(
@@ -241,13 +189,13 @@ def _fits(fit: Fit, engine: Engine, out: lanes.Lanes) -> Fits:
         [np.abs(np.diagonal(x, axis1=1, axis2=2)).min(axis=1) for x in internal], axis=0
     )
     names = [f"sd_{name}|{t.label}" for t in fit.design.terms for name in t.names]
-    return Fits(
+    return FittedModels(
         coefficients=m.fixed.beta(out.beta),
         coefficient_names=tuple(fit.design.x_names),
         sd=sd,
         sd_names=tuple(names),
         sigma=sigma,
-        theta=_packed_terms(fit.design, terms),
+        theta=_engine.pack_many(fit.design, terms),
         log_likelihood=-criterion / 2,
         status=out.status,
         converged=out.status == _status.CONVERGED,
@@ -257,35 +205,8 @@ def _fits(fit: Fit, engine: Engine, out: lanes.Lanes) -> Fits:
     )
 
 
-def _original(fit: Fit) -> dict[str, float]:
+def _original(fit: FittedModel) -> dict[str, float]:
     """Name -> value in the fit that the data were drawn from."""
     beta = zip(fit.design.x_names, fit.coefficients, strict=True)
     rest = {p.label: p.value for p in components.parameters(fit.design, fit.estimates)}
     return {name: float(x) for name, x in (dict(beta) | rest).items()}
-
-
-def _all_lambdas(engine: Engine, theta: np.ndarray) -> list[np.ndarray]:
-    """(D, q, q) a factor."""
-    out, start = [], 0
-    for pattern, q in zip(engine.problem.patterns, engine.problem.sides, strict=True):
-        lam = np.zeros((len(theta), q, q))
-        for a, (i, j) in enumerate(pattern):
-            lam[:, i, j] = theta[:, start + a]
-        out.append(lam)
-        start += len(pattern)
-    return out
-
-
-def _packed_terms(design: Design, terms: tuple[np.ndarray, ...]) -> np.ndarray:
-    """(D, m) theta in lme4's order, diagonals >= 0."""
-    columns = []
-    for term, x in zip(design.terms, terms, strict=True):
-        q = x.shape[-1]
-        if q > 1:
-            x = np.swapaxes(np.linalg.qr(np.swapaxes(x, 1, 2), mode="r"), 1, 2)
-        sign = np.where(np.diagonal(x, axis1=1, axis2=2) < 0, -1.0, 1.0)
-        x = x * sign[:, None, :]
-        for j in range(q):
-            for i in range(j, q if term.covariance == "us" else j + 1):
-                columns.append(x[:, i, j])
-    return np.stack(columns, axis=1)

@@ -1,4 +1,4 @@
-"""Generalised models fitted again: another response, thousands of simulated ones.
+"""Parametric bootstrap of a generalised model: thousands of simulated responses.
 
 ``fit_responses`` is where the work is done: rows of a matrix of responses to rows of
 numbers, one warm compiled fit after another.
@@ -6,108 +6,28 @@ numbers, one warm compiled fit after another.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments, _status
-from jaxglmm._errors import DataError
 from jaxglmm.fitting import components, separation
-from jaxglmm.fitting import generalised as _generalised
 from jaxglmm.fitting import linear as _engine
-from jaxglmm.formula.align import by_labels
-from jaxglmm.formula.matrix import unmasked
 from jaxglmm.many import correlations
+from jaxglmm.many.record import FittedModels
 from jaxglmm.postestimation.bootstrap import number_of_datasets
-from jaxglmm.postestimation.checking import diagnostics as pathology
-from jaxglmm.results.fits import Fits
 from jaxglmm.runtime.progress import bar
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.generalised import GeneralisedEngine
     from jaxglmm.formula.design import Design
-    from jaxglmm.results.generalised_fit import GeneralisedFit
 
 TOLERANCE, STEPS = 1e-8, 200
 MEMORY = 50_000_000  # bytes of simulated responses at once
 WORTH_LANES = 500_000  # rows times data sets that pay for a program of their own
-
-
-# One more response --------------------------------------------------------------------
-
-
-def refit(fit: GeneralisedFit, y, stacklevel: int = 4) -> GeneralisedFit:
-    """The same model for another response; see ``GeneralisedFit.refit``."""
-    from jaxglmm.results.generalised_fit import GeneralisedFit as _Fit
-
-    response, trials = response_again(fit.design, fit.family.family_kind, y)
-    is_counted = fit.family.family_kind == "binomial"  # others have precisions there
-    fit.family.check(response, trials if is_counted else None, fit.design.rows)
-    design = copy.copy(fit.design)
-    object.__setattr__(design, "y", response)  # a frozen record, copied
-    object.__setattr__(design, "trials", trials)
-    if trials is fit.design.trials:
-        engine = fit.engine.for_response(response, trials)
-    else:
-        engine = _generalised.build(design, fit.family, fit.marginal)
-    settings = fit.diagnostics
-    fitted = engine.fit(settings.get("tol", TOLERANCE), settings.get("max_iter", STEPS))
-    out = _Fit(
-        design,
-        partial(_generalised.estimates, engine, design, fitted),
-        fit.family,
-        fit.marginal,
-        engine,
-        {**settings, "evaluations": int(fitted.steps)},
-    )
-    out.keep(fitted)
-    pathology.warn(out, stacklevel=stacklevel)
-    return out
-
-
-def response_again(
-    design: Design, kind: str, y
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Response (n,) and trials, from (n,) or, for the binomial kind, (n, 2)."""
-    values = np.asarray(unmasked(by_labels("the response", y, design.index)))
-    if values.dtype.kind not in "biuf":
-        values = _coded(design, values)
-    values = values.astype(float)
-    n = design.n
-    if kind == "binomial" and values.shape == (n, 2):
-        successes, trials = values[:, 0], values.sum(axis=1)
-        known = np.ones(n) if design.trials is None else design.trials
-        return successes, design.trials if np.array_equal(trials, known) else trials
-    if values.shape != (n,):
-        pair = f", or ({n}, 2) of successes and failures" if kind == "binomial" else ""
-        raise DataError(
-            f"refit needs a response of shape ({n},){pair} (the rows that the fit "
-            f"used), got {values.shape}"
-        )
-    return values, design.trials
-
-
-def _coded(design: Design, values: np.ndarray) -> np.ndarray:
-    """Text as 0 and 1, by the levels that the fit's response had."""
-    levels = design.response_levels
-    if levels is None:
-        raise DataError("the response must be numbers, as that of the fit was")
-    codes = pd.Index(levels).get_indexer(values)
-    if (codes < 0).any():
-        unknown = values[codes < 0][0]
-        raise DataError(
-            f"the response has the value {unknown!r}; that of the fit had "
-            f"{', '.join(map(repr, levels))}"
-        )
-    return codes
-
-
-# Many responses -----------------------------------------------------------------------
 
 
 @dataclass
@@ -152,27 +72,30 @@ def fit_responses(
 
 
 def bootstrap(
-    fit: GeneralisedFit, n: int = 1000, seed=0, progress: bool = False
-) -> Fits:
+    fit: FittedGeneralised, n: int = 1000, seed=0, progress: bool = False
+) -> FittedModels:
     """Parametric bootstrap; see ``GeneralisedFit.bootstrap``."""
     n = number_of_datasets(n)
     seed = _arguments.sequence(seed)
+    fit = fit.unfolded("bootstrap()", keep=True, stacklevel=8)
     if n * fit.design.n >= WORTH_LANES and (found := _in_lanes(fit, n, seed, progress)):
         return found
     engine, design = fit.engine, fit.design
-    out = Found.empty(n, len(engine.internal(fit)[0]))
+    out = Found.empty(n, len(fit.internal()[0]))
     at_once = max(1, MEMORY // (8 * design.n))
     starts = range(0, n, at_once)
     seeds = seed.spawn(len(starts))
     with bar(n, progress, "fit", "bootstrap") as shown:
         for start, own in zip(starts, seeds, strict=True):
-            Y = fit._simulate(min(at_once, n - start), own, None)
+            Y = fit.drawn(min(at_once, n - start), own, None)
             for _ in fit_responses(engine, design, Y, out, start):
                 shown.update()
     return _fits(fit, engine, out)
 
 
-def _in_lanes(fit: GeneralisedFit, n: int, seed, progress: bool) -> Fits | None:
+def _in_lanes(
+    fit: FittedGeneralised, n: int, seed, progress: bool
+) -> FittedModels | None:
     """The same by one program for all, as ``fit_many``; None where none takes it."""
     from jaxglmm.many import generalised
     from jaxglmm.many import plan as engines
@@ -191,18 +114,20 @@ def _in_lanes(fit: GeneralisedFit, n: int, seed, progress: bool) -> Fits | None:
     tables, columns = [], generalised.generalised_columns(design, fit.family)
     with bar(n, progress, "fit", "bootstrap") as shown:
         for start, own in zip(starts, seeds, strict=True):
-            Y = fit._simulate(min(at_once, n - start), own, None)
+            Y = fit.drawn(min(at_once, n - start), own, None)
             drawn = replace(source, responses=Responses(Y.T, design.n))
             plan = engines.plan(drawn, "all")
             table, saved = engines.table(plan, drawn, {}, None, None)
             run.run(table, plan, shown, saved)
             tables.append(table)
     original = _original(fit)
-    found = Fits.from_table(np.concatenate(tables), columns, original=original)
+    found = FittedModels.from_table(np.concatenate(tables), columns, original=original)
     return replace(found, se=None, df=None, p_values=None, df_sigma=None)
 
 
-def _fits(fit: GeneralisedFit, engine: GeneralisedEngine, found: Found) -> Fits:
+def _fits(
+    fit: FittedGeneralised, engine: GeneralisedEngine, found: Found
+) -> FittedModels:
     """Internal coordinates to the user's, all data sets at once."""
     p, m = engine.base.p, engine.base.m
     beta, theta, phi = np.split(found.psi, [p, p + m], axis=1)
@@ -212,7 +137,7 @@ def _fits(fit: GeneralisedFit, engine: GeneralisedEngine, found: Found) -> Fits:
     sd = [np.sqrt(np.sum(x**2, axis=-1)) for x in terms]
     D = len(theta)
     names = tuple(f"sd_{name}|{t.label}" for t in fit.design.terms for name in t.names)
-    return Fits(
+    return FittedModels(
         coefficients=beta @ engine.R_inverse.T,
         coefficient_names=tuple(fit.design.x_names),
         sd=np.concatenate([np.zeros((D, 0)), *sd], axis=1),
@@ -232,7 +157,7 @@ def _fits(fit: GeneralisedFit, engine: GeneralisedEngine, found: Found) -> Fits:
     )
 
 
-def _original(fit: GeneralisedFit) -> dict[str, float]:
+def _original(fit: FittedGeneralised) -> dict[str, float]:
     """Name -> value in the fit that the data were drawn from."""
     pars = components.parameters(fit.design, fit.estimates, residual=False)
     rest = [p.value for p in pars] + np.exp(fit.estimates.phi).tolist()

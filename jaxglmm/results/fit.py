@@ -1,7 +1,7 @@
 """Fit: names come back.
 
-A fit is what was found (``estimated``), what it can be asked (``questions``), and how
-it is shown and kept, which is here.
+A fit is what was found (``fitting.fitted_model``), what it can be asked
+(``questions``), and how it is shown and kept, which is here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from jaxglmm._brief import cut
 from jaxglmm.fitting import storage as _store
 from jaxglmm.fitting.coverage import conf_level_too
-from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.postestimation.report import frames as _frames
 from jaxglmm.postestimation.report import summary as _summary
+from jaxglmm.results import faces
 from jaxglmm.results.plotting import PlotAccessor
 from jaxglmm.results.questions import Questions
 
@@ -57,7 +57,7 @@ class Fit(Questions):
         Returns:
             A string that shows itself and carries ``.coefficients``, ``.varcorr``, ...
         """
-        return _summary.summarise(self, self._check_ddf(ddf))
+        return _summary.summarise(self, self.checked_ddf(ddf))
 
     @conf_level_too
     def tidy(
@@ -119,20 +119,8 @@ class Fit(Questions):
     @staticmethod
     def load(path, *, functions=None, trusted: bool = False) -> Fit:
         """Read a fit that ``save`` wrote; the arguments are those of ``jg.load``."""
-        return _store.load(path, functions, trusted)
-
-    def kept_estimates(self) -> Estimates:
-        """The estimates as a file keeps them."""
-        return self.estimates
-
-    def model_facts(self) -> dict | None:
-        """Family and method as a file keeps them; None for a linear model."""
-        return None
+        return _store.load(path, functions, trusted, faces.face)
 
     def copy(self) -> Fit:
         """A copy that shares nothing that can be changed."""
         return _copy.deepcopy(self)
-
-    def __getstate__(self) -> dict:
-        kept = {name: self.__dict__[name] for name in ("design", "diagnostics", "_ddf")}
-        return kept | {"_estimates": self.estimates, "_engine": None}

@@ -1,56 +1,33 @@
-"""Fits: many fits of one model's shape, as arrays with the data sets first.
+"""Fits: many fits of one model's shape, and what can be asked of them.
 
-What ``fit_many`` and a parametric bootstrap return. A data set that failed has its
-status and NaN, and the others are untouched; tables and summaries say how many failed
-and why. Methods only hand over to the modules that do the work.
+What ``fit_many`` and a parametric bootstrap return; tables and summaries say how many
+failed and why. Methods only hand over to the modules that do the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
-from jaxglmm import _arguments, _status
+from jaxglmm import _arguments
 from jaxglmm._brief import listed
-from jaxglmm._errors import NotApplicableError
-from jaxglmm._hints import Hinted
 from jaxglmm.fitting.coverage import conf_level_too
-from jaxglmm.many import correlations as _correlations
-from jaxglmm.many.columns import Columns
+from jaxglmm.many.record import FittedModels
 from jaxglmm.postestimation.collection import tables as _tables
+from jaxglmm.results import faces
 from jaxglmm.results.fits_plotting import FitsPlots
 
 if TYPE_CHECKING:
     from jaxglmm.postestimation.report.summary import Summary
     from jaxglmm.results.fit import Fit
 
-A_ROW = (  # fields with one row a data set
-    "coefficients",
-    "sd",
-    "sigma",
-    "theta",
-    "log_likelihood",
-    "status",
-    "converged",
-    "singular",
-    "se",
-    "df",
-    "p_values",
-    "dispersion",
-    "separated",
-    "df_sigma",
-    "steps",
-    "labels",
-    "positions",
-)
-
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Fits(Hinted):
+class Fits(FittedModels):
     """Estimates of D data sets.
 
     coefficients: (D, p) fixed effects, named by ``coefficient_names``
@@ -84,66 +61,10 @@ class Fits(Hinted):
         0.0
     """
 
-    coefficients: np.ndarray
-    coefficient_names: tuple[str, ...]
-    sd: np.ndarray
-    sd_names: tuple[str, ...]
-    sigma: np.ndarray
-    theta: np.ndarray
-    log_likelihood: np.ndarray
-    status: np.ndarray
-    converged: np.ndarray
-    singular: np.ndarray
-    original: Mapping[str, float] = field(default_factory=dict)
-    se: np.ndarray | None = None
-    df: np.ndarray | None = None
-    p_values: np.ndarray | None = None
-    dispersion: np.ndarray | None = None
-    dispersion_names: tuple[str, ...] = ()
-    separated: np.ndarray | None = None
-    df_sigma: np.ndarray | None = None
-    steps: np.ndarray | None = None
-    labels: np.ndarray | None = None
-    positions: np.ndarray | None = None
-    source: Any = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    terms: _correlations.Terms = ()
-
-    @staticmethod
-    def from_table(
-        table: np.ndarray, columns: Columns, labels: np.ndarray | None = None, **more
-    ) -> Fits:
-        """Views of a table (D, columns) by name."""
-        part = {name: table[:, where] for name, where in columns.slices().items()}
-        status = part["status"][:, 0].astype(int)
-        return Fits(
-            coefficients=part["coefficients"],
-            coefficient_names=columns.coefficients,
-            sd=part["sd"],
-            sd_names=columns.sd,
-            sigma=part["sigma"][:, 0],
-            theta=part["theta"],
-            log_likelihood=part["log_likelihood"][:, 0],
-            status=status,
-            converged=status == _status.CONVERGED,
-            singular=part["singular"][:, 0] == 1,
-            se=part["se"],
-            df=part["df"],
-            p_values=part["p_values"],
-            dispersion=part["dispersion"] if columns.dispersion else None,
-            dispersion_names=columns.dispersion,
-            separated=part["separated"][:, 0] == 1,
-            df_sigma=part["df_sigma"][:, 0],
-            steps=part["steps"][:, 0],
-            labels=labels,
-            terms=columns.terms,
-            **more,
-        )
-
-    # One, or some of them ------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return len(self.sigma)
+    @classmethod
+    def showing(cls, found: FittedModels) -> Self:
+        """The face of a record."""
+        return cls(**{f.name: getattr(found, f.name) for f in fields(found)})
 
     def __iter__(self) -> Iterator[Fit]:
         return (self[i] for i in range(len(self)))
@@ -151,82 +72,11 @@ class Fits(Hinted):
     def __getitem__(self, which: Any) -> Any:
         """``fits[i]`` or ``fits[label]``: a ``Fit``; a slice or mask: ``Fits``."""
         if isinstance(which, slice | np.ndarray | list | pd.Series):
-            rows = np.arange(len(self))[
-                np.asarray(which) if not isinstance(which, slice) else which
-            ]
-            return self._part(rows)
-        i = self._place(which)
-        if self.source is None:
-            raise NotApplicableError(
-                "the data of these fits are not at hand (they were drawn, or came from "
-                "a file saved without data): fit the data set with lmm or glmm, or "
-                "save with data=True"
-            )
-        return self.source.fit(i if self.positions is None else int(self.positions[i]))
-
-    def _place(self, which: Any) -> int:
-        if isinstance(which, int | np.integer):
-            if not -len(self) <= which < len(self):
-                raise IndexError(f"there are {len(self)} fits, no number {which}")
-            return int(which) % len(self)
-        if self.labels is not None:
-            found = np.flatnonzero(self.labels == which)
-            if len(found) > 1:
-                raise KeyError(
-                    f"{len(found)} data sets are called {which!r}, at the positions "
-                    f"{', '.join(map(str, found[:5]))}: use one of these"
-                )
-            if len(found):
-                return int(found[0])
-        raise KeyError(f"no data set {which!r}: see .labels")
-
-    def _part(self, rows: np.ndarray) -> Fits:
-        changes = {
-            name: getattr(self, name)[rows]
-            for name in A_ROW
-            if getattr(self, name) is not None
-        }
-        if self.positions is None:
-            changes["positions"] = rows
-        return replace(self, **changes)
+            rows = which if isinstance(which, slice) else np.asarray(which)
+            return self.part(np.arange(len(self))[rows])
+        return self.one(which, faces.face)
 
     # Tables --------------------------------------------------------------------------
-
-    @property
-    def status_names(self) -> np.ndarray:
-        """(D,) what became of each data set, in words such as "converged"."""
-        return np.array(_status.names(self.status), object)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of everything that has an interval."""
-        sigma = (
-            []
-            if self.dispersion is not None or np.isnan(self.sigma).all()
-            else ["sigma"]
-        )
-        effects = [*self.sd_names, *self.correlation_names]
-        return [*self.coefficient_names, *effects, *self.dispersion_names, *sigma]
-
-    @property
-    def correlation_names(self) -> tuple[str, ...]:
-        """Names of the correlations, ``cor_Days.(Intercept)|Subject``."""
-        return _correlations.names(self.terms)
-
-    @property
-    def correlations(self) -> np.ndarray:
-        """(D, c) correlations of random effects; NaN beside a variance of zero."""
-        return _correlations.values(self.terms, self.theta)
-
-    def frame(self) -> pd.DataFrame:
-        """One row a data set, one column a parameter."""
-        parts = [self.coefficients, self.sd, self.correlations]
-        if self.dispersion is not None:
-            parts.append(self.dispersion)
-        if "sigma" in self.names:
-            parts.append(self.sigma[:, None])
-        index = None if self.labels is None else pd.Index(self.labels, name="dataset")
-        return pd.DataFrame(np.concatenate(parts, axis=1), index, self.names)
 
     @conf_level_too
     def tidy(
@@ -288,23 +138,9 @@ class Fits(Hinted):
         Raises:
             NotApplicableError: another method; profiles without the data at hand.
         """
-        _arguments.level(level)
-        if not _arguments.is_among(method, ("percentile", "basic", "profile")):
-            raise NotApplicableError(
-                f"confint(method={_arguments.shown(method)}): there are 'percentile', "
-                "'basic' and 'profile'"
-            )
-        if method == "profile":
-            from jaxglmm.postestimation.profile.intervals import intervals
+        from jaxglmm.postestimation.collection.confint import confint
 
-            return intervals(self, level, which)
-        values = _tables.finite(self)
-        tail = (1 - level) / 2
-        lower, upper = _tables.quantiles(values, [tail, 1 - tail])
-        if method == "basic":
-            centre = _tables.original(self)
-            lower, upper = 2 * centre - upper, 2 * centre - lower
-        return pd.DataFrame({"lower": lower, "upper": upper}, index=self.names)
+        return confint(self, level, method, which)
 
     def summary(self) -> Summary:
         """How many converged, are singular, failed and why; a table of parameters."""
@@ -415,7 +251,4 @@ class Fits(Hinted):
         """
         from jaxglmm.many.storage import load
 
-        return load(path, functions, trusted)
-
-
-assert set(A_ROW) <= {f.name for f in fields(Fits)}
+        return load(path, functions, trusted, faces.face)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fits import Fits
+    from jaxglmm.many.record import FittedModels
 
 
 class FitsPlots:
     """Figures of many fits; each returns Matplotlib axes."""
 
-    def __init__(self, fits: Fits):
+    def __init__(self, fits: FittedModels):
         self._fits = fits
 
     def __repr__(self) -> str:

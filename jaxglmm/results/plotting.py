@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
+    from jaxglmm.results.questions import Questions
 
 
 FIGURES = ("ranef", "residuals", "qq", "simulated_residuals", "profile", "marginals")
@@ -17,7 +17,7 @@ FIGURES = ("ranef", "residuals", "qq", "simulated_residuals", "profile", "margin
 class PlotAccessor:
     """Figures of one fit; each returns Matplotlib axes."""
 
-    def __init__(self, fit: Fit):
+    def __init__(self, fit: Questions):
         self._fit = fit
 
     def __repr__(self) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxglmm.many.posteriors import Posteriors
+    from jaxglmm.many.posteriors import FittedPosteriors
 
 
 class PosteriorsPlots:
     """Figures of many posteriors; each returns Matplotlib axes."""
 
-    def __init__(self, posteriors: Posteriors):
+    def __init__(self, posteriors: FittedPosteriors):
         self._posteriors = posteriors
 
     def __repr__(self) -> str:

@@ -9,71 +9,78 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting import components as _components
-from jaxglmm.fitting import predictor as _predictor
-from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.coverage import conf_level_too
+from jaxglmm.fitting.fitted_model import FittedModel
+from jaxglmm.postestimation.checking import variance_explained as _explained
 from jaxglmm.postestimation.inference import hypotheses as _hypotheses
 from jaxglmm.postestimation.inference import intervals as _intervals
 from jaxglmm.postestimation.prediction import marginal_effects as _marginal
 from jaxglmm.postestimation.prediction import means as _means
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction import slopes as _slopes
-from jaxglmm.results.estimated import Estimated
+from jaxglmm.postestimation.report import params as _params
+from jaxglmm.results import faces
+from jaxglmm.results.refusals import of_likelihood
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Questions(Estimated):
+class Questions(FittedModel):
     """An estimated model that can be asked; see ``Fit``."""
 
-    # Rows ----------------------------------------------------------------------------
-
-    @cached_property
-    def linear_predictor(self) -> np.ndarray:
-        """X beta + Z b + offset, (n,)."""
-        return self.fixed_part + _predictor.random_part(
-            self.design.terms, self.estimates.b
-        )
-
-    @cached_property
-    def fixed_part(self) -> np.ndarray:
-        """X beta + offset, (n,)."""
-        d = self.design
-        return _predictor.fixed_part(d.X, self.estimates.beta, d.offset)
+    # What it is ----------------------------------------------------------------------
 
     @property
-    def fitted_values(self) -> np.ndarray:
-        """Conditional means, (n,)."""
-        return self.linear_predictor
+    def params(self) -> _params.Params:
+        """The main numbers as one frozen record."""
+        return _params.params(self)
 
     @cached_property
-    def residuals(self) -> np.ndarray:
-        """Response minus fitted values, (n,)."""
-        return self.design.y - self.fitted_values
+    def icc(self) -> _explained.ICC:
+        """Factor -> intraclass correlation; ``.adjusted``, ``.unadjusted``.
 
-    def resid(self, type: str = "response") -> np.ndarray:
-        """Residuals, (n,).
-
-        Args:
-            type: "response" (y - fitted), "pearson" (times the root of the weight) or
-                "scaled" (Pearson over sigma: sd about one).
+        Called, ``icc(adjusted=True, by=None)``, it gives one of its numbers.
         """
-        if _arguments.is_among(type, ("response",)):
-            return self.residuals
-        if _arguments.is_among(type, ("pearson", "scaled")):
-            w = self.design.weights
-            pearson = self.residuals if w is None else np.sqrt(w) * self.residuals
-            return pearson if type == "pearson" else pearson / self.sigma
+        part = _explained.shares(self.design, self.estimates)
+        return _explained.intraclass(self.design, self.estimates, part)
+
+    def r2(self) -> _explained.R2:
+        """Nakagawa's R squared: ``.marginal`` and ``.conditional``."""
+        return _explained.r_squared(_explained.shares(self.design, self.estimates))
+
+    @cached_property
+    def certificate(self):
+        """How far the likelihood can be trusted, with numbers and advice.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> jg.glmm(formula, cbpp).certificate.verdict
+            'trust'
+        """
+        from jaxglmm.posterior.certificate import of_maximum
+
+        return of_maximum(self)
+
+    @property
+    def posterior(self):
+        """Draws and moments of a Bayesian fit; refused where there is none."""
         raise NotApplicableError(
-            f"resid(type={_arguments.shown(type)}): a linear mixed model has "
-            "'response', 'pearson' and 'scaled' residuals"
+            "this fit maximised a likelihood and has no posterior; fit with "
+            "method='nested-laplace', 'map', 'vb' or 'nuts'"
         )
+
+    @property
+    def khat(self) -> float | None:
+        """None: importance weights belong to Bayesian fits."""
+        return None
+
+    def to_arviz(self, **options):
+        """Refused: ArviZ holds posteriors."""
+        return self.posterior
 
     # Asking it -----------------------------------------------------------------------
 
@@ -113,23 +120,13 @@ class Questions(Estimated):
             self, newdata, re, se, interval, level, new_levels, offset
         )
 
-    def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
-        """New responses from the fitted model, (n, nobs).
-
-        Args:
-            n: number of data sets.
-            seed: seed of numpy's generator.
-            re: None draws new random effects, "conditional" keeps the modes.
-        """
-        new = _simulate.draws_new_effects(re)
-        return _simulate.simulate(self.design, self.estimates, n, seed, new)
-
     def simulated_residuals(self, n: int = 250, seed=0, re: str | None = None):
         """Where each response lies among draws from the fit: uniform if all is well.
 
         Ranks as numbers between 0 and 1, ties broken at random (Dunn and Smyth 1996),
         with tests in which the draws judge the data: ``.uniformity``, ``.dispersion``,
-        ``.outliers``, ``.by(group)``, ``.tests()``.
+        ``.outliers``, ``.by(group)``, ``.tests()``. With weights of counts, which are
+        frequencies, there is one residual for each response that a row stands for.
 
         Args:
             n: draws.
@@ -156,6 +153,8 @@ class Questions(Estimated):
 
         A p-value below 0.01 gets a verdict; several tests are made, and large data
         show deviations that do not matter: look at ``plot.simulated_residuals()`` too.
+        Counts also have their share of zeros and Pearson's statistic looked at; rows
+        that stand for several (weights of counts) are looked at as often as that.
 
         Args:
             n: draws.
@@ -179,19 +178,21 @@ class Questions(Estimated):
 
     def refit(self, y) -> Self:
         """The same model for another response, (n,)."""
-        from jaxglmm.postestimation.bootstrap import refit
+        from jaxglmm.fitting.refit import refit
 
         return refit(self, y)
 
+    @of_likelihood
     def bootstrap(self, n: int = 1000, seed=0, **options):
         """Parametric bootstrap: n data sets simulated and fitted; a ``Fits``."""
         from jaxglmm.postestimation.bootstrap import bootstrap
 
-        return bootstrap(self, n, seed, **options)
+        return faces.face("many").showing(bootstrap(self, n, seed, **options))
 
+    @of_likelihood
     def profile(self, which=None, **options):
         """Profile likelihood of the parameters: ``.intervals(level)``, ``.zeta``."""
-        from jaxglmm.postestimation.profile.curves import profile
+        from jaxglmm.postestimation.profile.profile import profile
 
         return profile(self, which, **options)
 
@@ -227,8 +228,9 @@ class Questions(Estimated):
             rhs: (k,) or a number.
             ddf: "satterthwaite", "kenward-roger" or "residual"; default as fitted.
         """
-        return _hypotheses.test(self, L, rhs, self._check_ddf(ddf))
+        return _hypotheses.test(self, L, rhs, self.checked_ddf(ddf))
 
+    @of_likelihood
     def anova(self, type: int = 3, ddf: str | None = None) -> pd.DataFrame:
         """F-tests of the terms: sum_sq, mean_sq, num_df, den_df, statistic, p_value.
 
@@ -238,9 +240,10 @@ class Questions(Estimated):
         """
         from jaxglmm.postestimation.inference.denominator_df import anova_table
 
-        return anova_table(self, type, self._check_ddf(ddf))
+        return anova_table(self, type, self.checked_ddf(ddf))
 
-    def compare(self, *others: Questions, refit: bool | None = None):
+    @of_likelihood
+    def compare(self, *others: FittedModel, refit: bool | None = None):
         """Likelihood-ratio test against other fits of the same data.
 
         Args:
@@ -248,9 +251,9 @@ class Questions(Estimated):
             refit: REML fits again by ML: always, never, or (None) where their fixed
                 effects differ.
         """
-        from jaxglmm.postestimation.inference.denominator_df import compare
+        from jaxglmm.postestimation.inference.comparison import compare
 
-        return compare((self, *others), refit=refit)
+        return compare((self, *others), refit)
 
     @conf_level_too
     def predictions(
@@ -370,7 +373,3 @@ class Questions(Estimated):
         """Means of rows with their Jacobians."""
         _means.check(type, re)
         return _means.LinearMeans(self, type)
-
-    def _variance_parameters(self):
-        """Standard deviations and correlations, and their standard errors or None."""
-        return _components.parameters(self.design, self.estimates), None

@@ -35,8 +35,9 @@ from jaxglmm.model.families import FAMILIES
 from jaxglmm.model.priors.distributions import Priors
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.posterior import engine as _engine
-from jaxglmm.posterior import run as _run
-from jaxglmm.results.posterior_fit import check_response
+from jaxglmm.posterior.evaluate import evaluate
+from jaxglmm.posterior.fit import check_response
+from jaxglmm.posterior.mode import find_mode
 from jaxglmm.runtime.precision import double_precision
 
 DRAWS = 64  # at a time
@@ -82,7 +83,7 @@ def moments(model: dict[str, Any], family: str, priors: Priors) -> Moments | Non
     check_generalised(design)
     engine = _engine.build(design, known, priors)
     method = NestedLaplace(draws=MOST)
-    marginal, mode = _run.find_mode(engine, method)
+    marginal, mode = find_mode(engine, method)
     if int(mode.status) != _status.CONVERGED:
         return None
     proposal = SplitT.around(mode.x, mode.H)
@@ -92,7 +93,7 @@ def moments(model: dict[str, Any], family: str, priors: Priors) -> Moments | Non
     for at in range(DRAWS, MOST + 1, DRAWS):
         # the looks are wanted once, and keep the shape of what is compiled
         x = np.concatenate([draws[at - DRAWS : at], looks])
-        found = _run.evaluate(engine, marginal, mode, x, method.seed, keep=False)
+        found = evaluate(engine, marginal, mode, x, method.seed, keep=False)
         values = found.log_lik + found.log_prior
         if base is None:
             fall = -float(mode.value) - values[DRAWS:]

@@ -78,7 +78,7 @@ def test_vb_on_cbpp(cbpp_fit, truth):
 
 def test_map_on_cbpp(cbpp_fit):
     """Mode and curvature (Laplace): known numbers. Draws: near the posterior itself."""
-    from jaxglmm.posterior.run import find_mode
+    from jaxglmm.posterior.mode import find_mode
 
     method = jg.MAP(nodes=1, draws=4000)
     fit = cbpp_fit(method)
@@ -300,7 +300,7 @@ def test_quadrature_is_chosen_for_small_binary_groups():
 def test_a_ridge_is_no_mode():
     """Directions that do not curve up get a curvature, and the status says so."""
     from jaxglmm.estimate.posterior_mode import Mode
-    from jaxglmm.posterior.run import curved
+    from jaxglmm.posterior.mode import curved
 
     H = np.array([[4.0, 0, 0], [0, -2.0, 0.1], [0, 0.1, 1e-3]])
     zero = np.zeros(3)

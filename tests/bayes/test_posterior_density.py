@@ -14,7 +14,7 @@ from jaxglmm.estimate.methods import MAP
 from jaxglmm.formula import design_from_formula
 from jaxglmm.model.families import family_from
 from jaxglmm.posterior import engine as posterior_engine
-from jaxglmm.posterior import run as posterior_run
+from jaxglmm.posterior import mode as posterior_mode
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ def test_gradient_and_hessian_of_the_marginal_posterior(rng, nodes):
     eye, h = np.eye(3), 1e-4
     numeric = [(both(x + h * e)[0] - both(x - h * e)[0]) / (2 * h) for e in eye]
     np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-6)
-    mode = posterior_run.find_mode(engine, MAP(nodes=nodes))[1]
+    mode = posterior_mode.find_mode(engine, MAP(nodes=nodes))[1]
     at = jnp.asarray(mode.x)
     columns = [(both(at + h * e)[1] - both(at - h * e)[1]) / (2 * h) for e in eye]
     np.testing.assert_allclose(mode.H, columns, rtol=1e-4, atol=1e-4)
@@ -155,7 +155,7 @@ def test_density_of_the_sampler(rng, q):
     posterior = engine.posterior
     marginal = LaplaceMarginal("observed", 9)
     assert fisher.suits(posterior.problem.folded(), 9)
-    mode = posterior_run.mode_of(engine, marginal)
+    mode = posterior_mode.mode_of(engine, marginal)
     white = sample.whiten(posterior, mode, density="marginal")
     log_p = sample.log_density(marginal, posterior, white, "marginal")
     both = jax.jit(jax.value_and_grad(log_p))

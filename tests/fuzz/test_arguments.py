@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxglmm as jg
-from jaxglmm.many.posteriors import Posteriors
 from jaxglmm.postestimation.checking.generalised_variance_explained import (
     GeneralisedICC,
 )
@@ -30,6 +29,7 @@ from jaxglmm.results.fits_plotting import FitsPlots
 from jaxglmm.results.generalised_fit import GeneralisedFit
 from jaxglmm.results.plotting import PlotAccessor
 from jaxglmm.results.posterior_fit import PosteriorFit
+from jaxglmm.results.posteriors import Posteriors
 from jaxglmm.results.posteriors_plotting import PosteriorsPlots
 
 N = 24
@@ -138,7 +138,10 @@ def _makers():
 
 SLOW = {(PlotAccessor, "profile"), (Fit, "bootstrap"), (GeneralisedFit, "bootstrap")}
 HIDDEN = {  # of the package's own use, or without an argument
-    *("keep", "kept_estimates", "model_facts", "from_table", "copy", "in_words"),
+    *("keep", "kept_estimates", "kept_diagnostics", "model_facts", "restored"),
+    *("like", "with_design", "unfolded", "drawn", "working", "internal", "limits"),
+    *("from_table", "showing", "one", "part", "place", "checked_ddf"),
+    *("copy", "in_words"),
     *("items", "keys", "values", "get", "pop", "popitem", "update", "setdefault"),
     *("clear", "fromkeys"),
 }

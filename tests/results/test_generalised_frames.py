@@ -92,7 +92,7 @@ def test_standard_errors_of_variance_parameters(case):
             out += [*sd, *corr[np.tril_indices(len(sd), -1)]]
         return np.array([*out, *np.exp(fit.engine.base.split(psi)[2])])
 
-    psi = np.asarray(fit.engine.internal(fit)[0])
+    psi = np.asarray(fit.internal()[0])
     J = cases.derivative(values, psi)
     error = np.sqrt(np.diagonal(J @ fit.parameter_covariance @ J.T))
     table = fit.tidy("ran_pars")

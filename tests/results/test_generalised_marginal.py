@@ -56,7 +56,7 @@ def test_averages_of_predictions(re, type):
             eta = eta + np.einsum("ij,jk,ik->i", z, sigma, z) / 2
         return np.mean(eta if type == "link" else np.exp(eta), keepdims=True)
 
-    J = cases.derivative(mean, fit.engine.internal(fit)[0])
+    J = cases.derivative(mean, fit.internal()[0])
     error = np.sqrt(J @ fit.parameter_covariance @ J.T)[0, 0]
     assert table.loc["b", "std_error"] == pytest.approx(error, rel=1e-6)
     low, high = table.loc["b", ["conf_low", "conf_high"]]

@@ -87,7 +87,7 @@ def test_standard_errors_of_marginal_means(case):
             ]
         )
 
-    psi, _ = fit.engine.internal(fit)
+    psi, _ = fit.internal()
     J = cases.derivative(means, psi, 1e-4)
     variance = np.einsum("ij,jk,ik->i", J, fit.parameter_covariance, J)
     table = fit.predict(re="marginal", se=True).iloc[:4]

@@ -99,7 +99,7 @@ def test_a_correlation_and_sds_by_brute_force():
     fit = jg.glmm("y ~ Visit + (Visit | subject)", data, family="poisson", tol=1e-10)
     curves = fit.profile("theta").curves
     own, T = fit.engine, fit.engine.factors[0].T
-    psi, u = own.internal(fit)
+    psi, u = fit.internal()
 
     def covariance(x):
         L = np.linalg.solve(T, np.array([[x[2], 0.0], [x[3], x[4]]]))

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, Table
-from jaxglmm.postestimation.checking.simulated_residuals import SimulatedResiduals, Test
+from jaxglmm.postestimation.checking.simulated_residuals import (
+    SimulatedResiduals,
+    Test,
+    simulated_residuals,
+)
 from jaxglmm.postestimation.report.summary import Summary
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.formula.design import Design
     from jaxglmm.model.families import AbstractFamily
-    from jaxglmm.results.fit import Fit
-    from jaxglmm.results.generalised_fit import GeneralisedFit
 
 ALARM = 0.01  # a p-value below this is worth a look; several tests are made
 
@@ -57,11 +61,12 @@ class Overdispersion:
 
 
 def overdispersion(
-    fit: GeneralisedFit, n: int, seed, re: str | None, refit: bool = False
+    fit: FittedGeneralised, n: int, seed, re: str | None, refit: bool = False
 ) -> Overdispersion:
     """See ``GeneralisedFit.overdispersion``."""
     from scipy import stats
 
+    fit = fit.unfolded("overdispersion()", keep=refit)
     if is_bernoulli(fit):
         raise NotApplicableError(
             "responses of 0 and 1 have the variance p (1 - p) whatever the model: they "
@@ -83,11 +88,11 @@ def overdispersion(
 
         drawn = refits.overdispersion(fit, n, seed, re)
     elif n:
-        drawn = fit.simulated_residuals(n, seed, re).dispersion
+        drawn = simulated_residuals(fit, n, seed, re).dispersion
     return Overdispersion(chisq / df, chisq, df, p, drawn)
 
 
-def is_bernoulli(fit: GeneralisedFit) -> bool:
+def is_bernoulli(fit: FittedGeneralised) -> bool:
     """Whether every response is 0 or 1."""
     return _zero_or_one(fit.family, fit.design)
 
@@ -104,9 +109,10 @@ def counts_zeros(family: AbstractFamily, design: Design) -> bool:
 
 
 def zero_inflation(
-    fit: GeneralisedFit, n: int, seed, re: str | None, refit: bool = False
+    fit: FittedGeneralised, n: int, seed, re: str | None, refit: bool = False
 ) -> Test:
     """See ``GeneralisedFit.zero_inflation``."""
+    fit = fit.unfolded("zero_inflation()", keep=refit)
     if not fit.family.discrete:
         raise NotApplicableError(
             f"responses of family {fit.family_name!r} are never exactly zero; "
@@ -121,7 +127,7 @@ def zero_inflation(
         from jaxglmm.postestimation.checking import refits
 
         return refits.zero_inflation(fit, n, seed, re)
-    return fit.simulated_residuals(n, seed, re).zero_share
+    return simulated_residuals(fit, n, seed, re).zero_share
 
 
 # All at once --------------------------------------------------------------------------
@@ -139,11 +145,12 @@ class Checks(Summary):
     residuals: SimulatedResiduals
 
 
-def check(fit: Fit, n: int, seed, re: str | None) -> Checks:
+def check(fit: FittedModel, n: int, seed, re: str | None) -> Checks:
     """See ``Fit.check``."""
     import pandas as pd
 
-    residuals = fit.simulated_residuals(n, seed, re)
+    fit = fit.unfolded("check()")
+    residuals = simulated_residuals(fit, n, seed, re)
     rows = [
         (
             "uniformity",
@@ -153,10 +160,10 @@ def check(fit: Fit, n: int, seed, re: str | None) -> Checks:
         ("dispersion", residuals.dispersion, _spread(fit, residuals.dispersion)),
         ("outliers", residuals.outliers, _outliers(residuals.outliers)),
     ]
-    if _counts(fit):
-        zeros, own = residuals.zero_share, cast("GeneralisedFit", fit)
+    if isinstance(fit, FittedGeneralised) and counts_zeros(fit.family, fit.design):
+        zeros, pearson = residuals.zero_share, _pearson(fit)
         rows.append(("zeros", zeros, _zeros(zeros)))
-        rows.append(("Pearson", _pearson(own), _spread(own, _pearson(own))))
+        rows.append(("Pearson", pearson, _spread(fit, pearson)))
     table = pd.DataFrame(
         [
             (t.statistic, t.expected, t.p_value, text if t.p_value < ALARM else "ok")
@@ -175,13 +182,7 @@ def check(fit: Fit, n: int, seed, re: str | None) -> Checks:
     return out
 
 
-def _counts(fit: Fit) -> bool:
-    if fit.ddf != "asymptotic":
-        return False
-    return counts_zeros(fit.family, fit.design)  # type: ignore[attr-defined]
-
-
-def _pearson(fit: GeneralisedFit) -> Test:
+def _pearson(fit: FittedGeneralised) -> Test:
     """Pearson's ratio, two-sided."""
     from scipy import stats
 
@@ -190,7 +191,7 @@ def _pearson(fit: GeneralisedFit) -> Test:
     return Test(found.ratio, 1.0, p, "asymptotic")
 
 
-def _spread(fit: Fit, test: Test) -> str:
+def _spread(fit: FittedModel, test: Test) -> str:
     if test.ratio < 1:
         return "less spread than the model makes"
     better = fit.family.overdispersed
@@ -210,7 +211,7 @@ def _zeros(test: Test) -> str:
     return "more zeros than the model makes: family='nbinom2', or zero inflation"
 
 
-def _heading(fit: Fit, residuals: SimulatedResiduals) -> tuple[str, ...]:
+def _heading(fit: FittedModel, residuals: SimulatedResiduals) -> tuple[str, ...]:
     return (
         f"Checks of {fit.formula}",
         f"{fit.family_name} ({fit.link_name}); {fit.status}; {residuals.n} draws from "

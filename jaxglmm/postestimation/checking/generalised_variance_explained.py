@@ -27,6 +27,7 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.components import covariances
+from jaxglmm.fitting.fitted_model import once
 from jaxglmm.fitting.predictor import random_variance
 from jaxglmm.fitting.random_effects import by_factor
 from jaxglmm.formula.design import Design
@@ -36,7 +37,7 @@ from jaxglmm.postestimation.prediction import averages
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.estimates import Estimates
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
 
 def methods(family: AbstractFamily) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ def method_of(family: AbstractFamily, method: str | None) -> str:
 
 
 def r_squared(
-    fit: GeneralisedFit, method: str | None, mean: float | None
+    fit: FittedGeneralised, method: str | None, mean: float | None
 ) -> explained.R2:
     """Marginal and conditional R squared."""
     chosen = method_of(fit.family, method)
@@ -72,7 +73,7 @@ def r_squared(
 class GeneralisedICC(explained.ICC):
     """Intraclass correlations that can be asked for by another method."""
 
-    def __init__(self, fit: GeneralisedFit, found: explained.ICC):
+    def __init__(self, fit: FittedGeneralised, found: explained.ICC):
         super().__init__(*found.__reduce__()[1])
         self._fit = fit
 
@@ -99,7 +100,7 @@ class GeneralisedICC(explained.ICC):
 
 
 def intraclass(
-    fit: GeneralisedFit, method: str | None, mean: float | None
+    fit: FittedGeneralised, method: str | None, mean: float | None
 ) -> explained.ICC:
     """Intraclass correlations by one method."""
     chosen = method_of(fit.family, method)
@@ -107,7 +108,7 @@ def intraclass(
     return explained.intraclass(fit.design, fit.estimates, part, chosen)
 
 
-def shares(fit: GeneralisedFit, method: str, mean: float | None) -> explained.Shares:
+def shares(fit: FittedGeneralised, method: str, mean: float | None) -> explained.Shares:
     """The three parts of the variance."""
     return explained.shares(
         fit.design,
@@ -117,7 +118,7 @@ def shares(fit: GeneralisedFit, method: str, mean: float | None) -> explained.Sh
     )
 
 
-def row_variance(fit: GeneralisedFit, method: str, mean: float | None) -> float:
+def row_variance(fit: FittedGeneralised, method: str, mean: float | None) -> float:
     """Variance of a row given its predictor, on the predictor's scale."""
     family, phi = fit.family, fit.estimates.phi
     if method == "theoretical":
@@ -160,14 +161,9 @@ def one_row_a_level(design: Design) -> tuple[str, ...]:
     )
 
 
-def null_mean(fit: GeneralisedFit) -> float:
-    """Mean of the response in the null model, kept on the fit."""
-    if "_null_mean" not in fit.__dict__:
-        fit.__dict__["_null_mean"] = _null_mean(fit)
-    return fit.__dict__["_null_mean"]
-
-
-def _null_mean(fit: GeneralisedFit) -> float:
+@once
+def null_mean(fit: FittedGeneralised) -> float:
+    """Mean of the response in the null model, found once a fit."""
     design = fit.design
     counted = design.counted
     X = design.X[counted]
@@ -189,7 +185,7 @@ def _null_mean(fit: GeneralisedFit) -> float:
     return value
 
 
-def null_estimates(fit: GeneralisedFit) -> Estimates:
+def null_estimates(fit: FittedGeneralised) -> Estimates:
     """The fit of the same random effects with an intercept for the fixed effects."""
     from jaxglmm.fitting import generalised as generalised_engine
 

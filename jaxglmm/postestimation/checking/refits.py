@@ -26,8 +26,8 @@ from jaxglmm.runtime.devices import choose
 from jaxglmm.runtime.precision import double_precision
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.formula.design import Design
-    from jaxglmm.results.generalised_fit import GeneralisedFit
 
 TOLERANCE, STEPS = 1e-8, 200
 
@@ -42,9 +42,9 @@ class Refits:
 
 
 @double_precision
-def refitted(fit: GeneralisedFit, n: int, seed, re: str | None) -> Refits:
+def refitted(fit: FittedGeneralised, n: int, seed, re: str | None) -> Refits:
     """n draws from a fit, each fitted; those without a maximum are left out."""
-    Y = np.asarray(fit._simulate(n, seed, re), float)
+    Y = np.asarray(fit.drawn(n, seed, re), float)
     eta = np.full(Y.shape, np.nan)
     phi = np.full((n, len(fit.estimates.phi)), np.nan)
     _in_lanes(fit, Y, eta, phi)
@@ -62,7 +62,7 @@ def refitted(fit: GeneralisedFit, n: int, seed, re: str | None) -> Refits:
 
 
 def _in_lanes(
-    fit: GeneralisedFit, Y: np.ndarray, eta: np.ndarray, phi: np.ndarray
+    fit: FittedGeneralised, Y: np.ndarray, eta: np.ndarray, phi: np.ndarray
 ) -> None:
     """Fill the rows of ``eta`` and ``phi`` that one program finds."""
     design, family = fit.design, fit.family
@@ -114,7 +114,7 @@ def _columns(design: Design) -> tuple[np.ndarray | None, np.ndarray]:
 # Statistics ---------------------------------------------------------------------------
 
 
-def overdispersion(fit: GeneralisedFit, n: int, seed, re: str | None) -> Test:
+def overdispersion(fit: FittedGeneralised, n: int, seed, re: str | None) -> Test:
     """Pearson's statistic given the modes, among those of fitted draws."""
     found = refitted(fit, n, seed, re)
     own = float(np.sum(fit.resid("pearson")[_used(fit)] ** 2))
@@ -125,7 +125,7 @@ def overdispersion(fit: GeneralisedFit, n: int, seed, re: str | None) -> Test:
     return replace(two_sided(np.array(values)), method="refits")
 
 
-def zero_inflation(fit: GeneralisedFit, n: int, seed, re: str | None) -> Test:
+def zero_inflation(fit: FittedGeneralised, n: int, seed, re: str | None) -> Test:
     """Zeros beyond those that are expected given the modes, among fitted draws."""
     found = refitted(fit, n, seed, re)
     used = _used(fit)
@@ -139,13 +139,13 @@ def zero_inflation(fit: GeneralisedFit, n: int, seed, re: str | None) -> Test:
     return Test(share, expected, test.p_value, "refits")
 
 
-def _used(fit: GeneralisedFit) -> np.ndarray:
+def _used(fit: FittedGeneralised) -> np.ndarray:
     weights = fit.design.weights
     return np.ones(fit.design.n, bool) if weights is None else weights > 0
 
 
 def _pearson(
-    fit: GeneralisedFit, y: np.ndarray, mu: np.ndarray, phi: np.ndarray
+    fit: FittedGeneralised, y: np.ndarray, mu: np.ndarray, phi: np.ndarray
 ) -> float:
     design = fit.design
     trials = 1.0 if design.trials is None else design.trials
@@ -154,7 +154,7 @@ def _pearson(
     return float(np.sum((weights * residuals**2)[_used(fit)]))
 
 
-def _expected(fit: GeneralisedFit, eta: np.ndarray, phi: np.ndarray) -> float:
+def _expected(fit: FittedGeneralised, eta: np.ndarray, phi: np.ndarray) -> float:
     """The share of zeros that a predictor promises."""
     trials = 1.0 if fit.design.trials is None else fit.design.trials
     mu = np.asarray(fit.family.mean(eta), float)

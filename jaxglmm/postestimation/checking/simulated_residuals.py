@@ -29,7 +29,7 @@ from jaxglmm.numerics import multiplicity
 if TYPE_CHECKING:
     import pandas as pd
 
-    from jaxglmm.results.fit import Fit
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 WHOLE = 2.0**20  # counts below this leave 32 bits to break ties by
 KEPT = 5_000_000  # simulated responses that are kept and judge; more: textbook p-values
@@ -208,8 +208,11 @@ class SimulatedResiduals:
         )
 
 
-def simulated_residuals(fit: Fit, n: int, seed, re: str | None) -> SimulatedResiduals:
+def simulated_residuals(
+    fit: FittedModel, n: int, seed, re: str | None
+) -> SimulatedResiduals:
     """See ``Fit.simulated_residuals``."""
+    fit = fit.unfolded("simulated_residuals()")
     check_draws(n)
     y, nobs = fit.design.y, fit.design.n
     keep = (n + 1) * nobs <= KEPT
@@ -297,19 +300,19 @@ def judged(
     )
 
 
-def _draw(fit: Fit, n: int, seed, re: str | None) -> Iterator[np.ndarray]:
+def _draw(fit: FittedModel, n: int, seed, re: str | None) -> Iterator[np.ndarray]:
     """(d, nobs) responses, few enough at once."""
     at_once = max(1, KEPT // fit.design.n)
     starts = range(0, n, at_once)
     for start, own in zip(starts, seeds(seed, len(starts))[1:], strict=True):
-        yield fit.simulate(min(at_once, n - start), own, re)
+        yield fit.drawn(min(at_once, n - start), own, re)
 
 
-def _predicted(fit: Fit, re: str | None) -> np.ndarray:
+def _predicted(fit: FittedModel, re: str | None) -> np.ndarray:
     """(nobs,) means with the modes, or with random effects of zero."""
     if re == "conditional":
         return np.asarray(fit.fitted_values)
-    return np.asarray(fit.predict(re="population"))
+    return fit.population_means
 
 
 def _chain(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -325,7 +328,7 @@ def _zeros(Y: np.ndarray, used: np.ndarray) -> np.ndarray:
     return np.mean(Y[:, used] == 0, axis=1)
 
 
-def _variables(fit: Fit) -> dict[str, np.ndarray]:
+def _variables(fit: FittedModel) -> dict[str, np.ndarray]:
     """Labels by name: variables of the model and grouping factors."""
     terms = {t.factor: np.asarray(t.levels)[t.codes] for t in fit.design.terms}
     return {**terms, **{k: np.asarray(v) for k, v in fit.design.variables.items()}}

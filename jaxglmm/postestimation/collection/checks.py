@@ -27,7 +27,7 @@ from jaxglmm.postestimation.checking.checks import counts_zeros
 from jaxglmm.runtime.executors import executor
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fits import Fits
+    from jaxglmm.many.record import FittedModels
 
 CHECKS = ("uniformity", "dispersion", "outliers", "zeros")
 BLOCK = 16  # models that a thread takes at a time
@@ -44,7 +44,7 @@ class _Parameters:
     b: list[np.ndarray]
 
 
-def check(fits: Fits, n: int, seed: int, re: str | None) -> pd.DataFrame:
+def check(fits: FittedModels, n: int, seed: int, re: str | None) -> pd.DataFrame:
     """See ``Fits.check``."""
     simulated.check_draws(n)
     if simulate.draws_new_effects(re) is False:
@@ -77,7 +77,7 @@ def check(fits: Fits, n: int, seed: int, re: str | None) -> pd.DataFrame:
 class _Made:
     """Tests of one model after the other, and what they share."""
 
-    def __init__(self, fits: Fits, n: int, seed: int):
+    def __init__(self, fits: FittedModels, n: int, seed: int):
         self.fits, self.n, self.seed = fits, n, seed
         self.family = fits.source.family
         self.deviates: _Deviates | None = None
@@ -95,7 +95,9 @@ class _Made:
         if self.family is not None:
             design = frequencies.unfolded(design, self.family)
         if (self.n + 1) * design.n > simulated.KEPT:
-            residuals = fits[i].simulated_residuals(self.n, self.seed)
+            residuals = simulated.simulated_residuals(
+                fits.one(i), self.n, self.seed, None
+            )
         else:
             found = self._parameters(i, design)
             Y = self._draw(design, found)
@@ -195,7 +197,7 @@ class _Deviates:
         return out
 
 
-def _table(fits: Fits, found: np.ndarray) -> pd.DataFrame:
+def _table(fits: FittedModels, found: np.ndarray) -> pd.DataFrame:
     D = len(fits)
     shown = [k for k in range(len(CHECKS)) if k < 3 or np.isfinite(found[:, k]).any()]
     adjusted = np.stack(

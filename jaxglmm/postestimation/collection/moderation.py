@@ -23,10 +23,10 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coefficients import t_p_values
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fits import Fits
+    from jaxglmm.many.record import FittedModels
 
 
-def moderate(fits: Fits) -> Fits:
+def moderate(fits: FittedModels) -> FittedModels:
     """Moderated sigma, se, df and p-values; see ``Fits.moderate``."""
     if fits.se is None or fits.df_sigma is None or np.isnan(fits.df_sigma).all():
         raise NotApplicableError(

@@ -17,18 +17,18 @@ from jaxglmm.postestimation.collection.tables import block
 from jaxglmm.postestimation.report.summary import Summary
 
 if TYPE_CHECKING:
-    from jaxglmm.many.posteriors import Posteriors
+    from jaxglmm.many.posteriors import FittedPosteriors
 
 GOOD = 0.7  # Pareto k-hat
 
 
-def labels(posteriors: Posteriors) -> np.ndarray:
+def labels(posteriors: FittedPosteriors) -> np.ndarray:
     """(D,) names of the data sets, or their positions."""
     own = posteriors.labels
     return np.arange(len(posteriors)) if own is None else np.asarray(own)
 
 
-def column(posteriors: Posteriors, term: str) -> int:
+def column(posteriors: FittedPosteriors, term: str) -> int:
     """The place of a parameter.
 
     Raises:
@@ -41,7 +41,7 @@ def column(posteriors: Posteriors, term: str) -> int:
     return posteriors.names.index(term)
 
 
-def direction(posteriors: Posteriors, k: int) -> np.ndarray:
+def direction(posteriors: FittedPosteriors, k: int) -> np.ndarray:
     """(D,) probability of the likelier sign, by the draws; normal where none are kept.
 
     NaN where a data set failed.
@@ -55,7 +55,7 @@ def direction(posteriors: Posteriors, k: int) -> np.ndarray:
     return np.where(np.isnan(posteriors.mean[:, k]), np.nan, share)
 
 
-def top(posteriors: Posteriors, term: str, n: int) -> pd.DataFrame:
+def top(posteriors: FittedPosteriors, term: str, n: int) -> pd.DataFrame:
     """The data sets that are surest of the sign of a parameter."""
     k = column(posteriors, term)
     most = _arguments.DATASETS
@@ -78,7 +78,7 @@ def top(posteriors: Posteriors, term: str, n: int) -> pd.DataFrame:
     )
 
 
-def counts(posteriors: Posteriors) -> tuple[str, ...]:
+def counts(posteriors: FittedPosteriors) -> tuple[str, ...]:
     """How many converged, what became of the others, how many k-hats are high."""
     lines = [
         f"{len(posteriors):,} posteriors, {int(posteriors.converged.sum()):,} converged"
@@ -93,7 +93,7 @@ def counts(posteriors: Posteriors) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def summarise(posteriors: Posteriors) -> Summary:
+def summarise(posteriors: FittedPosteriors) -> Summary:
     """Counts; posterior means over the data sets; intervals that leave out zero."""
     good = posteriors.converged
     mean, sd = posteriors.mean[good], posteriors.sd[good]

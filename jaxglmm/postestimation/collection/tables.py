@@ -18,20 +18,20 @@ from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.report.summary import Summary
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fits import Fits
+    from jaxglmm.many.record import FittedModels
 
 FALSE_DISCOVERIES = 0.05
 
 FAR = 1000.0  # times the median, from which a dispersion is as good as infinite
 
 
-def adjusted(fits: Fits) -> np.ndarray:
+def adjusted(fits: FittedModels) -> np.ndarray:
     """(D, p), each coefficient over the data sets."""
     p = tested(fits)
     return np.stack([multiplicity.adjusted(x, "fdr_bh") for x in p.T], axis=1)
 
 
-def tested(fits: Fits) -> np.ndarray:
+def tested(fits: FittedModels) -> np.ndarray:
     """(D, p) p-values, NaN where a fit did not converge: these are no tests.
 
     Raises:
@@ -42,7 +42,9 @@ def tested(fits: Fits) -> np.ndarray:
     return np.where(np.asarray(fits.converged)[:, None], fits.p_values, np.nan)
 
 
-def tidy(fits: Fits, effects: str, conf_int: bool, level: float) -> pd.DataFrame:
+def tidy(
+    fits: FittedModels, effects: str, conf_int: bool, level: float
+) -> pd.DataFrame:
     """One row a data set and parameter."""
     conf_int = _arguments.flag("conf_int", conf_int)
     if not _arguments.is_among(effects, ("fixed", "ran_pars", "all")):
@@ -69,7 +71,7 @@ def tidy(fits: Fits, effects: str, conf_int: bool, level: float) -> pd.DataFrame
 
 
 def _tests(
-    fits: Fits, width: int, keep: np.ndarray, conf_int: bool, level: float
+    fits: FittedModels, width: int, keep: np.ndarray, conf_int: bool, level: float
 ) -> dict[str, np.ndarray]:
     se, df = fits.se, fits.df
     assert se is not None
@@ -95,7 +97,7 @@ def _tests(
     return found
 
 
-def column(fits: Fits, term: str) -> int:
+def column(fits: FittedModels, term: str) -> int:
     """The place of a coefficient.
 
     Raises:
@@ -108,7 +110,7 @@ def column(fits: Fits, term: str) -> int:
     return fits.coefficient_names.index(term)
 
 
-def top(fits: Fits, term: str, n: int) -> pd.DataFrame:
+def top(fits: FittedModels, term: str, n: int) -> pd.DataFrame:
     """The rows of one coefficient with the smallest p-values of fits that converged."""
     k = column(fits, term)
     p = tested(fits)[:, k]
@@ -132,7 +134,7 @@ def top(fits: Fits, term: str, n: int) -> pd.DataFrame:
     )
 
 
-def finite(fits: Fits) -> np.ndarray:
+def finite(fits: FittedModels) -> np.ndarray:
     """Estimates of the data sets that have them, (k, parameters).
 
     Raises:
@@ -148,7 +150,7 @@ def finite(fits: Fits) -> np.ndarray:
     return values
 
 
-def original(fits: Fits) -> np.ndarray:
+def original(fits: FittedModels) -> np.ndarray:
     """Estimates that the draws came from.
 
     Raises:
@@ -174,7 +176,22 @@ def quantiles(values: np.ndarray, at: list[float]) -> np.ndarray:
     return np.array(found).T
 
 
-def counts(fits: Fits) -> tuple[str, ...]:
+def limits(fits: FittedModels, level: float, kind: str) -> pd.DataFrame:
+    """lower and upper of bootstrap intervals, by quantiles of the draws.
+
+    kind: "percentile", or "basic": twice the estimate minus the opposite quantile
+    (Davison and Hinkley 1997, 5.2).
+    """
+    values = finite(fits)
+    tail = (1 - level) / 2
+    lower, upper = quantiles(values, [tail, 1 - tail])
+    if kind == "basic":
+        centre = original(fits)
+        lower, upper = 2 * centre - upper, 2 * centre - lower
+    return pd.DataFrame({"lower": lower, "upper": upper}, index=fits.names)
+
+
+def counts(fits: FittedModels) -> tuple[str, ...]:
     """How many there are, converged, are singular; what went wrong with the others."""
     failed = collections.Counter(map(int, np.sort(fits.status[~fits.converged])))
     words = zip(failed.values(), _status.names(failed), strict=True)
@@ -186,7 +203,7 @@ def counts(fits: Fits) -> tuple[str, ...]:
     return (text, *([f"not converged: {', '.join(reasons)}"] if reasons else []))
 
 
-def summarise(fits: Fits) -> Summary:
+def summarise(fits: FittedModels) -> Summary:
     """Counts, and a table: of draws by parameter, of models by coefficient."""
     blocks: list[Block] = []
     if fits.facts:
@@ -209,7 +226,7 @@ def summarise(fits: Fits) -> Summary:
     return out
 
 
-def _heading(fits: Fits) -> tuple[str, ...]:
+def _heading(fits: FittedModels) -> tuple[str, ...]:
     f = fits.facts
     lines = [str(f[k]) for k in ("title",) if k in f]
     if "formula" in f:
@@ -226,7 +243,7 @@ def _heading(fits: Fits) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _of_good_fits(fits: Fits) -> tuple[np.ndarray, tuple[str, ...]]:
+def _of_good_fits(fits: FittedModels) -> tuple[np.ndarray, tuple[str, ...]]:
     """Estimates of fits that converged and are not separated; a note on the others."""
     values = fits.frame().to_numpy(float)
     good = np.array(fits.converged, bool)
@@ -245,7 +262,7 @@ def _near(x: np.ndarray, dispersion: bool) -> np.ndarray:
     return x[x <= FAR * np.median(x)] if dispersion and len(x) else x
 
 
-def _far(fits: Fits, values: np.ndarray) -> tuple[str, ...]:
+def _far(fits: FittedModels, values: np.ndarray) -> tuple[str, ...]:
     """A note on dispersion parameters that are left out of mean and sd."""
     lines = []
     for name in fits.dispersion_names:
@@ -259,7 +276,7 @@ def _far(fits: Fits, values: np.ndarray) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _moments(fits: Fits, values: np.ndarray) -> dict[str, list[float]]:
+def _moments(fits: FittedModels, values: np.ndarray) -> dict[str, list[float]]:
     """Mean and sd of each parameter (columns of ``values``), NaN where unknown."""
     parts = [
         _near(x, name in fits.dispersion_names)
@@ -271,7 +288,7 @@ def _moments(fits: Fits, values: np.ndarray) -> dict[str, list[float]]:
     }
 
 
-def _draws(fits: Fits) -> pd.DataFrame:
+def _draws(fits: FittedModels) -> pd.DataFrame:
     """Mean, sd, bias and quantiles of every parameter."""
     values = finite(fits)
     shown = {
@@ -291,7 +308,7 @@ def _draws(fits: Fits) -> pd.DataFrame:
     return table
 
 
-def _quantiles(fits: Fits, values: np.ndarray) -> pd.DataFrame:
+def _quantiles(fits: FittedModels, values: np.ndarray) -> pd.DataFrame:
     """Of each parameter over the data sets where it is known."""
     parts = [x[np.isfinite(x)] for x in values.T]
     unknown = [np.nan] * 3
@@ -300,7 +317,7 @@ def _quantiles(fits: Fits, values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({**_moments(fits, values), **quantiles}, index=fits.names)
 
 
-def _significant(fits: Fits) -> pd.DataFrame:
+def _significant(fits: FittedModels) -> pd.DataFrame:
     """Of each coefficient: tests, p below 0.05, found at the false discovery rate."""
     p, q = tested(fits), adjusted(fits)
     with np.errstate(invalid="ignore"):

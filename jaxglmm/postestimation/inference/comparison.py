@@ -18,8 +18,8 @@ from jaxglmm.postestimation.report.summary import Summary
 if TYPE_CHECKING:
     import pandas as pd
 
+    from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.formula.design import Design
-    from jaxglmm.results.fit import Fit
 
 
 LINEAR = ("gaussian", "identity")
@@ -52,7 +52,7 @@ class Comparison(Summary):
     p_boundary: float
 
 
-def compare(fits: Sequence[Fit], refit: bool | None = None) -> Comparison:
+def compare(fits: Sequence[FittedModel], refit: bool | None = None) -> Comparison:
     """Compare fits of the same data.
 
     Args:
@@ -83,7 +83,7 @@ def compare(fits: Sequence[Fit], refit: bool | None = None) -> Comparison:
     return _shown(ordered, order, table, note)
 
 
-def _of_likelihood(fits: Sequence[Fit]) -> None:
+def _of_likelihood(fits: Sequence[FittedModel]) -> None:
     """Maxima of likelihoods, which posteriors do not have."""
     bayesian = [i for i, fit in enumerate(fits) if not fit.has_likelihood]
     if not bayesian:
@@ -113,7 +113,7 @@ def _what(given: Any) -> str:
     )
 
 
-def _same_data(fits: Sequence[Fit]) -> None:
+def _same_data(fits: Sequence[FittedModel]) -> None:
     one = fits[0].design
     linear = all((f.family_name, f.link_name) == LINEAR for f in fits)
     for other in (f.design for f in fits[1:]):
@@ -152,7 +152,7 @@ def _trials(design: Design) -> np.ndarray:
     return np.ones(design.n) if design.trials is None else design.trials
 
 
-def _same_family(fits: Sequence[Fit]) -> None:
+def _same_family(fits: Sequence[FittedModel]) -> None:
     """One family and link, or families of which one is a limit of the other."""
     links = list(dict.fromkeys(f.link_name for f in fits))
     if len(links) > 1:
@@ -181,7 +181,7 @@ def _is_limit(small: Fit, big: Fit) -> bool:
     return family.limit == small.family_name
 
 
-def _same_integral(fits: Sequence[Fit]) -> None:
+def _same_integral(fits: Sequence[FittedModel]) -> None:
     """One approximation of the likelihood; models without one go with all."""
     methods = list(dict.fromkeys(f.method for f in fits if f.method))
     if len(methods) > 1:
@@ -197,7 +197,7 @@ def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return np.array_equal(a, b)
 
 
-def _same_fixed(fits: Sequence[Fit]) -> bool:
+def _same_fixed(fits: Sequence[FittedModel]) -> bool:
     one = fits[0].design
     return all(
         f.design.x_names == one.x_names
@@ -207,14 +207,16 @@ def _same_fixed(fits: Sequence[Fit]) -> bool:
     )
 
 
-def _same_criterion(fits: list[Fit], refit: bool | None) -> tuple[list[Fit], str]:
+def _same_criterion(
+    fits: list[FittedModel], refit: bool | None
+) -> tuple[list[FittedModel], str]:
     """All by ML or all by REML, and what was done for it."""
     reml = [f.reml for f in fits]
     if not any(reml):
         return fits, ""
     again = refit if refit is not None else not (all(reml) and _same_fixed(fits))
     if again:
-        from jaxglmm.postestimation.bootstrap import with_method
+        from jaxglmm.fitting.refit import with_method
 
         return [with_method(f, False) if f.reml else f for f in fits], (
             "REML fits were fitted again by ML"
@@ -233,7 +235,7 @@ def _same_criterion(fits: list[Fit], refit: bool | None) -> tuple[list[Fit], str
     return fits, "restricted likelihoods"
 
 
-def _table(fits: list[Fit], order: list[int]) -> pd.DataFrame:
+def _table(fits: list[FittedModel], order: list[int]) -> pd.DataFrame:
     import pandas as pd
     from scipy import stats
 
@@ -263,7 +265,7 @@ def _table(fits: list[Fit], order: list[int]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=[f"model{i + 1}" for i in order], columns=columns)
 
 
-def _boundary(small: Fit, big: Fit, statistic: float, df: int) -> float:
+def _boundary(small: FittedModel, big: FittedModel, statistic: float, df: int) -> float:
     """p by the mixture over how many of the tested parameters are at their limit."""
     from scipy import stats
 
@@ -278,13 +280,13 @@ def _boundary(small: Fit, big: Fit, statistic: float, df: int) -> float:
     return float(total)
 
 
-def _at_limit(small: Fit, big: Fit) -> int:
+def _at_limit(small: FittedModel, big: FittedModel) -> int:
     """How many variances and dispersions of ``big`` are at their limit in ``small``.
 
     0 where it is not nested.
     """
 
-    def columns(fit: Fit) -> list[tuple[str, str]]:
+    def columns(fit: FittedModel) -> list[tuple[str, str]]:
         return [(t.factor, name) for t in fit.design.terms for name in t.names]
 
     few, many = set(columns(small)), set(columns(big))
@@ -297,7 +299,7 @@ def _at_limit(small: Fit, big: Fit) -> int:
 
 
 def _shown(
-    fits: list[Fit], order: list[int], table: pd.DataFrame, note: str
+    fits: list[FittedModel], order: list[int], table: pd.DataFrame, note: str
 ) -> Comparison:
     boundary = bool(np.isfinite(table["p_boundary"].to_numpy()).any())
     header = ["npar", "AIC", "BIC", "logLik", "-2*log(L)", "Chisq", "Df", "Pr(>Chisq)"]

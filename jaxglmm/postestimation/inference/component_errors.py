@@ -11,24 +11,25 @@ there is no such error.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from jaxglmm.fitting.components import Parameter, parameters
+from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.linear import lambdas
-
-if TYPE_CHECKING:
-    from jaxglmm.results.generalised_fit import GeneralisedFit
-
 
 NEAR_ONE = 1 - 1e-8
 
 
 def variance_parameters(
-    fit: GeneralisedFit,
-) -> tuple[tuple[Parameter, ...], np.ndarray]:
-    """Standard deviations, correlations, dispersions, and their standard errors."""
+    fit: FittedModel,
+) -> tuple[tuple[Parameter, ...], np.ndarray | None]:
+    """Standard deviations, correlations, dispersions, and their standard errors.
+
+    None for the errors of a linear model, whose intervals are profiles.
+    """
+    if not isinstance(fit, FittedGeneralised):
+        return parameters(fit.design, fit.estimates), None
     named = fit.family.dispersion(fit.estimates.phi)
     dispersion = [
         Parameter("dispersion", "Dispersion", (k,), v) for k, v in named.items()
@@ -44,10 +45,10 @@ def variance_parameters(
     return pars, np.where(error > 0, error, np.nan)
 
 
-def jacobian(fit: GeneralisedFit) -> np.ndarray:
+def jacobian(fit: FittedGeneralised) -> np.ndarray:
     """Derivatives of the parameters in (theta, phi), in the order of the table."""
     engine = fit.engine
-    theta, phi = engine.base.split(engine.internal(fit)[0])[1:]
+    theta, phi = engine.base.split(fit.internal()[0])[1:]
     m = len(theta)
     rows: dict[int, np.ndarray] = {}
     start = 0

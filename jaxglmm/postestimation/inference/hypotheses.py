@@ -15,7 +15,7 @@ from jaxglmm.formula.matrix import as_numbers
 from jaxglmm.postestimation.prediction import predict
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 HINT = "give a matrix of numbers, a coefficient's name, or a dict name -> weight"
 
@@ -141,7 +141,7 @@ def in_words(row: np.ndarray, names: Sequence[str]) -> str:
     return text.removeprefix(" + ").lstrip() or "0"
 
 
-def test(fit: Fit, L, rhs, ddf: str) -> WaldTest:
+def test(fit: FittedModel, L, rhs, ddf: str) -> WaldTest:
     """F-test of L beta = rhs with denominator degrees of freedom by ``ddf``."""
     from jaxglmm.postestimation.inference import denominator_df as inference
 
@@ -165,7 +165,7 @@ def test(fit: Fit, L, rhs, ddf: str) -> WaldTest:
     )
 
 
-def inestimable(fit: Fit, matrix: np.ndarray) -> np.ndarray:
+def inestimable(fit: FittedModel, matrix: np.ndarray) -> np.ndarray:
     """Rows of L (k, p) whose value depends on which columns were dropped, (k,)."""
     missing = fit.design.null_space
     if missing is None:
@@ -174,7 +174,7 @@ def inestimable(fit: Fit, matrix: np.ndarray) -> np.ndarray:
 
 
 def _not_estimable(
-    fit: Fit, matrix: np.ndarray, rhs: np.ndarray, blind: np.ndarray, ddf: str
+    fit: FittedModel, matrix: np.ndarray, rhs: np.ndarray, blind: np.ndarray, ddf: str
 ) -> WaldTest:
     """NaN for the test and for the rows that cannot be told, with a warning."""
     count = int(blind.sum())

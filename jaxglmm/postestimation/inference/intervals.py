@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting.coefficients import t_quantile
+from jaxglmm.fitting.coefficients import wald
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
+    from jaxglmm.fitting.fitted_model import FittedModel
+    from jaxglmm.many.record import FittedModels
 
 METHODS = ("wald", "profile", "bootstrap")
 KINDS = ("percentile", "basic")  # of bootstrap intervals
 
 
-def wald(beta, se, df, level: float) -> np.ndarray:
-    """estimate -/+ t quantile times standard error, (p, 2)."""
-    half = t_quantile(level, df) * se
-    return np.column_stack([beta - half, beta + half])
-
-
 def confint(
-    fit: Fit, level: float, method: str, n: int, seed, kind: str
+    fit: FittedModel,
+    level: float,
+    method: str,
+    n: int = 1000,
+    seed=0,
+    kind: str = "percentile",
 ) -> pd.DataFrame:
     """Frame of lower and upper, one row a parameter."""
     _arguments.level(level)
@@ -40,6 +39,19 @@ def confint(
         names = list(fit.coefficient_names)
         return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
     if method == "profile":
-        return fit.profile().intervals(level)
+        from jaxglmm.postestimation.profile.profile import profile
+
+        return profile(fit).intervals(level)
     _arguments.choice("kind", kind, KINDS)
-    return fit.bootstrap(n, seed).confint(level, method=kind)
+    from jaxglmm.postestimation.collection.tables import limits
+
+    return limits(drawn_and_fitted(fit, n, seed), level, kind)
+
+
+def drawn_and_fitted(fit: FittedModel, n: int, seed) -> FittedModels:
+    """Parametric bootstrap of a fit of any kind."""
+    if fit.is_linear:
+        from jaxglmm.postestimation.bootstrap import bootstrap
+    else:
+        from jaxglmm.postestimation.generalised_bootstrap import bootstrap
+    return bootstrap(fit, n, seed)

@@ -33,11 +33,11 @@ from jaxglmm.postestimation.prediction import generalised_means as means
 from jaxglmm.postestimation.prediction import predict as _predict
 
 if TYPE_CHECKING:
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
 
 def predict(
-    fit: GeneralisedFit,
+    fit: FittedGeneralised,
     newdata,
     *,
     re: str,
@@ -73,7 +73,7 @@ def predict(
     return pd.DataFrame({name: table[name] for name in asked}, index=new.index)
 
 
-def _check_words(fit: GeneralisedFit, type: str, interval, trials) -> None:
+def _check_words(fit: FittedGeneralised, type: str, interval, trials) -> None:
     if interval == "prediction" and type == "link":
         raise NotApplicableError(
             "interval='prediction' is for a new observation, which is on the scale of "
@@ -94,7 +94,7 @@ def _check_words(fit: GeneralisedFit, type: str, interval, trials) -> None:
         )
 
 
-def _rows(fit: GeneralisedFit, newdata, re: str, new_levels: str, offset) -> NewRows:
+def _rows(fit: FittedGeneralised, newdata, re: str, new_levels: str, offset) -> NewRows:
     if re == "marginal":
         new = _predict.rows_at_random(fit, newdata, offset)
     else:
@@ -129,7 +129,7 @@ def numbers_of_trials(newdata, trials, n: int) -> np.ndarray:
 
 
 def _plain(
-    fit: GeneralisedFit, new: NewRows, re: str, type: str, level: float, errors: bool
+    fit: FittedGeneralised, new: NewRows, re: str, type: str, level: float, errors: bool
 ) -> dict[str, np.ndarray]:
     """h(eta) and what belongs to it, eta the linear predictor."""
     eta = _predict.mean(fit, new, re)
@@ -148,7 +148,7 @@ def _plain(
 
 
 def _averaged(
-    fit: GeneralisedFit, new: NewRows, re: str, type: str, level: float, errors: bool
+    fit: FittedGeneralised, new: NewRows, re: str, type: str, level: float, errors: bool
 ) -> dict[str, np.ndarray]:
     """The mean over the random effects, and what belongs to it."""
     if not errors:
@@ -162,7 +162,7 @@ def _averaged(
 
 
 def _observation(
-    fit: GeneralisedFit, new: NewRows, re: str, own: bool, m, level: float
+    fit: FittedGeneralised, new: NewRows, re: str, own: bool, m, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Limits of a new observation: counts out of m where given, else proportions."""
     family = fit.family
@@ -182,7 +182,7 @@ def _observation(
     return low, high
 
 
-def _out_of(fit: GeneralisedFit, own: bool, m, n: int) -> np.ndarray:
+def _out_of(fit: FittedGeneralised, own: bool, m, n: int) -> np.ndarray:
     """(n,) numbers of trials of a new observation: as given, or the fit's own."""
     trials = fit.design.trials
     if m is not None:

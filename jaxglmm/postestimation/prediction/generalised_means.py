@@ -26,15 +26,15 @@ from jaxglmm.postestimation.prediction import averages
 from jaxglmm.postestimation.prediction.means import Means, Rows
 
 if TYPE_CHECKING:
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
 
 class GeneralisedMeans(Means):
     """Means of a generalised model; see the module for what they are."""
 
-    fit: GeneralisedFit
+    fit: FittedGeneralised
 
-    def __init__(self, fit: GeneralisedFit, type: str, re: str):
+    def __init__(self, fit: FittedGeneralised, type: str, re: str):
         self.fit, self.family = fit, fit.family
         self.is_link = type == "link"
         self.random = re == "marginal" and bool(fit.design.terms)
@@ -76,7 +76,7 @@ class GeneralisedMeans(Means):
 
 
 def marginal_means(
-    fit: GeneralisedFit, new: NewRows, eta: np.ndarray
+    fit: FittedGeneralised, new: NewRows, eta: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """E h(eta + z'b) of every row, and its Jacobian in the internal (beta, theta, phi).
 
@@ -96,7 +96,7 @@ def marginal_means(
     return found.value, jacobian
 
 
-def marginal_values(fit: GeneralisedFit, new: NewRows, type: str) -> np.ndarray:
+def marginal_values(fit: FittedGeneralised, new: NewRows, type: str) -> np.ndarray:
     """The same means alone, (n,); with ``type="link"`` their link."""
     eta = new.X @ fit.coefficients + new.offset
     variance = random_variance(new.terms, covariances(fit.estimates))
@@ -104,7 +104,7 @@ def marginal_values(fit: GeneralisedFit, new: NewRows, type: str) -> np.ndarray:
     return link_of(fit.family.link, value)[0] if type == "link" else value
 
 
-def spread(fit: GeneralisedFit, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
+def spread(fit: FittedGeneralised, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
     """Standard deviations of z'b, (n,), and their derivatives in theta, (n, m).
 
     Where one is zero so are its derivatives: the mean does not feel their direction.
@@ -114,7 +114,7 @@ def spread(fit: GeneralisedFit, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
     engine = fit.engine
     n = len(new.X)
     variance, columns = np.zeros(n), []
-    theta = engine.base.split(engine.internal(fit)[0])[1]
+    theta = engine.base.split(fit.internal()[0])[1]
     factors = engine.factors
     for factor, lam in zip(factors, lambdas(engine.base, theta), strict=True):
         terms = [new.terms[k] for k, _, _ in factor.spans]

@@ -19,7 +19,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.recipe import FormulaRecipe
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 GRIDS = ("equal", "observed")
 MOST_CELLS = 1_000_000
@@ -44,7 +44,7 @@ def filled(data: pd.DataFrame, name: str, value, base: pd.DataFrame) -> pd.Serie
 
 
 def reference_grid(
-    fit: Fit, data: pd.DataFrame, without: str | None = None
+    fit: FittedModel, data: pd.DataFrame, without: str | None = None
 ) -> pd.DataFrame:
     """All combinations of the factors in X, numeric variables at their means.
 
@@ -86,7 +86,7 @@ def _is_number(values: pd.Series) -> bool:
     return numeric and not pd.api.types.is_bool_dtype(values)
 
 
-def _representatives(fit: Fit, data: pd.DataFrame, name: str) -> list:
+def _representatives(fit: FittedModel, data: pd.DataFrame, name: str) -> list:
     """A value for every level that a number is made into.
 
     For ``C(x)`` these are its values. Where an expression such as ``I(x > 0)`` makes
@@ -106,7 +106,7 @@ def _representatives(fit: Fit, data: pd.DataFrame, name: str) -> list:
     return sorted(values[np.searchsorted(values, found)].tolist())
 
 
-def _levels_made(fit: Fit, data: pd.DataFrame, name: str) -> np.ndarray | None:
+def _levels_made(fit: FittedModel, data: pd.DataFrame, name: str) -> np.ndarray | None:
     """Codes (n, k) of the factors made of this variable alone; None for its values."""
     recipe = fit.design.recipe
     if not isinstance(recipe, FormulaRecipe):

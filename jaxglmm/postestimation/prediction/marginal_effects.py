@@ -26,13 +26,13 @@ from jaxglmm.postestimation.prediction.means import Means, Rows, difference
 from jaxglmm.postestimation.report.frames import check_ratios
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 ADJUST = ("none", "bonferroni", "holm", "tukey")
 MOST_TESTED = 2000  # rows up to which each gets its own degrees of freedom
 
 
-def data_of(fit: Fit) -> pd.DataFrame:
+def data_of(fit: FittedModel) -> pd.DataFrame:
     """The variables of the model, rows that were used."""
     if fit.design.recipe is None:
         raise NotApplicableError(
@@ -42,7 +42,7 @@ def data_of(fit: Fit) -> pd.DataFrame:
     return frame(fit.design)
 
 
-def counted_data(fit: Fit) -> pd.DataFrame:
+def counted_data(fit: FittedModel) -> pd.DataFrame:
     """The variables of the model, rows that count: what averages are taken over."""
     return data_of(fit).iloc[fit.design.counted].reset_index(drop=True)
 
@@ -54,7 +54,7 @@ def new_rows(means: Means, data, offset=None) -> NewRows:
     return predict.rows(means.fit, data, offset=offset, random=False)
 
 
-def own_offset(fit: Fit, counted: pd.DataFrame) -> np.ndarray:
+def own_offset(fit: FittedModel, counted: pd.DataFrame) -> np.ndarray:
     """The offset of the rows that count that is no term of the formula, (n,)."""
     given = np.zeros(len(counted))
     if fit.design.offset is None:

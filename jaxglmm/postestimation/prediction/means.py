@@ -23,7 +23,7 @@ from jaxglmm.postestimation.prediction import predict
 from jaxglmm.postestimation.report.frames import exponentiated
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 TYPES = ("response", "link")
 EFFECTS = ("population", "marginal")
@@ -111,7 +111,7 @@ class Means(abc.ABC):
     are held together, None for all.
     """
 
-    fit: Fit
+    fit: FittedModel
     covariance: np.ndarray
     random = False
     is_link = False
@@ -212,7 +212,7 @@ class LinearMeans(Means):
     is_affine = True
     tests_each = True
 
-    def __init__(self, fit: Fit, type: str):
+    def __init__(self, fit: FittedModel, type: str):
         self.fit = fit
         self.covariance = fit.coefficient_covariance()
         self.is_link = type == "link"

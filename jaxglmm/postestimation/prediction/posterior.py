@@ -1,12 +1,9 @@
-"""Predictions of a posterior: means, intervals and new data from its draws.
-
-Rows go through in pieces, so that draws times rows never exceed what memory holds.
-"""
+"""Predictions of a posterior: means and intervals from its draws, in pieces of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,92 +11,24 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.model_frame import readable
-from jaxglmm.fitting.simulate import asked, draws_new_effects
-from jaxglmm.formula.design import RandomTerm
 from jaxglmm.model import assemble
+from jaxglmm.posterior.fitted_posterior import FittedPosterior
+from jaxglmm.posterior.predictive import (
+    Rows,
+    factors,
+    fixed_predictor,
+    new_effects,
+    own_rows,
+    random_predictor,
+)
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.generalised import numbers_of_trials
 
-if TYPE_CHECKING:
-    from jaxglmm.results.posterior_fit import PosteriorFit
-
-AT_ONCE = 5_000_000  # draws times rows in one piece
 NODES = 15  # of the mean over new levels
 
 
-class Rows:
-    """Rows to predict: X (n, p), offset (n,), terms with codes (-1: a new level)."""
-
-    def __init__(self, X: np.ndarray, offset: np.ndarray | None, terms: Any):
-        self.X, self.terms = X, terms
-        self.offset = np.zeros(len(X)) if offset is None else offset
-
-    def pieces(self, S: int) -> Iterator[slice]:
-        """Slices of rows."""
-        size = max(1, AT_ONCE // S)
-        for start in range(0, len(self.X), size):
-            yield slice(start, min(start + size, len(self.X)))
-
-
-def own_rows(fit: PosteriorFit) -> Rows:
-    """The rows of the fit."""
-    return Rows(fit.design.X, fit.design.offset, fit.design.terms)
-
-
-def fixed_predictor(fit: PosteriorFit, rows: Rows, here: slice) -> np.ndarray:
-    """(S, m) X beta + offset."""
-    return fit.posterior.draws.beta @ rows.X[here].T + rows.offset[here]
-
-
-def random_predictor(
-    fit: PosteriorFit, rows: Rows, here: slice, new: dict[str, np.ndarray]
-) -> np.ndarray:
-    """(S, m) Z b; new: label -> (S, q) effects of any level that is new."""
-    total = np.zeros((fit.posterior.n_draws, here.stop - here.start))
-    for term in rows.terms:
-        b = fit.posterior.effects(term.label)
-        codes, values = term.codes[here], term.values[here]
-        for i in range(values.shape[1]):
-            own = np.where(codes >= 0, b[:, np.maximum(codes, 0), i], 0.0)
-            if (codes < 0).any():
-                own = np.where(codes >= 0, own, new[term.label][:, i : i + 1])
-            total += own * values[:, i]
-    return total
-
-
-def new_effects(fit: PosteriorFit, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Label -> (S, q): one level's effects for every draw, from its distribution."""
-    out = {}
-    for term in fit.design.terms:
-        L = factors(fit, term)
-        z = rng.standard_normal((len(L), L.shape[1]))
-        out[term.label] = np.einsum("sij,sj->si", L, z)
-    return out
-
-
-def factors(fit: PosteriorFit, term: RandomTerm) -> np.ndarray:
-    """(S, q, q) Cholesky factors of the term's covariance."""
-    draws = fit.posterior.draws
-    sd = draws.sd[term.label]
-    if term.label not in draws.corr:
-        return sd[:, :, None] * np.eye(sd.shape[1])
-    return sd[:, :, None] * np.linalg.cholesky(draws.corr[term.label])
-
-
-def fitted(fit: PosteriorFit) -> np.ndarray:
-    """(n,) posterior means of the rows' means."""
-    rows = own_rows(fit)
-    out = np.empty(len(rows.X))
-    for here in rows.pieces(fit.posterior.n_draws):
-        eta = fixed_predictor(fit, rows, here)
-        if fit.design.terms:
-            eta = eta + random_predictor(fit, rows, here, {})
-        out[here] = np.asarray(fit.family.mean(eta), float).mean(axis=0)
-    return out
-
-
 def predict(
-    fit: PosteriorFit,
+    fit: FittedPosterior,
     newdata,
     *,
     re: str,
@@ -146,7 +75,7 @@ def predict(
 
 def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[Rows, Any]:
     if newdata is None:
-        return own_rows(fit), fit.design.index
+        return own_rows(fit.design), fit.design.index
     recipe = fit.design.recipe
     if recipe is None:
         raise NotApplicableError(
@@ -163,7 +92,7 @@ def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[Rows, Any]:
 
 
 def means(
-    fit: PosteriorFit,
+    fit: FittedPosterior,
     rows: Rows,
     re: str,
     type: str,
@@ -172,14 +101,15 @@ def means(
     """(S, m) means (or predictors) of a piece of rows; rng: of "conditional" ones."""
     new = {}
     if re == "conditional" and fit.design.terms:
-        new = new_effects(fit, np.random.default_rng() if rng is None else rng)
+        rng = np.random.default_rng() if rng is None else rng
+        new = new_effects(fit.posterior, fit.design.terms, rng)
     z, w = np.polynomial.hermite_e.hermegauss(NODES)
     w = w / w.sum()
 
     def of_piece(here: slice) -> np.ndarray:
-        eta = fixed_predictor(fit, rows, here)
+        eta = fixed_predictor(fit.posterior, rows, here)
         if re == "conditional" and fit.design.terms:
-            eta = eta + random_predictor(fit, rows, here, new)
+            eta = eta + random_predictor(fit.posterior, rows, here, new)
         if type == "link":
             return eta
         if re != "marginal" or not fit.design.terms:
@@ -193,17 +123,17 @@ def means(
     return of_piece
 
 
-def _new_variance(fit: PosteriorFit, rows: Rows, here: slice) -> np.ndarray:
+def _new_variance(fit: FittedPosterior, rows: Rows, here: slice) -> np.ndarray:
     """(S, m) variance of Z b for new levels."""
     total = np.zeros((fit.posterior.n_draws, here.stop - here.start))
     for term in _terms_of(fit, rows):
-        L = factors(fit, term)
+        L = factors(fit.posterior, term)
         zL = np.einsum("mi,sij->smj", term.values[here], L)
         total += np.sum(zL**2, axis=2)
     return total
 
 
-def _terms_of(fit: PosteriorFit, rows: Rows) -> Any:
+def _terms_of(fit: FittedPosterior, rows: Rows) -> Any:
     if rows.terms:
         return rows.terms
     raise NotApplicableError(
@@ -214,7 +144,7 @@ def _terms_of(fit: PosteriorFit, rows: Rows) -> Any:
 
 
 def _observed(
-    fit: PosteriorFit,
+    fit: FittedPosterior,
     rows: Rows,
     here: slice,
     re: str,
@@ -223,11 +153,11 @@ def _observed(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """(S, m) new observations, one a draw; proportions where no trials are given."""
-    eta = fixed_predictor(fit, rows, here)
+    eta = fixed_predictor(fit.posterior, rows, here)
     if fit.design.terms and re != "population":
-        new = new_effects(fit, rng)
+        new = new_effects(fit.posterior, fit.design.terms, rng)
         if re == "conditional":
-            eta = eta + random_predictor(fit, rows, here, new)
+            eta = eta + random_predictor(fit.posterior, rows, here, new)
         else:
             s = np.sqrt(_new_variance(fit, rows, here))
             eta = eta + s * rng.standard_normal(eta.shape)
@@ -241,7 +171,7 @@ def _observed(
 
 
 def observations(
-    fit: PosteriorFit, eta: np.ndarray, trials: Any, rng: np.random.Generator
+    fit: FittedPosterior, eta: np.ndarray, trials: Any, rng: np.random.Generator
 ) -> np.ndarray:
     """(S, m) one observation for every predictor, each draw with its dispersion."""
     mu = np.asarray(fit.family.mean(eta), float)
@@ -250,28 +180,3 @@ def observations(
         return fit.family.simulate(rng, mu, np.zeros(0), trials)
     phi = np.stack([np.log(v)[:, None] for v in named.values()])
     return fit.family.simulate(rng, mu, phi, trials)
-
-
-def simulate(fit: PosteriorFit, n: int, seed, re: str | None) -> np.ndarray:
-    """(n, nobs) data sets, each from one draw; binomial kind: successes."""
-    fresh = draws_new_effects(re)
-    n, rng = asked(n, seed, fit.design.n)
-    rows, S = own_rows(fit), fit.posterior.n_draws
-    index = rng.integers(0, S, n) if n > S else rng.permutation(S)[:n]
-    draws = fit.posterior.draws
-    m = assemble.precise(fit.design, fit.family).trials
-    trials = 1.0 if m is None else m
-    out = np.empty((n, len(rows.X)))
-    for row, s in zip(out, index, strict=True):
-        eta = rows.X @ draws.beta[s] + rows.offset
-        for term in rows.terms:
-            if fresh:
-                L = factors(fit, term)[s]
-                b = rng.standard_normal((term.n_levels, len(L))) @ L.T
-            else:
-                b = fit.posterior.effects(term.label)[s]
-            eta = eta + np.einsum("iq,iq->i", term.values, b[term.codes])
-        mu = np.asarray(fit.family.mean(eta), float)
-        phi = np.array([np.log(v[s]) for v in draws.dispersion.values()])
-        row[:] = fit.family.simulate(rng, mu, phi, trials)
-    return out

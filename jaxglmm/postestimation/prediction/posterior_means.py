@@ -25,15 +25,15 @@ from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.means import Means, Rows
 
 if TYPE_CHECKING:
-    from jaxglmm.results.posterior_fit import PosteriorFit
+    from jaxglmm.posterior.fitted_posterior import FittedPosterior
 
 
 class PosteriorMeans(Means):
     """Means of a posterior; the draws (n, S) of each take the place of a Jacobian."""
 
-    fit: PosteriorFit
+    fit: FittedPosterior
 
-    def __init__(self, fit: PosteriorFit, type: str, re: str):
+    def __init__(self, fit: FittedPosterior, type: str, re: str):
         self.fit, self.type, self.re = fit, type, re
         self.is_link = type == "link"
         self.random = re == "marginal" and bool(fit.design.terms)
@@ -109,7 +109,7 @@ def table(draws: np.ndarray, level: float, ratio: bool = False) -> pd.DataFrame:
         )
 
 
-def test(fit: PosteriorFit, L, rhs) -> pd.DataFrame:
+def test(fit: FittedPosterior, L, rhs) -> pd.DataFrame:
     """L beta - rhs from the draws, one row a row of L; NaN where it cannot be told."""
     matrix = hypotheses.contrast_matrix(L, fit.design.x_names)
     rhs = hypotheses.right_side(rhs, len(matrix))

@@ -35,7 +35,7 @@ from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.formula.tables import Table, as_table
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 MOST_NAMED = 5  # unseen levels that a warning lists
 CHOICES = {
@@ -56,7 +56,11 @@ def check(**given) -> None:
 
 
 def rows(
-    fit: Fit, newdata, new_levels: str = "zero", offset=None, random: bool = True
+    fit: FittedModel,
+    newdata,
+    new_levels: str = "zero",
+    offset=None,
+    random: bool = True,
 ) -> NewRows:
     """The design of new data, or of the data of the fit.
 
@@ -83,7 +87,7 @@ def rows(
     )
 
 
-def answerable(fit: Fit, new: NewRows) -> NewRows:
+def answerable(fit: FittedModel, new: NewRows) -> NewRows:
     """The rows, with NaN in X for those whose mean the data cannot tell."""
     missing = fit.design.null_space
     if missing is None or new.full is None:
@@ -118,7 +122,7 @@ def check_offset(newdata, offset) -> None:
         )
 
 
-def rows_at_random(fit: Fit, newdata, offset=None) -> NewRows:
+def rows_at_random(fit: FittedModel, newdata, offset=None) -> NewRows:
     """The design of rows whose levels are drawn at random.
 
     The columns of the random terms are needed, their grouping factors are not.
@@ -193,7 +197,7 @@ def _labels(newdata, factor: str, rows: np.ndarray) -> str:
     return f" {few}{', ...' if len(found) > MOST_NAMED else ''}"
 
 
-def mean(fit: Fit, new: NewRows, re: str) -> np.ndarray:
+def mean(fit: FittedModel, new: NewRows, re: str) -> np.ndarray:
     """Predicted means, (n_new,)."""
     eta = predictor.fixed_part(new.X, fit.estimates.beta, new.offset)
     if re == "conditional":
@@ -206,7 +210,7 @@ def fixed_variance(X: np.ndarray, vcov: np.ndarray) -> np.ndarray:
     return np.einsum("ij,jk,ik->i", X, vcov, X)
 
 
-def variance(fit: Fit, new: NewRows, re: str) -> np.ndarray:
+def variance(fit: FittedModel, new: NewRows, re: str) -> np.ndarray:
     """Variance of the predicted mean, (n_new,)."""
     if re != "conditional" or not new.terms or not len(new.X):
         return fixed_variance(new.X, fit.coefficient_covariance())
@@ -215,7 +219,7 @@ def variance(fit: Fit, new: NewRows, re: str) -> np.ndarray:
     return np.asarray(prediction_variance(fit, new, re))
 
 
-def observation_variance(fit: Fit, new: NewRows, re: str, of_the_fit: bool):
+def observation_variance(fit: FittedModel, new: NewRows, re: str, of_the_fit: bool):
     """What a new observation adds to the variance of its mean, (n_new,) or a number."""
     weights = fit.design.weights if of_the_fit else None
     noise = predictor.residual_sd(fit.sigma, weights) ** 2
@@ -224,7 +228,7 @@ def observation_variance(fit: Fit, new: NewRows, re: str, of_the_fit: bool):
     return noise
 
 
-def predict(fit: Fit, newdata, re, se, interval, level, new_levels, offset):
+def predict(fit: FittedModel, newdata, re, se, interval, level, new_levels, offset):
     """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
     _arguments.level(level)
     spread = re == "marginal" and interval == "prediction"

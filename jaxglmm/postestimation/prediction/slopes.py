@@ -27,8 +27,8 @@ from jaxglmm.postestimation.prediction.marginal_effects import (
 from jaxglmm.postestimation.prediction.means import Means, Rows, difference
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.formula.design import NewRows
-    from jaxglmm.results.fit import Fit
 
 
 def slopes(
@@ -100,12 +100,12 @@ def _is_number(x: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(x) and not pd.api.types.is_bool_dtype(x)
 
 
-def _factors(fit: Fit) -> set[str]:
+def _factors(fit: FittedModel) -> set[str]:
     """Variables that enter as factors."""
     return set().union(*(term.factors for term in fit.design.fixed_terms))
 
 
-def _is_factor(fit: Fit, variable: str) -> bool:
+def _is_factor(fit: FittedModel, variable: str) -> bool:
     """Whether a variable enters as a factor and never as a number."""
     terms = [t for t in fit.design.fixed_terms if variable in t.variables]
     return bool(terms) and all(variable in t.factors for t in terms)
@@ -118,7 +118,7 @@ def _factor_text(variable: str) -> str:
     )
 
 
-def _is_curved(fit: Fit, variable: str) -> bool:
+def _is_curved(fit: FittedModel, variable: str) -> bool:
     """Whether X is more than linear in the variable, as far as its terms tell."""
     recipe = fit.design.recipe
     terms = getattr(recipe, "terms", None)

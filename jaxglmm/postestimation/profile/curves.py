@@ -21,7 +21,6 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._brief import listed
-from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.postestimation.profile import constraint as held
 from jaxglmm.postestimation.profile import root_search as march
@@ -33,8 +32,6 @@ from jaxglmm.runtime.precision import double_precision
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from jaxglmm.results.fit import Fit
 
 GRID = (0.6, 1.2, 1.8, 2.4, 3.0)  # zetas at which a curve is drawn
 
@@ -204,45 +201,3 @@ class Profile:
 
     def __repr__(self) -> str:
         return f"Profile of {listed(self.curves)}"
-
-
-@double_precision
-def profile(
-    fit: Fit,
-    which: str | Sequence[str] | None = None,
-    curves: Callable[[Fit], list[Curve]] | None = None,
-) -> Profile:
-    """Profile the likelihood of the parameters of a fit.
-
-    Args:
-        fit: by ML or REML; a REML fit is profiled by the ML deviance, as lme4 does.
-        which: names as in the table of ``confint(method="profile")``, ``"theta"`` for
-            variances and correlations, ``"beta"`` for fixed effects; None for all.
-        curves: makes the curves of a fit; default those of a linear model.
-
-    Raises:
-        NotApplicableError: a name that is not a parameter.
-    """
-    if curves is None:
-        from jaxglmm.postestimation.profile.linear import curves
-    made = {curve.name: curve for curve in curves(fit)}
-    return Profile([made[name] for name in _chosen(fit, which, list(made))])
-
-
-def _chosen(fit: Fit, which: str | Sequence[str] | None, names: list[str]) -> list[str]:
-    if which is None:
-        return names
-    fixed = set(fit.design.x_names)
-    sets = {
-        "theta": [n for n in names if n not in fixed],
-        "beta": [n for n in names if n in fixed],
-    }
-    wanted = _arguments.names("which", which, meaning="a parameter's name")
-    out = [name for w in wanted for name in sets.get(w, [w])]
-    unknown = [name for name in out if name not in names]
-    if unknown:
-        raise NotApplicableError(
-            f"profile: there is no parameter {unknown[0]!r}; there are "
-            f"{', '.join(names)}"
-        )
-    return out

@@ -29,8 +29,8 @@ from jaxglmm.postestimation.profile.curves import FISHER, LOG, PLAIN, Curve, Sca
 from jaxglmm.postestimation.profile.subspace import Restricted, Subspace, maximise_along
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.generalised import GeneralisedEngine
-    from jaxglmm.results.generalised_fit import GeneralisedFit
 
 TOLERANCE, STEPS = 1e-10, 300
 SMALL = 0.02  # a diagonal of Lambda below this starts from AWAY: zero is stationary
@@ -39,7 +39,7 @@ BOUNDS = (-30.0, 30.0)  # of log phi, where it stands for zero and infinity
 WIDEST = 5.0  # a first step where the likelihood says nothing of its size
 
 
-def curves(fit: GeneralisedFit) -> list[Curve]:
+def curves(fit: FittedGeneralised) -> list[Curve]:
     """Standard deviations, correlations, dispersion, fixed effects.
 
     In lanes of one program where there is one grouping factor with one random effect a
@@ -58,7 +58,7 @@ def curves(fit: GeneralisedFit) -> list[Curve]:
     return alone(fit)
 
 
-def alone(fit: GeneralisedFit) -> list[Curve]:
+def alone(fit: FittedGeneralised) -> list[Curve]:
     """The same, one value after the other."""
     held = Held(fit)
     return [*held.variances(), *held.dispersion(), *held.fixed()]
@@ -82,10 +82,10 @@ class Place:
 class Held:
     """Fits of one model with one parameter held."""
 
-    def __init__(self, fit: GeneralisedFit):
+    def __init__(self, fit: FittedGeneralised):
         self.fit = fit
         self.engine: GeneralisedEngine = fit.engine
-        self.psi = np.asarray(self.engine.internal(fit)[0])
+        self.psi = np.asarray(fit.internal()[0])
         p, m = self.engine.base.p, self.engine.base.m
         self.lam = lambdas(self.engine.base, self.psi[p : p + m])
 

@@ -33,7 +33,7 @@ from jaxglmm.runtime.devices import Devices, choose
 from jaxglmm.runtime.precision import double_precision
 
 if TYPE_CHECKING:
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
 TOLERANCE, STEPS = 1e-10, 300
 SMALL, AWAY = 0.02, 0.1  # a diagonal this small starts from there: zero is stationary
@@ -391,7 +391,7 @@ class GeneralisedModels:
         return out
 
 
-def of_fit(fit: GeneralisedFit) -> GeneralisedModels | None:
+def of_fit(fit: FittedGeneralised) -> GeneralisedModels | None:
     """One model whose parameters can be held in lanes; None where no program has it."""
     design, devices = fit.design, choose("cpu", 0.0)
     given = (design.weights, design.offset, design.trials)

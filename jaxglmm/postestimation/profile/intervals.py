@@ -33,10 +33,11 @@ from jaxglmm.postestimation.profile import generalised_many as held_generalised
 from jaxglmm.postestimation.profile import linear_many as held_linear
 from jaxglmm.postestimation.profile import moments as held_moments
 from jaxglmm.postestimation.profile import rows as held_rows
+from jaxglmm.postestimation.profile.profile import profile
 from jaxglmm.runtime.precision import double_precision
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fits import Fits
+    from jaxglmm.many.record import FittedModels
 
 AT_ONCE = 2_000  # models whose lanes are searched together
 
@@ -50,7 +51,7 @@ class _Silent:
 
 @double_precision
 def intervals(
-    fits: Fits, level: float, which: str | Sequence[str] | None
+    fits: FittedModels, level: float, which: str | Sequence[str] | None
 ) -> pd.DataFrame:
     """See ``Fits.confint``."""
     if fits.source is None:
@@ -78,7 +79,7 @@ def intervals(
     return _table(fits, names, wanted, found)
 
 
-def _names(fits: Fits) -> list[str]:
+def _names(fits: FittedModels) -> list[str]:
     """Fixed effects, then everything else in the order of a single profile."""
     variances = []
     for t in fits.source.design.terms:
@@ -95,7 +96,7 @@ def _names(fits: Fits) -> list[str]:
 
 
 def _chosen(
-    fits: Fits, names: list[str], which: str | Sequence[str] | None
+    fits: FittedModels, names: list[str], which: str | Sequence[str] | None
 ) -> np.ndarray:
     """(k,) places of the wanted names."""
     if which is None:
@@ -114,8 +115,8 @@ def _chosen(
 
 
 def _fitted(
-    fits: Fits, place: np.ndarray, good: np.ndarray
-) -> tuple[Fits, engines.Plan]:
+    fits: FittedModels, place: np.ndarray, good: np.ndarray
+) -> tuple[FittedModels, engines.Plan]:
     """All data sets of the source by maximum likelihood, NaN where not ``good``."""
     source: Source = fits.source
     if source.family is None:
@@ -141,7 +142,7 @@ def _fitted(
 
 
 def _together(
-    plan: engines.Plan, ml: Fits, wanted: np.ndarray
+    plan: engines.Plan, ml: FittedModels, wanted: np.ndarray
 ) -> Iterator[tuple[held.Models, np.ndarray]]:
     """Models that one program takes, and their positions."""
     good = np.zeros(len(plan), bool)
@@ -180,7 +181,7 @@ def _incomplete(engine: Any, which: np.ndarray) -> np.ndarray:
     return out
 
 
-def _linear(engine: Any, ml: Fits, which: np.ndarray) -> held.Models | None:
+def _linear(engine: Any, ml: FittedModels, which: np.ndarray) -> held.Models | None:
     if isinstance(engine, SharedLinear):
         rows, groups, _ = engine.on_device
         internal = held_moments.of_responses(
@@ -207,7 +208,9 @@ def _linear(engine: Any, ml: Fits, which: np.ndarray) -> held.Models | None:
     return held_linear.LinearModels(internal, estimates, engine.devices)
 
 
-def _generalised(engine: Any, ml: Fits, which: np.ndarray) -> held.Models | None:
+def _generalised(
+    engine: Any, ml: FittedModels, which: np.ndarray
+) -> held.Models | None:
     if isinstance(engine, SharedRows):
         rows = held_rows.of_responses(engine, which)
     elif isinstance(engine, RaggedRows):
@@ -254,16 +257,16 @@ def _limits(
 
 
 def _alone(
-    fits: Fits, row: int, level: float, names: list[str], wanted: np.ndarray
+    fits: FittedModels, row: int, level: float, names: list[str], wanted: np.ndarray
 ) -> np.ndarray:
     """(names, 2) limits of one model by its own fit; NaN for what it has not."""
     out = np.full((len(names), 2), np.nan)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", JaxGLMMWarning)
-            fit = fits[row]
+            fit = fits.one(row)
             there = [names[k] for k in wanted]
-            curves = fit.profile()
+            curves = profile(fit)
             curves.curves = {n: c for n, c in curves.curves.items() if n in there}
             table = curves.intervals(level)
     except JaxGLMMError:
@@ -274,7 +277,7 @@ def _alone(
 
 
 def _table(
-    fits: Fits, names: list[str], wanted: np.ndarray, found: np.ndarray
+    fits: FittedModels, names: list[str], wanted: np.ndarray, found: np.ndarray
 ) -> pd.DataFrame:
     D, k, p = len(fits), len(wanted), len(fits.coefficient_names)
     frame = fits.frame()

@@ -28,11 +28,11 @@ from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure import shared_design as shared
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.fitting.linear import Engine
-    from jaxglmm.results.fit import Fit
 
 
-def curves(fit: Fit) -> list[Curve]:
+def curves(fit: FittedModel) -> list[Curve]:
     """Standard deviations, correlations, sigma, fixed effects."""
     if fits_linear.suits(fit.design):
         return in_lanes(lanes(fit))
@@ -41,7 +41,7 @@ def curves(fit: Fit) -> list[Curve]:
 
 
 @double_precision
-def lanes(fit: Fit) -> held_linear.LinearModels:
+def lanes(fit: FittedModel) -> held_linear.LinearModels:
     """One model, fitted by ML, whose parameters can be held in lanes."""
     own = _by_ml(fit)
     moments = own.engine.moments
@@ -65,8 +65,8 @@ def lanes(fit: Fit) -> held_linear.LinearModels:
     return held_linear.LinearModels(internal, found, choose("cpu", 0.0))
 
 
-def _by_ml(fit: Fit) -> Fit:
-    from jaxglmm.postestimation.bootstrap import with_method
+def _by_ml(fit: FittedModel) -> FittedModel:
+    from jaxglmm.fitting.refit import with_method
 
     return with_method(fit, False) if fit.reml else fit
 
@@ -74,11 +74,11 @@ def _by_ml(fit: Fit) -> Fit:
 class Held:
     """Fits of one model by ML with one parameter held."""
 
-    def __init__(self, fit: Fit):
+    def __init__(self, fit: FittedModel):
         self.fit = _by_ml(fit)
         self.engine: Engine = self.fit.engine
         self.constant = assemble.constants(self.engine.moments)[0]
-        self.theta = _engine.internal_theta(self.engine, self.fit)
+        self.theta = self.engine.theta(self.fit.estimates)
         self.lam = _engine.lambdas(self.engine.problem, self.theta)
 
     # Fixed effects -------------------------------------------------------------------

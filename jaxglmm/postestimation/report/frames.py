@@ -14,11 +14,13 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import model_frame as data
+from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.model.links import LINKS
+from jaxglmm.postestimation.inference.component_errors import variance_parameters
+from jaxglmm.postestimation.inference.intervals import confint
 
 if TYPE_CHECKING:
-    from jaxglmm.results.fit import Fit
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
 COLUMNS = [
@@ -27,13 +29,12 @@ COLUMNS = [
 ]
 
 
-def ratios(fit: Fit) -> str | None:
+def ratios(fit: FittedModel) -> str | None:
     """What exp of a coefficient is, by the link of a fit."""
-    family = getattr(fit, "family", None)  # a linear model has none of its own
-    return None if family is None else family.link.ratio
+    return fit.family.link.ratio if isinstance(fit, FittedGeneralised) else None
 
 
-def check_ratios(fit: Fit, what: str) -> None:
+def check_ratios(fit: FittedModel, what: str) -> None:
     """Refuse exp of coefficients where it means nothing."""
     if ratios(fit) is None:
         known = ((name, link.ratio) for name, link in LINKS.items() if link.ratio)
@@ -46,7 +47,7 @@ def check_ratios(fit: Fit, what: str) -> None:
 
 
 def tidy(
-    fit: Fit,
+    fit: FittedModel,
     effects,
     conf_int: bool,
     level: float,
@@ -62,7 +63,7 @@ def tidy(
     makers = {"fixed": _fixed, "ran_pars": _ran_pars, "ran_vals": _ran_vals}
     limits = None
     if conf_int and {"fixed", "ran_pars"} & set(asked):
-        limits = fit.confint(level, method=method)
+        limits = confint(fit, level, method)
     parts = [makers[name](fit, conf_int, limits, level) for name in asked]
     if exponentiate:
         parts = [
@@ -110,16 +111,16 @@ def _limits(frame: pd.DataFrame, limits: pd.DataFrame | None, labels) -> pd.Data
     return frame
 
 
-def _fixed(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
+def _fixed(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.DataFrame:
     frame = fit.coefficient_table().reset_index()
     frame.insert(0, "effect", "fixed")
     frame.insert(1, "group", None)
     return _limits(frame, limits, list(fit.coefficient_names))
 
 
-def _ran_pars(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
+def _ran_pars(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.DataFrame:
     """Standard deviations and correlations, then dispersion parameters by name."""
-    pars, errors = fit._variance_parameters()
+    pars, errors = variance_parameters(fit)
     frame = pd.DataFrame(
         {
             "effect": "ran_pars",
@@ -133,7 +134,7 @@ def _ran_pars(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
     return _limits(frame, limits, [p.label for p in pars])
 
 
-def _ran_vals(fit: Fit, conf_int: bool, limits, level: float) -> pd.DataFrame:
+def _ran_vals(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.DataFrame:
     parts = [
         _one_factor(factor, modes, fit.ranef_cov[factor])
         for factor, modes in fit.ranef.items()
@@ -165,7 +166,7 @@ def _one_factor(factor: str, modes: pd.DataFrame, cov: np.ndarray) -> pd.DataFra
     )
 
 
-def glance(fit: Fit) -> pd.DataFrame:
+def glance(fit: FittedModel) -> pd.DataFrame:
     """One row about the whole fit."""
     row = {
         "nobs": fit.nobs,
@@ -183,7 +184,7 @@ def glance(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def glance_generalised(fit: GeneralisedFit) -> pd.DataFrame:
+def glance_generalised(fit: FittedGeneralised) -> pd.DataFrame:
     """One row about a generalised fit: as ``glance``, with family, link, deviance."""
     try:
         deviance = fit.deviance
@@ -202,7 +203,9 @@ def glance_generalised(fit: GeneralisedFit) -> pd.DataFrame:
     return pd.DataFrame([{name: row[name] for name in dict.fromkeys([*first, *row])}])
 
 
-def augment(fit: Fit, extra: dict[str, np.ndarray] | None = None) -> pd.DataFrame:
+def augment(
+    fit: FittedModel, extra: dict[str, np.ndarray] | None = None
+) -> pd.DataFrame:
     """The data of the fit with ``fitted``, ``resid`` and ``fixed`` (X beta + offset).
 
     A column of the data that has one of these names keeps it; ours gets an underscore.

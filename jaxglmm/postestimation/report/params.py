@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jaxglmm.fitting.components import VarianceComponent
-    from jaxglmm.results.fit import Fit
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 
 @brief
@@ -46,7 +46,7 @@ class Params:
     theta: np.ndarray
 
 
-def params(fit: Fit) -> Params:
+def params(fit: FittedModel) -> Params:
     """The record of a fit."""
     return Params(**{name: getattr(fit, name) for name in Params.__dataclass_fields__})
 
@@ -81,7 +81,7 @@ class GeneralisedParams:
     theta: np.ndarray
 
 
-def generalised_params(fit: Fit) -> GeneralisedParams:
+def generalised_params(fit: FittedModel) -> GeneralisedParams:
     """The record of a generalised fit."""
     names = GeneralisedParams.__dataclass_fields__
     return GeneralisedParams(**{name: getattr(fit, name) for name in names})

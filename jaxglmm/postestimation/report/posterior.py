@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm import _arguments
-from jaxglmm._errors import ConvergenceWarning, PosteriorWarning
-from jaxglmm.fitting import convergence as diagnose
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, Table
+from jaxglmm.posterior.fitted_posterior import FittedPosterior
 from jaxglmm.postestimation.report.summary import WIDTH, Summary, modelled
 
-if TYPE_CHECKING:
-    from jaxglmm.results.posterior_fit import PosteriorFit
-
-GOOD, BAD = 0.5, 0.7  # Pareto k-hat
-FEW = 400  # effective draws below which quantiles are rough
 SHOWN = 12  # priors listed in a summary
-SKEWED = "the posterior has heavier tails than the Gaussian"
-POINT = "their intervals are too narrow"
-EXPECTED = (SKEWED, "mean field", POINT)  # of the method asked for: said, not warned of
 
 
-def summarise(fit: PosteriorFit, level: float) -> Summary:
+def summarise(fit: FittedPosterior, level: float) -> Summary:
     """The summary with central intervals of ``level``."""
     table = fit.posterior.summary(level)
     fixed = table.loc[list(fit.design.x_names)]
@@ -39,7 +30,7 @@ def summarise(fit: PosteriorFit, level: float) -> Summary:
     if len(fixed):
         blocks.append(_table("Coefficients:", fixed, percent))
     blocks += [Paragraph(("Priors:", *_priors(fit))), Paragraph(_trust(fit))]
-    found = notes(fit)
+    found = fit.warnings
     if found:
         lines = [textwrap.wrap(f"Note: {text}", WIDTH) for text in found]
         blocks.append(Paragraph(tuple(x for note in lines for x in note)))
@@ -60,7 +51,7 @@ def summarise(fit: PosteriorFit, level: float) -> Summary:
     return out
 
 
-def _heading(fit: PosteriorFit) -> tuple[str, ...]:
+def _heading(fit: FittedPosterior) -> tuple[str, ...]:
     groups = ", ".join(f"{name} {n}" for name, n in fit.ngroups.items())
     return (
         "Bayesian mixed model" if fit.design.terms else "Bayesian regression",
@@ -84,14 +75,14 @@ def _table(title: str, frame: pd.DataFrame, percent: str) -> Table:
     return Table(title, tuple(header), rows, "<" + ">" * (len(header) - 1))
 
 
-def _priors(fit: PosteriorFit) -> tuple[str, ...]:
+def _priors(fit: FittedPosterior) -> tuple[str, ...]:
     lines = str(fit.priors).splitlines()
     if len(lines) > SHOWN:
         lines = [*lines[:SHOWN], f"... and {len(lines) - SHOWN} more: fit.priors"]
     return tuple(f"  {line}" for line in lines)
 
 
-def _trust(fit: PosteriorFit) -> tuple[str, ...]:
+def _trust(fit: FittedPosterior) -> tuple[str, ...]:
     p = fit.posterior
     lines = [f"Draws: {p.n_draws}" + (f" in {p.chains} chains" if p.chains > 1 else "")]
     if p.khat is not None and p.ess is not None:
@@ -112,56 +103,7 @@ def _trust(fit: PosteriorFit) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def notes(fit: PosteriorFit) -> tuple[str, ...]:
-    """What should be known: about the data, the search, the weights, the chains."""
-    out = [n.text for n in diagnose.notes(fit.design, fit.estimates)]
-    p = fit.posterior
-    method = type(fit.bayes).__name__
-    if p.khat is not None and p.khat > BAD:
-        what = {
-            "NestedLaplace": "a few draws carry the weights. Use method='nuts'",
-            "MAP": f"{SKEWED}. Use method='nested-laplace'",
-        }[method]
-        out.append(f"Pareto k-hat is {p.khat:.2f} (above {BAD}): {what}")
-    if "diverging" in p.sample_stats and (n := int(p.sample_stats["diverging"].sum())):
-        out.append(
-            f"{n} transitions of NUTS diverged: the posterior has a region of high "
-            "curvature. Raise target_accept, or give the variances tighter priors"
-        )
-    if p.chains > 1:
-        worst = float(np.nanmax(p.summary()["rhat"].to_numpy()))
-        if worst > 1.01:
-            out.append(
-                f"R-hat is {worst:.3f} (above 1.01): the chains do not agree yet. Ask "
-                "for more draws or a longer warmup"
-            )
-    if method == "VB" and p.facts.get("nested") is False and len(p.draws.sd):
-        out.append(
-            "standard deviations, correlations and dispersion have a Gaussian at one "
-            f"point, not integrated: {POINT}. VB(nested=True) integrates them"
-        )
-    if method == "VB" and getattr(fit.bayes, "family", "") == "mean-field":
-        out.append(
-            "a mean field is too narrow where coefficients and random effects are "
-            "correlated; VB() keeps them together"
-        )
-    return tuple(out)
-
-
-def warn(fit: PosteriorFit, stacklevel: int) -> None:
-    """Warn of what the search and the draws found (the formula has warned of data)."""
-    import warnings
-
-    data = {n.text for n in diagnose.notes(fit.design, fit.estimates)}
-    found = notes(fit)
-    if not fit.converged:
-        warnings.warn(f"Not converged: {fit.status}.", ConvergenceWarning, stacklevel)
-    for text in found:
-        if text not in data and not any(known in text for known in EXPECTED):
-            warnings.warn(text, PosteriorWarning, stacklevel=stacklevel)
-
-
-def glance(fit: PosteriorFit) -> pd.DataFrame:
+def glance(fit: FittedPosterior) -> pd.DataFrame:
     """One row about the whole posterior; what the method does not find is NaN."""
     p = fit.posterior
     found = {"log_evidence": p.log_evidence, "elbo": p.elbo, "khat": p.khat}
@@ -182,7 +124,7 @@ def glance(fit: PosteriorFit) -> pd.DataFrame:
 
 
 def tidy(
-    fit: PosteriorFit, effects: Any, conf_int: bool, level: float, exponentiate: bool
+    fit: FittedPosterior, effects: Any, conf_int: bool, level: float, exponentiate: bool
 ) -> pd.DataFrame:
     """One row a parameter, with the columns of R's broom.mixed."""
     _arguments.level(level)
@@ -217,12 +159,12 @@ def _rows(table: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     return pd.DataFrame({**columns, **numbers})
 
 
-def _fixed(fit: PosteriorFit, level: float) -> pd.DataFrame:
+def _fixed(fit: FittedPosterior, level: float) -> pd.DataFrame:
     table = fit.posterior.summary(level).loc[list(fit.design.x_names)]
     return _rows(table, effect="fixed", group=None, term=list(table.index))
 
 
-def _ran_pars(fit: PosteriorFit, level: float) -> pd.DataFrame:
+def _ran_pars(fit: FittedPosterior, level: float) -> pd.DataFrame:
     table = fit.posterior.summary(level).drop(index=list(fit.design.x_names))
     group = [_group(name) for name in table.index]
     return _rows(table, effect="ran_pars", group=group, term=list(table.index))
@@ -234,7 +176,7 @@ def _group(name: str) -> str:
     return label or ("Residual" if name == "sigma" else "Dispersion")
 
 
-def _ran_vals(fit: PosteriorFit, level: float) -> pd.DataFrame:
+def _ran_vals(fit: FittedPosterior, level: float) -> pd.DataFrame:
     tails = [(1 - level) / 2, (1 + level) / 2]
     m, parts = fit.posterior.moments, []
     for term in fit.design.terms:

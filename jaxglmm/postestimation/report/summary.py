@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import re
 import textwrap
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, Table
 from jaxglmm.formula.parse import parse
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.formula.design import Design
-    from jaxglmm.results.fit import Fit
-    from jaxglmm.results.generalised_fit import GeneralisedFit
 
 WIDTH = 80  # of the notes
 MOST_CORRELATED = 20  # columns of X up to which their correlations are shown
@@ -62,7 +62,7 @@ class Summary(str):
         return self.html
 
 
-def summarise(fit: Fit, ddf: str) -> Summary:
+def summarise(fit: FittedModel, ddf: str) -> Summary:
     """The summary with t-tests by ``ddf``, a key of ``TESTS``."""
     coefficients, vcov = fit.coefficient_table(ddf), fit.coefficient_covariance(ddf)
     quantiles = _scaled(fit)
@@ -76,7 +76,7 @@ def summarise(fit: Fit, ddf: str) -> Summary:
         table = layout.random_effects(fit.varcorr, fit.varcorr.sigma, (_groups(fit),))
         blocks.append(table)
     if len(coefficients):
-        blocks.append(fixed_effects(coefficients, z=ddf == "asymptotic"))
+        blocks.append(fixed_effects(coefficients, z=not fit.is_linear))
     blocks += _correlation_block(correlation)
     said = (*fit.warnings, *kept_together(fit.design))
     if said:
@@ -91,7 +91,7 @@ def summarise(fit: Fit, ddf: str) -> Summary:
     return out
 
 
-def criteria(fit: Fit) -> dict[str, float]:
+def criteria(fit: FittedModel) -> dict[str, float]:
     """AIC, BIC, log-likelihood, criterion and residual degrees of freedom."""
     return {
         "AIC": fit.aic,
@@ -102,17 +102,7 @@ def criteria(fit: Fit) -> dict[str, float]:
     }
 
 
-def method(marginal) -> str:
-    """How the random effects of a generalised model were integrated out, in words."""
-    if marginal.nodes > 1:
-        return f"adaptive Gauss-Hermite quadrature, {marginal.nodes} nodes"
-    if getattr(marginal, "order", 1) == 2:
-        return "second-order Laplace approximation"
-    note = " with expected information" if marginal.hessian == "expected" else ""
-    return f"Laplace approximation{note}"
-
-
-def _generalised_heading(fit: GeneralisedFit) -> tuple[str, ...]:
+def _generalised_heading(fit: FittedGeneralised) -> tuple[str, ...]:
     how = f" ({fit.method})" if fit.method else ""
     kind = "mixed model" if fit.design.terms else "model"
     lines = [
@@ -156,9 +146,9 @@ def kept_together(design: Design) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _heading(fit: Fit, ddf: str) -> tuple[str, ...]:
-    if ddf == "asymptotic":
-        return _generalised_heading(cast("GeneralisedFit", fit))
+def _heading(fit: FittedModel, ddf: str) -> tuple[str, ...]:
+    if isinstance(fit, FittedGeneralised):
+        return _generalised_heading(fit)
     how = "REML" if fit.reml else "maximum likelihood"
     return (
         f"Linear mixed model fit by {how}. {TESTS[ddf]}",
@@ -166,7 +156,7 @@ def _heading(fit: Fit, ddf: str) -> tuple[str, ...]:
     )
 
 
-def _criteria(fit: Fit) -> Paragraph | Table:
+def _criteria(fit: FittedModel) -> Paragraph | Table:
     if fit.reml:
         when = "at convergence" if fit.converged else "where the optimiser stopped"
         return Paragraph((f"REML criterion {when}: {numbers.fixed(fit.criterion, 1)}",))
@@ -182,7 +172,7 @@ def scaled_quantiles(scaled: np.ndarray) -> pd.Series:
     return pd.Series(values, index=["Min", "1Q", "Median", "3Q", "Max"])
 
 
-def _scaled(fit: Fit) -> pd.Series | None:
+def _scaled(fit: FittedModel) -> pd.Series | None:
     """None where a family of one's own does not say its variance."""
     try:
         return scaled_quantiles(fit.resid("scaled")[fit.design.counted])
@@ -195,7 +185,7 @@ def _residuals(quantiles: pd.Series) -> Table:
     return Table("Scaled residuals:", tuple(quantiles.index), (cells,), ">>>>>")
 
 
-def _groups(fit: Fit) -> str:
+def _groups(fit: FittedModel) -> str:
     groups = "; ".join(f"{factor}, {count}" for factor, count in fit.ngroups.items())
     return f"Number of obs: {fit.nobs}, groups: {groups}"
 

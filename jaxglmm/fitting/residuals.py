@@ -6,39 +6,41 @@ McCullagh and Nelder (1989), 2.4; randomised quantile residuals after Dunn and S
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.model.families import ratio
-
-if TYPE_CHECKING:
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+from jaxglmm.formula.design import Design
+from jaxglmm.model.families import AbstractFamily, ratio
 
 TYPES = ("deviance", "pearson", "response", "working", "scaled", "quantile")
 
 
-def resid(fit: GeneralisedFit, type: str, seed=0) -> np.ndarray:
-    """(n,) residuals of one of ``TYPES``."""
+def resid(
+    design: Design,
+    family: AbstractFamily,
+    phi: np.ndarray,
+    eta: np.ndarray,
+    mu: np.ndarray,
+    type: str,
+    seed=0,
+) -> np.ndarray:
+    """(n,) residuals of one of ``TYPES``, at predictors and means (n,)."""
     if not _arguments.is_among(type, TYPES):
         raise NotApplicableError(
             f"resid(type={_arguments.shown(type)}): there are "
             f"{', '.join(map(repr, TYPES))}"
         )
-    design, family = fit.design, fit.family
-    mu, phi = fit.fitted_values, fit.estimates.phi
     trials = 1.0 if design.trials is None else design.trials
     size = trials if family.family_kind == "binomial" else 1.0
     weights = 1.0 if design.weights is None else design.weights
     if type == "response":
         return design.y / size - mu
     if type == "working":
-        return ratio(design.y / size - mu, family.link.slope(fit.linear_predictor))
+        return ratio(design.y / size - mu, family.link.slope(eta))
     if type == "quantile":
         rng = np.random.default_rng(_arguments.seed(seed))
-        return _quantile(fit, mu, phi, trials, rng)
+        return _quantile(design.y, family, mu, phi, trials, rng)
     if type == "deviance":
         out = family.deviance_residuals(design.y, mu, phi, trials)
     else:
@@ -46,11 +48,10 @@ def resid(fit: GeneralisedFit, type: str, seed=0) -> np.ndarray:
     return np.sqrt(weights) * out
 
 
-def _quantile(fit: GeneralisedFit, mu, phi, trials, rng) -> np.ndarray:
+def _quantile(y, family: AbstractFamily, mu, phi, trials, rng) -> np.ndarray:
     """Standard normal scores of a uniform draw between P(Y < y) and P(Y <= y)."""
     from scipy import special
 
-    y, family = fit.design.y, fit.family
     upper = np.asarray(family.cdf(y, mu, phi, trials))
     if family.discrete:
         lower = np.where(y > 0, family.cdf(y - 1, mu, phi, trials), 0.0)

@@ -8,20 +8,20 @@ fit pays for a few comparisons of numbers that it has at hand.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from jaxglmm import _errors
+from jaxglmm.estimate.generalised import GeneralisedFitted
 from jaxglmm.fitting import convergence as diagnose
 from jaxglmm.fitting import separation
 from jaxglmm.fitting.convergence import Note
+from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.separation import Separation
 from jaxglmm.formatting import numbers
-
-if TYPE_CHECKING:
-    from jaxglmm.formula.design import RandomTerm
-    from jaxglmm.results.generalised_fit import GeneralisedFit
+from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.model.families import AbstractFamily
 
 NO_EXCESS = 1e-5  # variance beyond that of the simpler family, relative, that is none
 NO_SPREAD = 1e-10  # variance of a row over that of the response
@@ -34,33 +34,64 @@ OF_THE_FIT = (
 SHOWN = 6  # names and cells in a message
 
 
-def notes(fit: GeneralisedFit) -> tuple[Note, ...]:
+class Generalised(Protocol):
+    """What is looked at of a generalised fit.
+
+    fitted: what the search found, in internal coordinates; None where it was dropped.
+    """
+
+    design: Design
+    family: AbstractFamily
+    fitted: GeneralisedFitted | None
+
+    @property
+    def estimates(self) -> Estimates:
+        """In the user's coordinates."""
+        ...
+
+    @property
+    def engine(self) -> Any:
+        """With the problem in internal coordinates."""
+        ...
+
+    @property
+    def linear_predictor(self) -> np.ndarray:
+        """(n,)."""
+        ...
+
+    @property
+    def separation(self) -> Separation | None:
+        """What ``separated`` says."""
+        ...
+
+
+def notes(fit: Generalised) -> tuple[Note, ...]:
     """Everything worth a warning, that of any fit first."""
     found = [_separated(fit), *_running_off(fit), _dispersion(fit)]
     own = [note for note in found if note is not None]
     return (*diagnose.notes(fit.design, fit.estimates), *own)
 
 
-def warn(fit: GeneralisedFit, stacklevel: int = 3) -> None:
+def warn(fit: Generalised, stacklevel: int = 3) -> None:
     """Warn, once each, of what the fit found (the formula has warned of the data)."""
     for note in notes(fit):
         if note.category in OF_THE_FIT:
             warnings.warn(note.text, note.category, stacklevel=stacklevel)
 
 
-def separated(fit: GeneralisedFit) -> Separation | None:
+def separated(fit: Generalised) -> Separation | None:
     """What ``fit.separation`` says; a healthy fit is known by its largest |eta|."""
-    kept = fit.__dict__.get("_fitted")
+    kept = fit.fitted
     if kept is not None and not separation.possible(fit.family, kept.eta):
         return None
-    eta, beta = fit.linear_predictor, fit.coefficients
+    eta, beta = fit.linear_predictor, fit.estimates.beta
     return separation.find(fit.design, fit.family, beta, eta)
 
 
 # Fixed effects ------------------------------------------------------------------------
 
 
-def _separated(fit: GeneralisedFit) -> Note | None:
+def _separated(fit: Generalised) -> Note | None:
     found = fit.separation
     if found is None:
         return None
@@ -82,7 +113,7 @@ def _named(found: Separation) -> str:
     return f"the coefficients of {_some(found.coefficients)}"
 
 
-def _where(fit: GeneralisedFit, found: Separation) -> str:
+def _where(fit: Generalised, found: Separation) -> str:
     """Which rows, and what is the matter with them."""
     binomial = fit.family.family_kind == "binomial"
     what = {
@@ -90,7 +121,7 @@ def _where(fit: GeneralisedFit, found: Separation) -> str:
         False: "nothing but successes",
         None: "no success or nothing but successes",
     }[found.zeros]
-    k, n = len(found.rows), fit.nobs
+    k, n = len(found.rows), fit.design.n_counted
     rows = "All rows" if k == n else f"The {k} rows" if found.cells else f"{k} rows"
     cells = f" with {_some(found.cells, ' or ')}" if found.cells and k < n else ""
     share = "" if k == n else f" ({k} of {n})" if not found.cells else f" (of {n})"
@@ -99,10 +130,10 @@ def _where(fit: GeneralisedFit, found: Separation) -> str:
     return f"{rows}{cells}{share} have {what}."
 
 
-def _far_out(fit: GeneralisedFit, found: Separation) -> str:
+def _far_out(fit: Generalised, found: Separation) -> str:
     """The numbers that the optimiser stopped at."""
     j = fit.design.x_names.index(found.coefficients[0])
-    at = f"{found.coefficients[0]} = {numbers.general(float(fit.coefficients[j]), 3)}"
+    at = f"{found.coefficients[0]} = {numbers.general(float(fit.estimates.beta[j]), 3)}"
     return (
         f"The optimiser stopped at {at}: that number says where it stopped, and its "
         "standard error nothing."
@@ -118,12 +149,12 @@ def _some(names: tuple[str, ...], last: str = ", ") -> str:
 # Random effects -----------------------------------------------------------------------
 
 
-def _running_off(fit: GeneralisedFit) -> list[Note]:
+def _running_off(fit: Generalised) -> list[Note]:
     """Terms whose effects are so far apart that levels are all zeros or all ones."""
     limit = fit.family.link.wide
     if limit is None or not fit.family.discrete or not fit.design.terms:
         return []
-    kept = fit.__dict__.get("_fitted")
+    kept = fit.fitted
     if kept is not None and np.sum(fit.engine.base.split(kept.psi)[1] ** 2) < limit**2:
         return []
     pairs = zip(fit.design.terms, fit.estimates.lam, strict=True)
@@ -131,7 +162,7 @@ def _running_off(fit: GeneralisedFit) -> list[Note]:
     return [_runs_off(fit, term, sd) for term, sd in spreads if sd > limit]
 
 
-def widest(fit: GeneralisedFit) -> tuple[float, float] | None:
+def widest(fit: Generalised) -> tuple[float, float] | None:
     """Largest sd of a term on the scale of the predictor, and what is too large."""
     limit = fit.family.link.wide
     if limit is None or not fit.family.discrete or not fit.design.terms:
@@ -140,13 +171,13 @@ def widest(fit: GeneralisedFit) -> tuple[float, float] | None:
     return max(_spread(fit, term, lam) for term, lam in pairs), limit
 
 
-def _spread(fit: GeneralisedFit, term: RandomTerm, lam: np.ndarray) -> float:
+def _spread(fit: Generalised, term: RandomTerm, lam: np.ndarray) -> float:
     """Root mean square over the rows of the sd of z'b."""
     values = term.values[fit.design.counted]
     return float(np.sqrt(np.mean(np.sum((values @ lam) ** 2, axis=1))))
 
 
-def _runs_off(fit: GeneralisedFit, term: RandomTerm, sd: float) -> Note:
+def _runs_off(fit: Generalised, term: RandomTerm, sd: float) -> Note:
     constant = _constant_levels(fit, term)
     what = "no success or nothing but successes"
     if fit.family.family_kind != "binomial":
@@ -154,7 +185,7 @@ def _runs_off(fit: GeneralisedFit, term: RandomTerm, sd: float) -> Note:
     text = (
         f"The random effects of {term.label} have a standard deviation of "
         f"{numbers.general(sd, 3)} on the scale of the linear predictor "
-        f"({fit.link_name}), which is as good as infinite: {constant} of "
+        f"({fit.family.link.name}), which is as good as infinite: {constant} of "
         f"{fit.design.levels_counted(term)} levels have {what}, and such levels do "
         "not bound it. "
         "Laplace's approximation is poor here. Drop the term, join levels, observe "
@@ -163,7 +194,7 @@ def _runs_off(fit: GeneralisedFit, term: RandomTerm, sd: float) -> Note:
     return Note(_errors.SeparationWarning, text)
 
 
-def _constant_levels(fit: GeneralisedFit, term: RandomTerm) -> int:
+def _constant_levels(fit: Generalised, term: RandomTerm) -> int:
     """Levels whose responses are all at one end."""
     design = fit.design
     used = np.ones(design.n, bool) if design.weights is None else design.weights > 0
@@ -180,7 +211,7 @@ def _constant_levels(fit: GeneralisedFit, term: RandomTerm) -> int:
 # Dispersion ---------------------------------------------------------------------------
 
 
-def _dispersion(fit: GeneralisedFit) -> Note | None:
+def _dispersion(fit: Generalised) -> Note | None:
     """A dispersion parameter at the end of its range."""
     phi = fit.estimates.phi
     if not len(phi) or not np.isfinite(phi).all():
@@ -193,7 +224,7 @@ def _dispersion(fit: GeneralisedFit) -> Note | None:
             return None
         text = (
             f"The data show no overdispersion: {shown} is the limit at which family "
-            f"{fit.family_name!r} is {simpler!r}. Use family={simpler!r}: the other "
+            f"{fit.family.name!r} is {simpler!r}. Use family={simpler!r}: the other "
             "estimates are the same."
         )
         return Note(_errors.DispersionWarning, text)
@@ -206,7 +237,7 @@ def _dispersion(fit: GeneralisedFit) -> Note | None:
         return Note(_errors.DispersionWarning, text)
     if np.abs(phi).max() > AT_END and not fit.family.phi_in_units:
         text = (
-            f"The dispersion of family {fit.family_name!r} ran to the end of its "
+            f"The dispersion of family {fit.family.name!r} ran to the end of its "
             f"range: {shown}. The data ask for less or more spread than the family "
             "has: use another one."
         )
@@ -214,7 +245,7 @@ def _dispersion(fit: GeneralisedFit) -> Note | None:
     return None
 
 
-def _excess(fit: GeneralisedFit) -> float:
+def _excess(fit: Generalised) -> float:
     """Variance over that of the simpler family, less one, at the mean response."""
     design, phi, counted = fit.design, fit.estimates.phi, fit.design.counted
     y = design.y[counted]
@@ -227,7 +258,7 @@ def _excess(fit: GeneralisedFit) -> float:
     return float(fit.family.variance(mu, phi, m) / (m * mu * (1 - mu)) - 1)
 
 
-def _spread_share(fit: GeneralisedFit) -> float:
+def _spread_share(fit: Generalised) -> float:
     """Variance of a row over that of the response, at the mean response."""
     if fit.family.discrete:
         return 1.0

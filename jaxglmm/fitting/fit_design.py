@@ -1,0 +1,145 @@
+"""One model fitted, from its design to a named fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jaxglmm._errors import ModelError
+from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.fitting import convergence as diagnose
+from jaxglmm.fitting import linear as _engine
+from jaxglmm.fitting.fitted_model import FittedModel
+from jaxglmm.fitting.kinds import Kinds, record
+from jaxglmm.formula import check_generalised, check_linear, check_quadrature
+from jaxglmm.formula.design import Design
+from jaxglmm.runtime.memory import programs
+
+if TYPE_CHECKING:  # generalised models are imported where they are asked for
+    from jaxglmm.estimate.generalised import LaplaceMarginal
+    from jaxglmm.model.families import AbstractFamily
+
+L = TypeVar("L", bound=FittedModel)
+
+
+def fit_design(
+    design: Design,
+    estimator: Maximise,
+    tol: float = 1e-8,
+    max_iter: int = 200,
+    compute_satterthwaite: bool = True,
+    started: float | None = None,
+    stacklevel: int = 4,
+    *,
+    make: Callable[..., L] = FittedModel,
+) -> L:
+    """The steps after the formula for a linear mixed model: check, build, fit, name.
+
+    make: the class of what is made.
+    """
+    began = time.perf_counter() if started is None else started
+    if not design.terms:
+        raise ModelError(
+            "the model has no random effects. Add a term such as (1 | group), or fit a "
+            "linear model by jg.glmm(formula, data, family='gaussian')"
+        )
+    check_linear(design)
+    programs.spare()
+    designed = time.perf_counter()
+    engine = _engine.build(design, estimator)
+    built = time.perf_counter()
+    fitted, criterion = engine.fit(tol, max_iter)
+    done = time.perf_counter()
+    diagnostics = {
+        "system": type(engine.problem.system).__name__,
+        "seconds": {
+            "design": designed - began,
+            "cross-products": built - designed,
+            "fit": done - built,
+        },
+        "evaluations": int(fitted.steps),
+        "decrement": float(fitted.decrement),
+        "tol": tol,
+        "max_iter": max_iter,
+    }
+    fit = make(
+        design,
+        _engine.estimates(engine, design, fitted, criterion),
+        engine,
+        diagnostics,
+        compute_satterthwaite=compute_satterthwaite,
+    )
+    moments = engine.moments
+    tops = (moments.fixed.R, *(factor.T for factor in moments.factors))
+    far = any(map(diagnose.may_be_far, tops))
+    diagnose.warn(design, fit.estimates, stacklevel=stacklevel, far=far)
+    return fit
+
+
+def fit_generalised(
+    design: Design,
+    family: AbstractFamily,
+    marginal: LaplaceMarginal,
+    tol: float = 1e-8,
+    max_iter: int = 200,
+    started: float | None = None,
+    kinds: Kinds = record,
+) -> Any:
+    """The same for a generalised model; a Gaussian one is a linear model.
+
+    kinds: classes of what is made, by name.
+    """
+    from jaxglmm.estimate.generalised import applicable
+    from jaxglmm.fitting import diagnostics as found_out
+    from jaxglmm.fitting import generalised as _generalised
+
+    began = time.perf_counter() if started is None else started
+    family.check(design.y, design.trials, design.rows)
+    if _is_linear(design, family):
+        linear = kinds("linear")
+        return fit_design(
+            design, Maximise(False), tol, max_iter, False, began, 5, make=linear
+        )
+    check_generalised(design)
+    if not design.terms:
+        marginal, design = _generalised.without_effects(marginal, design, family)
+    if marginal.nodes != 1:
+        check_quadrature(design, marginal.nodes)
+    programs.spare()
+    designed = time.perf_counter()
+    engine = _generalised.build(design, family, marginal)
+    refusal = applicable(engine.base, marginal)
+    if refusal is not None:
+        raise ModelError(refusal)
+    built = time.perf_counter()
+    fitted = engine.fit(tol, max_iter)
+    done = time.perf_counter()
+    diagnostics = {
+        "system": type(engine.data.rows).__name__,
+        "seconds": {
+            "design": designed - began,
+            "rows": built - designed,
+            "fit": done - built,
+        },
+        "evaluations": int(fitted.steps),
+        "decrement": float(fitted.decrement),
+        "tol": tol,
+        "max_iter": max_iter,
+    }
+    fit = kinds("generalised")(
+        design,
+        _generalised.estimates(engine, design, fitted),
+        family,
+        engine.marginal,
+        engine,
+        diagnostics,
+    )
+    fit.keep(fitted)
+    found_out.warn(fit, stacklevel=4)
+    return fit
+
+
+def _is_linear(design: Design, family: AbstractFamily) -> bool:
+    """Whether it is a linear mixed model, whose likelihood is exact."""
+    return family.is_linear_model and bool(design.terms)

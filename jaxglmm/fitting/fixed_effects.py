@@ -1,0 +1,198 @@
+"""The fixed effects of a fitted model: estimates, errors, degrees of freedom, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from jaxglmm import _arguments
+from jaxglmm._hints import Hinted
+from jaxglmm.fitting import coefficients as _coefficients
+from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.formula.design import Design
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from jaxglmm.fitting.degrees_of_freedom import KenwardRoger, Satterthwaite
+
+DDF = ("satterthwaite", "kenward-roger", "residual")
+
+
+class FixedEffects(Hinted):
+    """A design, what was estimated for it, and what that says of its coefficients.
+
+    Args:
+        design: names and arrays of the model.
+        estimates: what the fit found, or a function that makes them when they are read.
+        engine: whatever computes for this design again (refit, profile, Satterthwaite);
+            rebuilt from the design when it is first needed.
+        diagnostics: facts about the computation (seconds, steps, system, ...).
+        compute_satterthwaite: False for n - p degrees of freedom, which cost nothing.
+    """
+
+    is_linear: ClassVar[bool] = True  # exact likelihood, t-tests, a residual variance
+
+    def __init__(
+        self,
+        design: Design,
+        estimates: Estimates | Callable[[], Estimates],
+        engine: object = None,
+        diagnostics: dict | None = None,
+        *,
+        compute_satterthwaite: bool = True,
+    ):
+        self.design = design
+        self._estimates = estimates
+        self.diagnostics = {} if diagnostics is None else diagnostics
+        self._engine = engine
+        self._ddf = "satterthwaite" if compute_satterthwaite else "residual"
+
+    @property
+    def estimates(self) -> Estimates:
+        """What the fit found, in the user's coordinates."""
+        if not isinstance(self._estimates, Estimates):
+            self._estimates = self._estimates()
+        return self._estimates
+
+    @property
+    def engine(self) -> Any:
+        """The engine that computes for this design, rebuilt where it was dropped."""
+        if self._engine is None:
+            self._engine = self._rebuilt()
+        return self._engine
+
+    def _rebuilt(self) -> Any:
+        from jaxglmm.fitting.linear import rebuild
+
+        return rebuild(self.design, bool(self.estimates.reml))
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Fixed effects, (p,)."""
+        return np.asarray(self.estimates.beta)
+
+    @property
+    def coefficient_names(self) -> tuple[str, ...]:
+        """Names of the fixed effects."""
+        return tuple(self.design.x_names)
+
+    @property
+    def fixef(self) -> dict[str, float]:
+        """Name -> fixed effect."""
+        return dict(zip(self.design.x_names, self.coefficients.tolist(), strict=True))
+
+    @cached_property
+    def se(self) -> np.ndarray:
+        """Standard errors of the fixed effects, (p,)."""
+        return _coefficients.standard_errors(self.coefficient_covariance())
+
+    @cached_property
+    def vcov(self) -> pd.DataFrame:
+        """Covariance of the fixed effects, (p, p)."""
+        import pandas as pd
+
+        names = list(self.design.x_names)
+        return pd.DataFrame(self.coefficient_covariance(), index=names, columns=names)
+
+    @property
+    def coef(self) -> np.ndarray:
+        """``coefficients``; ``coef_by(factor)`` has those of every level."""
+        return self.coefficients
+
+    @property
+    def standard_errors(self) -> np.ndarray:
+        """``se``."""
+        return self.se
+
+    @property
+    def z_values(self) -> np.ndarray | None:
+        """None: a Gaussian model has t values, a generalised one z values."""
+        return None
+
+    @property
+    def conf_int(self) -> np.ndarray:
+        """Wald limits of the fixed effects at ``conf_level``, (p, 2)."""
+        level = self.conf_level
+        return _coefficients.wald(
+            self.coefficients, self.se, self.denominator_df, level
+        )
+
+    @property
+    def conf_level(self) -> float:
+        """Coverage of ``conf_int``: 0.95, or what the fit was asked for."""
+        return self.diagnostics.get("conf_level", 0.95)
+
+    @property
+    def t_values(self) -> np.ndarray | None:
+        """Estimates over their standard errors, (p,)."""
+        return self.coefficients / self.se
+
+    @cached_property
+    def df_satterthwaite(self) -> np.ndarray | None:
+        """Degrees of freedom of the t-tests, (p,): Satterthwaite's, or n - p."""
+        return self.denominator_df
+
+    @cached_property
+    def p_values(self) -> np.ndarray | None:
+        """Two-sided p-values of the t-tests, (p,)."""
+        t = self.coefficients / self.se
+        return _coefficients.t_p_values(t, self.denominator_df)
+
+    def coefficient_table(self, ddf: str | None = None) -> pd.DataFrame:
+        """Estimate, standard error, df, t and p, one row a fixed effect."""
+        ddf = self.checked_ddf(ddf)
+        se = _coefficients.standard_errors(self.coefficient_covariance(ddf))
+        df = self._degrees_of_freedom(ddf)
+        return _coefficients.table(self.design.x_names, self.coefficients, se, df)
+
+    def coefficient_covariance(self, ddf: str | None = None) -> np.ndarray:
+        """(p, p) covariance of the fixed effects; adjusted for "kenward-roger"."""
+        if self.checked_ddf(ddf) == "kenward-roger":
+            return self.kenward_roger_parts.adjusted
+        vcov = self.estimates.vcov
+        assert vcov is not None
+        return vcov
+
+    @property
+    def ddf(self) -> str:
+        """How degrees of freedom are counted: "satterthwaite" or "residual"."""
+        return self._ddf
+
+    def checked_ddf(self, ddf: str | None) -> str:
+        """How degrees of freedom are to be counted; as fitted where None."""
+        ddf = self._ddf if ddf is None else ddf
+        if isinstance(ddf, str):  # lmerTest writes "Kenward-Roger"
+            ddf = ddf.lower()
+        return _arguments.choice("ddf", ddf, DDF)
+
+    @property
+    def denominator_df(self) -> np.ndarray:
+        """Degrees of freedom of Wald tests and intervals, (p,); infinite for z."""
+        return self._degrees_of_freedom(self._ddf)
+
+    def _degrees_of_freedom(self, ddf: str) -> np.ndarray:
+        if ddf == "residual":
+            return np.full(self.design.p, float(self.design.n_counted - self.design.p))
+        if ddf == "kenward-roger":
+            return self.kenward_roger_parts.of_coefficients()
+        if self.design.p == 0:
+            return np.zeros(0)
+        return self.satterthwaite_parts.of_coefficients()
+
+    @cached_property
+    def satterthwaite_parts(self) -> Satterthwaite:
+        """What Satterthwaite's degrees of freedom are made of."""
+        from jaxglmm.fitting.degrees_of_freedom import satterthwaite_parts
+
+        return satterthwaite_parts(self.engine, self.estimates)
+
+    @cached_property
+    def kenward_roger_parts(self) -> KenwardRoger:
+        """Kenward and Roger's covariance, and what their tests are made of."""
+        from jaxglmm.fitting.degrees_of_freedom import kenward_roger_parts
+
+        return kenward_roger_parts(self.engine, self.estimates)

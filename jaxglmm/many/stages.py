@@ -1,0 +1,40 @@
+"""The stages of a run: which engine fits which data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxglmm.many.columns import Columns
+from jaxglmm.many.pieces import Engine
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Data sets ``which`` by one engine, in so many threads."""
+
+    engine: Engine
+    which: np.ndarray
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How all data sets are fitted.
+
+    stages: engines and their data sets; missing: for responses with missing values;
+    alone: a fit of its own; title, devices: for the summary.
+    """
+
+    stages: tuple[Stage, ...]
+    missing: Engine | None
+    alone: Callable[[int], np.ndarray]
+    columns: Columns
+    D: int
+    title: str
+    devices: str
+
+    def __len__(self) -> int:
+        return self.D

@@ -1,0 +1,24 @@
+"""The faces by name: which class shows which kind of fit.
+
+A fit can be asked for many (``bootstrap``), many hold single fits, and a file may hold
+any of them. So the faces know one another by the names here alone, as the front door
+knows all modules, and each is imported when it is first needed.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from typing import Any
+
+WHERE = {
+    "linear": "jaxglmm.results.fit:Fit",
+    "generalised": "jaxglmm.results.generalised_fit:GeneralisedFit",
+    "posterior": "jaxglmm.results.posterior_fit:PosteriorFit",
+    "many": "jaxglmm.results.fits:Fits",
+    "posteriors": "jaxglmm.results.posteriors:Posteriors",
+}
+
+
+def face(kind: str) -> Any:
+    """The class that shows fits of a kind."""
+    return pkgutil.resolve_name(WHERE[kind])
