@@ -159,7 +159,7 @@ def test_predictions_are_made_of_draws(fit, cbpp, monkeypatch):
     marginal = fit.predictions(by="period", re="marginal", type="link")
     population = fit.predictions(by="period", type="link")
     assert (marginal["estimate"] > population["estimate"]).all()  # towards one half
-    from jaxglmm.postestimation.prediction import posterior as predict
+    from jaxglmm.posterior import predictive as predict
 
     monkeypatch.setattr(predict, "AT_ONCE", 5 * fit.posterior.n_draws)  # in pieces
     again = fit.predictions(by="period")

@@ -18,6 +18,7 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import NewRows
+from jaxglmm.posterior import predictive
 from jaxglmm.postestimation.inference import hypotheses
 from jaxglmm.postestimation.prediction import averages
 from jaxglmm.postestimation.prediction import posterior as predict
@@ -40,7 +41,7 @@ class PosteriorMeans(Means):
         plain = averages.has_plain_mean(fit.family)
         identity = plain and fit.family.link.name == "identity"
         self.is_affine = identity or (self.is_link and not self.random)
-        self.at_once = max(1, predict.AT_ONCE // fit.posterior.n_draws)
+        self.at_once = max(1, predictive.AT_ONCE // fit.posterior.n_draws)
 
     def at(self, new: NewRows) -> Rows:
         offset = np.broadcast_to(np.asarray(new.offset, float), (len(new.X),))
