@@ -243,6 +243,16 @@ class FittedGeneralised(FittedModel):
         """None: tests are asymptotic."""
         return None
 
+    @property
+    def satterthwaite_parts(self) -> None:
+        """None: tests are asymptotic."""
+        return None
+
+    @property
+    def kenward_roger_parts(self) -> None:
+        """None: tests are asymptotic."""
+        return None
+
     @cached_property
     def p_values(self) -> np.ndarray | None:
         """Two-sided p-values of the z-tests, (p,)."""
