@@ -101,7 +101,7 @@ def drawn_for(
     return replace(design, weights=None if used.all() else used.astype(float))
 
 
-def warn_single(stacklevel: int = 3) -> None:
+def warn_single(stacklevel: int = 4) -> None:
     """Say that ``simulate`` draws one response a row."""
     warnings.warn(
         "simulate() ignores the prior weights: it draws one response for each row. "

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from jaxglmm.structure.build_rows import build_rows
 
-from jaxglmm.structure import build_rows as module
+from jaxglmm.structure import rows_of_design as module
 from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.rows_of_design import build_rows
 
 N = 1_201
 

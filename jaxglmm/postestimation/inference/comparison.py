@@ -171,11 +171,11 @@ def _same_family(fits: Sequence[FittedModel]) -> None:
         )
 
 
-def _any_limit(fits: Sequence[Fit]) -> bool:
+def _any_limit(fits: Sequence[FittedModel]) -> bool:
     return any(_is_limit(small, big) for small in fits for big in fits)
 
 
-def _is_limit(small: Fit, big: Fit) -> bool:
+def _is_limit(small: FittedModel, big: FittedModel) -> bool:
     """Whether ``big`` is of the family of ``small`` at the end of its dispersion."""
     family = getattr(big, "family", Gaussian)  # a linear model's is this one
     return family.limit == small.family_name
