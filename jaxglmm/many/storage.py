@@ -8,7 +8,7 @@ as those of a single fit are (``fitting.storage``).
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,23 +16,25 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxglmm import _arguments
-from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.estimate.maximise import Maximise
-from jaxglmm.fitting import storage as store
+from jaxglmm.fitting.archive import Format
 from jaxglmm.fitting.kinds import Kinds
+from jaxglmm.fitting.packing import pack, unpack
 from jaxglmm.formula.recipes import with_functions
 from jaxglmm.many import file as fits_file
-from jaxglmm.many import posteriors_storage
-from jaxglmm.many.archive import read, write
 from jaxglmm.many.collection import Source
+from jaxglmm.many.posteriors import FittedPosteriors
 from jaxglmm.many.ragged import Split
 from jaxglmm.many.record import FittedModels
 from jaxglmm.many.responses import Responses
 
-FORMAT, VERSION = "jaxglmm fits", 1
-LEFT_OUT = ("source",)
+# large arrays: the fastest compression
+FITS = Format("jaxglmm fits", 1, "fits.json", "fits.save", 1)
+POSTERIORS = Format("jaxglmm posteriors", 1, "fits.json", "Posteriors.save", 1)
 
 F = TypeVar("F", bound=FittedModels)
+P = TypeVar("P", bound=FittedPosteriors)
 
 
 def save(fits: FittedModels, path: Any, data: bool) -> None:
@@ -45,16 +47,28 @@ def save(fits: FittedModels, path: Any, data: bool) -> None:
         )
     arrays: dict[str, np.ndarray] = {}
     tree = {
-        "format": FORMAT,
-        "version": VERSION,
-        "fields": {
-            f.name: store._pack(_plain(getattr(fits, f.name)), arrays, f.name)
-            for f in fields(fits)
-            if f.name not in LEFT_OUT
-        },
+        "fields": _packed(fits, arrays, "source"),
         "source": _pack_source(fits.source, arrays) if data else None,
     }
-    write(path, tree, arrays)
+    FITS.write(path, tree, arrays)
+
+
+def save_posteriors(posteriors: FittedPosteriors, path: Any, draws: bool) -> None:
+    """Write to ``path``; without the draws where they are not wanted."""
+    if not _arguments.flag("draws", draws):
+        posteriors = replace(posteriors, draws=None)
+    arrays: dict[str, np.ndarray] = {}
+    tree = {"fields": _packed(posteriors, arrays, "make")}
+    POSTERIORS.write(path, tree, arrays)
+
+
+def _packed(record: Any, arrays: dict[str, np.ndarray], but: str) -> dict[str, Any]:
+    """The fields of a record except one."""
+    return {
+        f.name: pack(_plain(getattr(record, f.name)), arrays, f.name)
+        for f in fields(record)
+        if f.name != but
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -70,7 +84,7 @@ def is_fits(path: Any) -> bool:
             return True
     try:
         with zipfile.ZipFile(path) as archive:
-            return "fits.json" in archive.namelist()
+            return FITS.entry in archive.namelist()
     except zipfile.BadZipFile:
         return False
 
@@ -95,22 +109,36 @@ def load(
         is_table = file.read(len(fits_file.MAGIC)) == fits_file.MAGIC
     if is_table:
         return _table(path, kinds("many"))
-    tree, arrays = read(path)
-    if tree.get("format") == posteriors_storage.POSTERIORS:
-        return posteriors_storage.unpacked(tree, arrays, kinds("posteriors"))
-    if tree.get("format") != FORMAT:
-        raise DataError(f"{str(path)!r} is not a file that fits.save wrote")
-    if tree["version"] > VERSION:
-        raise DataError(
-            f"{str(path)!r} was written by a newer jaxglmm (format {tree['version']}, "
-            f"this one reads up to {VERSION}): upgrade jaxglmm to read it"
-        )
-    given = {k: store._unpack(v, arrays) for k, v in tree["fields"].items()}
+    tree, arrays = FITS.read(path)
+    if tree.get("format") == POSTERIORS.name:
+        return _posteriors(tree, arrays, path, kinds("posteriors"))
+    FITS.check(tree, path)
+    given = _unpacked(tree, arrays)
     source = None if tree["source"] is None else _source(tree["source"], arrays)
     if source is not None:
         design = with_functions(source.design, functions, trusted)
         source = replace(source, design=design)
     return kinds("many")(**given, source=source)
+
+
+def load_posteriors(path: Any, make: Callable[..., P]) -> P:
+    """Read what ``save_posteriors`` wrote; make: the class of what is made.
+
+    Raises:
+        DataError: no such file, or another kind of file.
+    """
+    path = _arguments.file(path)
+    return _posteriors(*POSTERIORS.read(path), path, make)
+
+
+def _posteriors(tree: dict, arrays: dict, path: Any, make: Callable[..., P]) -> P:
+    """Without what makes the single fits, which is not in a file."""
+    POSTERIORS.check(tree, path)
+    return make(**_unpacked(tree, arrays))
+
+
+def _unpacked(tree: dict, arrays: dict) -> dict[str, Any]:
+    return {k: unpack(v, arrays) for k, v in tree["fields"].items()}
 
 
 def _table(path: Path, make: type[F]) -> F:
@@ -128,19 +156,19 @@ def _table(path: Path, make: type[F]) -> F:
 
 
 def _pack_source(source: Source, arrays: dict) -> dict:
-    def pack(value: Any, where: str) -> Any:
+    def part(value: Any, where: str) -> Any:
         if isinstance(value, Responses):
             taken = value.take(np.arange(len(value)))
-            return {"responses": store._pack(taken, arrays, where)}
-        return {"value": store._pack(value, arrays, where)}
+            return {"responses": pack(taken, arrays, where)}
+        return {"value": pack(value, arrays, where)}
 
     out = {
-        name: pack(getattr(source, name), name)
+        name: part(getattr(source, name), name)
         for name in ("design", "responses", "weights", "offset", "trials", "tol")
     }
     split = source.split
     out["split"] = {
-        "value": None if split is None else store._pack(split.parts(), arrays, "split")
+        "value": None if split is None else pack(split.parts(), arrays, "split")
     }
     out["satterthwaite"] = {"value": source.satterthwaite}
     out["model"] = {"value": _pack_model(source)}
@@ -165,13 +193,13 @@ def _pack_model(source: Source) -> dict:
 
 
 def _source(saved: dict, arrays: dict) -> Source:
-    def unpack(part: dict) -> Any:
+    def whole(part: dict) -> Any:
         if "responses" in part:
-            values = store._unpack(part["responses"], arrays)
+            values = unpack(part["responses"], arrays)
             return Responses(values, len(values))
-        return store._unpack(part["value"], arrays)
+        return unpack(part["value"], arrays)
 
-    given = {k: unpack(v) for k, v in saved.items() if k != "model"}
+    given = {k: whole(v) for k, v in saved.items() if k != "model"}
     if given["split"] is not None:
         given["split"] = Split.from_parts(given["split"])
     model = saved["model"]["value"]

@@ -124,16 +124,16 @@ class Posteriors(FittedPosteriors):
             path: the file.
             draws: with the draws.
         """
-        from jaxglmm.many.posteriors_storage import save
+        from jaxglmm.many.storage import save_posteriors
 
-        save(self, path, draws)
+        save_posteriors(self, path, draws)
 
     @staticmethod
     def load(path: Any) -> Posteriors:
         """Read what ``save`` wrote; single fits are not in a file."""
-        from jaxglmm.many.posteriors_storage import load
+        from jaxglmm.many.storage import load_posteriors
 
-        return load(path, Posteriors)
+        return load_posteriors(path, Posteriors)
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

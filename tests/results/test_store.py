@@ -14,6 +14,7 @@ from results import twin
 
 from jaxglmm._errors import DataError, NewLevelsWarning
 from jaxglmm.fitting import storage as store
+from jaxglmm.fitting.packing import pack, unpack
 from jaxglmm.results.fit import Fit
 
 
@@ -145,7 +146,7 @@ def test_labels_of_rows_of_every_kind(sleepstudy, tmp_path):
     for labels in LABELS.values():
         index = pd.Index(labelled(labels), tupleize_cols=False, name=("a", 1))
         arrays = {}
-        found = store._unpack(store._pack(index, arrays, "index"), arrays)
+        found = unpack(pack(index, arrays, "index"), arrays)
         assert found.name == ("a", 1)
         assert [str(v) for v in found] == [str(v) for v in index]
     named = replace(fit.design, index=index)
@@ -181,7 +182,7 @@ def test_no_pickle_inside(sleep, tmp_path):
     with zipfile.ZipFile(tmp_path / "fit.jg") as file:
         assert all(n == "fit.json" or n.endswith(".npy") for n in file.namelist())
         tree = json.loads(file.read("fit.json"))
-    assert (tree["format"], tree["version"]) == (store.FORMAT, store.VERSION)
+    assert (tree["format"], tree["version"]) == (store.FIT.name, store.FIT.version)
 
 
 def test_files_that_are_not_ours(tmp_path, sleep):
@@ -198,7 +199,7 @@ def test_files_that_are_not_ours(tmp_path, sleep):
 
 def test_a_newer_format_says_so(tmp_path):
     with zipfile.ZipFile(tmp_path / "zip", "w") as file:
-        tree = {"format": store.FORMAT, "version": store.VERSION + 1}
+        tree = {"format": store.FIT.name, "version": store.FIT.version + 1}
         file.writestr("fit.json", json.dumps(tree))
     with pytest.raises(DataError, match="newer jaxglmm"):
         Fit.load(tmp_path / "zip")
