@@ -14,7 +14,6 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from jaxglmm import _status
 from jaxglmm.many.columns import AGAIN, ALONE, Columns
 from jaxglmm.runtime.precision import double_precision
 
@@ -25,7 +24,7 @@ class Engine(Protocol):
     """Fits data sets by number.
 
     columns: of the table; lanes: data sets in a chunk; surer_alone: whether a fit of
-    its own has means that the lanes lack.
+    its own is worth it after few steps.
     """
 
     columns: Columns
@@ -80,6 +79,5 @@ def rows(piece: Piece) -> np.ndarray:
     with np.errstate(all="ignore"):  # bad data sets say so by their status
         out = piece.engine.fit(padded, piece.steps)[: len(which)]
     if piece.last:
-        after = ALONE if piece.engine.surer_alone else _status.MAX_STEPS
-        out[:, -1] = np.where(out[:, -1] == AGAIN, after, out[:, -1])
+        out[:, -1] = np.where(out[:, -1] == AGAIN, ALONE, out[:, -1])
     return out
