@@ -158,6 +158,52 @@ def minimise_carrying(
     return Minimum(x, end.f, end.gain, end.steps, end.status, end.aux)
 
 
+def minimise_on_host(
+    evaluate: Callable[[np.ndarray], tuple | None],
+    x: np.ndarray,
+    tol: float,
+    max_steps: int,
+    keep: Callable[[np.ndarray, float], None] | None = None,
+) -> Minimum:
+    """The same loop in NumPy, for a function that is no program of JAX.
+
+    Args:
+        evaluate: x -> (f, g, H, D), or None where f is not defined.
+        x: (m,) start.
+        tol: in units of the value.
+        max_steps: most evaluations.
+        keep: told of each accepted point and its value.
+    """
+    best, trial = evaluate(x), x
+    if best is None or not np.isfinite(best[0]):
+        return Minimum(x, np.nan, np.inf, 1, _status.NOT_FINITE)
+    mu, gain = START_DAMPING, np.inf
+    for step in range(1, max_steps + 1):
+        found = best if step == 1 else evaluate(trial)
+        value = np.inf if found is None or np.isnan(found[0]) else found[0]
+        if value <= best[0] + 1e-9 + 1e-12 * abs(best[0]):
+            mu = mu if step == 1 else mu * 0.1
+            best, x = found, trial
+            if keep is not None:
+                keep(x, value)
+        elif gain < 10 * tol and mu <= LIGHT_DAMPING:  # the rest is lost in rounding
+            return Minimum(x, best[0], gain, step, _status.CONVERGED)
+        else:
+            mu = max(10 * mu, 0.1)
+        value, g, H, D = best
+        change = np.linalg.lstsq(H + mu * np.diag(D), g, rcond=None)[0]
+        before, gain = gain, float(g @ change)
+        ratio = min(1.0, gain / before) if np.isfinite(before) else 1.0
+        if mu <= LIGHT_DAMPING and gain < 1e-4 and gain * ratio < tol and step > 1:
+            return Minimum(x - change, value, gain, step, _status.CONVERGED)
+        if mu <= LIGHT_DAMPING and gain < 1e-3 * tol:
+            return Minimum(x, value, gain, step, _status.CONVERGED)
+        if mu > HOPELESS:
+            return Minimum(x, value, gain, step, _status.STALLED)
+        trial = x - change
+    return Minimum(x, best[0], gain, max_steps, _status.MAX_STEPS)
+
+
 def to_gain(decrement: Array, ratio: Array) -> Array:
     """What is left after the step that is about to be taken, at least.
 

@@ -2,16 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError
-from jaxglmm.compat.statsmodels.mixedlm.structure import VCSpec
+from jaxglmm.compat.statsmodels.mixedlm.structure import (
+    Component,
+    LevelNames,
+    VCSpec,
+    by_levels,
+    from_spec,
+    rows_of,
+)
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.matrix import unmasked
+from jaxglmm.formula.notices import warn
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a model is made of, however it was given.
+
+    endog (n,); exog (n, k_fe); exog_re (n, k_re) and weights (n,), or None; labels (n,)
+    of the groups; components, and spec where these came as matrices; names: of the
+    response, and of the columns of exog; re_names: of those of exog_re; original:
+    endog and exog as given; index: of the rows; is_pandas: whether results are named;
+    n_missing: rows left out; use_sparse: see ``MixedLM.from_formula``.
+    """
+
+    endog: np.ndarray
+    exog: np.ndarray
+    exog_re: np.ndarray | None
+    weights: np.ndarray | None
+    labels: np.ndarray
+    components: Sequence[Component]
+    spec: VCSpec | None
+    names: tuple[str, list[str]]
+    re_names: list[str]
+    original: tuple[Any, Any]
+    index: Any
+    is_pandas: bool
+    n_missing: int = 0
+    use_sparse: bool = False
+
+
+def read(
+    endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: Any, missing: str, w: Any
+) -> Given:
+    """The arguments of the constructor; ``w`` are the weights."""
+    groups, exog_re, w = aligned(endog, exog, groups=groups, exog_re=exog_re, weights=w)
+    n = len(endog)
+    labels, crossed = factors(groups, n)
+    named = names(endog, exog, n)
+    arrays: dict[str, Any] = {
+        "endog": array("endog", endog, n)[:, 0],
+        "exog": array("exog", exog, n),
+        "exog_re": None if exog_re is None else array("exog_re", exog_re, n),
+        "weights": None if w is None else array("weights", w, n)[:, 0],
+    }
+    keep, index = complete(arrays, labels, missing), _index(endog, exog)
+    if keep is not None:
+        if exog_vc is not None:
+            raise DataError(
+                "missing='drop' cannot drop rows of exog_vc; drop them beforehand, "
+                "or use from_formula"
+            )
+        arrays = {k: None if v is None else v[keep] for k, v in arrays.items()}
+        labels = labels[keep]
+        crossed = {k: v[keep] for k, v in crossed.items()}
+        index = None if index is None else index[keep]
+    found, spec = _components(exog_vc, labels, crossed)
+    columns = re_names(exog_re, arrays["exog_re"])
+    if arrays["exog_re"] is None and not found:
+        arrays["exog_re"] = np.ones((len(labels), 1))
+        columns = ["Group Var"]  # as statsmodels calls it
+    return Given(
+        **arrays,
+        labels=labels,
+        components=found,
+        spec=spec,
+        names=named,
+        re_names=columns,
+        original=(endog, exog),
+        index=index,
+        is_pandas=any(isinstance(v, pd.Series | pd.DataFrame) for v in (endog, exog)),
+        n_missing=0 if keep is None else int((~keep).sum()),
+    )
+
+
+def _index(endog: Any, exog: Any) -> Any:
+    """The labels of the rows, None where there are none."""
+    return getattr(endog, "index", getattr(exog, "index", None))
+
+
+def _components(exog_vc: Any, labels: np.ndarray, crossed: dict[str, np.ndarray]):
+    """Components of crossed factors, or of matrices, these with their ``VCSpec``."""
+    if crossed:
+        zeros = np.zeros(len(labels), int)
+        out = []
+        for name, values in crossed.items():
+            levels, codes = np.unique(values, return_inverse=True)
+            label = LevelNames(levels)
+            out.append(by_levels(name, zeros, 1, codes, len(levels), None, label))
+        return sorted(out, key=lambda c: c.name), None
+    if exog_vc is None:
+        return [], VCSpec([], [], [])
+    if isinstance(exog_vc, Mapping):
+        warn(
+            "Using deprecated variance components format; pass a VCSpec", FutureWarning
+        )
+        exog_vc = from_dict(exog_vc, np.unique(labels).tolist())
+    _, group = np.unique(labels, return_inverse=True)
+    rows = rows_of(group, int(group.max()) + 1)
+    return from_spec(exog_vc, rows, len(labels)), exog_vc
 
 
 def factors(groups: Any, n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:

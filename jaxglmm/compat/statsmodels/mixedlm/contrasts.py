@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.compat.statsmodels.hypotheses import constraints
+from jaxglmm.compat.statsmodels.mixedlm.fitted import Fitted
 from jaxglmm.numerics import multiplicity
-
-if TYPE_CHECKING:
-    from jaxglmm.compat.statsmodels.mixedlm.results import MixedLMResults
 
 ADJUST = {"hs": "holm-sidak", **{name: name for name in multiplicity.METHODS}}
 
@@ -225,8 +224,6 @@ def hypothesis(
 
 
 def _from_text(spec: Any, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    from jaxglmm.compat.statsmodels.hypotheses import constraints
-
     texts = [spec] if isinstance(spec, str) else list(spec)
     return constraints(texts, names)
 
@@ -243,9 +240,9 @@ def fixed_columns(R: np.ndarray, k_fe: int) -> np.ndarray | None:
     return R[:, :k_fe] if not R[:, k_fe:].any() else None
 
 
-def t_test(results: MixedLMResults, spec: Any, use_t, ddf: str | None):
+def t_test(results: Fitted, spec: Any, use_t, ddf: str | None):
     """See ``MixedLMResults.t_test``."""
-    names = results.model.data.param_names
+    names = results._names
     R, q = hypothesis(spec, names, results.k_fe)
     if R.shape[1] != results.k_fe and not is_text(spec):
         raise ValueError(f"r_matrix for t-test should have {results.k_fe:d} columns")
@@ -270,7 +267,7 @@ def t_test(results: MixedLMResults, spec: Any, use_t, ddf: str | None):
     return ContrastResults(effect, np.sqrt(np.diagonal(cov)), df, labels, chosen)
 
 
-def _by_fit(results: MixedLMResults, R: np.ndarray, q, ddf: str):
+def _by_fit(results: Fitted, R: np.ndarray, q, ddf: str):
     fit = results.jg_fit
     if fit is None:
         raise NotApplicableError(
@@ -280,7 +277,7 @@ def _by_fit(results: MixedLMResults, R: np.ndarray, q, ddf: str):
     return fit.test(R, q, ddf=ddf)
 
 
-def _linear(results: MixedLMResults, R: np.ndarray, q: np.ndarray):
+def _linear(results: Fitted, R: np.ndarray, q: np.ndarray):
     """R params - q and its covariance."""
     used = np.flatnonzero(R.any(axis=0))  # others may be without an error
     R = R[:, used]
@@ -289,10 +286,10 @@ def _linear(results: MixedLMResults, R: np.ndarray, q: np.ndarray):
 
 
 def wald_test(
-    results: MixedLMResults, spec, cov_p, invcov, use_f, df_constraints, ddf
+    results: Fitted, spec, cov_p, invcov, use_f, df_constraints, ddf
 ) -> WaldResults:
     """See ``MixedLMResults.wald_test``."""
-    R, q = hypothesis(spec, results.model.data.param_names, results.k_fe)
+    R, q = hypothesis(spec, results._names, results.k_fe)
     if ddf is not None:
         fixed = fixed_columns(R, results.k_fe)
         if fixed is None:
@@ -319,7 +316,7 @@ def wald_test(
 
 
 def wald_terms(
-    results: MixedLMResults, skip_single: bool, extra, combine_terms, ddf
+    results: Fitted, skip_single: bool, extra, combine_terms, ddf
 ) -> WaldTable:
     """Joint tests of the terms of the formula, or of single columns."""
     columns = term_columns(results)
@@ -339,7 +336,7 @@ def wald_terms(
     return WaldTable(tests)
 
 
-def term_columns(results: MixedLMResults) -> dict[str, list[int]]:
+def term_columns(results: Fitted) -> dict[str, list[int]]:
     """Term -> its columns."""
     spec: Any = results.model._spec
     names = results.model.exog_names
@@ -349,7 +346,7 @@ def term_columns(results: MixedLMResults) -> dict[str, list[int]]:
 
 
 def pairwise(
-    results: MixedLMResults, term: str, method: str, alpha: float, labels
+    results: Fitted, term: str, method: str, alpha: float, labels
 ) -> PairwiseResults:
     """Differences of all pairs of levels of a treatment-coded factor."""
     columns = term_columns(results)
@@ -373,7 +370,7 @@ def pairwise(
     return PairwiseResults(frame, R)
 
 
-def _level_names(results: MixedLMResults, term: str, js: list[int]) -> list[str]:
+def _level_names(results: Fitted, term: str, js: list[int]) -> list[str]:
     spec: Any = results.model._spec
     found = None if spec is None else spec.levels_of(term)
     if found is None:

@@ -8,38 +8,22 @@ error (NaN); one that was held has none either (zero).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams, root
-
-if TYPE_CHECKING:
-    from jaxglmm.compat.statsmodels.mixedlm.results import MixedLMResults
+from jaxglmm.compat.statsmodels.mixedlm.params import root
+from jaxglmm.compat.statsmodels.mixedlm.state import FitState
 
 MOST = 6000  # random effects of one group whose joint covariance is made
 
 
-def evaluated_at(results: MixedLMResults) -> MixedLMParams:
-    """The parameters as the evaluator counts them (held fixed effects left out)."""
-    params, fixed = results.params_object, results.fixed
-    if fixed is None:
-        return params
-    return MixedLMParams.from_components(
-        params.fe_params[fixed.free], params.cov_re, vcomp=params.vcomp
-    )
-
-
-def _states(results: MixedLMResults) -> tuple[np.ndarray, np.ndarray]:
+def _states(fit: FitState) -> tuple[np.ndarray, np.ndarray]:
     """(k,) held and (k,) at the boundary, over all packed parameters."""
-    model, params = results.model, results.params_object
-    names = model.data.param_names
-    held = np.array([n in results.held for n in names], bool)
-    if results.freepat is not None:
-        held |= results.freepat.get_packed(use_sqrt=False, has_fe=True) == 0
-    edge = np.zeros(len(names), bool)
+    model, params, held = fit.model, fit.params_object, fit.is_held
+    edge = np.zeros(len(held), bool)
     inner = slice(model.k_fe, model.k_fe + model.k_re2)
     own = ~held[inner]
     if model.k_re and own.any():
@@ -49,26 +33,26 @@ def _states(results: MixedLMResults) -> tuple[np.ndarray, np.ndarray]:
             edge[inner] = own
     edge[model.k_fe + model.k_re2 :] = params.vcomp == 0
     edge &= ~held
-    if results.zero is not None:
-        edge[: model.k_fe] = results.zero
+    if fit.zero is not None:
+        edge[: model.k_fe] = fit.zero
     return held, edge
 
 
-def packed(results: MixedLMResults) -> np.ndarray:
+def packed(fit: FitState) -> np.ndarray:
     """(k, k) covariance of the packed parameters."""
-    H = _whole(results, results.evaluator.hessian(evaluated_at(results), results.reml))
-    held, edge = _states(results)
-    out = _inverse(-H, held, edge, results.k_fe)
-    if results.cov_type == "cluster":
-        out[: results.k_fe, : results.k_fe] = sandwich(results)
+    H = _whole(fit, fit.evaluator.hessian(fit.evaluated_at, fit.reml))
+    held, edge = _states(fit)
+    out = _inverse(-H, held, edge, fit.k_fe)
+    if fit.cov_type == "cluster":
+        out[: fit.k_fe, : fit.k_fe] = sandwich(fit)
     return out
 
 
-def _whole(results: MixedLMResults, H: np.ndarray) -> np.ndarray:
+def _whole(fit: FitState, H: np.ndarray) -> np.ndarray:
     """A Hessian with rows of zeros for held fixed effects."""
-    if results.fixed is None:
+    if fit.fixed is None:
         return H
-    free = results.fixed.free
+    free = fit.fixed.free
     keep = np.concatenate([free, np.ones(len(H) - free.sum(), bool)])
     out = np.zeros((len(keep), len(keep)))
     out[np.ix_(keep, keep)] = H
@@ -94,18 +78,18 @@ def _inverse(information, held, edge, k_fe: int) -> np.ndarray:
     return out
 
 
-def natural(results: MixedLMResults) -> np.ndarray:
+def natural(fit: FitState) -> np.ndarray:
     """(k + 1, k + 1) covariance of (fixed effects, cov_re, vcomp, scale)."""
-    ev, scale = results.evaluator, results.scale
-    H = ev.natural_hessian(evaluated_at(results), scale, results.reml)
-    H = _whole(results, H)
-    held, edge = _states(results)
-    k, k_fe = len(held), results.k_fe
-    relative = results.params_object.get_packed(use_sqrt=False, has_fe=True)
+    ev, scale = fit.evaluator, fit.scale
+    H = ev.natural_hessian(fit.evaluated_at, scale, fit.reml)
+    H = _whole(fit, H)
+    held, edge = _states(fit)
+    k, k_fe = len(held), fit.k_fe
+    relative = fit.params_object.get_packed(use_sqrt=False, has_fe=True)
     J = np.eye(k + 1)
     inner = np.arange(k_fe, k)
     J[inner, inner] = scale
-    pinned = np.array([n in results.held for n in results.model.data.param_names], bool)
+    pinned = np.array([n in fit.held for n in fit._names], bool)
     J[inner, k] = np.where(pinned[inner], 0.0, relative[inner])
     held, edge = np.append(held, False), np.append(edge, False)
     middle = _inverse(-(J.T @ H @ J), held, edge, k_fe)
@@ -116,22 +100,22 @@ def natural(results: MixedLMResults) -> np.ndarray:
     return out
 
 
-def sandwich(results: MixedLMResults) -> np.ndarray:
+def sandwich(fit: FitState) -> np.ndarray:
     """Cluster-robust covariance of the fixed effects, groups the clusters.
 
     A^-1 (sum of s s') A^-1 with s = X'V^-1(y - X beta) of a group (Liang and
     Zeger 1986), which is X'W of the conditional residuals.
     """
-    model = results.model
-    e = results.resid_array / results.scale
+    model = fit.model
+    e = (model.endog - fitted_values(fit, modes(fit))) / fit.scale
     if model.weights is not None:
         e = e * model.weights
     scores = np.zeros((model.n_groups, model.k_fe))
     for j in range(model.k_fe):
         scores[:, j] = np.bincount(model._group, model.exog[:, j] * e, model.n_groups)
-    H = _whole(results, results.evaluator.hessian(evaluated_at(results), results.reml))
-    held, edge = _states(results)
-    k_fe = results.k_fe
+    H = _whole(fit, fit.evaluator.hessian(fit.evaluated_at, fit.reml))
+    held, edge = _states(fit)
+    k_fe = fit.k_fe
     bread = _inverse(-H[:k_fe, :k_fe], held[:k_fe], edge[:k_fe], k_fe)
     return bread @ (scores.T @ scores) @ bread
 
@@ -139,10 +123,10 @@ def sandwich(results: MixedLMResults) -> np.ndarray:
 # Random effects -----------------------------------------------------------------------
 
 
-def modes(results: MixedLMResults) -> list[np.ndarray]:
+def modes(fit: FitState) -> list[np.ndarray]:
     """(J, q) conditional modes of every term of the layout, in the user's units."""
-    ev = results.evaluator
-    at = evaluated_at(results)
+    ev = fit.evaluator
+    at = fit.evaluated_at
     _, _, effects = ev.ground(at.cov_re, at.vcomp)
     v = ev.direction(at.fe_params)
     m = ev.engine.moments
@@ -155,11 +139,11 @@ def modes(results: MixedLMResults) -> list[np.ndarray]:
     return [out[t] for t in range(len(ev.design.terms))]
 
 
-def component_modes(results: MixedLMResults, b: list[np.ndarray]) -> list[np.ndarray]:
+def component_modes(fit: FitState, b: list[np.ndarray]) -> list[np.ndarray]:
     """(K,) modes of the columns of every component."""
-    where = results.evaluator.where
+    where = fit.evaluator.where
     out = []
-    for k, component in enumerate(results.model._vc):
+    for k, component in enumerate(fit.model._vc):
         values = np.zeros(len(component.run))
         for t, (owner, run) in enumerate(zip(where.owner, where.run, strict=True)):
             if owner == k:
@@ -169,9 +153,40 @@ def component_modes(results: MixedLMResults, b: list[np.ndarray]) -> list[np.nda
     return out
 
 
-def of_groups(results: MixedLMResults, with_beta: bool) -> dict:
-    """Label -> conditional covariance of all random effects of the group, a frame."""
-    model = results.model
+def fitted_values(fit: FitState, b: list[np.ndarray]) -> np.ndarray:
+    """(n,) X beta + Z b."""
+    out = fit.model.exog @ fit.params_object.fe_params
+    for term, own in zip(fit.evaluator.design.terms, b, strict=True):
+        out = out + np.einsum("ij,ij->i", term.values, own[term.codes])
+    return out
+
+
+def by_group(fit: FitState, b: list[np.ndarray]) -> dict[Any, pd.Series]:
+    """Label -> modes of the group's random effects, then of its components' columns."""
+    model = fit.model
+    columns = component_modes(fit, b)
+    re = b[0] if model.k_re else np.zeros((model.n_groups, 0))
+    names = pd.Index(model.data.exog_re_names)
+    out = {}
+    for i, label in enumerate(model.group_labels):
+        index, values = names, re[i]
+        if model._vc:
+            extra = [f"{c.name}[{s}]" for c in model._vc for s in c.names(i)]
+            index = [*names, *extra]
+            own = [
+                v[list(c.columns(i))] for c, v in zip(model._vc, columns, strict=True)
+            ]
+            values = np.concatenate([values, *own])
+        out[label] = pd.Series(values, index=index)
+    return out
+
+
+def of_groups(fit: FitState, spread: np.ndarray | None) -> dict:
+    """Label -> conditional covariance of all random effects of the group, a frame.
+
+    spread: (k_fe, k_fe) covariance of the fixed effects, whose part is added.
+    """
+    model = fit.model
     widths = sum(np.diff(c.starts) for c in model._vc) + model.k_re
     if np.max(widths) > MOST:
         raise NotApplicableError(
@@ -179,20 +194,17 @@ def of_groups(results: MixedLMResults, with_beta: bool) -> dict:
             "is too large to make. jg.lmm(...).ranef_cov has it level by level"
         )
     out = {}
-    at = evaluated_at(results)
-    spread = None
-    if with_beta:
-        spread = results.covariance[: results.k_fe, : results.k_fe]
+    at = fit.evaluated_at
     re = root(at.cov_re)
     for i, label in enumerate(model.group_labels):
         rows = model._rows[i]
-        Z, lam, names = group_design(results, i, rows, re)
+        Z, lam, names = group_design(fit, i, rows, re)
         w = None if model.weights is None else model.weights[rows]
         weighted = Z if w is None else Z * w[:, None]
         half = Z @ lam
         M = half.T @ (half if w is None else half * w[:, None]) + np.eye(len(lam))
         inverse = lam @ np.linalg.solve(M, lam.T)
-        cov = results.scale * inverse
+        cov = fit.scale * inverse
         if spread is not None:
             K = inverse @ (weighted.T @ model.exog[rows])
             cov = cov + K @ spread @ K.T
@@ -200,9 +212,9 @@ def of_groups(results: MixedLMResults, with_beta: bool) -> dict:
     return out
 
 
-def group_design(results: MixedLMResults, i: int, rows: np.ndarray, re: np.ndarray):
+def group_design(fit: FitState, i: int, rows: np.ndarray, re: np.ndarray):
     """Z (n_i, q_i), relative root (q_i, q_i) and names of one group's effects."""
-    model, vcomp = results.model, results.params_object.vcomp
+    model, vcomp = fit.model, fit.params_object.vcomp
     parts = [] if model.exog_re is None else [model.exog_re[rows]]
     names = list(model.data.exog_re_names)
     sizes = []

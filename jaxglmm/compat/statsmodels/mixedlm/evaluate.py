@@ -15,6 +15,10 @@ with C = X'V^-1X, A_a = X'V^-1V_aV^-1X, F_ab = X'V^-1V_aV^-1V_bV^-1X and its tra
 B_a = r'V^-1V_aV^-1r, D_ab = 2 r'V^-1V_aV^-1V_bV^-1r, [] in REML alone. No group is
 inverted and no covariance of the random effects either, so singular ones are ordinary
 points.
+
+``integrate.exact`` has beta at its best and derivatives over Lambda. Here beta is
+anywhere, and elements of the covariance are the parameters, which Lambda's derivatives
+say nothing of where it is singular: so the pieces are shared and the sums are not.
 """
 
 from __future__ import annotations
@@ -238,6 +242,11 @@ class Evaluator:
         v = self.direction(beta)
         N = self.n - self.p if reml else self.n
         return float(v @ K @ v) / N * self.engine.moments.fixed.scale**2
+
+    def scale_at(self, params: MixedLMParams, reml: bool) -> float:
+        """The same at given relative covariances."""
+        _, K, _ = self.ground(params.cov_re, params.vcomp)
+        return self.scale(K, params.fe_params, reml)
 
     @double_precision
     def slopes(self, cov_re, vcomp) -> Slopes:

@@ -18,14 +18,15 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, FormulaError, NotApplicableError
-from jaxglmm.compat.statsmodels.mixedlm.arguments import in_order
+from jaxglmm.compat.statsmodels.mixedlm.arguments import Given, complete, in_order
 from jaxglmm.compat.statsmodels.mixedlm.structure import (
     CellNames,
     Component,
+    VCSpec,
     by_levels,
     from_spec,
+    rows_of,
 )
-from jaxglmm.compat.statsmodels.mixedlm.structure import VCSpec as VCSpec
 from jaxglmm.compat.statsmodels.patsy import Matrix, learn, response, variables
 from jaxglmm.compat.statsmodels.patsy import parse as parse_patsy
 from jaxglmm.compat.statsmodels.patsy.levels import is_factor, read_levels
@@ -58,6 +59,32 @@ class Read:
     weights: np.ndarray | None
     frame: pd.DataFrame
     n_missing: int
+
+    def given(self, use_sparse: bool) -> Given:
+        """The same as what a model is made of."""
+        exog_re = self.exog_re
+        if exog_re is None and not self.components:
+            exog_re = pd.DataFrame({self.group_name: np.ones(len(self.y))})
+        arrays: dict[str, Any] = {
+            "endog": self.y.to_numpy(float),
+            "exog": self.X.to_numpy(float),
+            "exog_re": None if exog_re is None else exog_re.to_numpy(float),
+            "weights": None if self.weights is None else self.weights.astype(float),
+        }
+        complete(arrays, self.groups, "none")
+        return Given(
+            **arrays,
+            labels=self.groups,
+            components=self.components,
+            spec=None,
+            names=(str(self.y.name), [str(c) for c in self.X.columns]),
+            re_names=self.re_names,
+            original=(self.y.to_frame(), self.X),
+            index=self.y.index,
+            is_pandas=True,
+            n_missing=self.n_missing,
+            use_sparse=use_sparse,
+        )
 
 
 def read(
@@ -200,12 +227,6 @@ def _components(
             found = _evaluated(name, formula, frame, rows, context)
         out.append(found)
     return out
-
-
-def rows_of(group: np.ndarray, n_groups: int) -> list[np.ndarray]:
-    """Rows of every group."""
-    order = np.argsort(group, kind="stable")
-    return np.split(order, np.searchsorted(group[order], np.arange(1, n_groups)))
 
 
 def _indicator(

@@ -1,27 +1,35 @@
 """Profile likelihoods of variances, and parametric bootstraps.
 
 At each value the variance is held and everything else is maximised, from where the
-neighbour ended; zero is an ordinary value.
+neighbour ended; zero is an ordinary value. The values are asked for, as in statsmodels,
+so that there is no root to be searched (``postestimation.profile`` searches limits).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+import warnings
+from typing import Any
 
 import numpy as np
 
+from jaxglmm._errors import JaxGLMMWarning
 from jaxglmm.compat.statsmodels.mixedlm import fit as fits
-from jaxglmm.compat.statsmodels.mixedlm.covariance import evaluated_at
+from jaxglmm.compat.statsmodels.mixedlm.coordinates import (
+    Roots,
+    from_zero,
+    roots_from,
+)
+from jaxglmm.compat.statsmodels.mixedlm.estimate import Request, estimate
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams
-
-if TYPE_CHECKING:
-    from jaxglmm.compat.statsmodels.mixedlm.results import MixedLMResults
+from jaxglmm.compat.statsmodels.mixedlm.simulate import Distribution
+from jaxglmm.compat.statsmodels.mixedlm.state import FitState
 
 HOLD = ("variance", "ratio")
 
 
 def profile_re(
-    results: MixedLMResults,
+    results: FitState,
     re_ix: Any,
     vtype: str,
     num_low: int,
@@ -40,24 +48,23 @@ def profile_re(
     model = results.model
     if vtype == "re":
         index = _effect(model, re_ix)
-        estimate = float(results.cov_re_array[index, index])
+        middle = float(results.cov_re_array[index, index])
         pin: Any = "re"
         order = [index, *(i for i in range(model.k_re) if i != index)]
     else:
         index = _component(model, re_ix)
-        estimate, pin, order = float(results.vcomp[index]), index, None
-    low, high = estimate - dist_low, estimate + dist_high
-    if low < -1e-12 * max(estimate, 1e-300):
+        middle, pin, order = float(results.vcomp[index]), index, None
+    low, high = middle - dist_low, middle + dist_high
+    if low < -1e-12 * max(middle, 1e-300):
         raise ValueError(
             "dist_low is too large and would result in a negative variance. Try a "
-            f"smaller value: {estimate:.6g} reaches zero."
+            f"smaller value: {middle:.6g} reaches zero."
         )
-    left = np.linspace(max(low, 0.0), estimate, num_low + 1)
-    right = np.linspace(estimate, high, num_high + 1)[1:]
-    along = _along if hold == "variance" else _along_ratio
+    left = np.linspace(max(low, 0.0), middle, num_low + 1)
+    right = np.linspace(middle, high, num_high + 1)[1:]
     found = {}
     for values in (left[::-1], right):
-        found.update(along(results, pin, order, values, tol, max_steps))
+        found |= _along(results, hold, pin, order, values, tol, max_steps)
     rows = [found[float(v)] for v in np.concatenate([left, right])]
     return np.array(rows)
 
@@ -80,50 +87,34 @@ def _component(model: Any, re_ix: Any) -> int:
     return names.index(re_ix)
 
 
-def _along(results, pin, order, values, tol, max_steps) -> dict:
+def _along(results, hold, pin, order, values, tol, max_steps) -> dict:
     """Natural variance -> (variance, log-likelihood), from the first value on."""
-    ev = results.evaluator
+    ev, reml = results.evaluator, results.reml
     unit = ev.engine.moments.fixed.scale**2
-    params, out = evaluated_at(results), {}
-    for value in values:
-        start = _nudged(ev, params)
-        pins = {pin: value / unit}
-        coordinates = fits.roots_from(start, results.freepat, pins, order)
-        found = fits.held(ev, coordinates, results.reml, tol, max_steps)
-        out[float(value)] = (float(value), _value(ev, found, results.reml))
-        params = MixedLMParams.from_components(
-            params.fe_params, found.cov_re, vcomp=found.vcomp
-        )
-    return out
-
-
-def _value(ev, found, reml: bool) -> float:
-    """The log-likelihood where the scale was found beside a held variance."""
-    log_det, K, _ = ev.ground(found.cov_re, found.vcomp)
-    return ev.value(log_det, K, ev.direction(ev.gls(K)), reml, found.scale)
-
-
-def _along_ratio(results, pin, order, values, tol, max_steps) -> dict:
-    """The same with the ratio to the scale held, as statsmodels does."""
-    ev = results.evaluator
-    params, out = evaluated_at(results), {}
-    for value in values:
-        start = _nudged(ev, params)
-        coordinates = fits.roots_from(start, results.freepat, None, order)
-        _hold_ratio(coordinates, pin, float(value) / results.scale)
-        found = fits.held(ev, coordinates, results.reml, tol, max_steps)
+    params, out = results.evaluated_at, {}
+    for value in map(float, values):
+        start = from_zero(ev, params, True)  # another value may want what ended at zero
+        pins = {pin: value / unit} if hold == "variance" else None
+        coordinates = roots_from(start, results.freepat, pins, order)
+        if hold == "ratio":
+            _hold_ratio(coordinates, pin, value / results.scale)
+        found = fits.held(ev, coordinates, reml, tol, max_steps)
         log_det, K, _ = ev.ground(found.cov_re, found.vcomp)
         beta = ev.gls(K)
-        scale = ev.scale(K, beta, results.reml)
-        llf = ev.value(log_det, K, ev.direction(beta), results.reml)
-        out[float(value)] = (float(value) / results.scale * scale, llf)
+        # beside a held variance the scale was found; beside a ratio it is profiled
+        scale = found.scale if hold == "variance" else None
+        llf = ev.value(log_det, K, ev.direction(beta), reml, scale)
+        moved = value
+        if hold == "ratio":  # as statsmodels does: the scale moves, and it with it
+            moved = value / results.scale * ev.scale(K, beta, reml)
+        out[value] = (moved, llf)
         params = MixedLMParams.from_components(
             params.fe_params, found.cov_re, vcomp=found.vcomp
         )
     return out
 
 
-def _hold_ratio(coordinates: fits.Roots, pin: Any, ratio: float) -> None:
+def _hold_ratio(coordinates: Roots, pin: Any, ratio: float) -> None:
     """Take an entry out of what is free."""
     if pin == "re":
         coordinates.L[0, 0] = np.sqrt(ratio)
@@ -133,15 +124,8 @@ def _hold_ratio(coordinates: fits.Roots, pin: Any, ratio: float) -> None:
         coordinates.components = [c for c in coordinates.components if c != pin]
 
 
-def _nudged(ev, params: MixedLMParams) -> MixedLMParams:
-    """Variances that ended at zero moved off it, for another value may want them."""
-    from jaxglmm.compat.statsmodels.mixedlm.estimate import _from_zero
-
-    return _from_zero(ev, params, True)
-
-
 def bootstrap(
-    results: MixedLMResults, nrep: int, method: Any, disp: Any, rng: Any
+    results: FitState, nrep: int, method: Any, disp: Any, rng: Any
 ) -> np.ndarray:
     """(nrep, k) packed parameters of models fitted to responses drawn from the fit."""
     if nrep < 1:
@@ -158,12 +142,13 @@ def bootstrap(
     return _one_by_one(results, nrep, method, rng)
 
 
-def _packed(results: MixedLMResults, found: Any) -> np.ndarray:
+def _packed(results: FitState, found: Any) -> np.ndarray:
     """Packed parameters from theta in lme4's order."""
+    assert results.jg_fit is not None
     model, where = results.model, results.evaluator.where
     inner = np.zeros((len(found.theta), model.k_re2 + model.k_vc))
     start = 0
-    for term, owner in zip(fit_terms(results), where.owner, strict=True):
+    for term, owner in zip(results.jg_fit.design.terms, where.owner, strict=True):
         q = len(term.names)
         if owner >= 0:
             inner[:, model.k_re2 + owner] = found.theta[:, start] ** 2
@@ -180,22 +165,20 @@ def _packed(results: MixedLMResults, found: Any) -> np.ndarray:
     return np.concatenate([found.coefficients, inner], axis=1)
 
 
-def fit_terms(results: MixedLMResults):
-    """The terms of the ``jg.Fit``."""
-    assert results.jg_fit is not None
-    return results.jg_fit.design.terms
-
-
-def _one_by_one(results: MixedLMResults, nrep: int, method: Any, rng: Any):
+def _one_by_one(results: FitState, nrep: int, method: Any, rng: Any) -> np.ndarray:
     """The slow way, for held and tied parameters."""
-    import copy
-    import warnings
-
-    from jaxglmm._errors import JaxGLMMWarning
-
     model = results.model
-    law = model.get_distribution(results.params_array, results.scale)
+    law = Distribution(model, results.params_array, results.scale)
     generator = np.random.default_rng(rng)
+    asked = Request(
+        start_params=results.params_object if results.freepat else None,
+        reml=results.reml,
+        free=results.freepat,
+        fix=results.fix,
+        method=method,
+        cov_pen=results.cov_pen,
+        fe_pen=results.fe_pen,
+    )
     out = []
     for _ in range(nrep):
         again = copy.copy(model)
@@ -203,14 +186,5 @@ def _one_by_one(results: MixedLMResults, nrep: int, method: Any, rng: Any):
         again.endog = law.rvs(1, generator)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", JaxGLMMWarning)
-            found = again.fit(
-                start_params=results.params_object if results.freepat else None,
-                reml=results.reml,
-                free=results.freepat,
-                fix=results.fix or None,
-                method=method,
-                cov_pen=results.cov_pen,
-                fe_pen=results.fe_pen,
-            )
-        out.append(found.params_array)
+            out.append(estimate(again, asked).params_array)
     return np.array(out)

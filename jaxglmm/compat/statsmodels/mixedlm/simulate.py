@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams, root
+from jaxglmm.compat.statsmodels.mixedlm.state import ModelState
 from jaxglmm.formula.notices import warn
-
-if TYPE_CHECKING:
-    from jaxglmm.compat.statsmodels.mixedlm.model import MixedLM
 
 
 class Distribution:
@@ -24,7 +22,7 @@ class Distribution:
         exog: (n, k_fe); default the model's.
     """
 
-    def __init__(self, model: MixedLM, params: Any, scale: float, exog: Any = None):
+    def __init__(self, model: ModelState, params: Any, scale: float, exog: Any = None):
         self.model = model
         self.exog = model.exog if exog is None else np.asarray(exog, float)
         at = MixedLMParams.from_packed(params, model.k_fe, model.k_re, False, True)
@@ -61,7 +59,7 @@ class Distribution:
     def _one(self, rng: Any) -> np.ndarray:
         model = self.model
         y = self.exog @ self.fe_params
-        if model.k_re:
+        if model.exog_re is not None:
             u = rng.normal(size=(model.n_groups, model.k_re)) @ root(self.cov_re).T
             y = y + np.einsum("ij,ij->i", u[self.group_idx], model.exog_re)
         for component, variance in zip(model._vc, self.vcomp, strict=True):

@@ -10,7 +10,7 @@ columns make one each, grouped as the data are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxglmm._errors import DataError
 from jaxglmm.compat.statsmodels.patsy.levels import shown
-from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.formula.design import RandomTerm
 
 GROUPS = "groups"  # the factor of the random effects proper
 
@@ -133,6 +133,10 @@ class Component:
                 )
         return out
 
+    def without_rows(self) -> Component:
+        """The names alone."""
+        return replace(self, runs=())
+
 
 class LazyVCSpec(VCSpec):
     """A ``VCSpec`` whose matrices are made when somebody looks at them."""
@@ -157,6 +161,12 @@ class LazyVCSpec(VCSpec):
         from scipy.sparse import csr_array
 
         return [[csr_array(m) for m in mats] for mats in out]
+
+
+def rows_of(group: np.ndarray, n_groups: int) -> list[np.ndarray]:
+    """Rows of every group."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.searchsorted(group[order], np.arange(1, n_groups)))
 
 
 def from_spec(spec: VCSpec, rows: list[np.ndarray], n: int) -> list[Component]:
@@ -337,24 +347,3 @@ def _factor(run: Run, known: list[tuple[str, np.ndarray]], k: int, r: int) -> st
     name = f"component {k}.{r}"
     known.append((name, run.codes))
     return name
-
-
-def design(
-    y: np.ndarray,
-    X: np.ndarray,
-    x_names: Sequence[str],
-    where: Layout,
-    weights: np.ndarray | None,
-    response: str,
-    formula: str | None,
-) -> Design:
-    """The model as jaxglmm's engines take it."""
-    return Design(
-        y=y,
-        X=X,
-        x_names=tuple(x_names),
-        terms=where.terms,
-        response=response,
-        formula=formula,
-        weights=weights,
-    )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-if TYPE_CHECKING:
-    from jaxglmm.compat.statsmodels.mixedlm.results import MixedLMResults
+from jaxglmm.compat.statsmodels.mixedlm.fitted import Fitted
 
 STYLE = 'class="simpletable"'
 TITLE = "Mixed Linear Model Regression Results"
@@ -155,7 +153,7 @@ def right_aligned(frame: pd.DataFrame, least: int = 0) -> list[str]:
 
 
 def summarise(
-    results: MixedLMResults,
+    results: Fitted,
     yname: str | None,
     xname_fe: Sequence[str] | None,
     xname_re: Sequence[str] | None,
@@ -164,7 +162,7 @@ def summarise(
 ) -> Summary:
     """See ``MixedLMResults.summary``."""
     facts = results.facts
-    names = list(results.model.data.param_names)
+    names = list(results._names)
     k_fe = results.k_fe
     for what, given, here in (
         ("xname_fe", xname_fe, slice(0, k_fe)),
