@@ -174,9 +174,10 @@ def minimise_on_host(
         max_steps: most evaluations.
         keep: told of each accepted point and its value.
     """
-    best, trial = evaluate(x), x
-    if best is None or not np.isfinite(best[0]):
+    first, trial = evaluate(x), x
+    if first is None or not np.isfinite(first[0]):
         return Minimum(x, np.nan, np.inf, 1, _status.NOT_FINITE)
+    best: Any = first
     mu, gain = START_DAMPING, np.inf
     for step in range(1, max_steps + 1):
         found = best if step == 1 else evaluate(trial)

@@ -8,27 +8,9 @@ repaired where it is called from: see ``sheets``.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from jaxglmm.spreadsheet.checks import is_number
-
-
-@dataclass(frozen=True)
-class Call:
-    """The arguments of one call as they are meant, not yet checked.
-
-    names, random_names: of the columns of x and x_random, None without a header.
-    """
-
-    y: Any
-    x: Any
-    groups: Any
-    x_random: Any
-    fit_intercept: Any
-    alpha: Any
-    names: list[str] | None
-    random_names: list[str] | None
+from jaxglmm.spreadsheet.checks import Arguments, is_number
 
 
 def understood(
@@ -39,7 +21,7 @@ def understood(
     fit_intercept: Any,
     alpha: Any,
     names: Any = None,
-) -> Call:
+) -> Arguments:
     """Scalars to matrices, shifted arguments to their places, headers to names."""
     y, x, groups = matrix(y), matrix(x), matrix(groups)
     fit_intercept = True if fit_intercept is None else fit_intercept
@@ -52,7 +34,9 @@ def understood(
     x_random, random_header = headed(x_random, rows)
     if names is not None:
         header = [str(n) for n in flat(names)]
-    return Call(y, x, groups, x_random, fit_intercept, alpha, header, random_header)
+    return Arguments(
+        y, x, groups, x_random, fit_intercept, alpha, header, random_header
+    )
 
 
 def matrix(value: Any) -> Any:

@@ -9,12 +9,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 Matrix = list[list[Any]]
 Check = Callable[[], "str | None"]
 PLAIN = {int, float, bool}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of one call as they are meant.
+
+    names, random_names: of the columns of x and x_random, None without a header.
+    """
+
+    y: Any
+    x: Any
+    groups: Any
+    x_random: Any
+    fit_intercept: Any
+    alpha: Any
+    names: list[str] | None
+    random_names: list[str] | None
 
 
 def invalid(text: str) -> str:
@@ -120,19 +138,24 @@ def truth(fit_intercept: Any) -> str | None:
     return invalid("fit_intercept must be a boolean.")
 
 
-def poisson_order(
-    y: Any,
-    x: Any,
-    groups: Any,
-    x_random: Any,
-    fit_intercept: Any,
-    alpha: Any,
-    count: bool,
-) -> Iterator[str | None]:
-    """Every check of GLMM_POISSON and its kin, in order."""
-    matrices = [("y", y), ("x", x), ("groups", groups)]
-    if x_random is not None:
-        matrices.append(("x_random", x_random))
+def of_counts(call: Arguments, extended: bool) -> Iterator[str | None]:
+    """Every check of GLMM_POISSON and GLMM_NEGBIN, in order."""
+    yield from _of_matrices(call)
+    yield from counts(call.y)
+    yield from _of_options(call)
+
+
+def of_numbers(call: Arguments, extended: bool) -> Iterator[str | None]:
+    """Every check of LMM, in order."""
+    yield from _of_matrices(call)
+    yield from _of_options(call)
+
+
+def _of_matrices(call: Arguments) -> Iterator[str | None]:
+    y = call.y
+    matrices = [("y", y), ("x", call.x), ("groups", call.groups)]
+    if call.x_random is not None:
+        matrices.append(("x_random", call.x_random))
     for name, value in matrices:
         yield count_matrix(name, value, labels=name == "groups")
     for name, value in matrices[1:]:
@@ -142,10 +165,11 @@ def poisson_order(
         yield count_width(name, value)
         if name in ("y", "groups"):
             yield one_column(name, value)
-    if count:
-        yield from counts(y)
-    yield truth(fit_intercept)
-    yield from level(alpha)
+
+
+def _of_options(call: Arguments) -> Iterator[str | None]:
+    yield truth(call.fit_intercept)
+    yield from level(call.alpha)
 
 
 # The contract of GLMM_BINOMIAL --------------------------------------------------------
@@ -177,18 +201,11 @@ def shape(
     return None
 
 
-def binomial_order(
-    y: Any,
-    x: Any,
-    groups: Any,
-    x_random: Any,
-    fit_intercept: Any,
-    alpha: Any,
-    pairs: bool = False,
-) -> Iterator[str | None]:
-    """Every check of GLMM_BINOMIAL in order; pairs: y may have two columns."""
+def of_zeros_and_ones(call: Arguments, extended: bool) -> Iterator[str | None]:
+    """Every check of GLMM_BINOMIAL in order; extended: y may have two columns."""
+    y, x, groups, x_random = call.y, call.x, call.groups, call.x_random
     yield shape("y", y)
-    if not (pairs and len(y[0]) == 2):
+    if not (extended and len(y[0]) == 2):
         yield one_column("y", y)
     yield shape("x", x)
     yield shape("groups", groups, labels=True)
@@ -200,8 +217,8 @@ def binomial_order(
             yield invalid("y must contain non-negative whole numbers.")
     elif any(value not in (0, 1) for (value,) in y):
         yield invalid("y must contain only 0 or 1 values.")
-    yield from level(alpha)
-    yield truth(fit_intercept)
+    yield from level(call.alpha)
+    yield truth(call.fit_intercept)
     if x_random is not None:
         yield shape("x_random", x_random)
         if len(x_random) != len(y):

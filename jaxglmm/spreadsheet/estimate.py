@@ -25,22 +25,22 @@ import numpy as np
 from scipy.special import ndtri
 
 from jaxglmm._errors import JaxGLMMWarning, NotApplicableError
-from jaxglmm.spreadsheet.arguments import Call
-from jaxglmm.spreadsheet.layout import Answer, Component, Effect
+from jaxglmm.model.families import AbstractFamily, family_from
+from jaxglmm.spreadsheet.checks import Arguments
+from jaxglmm.spreadsheet.layout import Answer, Effect, ShownDeviation
 
 if TYPE_CHECKING:
     from jaxglmm.model.priors.distributions import Priors
     from jaxglmm.results.fit import Fit
-    from jaxglmm.spreadsheet.moments import Moments
+    from jaxglmm.spreadsheet.moments import PosteriorMoments
 
 GROUP, NESTED = "Group", "nested-laplace"
 COEFFICIENT_SD, LOG_SD_SD = 2.0, 1.0  # the reference priors
 DRAWS, FEWER, MANY_ROWS = 4000, 1000, 1000  # a posterior of many rows needs fewer
-FAMILIES = {"poisson": "poisson", "binomial": "binomial", "negbin": "nbinom2"}
 
 
 @dataclass(frozen=True)
-class Data:
+class SheetArrays:
     """One call as arrays.
 
     y (n,), or (n, 2) successes and failures; X (n, p) with its intercept; labels (n,);
@@ -71,7 +71,7 @@ class Data:
         }
 
 
-def arrays(call: Call, names: list[str]) -> Data:
+def arrays(call: Arguments, names: list[str]) -> SheetArrays:
     """A checked call as arrays; ``names`` of the variances, the intercept's first."""
     y = np.array(call.y, float)
     x = np.array(call.x, float)
@@ -85,10 +85,10 @@ def arrays(call: Call, names: list[str]) -> Data:
         Z = np.array(call.x_random, float)
         slopes = {f"random {j}": Z[:, j] for j in range(Z.shape[1])}
     single = y[:, 0] if y.shape[1] == 1 else y
-    return Data(single, x, labels, slopes, names, float(call.alpha))
+    return SheetArrays(single, x, labels, slopes, names, float(call.alpha))
 
 
-def answer(data: Data, family: str, method: str, extended: bool) -> Answer:
+def answer(data: SheetArrays, family: str, method: str, extended: bool) -> Answer:
     """Fit, and gather what the table shows."""
     with collected() as notes:
         found = METHODS[family][method](data, extended)
@@ -109,18 +109,22 @@ def collected() -> Iterator[list[str]]:
 # By the fits of jaxglmm ---------------------------------------------------------------
 
 
-def by_glmm(family: str, method: str, data: Data, extended: bool) -> Answer:
+def by_glmm(
+    family: AbstractFamily, method: str, data: SheetArrays, extended: bool
+) -> Answer:
     """A generalised model by ``jg.glmm``."""
     import jaxglmm as jg
 
     fit = jg.glmm(**data.model(), family=family, method=method)
-    extra = {}
-    if family == "nbinom2":
-        extra["dispersion"] = float(fit.dispersion)
-    return from_fit(fit, data, method, extended, extra=extra)
+    return from_fit(fit, data, method, extended, extra=_dispersion(fit, family))
 
 
-def by_lmm(method: str, data: Data, extended: bool) -> Answer:
+def _dispersion(fit: Fit, family: AbstractFamily) -> dict[str, float]:
+    """A row of the footer, of families that have a dispersion parameter."""
+    return {"dispersion": float(fit.dispersion)} if family.n_phi else {}
+
+
+def by_lmm(method: str, data: SheetArrays, extended: bool) -> Answer:
     """A linear model by ``jg.lmm``."""
     import jaxglmm as jg
 
@@ -131,7 +135,7 @@ def by_lmm(method: str, data: Data, extended: bool) -> Answer:
 
 def from_fit(
     fit: Fit,
-    data: Data,
+    data: SheetArrays,
     method: str,
     extended: bool,
     *,
@@ -146,11 +150,11 @@ def from_fit(
         errors = sd_errors(fit, len(sds))
     q = float(ndtri(1 - data.alpha / 2))
     components = [
-        Component(name, float(sd), *log_limits(sd, se, q))
+        ShownDeviation(name, float(sd), *log_limits(sd, se, q))
         for name, sd, se in zip(data.names, sds, errors, strict=True)
     ]
     if residual is not None:
-        components.append(Component("Residual", float(residual)))
+        components.append(ShownDeviation("Residual", float(residual)))
     return Answer(
         fit.coefficients,
         fit.se,
@@ -184,7 +188,7 @@ def log_limits(sd: float, se: float, q: float) -> tuple[float, float]:
     return sd * math.exp(-width), sd * math.exp(min(width, 700.0))
 
 
-def effects(fit: Fit, data: Data) -> Iterator[Effect]:
+def effects(fit: Fit, data: SheetArrays) -> Iterator[Effect]:
     """Predicted random effects with their standard errors, group by group."""
     modes = fit.ranef[GROUP]
     errors = np.sqrt(np.diagonal(fit.ranef_cov[GROUP], axis1=1, axis2=2))
@@ -204,7 +208,7 @@ def cell(label: Any) -> Any:
 # By the posterior ---------------------------------------------------------------------
 
 
-def by_posterior(family: str, data: Data, extended: bool) -> Answer:
+def by_posterior(family: AbstractFamily, data: SheetArrays, extended: bool) -> Answer:
     """Means and sds of the marginal posterior under the reference priors.
 
     Of many rows by few draws, where they do (``moments``); else by nested Laplace.
@@ -227,7 +231,9 @@ def by_posterior(family: str, data: Data, extended: bool) -> Answer:
     return with_criteria(found, data, family)
 
 
-def by_draws(family: str, data: Data, priors: Priors, extended: bool) -> Answer:
+def by_draws(
+    family: AbstractFamily, data: SheetArrays, priors: Priors, extended: bool
+) -> Answer:
     """Nested Laplace by ``jg.glmm``; its criteria are still missing."""
     import jaxglmm as jg
 
@@ -247,7 +253,7 @@ def by_draws(family: str, data: Data, priors: Priors, extended: bool) -> Answer:
         fit.coefficients,
         fit.se,
         [
-            Component(name, float(sd), float(low), float(high))
+            ShownDeviation(name, float(sd), float(low), float(high))
             for name, sd, (low, high) in zip(data.names, sds, limits, strict=True)
         ],
         math.nan,
@@ -260,13 +266,13 @@ def by_draws(family: str, data: Data, priors: Priors, extended: bool) -> Answer:
         tuple(fit.warnings),
         list(drawn_effects(fit, data)) if extended else (),
         (),
-        {"dispersion": float(fit.dispersion)} if family == "nbinom2" else {},
+        _dispersion(fit, family),
     )
 
 
-def with_moments(found: Answer, few: Moments, data: Data) -> Answer:
+def with_moments(found: Answer, few: PosteriorMoments, data: SheetArrays) -> Answer:
     """An answer with the estimates of few draws, as without ``extended``."""
-    known = found.components or [Component(name, math.nan) for name in data.names]
+    known = found.components or [ShownDeviation(name, math.nan) for name in data.names]
     components = [replace(c, sd=float(sd)) for c, sd in zip(known, few.sd, strict=True)]
     extra = {"dispersion": float(few.phi[0])} if len(few.phi) else {}
     return replace(
@@ -278,7 +284,7 @@ def with_moments(found: Answer, few: Moments, data: Data) -> Answer:
     )
 
 
-def with_criteria(found: Answer, data: Data, family: str) -> Answer:
+def with_criteria(found: Answer, data: SheetArrays, family: AbstractFamily) -> Answer:
     """An answer with the log-likelihood at its estimates, AIC and BIC."""
     phi = [math.log(v) for v in found.extra.values()]
     sds = np.array([c.sd for c in found.components])
@@ -292,7 +298,7 @@ def with_criteria(found: Answer, data: Data, family: str) -> Answer:
     )
 
 
-def drawn_effects(fit: Fit, data: Data) -> Iterator[Effect]:
+def drawn_effects(fit: Fit, data: SheetArrays) -> Iterator[Effect]:
     """Means and sds of the random effects' draws, group by group."""
     draws = np.asarray(fit.posterior.effects(GROUP))  # (S, J, q)
     means, sds = draws.mean(axis=0), draws.std(axis=0)
@@ -304,11 +310,11 @@ def drawn_effects(fit: Fit, data: Data) -> Iterator[Effect]:
 # By mean field ------------------------------------------------------------------------
 
 
-def by_mean_field(family: str, data: Data, extended: bool) -> Answer:
+def by_mean_field(family: AbstractFamily, data: SheetArrays, extended: bool) -> Answer:
     """Variational Bayes of the reference functions, with the groups in it."""
     from scipy.sparse import csr_array, hstack
 
-    from jaxglmm.compat.statsmodels import BinomialBayesMixedGLM, PoissonBayesMixedGLM
+    from jaxglmm.compat.statsmodels import BayesMixedGLM
 
     levels, codes = np.unique(data.labels, return_inverse=True)
     n, J = len(codes), len(levels)
@@ -318,24 +324,24 @@ def by_mean_field(family: str, data: Data, extended: bool) -> Answer:
         for values in (np.ones(n), *data.slopes.values())
     ]
     ident = np.repeat(np.arange(len(blocks)), J)
-    make = BinomialBayesMixedGLM if family == "binomial" else PoissonBayesMixedGLM
     y, trials = data.y, {}
     if y.ndim == 2:
         y, trials = y[:, 0], {"n_trials": y.sum(axis=1)}
-    model = make(
+    model = BayesMixedGLM(
         y,
         data.X,
         hstack(blocks),
         ident,
         vcp_p=LOG_SD_SD,
         fe_p=COEFFICIENT_SD,
+        family=family,
         **trials,
     )
     found = model.fit_vb()
     q = float(ndtri(1 - data.alpha / 2))
     middle, spread = np.asarray(found.vcp_mean), np.asarray(found.vcp_sd)
     components = [
-        Component(name, math.exp(m), math.exp(m - q * s), math.exp(m + q * s))
+        ShownDeviation(name, math.exp(m), math.exp(m - q * s), math.exp(m + q * s))
         for name, m, s in zip(data.names, middle, spread, strict=True)
     ]
     value = log_likelihood(data, family, np.asarray(found.fe_mean), np.exp(middle))
@@ -363,7 +369,11 @@ def by_mean_field(family: str, data: Data, extended: bool) -> Answer:
 
 
 def log_likelihood(
-    data: Data, family: str, beta: np.ndarray, sds: np.ndarray, phi: Any = ()
+    data: SheetArrays,
+    family: AbstractFamily,
+    beta: np.ndarray,
+    sds: np.ndarray,
+    phi: Any = (),
 ) -> float:
     """Laplace's log marginal likelihood at given parameters, all constants included."""
     from jaxglmm.spreadsheet.likelihood import laplace_at
@@ -371,25 +381,22 @@ def log_likelihood(
     return laplace_at(data.model(), family, beta, sds, np.asarray(phi, float))
 
 
-def unsupported(method: str, family: str, data: Data, extended: bool) -> Answer:
-    """A method that a family has not."""
-    raise NotApplicableError(f"method {method!r} is not there for {family}")
+def no_mean_field(data: SheetArrays, extended: bool) -> Answer:
+    """Of a family with a dispersion parameter."""
+    raise NotApplicableError("method 'vb' is not there for the negative binomial")
 
 
-METHODS: dict[str, dict[str, Any]] = {
-    name: {
-        "nested-laplace": partial(by_posterior, family),
+def _generalised(family: AbstractFamily) -> dict[str, Any]:
+    return {
+        NESTED: partial(by_posterior, family),
         "laplace": partial(by_glmm, family, "laplace"),
-        "vb": partial(by_mean_field, family)
-        if name != "negbin"
-        else partial(unsupported, "vb", "the negative binomial"),
+        "vb": no_mean_field if family.n_phi else partial(by_mean_field, family),
     }
-    for name, family in FAMILIES.items()
-}
-METHODS["gaussian"] = {"reml": partial(by_lmm, "reml"), "ml": partial(by_lmm, "ml")}
-DEFAULTS = {
-    "poisson": "nested-laplace",
-    "binomial": "nested-laplace",
-    "negbin": "nested-laplace",
-    "gaussian": "reml",
+
+
+METHODS: dict[str, dict[str, Any]] = {  # the default is the first
+    "poisson": _generalised(family_from("poisson")),
+    "binomial": _generalised(family_from("binomial")),
+    "negbin": _generalised(family_from("nbinom2")),
+    "gaussian": {"reml": partial(by_lmm, "reml"), "ml": partial(by_lmm, "ml")},
 }

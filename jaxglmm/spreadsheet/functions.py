@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from jaxglmm.spreadsheet import checks
-from jaxglmm.spreadsheet.arguments import Call, understood
+from jaxglmm.spreadsheet.arguments import understood
+from jaxglmm.spreadsheet.checks import Arguments
 from jaxglmm.spreadsheet.layout import (
     BINOMIAL,
     GAUSSIAN,
@@ -20,18 +23,32 @@ MOST_SLOPES = 20
 SHORT = {"nested": "nested-laplace", "nested_laplace": "nested-laplace"}
 
 
-def glmm_poisson(
-    y: Any,
-    x: Any,
-    groups: Any,
-    x_random: Any = None,
-    fit_intercept: Any = True,
-    alpha: Any = 0.05,
-    *,
-    method: Any = None,
-    names: Any = None,
-    extended: Any = False,
-) -> Table | str:
+def _worksheet(family: str, name: str, text: str):
+    """The function of a family; all of them take the arguments of GLMM_POISSON."""
+
+    def function(
+        y: Any,
+        x: Any,
+        groups: Any,
+        x_random: Any = None,
+        fit_intercept: Any = True,
+        alpha: Any = 0.05,
+        *,
+        method: Any = None,
+        names: Any = None,
+        extended: Any = False,
+    ) -> Table | str:
+        call = understood(y, x, groups, x_random, fit_intercept, alpha, names)
+        return _answered(family, call, method, _truth(extended))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = text
+    return function
+
+
+glmm_poisson = _worksheet(
+    "poisson",
+    "glmm_poisson",
     """Counts with a log link and random effects by group.
 
     Args:
@@ -57,146 +74,79 @@ def glmm_poisson(
     >>> x = [["dose"], [1], [2], [3], [1], [2], [3]]
     >>> [row[1] for row in glmm_poisson(y, x, groups)[:3]]
     ['parameter', 'Intercept', 'dose']
-    """
-    call = understood(y, x, groups, x_random, fit_intercept, alpha, names)
-    return _poisson_like("poisson", POISSON, call, method, extended, "jaxglmm.glmm")
+    """,
+)
 
-
-def glmm_negbin(
-    y: Any,
-    x: Any,
-    groups: Any,
-    x_random: Any = None,
-    fit_intercept: Any = True,
-    alpha: Any = 0.05,
-    *,
-    method: Any = None,
-    names: Any = None,
-    extended: Any = False,
-) -> Table | str:
+glmm_negbin = _worksheet(
+    "negbin",
+    "glmm_negbin",
     """Counts that vary more than a Poisson's: variance mu + mu^2 / dispersion.
 
     Arguments and table as ``glmm_poisson``; the footer has a row ``dispersion``.
-    """
-    call = understood(y, x, groups, x_random, fit_intercept, alpha, names)
-    return _poisson_like("negbin", POISSON, call, method, extended, "jaxglmm.glmm")
+    """,
+)
 
-
-def glmm_binomial(
-    y: Any,
-    x: Any,
-    groups: Any,
-    x_random: Any = None,
-    fit_intercept: Any = True,
-    alpha: Any = 0.05,
-    *,
-    method: Any = None,
-    names: Any = None,
-    extended: Any = False,
-) -> Table | str:
+glmm_binomial = _worksheet(
+    "binomial",
+    "glmm_binomial",
     """Zeros and ones with a logit link and random effects by group.
 
     Arguments as ``glmm_poisson``; with ``extended`` y may have two columns, successes
     and failures. The last column of the table is the odds ratio.
-    """
-    call = understood(y, x, groups, x_random, fit_intercept, alpha, names)
-    wide = _truth(extended)
-    text = checks.first(
-        checks.binomial_order(
-            call.y,
-            call.x,
-            call.groups,
-            call.x_random,
-            call.fit_intercept,
-            call.alpha,
-            pairs=wide,
-        )
-    )
-    if text is not None:
-        return text
-    try:
-        return _table("binomial", BINOMIAL, call, method, wide)
-    except Exception as error:  # a worksheet shows texts, never exceptions
-        return f"Error fitting GLMM: {_one_line(error)}"
+    """,
+)
 
-
-def lmm(
-    y: Any,
-    x: Any,
-    groups: Any,
-    x_random: Any = None,
-    fit_intercept: Any = True,
-    alpha: Any = 0.05,
-    *,
-    method: Any = None,
-    names: Any = None,
-    extended: Any = False,
-) -> Table | str:
+lmm = _worksheet(
+    "gaussian",
+    "lmm",
     """Numbers with normal errors and random effects by group, by REML.
 
     Arguments as ``glmm_poisson``; method "reml" (default) or "ml". Tests are by t with
     Satterthwaite's degrees of freedom, which are the last column.
-    """
-    call = understood(y, x, groups, x_random, fit_intercept, alpha, names)
-    return _poisson_like("gaussian", GAUSSIAN, call, method, extended, "jaxglmm.lmm")
+    """,
+)
+
+glmm_gaussian = _worksheet(
+    "gaussian", "glmm_gaussian", """``lmm`` under the name that goes with the others."""
+)
 
 
-def glmm_gaussian(
-    y: Any,
-    x: Any,
-    groups: Any,
-    x_random: Any = None,
-    fit_intercept: Any = True,
-    alpha: Any = 0.05,
-    *,
-    method: Any = None,
-    names: Any = None,
-    extended: Any = False,
-) -> Table | str:
-    """``lmm`` under the name that goes with the others."""
-    return lmm(
-        y,
-        x,
-        groups,
-        x_random,
-        fit_intercept,
-        alpha,
-        method=method,
-        names=names,
-        extended=extended,
-    )
+@dataclass(frozen=True)
+class Contract:
+    """What a function says: its labels, its checks in order, and how it reports."""
+
+    labels: Labels
+    checks: Callable[[Arguments, bool], Iterator[str | None]]
+    error: str
 
 
-def _poisson_like(
-    family: str, labels: Labels, call: Call, method: Any, extended: Any, engine: str
-) -> Table | str:
-    """The contract of GLMM_POISSON."""
-    text = checks.first(
-        checks.poisson_order(
-            call.y,
-            call.x,
-            call.groups,
-            call.x_random,
-            call.fit_intercept,
-            call.alpha,
-            count=family != "gaussian",
-        )
-    )
+CONTRACTS = {
+    "poisson": Contract(POISSON, checks.of_counts, "jaxglmm.glmm error"),
+    "negbin": Contract(POISSON, checks.of_counts, "jaxglmm.glmm error"),
+    "binomial": Contract(BINOMIAL, checks.of_zeros_and_ones, "Error fitting GLMM"),
+    "gaussian": Contract(GAUSSIAN, checks.of_numbers, "jaxglmm.lmm error"),
+}
+
+
+def _answered(family: str, call: Arguments, method: Any, extended: bool) -> Table | str:
+    """The table, or the first text about what is wrong."""
+    contract = CONTRACTS[family]
+    text = checks.first(contract.checks(call, extended))
     if text is not None:
         return text
     try:
-        return _table(family, labels, call, method, _truth(extended))
+        return _table(family, contract.labels, call, method, extended)
     except Exception as error:  # a worksheet shows texts, never exceptions
-        return f"{engine} error: {_one_line(error)}"
+        return f"{contract.error}: {_one_line(error)}"
 
 
 def _table(
-    family: str, labels: Labels, call: Call, method: Any, extended: bool
+    family: str, labels: Labels, call: Arguments, method: Any, extended: bool
 ) -> Table:
     """Fit and lay out; raises where it cannot."""
-    from jaxglmm.spreadsheet.estimate import DEFAULTS, METHODS, answer, arrays
+    from jaxglmm.spreadsheet.estimate import METHODS, answer, arrays
 
-    chosen = DEFAULTS[family]
+    chosen = next(iter(METHODS[family]))
     if method is not None and str(method).strip():
         chosen = str(method).strip().lower()
         chosen = SHORT.get(chosen, chosen)
@@ -217,7 +167,7 @@ def _table(
     return table(found, labels, names, data.alpha, extended)
 
 
-def _sizes(call: Call, k_random: int) -> None:
+def _sizes(call: Arguments, k_random: int) -> None:
     """Refuse what could not be estimated before arrays of it are made."""
     n, k = len(call.x), len(call.x[0]) + bool(call.fit_intercept)
     if k > n:

@@ -16,7 +16,7 @@ Cell = str | float | int | bool | None
 
 
 @dataclass(frozen=True)
-class Component:
+class ShownDeviation:
     """A standard deviation with its interval (NaN where there is none)."""
 
     name: str
@@ -45,7 +45,7 @@ class Answer:
 
     coefficients: Sequence[float]
     errors: Sequence[float]
-    components: Sequence[Component]
+    components: Sequence[ShownDeviation]
     log_likelihood: float
     aic: float
     bic: float

@@ -13,7 +13,7 @@ from jaxglmm.fitting.linear import internal_lambdas
 from jaxglmm.formula import design_from_arrays
 from jaxglmm.integrate.laplace import log_marginal
 from jaxglmm.integrate.working_model import mode_at
-from jaxglmm.model.families import FAMILIES
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.runtime.precision import double_precision
 
 _log_marginal = jax.jit(log_marginal)
@@ -22,7 +22,7 @@ _log_marginal = jax.jit(log_marginal)
 @double_precision
 def laplace_at(
     model: dict[str, Any],
-    family: str,
+    family: AbstractFamily,
     beta: np.ndarray,
     sds: np.ndarray,
     phi: np.ndarray,
@@ -32,19 +32,18 @@ def laplace_at(
     Args:
         model: arguments of ``jg.glmm`` in its array form, one factor, independent
             effects.
-        family: name of the family.
+        family: of the response.
         beta: (p,) coefficients.
         sds: (q,) standard deviations of the random effects.
         phi: (r,) dispersion parameters, unconstrained.
     """
-    known = FAMILIES[family]()
     arguments = dict(model)
     y, X = arguments.pop("formula"), arguments.pop("data")
     groups = arguments.pop("groups")
     design = design_from_arrays(
-        y, X, groups, **arguments, family_kind=known.family_kind
+        y, X, groups, **arguments, family_kind=family.family_kind
     )
-    engine = generalised_engine.build(design, known, LaplaceMarginal())
+    engine = generalised_engine.build(design, family, LaplaceMarginal())
     theta = internal_lambdas(engine.factors, engine.base.patterns, [np.diag(sds)])
     psi = np.concatenate([engine.R @ beta, theta, phi])
     start = mode_at(engine.base, psi)

@@ -31,7 +31,7 @@ from jaxglmm.estimate.proposal import MOST as MOST_SCALE
 from jaxglmm.estimate.proposal import SplitT
 from jaxglmm.formula import check_generalised, design_from_arrays
 from jaxglmm.formula.design import Design
-from jaxglmm.model.families import FAMILIES
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import Priors
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.posterior import engine as _engine
@@ -48,7 +48,7 @@ FAR = 2.0  # sds at which the sides of the posterior are looked at
 
 
 @dataclass(frozen=True)
-class Moments:
+class PosteriorMoments:
     """Posterior means and standard deviations of a model with one factor.
 
     beta, beta_sd: (p,); sd: (q,) means of the standard deviations of the random
@@ -64,24 +64,25 @@ class Moments:
 
 
 @double_precision
-def moments(model: dict[str, Any], family: str, priors: Priors) -> Moments | None:
+def moments(
+    model: dict[str, Any], family: AbstractFamily, priors: Priors
+) -> PosteriorMoments | None:
     """Moments of a posterior, or None where it is too far from a Gaussian.
 
     Args:
         model: arguments of ``jg.glmm`` in its array form, one factor, independent
             effects.
-        family: name of the family.
+        family: of the response.
         priors: of the parameters.
     """
-    known = FAMILIES[family]()
     arguments = dict(model)
     given = [arguments.pop(name) for name in ("formula", "data", "groups")]
-    design = design_from_arrays(*given, **arguments, family_kind=known.family_kind)
+    design = design_from_arrays(*given, **arguments, family_kind=family.family_kind)
     if design.p != np.shape(given[1])[1]:
         return None  # dependent columns, which the fit names
-    check_response(design, known, priors)
+    check_response(design, family, priors)
     check_generalised(design)
-    engine = _engine.build(design, known, priors)
+    engine = _engine.build(design, family, priors)
     method = NestedLaplace(draws=MOST)
     marginal, mode = find_mode(engine, method)
     if int(mode.status) != _status.CONVERGED:
@@ -176,7 +177,7 @@ def _corrected(
     x: np.ndarray,
     w: np.ndarray,
     g: np.ndarray,
-) -> Moments:
+) -> PosteriorMoments:
     """The base's moments and the weighted differences from them."""
     d = x - base.centre
     shift = base.mean + (w - g) @ d
@@ -185,7 +186,7 @@ def _corrected(
     p, B = design.p, engine.R_inverse
     scales = (base.mean_exp + (w - g) @ np.exp(x))[p:]
     q = sum(block.size for block in engine.belief.blocks)
-    return Moments(
+    return PosteriorMoments(
         B @ (base.centre + shift)[:p],
         np.sqrt(np.maximum(np.diagonal(B @ cov[:p, :p] @ B.T), 0.0)),
         scales[:q],

@@ -23,7 +23,7 @@ MOST_CELLS = 5_000_000
 
 
 @dataclass(frozen=True)
-class Found:
+class EvaluatedFormula:
     """A formula and what it gives: its sheet, its cell (or the range it fills)."""
 
     sheet: str
@@ -38,7 +38,9 @@ class Found:
         return isinstance(self.result, str)
 
 
-def calculate(source: Path, target: Path, place: str = "beside") -> list[Found]:
+def calculate(
+    source: Path, target: Path, place: str = "beside"
+) -> list[EvaluatedFormula]:
     """Evaluate every call in ``source`` and write ``target``.
 
     Args:
@@ -95,14 +97,16 @@ def _formula(text: Any) -> Any:
     return text
 
 
-def _evaluated(sheet: str, cell: str, area: str, formula: str, values: Any) -> Found:
+def _evaluated(
+    sheet: str, cell: str, area: str, formula: str, values: Any
+) -> EvaluatedFormula:
     try:
         asked = formulas.read(formula)
         given = [_value(a, sheet, values) for a in asked.arguments]
         result = _indexed(call(asked.function, given), asked)
     except Unreadable as error:
         result = f"Invalid input: {error}"
-    return Found(sheet, cell, area, formula, result)
+    return EvaluatedFormula(sheet, cell, area, formula, result)
 
 
 def _indexed(result: Any, asked: Call) -> Any:
@@ -165,7 +169,7 @@ def _range(page: Any, area: str) -> Any:
 # Where the tables go ------------------------------------------------------------------
 
 
-def _write(book: Any, found: list[Found], place: str) -> None:
+def _write(book: Any, found: list[EvaluatedFormula], place: str) -> None:
     apart = []
     for one in found:
         block = _block(one)
@@ -178,11 +182,13 @@ def _write(book: Any, found: list[Found], place: str) -> None:
         _own_sheet(book, apart)
 
 
-def _block(one: Found) -> list[list[Any]]:
+def _block(one: EvaluatedFormula) -> list[list[Any]]:
     return [[one.result]] if one.failed else one.result
 
 
-def _start(page: Any, one: Found, block: Any, place: str) -> tuple[int, int] | None:
+def _start(
+    page: Any, one: EvaluatedFormula, block: Any, place: str
+) -> tuple[int, int] | None:
     """Row and column of the first cell; None for the sheet of results."""
     from openpyxl.utils import range_boundaries
 
@@ -205,7 +211,9 @@ def _free(page: Any, top: int, first: int, block: list[list[Any]]) -> bool:
     )
 
 
-def _fill(page: Any, top: int, first: int, block: Any, one: Found, place: str) -> None:
+def _fill(
+    page: Any, top: int, first: int, block: Any, one: EvaluatedFormula, place: str
+) -> None:
     from openpyxl.utils import range_boundaries
 
     if place == "over":
@@ -228,7 +236,7 @@ def _put(cell: Any, value: Any) -> None:
         cell.data_type = "s"
 
 
-def _own_sheet(book: Any, found: list[Found]) -> None:
+def _own_sheet(book: Any, found: list[EvaluatedFormula]) -> None:
     """All tables one below the other, each under the cell that it belongs to."""
     title = SHEET
     while title in book.sheetnames:

@@ -37,7 +37,7 @@ class Independent:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class FullCovariance:
     """A covariance in full."""
 
     values: np.ndarray
@@ -81,4 +81,4 @@ def covariance(values: object) -> Covariance:
     """An array as a covariance; anything else as it is."""
     if not isinstance(values, np.ndarray):
         return values  # type: ignore[return-value]
-    return Matrix(values) if values.ndim == 2 else Independent(values)
+    return FullCovariance(values) if values.ndim == 2 else Independent(values)

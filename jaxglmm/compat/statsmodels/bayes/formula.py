@@ -15,7 +15,7 @@ from jaxglmm.compat.statsmodels.mixedlm.formula import as_frame
 
 
 @dataclass(frozen=True)
-class Read:
+class BayesFormulaInputs:
     """What formulas and data give: arrays with names, rows with missing values gone."""
 
     endog: np.ndarray
@@ -35,7 +35,7 @@ def read(
     data: Any,
     extras: Mapping[str, Any],
     context: Mapping[str, Any],
-) -> Read:
+) -> BayesFormulaInputs:
     """Read ``formula`` and the variance-component formulas.
 
     Args:
@@ -103,7 +103,7 @@ def _patsy(
     frame: pd.DataFrame,
     rows: np.ndarray,
     context: Mapping[str, Any],
-) -> Read:
+) -> BayesFormulaInputs:
     from scipy import sparse
 
     sides = patsy.parse(formula)
@@ -115,7 +115,7 @@ def _patsy(
         part, block = patsy.learn(patsy.parse(text).right, frame, context, sparse=True)
         blocks.append(block)
         names.append(part.names)
-    return Read(
+    return BayesFormulaInputs(
         y.to_numpy(float),
         pd.DataFrame(X, columns=spec.names, index=frame.index),
         sparse.hstack(blocks, format="csr"),
@@ -128,7 +128,9 @@ def _patsy(
     )
 
 
-def _lme4(formula: str, frame: pd.DataFrame, context: Mapping[str, Any]) -> Read:
+def _lme4(
+    formula: str, frame: pd.DataFrame, context: Mapping[str, Any]
+) -> BayesFormulaInputs:
     """Terms (1 | g) and (x || g): one component a column."""
     from scipy import sparse
 
@@ -158,7 +160,7 @@ def _lme4(formula: str, frame: pd.DataFrame, context: Mapping[str, Any]) -> Read
             vc_names += [f"{label}[{level}]" for level in term.levels]
     rows = np.arange(len(frame)) if design.rows is None else design.rows
     names = ["Intercept" if x == "(Intercept)" else x for x in design.x_names]
-    return Read(
+    return BayesFormulaInputs(
         design.y,
         pd.DataFrame(design.X, columns=names),
         sparse.hstack(blocks, format="csr"),

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxglmm.compat.statsmodels.bayes.layout import Layout
+from jaxglmm.compat.statsmodels.bayes.layout import DesignLayout
 from jaxglmm.compat.statsmodels.bayes.marginal import ScalesBelief, start_from
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.estimate import variational
@@ -23,12 +23,14 @@ from jaxglmm.runtime.precision import double_precision
 NODES = {1: 5, 2: 3, 3: 3}  # log standard deviations: nodes of each
 
 
-class Mixture:
+class NodeMixture:
     """Moments of the mixture in statsmodels' packing; a ``Covariance``."""
 
     vector = False
 
-    def __init__(self, layout: Layout, posterior: Posterior, nodes: variational.Nodes):
+    def __init__(
+        self, layout: DesignLayout, posterior: Posterior, nodes: variational.Nodes
+    ):
         self.layout, self.posterior, self.nodes = layout, posterior, nodes
         self.steps = int(np.sum(np.asarray(nodes.found.steps)))
         self._moments()
@@ -119,8 +121,12 @@ def _solve(posterior: Posterior, found: variational.Found, r, s):
 
 @double_precision
 def find(
-    layout: Layout, start: np.ndarray | None, tol: float, max_steps: int, rule: str
-) -> tuple[Mixture, variational.Found]:
+    layout: DesignLayout,
+    start: np.ndarray | None,
+    tol: float,
+    max_steps: int,
+    rule: str,
+) -> tuple[NodeMixture, variational.Found]:
     """The joint Gaussian from a packed start, and the mixture over nodes."""
     data = layout.data
     belief = ScalesBelief(
@@ -135,4 +141,4 @@ def find(
     nodes = variational.nested(
         posterior, found, jnp.asarray(max(tol, 1e-6)), most, count, rule=rule
     )
-    return Mixture(layout, posterior, nodes), found
+    return NodeMixture(layout, posterior, nodes), found

@@ -27,7 +27,7 @@ from jaxglmm.structure.rows_of_design import RowData, build_rows
 
 
 @dataclass(frozen=True)
-class Data:
+class BayesArrays:
     """Arrays of a model: X (n, p), Z (n, q) sparse, ident (q,) in 0 .. K-1, rows (n,).
 
     vcp_p: (K,), fe_p: (p,) prior standard deviations; phi: (n_phi,), fixed.
@@ -46,7 +46,7 @@ class Data:
     vcp_p: np.ndarray
 
 
-class Layout:
+class DesignLayout:
     """The problem of some data, and columns of exog_vc as effects of it.
 
     rows: index arrays; place: (n,) values to the problem's rows; columns: of each
@@ -54,7 +54,7 @@ class Layout:
     problem's effects over the user's.
     """
 
-    def __init__(self, data: Data):
+    def __init__(self, data: BayesArrays):
         self.data = data
         self.size = np.sqrt(np.mean(data.X**2, axis=0))
         self.size[self.size == 0] = 1.0
@@ -64,7 +64,7 @@ class Layout:
         else:
             self._from_factors(data, parts)
 
-    def _from_factors(self, data: Data, parts: list[patterns.Part]) -> None:
+    def _from_factors(self, data: BayesArrays, parts: list[patterns.Part]) -> None:
         built = build_rows(np.zeros((len(data.y), 0)), patterns.as_columns(parts))
         self.built = built
         self.rows: AbstractRows = built.rows
@@ -77,7 +77,7 @@ class Layout:
         ]
         self.T = [np.diag(f.T).copy() for f in built.factors]
 
-    def _from_entries(self, data: Data) -> None:
+    def _from_entries(self, data: BayesArrays) -> None:
         columns, blocks = [], []
         for k in range(len(data.vcp_p)):
             own = np.flatnonzero(data.ident == k)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.compat.statsmodels.bayes.layout import Layout
+from jaxglmm.compat.statsmodels.bayes.layout import DesignLayout
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.estimate import posterior_mode as _map
 from jaxglmm.estimate.generalised import LaplaceMarginal
@@ -59,7 +59,7 @@ class ScalesBelief(AbstractBelief):
         return jnp.zeros_like(self.precision), jnp.diag(self.precision)
 
 
-class Marginal:
+class MarginalPosterior:
     """The mode and the Gaussian around it, in statsmodels' packing: a ``Covariance``.
 
     mean: (k,); log_marginal: log p(y) by Laplace's method at the mode; mode: as found.
@@ -67,7 +67,7 @@ class Marginal:
 
     vector = False
 
-    def __init__(self, layout: Layout, mode: _map.Mode, posterior: Posterior):
+    def __init__(self, layout: DesignLayout, mode: _map.Mode, posterior: Posterior):
         self.layout, self.mode, self.posterior = layout, mode, posterior
         self.steps, self.status = int(mode.steps), int(mode.status)
         self._pieces()
@@ -141,8 +141,8 @@ def _factor(posterior: Posterior, mode: _map.Mode):
 
 @double_precision
 def find(
-    layout: Layout, start: np.ndarray | None, tol: float, max_steps: int
-) -> Marginal:
+    layout: DesignLayout, start: np.ndarray | None, tol: float, max_steps: int
+) -> MarginalPosterior:
     """The marginal mode from a packed start (zeros where it is None)."""
     data, problem = layout.data, layout.problem
     belief = ScalesBelief(
@@ -158,10 +158,10 @@ def find(
         jnp.asarray(tol),
         jnp.asarray(max_steps),
     )
-    return Marginal(layout, mode, posterior)
+    return MarginalPosterior(layout, mode, posterior)
 
 
-def start_from(layout: Layout, start: np.ndarray | None) -> tuple[Array, tuple]:
+def start_from(layout: DesignLayout, start: np.ndarray | None) -> tuple[Array, tuple]:
     """x = (beta, zeta) and spherical u from a packed vector (zeros where None)."""
     data = layout.data
     p, K = data.X.shape[1], len(data.vcp_p)

@@ -14,31 +14,27 @@ instead of BFGS; ``structure="joint"`` keeps coefficients and random effects tog
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxglmm._errors import DataError, FormulaError, UnboundedLikelihoodError
-from jaxglmm.compat.statsmodels.bayes import fits as _fits
+from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.compat.statsmodels.bayes import formula as _formula
 from jaxglmm.compat.statsmodels.bayes import objective as _objective
-from jaxglmm.compat.statsmodels.bayes.layout import Data, Layout
+from jaxglmm.compat.statsmodels.bayes.arguments import read, same_length
+from jaxglmm.compat.statsmodels.bayes.fit_map import fit_map as by_mode
+from jaxglmm.compat.statsmodels.bayes.fit_vb import fit_vb as by_bound
 from jaxglmm.compat.statsmodels.bayes.results import BayesMixedGLMResults
-from jaxglmm.compat.statsmodels.mixedlm.arguments import aligned, names
+from jaxglmm.compat.statsmodels.bayes.state import BayesState
 from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.context import caller_context
 from jaxglmm.formula.matrix import unmasked
-from jaxglmm.formula.rank import dependent_columns
-from jaxglmm.model.families import AbstractFamily, family_from
 
-RULES = {"statsmodels": "legendre", "exact": "exact"}
 MixedGLMResults = BayesMixedGLMResults
 
 
-class BayesMixedGLM:
+class BayesMixedGLM(BayesState):
     """A generalised linear mixed model with normal priors, any family without scale.
 
     Args:
@@ -93,54 +89,21 @@ class BayesMixedGLM:
         n_trials: Any = None,
         dispersion: Any = None,
     ):
-        exog_vc, offset, exposure, weights, n_trials = aligned(
+        given = read(
             endog,
             exog,
-            exog_vc=exog_vc,
+            exog_vc,
+            ident,
+            (fe_p, vcp_p if vc_p is None else vc_p),
+            (fep_names, vcp_names, vc_names),
+            self.default_family if family is None else family,
+            dispersion,
             offset=offset,
             exposure=exposure,
             weights=weights,
             n_trials=n_trials,
         )
-        self._family = family_from(self.default_family if family is None else family)
-        y, self._endog_name = _vector(endog, "endog")
-        self._data_given = (endog, exog)
-        X, columns = _matrix(exog, "exog")
-        Z = _sparse(exog_vc)
-        labels, self._ident = _ident(ident, Z.shape[1])
-        k = len(labels)
-        n = len(y)
-        _same_length(n, exog=len(X), exog_vc=Z.shape[0])
-        self._names = _Names(columns, X.shape[1], k, fep_names, vcp_names, vc_names)
-        self._names.check(Z.shape[1])
-        vcp_p = vcp_p if vc_p is None else vc_p
-        trials = _column(1.0 if n_trials is None else n_trials, n, "n_trials")
-        if n_trials is not None and self._family.family_kind != "binomial":
-            raise ValueError(
-                f"n_trials belongs to a binomial response, not {self._family.name}"
-            )
-        weights = _column(1.0 if weights is None else weights, n, "weights")
-        if (weights < 0).any():
-            raise ValueError("weights must not be negative")
-        _check_response(self._family, y, trials, n_trials)
-        self._data = Data(
-            y=y,
-            X=X,
-            Z=Z,
-            ident=self._ident,
-            trials=trials,
-            weights=weights,
-            offset=_offset(offset, exposure, n),
-            family=self._family,
-            phi=_dispersion(self._family, dispersion),
-            fe_p=_scale(fe_p, X.shape[1], "fe_p"),
-            vcp_p=_scale(vcp_p, k, "vcp_p"),
-        )
-        self._given = (fe_p, vcp_p)
-        self._frame = exog if isinstance(exog, pd.DataFrame) else None
-        self._table: pd.DataFrame | None = None  # of a formula
-        self._layout: Layout | None = None
-        self.verbose = False
+        super().__init__(given)
 
     @classmethod
     def from_formula(
@@ -202,138 +165,6 @@ class BayesMixedGLM:
         model._endog_name, model._table = read.endog_name, read.frame
         model.formula = formula
         return model
-
-    # What the model is ---------------------------------------------------------------
-
-    @property
-    def endog(self) -> np.ndarray:
-        """(n,) the response."""
-        return self._data.y
-
-    @property
-    def exog(self) -> np.ndarray:
-        """(n, p) the fixed-effects design."""
-        return self._data.X
-
-    @property
-    def exog_vc(self):
-        """(n, q) the random-effects design, SciPy sparse."""
-        return self._data.Z
-
-    @property
-    def exog_vc2(self):
-        """Its elementwise square."""
-        return self._data.Z.multiply(self._data.Z)
-
-    @property
-    def ident(self) -> np.ndarray:
-        """(q,) which scale each column has, 0 .. K-1."""
-        return self._data.ident
-
-    @property
-    def family(self):
-        """The family of the response."""
-        return self._family
-
-    @property
-    def k_fep(self) -> int:
-        """Number of coefficients."""
-        return self._data.X.shape[1]
-
-    @property
-    def k_vcp(self) -> int:
-        """Number of scales."""
-        return len(self._data.vcp_p)
-
-    @property
-    def k_vc(self) -> int:
-        """Number of random effects."""
-        return self._data.Z.shape[1]
-
-    @property
-    def fe_p(self):
-        """Prior sd of the coefficients, as given."""
-        return _plain(self._given[0])
-
-    @property
-    def vcp_p(self):
-        """Prior sd of the log standard deviations, as given."""
-        return _plain(self._given[1])
-
-    @property
-    def fep_names(self) -> list[str]:
-        """Names of the coefficients."""
-        return list(self._names.fep)
-
-    @property
-    def vcp_names(self) -> list[str]:
-        """Names of the scales."""
-        return list(self._names.vcp)
-
-    @property
-    def vc_names(self) -> list[str] | None:
-        """Names of the random effects, None where none were given."""
-        return None if self._names.vc is None else list(self._names.vc)
-
-    @property
-    def names(self) -> list[str]:
-        """All names, in the order of the packing."""
-        return self.fep_names + self.vcp_names + (self.vc_names or [])
-
-    @property
-    def endog_names(self) -> str:
-        """Name of the response."""
-        return self._endog_name
-
-    @property
-    def exog_names(self) -> list[str]:
-        """Names of the columns of ``exog``: const, x1, ... where they had none."""
-        endog, exog = self._data_given
-        if self._frame is not None or isinstance(exog, pd.Series):
-            return self.fep_names
-        return names(endog, exog, self.nobs)[1]
-
-    @property
-    def data(self) -> SimpleNamespace:
-        """The arrays and what they were made from, under statsmodels' names."""
-        endog, exog = self._data_given
-        return SimpleNamespace(
-            endog=self.endog,
-            exog=self.exog,
-            orig_endog=endog,
-            orig_exog=exog,
-            xnames=self.exog_names,
-            ynames=self.endog_names,
-            param_names=self.names,
-            row_labels=None if self._frame is None else self._frame.index,
-            frame=self._table,
-        )
-
-    @property
-    def k_constant(self) -> int:
-        """1 where the columns of ``exog`` span the constant, else 0."""
-        with_one = np.column_stack([self.exog, np.ones(len(self.exog))])
-        return int(len(dependent_columns(with_one)) > 0)
-
-    @property
-    def nobs(self) -> int:
-        """Number of rows."""
-        return len(self._data.y)
-
-    @property
-    def has_names(self) -> bool:
-        """Whether data came with names (a frame or a formula)."""
-        return self._frame is not None
-
-    @property
-    def layout(self) -> Layout:
-        """The design on the structured systems, made when first fitted."""
-        if self._layout is None:
-            self._layout = Layout(self._data)
-        return self._layout
-
-    def _unpack(self, vec: np.ndarray):
-        return _objective.unpack(self._data, vec)
 
     # Evaluations: statsmodels' numbers -----------------------------------------------
 
@@ -407,7 +238,7 @@ class BayesMixedGLM:
             vc_sd: (q,).
         """
         parts = (fep_mean, vcp_mean, vc_mean, fep_sd, vcp_sd, vc_sd)
-        q = _objective.Factored(*(np.asarray(x, float) for x in parts))
+        q = _objective.MeanField(*(np.asarray(x, float) for x in parts))
         return _objective.bound_base(self._data, h, np.asarray(tm, float), q)
 
     def vb_elbo_grad_base(
@@ -426,28 +257,10 @@ class BayesMixedGLM:
             vcp_sd: (K,).
             vc_sd: (q,).
         """
-        _same_length(self.nobs, tm=len(tm), tv=len(tv))
+        same_length(self.nobs, tm=len(tm), tv=len(tv))
         parts = (fep_mean, vcp_mean, vc_mean, fep_sd, vcp_sd, vc_sd)
-        q = _objective.Factored(*(np.asarray(x, float) for x in parts))
+        q = _objective.MeanField(*(np.asarray(x, float) for x in parts))
         return _objective.bound_gradient_base(self._data, h, tv, q)
-
-    def predict(self, params: Any, exog: Any = None, linear: bool = False):
-        """X beta, or the mean there: the random effects at zero, no offset in new rows.
-
-        Args:
-            params: packed, or the coefficients alone.
-            exog: (m, p) design of new rows; the model's own (with its offset) if None.
-            linear: the predictor instead of the mean.
-        """
-        X = self.exog if exog is None else _matrix(exog, "exog")[0]
-        if X.shape[1] != self.k_fep:
-            raise ValueError(
-                f"exog has {X.shape[1]} columns, the model has {self.k_fep}"
-            )
-        eta = X @ np.asarray(params, float)[: self.k_fep]
-        if exog is None:
-            eta = eta + self._data.offset
-        return eta if linear else np.asarray(self._family.mean(eta))
 
     # Fits ----------------------------------------------------------------------------
 
@@ -478,7 +291,7 @@ class BayesMixedGLM:
             joint: the mode of the joint density of (beta, log s, u) instead, where it
                 has one inside; warns where it has collapsed to a scale of zero.
         """
-        return _fits.fit_map(self, method, minim_opts, scale_fe, rng, joint)
+        return by_mode(self, method, minim_opts, scale_fe, rng, joint)
 
     def fit_vb(
         self,
@@ -508,7 +321,7 @@ class BayesMixedGLM:
                 Gaussian with coefficients and random effects correlated.
             quadrature: "statsmodels" or "exact", see ``vb_elbo``.
         """
-        return _fits.fit_vb(
+        return by_bound(
             self,
             mean,
             sd,
@@ -520,35 +333,6 @@ class BayesMixedGLM:
             structure,
             quadrature,
         )
-
-    # Checks --------------------------------------------------------------------------
-
-    def _packed(self, vec: Any, name: str) -> np.ndarray:
-        out = np.asarray(vec, float)
-        k = self.k_fep + self.k_vcp + self.k_vc
-        if out.shape != (k,):
-            raise ValueError(f"{name} has incorrect length, {np.size(out)} != {k}")
-        return out
-
-    def _factored(self, mean: Any, sd: Any) -> _objective.Factored:
-        return _objective.Factored.of(
-            self._data, self._packed(mean, "mean"), self._packed(sd, "sd")
-        )
-
-    def _rule(self, quadrature: str) -> str:
-        from jaxglmm.density.smoothed import is_canonical
-
-        if quadrature not in RULES:
-            raise ValueError(
-                f"quadrature={quadrature!r} is not one of 'statsmodels', 'exact'"
-            )
-        if RULES[quadrature] == "legendre" and not is_canonical(self._family):
-            raise ValueError(
-                "statsmodels' quadrature is for the Poisson with log link and the "
-                f"binomial with logit link, not {self._family!r}; use "
-                "quadrature='exact'"
-            )
-        return RULES[quadrature]
 
 
 class PoissonBayesMixedGLM(BayesMixedGLM):
@@ -563,175 +347,7 @@ class BinomialBayesMixedGLM(BayesMixedGLM):
     default_family = "binomial"
 
 
-class _Names:
-    """Names of coefficients, scales and random effects, with statsmodels' defaults."""
-
-    def __init__(self, columns, p: int, k: int, fep, vcp, vc):
-        default = [f"FE_{j + 1}" for j in range(p)] if columns is None else columns
-        self.fep = list(map(str, default if fep is None else fep))
-        self.vcp = (
-            [f"VC_{j + 1}" for j in range(k)] if vcp is None else list(map(str, vcp))
-        )
-        self.vc = None if vc is None else list(map(str, vc))
-        if len(self.fep) != p:
-            raise ValueError(f"{len(self.fep)} fep_names for the {p} columns of exog")
-        if len(self.vcp) != k:
-            raise ValueError("The lengths of vcp_names and ident should be the same")
-
-    def check(self, q: int) -> None:
-        """Lengths that only exog_vc knows."""
-        if self.vc is not None and len(self.vc) != q:
-            raise ValueError(f"{len(self.vc)} vc_names for the {q} columns of exog_vc")
-
-
-def _dispersion(family: AbstractFamily, value: Any) -> np.ndarray:
-    if not family.n_phi:
-        if value is not None:
-            raise ValueError(f"the family {family.name} has no dispersion parameter")
-        return np.zeros(0)
-    if value is None:
-        raise ValueError(
-            f"the family {family.name} has a dispersion parameter "
-            f"({family.phi_names[0]}), which this class does not estimate: give "
-            "dispersion=, or use jaxglmm.glmm(..., method='map')"
-        )
-    if not float(value) > 0:
-        raise ValueError(f"dispersion={value!r} must be positive")
-    return np.log([float(value)])
-
-
-def _vector(values: Any, name: str) -> tuple[np.ndarray, str]:
-    """(n,) numbers and their name; booleans are numbers, text is not."""
-    label = getattr(values, "name", None)
-    if isinstance(values, pd.DataFrame):
-        label = values.columns[0]
-    array = np.asarray(unmasked(values))
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, not {array.shape}")
-    array = _numbers(array, name)
-    return array, "y" if label is None else str(label)
-
-
-def _matrix(values: Any, name: str) -> tuple[np.ndarray, list[str] | None]:
-    """(n, p) numbers, and the names of a frame's columns."""
-    columns = None
-    if hasattr(values, "columns"):
-        columns = [str(c) for c in values.columns]
-        values = values.to_numpy()
-    array = np.asarray(unmasked(values))
-    if array.ndim == 1:
-        array = array[:, None]
-    if array.ndim != 2:
-        raise ValueError(f"'{name}' must have one or two columns")
-    return _numbers(array, name), columns
-
-
-def _numbers(array: np.ndarray, name: str) -> np.ndarray:
-    try:
-        out = array.astype(float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must hold numbers, not {array.dtype}") from error
-    if not np.isfinite(out).all():
-        raise ValueError(
-            f"{name} has {int((~np.isfinite(out)).sum())} missing or infinite values"
-        )
-    return out
-
-
-def _sparse(values: Any) -> Any:
-    """exog_vc as CSR, never through a dense copy where it is sparse."""
-    from scipy import sparse
-
-    if values is None:
-        raise ValueError(
-            "exog_vc is None: a model without random effects is a GLM; fit it by "
-            "jaxglmm.glmm with a formula without (... | g)"
-        )
-    if sparse.issparse(values):
-        out: Any = sparse.csr_array(values).astype(float)
-        out.sum_duplicates()
-        if not np.isfinite(out.data).all():
-            raise ValueError("exog_vc has missing or infinite values")
-    else:
-        out = sparse.csr_array(_matrix(values, "exog_vc")[0])
-    out.eliminate_zeros()
-    if out.shape[1] == 0:
-        raise ValueError("exog_vc has no columns")
-    return out
-
-
-def _ident(values: Any, q: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct labels in sorted order, and (q,) positions among them."""
-    if values is None:
-        raise ValueError(
-            "ident is None: give one label a column of exog_vc, equal where columns "
-            "share a standard deviation"
-        )
-    array = np.asarray(unmasked(values))
-    if array.ndim != 1:
-        raise ValueError("ident must be a one-dimensional array")
-    if len(array) != q:
-        raise ValueError("len(ident) should match the number of columns of exog_vc")
-    return np.unique(array, return_inverse=True)
-
-
-def _column(value: Any, n: int, name: str) -> np.ndarray:
-    array = np.asarray(unmasked(value), float)
-    if array.ndim > 1:
-        array = array.reshape(-1)
-    if array.ndim == 1:
-        _same_length(n, **{name: len(array)})
-    out = np.broadcast_to(array, (n,)).astype(float)
-    if not np.isfinite(out).all():
-        raise ValueError(f"{name} has missing or infinite values")
-    return out
-
-
-def _offset(offset: Any, exposure: Any, n: int) -> np.ndarray:
-    out = _column(0.0 if offset is None else offset, n, "offset")
-    if exposure is None:
-        return out
-    exposure = _column(exposure, n, "exposure")
-    if not (exposure > 0).all():
-        raise ValueError("exposure must be positive: its logarithm is the offset")
-    return out + np.log(exposure)
-
-
-def _scale(value: Any, k: int, name: str) -> np.ndarray:
-    array = np.atleast_1d(np.asarray(value, float))
-    if array.shape not in ((1,), (k,)):
-        raise ValueError(f"{name} has {array.size} values; give one, or {k}")
-    if not ((array > 0) & np.isfinite(array)).all():
-        raise ValueError(f"{name}={value!r} must be positive")
-    return np.broadcast_to(array, (k,)).astype(float)
-
-
-def _check_response(
-    family: AbstractFamily, y: np.ndarray, trials: np.ndarray, given: Any
-) -> None:
-    if family.family_kind != "binomial":
-        with suppress(UnboundedLikelihoodError):  # which the priors bound
-            family.check(y)
-    elif given is not None:
-        family.check(y, trials)
-    elif not np.array_equal(np.unique(y), [0.0, 1.0]):
-        raise ValueError("endog values must be 0 and 1, and not all identical")
-
-
-def _same_length(n: int, **lengths: int) -> None:
-    for name, length in lengths.items():
-        if length != n:
-            raise ValueError(f"{name} has {length} rows, endog has {n}")
-
-
-def _plain(value: Any):
-    array = np.asarray(unmasked(value), float)
-    return float(array) if array.ndim == 0 else array
-
-
-def _taken(value: Any, read: _formula.Read, name: str) -> Any:
+def _taken(value: Any, read: _formula.BayesFormulaInputs, name: str) -> Any:
     """An option of ``from_formula`` for the rows that were kept."""
     if value is None or (np.isscalar(value) and not isinstance(value, str)):
         return value

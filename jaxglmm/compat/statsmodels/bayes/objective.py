@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxglmm.compat.statsmodels.bayes.layout import Data
+from jaxglmm.compat.statsmodels.bayes.layout import BayesArrays
 from jaxglmm.density import smoothed
 from jaxglmm.density.smoothed import Expected
 from jaxglmm.numerics.special import HALF_LOG_2PI
@@ -25,19 +25,21 @@ from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure.padding import bucket, pad
 
 
-def unpack(data: Data, vec: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def unpack(
+    data: BayesArrays, vec: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """beta, zeta, u (views)."""
     p, K = data.X.shape[1], len(data.vcp_p)
     return vec[:p], vec[p : p + K], vec[p + K :]
 
 
-def predictor(data: Data, beta: np.ndarray, u: np.ndarray) -> np.ndarray:
+def predictor(data: BayesArrays, beta: np.ndarray, u: np.ndarray) -> np.ndarray:
     """offset + X beta + Z u."""
     return data.offset + data.X @ beta + data.Z @ u
 
 
 @double_precision
-def row_derivatives(data: Data, eta: np.ndarray) -> tuple[np.ndarray, ...]:
+def row_derivatives(data: BayesArrays, eta: np.ndarray) -> tuple[np.ndarray, ...]:
     """Weighted log densities with all constants, d/deta, -d2/deta2: (n,) each."""
     n = len(eta)
     l, s, w = _row_derivatives(data.family, *_padded(data, eta))
@@ -45,7 +47,9 @@ def row_derivatives(data: Data, eta: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 @double_precision
-def row_expectations(data: Data, tm: np.ndarray, tv: np.ndarray, rule: str) -> Expected:
+def row_expectations(
+    data: BayesArrays, tm: np.ndarray, tv: np.ndarray, rule: str
+) -> Expected:
     """Weighted expectations under N(tm, tv), without ``log_base``: (n,) each."""
     n = len(tm)
     y, tm, phi, trials = _padded(data, tm)
@@ -55,7 +59,7 @@ def row_expectations(data: Data, tm: np.ndarray, tv: np.ndarray, rule: str) -> E
     return jax.tree.map(lambda x: data.weights * np.asarray(x)[:n], e)
 
 
-def _padded(data: Data, eta: np.ndarray) -> tuple[np.ndarray, ...]:
+def _padded(data: BayesArrays, eta: np.ndarray) -> tuple[np.ndarray, ...]:
     """y, eta, phi, trials, rows padded so that similar sizes share a program."""
     size = bucket(len(eta))
     y = pad(data.y.astype(float), size)
@@ -76,13 +80,13 @@ def _row_expectations(family: Any, y, tm, tv, phi, trials, *, rule):
 
 
 @double_precision
-def log_base(data: Data) -> float:
+def log_base(data: BayesArrays) -> float:
     """The rows' part of the log-likelihood that no parameter enters."""
     value = data.family.log_base(jnp.asarray(data.y, float), jnp.asarray(data.trials))
     return float(np.sum(data.weights * np.asarray(value)))
 
 
-def log_posterior(data: Data, params: np.ndarray) -> float:
+def log_posterior(data: BayesArrays, params: np.ndarray) -> float:
     """log p(y, beta, zeta, u) without the normalisers of the priors and of u."""
     beta, zeta, u = unpack(data, params)
     l, _, _ = row_derivatives(data, predictor(data, beta, u))
@@ -93,7 +97,7 @@ def log_posterior(data: Data, params: np.ndarray) -> float:
     return float(value - 0.5 * np.sum((beta / data.fe_p) ** 2))
 
 
-def log_posterior_gradient(data: Data, params: np.ndarray) -> np.ndarray:
+def log_posterior_gradient(data: BayesArrays, params: np.ndarray) -> np.ndarray:
     """Its gradient, packed like ``params``."""
     beta, zeta, u = unpack(data, params)
     _, s, _ = row_derivatives(data, predictor(data, beta, u))
@@ -109,7 +113,7 @@ def log_posterior_gradient(data: Data, params: np.ndarray) -> np.ndarray:
     )
 
 
-def log_posterior_hessian(data: Data, params: np.ndarray) -> np.ndarray:
+def log_posterior_hessian(data: BayesArrays, params: np.ndarray) -> np.ndarray:
     """Its Hessian in full, (k, k)."""
     beta, zeta, u = unpack(data, params)
     p, K = len(beta), len(zeta)
@@ -130,14 +134,14 @@ def log_posterior_hessian(data: Data, params: np.ndarray) -> np.ndarray:
     return H
 
 
-def log_posterior_constant(data: Data) -> float:
+def log_posterior_constant(data: BayesArrays) -> float:
     """What ``log_posterior`` lacks of log p(y, beta, zeta, u)."""
     k = data.X.shape[1] + len(data.vcp_p) + data.Z.shape[1]
     return float(-k * HALF_LOG_2PI - np.log(data.vcp_p).sum() - np.log(data.fe_p).sum())
 
 
 @dataclass(frozen=True)
-class Factored:
+class MeanField:
     """Means and standard deviations of a mean field, in parts."""
 
     beta: np.ndarray
@@ -148,19 +152,19 @@ class Factored:
     sd_u: np.ndarray
 
     @classmethod
-    def of(cls, data: Data, mean: np.ndarray, sd: np.ndarray) -> Factored:
+    def of(cls, data: BayesArrays, mean: np.ndarray, sd: np.ndarray) -> MeanField:
         """From packed vectors."""
         return cls(*unpack(data, mean), *unpack(data, sd))
 
 
-def predictor_moments(data: Data, q: Factored) -> tuple[np.ndarray, np.ndarray]:
+def predictor_moments(data: BayesArrays, q: MeanField) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of each row's predictor under q."""
     tm = predictor(data, q.beta, q.u)
     tv = data.X**2 @ q.sd_beta**2 + data.Z.multiply(data.Z) @ q.sd_u**2
     return tm, np.asarray(tv)
 
 
-def bound_rest(data: Data, q: Factored) -> float:
+def bound_rest(data: BayesArrays, q: MeanField) -> float:
     """The bound without the rows: priors and entropies, constants dropped."""
     m, s = q.zeta[data.ident], q.sd_zeta[data.ident]
     value = -0.5 * np.sum((q.u**2 + q.sd_u**2) * np.exp(2 * (s**2 - m))) - m.sum()
@@ -170,7 +174,9 @@ def bound_rest(data: Data, q: Factored) -> float:
     return float(value + sum(logs))
 
 
-def bound_rest_gradient(data: Data, q: Factored) -> tuple[np.ndarray, np.ndarray]:
+def bound_rest_gradient(
+    data: BayesArrays, q: MeanField
+) -> tuple[np.ndarray, np.ndarray]:
     """Its gradients in means and standard deviations, packed."""
     m, s = q.zeta[data.ident], q.sd_zeta[data.ident]
     tau = np.exp(2 * (s**2 - m))
@@ -188,13 +194,15 @@ def bound_rest_gradient(data: Data, q: Factored) -> tuple[np.ndarray, np.ndarray
     return np.concatenate(mean), np.concatenate(sd)
 
 
-def bound(data: Data, q: Factored, rule: str) -> float:
+def bound(data: BayesArrays, q: MeanField, rule: str) -> float:
     """The evidence lower bound, constants dropped as statsmodels drops them."""
     e = row_expectations(data, *predictor_moments(data, q), rule)
     return float(e.value.sum()) + bound_rest(data, q)
 
 
-def bound_gradient(data: Data, q: Factored, rule: str) -> tuple[np.ndarray, np.ndarray]:
+def bound_gradient(
+    data: BayesArrays, q: MeanField, rule: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Gradients of the bound in means and standard deviations, packed.
 
     By statsmodels' rule: the quadrature of the derivative, as there, which is not
@@ -210,7 +218,7 @@ def bound_gradient(data: Data, q: Factored, rule: str) -> tuple[np.ndarray, np.n
     return mean, sd + np.concatenate(rows)
 
 
-def bound_constant(data: Data, rule: str) -> float:
+def bound_constant(data: BayesArrays, rule: str) -> float:
     """What ``bound`` lacks: normalisers, entropies' halves, terms of y alone."""
     k = data.X.shape[1] + len(data.vcp_p) + data.Z.shape[1]
     logs = np.log(data.vcp_p).sum() + np.log(data.fe_p).sum()
@@ -220,14 +228,14 @@ def bound_constant(data: Data, rule: str) -> float:
 # statsmodels' family-free forms: h is a function of the standardised predictor --------
 
 
-def bound_base(data: Data, h: Callable, tm: np.ndarray, q: Factored) -> float:
+def bound_base(data: BayesArrays, h: Callable, tm: np.ndarray, q: MeanField) -> float:
     """y tm + E h(z) over the rows, by the ten-node rule, and the rest."""
     total = sum(w * np.asarray(h(z)) for z, w in zip(*_legendre(), strict=True))
     return float(np.sum(data.weights * (total + data.y * tm))) + bound_rest(data, q)
 
 
 def bound_gradient_base(
-    data: Data, h: Callable, tv: np.ndarray, q: Factored
+    data: BayesArrays, h: Callable, tv: np.ndarray, q: MeanField
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradients from h, the derivative of a row's term in its predictor.
 
@@ -255,5 +263,5 @@ def _legendre() -> tuple[np.ndarray, np.ndarray]:
     return smoothed.nodes("legendre", 10)
 
 
-def _by_scale(data: Data, values: np.ndarray) -> np.ndarray:
+def _by_scale(data: BayesArrays, values: np.ndarray) -> np.ndarray:
     return np.bincount(data.ident, weights=values, minlength=len(data.vcp_p))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxglmm.compat.statsmodels.bayes.covariance import Covariance, covariance
+from jaxglmm.compat.statsmodels.bayes.state import PosteriorState
 from jaxglmm.compat.statsmodels.bayes.summary import Summary
-
-if TYPE_CHECKING:
-    from jaxglmm.compat.statsmodels.bayes.model import BayesMixedGLM
 
 MOST_MATRIX = 5_000  # unknowns up to which a covariance is written as a matrix
 
 
-class BayesMixedGLMResults:
+class BayesMixedGLMResults(PosteriorState):
     """The posterior of a Bayesian mixed GLM.
 
     Args:
@@ -33,47 +30,6 @@ class BayesMixedGLMResults:
         sd_mean: (K,) posterior means of the standard deviations themselves.
         vc_mean, vc_sd: (q,) random effects.
     """
-
-    def __init__(
-        self,
-        model: BayesMixedGLM,
-        params: np.ndarray,
-        cov_params: Any,
-        optim_retvals: Any = None,
-        facts: dict[str, Any] | None = None,
-        notes: tuple[str, ...] = (),
-    ):
-        self.model = model
-        self.params = np.asarray(params, float)
-        self.optim_retvals = optim_retvals
-        self.facts = {} if facts is None else facts
-        self.notes = notes
-        self._cov_params: Covariance = covariance(cov_params)
-        self.fe_mean, self.vcp_mean, self.vc_mean = model._unpack(self.params)
-        sd = np.sqrt(np.maximum(self._cov_params.variances(), 0.0))
-        self.fe_sd, self.vcp_sd, self.vc_sd = model._unpack(sd)
-
-    @property
-    def method(self) -> str:
-        """How the posterior was approximated."""
-        return self.facts.get("method", "")
-
-    @property
-    def converged(self) -> bool:
-        """Whether the optimiser met its test."""
-        return bool(getattr(self.optim_retvals, "success", True))
-
-    @property
-    def sd_mean(self) -> np.ndarray:
-        """(K,) means of the effects' standard deviations (log-normal)."""
-        return np.exp(self.vcp_mean + self.vcp_sd**2 / 2)
-
-    def sd_interval(self, alpha: float = 0.05) -> np.ndarray:
-        """(K, 2) central intervals of the standard deviations, of mass 1 - alpha."""
-        from scipy.stats import norm
-
-        z = norm.ppf(1 - alpha / 2) * self.vcp_sd
-        return np.exp(np.column_stack([self.vcp_mean - z, self.vcp_mean + z]))
 
     def cov_params(self, full: bool = False) -> Any:
         """The covariance: a matrix after ``fit_map``, variances after a mean field.

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from jaxglmm.compat.statsmodels.bayes.state import PosteriorState
 from jaxglmm.compat.statsmodels.mixedlm.summary import right_aligned
 from jaxglmm.formatting.tables import Block, Paragraph, Table, as_html, as_text
-
-if TYPE_CHECKING:
-    from jaxglmm.compat.statsmodels.bayes.results import BayesMixedGLMResults
 
 FOOTNOTES = (
     "Parameter types are mean structure (M) and variance structure (V)",
@@ -33,7 +30,7 @@ class Summary:
         self.title, self.tables, self.notes, self.facts = title, tables, notes, facts
 
     @classmethod
-    def of(cls, results: BayesMixedGLMResults, alpha: float | None) -> Summary:
+    def of(cls, results: PosteriorState, alpha: float | None) -> Summary:
         """The summary of some results."""
         title = f"{results.model.family.name.capitalize()} Mixed GLM Results"
         notes = (*FOOTNOTES, *results.notes)
@@ -71,7 +68,7 @@ class Summary:
         return self.as_html()
 
 
-def _parameters(results: BayesMixedGLMResults, alpha: float | None) -> pd.DataFrame:
+def _parameters(results: PosteriorState, alpha: float | None) -> pd.DataFrame:
     m = results.model
     if alpha is None:
         half = 2 * results.vcp_sd
@@ -98,7 +95,7 @@ def _parameters(results: BayesMixedGLMResults, alpha: float | None) -> pd.DataFr
     )
 
 
-def _facts(results: BayesMixedGLMResults) -> pd.DataFrame:
+def _facts(results: PosteriorState) -> pd.DataFrame:
     m = results.model
     groups = np.bincount(m.ident, minlength=m.k_vcp)
     rows = {

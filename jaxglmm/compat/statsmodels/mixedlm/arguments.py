@@ -24,7 +24,7 @@ from jaxglmm.formula.notices import warn
 
 
 @dataclass(frozen=True)
-class Given:
+class ModelInputs:
     """What a model is made of, however it was given.
 
     endog (n,); exog (n, k_fe); exog_re (n, k_re) and weights (n,), or None; labels (n,)
@@ -52,7 +52,7 @@ class Given:
 
 def read(
     endog: Any, exog: Any, groups: Any, exog_re: Any, exog_vc: Any, missing: str, w: Any
-) -> Given:
+) -> ModelInputs:
     """The arguments of the constructor; ``w`` are the weights."""
     groups, exog_re, w = aligned(endog, exog, groups=groups, exog_re=exog_re, weights=w)
     n = len(endog)
@@ -80,7 +80,7 @@ def read(
     if arrays["exog_re"] is None and not found:
         arrays["exog_re"] = np.ones((len(labels), 1))
         columns = ["Group Var"]  # as statsmodels calls it
-    return Given(
+    return ModelInputs(
         **arrays,
         labels=labels,
         components=found,

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxglmm._errors import ConvergenceWarning, SingularFitWarning
 from jaxglmm.compat.statsmodels.mixedlm.coordinates import column_sizes
-from jaxglmm.compat.statsmodels.mixedlm.fit import Found
+from jaxglmm.compat.statsmodels.mixedlm.fit import CovarianceFound
 from jaxglmm.compat.statsmodels.mixedlm.params import root
 from jaxglmm.compat.statsmodels.mixedlm.state import FitState
 from jaxglmm.formula.notices import warn as warn_user
@@ -21,7 +21,7 @@ class BoundaryWarning(SingularFitWarning, ConvergenceWarning):
     """
 
 
-def warn(results: FitState, found: Found) -> None:
+def warn(results: FitState, found: CovarianceFound) -> None:
     """One warning a fit, with numbers and a remedy."""
     if not found.converged:
         text = found.message.replace("max_iter", "maxiter")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.compat.statsmodels.mixedlm.coordinates import Coordinates, Roots
 from jaxglmm.compat.statsmodels.mixedlm.evaluate import Evaluator
-from jaxglmm.compat.statsmodels.mixedlm.fit import Found
+from jaxglmm.compat.statsmodels.mixedlm.fit import CovarianceFound
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams
 
 OUTSIDE = 1e10  # of the objective, where steps leave the covariances
@@ -123,7 +123,7 @@ def penalised(
     fe_pen: Any,
     cov_pen: Any,
     max_steps: int,
-) -> Found:
+) -> CovarianceFound:
     """Maximise the log-likelihood less penalties, over beta and covariances together.
 
     The scale is profiled. Penalties have ``func`` and ``deriv``: of the fixed effects,
@@ -171,4 +171,4 @@ def penalised(
     close = found.success or size < 1e-4 * max(1.0, abs(found.fun))
     beta, cov_re, vcomp = split(found.x)
     status = _status.CONVERGED if close else _status.MAX_STEPS
-    return Found(cov_re, vcomp, status, int(found.nit), size, beta=beta)
+    return CovarianceFound(cov_re, vcomp, status, int(found.nit), size, beta=beta)

@@ -13,7 +13,7 @@ from scipy import stats
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.compat.statsmodels.hypotheses import constraints
-from jaxglmm.compat.statsmodels.mixedlm.fitted import Fitted
+from jaxglmm.compat.statsmodels.mixedlm.fitted import FitNumbers
 from jaxglmm.numerics import multiplicity
 
 ADJUST = {"hs": "holm-sidak", **{name: name for name in multiplicity.METHODS}}
@@ -240,7 +240,7 @@ def fixed_columns(R: np.ndarray, k_fe: int) -> np.ndarray | None:
     return R[:, :k_fe] if not R[:, k_fe:].any() else None
 
 
-def t_test(results: Fitted, spec: Any, use_t, ddf: str | None):
+def t_test(results: FitNumbers, spec: Any, use_t, ddf: str | None):
     """See ``MixedLMResults.t_test``."""
     names = results._names
     R, q = hypothesis(spec, names, results.k_fe)
@@ -267,7 +267,7 @@ def t_test(results: Fitted, spec: Any, use_t, ddf: str | None):
     return ContrastResults(effect, np.sqrt(np.diagonal(cov)), df, labels, chosen)
 
 
-def _by_fit(results: Fitted, R: np.ndarray, q, ddf: str):
+def _by_fit(results: FitNumbers, R: np.ndarray, q, ddf: str):
     fit = results.jg_fit
     if fit is None:
         raise NotApplicableError(
@@ -277,7 +277,7 @@ def _by_fit(results: Fitted, R: np.ndarray, q, ddf: str):
     return fit.test(R, q, ddf=ddf)
 
 
-def _linear(results: Fitted, R: np.ndarray, q: np.ndarray):
+def _linear(results: FitNumbers, R: np.ndarray, q: np.ndarray):
     """R params - q and its covariance."""
     used = np.flatnonzero(R.any(axis=0))  # others may be without an error
     R = R[:, used]
@@ -286,7 +286,7 @@ def _linear(results: Fitted, R: np.ndarray, q: np.ndarray):
 
 
 def wald_test(
-    results: Fitted, spec, cov_p, invcov, use_f, df_constraints, ddf
+    results: FitNumbers, spec, cov_p, invcov, use_f, df_constraints, ddf
 ) -> WaldResults:
     """See ``MixedLMResults.wald_test``."""
     R, q = hypothesis(spec, results._names, results.k_fe)
@@ -316,7 +316,7 @@ def wald_test(
 
 
 def wald_terms(
-    results: Fitted, skip_single: bool, extra, combine_terms, ddf
+    results: FitNumbers, skip_single: bool, extra, combine_terms, ddf
 ) -> WaldTable:
     """Joint tests of the terms of the formula, or of single columns."""
     columns = term_columns(results)
@@ -336,7 +336,7 @@ def wald_terms(
     return WaldTable(tests)
 
 
-def term_columns(results: Fitted) -> dict[str, list[int]]:
+def term_columns(results: FitNumbers) -> dict[str, list[int]]:
     """Term -> its columns."""
     spec: Any = results.model._spec
     names = results.model.exog_names
@@ -346,7 +346,7 @@ def term_columns(results: Fitted) -> dict[str, list[int]]:
 
 
 def pairwise(
-    results: Fitted, term: str, method: str, alpha: float, labels
+    results: FitNumbers, term: str, method: str, alpha: float, labels
 ) -> PairwiseResults:
     """Differences of all pairs of levels of a treatment-coded factor."""
     columns = term_columns(results)
@@ -370,7 +370,7 @@ def pairwise(
     return PairwiseResults(frame, R)
 
 
-def _level_names(results: Fitted, term: str, js: list[int]) -> list[str]:
+def _level_names(results: FitNumbers, term: str, js: list[int]) -> list[str]:
     spec: Any = results.model._spec
     found = None if spec is None else spec.levels_of(term)
     if found is None:

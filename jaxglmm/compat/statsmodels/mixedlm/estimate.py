@@ -22,7 +22,7 @@ from jaxglmm.compat.statsmodels.mixedlm.coordinates import (
 )
 from jaxglmm.compat.statsmodels.mixedlm.evaluate import Evaluator
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams
-from jaxglmm.compat.statsmodels.mixedlm.state import FitState, Fixed, ModelState
+from jaxglmm.compat.statsmodels.mixedlm.state import FitState, HeldFixed, ModelState
 from jaxglmm.formula.notices import warn as warn_user
 
 TOLERANCE, STEPS = 1e-8, 200
@@ -32,7 +32,7 @@ Fit = TypeVar("Fit", bound=FitState)
 
 
 @dataclass(frozen=True)
-class Request:
+class FitRequest:
     """The arguments of ``MixedLM.fit``, see there."""
 
     start_params: Any = None
@@ -48,7 +48,7 @@ class Request:
     cov_type: str = "nonrobust"
     options: dict[str, Any] = field(default_factory=dict)
 
-    def checked(self, model: ModelState) -> Request:
+    def checked(self, model: ModelState) -> FitRequest:
         """The same with names of methods in a list, and options that mean something."""
         options, cov_type, methods = self.options, self.cov_type, _methods(self.method)
         if cov_type not in COVARIANCES:
@@ -77,7 +77,7 @@ class Request:
 
 
 def estimate(
-    model: ModelState, request: Request, make: Callable[..., Fit] = FitState
+    model: ModelState, request: FitRequest, make: Callable[..., Fit] = FitState
 ) -> Fit:
     """Fit as ``MixedLM.fit`` says; ``make`` is the class of the results."""
     asked = request.checked(model)
@@ -189,15 +189,15 @@ def _start(model: ModelState, given: Any) -> MixedLMParams:
     return MixedLMParams.from_packed(values, k_fe, k_re, model.use_sqrt, has_fe)
 
 
-def _evaluator(model: ModelState, free, start) -> tuple[Evaluator, Fixed | None]:
+def _evaluator(model: ModelState, free, start) -> tuple[Evaluator, HeldFixed | None]:
     """The model's evaluator, or one where held fixed effects are part of an offset."""
     if free is None or (np.asarray(free.fe_params) != 0).all():
         return model._evaluator, None
     at = np.where(np.asarray(free.fe_params) != 0, np.nan, start.fe_params)
-    return model.apart(at), Fixed(at)
+    return model.apart(at), HeldFixed(at)
 
 
-def _plain(model: ModelState, asked: Request) -> bool:
+def _plain(model: ModelState, asked: FitRequest) -> bool:
     """Whether the engine of ``jg.lmm`` does it as it is."""
     free = asked.free
     if asked.start_params is not None or asked.em_steps or not asked.do_cg:
@@ -212,7 +212,7 @@ def _plain(model: ModelState, asked: Request) -> bool:
 
 
 def _step_by_step(
-    model: ModelState, ev: Evaluator, start: MixedLMParams, asked: Request
+    model: ModelState, ev: Evaluator, start: MixedLMParams, asked: FitRequest
 ):
     """EM, SciPy, Newton: whichever of them were asked for."""
     free, reml, history, record = asked.free, asked.reml, [], None
@@ -226,7 +226,7 @@ def _step_by_step(
         history.append({"em": values})
     if not asked.do_cg:
         at = (start.cov_re, start.vcomp)
-        return fits.Found(*at, _status.MAX_STEPS, 0, np.nan, history), None
+        return fits.CovarianceFound(*at, _status.MAX_STEPS, 0, np.nan, history), None
     pins, order = _pins(model, ev, asked.fix)
     if model.use_sqrt or pins:
         if free is None:
@@ -291,7 +291,9 @@ def _pins(model: ModelState, ev: Evaluator, fix) -> tuple[dict, list[int] | None
     return pins, order
 
 
-def _penalised(ev: Evaluator, start: MixedLMParams, asked: Request) -> fits.Found:
+def _penalised(
+    ev: Evaluator, start: MixedLMParams, asked: FitRequest
+) -> fits.CovarianceFound:
     for pen in (asked.fe_pen, asked.cov_pen):
         if pen is not None and not (hasattr(pen, "func") and hasattr(pen, "deriv")):
             raise TypeError(
@@ -319,7 +321,9 @@ def _penalised(ev: Evaluator, start: MixedLMParams, asked: Request) -> fits.Foun
 # What was found -----------------------------------------------------------------------
 
 
-def _results(model, ev, fixed, found, asked: Request, make: Callable[..., Fit]) -> Fit:
+def _results(
+    model, ev, fixed, found, asked: FitRequest, make: Callable[..., Fit]
+) -> Fit:
     fix, reml = asked.fix, asked.reml
     _, K, _ = ev.ground(found.cov_re, found.vcomp)
     beta = ev.gls(K) if found.beta is None else found.beta

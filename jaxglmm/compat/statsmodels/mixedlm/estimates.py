@@ -9,10 +9,10 @@ import pandas as pd
 from scipy import stats
 
 from jaxglmm.compat.statsmodels.mixedlm import contrasts
-from jaxglmm.compat.statsmodels.mixedlm.fitted import Fitted
+from jaxglmm.compat.statsmodels.mixedlm.fitted import FitNumbers
 
 
-class NamedEstimates(Fitted):
+class NamedEstimates(FitNumbers):
     """Series and frames under statsmodels' names; arrays of a model of arrays."""
 
     # Names ----------------------------------------------------------------------------

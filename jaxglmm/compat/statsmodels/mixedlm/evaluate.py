@@ -33,7 +33,7 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams, root
-from jaxglmm.compat.statsmodels.mixedlm.structure import Layout
+from jaxglmm.compat.statsmodels.mixedlm.structure import TermLayout
 from jaxglmm.estimate import information
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import linear as _engine
@@ -139,7 +139,7 @@ class Evaluator:
         k_vc: variance components.
     """
 
-    def __init__(self, design: Design, where: Layout, k_re: int, k_vc: int):
+    def __init__(self, design: Design, where: TermLayout, k_re: int, k_vc: int):
         self.design, self.where = design, where
         self.k_re, self.k_vc = k_re, k_vc
         self.engine = _engine.build(design, Maximise(True))

@@ -34,7 +34,7 @@ INDIFFERENT = 1e-8  # of the criterion, relative to its size
 
 
 @dataclass(frozen=True)
-class Found:
+class CovarianceFound:
     """Relative covariances and how they were found.
 
     fit: the ``jg.Fit`` where the engine of ``jg.lmm`` made it; beta: fixed effects that
@@ -65,7 +65,7 @@ class Found:
 @double_precision
 def by_engine(
     ev: Evaluator, design: Design, reml: bool, tol: float, max_steps: int
-) -> Found:
+) -> CovarianceFound:
     """The fit of ``jg.lmm``; ``design`` may have independent random effects."""
     if design is ev.design:
         engine = ev.engine.with_method(reml)
@@ -81,14 +81,16 @@ def by_engine(
             vcomp[owner] = lam[0, 0] ** 2
     numbers = {"evaluations": found.n_iter, "decrement": found.decrement, "tol": tol}
     fit = Fit(design, found, engine, {**numbers, "max_iter": max_steps})
-    return Found(cov_re, vcomp, found.status, found.n_iter, found.decrement, [], fit)
+    return CovarianceFound(
+        cov_re, vcomp, found.status, found.n_iter, found.decrement, [], fit
+    )
 
 
 # Newton's method on the host ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalDerivatives:
     """The criterion and its derivatives over the elements of the covariance.
 
     natural, tv (m,): gradient, and the part of it that is quadratic in the residuals;
@@ -105,7 +107,7 @@ class Local:
 
 def _local(
     ev: Evaluator, coordinates: Coordinates, x: np.ndarray, reml: bool
-) -> Local | None:
+) -> LocalDerivatives | None:
     """At x, whose last entry is log residual variance; None off the space."""
     here = coordinates.point(x[:-1], x[-1])
     if here is None:
@@ -122,7 +124,7 @@ def _local(
         value += np.linalg.slogdet(C)[1]
         inverse = np.linalg.inv(C)
         natural = natural - np.einsum("ij,aji->a", inverse, at.P[:, :p, :p])
-    return Local(value, natural, tv, at.info / s2, r2, s2)
+    return LocalDerivatives(value, natural, tv, at.info / s2, r2, s2)
 
 
 def _criterion(ev: Evaluator, coordinates: Coordinates, reml: bool):
@@ -186,7 +188,7 @@ def _off_zero(ev: Evaluator, coordinates: Coordinates, x: np.ndarray, reml: bool
 
 def held(
     ev: Evaluator, coordinates: Coordinates, reml: bool, tol: float, max_steps: int
-) -> Found:
+) -> CovarianceFound:
     """Maximise over the coordinates that are free, from where they stand."""
     evaluate = _criterion(ev, coordinates, reml)
     x = coordinates.start()
@@ -218,7 +220,7 @@ def held(
     unit = ev.engine.moments.fixed.scale**2
     cov_re, vcomp = point
     scale = float(np.exp(x[-1])) * unit
-    return Found(
+    return CovarianceFound(
         cov_re, vcomp, found.status, steps, found.decrement, history, scale=scale
     )
 

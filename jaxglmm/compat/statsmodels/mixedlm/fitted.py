@@ -13,7 +13,7 @@ from jaxglmm.compat.statsmodels.mixedlm import surface
 from jaxglmm.compat.statsmodels.mixedlm.state import FitState
 
 
-class Fitted(FitState):
+class FitNumbers(FitState):
     """Estimates with their covariances, and the random effects, as arrays."""
 
     @cached_property

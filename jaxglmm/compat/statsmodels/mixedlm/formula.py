@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, FormulaError, NotApplicableError
-from jaxglmm.compat.statsmodels.mixedlm.arguments import Given, complete, in_order
+from jaxglmm.compat.statsmodels.mixedlm.arguments import ModelInputs, complete, in_order
 from jaxglmm.compat.statsmodels.mixedlm.structure import (
     CellNames,
     Component,
@@ -41,7 +41,7 @@ REQUIRED = "'groups' is a required keyword argument in MixedLM.from_formula"
 
 
 @dataclass
-class Read:
+class FormulaInputs:
     """What formulas and a table say.
 
     spec: of the fixed effects, makes the same columns from new data; labels, group:
@@ -60,7 +60,7 @@ class Read:
     frame: pd.DataFrame
     n_missing: int
 
-    def given(self, use_sparse: bool) -> Given:
+    def given(self, use_sparse: bool) -> ModelInputs:
         """The same as what a model is made of."""
         exog_re = self.exog_re
         if exog_re is None and not self.components:
@@ -72,7 +72,7 @@ class Read:
             "weights": None if self.weights is None else self.weights.astype(float),
         }
         complete(arrays, self.groups, "none")
-        return Given(
+        return ModelInputs(
             **arrays,
             labels=self.groups,
             components=self.components,
@@ -97,7 +97,7 @@ def read(
     groups: Any,
     weights: Any,
     context: Mapping[str, Any],
-) -> Read:
+) -> FormulaInputs:
     """Evaluate all formulas on the rows that are used."""
     frame = as_frame(data)
     if "|" in formula:
@@ -126,7 +126,7 @@ def read(
     if vc_formula is not None:
         components = _components(vc_formula, frame, labels, names)
     dropped = 0 if keep is None else int((~keep).sum())
-    return Read(
+    return FormulaInputs(
         y, X, spec, group_name, labels, exog_re, re_names, components, w, frame, dropped
     )
 

@@ -19,7 +19,7 @@ import pandas as pd
 from jaxglmm._errors import DataError
 from jaxglmm.compat.statsmodels.mixedlm import arguments, regularized, surface
 from jaxglmm.compat.statsmodels.mixedlm import formula as mixedlm_formula
-from jaxglmm.compat.statsmodels.mixedlm.estimate import Request, estimate
+from jaxglmm.compat.statsmodels.mixedlm.estimate import FitRequest, estimate
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams as MixedLMParams
 from jaxglmm.compat.statsmodels.mixedlm.results import MixedLMResults as MixedLMResults
 from jaxglmm.compat.statsmodels.mixedlm.simulate import Distribution
@@ -323,7 +323,7 @@ class MixedLM(ModelState):
                 start_params".
             TypeError: an argument that nothing would read.
         """
-        request = Request(
+        request = FitRequest(
             start_params,
             reml,
             int(em_steps) or int(niter_sa),

@@ -20,7 +20,7 @@ from jaxglmm.compat.statsmodels.mixedlm.coordinates import (
     from_zero,
     roots_from,
 )
-from jaxglmm.compat.statsmodels.mixedlm.estimate import Request, estimate
+from jaxglmm.compat.statsmodels.mixedlm.estimate import FitRequest, estimate
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams
 from jaxglmm.compat.statsmodels.mixedlm.simulate import Distribution
 from jaxglmm.compat.statsmodels.mixedlm.state import FitState
@@ -170,7 +170,7 @@ def _one_by_one(results: FitState, nrep: int, method: Any, rng: Any) -> np.ndarr
     model = results.model
     law = Distribution(model, results.params_array, results.scale)
     generator = np.random.default_rng(rng)
-    asked = Request(
+    asked = FitRequest(
         start_params=results.params_object if results.freepat else None,
         reml=results.reml,
         free=results.freepat,

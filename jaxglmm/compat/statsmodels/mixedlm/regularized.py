@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import ConvergenceWarning, DataError, ModelError
-from jaxglmm.compat.statsmodels.mixedlm.estimate import Request, estimate
+from jaxglmm.compat.statsmodels.mixedlm.estimate import FitRequest, estimate
 from jaxglmm.compat.statsmodels.mixedlm.evaluate import Evaluator
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams
 from jaxglmm.compat.statsmodels.mixedlm.state import FitState, ModelState
@@ -104,7 +104,7 @@ def path(model: ModelState, alphas: Any, options: dict[str, Any]) -> pd.DataFram
     if unknown:
         raise TypeError(f"regularization_path has no argument {sorted(unknown)[0]!r}")
     ceps, ptol = options.get("ceps", 1e-4), options.get("ptol", 1e-6)
-    base = estimate(model, Request(reml=options.get("reml", True)))
+    base = estimate(model, FitRequest(reml=options.get("reml", True)))
     ev = model._evaluator
     _, K, _ = ev.ground(base.params_object.cov_re, base.params_object.vcomp)
     Q, c = _quadratic(ev, K, base.scale)

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxglmm._errors import ModelError
 from jaxglmm.compat.statsmodels.mixedlm import structure
-from jaxglmm.compat.statsmodels.mixedlm.arguments import Given
+from jaxglmm.compat.statsmodels.mixedlm.arguments import ModelInputs
 from jaxglmm.compat.statsmodels.mixedlm.evaluate import Evaluator
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams
 from jaxglmm.compat.statsmodels.mixedlm.structure import LazyVCSpec, VCSpec
@@ -34,7 +34,7 @@ class ModelState:
         use_sqrt: see ``MixedLM``.
     """
 
-    def __init__(self, given: Given, use_sqrt: bool):
+    def __init__(self, given: ModelInputs, use_sqrt: bool):
         self.endog, self.exog = given.endog, given.exog
         self.exog_re, self.weights = given.exog_re, given.weights
         self.use_sqrt, self.reml = bool(use_sqrt), True
@@ -59,7 +59,7 @@ class ModelState:
         self.endog_names, self.exog_names = given.names
         self.data = self._described(given)
 
-    def _described(self, given: Given) -> SimpleNamespace:
+    def _described(self, given: ModelInputs) -> SimpleNamespace:
         """The arrays and their names, under statsmodels' names."""
         constant = np.flatnonzero(
             (np.ptp(self.exog, axis=0) == 0) & (self.exog[0] != 0)
@@ -177,7 +177,7 @@ class ModelState:
 
     # Engines --------------------------------------------------------------------------
 
-    def _layout(self, diagonal: bool = False) -> structure.Layout:
+    def _layout(self, diagonal: bool = False) -> structure.TermLayout:
         return structure.layout(
             self._group,
             self._levels,
@@ -246,7 +246,7 @@ def effect_names(names: list[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class HeldFixed:
     """Fixed effects that are held: at (k_fe,) with NaN where they are free."""
 
     at: np.ndarray
@@ -301,7 +301,7 @@ class FitState:
         held: tuple[str, ...] = (),
         pinned: bool = False,
         evaluator: Evaluator | None = None,
-        fixed: Fixed | None = None,
+        fixed: HeldFixed | None = None,
         fit: Fit | None = None,
         cov_type: str = "nonrobust",
         zero: np.ndarray | None = None,

@@ -281,7 +281,7 @@ def by_levels(
 
 
 @dataclass(frozen=True)
-class Layout:
+class TermLayout:
     """Where the random effects of a model are: terms of a design.
 
     terms: the random effects proper first, if any, then the runs of the components;
@@ -307,7 +307,7 @@ def layout(
     re_names: Sequence[str],
     components: Sequence[Component],
     diagonal: bool = False,
-) -> Layout:
+) -> TermLayout:
     """Terms of the random effects and the components."""
     terms, owner, which = [], [], []
     if exog_re is not None and exog_re.shape[1]:
@@ -336,7 +336,7 @@ def layout(
             )
             owner.append(k)
             which.append(r)
-    return Layout(tuple(terms), tuple(owner), tuple(which))
+    return TermLayout(tuple(terms), tuple(owner), tuple(which))
 
 
 def _factor(run: Run, known: list[tuple[str, np.ndarray]], k: int, r: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from jaxglmm.compat.statsmodels.mixedlm.fitted import Fitted
+from jaxglmm.compat.statsmodels.mixedlm.fitted import FitNumbers
 
 STYLE = 'class="simpletable"'
 TITLE = "Mixed Linear Model Regression Results"
@@ -153,7 +153,7 @@ def right_aligned(frame: pd.DataFrame, least: int = 0) -> list[str]:
 
 
 def summarise(
-    results: Fitted,
+    results: FitNumbers,
     yname: str | None,
     xname_fe: Sequence[str] | None,
     xname_re: Sequence[str] | None,
