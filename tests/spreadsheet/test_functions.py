@@ -204,7 +204,7 @@ def test_maximum_likelihood_is_glmm():
             "data": np.column_stack([np.ones(120), np.array(x)]),
             "groups": {"g": np.array(g)[:, 0]},
         },
-        "poisson",
+        jg.Poisson(),
         fit.coefficients,
         fit.varcorr["g"].sd.to_numpy(),
         np.zeros(0),
