@@ -8,12 +8,10 @@ slower).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import equinox as eqx
 import jax
 import numpy as np
-from jax import lax
 
 from jaxglmm._typing import Array, Float, Int, Scalar
 from jaxglmm.estimate.base import Fitted
@@ -22,6 +20,8 @@ from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.arrow import Arrow
+from jaxglmm.runtime.arrays import is_host, lax
+from jaxglmm.runtime.compile import stored
 
 CELLS = 6000  # random effects x lanes in one chunk
 # side^3 x lanes of a batched LAPACK call, well below those that jaxlib 0.10 cuts up for
@@ -58,7 +58,7 @@ def chunk_size(problem: Problem) -> int:
     return chunk if side <= spd.SMALL else int(np.clip(THREADED // side**3, 1, chunk))
 
 
-@partial(jax.jit, static_argnums=(0, 5))
+@stored(static=("estimator", "chunk"), fast=False, host=True)
 def fit_lanes(
     estimator: Maximise,
     problem: Problem,
@@ -91,6 +91,8 @@ def _lane(fitted: Fitted) -> Lanes:
 def _chunked(
     one: Callable[[Responses], Lanes], responses: Responses, D: int, chunk: int
 ) -> Lanes:
+    if is_host():
+        return lax.map(one, responses)
     if chunk == D:
         return jax.vmap(one)(responses)
     cut = jax.tree.map(lambda x: x.reshape(D // chunk, chunk, *x.shape[1:]), responses)
@@ -98,7 +100,7 @@ def _chunked(
     return jax.tree.map(lambda x: x.reshape(D, *x.shape[2:]), lanes)
 
 
-@partial(jax.jit, static_argnums=(0, 4))
+@stored(static=("estimator", "chunk"), fast=False, host=True)
 def fit_by_moments(
     estimator: Maximise,
     problem: Problem,
@@ -116,7 +118,7 @@ def fit_by_moments(
     return _chunked(one, responses, len(responses.yy), chunk)
 
 
-@partial(jax.jit, static_argnums=4)
+@stored(static=("reml",), fast=False, host=True)
 def curvatures(
     problem: Problem,
     theta: Float[Array, "D m"],

@@ -10,36 +10,44 @@ random numbers.
 
 from __future__ import annotations
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
+from dataclasses import dataclass
+
 import numpy as np
 
-from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm._typing import Float
 from jaxglmm.estimate.response_lanes import Responses
 from jaxglmm.model.linear_problem import Problem
 
 RANK = 1e-10  # eigenvalues relative to the largest that count as zero
 
 
-class Sampler(eqx.Module):
+@dataclass(frozen=True)
+class Sampler:
     """Roots of the covariance of the cross-products with noise.
 
-    half: (q, q, J) with half half' = A_g; used: (q, J) 1 where an eigenvalue is
-    positive; carry: (q, p, J), X'e's regression on w; rest: (p, p) a root of what is
-    left; rest_used: (p,); df: remaining degrees of freedom.
+    A: (q, q, J) and BX: (q, p, J), Z'Z and Z'X; XX: (p, p); half: (q, q, J) with half
+    half' = A_g; used: (q, J) 1 where an eigenvalue is positive; carry: (q, p, J), X'e's
+    regression on w; rest: (p, p) a root of what is left; rest_used: (p,); df: remaining
+    degrees of freedom.
     """
 
-    half: Float[Array, "q q J"]
-    used: Float[Array, "q J"]
-    carry: Float[Array, "q p J"]
-    rest: Float[Array, "p p"]
-    rest_used: Float[Array, " p"]
-    df: Scalar
+    A: Float[np.ndarray, "q q J"]
+    BX: Float[np.ndarray, "q p J"]
+    XX: Float[np.ndarray, "p p"]
+    half: Float[np.ndarray, "q q J"]
+    used: Float[np.ndarray, "q J"]
+    carry: Float[np.ndarray, "q p J"]
+    rest: Float[np.ndarray, "p p"]
+    rest_used: Float[np.ndarray, " p"]
+    df: int
 
 
-def sampler(A: np.ndarray, BX: np.ndarray, XX: np.ndarray, n: int) -> Sampler:
-    """From Z'Z (q, q, J), Z'X (q, p, J), X'X (p, p) on the host."""
+def sampler(problem: Problem, n: int) -> Sampler:
+    """Of a problem with one grouping factor and n rows."""
+    p = problem.p
+    A = np.asarray(problem.system.A)
+    BX = np.asarray(problem.B[0])[:, :p]
+    XX = np.asarray(problem.RR)[:p, :p]
     values, U = np.linalg.eigh(np.moveaxis(A, -1, 0))
     used = values > RANK * np.maximum(values[:, -1:], 1e-300)
     root = np.sqrt(np.where(used, values, 0.0))
@@ -53,50 +61,52 @@ def sampler(A: np.ndarray, BX: np.ndarray, XX: np.ndarray, n: int) -> Sampler:
         rest = V * np.sqrt(np.where(positive, size, 0.0))
     else:
         positive, rest = np.zeros(0, bool), np.zeros((0, 0))
-    df = n - int(used.sum()) - int(positive.sum())
     return Sampler(
-        jnp.asarray(np.moveaxis(half, 0, -1)),
-        jnp.asarray(used.T * 1.0),
-        jnp.asarray(np.moveaxis(carry, 0, -1)),
-        jnp.asarray(rest),
-        jnp.asarray(positive * 1.0),
-        jnp.asarray(float(df)),
+        A,
+        BX,
+        XX,
+        np.moveaxis(half, 0, -1),
+        used.T * 1.0,
+        np.moveaxis(carry, 0, -1),
+        rest,
+        positive * 1.0,
+        n - int(used.sum()) - int(positive.sum()),
     )
 
 
-@jax.jit
 def draw(
-    keys: Array,
-    problem: Problem,
+    rng: np.random.Generator,
+    D: int,
     s: Sampler,
-    theta: Float[Array, " m"],
-    beta: Float[Array, " p"],
-    sigma: Scalar,
+    lam: Float[np.ndarray, "q q"],
+    beta: Float[np.ndarray, " p"],
+    sigma: float,
 ) -> Responses:
-    """One response for each key: y = X beta + Z b + e."""
-    (lam,) = problem.lambdas(theta)
-    p = problem.p
-    BX, XX = problem.B[0][:, :p], problem.RR[:p, :p]
-    A = problem.system.A
-    q, _, J = A.shape
+    """D responses y = X beta + Z b + e; lam: Lambda."""
+    q, p, J = s.BX.shape
+    effects, noise = rng.standard_normal((2, D, q, J))
+    v = s.rest_used * rng.standard_normal((D, p))
+    chi = rng.chisquare(s.df, D) if s.df > 0 else 0.0
+    b = sigma * _mixed(lam[:, :, None], effects)
+    w = s.used * noise
+    Ze = sigma * _mixed(s.half, w)
+    Xe = sigma * (_across(s.carry, w) + v @ s.rest.T)
+    ee = sigma**2 * (np.square(w).sum(axis=(1, 2)) + np.square(v).sum(axis=1) + chi)
+    Ab, Xb = _mixed(s.A, b), _across(s.BX, b)
+    fixed = np.einsum("ipg,p->ig", s.BX, beta)
+    at = s.XX @ beta
+    inside = np.einsum("dig,dig->d", b, Ab + 2 * Ze)
+    yy = beta @ at + 2 * (Xb + Xe) @ beta + inside + ee
+    return Responses((fixed + Ab + Ze,), at + Xb + Xe, yy)
 
-    def one(key: Array) -> Responses:
-        draws = jax.random.split(key, 2)
-        normal = jax.random.normal(draws[0], (2 * q * J + p,))
-        b = sigma * jnp.tensordot(lam, normal[: q * J].reshape(q, J), axes=1)
-        w = s.used * normal[q * J : 2 * q * J].reshape(q, J)
-        v = s.rest_used * normal[2 * q * J :]
-        Ze = sigma * jnp.sum(s.half * w[None], axis=1)
-        Xe = sigma * (jnp.einsum("ipg,ig->p", s.carry, w) + s.rest @ v)
-        chi = 2 * jax.random.gamma(draws[1], jnp.maximum(s.df, 1e-9) / 2)
-        ee = sigma**2 * (
-            jnp.sum(w * w) + jnp.sum(v * v) + jnp.where(s.df > 0, chi, 0.0)
-        )
-        Ab = jnp.sum(A * b[None], axis=1)
-        Xb = jnp.einsum("ipg,ig->p", BX, b)
-        Zy = jnp.sum(BX * beta[None, :, None], axis=1) + Ab + Ze
-        Xy = XX @ beta + Xb + Xe
-        yy = beta @ (XX @ beta + 2 * (Xb + Xe)) + jnp.sum(b * (Ab + 2 * Ze)) + ee
-        return Responses((Zy,), Xy, yy)
 
-    return jax.vmap(one)(keys)
+def _mixed(A: Float[np.ndarray, "q q J"], x: Float[np.ndarray, "D q J"]) -> np.ndarray:
+    """A_g x_g of every level, (D, q, J)."""
+    columns = range(x.shape[1])
+    return np.stack([sum(A[i, j] * x[:, j] for j in columns) for i in columns], axis=1)
+
+
+def _across(B: Float[np.ndarray, "q p J"], x: Float[np.ndarray, "D q J"]) -> np.ndarray:
+    """Sum of B_g'x_g, (D, p)."""
+    flat = np.swapaxes(B, 1, 2).reshape(-1, B.shape[1])
+    return x.reshape(len(x), -1) @ flat

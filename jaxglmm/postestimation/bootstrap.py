@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 THREADS = 2  # halves of a large bootstrap run side by side
 WORTH_THREADS = 2000
+FEW = 400  # data sets that are fitted at once, each in NumPy where that is quicker
 STEPS = 60  # evaluations for all; what is not done then is fitted alone
 TOLERANCE = 1e-10
 MEMORY = 200_000_000  # bytes of simulated rows at once, where rows are needed
@@ -60,9 +61,14 @@ def bootstrap(
     progress = _arguments.flag("progress", progress)
     engine = fit.engine
     theta = engine.theta(fit.estimates)
-    chunk = min(lanes.chunk_size(engine.problem), bucket(n))
+    few = n <= FEW and 8 * n * engine.moments.n <= MEMORY
+    chunk = lanes.chunk_size(engine.problem)
+    # a few are not rounded up to a common shape: they may need no program at all
+    chunk = -(-n // -(-n // chunk)) if few else min(chunk, bucket(n))
     workers = THREADS if _unrolled(engine) and n >= WORTH_THREADS else 1
-    at_once = _at_once(engine, -(-n // workers), chunk)
+    at_once = (
+        -(-n // chunk) * chunk if few else _at_once(engine, -(-n // workers), chunk)
+    )
     responses = _responses(engine, fit, theta, n, seed, at_once)
     work = partial(_fit_lanes, engine, theta=theta, chunk=chunk)
     found = []
@@ -111,15 +117,12 @@ def _responses(
     calls = -(-n // at_once)
     if _free_of_rows(engine):
         m = engine.moments
-        A = np.asarray(engine.problem.system.A)
-        s = draws.sampler(A, m.ZX[0], m.XX, m.n)
+        s = draws.sampler(engine.problem, m.n)
+        (lam,) = _engine.lambdas(engine.problem, theta)
         beta = m.fixed.R @ (fit.estimates.beta - m.fixed.beta0) / m.fixed.scale
-        sigma = np.float64(fit.sigma / m.fixed.scale)
-        for key in jax.random.split(jax.random.key(_arguments.key_seed(seed)), calls):
-            keys = jax.random.split(key, at_once)
-            yield draws.draw(
-                keys, engine.problem, s, jnp.asarray(theta), jnp.asarray(beta), sigma
-            )
+        rng = np.random.default_rng(_arguments.sequence(seed))
+        for _ in range(calls):
+            yield draws.draw(rng, at_once, s, lam, beta, fit.sigma / m.fixed.scale)
         return
     for own in _arguments.sequence(seed).spawn(calls):
         Y = _simulate.simulate(fit.design, fit.estimates, at_once, own, True)
@@ -147,7 +150,7 @@ def _fit_lanes(
     engine: Engine, responses: lanes.Responses, theta: np.ndarray, chunk: int
 ) -> lanes.Lanes:
     """Fit all lanes; those that are not done go on alone, from the default start."""
-    start = jnp.where(jnp.abs(theta) < 0.05, jnp.asarray(_nudged(engine, theta)), theta)
+    start = np.where(np.abs(theta) < 0.05, _nudged(engine, theta), theta)
     out = lanes.fit_lanes(
         engine.estimator,
         engine.problem,

@@ -42,7 +42,7 @@ def on_host(seconds: float = math.inf) -> Iterator[None]:
     seconds: after which a loop raises ``TooLong`` rather than go on.
     """
     before = _where.host, _where.deadline
-    _where.host, _where.deadline = True, time.monotonic() + seconds
+    _where.host, _where.deadline = True, time.thread_time() + seconds
     try:
         with np.errstate(all="ignore"):  # what is not finite says so in the result
             yield
@@ -52,7 +52,7 @@ def on_host(seconds: float = math.inf) -> Iterator[None]:
 
 def go_on() -> None:
     """Raise ``TooLong`` where the time is up."""
-    if time.monotonic() > _where.deadline:
+    if time.thread_time() > _where.deadline:
         raise TooLong
 
 

@@ -33,11 +33,10 @@ def setting(p):
 
 def drawn(moments, problem, theta, beta):
     """Z'y (S, levels x columns), X'y (S, p), y'y (S,)."""
-    sampler = draws.sampler(
-        np.asarray(problem.system.A), moments.ZX[0], moments.XX, moments.n
-    )
-    keys = jax.random.split(jax.random.key(0), S)
-    out = draws.draw(keys, problem, sampler, theta, beta, jnp.asarray(SIGMA))
+    sampler = draws.sampler(problem, moments.n)
+    (lam,) = (np.asarray(x) for x in problem.lambdas(theta))
+    rng = np.random.default_rng(0)
+    out = draws.draw(rng, S, sampler, lam, np.asarray(beta), SIGMA)
     (Zy,) = out.Zy
     assert not np.asarray(Zy)[:, :, 7:].any()
     flat = np.asarray(Zy)[:, :, :7].transpose(0, 2, 1).reshape(S, -1)
@@ -94,12 +93,9 @@ def test_residual_sums_of_squares():
 
 def test_draws_depend_on_the_seed_alone():
     moments, _, problem, theta, beta = setting(2)
-    sampler = draws.sampler(
-        np.asarray(problem.system.A), moments.ZX[0], moments.XX, moments.n
-    )
-    keys = jax.random.split(jax.random.key(3), 4)
-    args = (problem, sampler, theta, beta, jnp.asarray(SIGMA))
-    one, two = draws.draw(keys, *args), draws.draw(keys, *args)
+    (lam,) = (np.asarray(x) for x in problem.lambdas(theta))
+    args = (4, draws.sampler(problem, moments.n), lam, np.asarray(beta), SIGMA)
+    one, two = (draws.draw(np.random.default_rng(3), *args) for _ in range(2))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_array_equal(a, b)
     assert len(np.unique(one.yy)) == 4
