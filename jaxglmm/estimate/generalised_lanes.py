@@ -15,9 +15,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
@@ -33,6 +31,7 @@ from jaxglmm.model.covariances.base import Pattern
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import newton_lanes as search
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import is_host, jnp, lax, linearize
 
 UNSURE = 1e-7  # a pivot of the Hessian this small leaves standard errors to the host
 LAST = 1e-6  # gain up to which a last step is taken, in deviance
@@ -250,9 +249,11 @@ def by_forward_mode(
         at = pt.evaluate(d, split, x, moved, exact, marginal.hessian, curved=False)
         return _better(marginal, d, split, x, moved, at, True).score
 
-    slope, along = jax.linearize(score, psi)
+    slope, along = linearize(score, psi)
     unit = jnp.broadcast_to(jnp.eye(len(psi))[:, :, None], (len(psi), *psi.shape))
-    H = jax.vmap(along)(unit)  # nothing here is LAPACK
+    H = (
+        lax.map(along, unit) if is_host() else jax.vmap(along)(unit)
+    )  # nothing here is LAPACK
     return slope, (H + jnp.swapaxes(H, 0, 1)) / 2
 
 

@@ -19,15 +19,12 @@ direction; it is what this is tested against.
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
-from jax import lax
-
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
 from jaxglmm.integrate.laplace_derivatives_lanes import Point, Split
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import jnp, jvp_rows, lax
 
 
 def hessian(
@@ -49,7 +46,7 @@ def hessian(
     def rows(eta: Array, phi: Array) -> pt.Terms:
         return pt.terms(d, eta, phi, kind, False)
 
-    along = jax.jvp(lambda x: rows(x, phi), (eta,), (jnp.ones_like(eta),))[1]
+    along = jvp_rows(lambda x: rows(x, phi), (eta,), (jnp.ones_like(eta),))[1]
     other = r.v is not None  # M of the criterion is not that of the mode
     w1, w2 = (r.v1, along.v1) if other else (r.w1, along.w1)
     assert w1 is not None
@@ -242,7 +239,7 @@ def _dispersion(
     Twice in it (L,); with beta (p, L); Z' of what it does to a row's score (q); how it
     moves Z'WZ.
     """
-    second = jax.jvp(lambda x: rows(eta, x), (phi,), (jnp.ones_like(phi),))[1]
+    second = jvp_rows(lambda x: rows(eta, x), (phi,), (jnp.ones_like(phi),))[1]
     other = r.v is not None
     dw, dw1 = (r.dv, along.dv) if other else (r.dw, along.dw)
     ddw = second.dv if other else second.dw

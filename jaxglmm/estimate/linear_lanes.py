@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 
 from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
@@ -22,6 +20,7 @@ from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.model.covariances.base import Pattern
 from jaxglmm.numerics import newton_lanes as search
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.structure import per_dataset_design as own
 from jaxglmm.structure import shared_design as shared
 from jaxglmm.structure.level_types import Groups, Sums, entries, total, weighted
@@ -203,7 +202,7 @@ def _boundary(g: Groups, r: Sums, theta: Array, pattern: Pattern, reml: bool) ->
     def value(x: Array) -> Array:
         return crit.value(g, crit.marginal(g, r, list(x), pattern), reml)
 
-    here, there = jax.lax.map(value, jnp.stack([theta, pinned]))
+    here, there = lax.map(value, jnp.stack([theta, pinned]))
     cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(here))
     return jnp.where(there <= here + cost, pinned, theta)
 

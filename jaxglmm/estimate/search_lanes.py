@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
@@ -35,6 +33,7 @@ from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
 from jaxglmm.numerics.newton_lanes import RUNNING
+from jaxglmm.runtime.arrays import jnp, lax
 
 EXACT = 1e-9  # decrement of u up to which a value is believed
 

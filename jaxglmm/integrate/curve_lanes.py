@@ -15,15 +15,14 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm import _arguments
 from jaxglmm._typing import Array, Count, Float
 from jaxglmm.integrate.quadrature import product_rule
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.structure.rows import FoldedRows, PaddedRows
 
 TRUSTED = 0.1  # decrement of a level up to which its value is corrected

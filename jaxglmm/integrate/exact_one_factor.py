@@ -23,12 +23,12 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.covariances.base import Pattern
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.special import LOG_2PI
+from jaxglmm.runtime.arrays import jnp
 from jaxglmm.structure.level_types import Groups, Sums, entries, total, weighted
 
 

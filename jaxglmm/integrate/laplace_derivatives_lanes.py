@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jax import lax
 
 from jaxglmm._typing import Array, Bool, Float
 from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
 from jaxglmm.model.covariances.base import Pattern
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import jnp, jvp_rows, lax
 
 
 class Terms(eqx.Module):
@@ -58,15 +56,15 @@ def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Te
             def expected(x: Array) -> Array:
                 return family.expected_weight(x, phi, d.trials)
 
-            out = (*out, *jax.jvp(expected, (eta,), (jnp.ones_like(eta),)))
+            out = (*out, *jvp_rows(expected, (eta,), (jnp.ones_like(eta),)))
         return tuple(jnp.where(used, d.weights * x, 0.0) for x in out)
 
     if not family.n_phi:
         out = plain(phi)
         return Terms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
     one = jnp.ones_like(phi)
-    out, tangent = jax.jvp(plain, (phi,), (one,))
-    apart, dapart = jax.jvp(d.apart, (phi,), (one,)) if split else (None, None)
+    out, tangent = jvp_rows(plain, (phi,), (one,))
+    apart, dapart = jvp_rows(d.apart, (phi,), (one,)) if split else (None, None)
 
     def slope(phi: Array) -> Array:
         def density(x: Array) -> Array:
@@ -75,15 +73,15 @@ def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Te
             l = family.log_density(d.y, eta, x, d.trials)
             return jnp.where(used, d.weights * l, 0.0)
 
-        found = lanes(jax.jvp(density, (phi,), (one,))[1])
-        return found + jax.jvp(d.apart, (phi,), (one,))[1] if split else found
+        found = lanes(jvp_rows(density, (phi,), (one,))[1])
+        return found + jvp_rows(d.apart, (phi,), (one,))[1] if split else found
 
     return Terms(
         *out[:4],
         dl=tangent[0],
         ds=tangent[1],
         dw=tangent[2],
-        ddl=jax.jvp(slope, (phi,), (one,))[1] if second else None,
+        ddl=jvp_rows(slope, (phi,), (one,))[1] if second else None,
         v=_at(out, 4),
         v1=_at(out, 5),
         dv=_at(tangent, 4),

@@ -7,10 +7,7 @@ the gradient is the one written out there.
 from __future__ import annotations
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm._typing import Array
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
@@ -18,6 +15,7 @@ from jaxglmm.integrate.laplace_derivatives_lanes import Point, Split
 from jaxglmm.integrate.quadrature import _inverse_transposed, product_rule
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import grad_by_level, jnp, lax
 
 
 class _Sums(eqx.Module):
@@ -56,9 +54,9 @@ def improve(
     def bend(m: Array) -> Array:
         inner = small.cholesky(small.rows(m))
         inverse = _wide(_inverse_transposed(inner), shape)
-        return jnp.sum(outer * inverse) - jnp.sum(small.log_diagonal(inner))
+        return jnp.sum(outer * inverse, axis=(0, 1)) - small.log_diagonal(inner)
 
-    M_bar = jax.grad(bend)(M)
+    M_bar = grad_by_level(bend, M)
     M_bar = (M_bar + jnp.swapaxes(M_bar, 0, 1)) / 2
     bar = small.rows(M_bar)
     LM = small.matmul(Lam, bar)

@@ -8,10 +8,10 @@ end in 1. Levels with fewer rows are padded with weight zero.
 from __future__ import annotations
 
 import equinox as eqx
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import AbstractFamily
+from jaxglmm.runtime.arrays import jnp
 
 
 class LaneRows(eqx.Module):

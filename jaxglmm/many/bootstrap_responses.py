@@ -108,5 +108,5 @@ def _mixed(A: Float[np.ndarray, "q q J"], x: Float[np.ndarray, "D q J"]) -> np.n
 
 def _across(B: Float[np.ndarray, "q p J"], x: Float[np.ndarray, "D q J"]) -> np.ndarray:
     """Sum of B_g'x_g, (D, p)."""
-    flat = np.swapaxes(B, 1, 2).reshape(-1, B.shape[1])
-    return x.reshape(len(x), -1) @ flat
+    q, p, J = B.shape
+    return x.reshape(len(x), q * J) @ np.swapaxes(B, 1, 2).reshape(q * J, p)

@@ -11,8 +11,6 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jax import lax
 
 from jaxglmm import _status
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
@@ -23,6 +21,7 @@ from jaxglmm.numerics.newton import (
     START_DAMPING,
     to_gain,
 )
+from jaxglmm.runtime.arrays import jnp, lax
 
 RUNNING = -1
 Evaluated = tuple[Array, Array, Array, Array]

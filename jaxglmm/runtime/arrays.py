@@ -425,11 +425,11 @@ def hessian(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def grad_by_level(function: Callable[[Any], Any], M: Any) -> Any:
-    """The gradient of the sum of f (J,), f_g a function of M[..., g] alone."""
+    """The gradient of the sum of f, of which each is of its own matrix M[:, :, ...]."""
     if not is_host():
         return jax.grad(lambda m: jax.numpy.sum(function(m)))(M)
     out = np.empty(M.shape, M.dtype)
-    for index in np.ndindex(M.shape[:-1]):
+    for index in np.ndindex(M.shape[:2]):
         unit = np.zeros(M.shape)
         unit[index] = 1.0
         out[index] = jvp_rows(function, (M,), (unit,))[1]

@@ -13,11 +13,11 @@ the design end in 1 where the lanes share it.
 from __future__ import annotations
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import jnp
 
 SAME = 1e-12  # of the largest entry: levels nearer than this are one type
 

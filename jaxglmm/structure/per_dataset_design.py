@@ -11,11 +11,10 @@ from __future__ import annotations
 import dataclasses
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import jnp, segment_sum
 from jaxglmm.structure.fixed import EXACT
 from jaxglmm.structure.level_types import Groups, Sums, entries
 
@@ -106,7 +105,7 @@ def weigh(rows: Rows, Y: Float[Array, "n L"], W: Float[Array, "n L"]) -> Raw:
     def level(V: Array) -> Array:
         if rows.level is not None:
             return rows.level @ V
-        return jax.ops.segment_sum(V, rows.codes, rows.J)
+        return segment_sum(V, rows.codes, rows.J)
 
     def pairs(left: list[Array], right: list[Array], by) -> Array:
         return jnp.stack([jnp.stack([by(a, b) for b in right]) for a in left])

@@ -8,11 +8,10 @@ so that nothing cancels; Z'e of all columns is one product.
 from __future__ import annotations
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
+from jaxglmm.runtime.arrays import jnp, segment_sum
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import level_types as grouped
 from jaxglmm.structure.factors import Factor
@@ -133,4 +132,4 @@ def _by_level(rows: Rows, E: Float[Array, "n L"]) -> Float[Array, "q J L"]:
     if rows.Z is not None:
         return (rows.Z @ E).reshape(rows.q, rows.J, E.shape[1])
     columns = [E] if rows.values is None else [v[:, None] * E for v in rows.values]
-    return jnp.stack([jax.ops.segment_sum(c, rows.codes, rows.J) for c in columns])
+    return jnp.stack([segment_sum(c, rows.codes, rows.J) for c in columns])

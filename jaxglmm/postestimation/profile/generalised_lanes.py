@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
@@ -23,6 +22,7 @@ from jaxglmm.integrate import laplace_derivatives_lanes as pt
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.model.covariances.base import Pattern
 from jaxglmm.model.families import AbstractFamily
+from jaxglmm.runtime.arrays import jnp
 
 
 class AffineHold(eqx.Module):

@@ -22,9 +22,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxglmm._typing import Array, Bool, Float, Int
 from jaxglmm.estimate.search_lanes import solve
@@ -32,6 +30,7 @@ from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.model.covariances.base import Pattern
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.special import LOG_2PI
+from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.structure.level_types import Groups, Sums, entries, weighted
 
 BETA, SIGMA, SD, COR = range(4)
