@@ -105,7 +105,7 @@ class Devices:
         chunk in calls of their own, so that one program serves any number of chunks.
         """
         leaves, tree = jax.tree.flatten((shared, lanes))
-        key = program, tree, tuple((np.shape(x), np.result_type(x)) for x in leaves)
+        key = program, tree, tuple(map(_kind, leaves))
         if self._on_host and hosted.suits(key, leaves):
             try:
                 with hosted.timed(key), host.on_host(hosted.LONGEST):
@@ -188,13 +188,17 @@ class _Once:
 
     def __call__(self, shared: Any, lanes: Any) -> Any:
         leaves, tree = jax.tree.flatten((shared, lanes))
-        kind = tree, tuple((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves)
+        kind = tree, tuple(map(_kind, leaves))
         if kind in self.known:
             return self.run(shared, lanes)
         with self.lock:
             found = self.run(shared, lanes)
             self.known.add(kind)
         return found
+
+
+def _kind(x: Any) -> Any:
+    return np.shape(x), getattr(x, "dtype", type(x))
 
 
 def _alone() -> dict[str, Any] | None:

@@ -13,3 +13,8 @@ def _double_and_in_a_hurry():
     with jax.enable_x64(True):
         yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def _programs(always_compiled):
+    """Here the programs of lanes are looked at, not what NumPy makes of them."""
