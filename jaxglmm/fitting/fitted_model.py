@@ -20,7 +20,6 @@ import numpy as np
 
 from jaxglmm.fitting import components as _components
 from jaxglmm.fitting import convergence as _diagnose
-from jaxglmm.fitting import linear_residuals as _linear_residuals
 from jaxglmm.fitting import predictor as _predictor
 from jaxglmm.fitting import random_effects as _effects
 from jaxglmm.fitting import simulate as _simulate
@@ -296,8 +295,9 @@ class FittedModel(FixedEffects):
             type: "response" (y - fitted), "pearson" (times the root of the weight) or
                 "scaled" (Pearson over sigma: sd about one).
         """
-        residuals, weights = self.residuals, self.design.weights
-        return _linear_residuals.of_type(type, residuals, weights, self.sigma)
+        from jaxglmm.fitting.linear_residuals import of_type
+
+        return of_type(type, self.residuals, self.design.weights, self.sigma)
 
     def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
         """New responses from the fitted model, (n, nobs).

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 Kinds = Callable[[str], Any]  # "linear", "generalised", ... -> a class
 
@@ -19,3 +23,8 @@ def record(kind: str) -> Any:
 
         return FittedGeneralised
     raise ValueError(f"no record of the kind {kind!r}")
+
+
+def is_generalised(fit: FittedModel) -> TypeGuard[FittedGeneralised]:
+    """Whether a fit has a family and a link; asked without importing its class."""
+    return not fit.is_linear

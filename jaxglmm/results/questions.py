@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Self
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_model import FittedModel
-from jaxglmm.postestimation.checking import variance_explained as _explained
-from jaxglmm.postestimation.inference import hypotheses as _hypotheses
 from jaxglmm.postestimation.inference import intervals as _intervals
 from jaxglmm.postestimation.prediction import marginal_effects as _marginal
 from jaxglmm.postestimation.prediction import means as _means
 from jaxglmm.postestimation.prediction import predict as _predict
-from jaxglmm.postestimation.prediction import slopes as _slopes
-from jaxglmm.postestimation.report import params as _params
 from jaxglmm.results import faces
 from jaxglmm.results.refusals import of_likelihood
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from jaxglmm.postestimation.checking.variance_explained import ICC, R2
+    from jaxglmm.postestimation.inference.hypotheses import WaldTest
+    from jaxglmm.postestimation.report.params import Params
 
 
 class Questions(FittedModel):
@@ -33,22 +33,27 @@ class Questions(FittedModel):
     # What it is ----------------------------------------------------------------------
 
     @property
-    def params(self) -> _params.Params:
+    def params(self) -> Params:
         """The main numbers as one frozen record."""
-        return _params.params(self)
+        from jaxglmm.postestimation.report.params import params
+
+        return params(self)
 
     @cached_property
-    def icc(self) -> _explained.ICC:
+    def icc(self) -> ICC:
         """Factor -> intraclass correlation; ``.adjusted``, ``.unadjusted``.
 
         Called, ``icc(adjusted=True, by=None)``, it gives one of its numbers.
         """
-        part = _explained.shares(self.design, self.estimates)
-        return _explained.intraclass(self.design, self.estimates, part)
+        from jaxglmm.postestimation.checking.variance_explained import icc
 
-    def r2(self) -> _explained.R2:
+        return icc(self)
+
+    def r2(self) -> R2:
         """Nakagawa's R squared: ``.marginal`` and ``.conditional``."""
-        return _explained.r_squared(_explained.shares(self.design, self.estimates))
+        from jaxglmm.postestimation.checking.variance_explained import r2
+
+        return r2(self)
 
     @cached_property
     def certificate(self):
@@ -218,7 +223,7 @@ class Questions(FittedModel):
         """
         return _intervals.confint(self, level, method, n, seed, kind)
 
-    def test(self, L, rhs=0.0, ddf: str | None = None) -> _hypotheses.WaldTest:
+    def test(self, L, rhs=0.0, ddf: str | None = None) -> WaldTest:
         """F-test (t-test for one row) of L beta = rhs.
 
         Args:
@@ -228,7 +233,9 @@ class Questions(FittedModel):
             rhs: (k,) or a number.
             ddf: "satterthwaite", "kenward-roger" or "residual"; default as fitted.
         """
-        return _hypotheses.test(self, L, rhs, self.checked_ddf(ddf))
+        from jaxglmm.postestimation.inference.hypotheses import test
+
+        return test(self, L, rhs, self.checked_ddf(ddf))
 
     @of_likelihood
     def anova(self, type: int = 3, ddf: str | None = None) -> pd.DataFrame:
@@ -325,8 +332,10 @@ class Questions(FittedModel):
             >>> fit.slopes("cHEIGHT", by="YEAR")["estimate"].round(3).tolist()
             [-0.049, -0.194, -0.019]
         """
+        from jaxglmm.postestimation.prediction.slopes import slopes
+
         means = self._means(type, re)
-        return _slopes.slopes(means, variable, newdata, by, level, offset)
+        return slopes(means, variable, newdata, by, level, offset)
 
     @conf_level_too
     def contrasts(

@@ -17,9 +17,21 @@ from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.components import covariances
 from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.predictor import random_variance
 from jaxglmm.fitting.random_effects import by_factor
 from jaxglmm.formula.design import Design
+
+
+def icc(fit: FittedModel) -> ICC:
+    """Intraclass correlations of a linear model."""
+    part = shares(fit.design, fit.estimates)
+    return intraclass(fit.design, fit.estimates, part)
+
+
+def r2(fit: FittedModel) -> R2:
+    """Nakagawa's R squared of a linear model."""
+    return r_squared(shares(fit.design, fit.estimates))
 
 
 @dataclass(frozen=True)

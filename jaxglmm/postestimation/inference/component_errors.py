@@ -11,12 +11,17 @@ there is no such error.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from jaxglmm.fitting.components import Parameter, parameters
-from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.fitting.fitted_model import FittedModel
+from jaxglmm.fitting.kinds import is_generalised
 from jaxglmm.fitting.linear import lambdas
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
 NEAR_ONE = 1 - 1e-8
 
@@ -28,7 +33,7 @@ def variance_parameters(
 
     None for the errors of a linear model, whose intervals are profiles.
     """
-    if not isinstance(fit, FittedGeneralised):
+    if not is_generalised(fit):
         return parameters(fit.design, fit.estimates), None
     named = fit.family.dispersion(fit.estimates.phi)
     dispersion = [

@@ -14,12 +14,12 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import model_frame as data
-from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.fitting.kinds import is_generalised
 from jaxglmm.model.links import LINKS
-from jaxglmm.postestimation.inference.component_errors import variance_parameters
 from jaxglmm.postestimation.inference.intervals import confint
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.fitted_model import FittedModel
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
@@ -31,7 +31,7 @@ COLUMNS = [
 
 def ratios(fit: FittedModel) -> str | None:
     """What exp of a coefficient is, by the link of a fit."""
-    return fit.family.link.ratio if isinstance(fit, FittedGeneralised) else None
+    return fit.family.link.ratio if is_generalised(fit) else None
 
 
 def check_ratios(fit: FittedModel, what: str) -> None:
@@ -120,6 +120,8 @@ def _fixed(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.DataFra
 
 def _ran_pars(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.DataFrame:
     """Standard deviations and correlations, then dispersion parameters by name."""
+    from jaxglmm.postestimation.inference.component_errors import variance_parameters
+
     pars, errors = variance_parameters(fit)
     frame = pd.DataFrame(
         {

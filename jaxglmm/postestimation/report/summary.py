@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.fitting.kinds import is_generalised
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, Table
 from jaxglmm.formula.parse import parse
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.formula.design import Design
 
@@ -147,7 +148,7 @@ def kept_together(design: Design) -> tuple[str, ...]:
 
 
 def _heading(fit: FittedModel, ddf: str) -> tuple[str, ...]:
-    if isinstance(fit, FittedGeneralised):
+    if is_generalised(fit):
         return _generalised_heading(fit)
     how = "REML" if fit.reml else "maximum likelihood"
     return (
