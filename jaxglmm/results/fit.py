@@ -7,6 +7,7 @@ A fit is what was found (``fitting.fitted_model``), what it can be asked
 from __future__ import annotations
 
 import copy as _copy
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from jaxglmm._brief import cut
@@ -92,6 +93,21 @@ class Fit(Questions):
     def augment(self) -> pd.DataFrame:
         """The data with fitted values, residuals and X beta."""
         return _frames.augment(self)
+
+    @cached_property
+    def certificate(self):
+        """How far the likelihood can be trusted, with numbers and advice.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> cbpp = jg.datasets.load("cbpp")
+            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+            >>> jg.glmm(formula, cbpp).certificate.verdict
+            'trust'
+        """
+        from jaxglmm.posterior.certificate import of_maximum
+
+        return of_maximum(self)
 
     @property
     def plot(self) -> PlotAccessor:

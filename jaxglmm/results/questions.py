@@ -55,21 +55,6 @@ class Questions(FittedModel):
 
         return r2(self)
 
-    @cached_property
-    def certificate(self):
-        """How far the likelihood can be trusted, with numbers and advice.
-
-        Example:
-            >>> import jaxglmm as jg
-            >>> cbpp = jg.datasets.load("cbpp")
-            >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
-            >>> jg.glmm(formula, cbpp).certificate.verdict
-            'trust'
-        """
-        from jaxglmm.posterior.certificate import of_maximum
-
-        return of_maximum(self)
-
     @property
     def posterior(self):
         """Draws and moments of a Bayesian fit; refused where there is none."""

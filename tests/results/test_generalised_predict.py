@@ -272,10 +272,10 @@ def test_limits_where_a_link_ends():
     from jaxglmm.postestimation.prediction.generalised_means import between
 
     inverse = jg.Gamma(link="inverse")
-    low, high = between(inverse.mean, "inverse", np.array([-0.1]), np.array([0.5]))
+    low, high = between(inverse.mean, inverse.link, np.array([-0.1]), np.array([0.5]))
     np.testing.assert_array_equal([low[0], high[0]], [2.0, np.inf])
     root = jg.Poisson(link="sqrt")
-    low, high = between(root.mean, "sqrt", np.array([-1.0]), np.array([2.0]))
+    low, high = between(root.mean, root.link, np.array([-1.0]), np.array([2.0]))
     np.testing.assert_array_equal([low[0], high[0]], [0.0, 4.0])
 
 
