@@ -58,7 +58,7 @@ PROBLEMS = (
     Problem(
         name="fresh",
         title="fresh process, import to summary, no disk cache",
-        goal=5.0,
+        goal=2.0,
         work="fresh",
         engines=("jaxglmm", "lme4"),
         **SLEEP,
@@ -66,7 +66,7 @@ PROBLEMS = (
     Problem(
         name="fresh-cached",
         title="fresh process, import to summary, disk cache",
-        goal=1.8,
+        goal=0.9,
         work="fresh_cached",
         **SLEEP,
     ),

@@ -37,7 +37,7 @@ def data() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def jaxglmm_session(problem: Any, frame: pd.DataFrame) -> Callable[[], float]:
+def jaxglmm_many_shapes(problem: Any, frame: pd.DataFrame) -> Callable[[], float]:
     """All models, the log-likelihood summed; a second time would take as long."""
 
     def run() -> float:
@@ -67,13 +67,30 @@ def fitted(formula: str, frame: pd.DataFrame, family: str) -> Any:
 
 LINES: tuple[dict[str, Any], ...] = (
     {
-        "name": "session",
+        "name": "many-shapes",
         "title": "300 models of 100 shapes in one process, every third summarised",
         "goal": 600.0,
-        "work": "session",
+        "work": "many_shapes",
         "memory_goal": 1.5,
         "patience": 1800.0,
         "data": data,
         "formula": "number ~ x + (1 | g)",
+    },
+    {
+        "name": "session",
+        "title": "a first session: twelve models, profile, bootstrap; fresh process",
+        "goal": 9.0,
+        "work": "fresh_session",
+        "engines": ("jaxglmm", "lme4"),
+        "data": data,
+        "formula": "see first_session.py",
+    },
+    {
+        "name": "session-cached",
+        "title": "the same, programs of an earlier process on disk",
+        "goal": 2.5,
+        "work": "fresh_session_cached",
+        "data": data,
+        "formula": "see first_session.py",
     },
 )

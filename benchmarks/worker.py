@@ -109,7 +109,7 @@ def in_r(problem: Problem, budget: float) -> dict[str, Any]:
 def fresh(problem: Problem, engine: str, budget: float) -> dict[str, Any]:
     """A new process each time, from start to end."""
     with tempfile.TemporaryDirectory() as folder:
-        cached = problem.work == "fresh_cached"
+        cached = problem.work.endswith("cached")
         linear = problem.family == "gaussian"
         env = {k: v for k, v in os.environ.items() if k not in NOT_FRESH}
         cache = f"jg.enable_compilation_cache({folder!r})" if cached else ""
@@ -120,6 +120,12 @@ def fresh(problem: Problem, engine: str, budget: float) -> dict[str, Any]:
         ]
         if engine == "lme4":
             command = ["Rscript", "-e", FRESH_R if linear else FRESH_GLMM_R]
+        if "session" in problem.work:
+            here = Path(__file__).parent
+            script = (here / "first_session.py").read_text().replace("# CACHE", cache)
+            command = [sys.executable, "-c", script]
+            if engine == "lme4":
+                command = ["Rscript", str(here / "first_session.R")]
 
         def run():
             out = subprocess.run(command, capture_output=True, text=True, env=env)
