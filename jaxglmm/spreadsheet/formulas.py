@@ -4,6 +4,9 @@
 numbers, texts, truth values and blanks; also inside ``INDEX(call, row, column)``. Names
 of functions come with the prefixes that spreadsheets give them, and as LibreOffice
 Calc's add-in writes them.
+
+openpyxl's Tokenizer does not do for this: it refuses ``$'My data'!A1`` and sees no call
+in ``LMM (A1:A9, ...)``, both of which spreadsheets write and read.
 """
 
 from __future__ import annotations

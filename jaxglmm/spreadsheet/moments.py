@@ -14,6 +14,9 @@ methods and examples, section 9.10). 64 draws of a scrambled Sobol sequence are 
 nearly as good as a thousand of the plain estimate (means to 0.03 of a standard
 deviation). How near the two are is their overlap sum_s min(w_s, g_s); where it is less
 there are more draws, and where their weights are poor there is no answer.
+
+Why not the posterior itself: a cell of 5,000 rows takes 0.1 s so and 0.5 s by its
+thousand draws, and 64 of those leave standard errors 5 per cent off.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm.compat.statsmodels import MixedLMParams
-from jaxglmm.compat.statsmodels.mixedlm.params import root, to_natural, to_profile
+from jaxglmm.compat.statsmodels.mixedlm.params import root
 
 COVARIANCES = {
     "one": np.array([[2.5]]),
@@ -67,12 +67,6 @@ def test_what_is_no_covariance_is_refused():
         made("one", vcomp=(-1.0,)).get_packed(True)
     with pytest.raises(jg.ModelError, match="at least 3 numbers"):
         MixedLMParams.from_packed([1.0, 2.0], 0, 2, True, False)
-
-
-@pytest.mark.parametrize("name", COVARIANCES)
-def test_natural_and_profile(name):
-    S = COVARIANCES[name]
-    np.testing.assert_allclose(to_profile(to_natural(S, 3.7), 3.7), S)
 
 
 @pytest.mark.parametrize("name", COVARIANCES)

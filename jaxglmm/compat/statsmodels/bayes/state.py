@@ -207,22 +207,7 @@ class BayesState:
 
 
 class PosteriorState:
-    """The posterior of a Bayesian mixed GLM.
-
-    Args:
-        model: the model.
-        params: packed posterior means (or the mode).
-        cov_params: (k, k) covariance, (k,) variances, or a ``Covariance``.
-        optim_retvals: the optimiser's record.
-        facts: what else is known: method, status, bound or log marginal likelihood.
-        notes: sentences for the summary.
-
-    Attributes:
-        fe_mean, fe_sd: (p,) coefficients.
-        vcp_mean, vcp_sd: (K,) logarithms of the standard deviations of the effects.
-        sd_mean: (K,) posterior means of the standard deviations themselves.
-        vc_mean, vc_sd: (q,) random effects.
-    """
+    """A model's posterior; arguments and attributes as ``BayesMixedGLMResults``."""
 
     def __init__(
         self,

@@ -169,12 +169,7 @@ class Roots:
     def zeroed(self, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """x with diagonals next to zero at zero; sizes: of the columns of Z."""
         out = x.copy()
-        for a, (i, j) in enumerate(self.entries):
-            if i == j and abs(x[a]) * sizes[self.order[i]] < NEAR_ZERO:
-                out[a] = 0.0
-        for a, c in enumerate(self.components, len(self.entries)):
-            if abs(x[a]) * sizes[len(self.L) + c] < NEAR_ZERO:
-                out[a] = 0.0
+        out[self._zeros(x, sizes)] = 0.0
         return out
 
 
@@ -259,10 +254,7 @@ def roots_from(
     order: list[int] | None = None,
 ) -> Roots:
     """Root coordinates at ``params``; zeros of ``free`` are held."""
-    k, c = params.k_re, params.k_vc
-    free_L = np.ones((k, k)) if free is None else np.asarray(free.cov_re)
-    free_w = np.ones(c) if free is None else np.asarray(free.vcomp)
-    covariance = params.cov_re
+    covariance, (free_L, free_w) = params.cov_re, _masks(params, free)
     if order is not None:
         covariance = covariance[np.ix_(order, order)]
         free_L = free_L[np.ix_(order, order)]
@@ -272,10 +264,14 @@ def roots_from(
 
 def elements_from(params: MixedLMParams, free: MixedLMParams | None) -> Elements:
     """The same for elements of the covariance."""
-    k, c = params.k_re, params.k_vc
-    free_re = np.ones((k, k)) if free is None else np.asarray(free.cov_re)
-    free_vc = np.ones(c) if free is None else np.asarray(free.vcomp)
-    return Elements(params.cov_re, params.vcomp, free_re, free_vc)
+    return Elements(params.cov_re, params.vcomp, *_masks(params, free))
+
+
+def _masks(params: MixedLMParams, free: MixedLMParams | None):
+    """What may move of the covariance and of the components."""
+    if free is None:
+        return np.ones((params.k_re, params.k_re)), np.ones(params.k_vc)
+    return np.asarray(free.cov_re), np.asarray(free.vcomp)
 
 
 def from_zero(ev: Evaluator, start: MixedLMParams, found: bool) -> MixedLMParams:

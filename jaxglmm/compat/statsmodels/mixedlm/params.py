@@ -55,16 +55,6 @@ def root(covariance: np.ndarray) -> np.ndarray:
     return L
 
 
-def to_natural(profile: np.ndarray, scale: float) -> np.ndarray:
-    """Covariances from relative ones: cov_re = scale cov_re1."""
-    return scale * np.asarray(profile, float)
-
-
-def to_profile(natural: np.ndarray, scale: float) -> np.ndarray:
-    """Relative covariances from covariances: cov_re1 = cov_re / scale."""
-    return np.asarray(natural, float) / scale
-
-
 class MixedLMParams:
     """A point in the parameter space of a ``MixedLM``, its scale profiled out.
 
