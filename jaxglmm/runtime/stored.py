@@ -31,8 +31,8 @@ import jax
 import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
+from jaxglmm.runtime import announce, host, hosted, jax_internals
 from jaxglmm.runtime import cache as _cache
-from jaxglmm.runtime import host, hosted, jax_internals
 from jaxglmm.runtime.memory import give_back, programs
 from jaxglmm.runtime.program import PACKAGE, Program, Unsuitable, is_static, name_of
 
@@ -118,7 +118,8 @@ class Stored:
                     return self._on_host(args)
             except Exception:  # something that NumPy lacks: the program says the rest
                 hosted.failed(key)
-        return self._first_call(key, folder, args, leaves)
+        with announce.compiling():
+            return self._first_call(key, folder, args, leaves)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_jitted":  # while an object is made
