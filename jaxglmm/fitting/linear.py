@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -305,10 +305,10 @@ def internal_lambdas(
     return np.array(out)
 
 
-def many_lambdas(engine: Engine, theta: np.ndarray) -> list[np.ndarray]:
+def many_lambdas(engine: Any, theta: np.ndarray) -> list[np.ndarray]:
     """(D, q, q) a factor."""
     out, start = [], 0
-    for pattern, q in zip(engine.problem.patterns, engine.problem.sides, strict=True):
+    for pattern, q in zip(engine.base.patterns, engine.base.sides, strict=True):
         lam = np.zeros((len(theta), q, q))
         for a, (i, j) in enumerate(pattern):
             lam[:, i, j] = theta[:, start + a]
@@ -317,16 +317,18 @@ def many_lambdas(engine: Engine, theta: np.ndarray) -> list[np.ndarray]:
     return out
 
 
-def pack_many(design: Design, terms: tuple[np.ndarray, ...]) -> np.ndarray:
-    """(D, m) theta in lme4's order, diagonals >= 0."""
-    columns = []
+def pack_many(design: Design, terms: Sequence[np.ndarray], D: int) -> np.ndarray:
+    """(D, m) theta in lme4's order, diagonals >= 0; NaN where a fit failed."""
+    columns = [np.zeros((D, 0))]
     for term, x in zip(design.terms, terms, strict=True):
         q = x.shape[-1]
-        if q > 1:
-            x = np.swapaxes(np.linalg.qr(np.swapaxes(x, 1, 2), mode="r"), 1, 2)
-        sign = np.where(np.diagonal(x, axis1=1, axis2=2) < 0, -1.0, 1.0)
-        x = x * sign[:, None, :]
-        for j in range(q):
-            for i in range(j, q if term.covariance == "us" else j + 1):
-                columns.append(x[:, i, j])
-    return np.stack(columns, axis=1)
+        good = np.isfinite(x).all(axis=(1, 2), keepdims=True)
+        L = np.where(good, x, 0.0)
+        if q > 1 and term.covariance == "us":
+            L = np.swapaxes(np.linalg.qr(np.swapaxes(L, 1, 2), mode="r"), 1, 2)
+        sign = np.where(np.diagonal(L, axis1=1, axis2=2) < 0, -1.0, 1.0)
+        L = np.where(good, L * sign[:, None, :], np.nan)
+        last = q if term.covariance == "us" else 0
+        pairs = [(i, j) for j in range(q) for i in range(j, max(last, j + 1))]
+        columns.append(np.stack([L[:, i, j] for i, j in pairs], axis=1))
+    return np.concatenate(columns, axis=1)

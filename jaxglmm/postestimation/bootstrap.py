@@ -1,9 +1,17 @@
-"""Parametric bootstrap of a linear model: thousands of simulated responses."""
+"""Parametric bootstrap: thousands of responses drawn from a fit, and fitted.
+
+Linear models with one grouping factor draw what a fit reads of a response and not its
+rows (``many.bootstrap_responses``); their fits are lanes of one program. Responses of
+generalised models are fitted one after the other by the warm program of the fit, or as
+``fit_many`` does where they are worth a program of their own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +21,12 @@ from jaxglmm import _arguments, _status
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.estimate import refine
 from jaxglmm.estimate import response_lanes as lanes
-from jaxglmm.fitting import components
+from jaxglmm.fitting import components, separation
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.many import bootstrap_responses as draws
 from jaxglmm.many import correlations
+from jaxglmm.many.general import lambdas
 from jaxglmm.many.record import FittedModels
 from jaxglmm.model import assemble
 from jaxglmm.numerics import spd
@@ -30,20 +39,15 @@ from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.padding import bucket
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.fitted_model import FittedModel
+    from jaxglmm.fitting.generalised import GeneralisedEngine
     from jaxglmm.fitting.linear import Engine
-
-THREADS = 2  # halves of a large bootstrap run side by side
-WORTH_THREADS = 2000
-FEW = 400  # data sets that are fitted at once, each in NumPy where that is quicker
-STEPS = 60  # evaluations for all; what is not done then is fitted alone
-TOLERANCE = 1e-10
-MEMORY = 200_000_000  # bytes of simulated rows at once, where rows are needed
+    from jaxglmm.formula.design import Design
 
 
-@double_precision
 def bootstrap(
-    fit: FittedModel, n: int = 1000, seed: int = 0, progress: bool = False
+    fit: Any, n: int = 1000, seed: Any = 0, progress: bool = False
 ) -> FittedModels:
     """Parametric bootstrap: n responses drawn from the fit, and fitted.
 
@@ -57,8 +61,79 @@ def bootstrap(
         A ``Fits`` with the estimates of every data set.
     """
     n = number_of_datasets(n)
-    seed = _arguments.seed(seed)
     progress = _arguments.flag("progress", progress)
+    if fit.is_linear:
+        return _linear(fit, n, _arguments.seed(seed), progress)
+    sequence = _arguments.sequence(seed)
+    fit = fit.unfolded("bootstrap()", keep=True, stacklevel=8)
+    if n * fit.design.n >= WORTH_LANES:
+        found = _in_lanes(fit, n, sequence, progress)
+        if found is not None:
+            return found
+    return _one_by_one(fit, n, sequence, progress)
+
+
+def number_of_datasets(n) -> int:
+    """Of a bootstrap; refuses what is no whole number from 1 on, and too many."""
+    most = _arguments.DATASETS
+    return _arguments.whole("n", n, 1, most, error=NotApplicableError)
+
+
+def _batches(
+    n: int, at_once: int, seed: np.random.SeedSequence
+) -> Iterator[tuple[int, int, np.random.SeedSequence]]:
+    """First data set, number of them, and random numbers of each call."""
+    starts = range(0, n, at_once)
+    for start, own in zip(starts, seed.spawn(len(starts)), strict=True):
+        yield start, min(at_once, n - start), own
+
+
+def _fits(
+    fit: FittedModel, theta: np.ndarray, status: np.ndarray, **more: Any
+) -> FittedModels:
+    """Many fits in the user's coordinates, from internal theta (D, m).
+
+    more: coefficients, sigma (D,; NaN where there is none), ...
+    """
+    terms, theta, singular = lambdas(fit.design, fit.engine, theta)
+    scale = more["sigma"] if fit.is_linear else np.ones(len(theta))
+    sd = [np.sqrt(np.sum(x**2, axis=-1)) * scale[:, None] for x in terms]
+    names = [f"sd_{name}|{t.label}" for t in fit.design.terms for name in t.names]
+    return FittedModels(
+        coefficient_names=tuple(fit.design.x_names),
+        sd=np.concatenate([np.zeros((len(theta), 0)), *sd], axis=1),
+        sd_names=tuple(names),
+        theta=theta,
+        status=status,
+        converged=status == _status.CONVERGED,
+        singular=singular,
+        original=_original(fit),
+        terms=correlations.terms_of(fit.design.terms),
+        **more,
+    )
+
+
+def _original(fit: FittedModel) -> dict[str, float]:
+    """Name -> value in the fit that the data were drawn from."""
+    pars = components.parameters(fit.design, fit.estimates, fit.is_linear)
+    phi = np.exp(getattr(fit.estimates, "phi", np.zeros(0)))
+    keys = (*fit.design.x_names, *(p.label for p in pars), *fit.dispersion_names)
+    values = [*fit.coefficients, *(p.value for p in pars), *phi]
+    return {key: float(x) for key, x in zip(keys, values, strict=True)}
+
+
+# Linear models ------------------------------------------------------------------------
+
+THREADS = 2  # halves of a large bootstrap run side by side
+WORTH_THREADS = 2000
+FEW = 400  # data sets that are fitted at once, each in NumPy where that is quicker
+STEPS = 60  # evaluations for all; what is not done then is fitted alone
+TOLERANCE = 1e-10
+MEMORY = 200_000_000  # bytes of simulated rows at once, where rows are needed
+
+
+@double_precision
+def _linear(fit: FittedModel, n: int, seed: int, progress: bool) -> FittedModels:
     engine = fit.engine
     theta = engine.theta(fit.estimates)
     few = n <= FEW and 8 * n * engine.moments.n <= MEMORY
@@ -80,13 +155,16 @@ def bootstrap(
             found.append(jax.tree.map(lambda x, s=size: np.asarray(x)[:s], out))
             shown.update(size)
     joined = jax.tree.map(lambda *x: np.concatenate(x), *found)
-    return _fits(fit, engine, joined)
-
-
-def number_of_datasets(n) -> int:
-    """Of a bootstrap; refuses what is no whole number from 1 on, and too many."""
-    most = _arguments.DATASETS
-    return _arguments.whole("n", n, 1, most, error=NotApplicableError)
+    m = engine.moments
+    ml, reml = assemble.constants(m)
+    return _fits(
+        fit,
+        joined.theta,
+        joined.status,
+        coefficients=m.fixed.beta(joined.beta),
+        sigma=np.sqrt(joined.sigma2) * m.fixed.scale,
+        log_likelihood=-(joined.criterion + (reml if fit.reml else ml)) / 2,
+    )
 
 
 def _at_once(engine: Engine, n: int, chunk: int) -> int:
@@ -114,8 +192,8 @@ def _responses(
     engine: Engine, fit: FittedModel, theta, n: int, seed: int, at_once: int
 ):
     """Cross-products of simulated responses, ``at_once`` at a time."""
-    calls = -(-n // at_once)
     if _free_of_rows(engine):
+        calls = -(-n // at_once)
         m = engine.moments
         s = draws.sampler(engine.problem, m.n)
         (lam,) = _engine.lambdas(engine.problem, theta)
@@ -124,7 +202,7 @@ def _responses(
         for _ in range(calls):
             yield draws.draw(rng, at_once, s, lam, beta, fit.sigma / m.fixed.scale)
         return
-    for own in _arguments.sequence(seed).spawn(calls):
+    for _, _, own in _batches(n, at_once, _arguments.sequence(seed)):
         Y = _simulate.simulate(fit.design, fit.estimates, at_once, own, True)
         yield _cross_products(engine, fit, Y)
 
@@ -176,40 +254,115 @@ def _nudged(engine: Engine, theta: np.ndarray) -> np.ndarray:
     return np.where(np.array(diagonal), 0.3, theta)
 
 
-def _fits(fit: FittedModel, engine: Engine, out: lanes.Lanes) -> FittedModels:
-    """Lanes in the user's coordinates."""
-    m = engine.moments
-    sigma = np.sqrt(out.sigma2) * m.fixed.scale
-    internal = _engine.many_lambdas(engine, out.theta)
-    rotated = [f.T_inverse @ lam for f, lam in zip(m.factors, internal, strict=True)]
-    terms = _engine.per_term_square(m.factors, rotated)
-    sd = np.concatenate(
-        [np.sqrt(np.sum(x**2, axis=-1)) * sigma[:, None] for x in terms], axis=1
-    )
-    ml, reml = assemble.constants(m)
-    criterion = out.criterion + (reml if fit.reml else ml)
-    smallest = np.min(
-        [np.abs(np.diagonal(x, axis1=1, axis2=2)).min(axis=1) for x in internal], axis=0
-    )
-    names = [f"sd_{name}|{t.label}" for t in fit.design.terms for name in t.names]
-    return FittedModels(
-        coefficients=m.fixed.beta(out.beta),
-        coefficient_names=tuple(fit.design.x_names),
-        sd=sd,
-        sd_names=tuple(names),
-        sigma=sigma,
-        theta=_engine.pack_many(fit.design, terms),
-        log_likelihood=-criterion / 2,
-        status=out.status,
-        converged=out.status == _status.CONVERGED,
-        singular=smallest < _engine.SINGULAR,
-        original=_original(fit),
-        terms=correlations.terms_of(fit.design.terms),
+# Generalised models -------------------------------------------------------------------
+
+GENERALISED_TOLERANCE, GENERALISED_STEPS = 1e-8, 200
+RESPONSES = 50_000_000  # bytes of simulated responses at once
+WORTH_LANES = 500_000  # rows times data sets that pay for a program of their own
+
+
+@dataclass
+class Found:
+    """What many fits found, in internal coordinates.
+
+    psi: (D, k); criterion, status, steps: (D,); separated: (D,) bool
+    """
+
+    psi: np.ndarray
+    criterion: np.ndarray
+    status: np.ndarray
+    steps: np.ndarray
+    separated: np.ndarray
+
+    @staticmethod
+    def empty(D: int, k: int) -> Found:
+        """Room for D fits."""
+        return Found(
+            np.full((D, k), np.nan),
+            np.full(D, np.nan),
+            np.full(D, _status.NOT_FINITE),
+            np.zeros(D, int),
+            np.zeros(D, bool),
+        )
+
+
+def fit_responses(
+    engine: GeneralisedEngine, design: Design, Y: np.ndarray, out: Found, start: int
+) -> Iterator[int]:
+    """Fit the rows of Y (d, n) into rows ``start``, ... of ``out``; yields each."""
+    family = engine.base.family
+    for i, y in enumerate(Y, start):
+        fitted = engine.for_response(y, design.trials).fit(
+            GENERALISED_TOLERANCE, GENERALISED_STEPS
+        )
+        out.psi[i], out.criterion[i] = fitted.psi, fitted.criterion
+        out.status[i], out.steps[i] = fitted.status, fitted.steps
+        if separation.possible(family, fitted.eta):
+            beta = engine.R_inverse @ fitted.psi[: engine.base.p]
+            eta = engine.data.back(fitted.eta)
+            out.separated[i] = bool(separation.find(design, family, beta, eta, y))
+        yield i
+
+
+def _drawn(
+    fit: FittedGeneralised, n: int, seed: np.random.SeedSequence
+) -> Iterator[tuple[int, np.ndarray]]:
+    """First data set and responses (d, n), as many at once as memory has room for."""
+    at_once = max(1, RESPONSES // (8 * fit.design.n))
+    for start, size, own in _batches(n, at_once, seed):
+        yield start, fit.drawn(size, own, None)
+
+
+def _one_by_one(
+    fit: FittedGeneralised, n: int, seed: np.random.SeedSequence, progress: bool
+) -> FittedModels:
+    """By the warm program of the fit."""
+    engine = fit.engine
+    out = Found.empty(n, len(fit.internal()[0]))
+    with bar(n, progress, "fit", "bootstrap") as shown:
+        for start, Y in _drawn(fit, n, seed):
+            for _ in fit_responses(engine, fit.design, Y, out, start):
+                shown.update()
+    p, m = engine.base.p, engine.base.m
+    beta, theta, phi = np.split(out.psi, [p, p + m], axis=1)
+    return _fits(
+        fit,
+        theta,
+        out.status,
+        coefficients=beta @ engine.R_inverse.T,
+        sigma=np.full(n, np.nan),
+        log_likelihood=-out.criterion / 2,
+        steps=out.steps,
+        dispersion=np.exp(phi) if phi.shape[1] else None,
+        dispersion_names=fit.dispersion_names,
+        separated=out.separated,
     )
 
 
-def _original(fit: FittedModel) -> dict[str, float]:
-    """Name -> value in the fit that the data were drawn from."""
-    beta = zip(fit.design.x_names, fit.coefficients, strict=True)
-    rest = {p.label: p.value for p in components.parameters(fit.design, fit.estimates)}
-    return {name: float(x) for name, x in (dict(beta) | rest).items()}
+def _in_lanes(
+    fit: FittedGeneralised, n: int, seed, progress: bool
+) -> FittedModels | None:
+    """The same by one program for all, as ``fit_many``; None where none takes it."""
+    from jaxglmm.many import generalised
+    from jaxglmm.many import plan as engines
+    from jaxglmm.many import scheduler as run
+    from jaxglmm.many.collection import Source
+    from jaxglmm.many.responses import Responses
+
+    design = fit.design
+    given = (design.weights, design.offset, design.trials)
+    how = fit.marginal, fit.family, GENERALISED_TOLERANCE
+    source = Source(design, None, None, *given, *how)
+    if not design.terms or not generalised.suits(source):
+        return None
+    tables, columns = [], generalised.generalised_columns(design, fit.family)
+    with bar(n, progress, "fit", "bootstrap") as shown:
+        for _, Y in _drawn(fit, n, seed):
+            drawn = replace(source, responses=Responses(Y.T, design.n))
+            plan = engines.plan(drawn, "all")
+            table, saved = engines.table(plan, drawn, {}, None, None)
+            run.run(table, plan, shown, saved)
+            tables.append(table)
+    original = _original(fit)
+    found = FittedModels.from_table(np.concatenate(tables), columns, original=original)
+    return replace(found, se=None, df=None, p_values=None, df_sigma=None)

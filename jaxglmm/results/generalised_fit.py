@@ -305,7 +305,7 @@ class GeneralisedFit(FittedGeneralised, Fit):
             >>> fits.coefficients.shape, fits.names[-1]
             ((20, 4), 'sd_(Intercept)|herd')
         """
-        from jaxglmm.postestimation.generalised_bootstrap import bootstrap
+        from jaxglmm.postestimation.bootstrap import bootstrap
 
         return faces.face("many").showing(bootstrap(self, n, seed, progress))
 

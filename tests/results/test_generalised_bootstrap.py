@@ -8,7 +8,7 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm import _status
-from jaxglmm.postestimation import generalised_bootstrap as bootstrap
+from jaxglmm.postestimation import bootstrap
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 
@@ -160,7 +160,7 @@ def test_slopes_and_dispersion():
 def test_without_random_effects_and_in_chunks(monkeypatch):
     data = counts()
     fit = jg.glmm("y ~ x", data, family="poisson", offset=np.full(120, 0.1))
-    monkeypatch.setattr(bootstrap, "MEMORY", 8 * 120 * 4)
+    monkeypatch.setattr(bootstrap, "RESPONSES", 8 * 120 * 4)
     fits = fit.bootstrap(10)
     assert fits.names == ["(Intercept)", "x"]
     assert fits.coefficients.shape == (10, 2)

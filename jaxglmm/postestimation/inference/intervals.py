@@ -50,8 +50,6 @@ def confint(
 
 def drawn_and_fitted(fit: FittedModel, n: int, seed) -> FittedModels:
     """Parametric bootstrap of a fit of any kind."""
-    if fit.is_linear:
-        from jaxglmm.postestimation.bootstrap import bootstrap
-    else:
-        from jaxglmm.postestimation.generalised_bootstrap import bootstrap
+    from jaxglmm.postestimation.bootstrap import bootstrap
+
     return bootstrap(fit, n, seed)
