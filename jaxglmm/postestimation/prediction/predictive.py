@@ -6,6 +6,9 @@ function F(y) = E F(y; h(eta + s Z)) is a one-dimensional mean (``averages``), a
 inverted by bracketing: over the integers for counts, elsewhere on a scale that covers
 the support. A family without a distribution function is drawn from instead, with a
 fixed seed. Dispersion parameters count as known.
+
+The inversion is our own: ``scipy.optimize.elementwise`` came with SciPy 1.15, later
+than the oldest that is served, and knows no whole numbers.
 """
 
 from __future__ import annotations
