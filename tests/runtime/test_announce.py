@@ -1,9 +1,9 @@
 """Long compiling is said once, to somebody who waits, and to nobody else."""
 
 import io
-import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,13 +15,18 @@ class Terminal(io.StringIO):
         return True
 
 
+def look_at(monkeypatch, stream):
+    """The test runner has a standard error of its own."""
+    monkeypatch.setattr(announce, "sys", SimpleNamespace(stderr=stream, modules={}))
+
+
 @pytest.fixture
 def terminal(monkeypatch):
     monkeypatch.setattr(announce, "_said", False)
     monkeypatch.setattr(announce, "AFTER", 0.02)
     monkeypatch.delenv(announce.ENVIRONMENT, raising=False)
     screen = Terminal()
-    monkeypatch.setattr(sys, "stderr", screen)
+    look_at(monkeypatch, screen)
     return screen
 
 
@@ -52,6 +57,6 @@ def test_nobody_waits_for_a_batch_a_file_or_where_quiet_was_asked(
     compile_for(0.2)
     monkeypatch.delenv(announce.ENVIRONMENT)
     log = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", log)
+    look_at(monkeypatch, log)
     compile_for(0.2)
     assert terminal.getvalue() == log.getvalue() == ""
