@@ -86,8 +86,8 @@ def violations(relative, source):
 
 
 MOST = {  # exceptions of each kind in architecture.json; to be lowered, never raised
-    "circles": 2,
-    "circle files": 12,
+    "circles": 0,
+    "circle files": 0,
     "upward": 0,
     "faces": 0,
     "classes": 40,
