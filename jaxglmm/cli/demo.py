@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxglmm.cli import pages
 from jaxglmm.cli.progress import keep_compiled_programs, step
+from jaxglmm.model.covariances import names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +197,7 @@ def many_worlds(folder: Path) -> pages.Section:
     many.tidy().to_csv(table, index=False)
     marks = dict(zip(truth.coefficient_names, truth.coefficients, strict=True))
     for label, term in truth.varcorr.items():
-        marks |= {f"sd_{name}|{label}": sd for name, sd in term.sd.items()}
+        marks |= {names.sd(name, label): sd for name, sd in term.sd.items()}
     marks["sigma"] = truth.sigma
     save_figure(many.plot.estimates(marks=marks), picture)
     return pages.Section(title, text, call, str(many.summary()), [table, picture])

@@ -27,7 +27,7 @@ from jaxglmm.integrate import laplace_derivatives_lanes as pt
 from jaxglmm.integrate import quadrature_lanes as quad
 from jaxglmm.integrate.laplace_derivatives_lanes import Split
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances.base import AbstractCovariance, is_scale
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import newton_lanes as search
 from jaxglmm.numerics import small_matrices as small
@@ -64,7 +64,7 @@ class RowsFit:
 
     family: AbstractFamily
     marginal: LaplaceMarginal
-    pattern: Pattern
+    covariance: AbstractCovariance
 
     def __call__(self, common: Any, lanes: Any) -> Report:
         """common: (arrays, tol, max_steps); lanes: (arrays, guess, phi).
@@ -92,7 +92,7 @@ class RowsFit:
         return fit(
             self.marginal,
             d,
-            self.pattern,
+            self.covariance,
             guess,
             phi,
             n_levels,
@@ -106,7 +106,7 @@ class RowsFit:
 def fit(
     marginal: LaplaceMarginal,
     d: LaneRows,
-    pattern: Pattern,
+    covariance: AbstractCovariance,
     guess: Float[Array, "h J L"],
     phi: Float[Array, "r L"],
     n_levels: Float[Array, " l"],
@@ -121,7 +121,7 @@ def fit(
     the contrasts whose standard errors are reported, in internal coordinates; base: the
     part of the log-likelihoods that depends on the responses alone, if known.
     """
-    split = Split(d.p, pattern, d.family.n_phi)
+    split = Split(d.p, covariance, d.family.n_phi)
     start, u = _start(d, split, guess, phi)
 
     def evaluate(psi: Array, u: Array, exact: Array) -> pt.Point:
@@ -131,7 +131,7 @@ def fit(
     near = AT_MODE if marginal.beyond else None
     found = gs.minimise(d, split, evaluate, start, u, tol, max_steps, near, n_levels)
     beta, theta, _ = split(found.psi)
-    b = small.apply(pt.crit.lower(theta, pattern, d.q), list(found.u))
+    b = small.apply(pt.crit.lambdas(theta, covariance), list(found.u))
     eta = d.predictor(beta, b)
     far = jnp.max(jnp.where(d.weights > 0, jnp.abs(eta), 0.0), axis=(0, 1))
     slope, H = _hessian(marginal, d, split, found.psi, found.u)
@@ -164,11 +164,11 @@ def _inverse(split: Split, psi: Array, H: Array) -> tuple[Array, Array]:
     By elimination at unit diagonal: a pivot next to zero is a flat direction.
     """
     p, m = split.p, split.m
-    diagonal = np.array([i == j for i, j in split.pattern])[:, None]
+    scales = is_scale((split.covariance,))[:, None]
     free = jnp.concatenate(
         [
             jnp.ones((p, psi.shape[1]), bool),
-            ~(diagonal & (jnp.abs(psi[p : p + m]) < SINGULAR)),
+            ~(scales & (jnp.abs(psi[p : p + m]) < SINGULAR)),
             jnp.ones((split.n_phi, psi.shape[1]), bool),
         ]
     )
@@ -218,7 +218,7 @@ def _hessian(
     marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
 ) -> tuple[Float[Array, "k L"], Float[Array, "k k L"]]:
     """Score and exact Hessian."""
-    if marginal.beyond:
+    if marginal.beyond or not split.covariance.free:
         return by_forward_mode(marginal, d, split, psi, u)
     exact = jnp.ones(psi.shape[1], bool)
     mode = _nearer(d, split, psi, u)
@@ -229,7 +229,7 @@ def _hessian(
 def _nearer(d: LaneRows, split: Split, psi: Array, u: Array) -> Array:
     """u after one Newton step to its mode."""
     beta, theta, phi = split(psi)
-    Lam = pt.crit.lower(theta, split.pattern, d.q)
+    Lam = pt.crit.lambdas(theta, split.covariance)
     eta = d.predictor(beta, small.apply(Lam, list(u)))
     r = pt.terms(d, eta, phi, "observed", False)
     C = pt._factor(pt._blocks(d, r.w), Lam)
@@ -307,8 +307,8 @@ def _start(
     s, w = jnp.where(usable, s, 0.0), jnp.where(usable, w, 0.0)
     A = pt._blocks(d, w)
     t = [levels(d.z(i) * s) for i in range(d.q)]
-    theta = _moments(A, t, split.pattern)
-    Lam = pt.crit.lower(list(theta), split.pattern, d.q)
+    theta = _moments(A, t, split.covariance)
+    Lam = pt.crit.lambdas(list(theta), split.covariance)
     C = pt._factor(A, Lam)
     u = small.solve(C, pt._transposed(Lam, t))
     rho = gs.damping(gs.reaches(d), small.apply(Lam, u))
@@ -326,7 +326,9 @@ def _solved(H: Array, right: Array) -> Array:
     return jnp.where(ok, found, 0.0)
 
 
-def _moments(A: small.Matrix, t: list[Array], pattern: Pattern) -> Float[Array, "m L"]:
+def _moments(
+    A: small.Matrix, t: list[Array], covariance: AbstractCovariance
+) -> Float[Array, "m L"]:
     """theta by moments of the working score, between two standard deviations."""
     q = len(t)
     squares = jnp.stack(
@@ -344,4 +346,4 @@ def _moments(A: small.Matrix, t: list[Array], pattern: Pattern) -> Float[Array, 
         variance = jnp.where(usable, together, variance)
     sd = jnp.sqrt(jnp.clip(variance, WEAKEST**2, STRONGEST**2))
     sd = jnp.where(jnp.isfinite(sd), sd, 0.5)
-    return jnp.stack([sd[i] if i == j else 0.0 * sd[0] for i, j in pattern])
+    return jnp.stack(covariance.start(sd))

@@ -37,7 +37,8 @@ def hessian(
 ) -> Float[Array, "k k L"]:
     """Second derivatives of -2 log-likelihood at the modes u.
 
-    at: ``point.evaluate`` there; kind: observed or expected, as there.
+    at: ``point.evaluate`` there; kind: observed or expected, as there. For covariances
+    whose theta are the entries of Lambda (``free``).
     """
     q, p, k = d.q, d.p, len(psi)
     _, _, phi = split(psi)
@@ -117,7 +118,7 @@ def hessian(
 def _fixed(split: Split, entry, k: int, zero: Array) -> Array:
     """(k, J, L): entry(i, j) for theta_ij, zero for all else."""
     parts = [zero] * k
-    for a, (i, j) in enumerate(split.pattern):
+    for a, (i, j) in enumerate(split.covariance.entries):
         parts[split.p + a] = entry(i, j)
     return jnp.stack(parts)
 
@@ -199,8 +200,8 @@ def _determinant(
             )
             pairs.append((2 * entry, Ad[i][j]))
     table = [
-        [jnp.sum(A[i][g] * inverse[h][j], axis=0) for g, h in split.pattern]
-        for i, j in split.pattern
+        [jnp.sum(A[i][g] * inverse[h][j], axis=0) for g, h in split.covariance.entries]
+        for i, j in split.covariance.entries
     ]
     # R^-1 M_a R'^-1
     AL = small.matmul(A, Lam)

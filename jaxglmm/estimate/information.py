@@ -15,7 +15,7 @@ import jax
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.integrate import exact
-from jaxglmm.model.covariances.base import pack
+from jaxglmm.model.covariances.base import jacobian, pack, pulled
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
@@ -58,9 +58,9 @@ def _gradient(
     lam, sigma2 = problem.lambdas(v[:-1]), jnp.exp(v[-1])
     at = exact.marginal(problem, exact.kept_from_zero(lam))
     G = exact.score_matrices(problem, at, sigma2, reml)
-    score = 2 * pack(
-        [spd.product(g, x) for g, x in zip(G, lam, strict=True)], problem.patterns
-    )
+    own = problem.covariances
+    entries = 2 * pack([spd.product(g, x) for g, x in zip(G, lam, strict=True)], own)
+    score = pulled(jacobian(v[:-1], own), entries)
     last = exact.degrees(problem, reml) - at.r2 / sigma2
     value = exact.value_at(problem, at, v[-1], reml)
     return jnp.append(score, last), sigma2 * spd.inverse(at.LQ), value
@@ -115,7 +115,7 @@ class Components(eqx.Module):
 
 def _basis(problem: Problem) -> list[tuple[int, int, int]]:
     """(factor, i, j) of every variance and covariance."""
-    return [(f, i, j) for f, pattern in enumerate(problem.patterns) for i, j in pattern]
+    return [(f, i, j) for f, c in enumerate(problem.covariances) for i, j in c.entries]
 
 
 def _matrix(q: int, i: int, j: int) -> Float[Array, "q q"]:
@@ -130,8 +130,13 @@ def components(
     """C, P, Q and K (Kenward and Roger 1997), without an n x n matrix.
 
     Everything with the residual component follows from V^-1 = sum_r gamma_r
-    V^-1G_rV^-1.
+    V^-1G_rV^-1. For covariances whose variances and covariances are free parameters.
     """
+    if not all(c.free for c in problem.covariances):
+        raise NotImplementedError(
+            "Kenward and Roger's matrices of a structure with fewer parameters than "
+            "entries need second derivatives of V"
+        )
     p = problem.p
     sides = problem.sides
     lam = problem.lambdas(theta)
@@ -147,7 +152,7 @@ def components(
     gram = (at.factor.gram(wide) / sigma2).reshape(R, p, R, p)
     Q = jnp.transpose(gram, (0, 2, 1, 3))
     Q = (Q + jnp.swapaxes(Q, 2, 3)) / 2
-    gamma = sigma2 * pack([x @ x.T for x in lam], problem.patterns)
+    gamma = sigma2 * pack([x @ x.T for x in lam], problem.covariances)
     K, trace = _traces(problem, lam, at.factor, basis)
     K, trace = K / sigma2**2, trace / sigma2
 

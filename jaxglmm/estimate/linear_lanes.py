@@ -17,7 +17,7 @@ from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate.maximise import INDIFFERENT, NEAR_ZERO
 from jaxglmm.estimate.start import LEAST, MOST
 from jaxglmm.integrate import exact_one_factor as crit
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics import newton_lanes as search
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp, lax
@@ -54,14 +54,16 @@ class Report(eqx.Module):
 class SharedFit:
     """Program for responses of one design: Y (n, L) -> (shared.Facts, Report)."""
 
-    pattern: Pattern
+    covariance: AbstractCovariance
     reml: bool
 
     def __call__(self, common: Any, Y: Array) -> Any:
         """common: (rows, groups, back, tol, max_steps)."""
         rows, groups, back, tol, max_steps = common
         ready = shared.prepare(rows, Y)
-        found = fit(groups, ready.sums, back, tol, max_steps, self.pattern, self.reml)
+        found = fit(
+            groups, ready.sums, back, tol, max_steps, self.covariance, self.reml
+        )
         return ready.facts, found
 
 
@@ -73,7 +75,7 @@ class OwnFit:
     way back (R^-1, T^-1, log|X'WX|) and ``Report``.
     """
 
-    pattern: Pattern
+    covariance: AbstractCovariance
     spans: own.Spans
     reml: bool
 
@@ -86,13 +88,13 @@ class OwnFit:
         if len(back):
             back = jnp.einsum("ab,bcl->acl", R_inverse, back)
         found = fit(
-            local.groups, local.sums, back, tol, max_steps, self.pattern, self.reml
+            local.groups, local.sums, back, tol, max_steps, self.covariance, self.reml
         )
         ways = local.back, local.T_inverse, local.log_det
         return own.Facts.of(raw), ways, found
 
 
-def start(g: Groups, r: Sums, pattern: Pattern) -> Float[Array, "m L"]:
+def start(g: Groups, r: Sums, covariance: AbstractCovariance) -> Float[Array, "m L"]:
     """theta by MINQUE(0), as in ``estimate.start``."""
     q, p = g.q, g.p
     A, X = entries(g.A), entries(g.X)
@@ -137,23 +139,25 @@ def start(g: Groups, r: Sums, pattern: Pattern) -> Float[Array, "m L"]:
     for i in range(q):
         x = jnp.sqrt(jnp.clip(gamma[i] / base, LEAST**2, MOST**2))
         sd.append(jnp.where(jnp.isfinite(x), x, 1.0))
-    return jnp.stack([sd[i] if i == j else 0.0 * sd[0] for i, j in pattern])
+    return jnp.stack(covariance.start(sd))
 
 
-def _derivatives(g: Groups, r: Sums, theta: Array, pattern: Pattern, reml: bool):
-    at = crit.marginal(g, r, list(theta), pattern)
+def _derivatives(
+    g: Groups, r: Sums, theta: Array, covariance: AbstractCovariance, reml: bool
+):
+    at = crit.marginal(g, r, list(theta), covariance)
     t = crit.tables(g, at, reml)
-    E = crit.directions(at.Lam, pattern)
+    E = crit.directions(at.Lam, covariance, at.J)
     info, tv = crit.information(g, t, E)
     N = crit.degrees(g, reml)
-    edge = crit.boundary(t.G, pattern, crit.positive_part)
-    m = len(pattern)
+    edge = crit.boundary(t.G, covariance, at.J, crit.positive_part)
+    m = covariance.m
     profiled = [[info[a][b] - tv[a] * tv[b] / N for b in range(m)] for a in range(m)]
     H = jnp.stack(
         [jnp.stack([profiled[a][b] + edge[a][b] for b in range(m)]) for a in range(m)]
     )
     D = jnp.stack([1 + profiled[a][a] for a in range(m)])
-    return crit.value(g, at, reml), jnp.stack(crit.score(t, at.Lam, pattern)), H, D
+    return crit.value(g, at, reml), jnp.stack(crit.score(t, at, covariance)), H, D
 
 
 def fit(
@@ -162,7 +166,7 @@ def fit(
     back: Float[Array, "p p l"],
     tol: Array,
     max_steps: Array,
-    pattern: Pattern,
+    covariance: AbstractCovariance,
     reml: bool,
 ) -> Report:
     """Fit L lanes.
@@ -170,13 +174,13 @@ def fit(
     back: rows are the contrasts whose standard errors and degrees of freedom are
     reported, in internal coordinates.
     """
-    theta = start(g, r, pattern)
+    theta = start(g, r, covariance)
     found = search.minimise(
-        lambda x: _derivatives(g, r, x, pattern, reml), theta, tol, max_steps
+        lambda x: _derivatives(g, r, x, covariance, reml), theta, tol, max_steps
     )
-    theta = _boundary(g, r, found.x, pattern, reml)
-    at = crit.marginal(g, r, list(theta), pattern)
-    df, se, df_sigma, unsure, left = _inference(g, at, back, pattern, reml)
+    theta = _boundary(g, r, found.x, covariance, reml)
+    at = crit.marginal(g, r, list(theta), covariance)
+    df, se, df_sigma, unsure, left = _inference(g, theta, at, back, covariance, reml)
     status = jnp.where(found.status == search.RUNNING, _status.MAX_STEPS, found.status)
     short = (status == _status.CONVERGED) & (left > NEARLY * tol)
     return Report(
@@ -194,13 +198,15 @@ def fit(
     )
 
 
-def _boundary(g: Groups, r: Sums, theta: Array, pattern: Pattern, reml: bool) -> Array:
+def _boundary(
+    g: Groups, r: Sums, theta: Array, covariance: AbstractCovariance, reml: bool
+) -> Array:
     """Diagonals next to zero are zero where the criterion does not mind."""
-    diagonal = jnp.array([i == j for i, j in pattern])[:, None]
-    pinned = jnp.where(diagonal & (jnp.abs(theta) < NEAR_ZERO), 0.0, theta)
+    scales = jnp.array(covariance.is_scale)[:, None]
+    pinned = jnp.where(scales & (jnp.abs(theta) < NEAR_ZERO), 0.0, theta)
 
     def value(x: Array) -> Array:
-        return crit.value(g, crit.marginal(g, r, list(x), pattern), reml)
+        return crit.value(g, crit.marginal(g, r, list(x), covariance), reml)
 
     here, there = lax.map(value, jnp.stack([theta, pinned]))
     cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(here))
@@ -208,7 +214,12 @@ def _boundary(g: Groups, r: Sums, theta: Array, pattern: Pattern, reml: bool) ->
 
 
 def _inference(
-    g: Groups, at: crit.Marginal, back: Array, pattern: Pattern, reml: bool
+    g: Groups,
+    theta: Array,
+    at: crit.Marginal,
+    back: Array,
+    covariance: AbstractCovariance,
+    reml: bool,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Satterthwaite's degrees of freedom and standard errors of the rows of ``back``.
 
@@ -218,19 +229,23 @@ def _inference(
 
     The Hessian over (theta, log sigma^2) is exact: with P_0 = V^-1 - V^-1XQ^-1X'V^-1,
 
-        H_ab = 2 AI_ab - tr(P_0V_aP_0V_b) + 2 G_ii'[j = j'],
+        H_ab = 2 AI_ab - tr(P_0V_aP_0V_b) + 2 G_ii'[j = j'] + sum_e d_e Lambda_e,ab,
 
+    the last of a Lambda that is not linear in theta alone, d_e the slope in an entry;
     the trace without X where the criterion is ML; d vcov / d theta_a = sigma^2
     Q^-1 K_a Q^-1, K_a = sum T_X'E_aT_X.
     """
-    q, p, m = g.q, g.p, len(pattern)
+    q, p, m = g.q, g.p, covariance.m
     t = crit.tables(g, at, reml)
-    E = crit.directions(at.Lam, pattern)
+    E = crit.directions(at.Lam, covariance, at.J)
     info, tv = crit.information(g, t, E)
     half = [small.forward(at.LQ, row) for row in at.TX] if p else [[] for _ in range(q)]
     K = [_projected(g, half, E[a]) for a in range(m)]
     trace = _traces(g, at, half, E, K, reml)
-    edge = crit.boundary(t.G, pattern, lambda G: G)
+    edge = crit.boundary(t.G, covariance, at.J, lambda G: G)
+    bend = covariance.bend(list(theta), crit.slopes(t.G, at.Lam, covariance))
+    if bend is not None:
+        edge = [[edge[a][b] + bend[a][b] for b in range(m)] for a in range(m)]
     N = crit.degrees(g, reml)
     H = [
         [2 * info[a][b] - trace[a][b] + edge[a][b] for b in range(m)] + [tv[a]]
@@ -255,7 +270,7 @@ def _inference(
     unit = [0.0] * m + [1.0 + 0.0 * s2]
     z = small.forward(L, unit)
     df_sigma = 1 / small.dot(z, z)
-    z = small.forward(L, [*crit.score(t, at.Lam, pattern), 0.0 * s2])
+    z = small.forward(L, [*crit.score(t, at, covariance), 0.0 * s2])
     left = small.dot(z, z)
     empty = jnp.zeros((0, len(s2)))
     return (

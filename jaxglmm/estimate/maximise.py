@@ -1,9 +1,9 @@
 """Maximum likelihood and REML: a damped Newton method on the profiled criterion.
 
-Then the rule of the boundary: a diagonal of Lambda below ``NEAR_ZERO`` (columns are
-scaled to mean square one, so this is a thousandth of the residual standard deviation)
-becomes exactly zero where the criterion does not mind. What depends on values is a
-status, never an exception.
+Then the rule of the boundary: a standard deviation, such as a diagonal of Lambda, below
+``NEAR_ZERO`` (columns are scaled to mean square one, so this is a thousandth of the
+residual's) becomes exactly zero where the criterion does not mind. What depends on
+values is a status, never an exception.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from jaxglmm._typing import Array, Bool, Count, Float, Scalar
+from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.estimate import start as _start
 from jaxglmm.estimate.base import AbstractEstimator, Fitted
 from jaxglmm.integrate import exact
+from jaxglmm.model.covariances.base import is_scale
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale, scale_transposed
@@ -58,11 +59,6 @@ class Maximise(AbstractEstimator):
         return solution(problem, found.x, self.reml, found)
 
 
-def diagonal(problem: Problem) -> Bool[np.ndarray, " m"]:
-    """Which thetas are diagonals of Lambda."""
-    return np.asarray([i == j for pattern in problem.patterns for i, j in pattern])
-
-
 class _Point(eqx.Module):
     """One theta and what is reported of it."""
 
@@ -90,7 +86,7 @@ def solution(
     A loop of one step, or two where there are such diagonals, so that the model is
     compiled once.
     """
-    near = diagonal(problem) & (jnp.abs(theta) < NEAR_ZERO)
+    near = is_scale(problem.covariances) & (jnp.abs(theta) < NEAR_ZERO)
     pinned = jnp.where(near, 0.0, theta)
     last = jnp.any(near).astype(int)
 
@@ -156,7 +152,7 @@ def fit_numbers(
 
 def unpack(problem: Problem, flat: np.ndarray) -> Fitted:
     """The ``Fitted`` whose leaves ``fit_numbers`` put end to end, as NumPy."""
-    m, p = sum(len(pattern) for pattern in problem.patterns), problem.p
+    m, p = problem.m, problem.p
     shapes = [(m,), (p,), (p, p), ()]
     shapes += [(b.shape[0], 1, b.shape[2]) for b in problem.B]
     parts, start = [], 0

@@ -29,6 +29,7 @@ from jaxglmm._typing import Float
 from jaxglmm.estimate import information
 from jaxglmm.estimate.base import Fitted
 from jaxglmm.estimate.maximise import Maximise, fit_compiled
+from jaxglmm.model.covariances.base import host_lambdas, host_theta
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.system import AbstractSystem
 from jaxglmm.structure.factors import Factor
@@ -103,7 +104,7 @@ class Coordinates:
     def turn(self, theta: np.ndarray) -> np.ndarray:
         """Turn the columns to where Lambda is diagonal; theta there."""
         out = []
-        for k, lam in enumerate(_unpack(self.problem, theta)):
+        for k, lam in enumerate(host_lambdas(theta, self.problem.covariances)):
             U = np.eye(len(lam))
             for a, b in self.spans[k]:
                 V, s, _ = np.linalg.svd(lam[a:b, a:b])
@@ -116,18 +117,21 @@ class Coordinates:
         ]
         new = jax.device_put((self._turned(self.U), tuple(B)))
         self.problem = eqx.tree_at(lambda p: (p.system, p.B), self.base, new)
-        return _pack(self.problem, out)
+        return host_theta(out, self.problem.covariances)
 
     def back(self, theta: np.ndarray) -> np.ndarray:
         """theta in the coordinates of the problem as given."""
         out = []
         for U, lam, spans in zip(
-            self.U, _unpack(self.problem, theta), self.spans, strict=True
+            self.U,
+            host_lambdas(theta, self.problem.covariances),
+            self.spans,
+            strict=True,
         ):
             for a, b in spans:
                 lam[a:b, a:b] = triangular(U[a:b, a:b] @ lam[a:b, a:b])
             out.append(lam)
-        return _pack(self.problem, out)
+        return host_theta(out, self.problem.covariances)
 
 
 def fit(
@@ -288,7 +292,9 @@ def _newton(at: _Point, mu: float) -> _Step:
 
 def _spans(factor: Factor) -> list[tuple[int, int]]:
     """First column and last + 1 of the unstructured blocks of Lambda."""
-    full = set(factor.pattern)
+    full = set(factor.covariance.entries)
+    if not factor.covariance.free:  # the turned one would not be of its kind
+        return []
     return [(a, b) for _, a, b in factor.spans if b - a > 1 and (a + 1, a) in full]
 
 
@@ -296,24 +302,3 @@ def triangular(A: np.ndarray) -> np.ndarray:
     """L of A = L Q, the diagonal not negative."""
     L = np.linalg.qr(A.T, mode="r").T
     return np.tril(L * np.where(np.diagonal(L) < 0, -1.0, 1.0))
-
-
-def _unpack(problem: Problem, theta: np.ndarray) -> list[np.ndarray]:
-    out, start = [], 0
-    for pattern, q in zip(problem.patterns, problem.sides, strict=True):
-        lam = np.zeros((q, q))
-        for a, (i, j) in enumerate(pattern):
-            lam[i, j] = theta[start + a]
-        out.append(lam)
-        start += len(pattern)
-    return out
-
-
-def _pack(problem: Problem, lams: Sequence[np.ndarray]) -> np.ndarray:
-    return np.array(
-        [
-            lam[i, j]
-            for lam, pattern in zip(lams, problem.patterns, strict=True)
-            for i, j in pattern
-        ]
-    )

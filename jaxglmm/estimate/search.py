@@ -37,6 +37,7 @@ from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
 from jaxglmm.estimate.start_generalised import damping
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate.laplace_derivatives import Point
+from jaxglmm.model.covariances.base import is_scale
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import spd
@@ -397,6 +398,6 @@ def _inner(
 
 
 def _diagonal(problem: GeneralisedProblem) -> np.ndarray:
-    inside = [i == j for pattern in problem.patterns for i, j in pattern]
+    inside = is_scale(problem.covariances).tolist()
     n_phi = problem.family.n_phi
     return np.array([False] * problem.p + inside + [False] * n_phi)

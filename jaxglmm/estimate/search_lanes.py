@@ -99,7 +99,7 @@ def minimise(
     canonical = family.has_canonical_link
     damped = family.is_self_concordant
     diagonal = np.array(
-        [False] * split.p + [i == j for i, j in split.pattern] + [False] * split.n_phi
+        [False] * split.p + [*split.covariance.is_scale] + [False] * split.n_phi
     )[:, None]
     effects = np.zeros((k, 1), bool)
     effects[split.p : split.p + split.m] = True

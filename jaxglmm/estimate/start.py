@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxglmm._typing import Array, Float
+from jaxglmm.model.covariances.base import start as covariance_start
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import Effects
@@ -42,11 +43,7 @@ def moments(problem: Problem) -> Float[Array, " m"]:
     base = jnp.maximum(gamma[K], 1e-3 * problem.RR[p, p] / problem.n)
     sd = jnp.sqrt(jnp.clip(gamma[:K] / base, LEAST**2, MOST**2))
     sd = jnp.where(jnp.isfinite(sd), sd, 1.0)
-    theta, offset = [], 0
-    for pattern, q in zip(problem.patterns, problem.sides, strict=True):
-        theta += [sd[offset + i] if i == j else 0 * sd[0] for i, j in pattern]
-        offset += q
-    return jnp.stack(theta)
+    return jnp.stack(covariance_start(problem.covariances, sd))
 
 
 def _spread(problem: Problem, X: Effects) -> tuple[Array, Array, Array]:

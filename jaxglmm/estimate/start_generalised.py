@@ -14,6 +14,7 @@ from typing import Any
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate import pieces
+from jaxglmm.model.covariances.base import start as covariance_start
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import newton, spd
 from jaxglmm.numerics.system import (
@@ -167,8 +168,4 @@ def _moments(
         variance = jnp.where(usable, together, variance)
     sd = jnp.sqrt(jnp.clip(variance, WEAKEST**2, STRONGEST**2))
     sd = jnp.where(jnp.isfinite(sd), sd, 0.5)
-    theta, offset = [], 0
-    for pattern, q in zip(problem.patterns, problem.sides, strict=True):
-        theta += [sd[offset + i] if i == j else 0 * sd[0] for i, j in pattern]
-        offset += q
-    return jnp.stack(theta)
+    return jnp.stack(covariance_start(problem.covariances, sd))

@@ -37,7 +37,13 @@ from jaxglmm.density.posterior import Posterior
 from jaxglmm.density.smoothed import NODES, Expected, Rule, expected
 from jaxglmm.integrate.exact import boundary, directions
 from jaxglmm.integrate.laplace_derivatives import gram, inner_levels, predictor, total
-from jaxglmm.model.covariances.base import pack
+from jaxglmm.model.covariances.base import (
+    jacobian,
+    pack,
+    pulled,
+    pulled_columns,
+    pulled_square,
+)
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.bordered import Bordered, bordered
@@ -262,11 +268,13 @@ def _slope(
         a - _levels(T, inverse) for a, T in zip(factor.traces(), normal.T, strict=True)
     )
     G = tuple(a - inner_levels(b, b) for a, b in zip(S, t, strict=True))
-    score = 2 * pack([g @ x for g, x in zip(G, lam, strict=True)], problem.patterns)
-    v = directions(problem, lam, t)
+    own = problem.covariances
+    D = jacobian(belief.rest(s.y)[: problem.m], own)
+    score = 2 * pulled(D, pack([g @ x for g, x in zip(G, lam, strict=True)], own))
+    v = pulled_columns(D, directions(problem, lam, t))
     cross = inner_all(normal.T, v)
     info = factor.gram(v) - (cross.T @ spd.solve(normal.L, cross) if problem.p else 0.0)
-    info = info + boundary(G, problem.patterns)
+    info = info + pulled_square(D, boundary(G, own))
     score_phi, info_phi = _dispersion(posterior, s, tm, rule, k)
     whole = jnp.concatenate([score, score_phi]) / 2
     info = jax.scipy.linalg.block_diag(info / 2, info_phi)

@@ -22,7 +22,7 @@ import numpy as np
 import jaxglmm
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.model import assemble
+from jaxglmm.model import assemble, covariances
 from jaxglmm.model.priors.distributions import Fixed
 from jaxglmm.posterior import loo as _loo
 
@@ -137,7 +137,7 @@ class _Names:
             self.dims[f"sd_{g}"] = [f"{g}_term"]
             self.dims[f"r_{g}"] = [g, f"{g}_term"]
             self.dims[f"{g}_idx"] = ["obs"]
-            if len(columns) > 1 and term.covariance == "us":
+            if covariances.of(term).pairs:
                 pairs = zip(*_below(len(columns)), strict=True)
                 self.coords[f"{g}_pair"] = [
                     f"{columns[i]}.{columns[j]}" for i, j in pairs

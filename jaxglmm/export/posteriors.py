@@ -10,6 +10,7 @@ import numpy as np
 import jaxglmm
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.export.fits import label_of
+from jaxglmm.model.covariances.names import kind
 
 if TYPE_CHECKING:
     from jaxglmm.many.posteriors import FittedPosteriors
@@ -50,8 +51,8 @@ def to_arviz(posteriors: FittedPosteriors) -> Any:
     rest = list(enumerate(posteriors.names))[p:]
     groups = {
         "beta": list(range(p)),
-        "sd": [k for k, name in rest if name.startswith("sd_") and "|" in name],
-        "cor": [k for k, name in rest if name.startswith("cor_") and "|" in name],
+        "sd": [k for k, name in rest if kind(name) == "sd"],
+        "cor": [k for k, name in rest if kind(name) == "cor"],
     }
     placed = {k for own in groups.values() for k in own}
     for name, where in groups.items():

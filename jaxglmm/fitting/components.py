@@ -16,6 +16,8 @@ from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.model.covariances import named, of
+from jaxglmm.model.covariances import names as words
 
 
 def covariances(estimates: Estimates) -> tuple[np.ndarray, ...]:
@@ -41,7 +43,7 @@ class TermCovariance:
     """One term's covariance with its names.
 
     factor: grouping factor; sd: (q,) Series; corr and cov: (q, q) frames
-    structure: "us" or "diag" (correlations are zero by assumption)
+    structure: name of its covariance, as in a formula
     """
 
     factor: str
@@ -49,6 +51,11 @@ class TermCovariance:
     corr: pd.DataFrame
     cov: pd.DataFrame
     structure: str = "us"
+
+    @property
+    def correlated(self) -> bool:
+        """Whether correlations are not zero by assumption."""
+        return bool(named(self.structure, len(self.sd)).pairs)
 
     def __repr__(self) -> str:
         return repr(VarCorr({self.factor: self}, None))
@@ -124,8 +131,9 @@ def flat(
     rows = []
     for term, cov in zip(design.terms, covariances(estimates), strict=True):
         sd, corr = sd_and_correlation(cov)
+        own = of(term)
         for k, name in enumerate(term.names):
-            with_first = 0.0 if term.covariance == "diag" else float(corr[k, 0])
+            with_first = float(corr[k, 0]) if own.pairs else 0.0
             with_first = None if k == 0 else with_first
             variance = float(cov[k, k])
             rows.append(
@@ -156,7 +164,10 @@ class Parameter:
             return self.names[0]
         if self.group == "Residual":
             return "sigma"
-        return f"{self.kind}_{'.'.join(self.names)}|{self.group}"
+        if self.kind == "cor":
+            later, earlier = self.names
+            return words.correlation(later, earlier, self.group)
+        return words.sd(self.names[0], self.group)
 
 
 def parameters(
@@ -170,17 +181,15 @@ def parameters(
     out = []
     for term, cov in zip(design.terms, covariances(estimates), strict=True):
         sd, corr = sd_and_correlation(cov)
+        names = term.names
         out += [
             Parameter("sd", term.label, (name,), float(sd[k]))
-            for k, name in enumerate(term.names)
+            for k, name in enumerate(names)
         ]
-        if term.covariance != "diag":
-            out += [
-                Parameter("cor", term.label, (row, col), float(corr[i, j]))
-                for j, col in enumerate(term.names)
-                for i, row in enumerate(term.names)
-                if i > j
-            ]
+        out += [
+            Parameter("cor", term.label, (names[i], names[j]), float(corr[i, j]))
+            for i, j in of(term).pairs
+        ]
     if residual:
         sigma = float(estimates.sigma)
         out.append(Parameter("sd", "Residual", ("Observation",), sigma))

@@ -12,6 +12,8 @@ from jaxglmm.fitting import flatness
 from jaxglmm.fitting.components import sd_and_correlation
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.model import covariances
+from jaxglmm.structure.factors import ColumnMaps
 
 NEAR_ZERO = 1e-4  # of the residual sd, for a column scaled to mean square one
 NEAR_ONE = 1 - 1e-6
@@ -136,7 +138,7 @@ def _far(design: Design) -> list[str]:
     places += [
         (f" by {t.label}", t.names, t.values[counted])
         for t in design.terms
-        if t.covariance == "us"
+        if covariances.of(t).maps is ColumnMaps.ANY
     ]
     found = {}
     for where, names, values in places:

@@ -34,7 +34,7 @@ from jaxglmm.fitting.linear import (
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.working_model import mode_at, working
 from jaxglmm.model import assemble
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances.base import AbstractCovariance, is_scale
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.linear_problem import Problem
@@ -89,10 +89,9 @@ class GeneralisedEngine:
         return np.linalg.solve(self.R, np.eye(len(self.R)))
 
     @cached_property
-    def diagonal(self) -> np.ndarray:
-        """(m,) which thetas are diagonals of Lambda."""
-        pairs = [i == j for pattern in self.base.patterns for i, j in pattern]
-        return np.array(pairs, bool)
+    def scales(self) -> np.ndarray:
+        """(m,) which thetas are standard deviations."""
+        return is_scale(self.base.covariances)
 
     @double_precision
     def fit(self, tol: float = TOLERANCE, max_steps: int = STEPS) -> GeneralisedFitted:
@@ -160,8 +159,7 @@ class GeneralisedEngine:
     @double_precision
     def recovered(self, estimates: Estimates) -> Internal:
         """psi and u from the estimates alone; the mode is found again."""
-        factors, patterns = self.factors, self.base.patterns
-        theta = internal_lambdas(factors, patterns, estimates.lam)
+        theta = internal_lambdas(self.factors, estimates.lam)
         psi = np.concatenate([self.R @ estimates.beta, theta, estimates.phi])
         u = jax.device_get(mode_at(self.base, psi))
         return psi, u
@@ -185,7 +183,7 @@ class GeneralisedEngine:
     def pinned(self, psi: np.ndarray) -> np.ndarray:
         """(k,) which parameters lie on the boundary."""
         theta = self.base.split(psi)[1]
-        at_zero = self.diagonal & (np.abs(theta) < SINGULAR)
+        at_zero = self.scales & (np.abs(theta) < SINGULAR)
         p, n_phi = self.base.p, self.base.family.n_phi
         return np.concatenate([np.zeros(p, bool), at_zero, np.zeros(n_phi, bool)])
 
@@ -239,8 +237,8 @@ def build(
     """Design to engine: rows sorted and padded, and these on the device."""
     data = build_rows(design.X, assemble.columns(design))
     eta, phi = family.start(design.y, design.trials)
-    patterns = tuple(f.pattern for f in data.factors)
-    problem = problem_of(design, family, data, patterns, data.size > LARGE_ROWS)
+    own = tuple(f.covariance for f in data.factors)
+    problem = problem_of(design, family, data, own, data.size > LARGE_ROWS)
     base, eta = jax.device_put((problem, data.place(eta)))
     return GeneralisedEngine(data, base, marginal, eta, np.asarray(phi, float))
 
@@ -249,7 +247,7 @@ def problem_of(
     design: Design,
     family: AbstractFamily,
     data: RowData,
-    patterns: tuple[Pattern, ...],
+    own: tuple[AbstractCovariance, ...],
     sparing: bool = False,
 ) -> GeneralisedProblem:
     """The problem of a design whose rows are sorted and padded.
@@ -272,7 +270,7 @@ def problem_of(
         data.used() if weights is None and sparing else _weights(data, weights),
         column(design.offset, 0.0),
         family,
-        patterns,
+        own,
     )
 
 
@@ -293,7 +291,7 @@ def estimates(
     )
     b = [modes(factor, x) for factor, x in zip(factors, fitted.b, strict=True)]
     status = int(fitted.status)
-    at_zero = np.abs(theta[engine.diagonal]) < SINGULAR
+    at_zero = np.abs(theta[engine.scales]) < SINGULAR
     return Estimates(
         beta=engine.R_inverse @ beta,
         vcov=None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -22,11 +22,11 @@ from jaxglmm.estimate.base import Fitted
 from jaxglmm.estimate.maximise import Maximise, fit_numbers, unpack
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula.design import Design
-from jaxglmm.model import assemble
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model import assemble, covariances
+from jaxglmm.model.covariances import base
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.runtime.precision import double_precision
-from jaxglmm.structure.factors import Factor, to_user, with_zeros
+from jaxglmm.structure.factors import Factor, to_user, triangular, with_zeros
 from jaxglmm.structure.moments_of_design import Moments
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Engine:
 
     def theta(self, estimates: Estimates) -> np.ndarray:
         """(m,) theta of a fit in the engine's coordinates, from its Lambdas."""
-        return internal_lambdas(self.factors, self.base.patterns, estimates.lam)
+        return internal_lambdas(self.factors, estimates.lam)
 
     @cached_property
     @double_precision
@@ -102,9 +102,9 @@ class Engine:
         )
 
     @cached_property
-    def diagonal(self) -> np.ndarray:
-        """(m,) which thetas are diagonals of Lambda."""
-        return np.array([i == j for pattern in self.base.patterns for i, j in pattern])
+    def scales(self) -> np.ndarray:
+        """(m,) which thetas are standard deviations."""
+        return base.is_scale(self.base.covariances)
 
     @double_precision
     def fit(
@@ -133,7 +133,7 @@ class Engine:
         search judges what is left to gain may be far too large.
         """
         for factor, b in zip(self.factors, fitted.b, strict=True):
-            if len(factor.pattern) > factor.q:
+            if factor.covariance.pairs:
                 total = np.add.reduce(b, axis=2)
                 square = np.einsum("...l,...l", b, b)
                 if (total * total > ONE_SIDED * factor.n_levels * square).any():
@@ -186,8 +186,13 @@ def judged(fitted: Fitted, criterion: float) -> int:
 
 
 def is_singular(engine: Engine, fitted: Fitted) -> bool:
-    """Whether a diagonal of an internal Lambda is next to zero."""
-    return bool(np.abs(fitted.theta[engine.diagonal]).min() < SINGULAR)
+    """Whether a standard deviation, of internal columns, is next to zero."""
+    return bool(next_to_zero(fitted.theta, engine.scales))
+
+
+def next_to_zero(theta: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """(...,) whether a standard deviation in theta (..., m) counts as zero."""
+    return (np.abs(theta[..., scales]) < SINGULAR).any(axis=-1)
 
 
 def rebuild(design: Design, reml: bool) -> Engine:
@@ -198,15 +203,8 @@ def rebuild(design: Design, reml: bool) -> Engine:
 def lambdas(
     problem: Problem | GeneralisedProblem, theta: np.ndarray
 ) -> list[np.ndarray]:
-    """Internal Lambda of every factor, on the host."""
-    out, start = [], 0
-    for pattern, q in zip(problem.patterns, problem.sides, strict=True):
-        lam = np.zeros((q, q))
-        for a, (i, j) in enumerate(pattern):
-            lam[i, j] = theta[start + a]
-        out.append(lam)
-        start += len(pattern)
-    return out
+    """Internal Lambda (..., q, q) of every factor from theta (..., m), on the host."""
+    return base.host_lambdas(theta, problem.covariances)
 
 
 def modes(factor: Factor, internal: np.ndarray) -> np.ndarray:
@@ -274,19 +272,26 @@ def estimates(
     )
 
 
+def roots(
+    factors: Sequence[Factor], internal: Sequence[np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """(..., q, q) a term, Sigma = x x' in the user's coordinates; not triangular."""
+    user = [f.T_inverse @ lam for f, lam in zip(factors, internal, strict=True)]
+    return per_term_square(factors, user)
+
+
+def packed(design: Design, terms: Sequence[np.ndarray]) -> np.ndarray:
+    """(D, m) theta of terms from any roots (D, q, q) of their covariances."""
+    return pack(design, [triangular(x) for x in terms])
+
+
 def pack(design: Design, lam: Sequence[np.ndarray]) -> np.ndarray:
-    """(m,) free entries of the terms' Lambdas, column by column."""
-    out = []
-    for term, x in zip(design.terms, lam, strict=True):
-        q = len(x)
-        last = q if term.covariance == "us" else 0
-        out += [x[i, j] for j in range(q) for i in range(j, max(last, j + 1))]
-    return np.array(out)
+    """(..., m) theta of the terms' Lambdas (..., q, q) in the user's coordinates."""
+    return base.host_theta(lam, covariances.of_terms(design.terms))
 
 
 def internal_lambdas(
     factors: Sequence[Factor],
-    patterns: Sequence[Pattern],
     terms: Sequence[np.ndarray],
 ) -> np.ndarray:
     """(m,) internal theta from the terms' Lambdas in the user's coordinates.
@@ -295,40 +300,11 @@ def internal_lambdas(
     triangular only up to a rotation: an LQ decomposition takes it off.
     """
     out = []
-    for factor, pattern in zip(factors, patterns, strict=True):
+    for factor in factors:
         lam = np.zeros((factor.q, factor.q))
         for term, start, stop in factor.spans:
             lam[start:stop, start:stop] = terms[term]
         L = np.linalg.qr((factor.T @ lam).T, mode="r").T
         L = with_zeros(L, bool((np.diagonal(lam) == 0).any()))
-        out += [L[i, j] for i, j in pattern]
-    return np.array(out)
-
-
-def many_lambdas(engine: Any, theta: np.ndarray) -> list[np.ndarray]:
-    """(D, q, q) a factor."""
-    out, start = [], 0
-    for pattern, q in zip(engine.base.patterns, engine.base.sides, strict=True):
-        lam = np.zeros((len(theta), q, q))
-        for a, (i, j) in enumerate(pattern):
-            lam[:, i, j] = theta[:, start + a]
-        out.append(lam)
-        start += len(pattern)
-    return out
-
-
-def pack_many(design: Design, terms: Sequence[np.ndarray], D: int) -> np.ndarray:
-    """(D, m) theta in lme4's order, diagonals >= 0; NaN where a fit failed."""
-    columns = [np.zeros((D, 0))]
-    for term, x in zip(design.terms, terms, strict=True):
-        q = x.shape[-1]
-        good = np.isfinite(x).all(axis=(1, 2), keepdims=True)
-        L = np.where(good, x, 0.0)
-        if q > 1 and term.covariance == "us":
-            L = np.swapaxes(np.linalg.qr(np.swapaxes(L, 1, 2), mode="r"), 1, 2)
-        sign = np.where(np.diagonal(L, axis1=1, axis2=2) < 0, -1.0, 1.0)
-        L = np.where(good, L * sign[:, None, :], np.nan)
-        last = q if term.covariance == "us" else 0
-        pairs = [(i, j) for j in range(q) for i in range(j, max(last, j + 1))]
-        columns.append(np.stack([L[:, i, j] for i, j in pairs], axis=1))
-    return np.concatenate(columns, axis=1)
+        out.append(factor.covariance.theta(L))
+    return np.concatenate(out) if out else np.zeros(0)

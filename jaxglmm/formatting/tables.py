@@ -101,7 +101,7 @@ def random_effects(varcorr, sigma: float | None, footer: tuple[str, ...] = ()) -
             groups.append(label if k == 0 else "")
             names.append(str(name))
             sds.append(float(record.sd.iloc[k]))
-            row = record.corr.to_numpy()[k, :k] if record.structure != "diag" else []
+            row = record.corr.to_numpy()[k, :k] if record.correlated else []
             corrs.append(tuple(numbers.fixed(float(c), 2) for c in row))
     if sigma is not None:
         groups.append("Residual")

@@ -24,10 +24,19 @@ there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import equinox as eqx
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.model.covariances.base import Pattern, pack
+from jaxglmm.model.covariances.base import (
+    AbstractCovariance,
+    Entry,
+    jacobian,
+    pack,
+    pulled,
+    pulled_square,
+)
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.special import LOG_2PI
@@ -137,7 +146,7 @@ def _outer(x: Float[Array, "q p J"]) -> Float[Array, "q q"]:
 
 
 def _directions(
-    lam: Float[Array, "q q"], pattern: Pattern, t: Float[Array, "q 1 J"]
+    lam: Float[Array, "q q"], entries: Sequence[Entry], t: Float[Array, "q 1 J"]
 ) -> Float[Array, "q m J"]:
     """v_a = E_a t for every free entry a = (i, j) of one factor."""
     q = len(lam)
@@ -145,20 +154,20 @@ def _directions(
     u = [sum(lam[r, j] * t[r] for r in range(j, q)) for j in range(q)]
     rows = []
     for r in range(q):
-        entries = [
+        row = [
             (lam[r, j] * t[i] if r >= j else jnp.zeros_like(u[0]))
             + (u[j] if r == i else 0.0)
-            for i, j in pattern
+            for i, j in entries
         ]
-        rows.append(jnp.stack(entries))
+        rows.append(jnp.stack(row))
     return jnp.stack(rows)
 
 
 def _directions_wide(
-    lam: Float[Array, "q q"], pattern: Pattern, t: Float[Array, "q 1 J"]
+    lam: Float[Array, "q q"], entries: Sequence[Entry], t: Float[Array, "q 1 J"]
 ) -> Float[Array, "q m J"]:
     """The same with arrays instead of unrolled sums, for many columns."""
-    i, j = (jnp.asarray(index) for index in zip(*pattern, strict=True))
+    i, j = (jnp.asarray(index) for index in zip(*entries, strict=True))
     t = t[:, 0]
     u = lam.T @ t
     picked = (jnp.arange(len(lam))[:, None] == i[None, :]).astype(lam.dtype)
@@ -166,15 +175,15 @@ def _directions_wide(
 
 
 def directions(problem: Problem, lam: Lambdas, t: Effects) -> Effects:
-    """v_a for all free entries of all factors; zero on the other factors."""
-    m = sum(len(pattern) for pattern in problem.patterns)
+    """v_a for the entries of all Lambdas; zero on the other factors."""
+    m = sum(len(c.entries) for c in problem.covariances)
     out, start = [], 0
-    for x, pattern, s in zip(lam, problem.patterns, t, strict=True):
+    for x, c, s in zip(lam, problem.covariances, t, strict=True):
         make = _directions if len(x) <= 4 else _directions_wide
-        v = make(x, pattern, s)
-        stop = start + len(pattern)
+        v = make(x, c.entries, s)
+        stop = start + len(c.entries)
         out.append(
-            jnp.pad(v, ((0, 0), (start, m - stop), (0, 0))) if m > len(pattern) else v
+            jnp.pad(v, ((0, 0), (start, m - stop), (0, 0))) if m > len(c.entries) else v
         )
         start = stop
     return tuple(out)
@@ -183,7 +192,7 @@ def directions(problem: Problem, lam: Lambdas, t: Effects) -> Effects:
 class Derivatives(eqx.Module):
     """The criterion with first derivatives and average information, at one point.
 
-    Over the free entries of Lambda. value: criterion; G: one (q, q) a factor;
+    Over the entries of Lambda. value: criterion; G: one (q, q) a factor;
     score: (m,); info: (m, m) average information at fixed sigma, times one;
     tv: (m,) sum of t'v_a / sigma^2; boundary: (m, m), 2 G+.
     """
@@ -206,22 +215,24 @@ def derivatives(
         sigma2 = at.r2 / degrees(problem, reml)
     G = score_matrices(problem, at, sigma2, reml)
     moved = [spd.product(g, x) for g, x in zip(G, lam, strict=True)]
-    score = 2 * pack(moved, problem.patterns)
+    score = 2 * pack(moved, problem.covariances)
     v = directions(problem, lam, at.t)
     info = at.factor.gram(v)
     if p > 0:
         half = spd.forward(at.LQ, inner_all(tuple(x[:, :p] for x in at.T), v))
         info = info - spd.product(half.T, half)
     tv = sum(inner(x, s)[:, 0] for x, s in zip(v, at.t, strict=True)) / sigma2
-    return Derivatives(at, G, score, info / sigma2, tv, boundary(G, problem.patterns))
+    return Derivatives(
+        at, G, score, info / sigma2, tv, boundary(G, problem.covariances)
+    )
 
 
 def boundary(
-    G: tuple[Float[Array, "q q"], ...], patterns: tuple[Pattern, ...]
+    G: tuple[Float[Array, "q q"], ...], covariances: tuple[AbstractCovariance, ...]
 ) -> Float[Array, "m m"]:
-    """2 (G+)_ii' where j = j', over the free entries of each factor."""
+    """2 (G+)_ii' where j = j', over the entries of each Lambda."""
     blocks = []
-    for g, pattern in zip(G, patterns, strict=True):
+    for g, pattern in zip(G, (c.entries for c in covariances), strict=True):
         if len(pattern) <= 6:
             half = spd.positive_part(g)
             entries = [
@@ -253,7 +264,13 @@ def profiled_derivatives(
     d = derivatives(problem, lam, None, reml)
     value = profiled_value(problem, d.at, reml)
     info = d.info - jnp.outer(d.tv, d.tv) / degrees(problem, reml)
-    return value, d.score, info + d.boundary, 1 + spd.diagonal(info)
+    J = jacobian(theta, problem.covariances)
+    return (
+        value,
+        pulled(J, d.score),
+        pulled_square(J, info + d.boundary),
+        1 + spd.diagonal(pulled_square(J, info)),
+    )
 
 
 def kept_from_zero(lam: Lambdas) -> Lambdas:

@@ -20,12 +20,13 @@ Everything is a list of arrays (L,): straight-line code, no LAPACK.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 
 from jaxglmm._typing import Array, Float
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.runtime.arrays import jnp
@@ -33,9 +34,13 @@ from jaxglmm.structure.level_types import Groups, Sums, entries, total, weighted
 
 
 class Marginal(eqx.Module):
-    """What the criterion is made of at one theta; entries are (C, L) or (L,)."""
+    """What the criterion is made of at one theta; entries are (C, L) or (L,).
+
+    J: how the entries of Lambda move with theta, None where they are the same.
+    """
 
     Lam: small.Matrix
+    J: small.Matrix | None
     S: small.Matrix
     TX: small.Matrix
     t1: small.Vector
@@ -46,16 +51,33 @@ class Marginal(eqx.Module):
     log_det: Float[Array, " L"]
 
 
-def lower(theta: list[Array], pattern: Pattern, q: int) -> small.Matrix:
-    """Lambda from its free entries."""
-    place = dict(zip(pattern, theta, strict=True))
+def lower(values: Sequence[Array], covariance: AbstractCovariance) -> small.Matrix:
+    """Lambda, or a change of it, from its entries."""
+    place, q = dict(zip(covariance.entries, values, strict=True)), covariance.q
     return [[place.get((i, j), 0.0) for j in range(q)] for i in range(q)]
 
 
-def marginal(g: Groups, r: Sums, theta: list[Array], pattern: Pattern) -> Marginal:
+def lambdas(theta: Sequence[Array], covariance: AbstractCovariance) -> small.Matrix:
+    """Lambda from theta."""
+    return lower(covariance.values(theta), covariance)
+
+
+def pulled(J: small.Matrix | None, g: list[Any]) -> list[Any]:
+    """What is linear in the entries of Lambda, over theta: J'g."""
+    return g if J is None else small.apply(small.transpose(J), g)
+
+
+def pulled_square(J: small.Matrix | None, H: small.Matrix) -> small.Matrix:
+    """J'H J."""
+    return H if J is None else small.symmetric(small.transpose(J), small.matmul(H, J))
+
+
+def marginal(
+    g: Groups, r: Sums, theta: list[Array], covariance: AbstractCovariance
+) -> Marginal:
     """Integrate u out and profile beta."""
     q, p = g.q, g.p
-    Lam = lower(theta, pattern, q)
+    Lam, J = lambdas(theta, covariance), covariance.jacobian(theta)
     A, X, XX = entries(g.A), entries(g.X), entries(g.XX)
     L = small.cholesky(
         small.plus_identity(small.symmetric(small.transpose(Lam), small.matmul(A, Lam)))
@@ -91,7 +113,7 @@ def marginal(g: Groups, r: Sums, theta: list[Array], pattern: Pattern) -> Margin
     s1, s2 = _moments(g, X, y, yy, beta)
     t2 = small.symmetric(small.matmul(P, s2), small.transpose(P))
     return Marginal(
-        Lam, S, small.matmul(P, X), small.apply(P, s1), t2, LQ, beta, r2, log_det
+        Lam, J, S, small.matmul(P, X), small.apply(P, s1), t2, LQ, beta, r2, log_det
     )
 
 
@@ -182,10 +204,15 @@ def _symmetric(q: int, entry) -> small.Matrix:
     return out
 
 
-def directions(Lam: small.Matrix, pattern: Pattern) -> list[small.Matrix]:
-    """E_a = e_i lambda_j' + lambda_j e_i' for the free entries a = (i, j)."""
+def directions(
+    Lam: small.Matrix, covariance: AbstractCovariance, J: small.Matrix | None
+) -> list[small.Matrix]:
+    """dSigma / dtheta_a.
+
+    E = e_i lambda_j' + lambda_j e_i' for an entry (i, j) of Lambda, pulled to theta.
+    """
     q, out = len(Lam), []
-    for i, j in pattern:
+    for i, j in covariance.entries:
         E: small.Matrix = [[0.0] * q for _ in range(q)]
         for r in range(j, q):
             x = Lam[r][j]
@@ -196,13 +223,26 @@ def directions(Lam: small.Matrix, pattern: Pattern) -> list[small.Matrix]:
             else:
                 E[i][r] = E[r][i] = x
         out.append(E)
-    return out
+    if J is None:
+        return out
+    mixed = [[pulled(J, [E[i][k] for E in out]) for k in range(q)] for i in range(q)]
+    return [
+        [[mixed[i][k][a] for k in range(q)] for i in range(q)]
+        for a in range(covariance.m)
+    ]
 
 
-def score(t: Tables, Lam: small.Matrix, pattern: Pattern) -> list[Array]:
-    """dd/dtheta_a = 2 (G Lambda)_ij."""
+def slopes(
+    G: small.Matrix, Lam: small.Matrix, covariance: AbstractCovariance
+) -> list[Array]:
+    """dd/dLambda_ij = 2 (G Lambda)_ij."""
     columns = small.transpose(Lam)
-    return [2 * small.dot(t.G[i], columns[j]) for i, j in pattern]
+    return [2 * small.dot(G[i], columns[j]) for i, j in covariance.entries]
+
+
+def score(t: Tables, at: Marginal, covariance: AbstractCovariance) -> list[Array]:
+    """dd/dtheta_a."""
+    return pulled(at.J, slopes(t.G, at.Lam, covariance))
 
 
 def information(
@@ -251,10 +291,13 @@ def _nil(x: small.Entry) -> bool:
     return isinstance(x, float) and x == 0.0
 
 
-def boundary(G: small.Matrix, pattern: Pattern, part) -> small.Matrix:
-    """2 part(G)_ii' where j = j'."""
-    G = part(G)
-    return [[2 * G[i][k] if j == h else 0.0 for k, h in pattern] for i, j in pattern]
+def boundary(
+    G: small.Matrix, covariance: AbstractCovariance, J: small.Matrix | None, part
+) -> small.Matrix:
+    """2 part(G)_ii' where j = j' among the entries, pulled to theta."""
+    G, entries = part(G), covariance.entries
+    edge = [[2 * G[i][k] if j == h else 0.0 for k, h in entries] for i, j in entries]
+    return pulled_square(J, edge)
 
 
 def positive_part(G: small.Matrix) -> small.Matrix:

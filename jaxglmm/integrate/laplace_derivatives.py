@@ -34,7 +34,15 @@ import equinox as eqx
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate import pieces
 from jaxglmm.integrate.exact import boundary, directions
-from jaxglmm.model.covariances.base import pack
+from jaxglmm.model.covariances.base import (
+    jacobian,
+    pack,
+    pulled,
+    pulled_columns,
+    pulled_square,
+    pushed,
+    triangles,
+)
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import (
@@ -142,7 +150,8 @@ class Point(eqx.Module):
     + u'u a level (one factor) or in all; valid: whether M is the true one.
 
     step: delta; mode: u + delta; t: t^; slopes: Z' of minus ds in (beta, phi), so that
-    the mode's move with psi follows (``moved``); eta and rows: of the rows at u, None
+    the mode's move with psi follows (``moved``); J: of Lambda's entries in theta, None
+    where they are the same; eta and rows: of the rows at u, None
     where they were visited in pieces.
     """
 
@@ -158,6 +167,7 @@ class Point(eqx.Module):
     t: Effects
     slopes: Effects
     lam: Lambdas
+    J: Array | None
     factor: AbstractFactor
     eta: Array | None
     rows: RowTerms | None
@@ -256,12 +266,9 @@ def evaluate(
         S - inner_levels(x, x) + 0.5 * (inner_levels(y, x) + inner_levels(x, y))
         for S, x, y in zip(traces, t, c, strict=True)
     )
-    theta_score = 2 * pack(
-        [g @ x for g, x in zip(G, lam, strict=True)], problem.patterns
-    )
+    J, theta_score, edge, v = _over_theta(problem, theta, lam, G, t)
     score = jnp.concatenate([slope[:p], theta_score, slope[p:]])
 
-    v = directions(problem, lam, t)
     across = tuple(x[:, :p] for x in B)
 
     def better() -> tuple[AbstractFactor, Effects, Array]:
@@ -280,7 +287,7 @@ def evaluate(
     Q, T = found[0].project(found[1], found[2])
     info = found[0].gram(v)
     cross = jnp.sqrt(2.0) * inner_all(T, v)
-    H = jnp.block([[2 * Q, cross], [cross.T, info + boundary(G, problem.patterns)]])
+    H = jnp.block([[2 * Q, cross], [cross.T, info + edge]])
     diagonal = [2 * spd.diagonal(Q), 1 + spd.diagonal(info)]
     if own:
         ddl = -2 * jnp.stack(one.ddl)
@@ -305,9 +312,25 @@ def evaluate(
         t,
         B,
         lam,
+        J,
         factor,
         *(known or (None, None)),
     )
+
+
+def _over_theta(
+    problem: GeneralisedProblem,
+    theta: Array,
+    lam: Lambdas,
+    G: tuple[Array, ...],
+    t: Effects,
+) -> tuple[Array | None, Array, Array, Effects]:
+    """How entries of Lambda move with theta, the score, 2 G+ and dSigma/dtheta t."""
+    own = problem.covariances
+    J = jacobian(theta, own)
+    score = 2 * pulled(J, pack([g @ x for g, x in zip(G, lam, strict=True)], own))
+    edge = pulled_square(J, boundary(G, own))
+    return J, score, edge, pulled_columns(J, directions(problem, lam, t))
 
 
 class _First(eqx.Module):
@@ -346,7 +369,7 @@ def moved(
 ) -> Effects:
     """The mode where psi has changed, to first order."""
     dbeta, dtheta, dphi = problem.split(change)
-    dlam = problem.lambdas(dtheta)
+    dlam = triangles(pushed(at.J, dtheta), problem.covariances)
     along = jnp.concatenate([dbeta, dphi])
     shifted = at.factor.system.normal(scale(dlam, at.mode))
     pulled = tuple(

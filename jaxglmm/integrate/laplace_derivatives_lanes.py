@@ -14,7 +14,7 @@ import equinox as eqx
 from jaxglmm._typing import Array, Bool, Float
 from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp, jvp_rows, lax
 
@@ -104,13 +104,13 @@ class Split(eqx.Module):
     """Where beta, theta and phi are in psi (k, L)."""
 
     p: int = eqx.field(static=True)
-    pattern: Pattern = eqx.field(static=True)
+    covariance: AbstractCovariance = eqx.field(static=True)
     n_phi: int = eqx.field(static=True)
 
     @property
     def m(self) -> int:
         """Number of thetas."""
-        return len(self.pattern)
+        return self.covariance.m
 
     def __call__(self, psi: Array) -> tuple[list[Array], list[Array], Array]:
         """beta and theta as lists of (L,), phi (r, L)."""
@@ -137,6 +137,7 @@ class Point(eqx.Module):
     t: Array
     slopes: Array
     Lam: small.Matrix
+    J: small.Matrix | None
     A: small.Matrix
     M: small.Matrix
     eta: Array
@@ -158,7 +159,8 @@ def evaluate(
     """Everything at (psi, u); without the curvature where ``curved`` is False."""
     q, p = d.q, d.p
     beta, theta, phi = split(psi)
-    Lam = crit.lower(theta, split.pattern, q)
+    covariance = split.covariance
+    Lam, J = crit.lambdas(theta, covariance), covariance.jacobian(theta)
     eta = d.predictor(beta, small.apply(Lam, list(u)))
     r = terms(d, eta, phi, hessian, curved)
     w, valid = r.w, jnp.ones(u.shape[-1], bool)
@@ -216,13 +218,12 @@ def evaluate(
             S[i][j] - t[i] * t[j] + 0.5 * (c[i] * t[j] + t[i] * c[j]), axis=0
         ),
     )
-    columns = small.transpose(Lam)
-    slope = [2 * small.dot(G[i], columns[j]) for i, j in split.pattern]
+    slope = crit.pulled(J, crit.slopes(G, Lam, covariance))
     score = jnp.stack([*first, *slope, *last])
     curvature, scale = score, score
     if curved:
         better = _positive(d, eta, phi, w, Lam, A, C, B)
-        curvature, scale = _curvature(d, split, r, Lam, *better, t, G)
+        curvature, scale = _curvature(d, split, r, Lam, J, *better, t, G)
     return Point(
         value,
         score,
@@ -238,6 +239,7 @@ def evaluate(
         if p + len(last)
         else jnp.zeros((q, 0, *u.shape[1:])),
         Lam,
+        J,
         A,
         C,
         eta,
@@ -278,6 +280,7 @@ def _curvature(
     split: Split,
     r: Terms,
     Lam: small.Matrix,
+    J: small.Matrix | None,
     A: small.Matrix,
     C: small.Matrix,
     B: small.Matrix,
@@ -297,7 +300,7 @@ def _curvature(
         for b in range(a + 1):
             inner = small.dot([B[i][a] for i in range(q)], [NB[i][b] for i in range(q)])
             Q[a][b] = Q[b][a] = whole[a][b] - jnp.sum(inner, axis=0)
-    E = crit.directions(Lam, split.pattern)
+    E = crit.directions(Lam, split.covariance, J)
     St = {}
     for i in range(q):
         for j in range(i + 1):
@@ -307,7 +310,7 @@ def _curvature(
                     for x in {(i, j), (j, i)}:
                         for y in {(k, h), (h, k)}:
                             St[(*x, *y)] = found
-    edge = crit.boundary(G, split.pattern, crit.positive_part)
+    edge = crit.boundary(G, split.covariance, J, crit.positive_part)
     info = [
         [crit._twice(E[max(a, b)], E[min(a, b)], St, q) for b in range(m)]
         for a in range(m)
@@ -387,7 +390,8 @@ def moved(split: Split, at: Point, change: Float[Array, "k L"]) -> Array:
     """The modes where psi has changed, to first order, (q, J, L)."""
     q = len(at.mode)
     dbeta, dtheta, dphi = split(change)
-    dLam = crit.lower(dtheta, split.pattern, q)
+    changes = dtheta if at.J is None else small.apply(at.J, dtheta)
+    dLam = crit.lower(changes, split.covariance)
     along = [*dbeta, *dphi]
     pulled = small.apply(at.A, small.apply(dLam, list(at.mode)))
     for i in range(q):

@@ -35,7 +35,7 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate.laplace_derivatives import Point, Terms, total
-from jaxglmm.model.covariances.base import pack
+from jaxglmm.model.covariances.base import pack, pulled
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.blocks import BlocksFactor
@@ -139,7 +139,8 @@ def improve(
     (Am,) = factor.system.normal((through,))
     along = tu + 2 * bent + (Za - Am) * u[0][:, 0][None] + t * y[:, 0][None]
     slope = jnp.sum(along, axis=-1)
-    score = jnp.concatenate([first[:p], pack([slope], problem.patterns), first[p:]])
+    by_theta = pulled(at.J, pack([slope], problem.covariances))
+    score = jnp.concatenate([first[:p], by_theta, first[p:]])
     half_det = jnp.sum(small.log_diagonal(root))
     ahead = jnp.sum(pull * at.step[0])  # value where the mode is, to first order
     value = -2 * (jnp.sum(logs) - half_det + ahead)

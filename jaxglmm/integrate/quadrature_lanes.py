@@ -89,7 +89,8 @@ def improve(
         ]
         for i in range(q)
     ]
-    along = [slope[i][j] for i, j in split.pattern]
+    entries = split.covariance.entries
+    along = pt.crit.pulled(at.J, [slope[i][j] for i, j in entries])
     score = jnp.stack([*first[:p], *along, *first[p:]])
     half_det = jnp.sum(small.log_diagonal(root), axis=0)
     ahead = sum(jnp.sum(x * y, axis=0) for x, y in zip(pull, at.step, strict=True))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import laplace as _laplace
-from jaxglmm.model.covariances import base as covariance
+from jaxglmm.model.covariances import base
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.system import Effects, scale
@@ -41,9 +41,9 @@ def working(
     RR = jnp.concatenate([top, jnp.append(X @ r.s, yy)[None]])
     zero = jnp.zeros(())
     n = jnp.sum(problem.weights > 0).astype(eta.dtype)
-    start = covariance.identity(problem.patterns)
+    start = base.identity(problem.covariances)
     system = problem.rows.weigh(w)
-    return Problem(system, B, RR, n, start, zero, zero, problem.patterns)
+    return Problem(system, B, RR, n, start, zero, zero, problem.covariances)
 
 
 @stored(fast=False, host=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxglmm.formula.design import Design
+from jaxglmm.model import covariances
 from jaxglmm.structure.factors import Columns, Factor, join, standardise
 from jaxglmm.structure.fixed import FixedBasis, orthonormal
 
@@ -49,7 +50,7 @@ def coordinates(design: Design) -> Coordinates:
         if len(known) == len(at):
             parts.append((0, R[:, known] / np.sqrt(n)))
             continue
-        T, values = standardise(term.values, term.covariance)
+        T, values = standardise(term.values, covariances.of(term).maps)
         parts.append((p + sum(x.shape[1] for x in extra), T))
         extra.append(np.ones((n, 1)) if values is None else values)
     r = p + sum(x.shape[1] for x in extra)
@@ -59,7 +60,7 @@ def coordinates(design: Design) -> Coordinates:
             np.zeros(r, np.int32),
             _placed(part, start, r) * np.sqrt(r),
             t.n_levels,
-            t.covariance,
+            covariances.of(t),
         )
         for t, (start, part) in zip(design.terms, parts, strict=True)
     ]

@@ -1,7 +1,7 @@
 """Correlations of random effects, of all data sets at once, from their thetas.
 
-A term's theta is its relative factor Lambda, column by column of the lower triangle
-(its diagonal alone for uncorrelated columns); correlations are those of Lambda Lambda'.
+A term's theta gives its relative factor Lambda; correlations are those of Lambda
+Lambda'.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxglmm.formula.design import RandomTerm
+from jaxglmm.model.covariances import named
+from jaxglmm.model.covariances.base import host_lambdas
 
 Terms = tuple[tuple[str, tuple[str, ...], str], ...]  # label, columns, covariance
 
@@ -20,18 +22,12 @@ def terms_of(terms: Sequence[RandomTerm]) -> Terms:
     return tuple((t.label, tuple(t.names), t.covariance) for t in terms)
 
 
-def _pairs(q: int) -> list[tuple[int, int]]:
-    """(later, earlier) columns, in the order of ``components.parameters``."""
-    return [(i, j) for j in range(q) for i in range(j + 1, q)]
-
-
 def names(terms: Terms) -> tuple[str, ...]:
     """``cor_Days.(Intercept)|Subject``, term by term."""
     return tuple(
-        f"cor_{columns[i]}.{columns[j]}|{label}"
+        name
         for label, columns, covariance in terms
-        if covariance != "diag"
-        for i, j in _pairs(len(columns))
+        for name in named(covariance, len(columns)).correlation_names(columns, label)
     )
 
 
@@ -42,19 +38,12 @@ def values(terms: Terms, theta: np.ndarray) -> np.ndarray:
         terms: the random terms.
         theta: (D, m).
     """
-    out, start = [np.zeros((len(theta), 0))], 0
-    for _, columns, covariance in terms:
-        q = len(columns)
-        if covariance == "diag":
-            start += q
-            continue
-        lam = np.zeros((len(theta), q, q))
-        for j in range(q):
-            lam[:, j:, j] = theta[:, start : start + q - j]
-            start += q - j
+    own = [named(covariance, len(columns)) for _, columns, covariance in terms]
+    out = [np.zeros((len(theta), 0))]
+    for c, lam in zip(own, host_lambdas(theta, own), strict=True):
         size = np.sqrt(np.sum(lam**2, axis=2, keepdims=True))
         with np.errstate(divide="ignore", invalid="ignore"):
             unit = lam / size
-        found = [np.sum(unit[:, i] * unit[:, j], axis=1) for i, j in _pairs(q)]
+        found = [np.sum(unit[:, i] * unit[:, j], axis=1) for i, j in c.pairs]
         out.append(np.clip(np.array(found).reshape(-1, len(theta)).T, -1.0, 1.0))
     return np.concatenate(out, axis=1)

@@ -189,11 +189,7 @@ def _satterthwaite(curvature, C: np.ndarray, back: np.ndarray):
 
 def lambdas(design: Design, engine: _engine.Engine, theta: np.ndarray):
     """Of each term (D, q, q) a root of its covariance; theta (D, m); singular (D,)."""
-    factors, internal = engine.factors, _engine.many_lambdas(engine, theta)
-    rotated = [f.T_inverse @ lam for f, lam in zip(factors, internal, strict=True)]
-    terms = _engine.per_term_square(factors, rotated)
-    singular = np.zeros(len(theta), bool)
-    for lam in internal:
-        diagonal = np.abs(np.diagonal(lam, axis1=1, axis2=2))
-        singular |= (diagonal < _engine.SINGULAR).any(axis=1)
-    return terms, _engine.pack_many(design, terms, len(theta)), singular
+    terms = _engine.roots(engine.factors, _engine.lambdas(engine.base, theta))
+    singular = _engine.next_to_zero(theta, engine.scales)
+    packed = _engine.packed(design, terms) if terms else np.zeros((len(theta), 0))
+    return terms, packed, singular

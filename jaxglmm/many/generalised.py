@@ -119,7 +119,7 @@ class SharedRows(OnHost):
         self.lanes = devices.block(self.chunk, 6 * cells)
         self.unit = devices.unit(self.chunk)
         self.program = generalised.RowsFit(
-            self.family, source.model, self.factor.pattern
+            self.family, source.model, self.factor.covariance
         )
         self.room = LEAST_VALUES
 
@@ -333,15 +333,13 @@ def table(
     """Rows of the table, in the user's coordinates."""
     from scipy.special import erfc
 
-    p, m = design.p, len(factor.pattern)
+    p, m = design.p, factor.covariance.m
     theta, phi = report.psi[p : p + m], report.psi[p + m :]
     status = np.where(status == _status.MAX_STEPS, AGAIN, status)
     lost = (_status.STALLED, _status.NOT_FINITE)
     status = np.where(np.isin(status, lost), ALONE, status)  # which starts anew
     usable = np.isin(status, USABLE)
-    lam, _ = lambdas(factor, theta, T_inverse)
-    diagonal = np.array([i == j for i, j in factor.pattern])
-    singular = (np.abs(theta[diagonal]) < _engine.SINGULAR).any(axis=0)
+    lam, singular = lambdas(factor, theta, T_inverse)
     sd = np.concatenate(
         [
             np.sqrt(np.sum(lam[:, a:b, a:b] ** 2, axis=-1))
@@ -350,10 +348,11 @@ def table(
         axis=1,
     )
     se = report.se.T.copy()
+    scales = np.array(factor.covariance.is_scale)
     pinned = np.concatenate(
         [
             np.zeros((p, len(status)), bool),
-            diagonal[:, None] & (np.abs(theta) < _engine.SINGULAR),
+            scales[:, None] & (np.abs(theta) < _engine.SINGULAR),
             np.zeros(phi.shape, bool),
         ]
     )

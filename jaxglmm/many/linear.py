@@ -24,12 +24,14 @@ from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.correlations import terms_of
 from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
+from jaxglmm.model import covariances
+from jaxglmm.model.covariances import base
 from jaxglmm.runtime.devices import Devices
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import per_dataset_design as own
 from jaxglmm.structure import shared_design as shared
-from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.factors import ColumnMaps, Factor
 from jaxglmm.structure.moments_of_design import Moments
 
 CELLS = 8192  # types of levels x lanes in one chunk on a CPU
@@ -55,12 +57,11 @@ def suits(design: Design) -> bool:
 
 def columns(design: Design) -> Columns:
     """What is kept of each fit."""
-    sd = [f"sd_{name}|{t.label}" for t in design.terms for name in t.names]
-    m = 0
-    for t in design.terms:
-        q = len(t.names)
-        m += q * (q + 1) // 2 if t.covariance == "us" else q
-    return Columns(tuple(design.x_names), tuple(sd), m, terms=terms_of(design.terms))
+    own = covariances.of_terms(design.terms)
+    sd = covariances.sd_names(design.terms)
+    return Columns(
+        tuple(design.x_names), sd, base.total(own), terms=terms_of(design.terms)
+    )
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ class SharedLinear(OnHost):
         _, groups, _ = self.on_device
         self.chunk = devices.chunk(groups.A.shape[2], CELLS, LANES)
         self.lanes = devices.block(self.chunk, design.n, CHUNKS)
-        pattern = moments.factors[0].pattern
-        self.program = linear.SharedFit(pattern, settings.reml)
+        covariance = moments.factors[0].covariance
+        self.program = linear.SharedFit(covariance, settings.reml)
 
     @placed
     def on_device(self) -> Any:
@@ -178,7 +179,7 @@ class WeightedLinear(OnHost):
         self.chunk = devices.chunk(factor.n_levels, CELLS, LANES)
         self.lanes = devices.block(self.chunk, 4 * len(factor.codes))
         self.program = linear.OwnFit(
-            factor.pattern, spans(design, factor), settings.reml
+            factor.covariance, spans(design, factor), settings.reml
         )
 
     @placed
@@ -238,9 +239,9 @@ def unusable(Y: np.ndarray, W: np.ndarray, offset: np.ndarray) -> np.ndarray:
 
 
 def spans(design: Design, factor: Factor) -> own.Spans:
-    """First and last column of each term, and whether it is unstructured."""
+    """First and last column of each term, and whether they may be mixed."""
     return tuple(
-        (start, stop, design.terms[index].covariance == "us")
+        (start, stop, covariances.of(design.terms[index]).maps is ColumnMaps.ANY)
         for index, start, stop in factor.spans
     )
 
@@ -352,45 +353,11 @@ def lambdas(
 
     Not triangular: a factor of the covariance all the same.
     """
-    q, L = factor.q, theta.shape[1]
-    internal = np.zeros((L, q, q))
-    for a, (i, j) in enumerate(factor.pattern):
-        internal[:, i, j] = theta[a]
-    diagonal = np.abs(np.diagonal(internal, axis1=1, axis2=2))
-    return T_inverse @ internal, diagonal.min(axis=1) < _engine.SINGULAR
+    covariance = factor.covariance
+    singular = _engine.next_to_zero(theta.T, np.array(covariance.is_scale))
+    return T_inverse @ covariance.matrix(theta.T), singular
 
 
 def packed(design: Design, factor: Factor, lam: np.ndarray) -> np.ndarray:
-    """(L, m) theta in lme4's order, diagonals not negative."""
-    out = []
-    for index, start, stop in sorted(factor.spans):
-        x = lam[:, start:stop, start:stop]
-        q = stop - start
-        if q == 2:
-            x = _triangular(x)
-        elif q > 2:
-            finite = np.all(np.isfinite(x), axis=(1, 2), keepdims=True)
-            x = np.linalg.qr(np.swapaxes(np.where(finite, x, 0.0), 1, 2), mode="r")
-            x = np.where(finite, np.swapaxes(x, 1, 2), np.nan)
-        x = x * np.where(np.diagonal(x, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, None, :]
-        size = np.sqrt(np.sum(x**2, axis=-1))
-        for j in range(q):
-            for i in range(j, q if design.terms[index].covariance == "us" else j + 1):
-                value = x[:, i, j]
-                if i == j:  # rounding of an exact zero
-                    value = np.where(value < 1e-12 * size[:, i], 0.0, value)
-                out.append(value)
-    return np.stack(out, axis=1)
-
-
-def _triangular(x: np.ndarray) -> np.ndarray:
-    """L of x = L Q for (L, 2, 2), without a call of LAPACK for each."""
-    (a, b), (c, d) = np.moveaxis(x, 0, -1)
-    r = np.hypot(a, b)
-    zero = r == 0.0
-    safe = np.where(zero, 1.0, r)
-    out = np.zeros_like(x)
-    out[:, 0, 0] = r
-    out[:, 1, 0] = np.where(zero, c, (a / safe) * c + (b / safe) * d)
-    out[:, 1, 1] = np.where(zero, d, (a / safe) * d - (b / safe) * c)
-    return out
+    """(L, m) theta of the terms, in the user's coordinates."""
+    return _engine.packed(design, _engine.per_term_square((factor,), (lam,)))

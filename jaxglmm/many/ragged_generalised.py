@@ -27,11 +27,11 @@ from jaxglmm.many.generalised import (
 )
 from jaxglmm.many.ragged import Split, _cholesky, _Sums
 from jaxglmm.many.values import LEAST_VALUES
-from jaxglmm.model import assemble
+from jaxglmm.model import assemble, covariances
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.runtime.devices import Devices
 from jaxglmm.runtime.precision import double_precision
-from jaxglmm.structure.factors import join
+from jaxglmm.structure.factors import ColumnMaps, join
 from jaxglmm.structure.fixed import orthonormal
 
 
@@ -90,7 +90,7 @@ class RaggedRows:
         self.lanes = devices.block(self.chunk, cells * (6 + len(self.X) + len(self.Z)))
         self.unit = devices.unit(self.chunk)
         self.program = generalised.RowsFit(
-            self.family, source.model, self.factor.pattern
+            self.family, source.model, self.factor.covariance
         )
         self.room = LEAST_VALUES
 
@@ -234,7 +234,8 @@ class RaggedRows:
         for i in range(q):
             out[i, i] = 1.0
         for index, a, b in self.factor.spans:
-            if b - a > 1 and self.design.terms[index].covariance == "us":
+            own = covariances.of(self.design.terms[index])
+            if b - a > 1 and own.maps is ColumnMaps.ANY:
                 unit = ZZ[a:b, a:b] / (size[a:b, None] * size[None, a:b])
                 found, dependent = _cholesky(unit)
                 bad = dependent | ~np.isfinite(found).all(axis=(0, 1))

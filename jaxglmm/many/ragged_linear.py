@@ -39,7 +39,7 @@ class RaggedLinear:
         self.lanes = devices.block(self.chunk, 8 * J, CHUNKS)
         self.unit = devices.unit(self.chunk)
         self.program = linear.OwnFit(
-            factor.pattern, fits_linear.spans(design, factor), settings.reml
+            factor.covariance, fits_linear.spans(design, factor), settings.reml
         )
 
     @double_precision

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxglmm.model.covariances import base as covariance
+from jaxglmm.model import covariances
+from jaxglmm.model.covariances import base
 from jaxglmm.model.linear_problem import Problem
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import ColumnMaps, Columns
 from jaxglmm.structure.moments_of_design import Moments, build
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from jaxglmm.model.families import AbstractFamily
 
 
-def columns(design: Design) -> list[Columns]:
-    """The random-effects terms as arrays."""
+def columns(design: Design, maps: ColumnMaps | None = None) -> list[Columns]:
+    """The random-effects terms as arrays; maps: fewer than their covariances allow."""
     return [
-        Columns(t.factor, t.codes, t.values, t.n_levels, t.covariance)
+        Columns(t.factor, t.codes, t.values, t.n_levels, covariances.of(t), maps)
         for t in design.terms
     ]
 
@@ -55,7 +56,7 @@ def problem(m: Moments) -> Problem:
 
     The start is Lambda = I; ``estimate.start`` finds a better one.
     """
-    patterns = tuple(f.pattern for f in m.factors)
+    own = tuple(f.covariance for f in m.factors)
     constant, constant_reml = constants(m)
     B, RR = right_sides(m)
     return Problem(
@@ -63,10 +64,10 @@ def problem(m: Moments) -> Problem:
         B,
         RR,
         np.float64(m.n),
-        np.asarray(covariance.identity(patterns)),
+        np.asarray(base.identity(own)),
         np.float64(constant),
         np.float64(constant_reml),
-        patterns,
+        own,
     )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import equinox as eqx
 
 from jaxglmm._typing import Array, Float
-from jaxglmm.model.covariances import base as covariance
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances import base
+from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.structure.rows import AbstractRows
 
@@ -30,7 +30,7 @@ class GeneralisedProblem(eqx.Module):
     weights: Float[Array, " n"]
     offset: Float[Array, " n"]
     family: AbstractFamily
-    patterns: tuple[Pattern, ...] = eqx.field(static=True)
+    covariances: tuple[AbstractCovariance, ...] = eqx.field(static=True)
 
     @property
     def p(self) -> int:
@@ -40,7 +40,7 @@ class GeneralisedProblem(eqx.Module):
     @property
     def m(self) -> int:
         """Number of thetas."""
-        return sum(len(pattern) for pattern in self.patterns)
+        return base.total(self.covariances)
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ class GeneralisedProblem(eqx.Module):
             fold(self.weights),
             fold(self.offset),
             self.family,
-            self.patterns,
+            self.covariances,
         )
 
     def split(self, psi: Float[Array, " k"]) -> tuple[Array, Array, Array]:
@@ -67,4 +67,4 @@ class GeneralisedProblem(eqx.Module):
 
     def lambdas(self, theta: Float[Array, " m"]) -> tuple[Float[Array, "q q"], ...]:
         """Relative Cholesky factors from theta."""
-        return covariance.lambdas(theta, self.patterns, self.sides)
+        return base.lambdas(theta, self.covariances)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import equinox as eqx
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.model.covariances import base as covariance
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances import base
+from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.runtime.arrays import jnp
 
@@ -32,12 +32,17 @@ class Problem(eqx.Module):
     start: Float[Array, " m"]
     constant: Scalar
     constant_reml: Scalar
-    patterns: tuple[Pattern, ...] = eqx.field(static=True)
+    covariances: tuple[AbstractCovariance, ...] = eqx.field(static=True)
 
     @property
     def p(self) -> int:
         """Number of fixed effects."""
         return self.RR.shape[-1] - 1
+
+    @property
+    def m(self) -> int:
+        """Number of thetas."""
+        return base.total(self.covariances)
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -58,4 +63,4 @@ class Problem(eqx.Module):
 
     def lambdas(self, theta: Float[Array, " m"]) -> tuple[Float[Array, "q q"], ...]:
         """Relative Cholesky factors from theta."""
-        return covariance.lambdas(theta, self.patterns, self.sides)
+        return base.lambdas(theta, self.covariances)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._brief import brief
 from jaxglmm.fitting.coverage import conf_level_too
+from jaxglmm.model.covariances import names
 from jaxglmm.posterior.engine import Draws, PosteriorEngine
 from jaxglmm.posterior.outcome import Outcome
 
@@ -89,11 +90,11 @@ class Posterior:
         out = {name: d.beta[:, j] for j, name in enumerate(self.names)}
         for label, _, columns, _ in self.terms:
             for i, name in enumerate(columns):
-                out[f"sd_{name}|{label}"] = d.sd[label][:, i]
+                out[names.sd(name, label)] = d.sd[label][:, i]
             if label in d.corr:
                 for i in range(len(columns)):
                     for j in range(i):
-                        key = f"cor_{columns[i]}.{columns[j]}|{label}"
+                        key = names.correlation(columns[i], columns[j], label)
                         out[key] = d.corr[label][:, i, j]
         return out | d.dispersion
 

@@ -7,8 +7,8 @@ methods return goes back to the user's coordinates here, as ``Draws``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -17,14 +17,13 @@ from jaxglmm._brief import brief
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.fitting.generalised import problem_of
 from jaxglmm.model import assemble
-from jaxglmm.model.covariances import base as covariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors import build as assemble_belief
 from jaxglmm.model.priors.build import Resolved
 from jaxglmm.model.priors.distributions import Fixed, Priors
 from jaxglmm.model.priors.mixed_model_prior import MixedBelief
 from jaxglmm.runtime.precision import double_precision
-from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.factors import ColumnMaps, Factor
 from jaxglmm.structure.rows_of_design import RowData, build_rows
 
 if TYPE_CHECKING:
@@ -174,27 +173,18 @@ def build(
     """Design, family and priors to an engine; data: rows built for another response."""
     resolved = assemble_belief.resolve(design, family, priors)
     if data is None:
-        columns = [replace(c, covariance="diag") for c in assemble.columns(design)]
+        # priors are of the user's columns: these may be scaled, and not mixed
+        columns = assemble.columns(design, ColumnMaps.SCALES)
         data = build_rows(design.X, columns)
-    patterns = tuple(_pattern(design, factor) for factor in data.factors)
-    belief = assemble_belief.belief(resolved, design, data.factors, patterns, data.R)
+    own = tuple(f.covariance for f in data.factors)
+    belief = assemble_belief.belief(resolved, design, data.factors, own, data.R)
     precise = assemble.precise(design, family)
     counted = precise.counted
     trials = None if precise.trials is None else precise.trials[counted]
     eta, phi = family.start(design.y, precise.trials)
     phi = family.start(design.y[counted], trials)[1]
-    problem = problem_of(precise, family, data, patterns)
+    problem = problem_of(precise, family, data, own)
     posterior = jax.device_put(Posterior(problem, belief))
     return PosteriorEngine(
         design, family, resolved, data, posterior, data.place(eta), np.asarray(phi)
     )
-
-
-def _pattern(design: Design, factor: Factor) -> tuple[Any, ...]:
-    """Free entries of a factor's Lambda, its terms' blocks on the diagonal."""
-    out: list[Any] = []
-    for term, start, stop in factor.spans:
-        us = design.terms[term].covariance == "us"
-        own = covariance.unstructured if us else covariance.diagonal
-        out += own(stop - start, start)
-    return tuple(out)

@@ -28,7 +28,7 @@ from jaxglmm.many import bootstrap_responses as draws
 from jaxglmm.many import correlations
 from jaxglmm.many.general import lambdas
 from jaxglmm.many.record import FittedModels
-from jaxglmm.model import assemble
+from jaxglmm.model import assemble, covariances
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.wide import Wide
@@ -102,7 +102,7 @@ def _fits(
     return FittedModels(
         coefficient_names=tuple(fit.design.x_names),
         sd=np.concatenate([np.zeros((len(theta), 0)), *sd], axis=1),
-        sd_names=tuple(names),
+        sd_names=covariances.sd_names(fit.design.terms),
         theta=theta,
         status=status,
         converged=status == _status.CONVERGED,
@@ -249,9 +249,8 @@ def _fit_lanes(
 
 
 def _nudged(engine: Engine, theta: np.ndarray) -> np.ndarray:
-    """theta with diagonals away from zero, where a fit would never leave it."""
-    diagonal = [i == j for pattern in engine.problem.patterns for i, j in pattern]
-    return np.where(np.array(diagonal), 0.3, theta)
+    """theta with standard deviations off zero, where a fit would never leave it."""
+    return np.where(engine.scales, 0.3, theta)
 
 
 # Generalised models -------------------------------------------------------------------

@@ -25,6 +25,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from jaxglmm._errors import JaxGLMMWarning, NotApplicableError
+from jaxglmm.model.covariances.names import kind
 from jaxglmm.model.families import AbstractFamily, family_from
 from jaxglmm.spreadsheet.checks import Arguments
 from jaxglmm.spreadsheet.layout import Answer, Effect, ShownDeviation
@@ -176,7 +177,7 @@ def from_fit(
 def sd_errors(fit: Fit, k: int) -> np.ndarray:
     """(k,) standard errors of the standard deviations, NaN where there are none."""
     frame = fit.tidy(effects="ran_pars")
-    own = frame[(frame["group"] == GROUP) & frame["term"].str.startswith("sd_")]
+    own = frame[(frame["group"] == GROUP) & (frame["term"].map(kind) == "sd")]
     return own["std_error"].to_numpy(float)[:k]
 
 

@@ -44,7 +44,7 @@ def laplace_at(
         y, X, groups, **arguments, family_kind=family.family_kind
     )
     engine = generalised_engine.build(design, family, LaplaceMarginal())
-    theta = internal_lambdas(engine.factors, engine.base.patterns, [np.diag(sds)])
+    theta = internal_lambdas(engine.factors, [np.diag(sds)])
     psi = np.concatenate([engine.R @ beta, theta, phi])
     start = mode_at(engine.base, psi)
     return float(_log_marginal(engine.base, psi, start))

@@ -1,39 +1,57 @@
 """Grouping factors in the order the linear algebra wants, in coordinates it likes.
 
 Terms on one factor are joined: their columns side by side, their covariance in diagonal
-blocks. Columns are rescaled, and those of an unstructured term rotated, so that over
-all rows, under the prior weights, they have mean square one and are uncorrelated: Z =
-Z~ T with T upper triangular, hence b = T^-1 b~ and Sigma = T^-1 Sigma~ T^-T. Then theta
-is of order one whatever the units and the origin of a covariate and of the weights, and
-the factors of well-posed problems are well conditioned.
+blocks. Columns are rescaled, and rotated where their covariance lets them be, so that
+over all rows, under the prior weights, they have mean square one and are uncorrelated:
+Z = Z~ T with T upper triangular, hence b = T^-1 b~ and Sigma = T^-1 Sigma~ T^-T. Then
+theta is of order one whatever the units and the origin of a covariate and of the
+weights, and the factors of well-posed problems are well conditioned.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from jaxglmm._brief import brief
 from jaxglmm.structure.fixed import slices, triangle
 
-Entry = tuple[int, int]
-
 COLLINEAR = 1e-13  # of a column's length that is left after those before it
 FAR = 1e-4  # the same, where one pass loses digits
 ZERO = 1e-12  # of a row of Lambda: rounding of a diagonal that is exactly zero
 
 
+class ColumnMaps(Enum):
+    """Maps of a term's columns under which its covariance stays of its kind.
+
+    Columns are taken to coordinates in which numbers are of order one; what such a map
+    does to Sigma has to be something that theta can follow.
+    """
+
+    ANY = "any linear map"
+    SCALES = "a scale for each column"
+    COMMON = "one scale for all"
+    NONE = "none"
+
+
 @dataclass(frozen=True)
 class Columns:
-    """One term's columns for one factor: codes (n,), values (n, q), J levels."""
+    """One term's columns for one factor: codes (n,), values (n, q), J levels.
+
+    covariance: a ``model.covariances.AbstractCovariance``, which stands above this
+    room; maps: fewer than the covariance allows, where the columns must not be mixed.
+    """
 
     factor: str
     codes: np.ndarray
     values: np.ndarray
     n_levels: int
-    covariance: str
+    covariance: Any
+    maps: ColumnMaps | None = None
 
 
 @brief
@@ -42,8 +60,9 @@ class Factor:
     """A grouping factor with all its columns.
 
     codes: (n,) int32; values: (n, q) in internal coordinates, None for all ones;
-    T: (q, q), values in the user's coordinates = values @ T; pattern: free entries of
-    Lambda; spans: for each of its terms (index of the term, first column, last + 1).
+    T: (q, q), values in the user's coordinates = values @ T; covariance: of all its
+    columns, a ``model.covariances.AbstractCovariance``; spans: for each of its terms
+    (index of the term, first column, last + 1).
     """
 
     name: str
@@ -51,7 +70,7 @@ class Factor:
     values: np.ndarray | None
     n_levels: int
     T: np.ndarray
-    pattern: tuple[Entry, ...]
+    covariance: Any
     spans: tuple[tuple[int, int, int], ...]
 
     @property
@@ -79,22 +98,18 @@ def join(terms: list[Columns], weights: np.ndarray | None = None) -> list[Factor
 
 
 def _join_one(name: str, terms: list[Columns], w: np.ndarray | None) -> Factor:
-    spans, pattern, values, blocks = [], [], [], []
+    spans, own, values, blocks = [], [], [], []
     start = 0
     for index, term in enumerate(terms):
         if term.factor != name:
             continue
         q = term.values.shape[1]
         stop = start + q
-        T, new = standardise(term.values, term.covariance, w)
+        T, new = standardise(term.values, term.maps or term.covariance.maps, w)
         values.append(new)
         blocks.append(T)
         spans.append((index, start, stop))
-        pattern += [
-            (start + i, start + j)
-            for j in range(q)
-            for i in range(j, q if term.covariance == "us" else j + 1)
-        ]
+        own.append(term.covariance)
         start = stop
     first = next(t for t in terms if t.factor == name)
     T = np.zeros((start, start))
@@ -106,16 +121,19 @@ def _join_one(name: str, terms: list[Columns], w: np.ndarray | None) -> Factor:
         joined = np.concatenate(
             [np.ones((n, 1)) if v is None else v for v in values], axis=1
         )
+    covariance = own[0].beside(own[1:])
     return Factor(
-        name, first.codes, joined, first.n_levels, T, tuple(pattern), tuple(spans)
+        name, first.codes, joined, first.n_levels, T, covariance, tuple(spans)
     )
 
 
 def standardise(
-    Z: np.ndarray, covariance: str, weights: np.ndarray | None = None
+    Z: np.ndarray, maps: ColumnMaps, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """T and Z T^-1 (None where the only column is constant one, without weights)."""
     n, q = Z.shape
+    if maps is ColumnMaps.NONE:
+        return np.eye(q), Z
     if q == 1 and weights is None and (Z[:, 0] == 1.0).all():
         return np.eye(1), None
     size, root = 1.0, None
@@ -125,7 +143,9 @@ def standardise(
         root = root / size  # sums of weights near the largest double would overflow
     scale = _lengths(Z, root) / np.sqrt(n)
     scale[(scale == 0) | ~np.isfinite(scale)] = 1.0
-    if q == 1 or covariance != "us":
+    if maps is ColumnMaps.COMMON:
+        scale = np.full(q, np.sqrt(np.mean(scale**2)))
+    if q == 1 or maps is not ColumnMaps.ANY:
         T = np.diag(scale * size)
         return T, Z / (scale * size)
     R = _triangle(Z / scale, root)
@@ -177,6 +197,40 @@ def to_user(lam: np.ndarray, factor: Factor) -> np.ndarray:
     if len(L) > 1 and np.triu(L, 1).any():
         L = np.linalg.qr(L.T, mode="r").T
     return with_zeros(L, bool((np.diagonal(lam) == 0).any()))
+
+
+def triangular(lam: np.ndarray) -> np.ndarray:
+    """Lower triangles of lam lam', (D, q, q) each, diagonals not negative.
+
+    An exact zero of the diagonal is one again; what is not finite is NaN.
+    """
+    q = lam.shape[-1]
+    if q == 2:
+        lam = _triangular_pairs(lam)
+    elif q > 2:
+        finite = np.all(np.isfinite(lam), axis=(1, 2), keepdims=True)
+        safe = np.swapaxes(np.where(finite, lam, 0.0), 1, 2)
+        lower = np.swapaxes(np.linalg.qr(safe, mode="r"), 1, 2)
+        lam = np.where(finite, lower, np.nan)
+    lam = lam * np.where(np.diagonal(lam, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, None, :]
+    size = np.sqrt(np.sum(lam**2, axis=-1))
+    at = np.arange(q)
+    diagonal = lam[:, at, at]
+    lam[:, at, at] = np.where(diagonal < ZERO * size, 0.0, diagonal)
+    return lam
+
+
+def _triangular_pairs(x: np.ndarray) -> np.ndarray:
+    """L of x = L Q for (D, 2, 2), without a call of LAPACK for each."""
+    (a, b), (c, d) = np.moveaxis(x, 0, -1)
+    r = np.hypot(a, b)
+    zero = r == 0.0
+    safe = np.where(zero, 1.0, r)
+    out = np.zeros_like(x)
+    out[:, 0, 0] = r
+    out[:, 1, 0] = np.where(zero, c, (a / safe) * c + (b / safe) * d)
+    out[:, 1, 1] = np.where(zero, d, (a / safe) * d - (b / safe) * c)
+    return out
 
 
 def with_zeros(L: np.ndarray, singular: bool) -> np.ndarray:

@@ -119,14 +119,14 @@ def _same_levels(one: Part, two: Part) -> np.ndarray | None:
     return (pairs % J) if len(np.unique(pairs % J)) == J else None
 
 
-def as_columns(parts: list[Part]) -> list[Columns]:
+def as_columns(parts: list[Part], covariance: Any) -> list[Columns]:
     """The parts as terms for ``build_rows``; equal codes share a factor."""
     named: dict[int, str] = {}
     out = []
     for part in parts:
         name = named.setdefault(id(part.codes), f"f{len(named)}")
         J = len(part.columns)
-        out.append(Columns(name, part.codes, part.values[:, None], J, "diag"))
+        out.append(Columns(name, part.codes, part.values[:, None], J, covariance))
     return out
 
 

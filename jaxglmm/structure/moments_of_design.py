@@ -123,10 +123,7 @@ def build(
     if weights is not None and not (weights > 0).all():
         keep = weights > 0
         y, X, weights = y[keep], X[keep], weights[keep]
-        terms = [
-            Columns(t.factor, t.codes[keep], t.values[keep], t.n_levels, t.covariance)
-            for t in terms
-        ]
+        terms = [replace(t, codes=t.codes[keep], values=t.values[keep]) for t in terms]
     factors = join(terms, weights)
     R, basis = orthonormal(X, weights)
     y_new, coefficients, scale = residual(y, basis, weights)

@@ -13,6 +13,7 @@ from jaxglmm.estimate import linear_lanes as linear
 from jaxglmm.integrate import exact
 from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.model import assemble
+from jaxglmm.model.covariances import Unstructured, named
 from jaxglmm.structure import level_types as grouped
 from jaxglmm.structure import per_dataset_design as own
 from jaxglmm.structure import shared_design as shared
@@ -45,11 +46,11 @@ def setting(name):
     X = np.column_stack(columns[:p]) if p else np.zeros((len(codes), 0))
     kind = "diag" if name == "independent" else "us"
     Y = rng.normal(size=(len(codes), L)) + rng.normal(size=(J, L))[codes]
-    m = build(Y[:, 0], X, [Columns("g", codes, Z, J, kind)], None)
-    pattern = m.factors[0].pattern
-    theta = 0.5 + 0.2 * rng.normal(size=(len(pattern), L))
+    m = build(Y[:, 0], X, [Columns("g", codes, Z, J, named(kind, q))], None)
+    covariance = m.factors[0].covariance
+    theta = 0.5 + 0.2 * rng.normal(size=(covariance.m, L))
     theta[-1, 0] = 0.0  # next to the boundary
-    return m, Y, pattern, theta
+    return m, Y, covariance, theta
 
 
 def lanes_of(name, with_types=True):
@@ -86,9 +87,10 @@ def problem_of(name, k):
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", CASES)
 def test_value_score_and_curvature(name, reml, with_types):
-    _, _, pattern, theta = setting(name)
+    _, _, covariance, theta = setting(name)
     g, r = lanes_of(name, with_types)
-    value, score, H, D = linear._derivatives(g, r, jnp.asarray(theta), pattern, reml)
+    theta = jnp.asarray(theta)
+    value, score, H, D = linear._derivatives(g, r, theta, covariance, reml)
     for k in range(L):
         found = exact.profiled_derivatives(
             problem_of(name, k), jnp.asarray(theta[:, k]), reml
@@ -121,13 +123,14 @@ def test_balanced_designs_have_one_type():
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", ["slopes", "intercepts", "three columns"])
 def test_degrees_of_freedom_from_the_exact_hessian(name, reml):
-    m, _, pattern, theta = setting(name)
+    m, _, covariance, theta = setting(name)
     theta = np.where(theta == 0.0, 0.4, theta)
     g, r = lanes_of(name)
-    at = crit.marginal(g, r, list(jnp.asarray(theta)), pattern)
+    theta = jnp.asarray(theta)
+    at = crit.marginal(g, r, list(theta), covariance)
     back = m.fixed.R_inverse
     df, se, df_sigma, unsure, _ = linear._inference(
-        g, at, jnp.asarray(back[..., None]), pattern, reml
+        g, theta, at, jnp.asarray(back[..., None]), covariance, reml
     )
     for k in range(L):
         problem = problem_of(name, k)
@@ -174,7 +177,12 @@ def test_own_coordinates_are_those_of_a_single_fit():
     Z = factor.values @ factor.T
     X = m.basis.whole @ m.fixed.R
     for k in range(L):
-        single = build(Y[:, k], X, [Columns("g", factor.codes, Z, J, "us")], W[:, k])
+        single = build(
+            Y[:, k],
+            X,
+            [Columns("g", factor.codes, Z, J, Unstructured(Z.shape[1]))],
+            W[:, k],
+        )
         back = m.fixed.R_inverse @ np.asarray(local.back[:, :, k])
         assert_close(back, single.fixed.R_inverse, "R^-1", 3)
         T = factor.T_inverse @ np.asarray(local.T_inverse[:, :, k])

@@ -17,6 +17,7 @@ from jaxglmm.integrate import quadrature_lanes as lanes_quadrature
 from jaxglmm.integrate.laplace_derivatives_lanes import Split
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.many.values import apart, distinct
+from jaxglmm.model.covariances import Unstructured
 from jaxglmm.model.families import Binomial, Gamma, NegativeBinomial, Poisson
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.structure.factors import Columns
@@ -42,7 +43,7 @@ def setting(name, q):
     x = rng.normal(size=n)
     X = np.column_stack([np.ones(n), x])
     Z = X[:, :q]
-    data = build_rows(X, [Columns("g", codes, Z, J, "us")])
+    data = build_rows(X, [Columns("g", codes, Z, J, Unstructured(Z.shape[1]))])
     trials = np.full(n, 5.0) if family.family_kind == "binomial" else np.ones(n)
     draws = {
         "binomial": lambda: rng.binomial(5, 0.4, size=n),
@@ -64,7 +65,7 @@ def setting(name, q):
                 data.place(weights),
                 data.place(offset),
                 family,
-                tuple(f.pattern for f in data.factors),
+                tuple(f.covariance for f in data.factors),
             )
         ).folded()
         for y in Y.T
@@ -86,11 +87,11 @@ def setting(name, q):
         last(folded.offset),
         family,
     )
-    pattern = data.factors[0].pattern
-    k = 2 + len(pattern) + family.n_phi
+    covariance = data.factors[0].covariance
+    k = 2 + covariance.m + family.n_phi
     psi = 0.4 * rng.normal(size=(k, L)) + 0.3
     u = 0.3 * rng.normal(size=(q, shape[1], L))
-    return d, problems, Split(2, pattern, family.n_phi), psi, u
+    return d, problems, Split(2, covariance, family.n_phi), psi, u
 
 
 def single(name, q, k, hessian="observed"):

@@ -25,7 +25,7 @@ def setting(name, p=2):
 
 
 def theta(problem, zero=None):
-    found = designs.thetas(problem.patterns, np.random.default_rng(2), zero)
+    found = designs.thetas(problem.covariances, np.random.default_rng(2), zero)
     return jnp.asarray(found)
 
 
@@ -77,7 +77,7 @@ def dense_components(problem, data, at):
     """C, P, Q, K of Kenward and Roger by their definitions."""
     V = S2 * np.asarray(oracle.V(data, numpy_lambdas(problem, at)))
     inverse = np.linalg.inv(V)
-    G = oracle.components(data, problem.patterns)
+    G = oracle.components(data, problem.covariances)
     moved = [inverse @ g for g in G]
     X = data.X
     C = X.T @ inverse @ X

@@ -7,6 +7,7 @@ from integrate import oracle
 from structure import designs
 
 from jaxglmm.estimate import start
+from jaxglmm.model.covariances import Diagonal
 from jaxglmm.structure.factors import Columns
 from jaxglmm.structure.moments_of_design import build
 
@@ -19,7 +20,7 @@ def test_exact_on_balanced_one_way_layouts(ratio, rng):
     J, k = 16, 5
     y = ratio * np.repeat(rng.normal(size=J), k) + rng.normal(size=J * k) + 50
     codes = np.repeat(np.arange(J, dtype=np.int32), k)
-    term = Columns("g", codes, np.ones((J * k, 1)), J, "us")
+    term = Columns("g", codes, np.ones((J * k, 1)), J, Diagonal(1))
     problem = designs.on_device(build(y, np.ones((J * k, 1)), [term], None))
     table = y.reshape(J, k)
     between = k * np.var(table.mean(axis=1), ddof=1)
@@ -46,7 +47,7 @@ def test_moments_as_they_are_defined(name, p):
     sd = np.sqrt(np.clip(gamma[:-1] / base, start.LEAST**2, start.MOST**2))
     expected, offset = [], 0
     for f in moments.factors:
-        expected += [sd[offset + i] if i == j else 0.0 for i, j in f.pattern]
+        expected += [sd[offset + i] if i == j else 0.0 for i, j in f.covariance.entries]
         offset += f.q
     np.testing.assert_allclose(compute(problem), expected, rtol=1e-6)
 
@@ -55,7 +56,7 @@ def test_the_same_component_twice_is_survived():
     """Two factors with the same levels: no unique moments, but a start."""
     rows = designs.rows(designs.BY_NAME["one"])
     (term,) = rows.terms
-    twin = Columns("h", term.codes, term.values, term.n_levels, "us")
+    twin = Columns("h", term.codes, term.values, term.n_levels, term.covariance)
     moments = build(rows.y, rows.X, [term, twin], None)
     theta = np.asarray(compute(designs.on_device(moments)))
     assert ((theta >= start.LEAST) & (theta <= start.MOST)).all()

@@ -113,21 +113,21 @@ def entry(q: int, i: int, j: int) -> np.ndarray:
     return E
 
 
-def components(data: Dense, patterns) -> list[np.ndarray]:
+def components(data: Dense, covariances) -> list[np.ndarray]:
     """G_r = Z E_r Z' of every variance and covariance, and I."""
     out = []
-    for z, pattern in zip(data.Z, patterns, strict=True):
-        for i, j in pattern:
+    for z, own in zip(data.Z, covariances, strict=True):
+        for i, j in own.entries:
             E = entry(z.shape[2], i, j)
             out.append(np.einsum("njq,qr,mjr->nm", z, E, z))
     return [*out, np.eye(data.n)]
 
 
-def along_lambda(data: Dense, lam, patterns) -> list[np.ndarray]:
+def along_lambda(data: Dense, lam, covariances) -> list[np.ndarray]:
     """V_a = dV / dLambda_a for the free entries a."""
     out = []
-    for z, x, pattern in zip(data.Z, lam, patterns, strict=True):
-        for i, j in pattern:
+    for z, x, own in zip(data.Z, lam, covariances, strict=True):
+        for i, j in own.entries:
             change = np.zeros_like(x)
             change[i, j] = 1.0
             E = change @ x.T + x @ change.T

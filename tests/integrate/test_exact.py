@@ -61,8 +61,8 @@ def setting(name, p, padded=True, weighted=True):
 def points(problem):
     """Random thetas; near the boundary; with columns of exactly zero."""
     rng = np.random.default_rng(5)
-    random = designs.thetas(problem.patterns, rng)
-    near = designs.thetas(problem.patterns, rng, 0)
+    random = designs.thetas(problem.covariances, rng)
+    near = designs.thetas(problem.covariances, rng, 0)
     near = np.where(near == 0, 1e-3, near)
     return {"random": random, "near": near}
 
@@ -86,11 +86,11 @@ def twin(problem, theta, remls, rows, sigma2=None):
     return [jax.value_and_grad(d)(theta, reml) for reml in remls]
 
 
-def average_information(data, lam, patterns, sigma2):
+def average_information(data, lam, covariances, sigma2):
     """y'P V_a P V_b P y / sigma^2 and y'P V_a P y / sigma^2."""
     P = oracle.projector(data, np.asarray(oracle.V(data, lam)))
     Py = P @ data.y
-    moved = np.stack([Va @ Py for Va in oracle.along_lambda(data, lam, patterns)])
+    moved = np.stack([Va @ Py for Va in oracle.along_lambda(data, lam, covariances)])
     return moved @ P @ moved.T / sigma2, moved @ Py / sigma2
 
 
@@ -112,24 +112,24 @@ def test_score_and_information(name, p, remls):
             assert_close(score, theirs[1], what + "score", lost)
             N = data.n - p if reml else data.n
             s2 = float(oracle.parts(data, V)[3]) / N
-            info, tv = average_information(data, lam, problem.patterns, s2)
+            info, tv = average_information(data, lam, problem.covariances, s2)
             info = info - np.outer(tv, tv) / N
-            bend = at_boundary(data, V, problem.patterns, s2, reml)
+            bend = at_boundary(data, V, problem.covariances, s2, reml)
             assert_close(curvature, info + bend, what + "curvature", lost)
             assert_close(scale, 1 + np.diag(info), what + "scale", 2)
 
 
-def at_boundary(data, V, patterns, s2, reml):
+def at_boundary(data, V, covariances, s2, reml):
     """2 (G+)_ii' where j = j', with dd = tr(G dSigma)."""
     inverse, P = np.linalg.inv(V), oracle.projector(data, V)
     t = P @ data.y
     middle = (P if reml else inverse) - np.outer(t, t) / s2
     blocks = []
-    for z, pattern in zip(data.Z, patterns, strict=True):
+    for z, covariance in zip(data.Z, covariances, strict=True):
         G = np.einsum("njq,nm,mjr->qr", z, middle, z)
         values, vectors = np.linalg.eigh(G)
         plus = vectors * np.maximum(values, 0) @ vectors.T
-        i, j = np.array(pattern).T
+        i, j = np.array(covariance.entries).T
         blocks.append(2 * plus[np.ix_(i, i)] * np.equal.outer(j, j))
     return block_diag(*blocks)
 
@@ -146,7 +146,7 @@ def test_at_a_fixed_sigma(name):
     ((_, gradient),) = twin(problem, theta, (True,), rows, s2)
     assert_close(at.score, gradient, "score", 4 if len(problem.B) > 1 else 1.5)
     lam = [np.asarray(x) for x in problem.lambdas(theta)]
-    info, tv = average_information(data, lam, problem.patterns, s2)
+    info, tv = average_information(data, lam, problem.covariances, s2)
     assert_close(at.info, info, "information", 2)
     assert_close(at.tv, tv, "tv", 2)
 
@@ -157,7 +157,7 @@ def test_score_at_exact_zeros(name):
     _, problem, rows = setting(name, 2)
     rng, remls = np.random.default_rng(9), (False, True)
     for zero in (0, 1):
-        theta = jnp.asarray(designs.thetas(problem.patterns, rng, zero))
+        theta = jnp.asarray(designs.thetas(problem.covariances, rng, zero))
         found = derivatives(problem, theta, remls)
         for ours, theirs in zip(found, twin(problem, theta, remls, rows), strict=True):
             assert np.isfinite(ours[2]).all()

@@ -34,7 +34,7 @@ def problem_of(formula, data, family):
         rows.place(1.0),
         rows.place(0.0),
         family,
-        tuple(f.pattern for f in rows.factors),
+        tuple(f.covariance for f in rows.factors),
     )
     return jax.device_put(problem), rows, jnp.asarray(rows.place(eta)), jnp.asarray(phi)
 

@@ -27,7 +27,7 @@ def setting(name, p=2):
     moments = rows.moments(layout.structure)
     problem = designs.on_device(moments)
     rng = np.random.default_rng(7)
-    theta = designs.thetas(problem.patterns, rng, 1)
+    theta = designs.thetas(problem.covariances, rng, 1)
     params = Params(jnp.asarray(theta), jnp.asarray(rng.normal(size=p)), jnp.log(0.7))
     return rows, moments, problem, params
 

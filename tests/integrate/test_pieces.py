@@ -44,8 +44,8 @@ def problem(response, family, sparing=False):
     formula = f"{response} ~ x + (x | g)"
     design = design_from_formula(formula, frame(), family_kind=family.family_kind)
     data = build_rows(design.X, columns(design))
-    patterns = tuple(f.pattern for f in data.factors)
-    made = engine.problem_of(design, family, data, patterns, sparing)
+    own = tuple(f.covariance for f in data.factors)
+    made = engine.problem_of(design, family, data, own, sparing)
     assert not isinstance(made.rows, PaddedRows)
     eta, phi = family.start(design.y, None)
     return jax.device_put(made), jnp.asarray(data.place(eta)), jnp.asarray(phi)

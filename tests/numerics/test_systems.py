@@ -14,6 +14,7 @@ from integrate import oracle
 from numerics.tolerance import assert_close
 from structure import designs
 
+from jaxglmm.model.covariances.base import host_lambdas
 from jaxglmm.numerics.dense import DenseSystem
 from jaxglmm.numerics.system import at_least, scale, scale_transposed
 
@@ -113,25 +114,12 @@ def problem(layout, structure, padded):
     rng = np.random.default_rng(1)
     flat = rng.normal(size=(data.flat.shape[1], R))
     right = rng.normal(size=(data.n, R))
-    patterns = [f.pattern for f in moments.factors]
+    own = [f.covariance for f in moments.factors]
     lams = [
-        unpack(designs.thetas(patterns, rng, zero), patterns)
-        for zero in (None, 0, 1, None)
+        host_lambdas(designs.thetas(own, rng, zero), own) for zero in (None, 0, 1, None)
     ]
     lams[3] = [np.zeros_like(x) for x in lams[3]]
     return moments, data, flat, right, lams
-
-
-def unpack(theta, patterns):
-    out, start = [], 0
-    for pattern in patterns:
-        q = 1 + max(i for i, _ in pattern)
-        x = np.zeros((q, q))
-        for i, j in pattern:
-            x[i, j] = theta[start]
-            start += 1
-        out.append(x)
-    return out
 
 
 def arguments(moments, data, flat, right, dtype=float):

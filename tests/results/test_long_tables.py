@@ -6,9 +6,9 @@ import pytest
 
 from jaxglmm.formula import design_from_formula
 from jaxglmm.many import level_sums
-from jaxglmm.many import linear as fits_linear
 from jaxglmm.many import plan as engines
 from jaxglmm.many.coordinates import coordinates
+from jaxglmm.structure import factors
 
 D = 7
 EMPTY = 3
@@ -107,7 +107,7 @@ def test_a_basis_that_is_well_conditioned():
 def test_triangles_of_two_by_two():
     x = np.random.default_rng(1).normal(size=(6, 2, 2))
     x[0], x[1, 0], x[2, 0] = 0.0, 0.0, [-1.0, 0.0]
-    found = fits_linear._triangular(x)
+    found = factors.triangular(x)
     assert not found[:, 0, 1].any()
     np.testing.assert_allclose(
         found @ np.swapaxes(found, 1, 2), x @ np.swapaxes(x, 1, 2), atol=1e-14

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm.model import assemble
+from jaxglmm.model.covariances import named
 from jaxglmm.structure.factors import Columns
 from jaxglmm.structure.moments_of_design import Moments, build
 
@@ -130,7 +131,8 @@ def rows(
         seen.add(factor)
         b = rng.normal(size=(size[factor], q)) * 0.8
         y = y + np.einsum("nq,nq->n", Z, b[index[factor]])
-        terms.append(Columns(factor, index[factor], Z, size[factor], covariance))
+        own = named(covariance, q)
+        terms.append(Columns(factor, index[factor], Z, size[factor], own))
     X = rng.normal(size=(N, p)) * 3 + 1
     if p:
         X[:, 0] = 1.0
@@ -144,12 +146,12 @@ def on_device(moments: Moments):
     return jax.tree.map(jnp.asarray, assemble.problem(moments))
 
 
-def thetas(patterns, rng: np.random.Generator, zero_column: int | None = None):
+def thetas(covariances, rng: np.random.Generator, zero_column: int | None = None):
     """Random free entries of Lambda; one column of every factor zero where asked."""
     out = []
-    for pattern in patterns:
-        width = 1 + max(i for i, _ in pattern)
-        for i, j in pattern:
+    for covariance in covariances:
+        width = covariance.q
+        for i, j in covariance.entries:
             value = rng.uniform(0.3, 1.5) if i == j else rng.normal() * 0.6
             gone = zero_column is not None and j == zero_column % width
             out.append(0.0 if gone else value * rng.choice([-1, 1]))

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxglmm.model.covariances import Diagonal, Unstructured, named
+from jaxglmm.model.covariances.base import SideBySide
 from jaxglmm.structure.factors import Columns, join, to_user
 
 N, J = 60, 7
@@ -11,7 +13,7 @@ N, J = 60, 7
 def columns(rng, q, covariance="us", factor="g", n_levels=J):
     values = rng.normal(size=(N, q)) * 10.0 ** rng.uniform(-3, 3, q) + 5
     codes = (np.arange(N) % n_levels).astype(np.int32)
-    return Columns(factor, codes, values, n_levels, covariance)
+    return Columns(factor, codes, values, n_levels, named(covariance, q))
 
 
 def with_intercept(term):
@@ -52,7 +54,7 @@ def test_an_intercept_stays_as_it_is(rng):
 def test_collinear_columns_are_scaled_only(rng):
     term = columns(rng, 2)
     values = np.column_stack([term.values[:, 0], 3 * term.values[:, 0]])
-    (factor,) = join([Columns("g", term.codes, values, J, "us")])
+    (factor,) = join([Columns("g", term.codes, values, J, term.covariance)])
     assert not np.triu(factor.T, 1).any()
     np.testing.assert_allclose(np.mean(factor.values**2, axis=0), 1.0)
 
@@ -61,7 +63,7 @@ def test_a_column_of_zeros_is_left_alone(rng):
     term = columns(rng, 2, "diag")
     values = term.values.copy()
     values[:, 1] = 0.0
-    (factor,) = join([Columns("g", term.codes, values, J, "diag")])
+    (factor,) = join([Columns("g", term.codes, values, J, term.covariance)])
     assert np.isfinite(factor.values).all()
     assert factor.T[1, 1] == 1.0
 
@@ -74,7 +76,8 @@ def test_terms_on_one_factor_are_joined(rng):
     assert (h.q, g.q) == (1, 4)
     assert g.spans == ((0, 0, 2), (2, 2, 4))
     assert h.spans == ((1, 0, 1),)
-    assert g.pattern == ((0, 0), (1, 0), (1, 1), (2, 2), (3, 3))
+    assert g.covariance == SideBySide((Unstructured(2), Diagonal(2)))
+    assert g.covariance.entries == ((0, 0), (1, 0), (1, 1), (2, 2), (3, 3))
     assert not g.T[:2, 2:].any()
     joined = np.column_stack([us.values, diag.values])
     np.testing.assert_allclose(g.values @ g.T, joined, rtol=1e-9)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxglmm._errors import ModelError
-from jaxglmm.model import assemble
+from jaxglmm.model import assemble, covariances
+from jaxglmm.model.covariances import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import (
     LKJ,
@@ -246,7 +247,7 @@ def _term(
             continue
         size = float(np.sqrt(np.mean(term.values[:, i] ** 2)))
         sds.append(HalfT(3.0, WIDTH * scale / (size if size > 0 else 1.0)))
-    if term.covariance != "us" or len(term.names) == 1:
+    if not covariances.of(term).pairs:
         return tuple(sds), None
     labels = [t.label for t in design.terms]
     lkj = of(named(priors.correlation, labels, "terms"), labels, term.label)
@@ -260,7 +261,7 @@ def _term(
 
 def _check_correlation(design: Design, priors: Priors) -> None:
     """A prior of correlations needs some."""
-    none = [t.label for t in design.terms if t.covariance != "us" or len(t.names) == 1]
+    none = [t.label for t in design.terms if not covariances.of(t).pairs]
     given = priors.correlation
     asked = given if isinstance(given, dict) else {}
     wrong = [label for label in asked if label in none]
@@ -300,7 +301,7 @@ def belief(
     resolved: Resolved,
     design: Design,
     factors: tuple[Factor, ...],
-    patterns: tuple[Any, ...],
+    own: tuple[AbstractCovariance, ...],
     R: np.ndarray,
 ) -> MixedBelief:
     """The belief in a problem's own coordinates, NumPy inside.
@@ -333,7 +334,7 @@ def belief(
         np.float64(constant),
         tuple(blocks),
         _numbers(resolved.dispersion),
-        patterns,
+        own,
     )
 
 

@@ -12,7 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.priors.distributions import LKJ, AbstractScalePrior, Fixed
 from jaxglmm.model.priors.joint_prior import AbstractBelief
 from jaxglmm.numerics.bijections import correlation, log_lkj
@@ -68,7 +68,7 @@ class MixedBelief(AbstractBelief):
     constant: Scalar
     blocks: tuple[Block, ...]
     dispersion: tuple[AbstractScalePrior | Fixed, ...]
-    patterns: tuple[Pattern, ...] = eqx.field(static=True)
+    covariances: tuple[AbstractCovariance, ...] = eqx.field(static=True)
 
     @property
     def p(self) -> int:
@@ -104,8 +104,8 @@ class MixedBelief(AbstractBelief):
                     entries[key] = L[i, j]
         theta = [
             entries[f, i, j]
-            for f, pattern in enumerate(self.patterns)
-            for i, j in pattern
+            for f, own in enumerate(self.covariances)
+            for i, j in own.entries
         ]
         phi = self._with_fixed(phi)
         return jnp.concatenate([jnp.stack(theta), phi]) if theta else phi
@@ -127,8 +127,8 @@ class MixedBelief(AbstractBelief):
         self, theta: Float[Array, " m"], phi: Float[Array, " r"]
     ) -> Float[Array, " r"]:
         diagonal, k = {}, 0
-        for f, pattern in enumerate(self.patterns):
-            for i, j in pattern:
+        for f, own in enumerate(self.covariances):
+            for i, j in own.entries:
                 if i == j:
                     diagonal[f, i] = theta[k]
                 k += 1

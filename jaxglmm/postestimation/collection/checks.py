@@ -21,6 +21,8 @@ from jaxglmm import _status
 from jaxglmm._errors import JaxGLMMError, NotApplicableError
 from jaxglmm.fitting import frequencies, predictor, simulate
 from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.model import covariances
+from jaxglmm.model.covariances.base import host_lambdas
 from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.checking import simulated_residuals as simulated
 from jaxglmm.postestimation.checking.checks import counts_zeros
@@ -114,15 +116,7 @@ class _Made:
     def _parameters(self, i: int, design: Design) -> _Parameters:
         fits = self.fits
         at = [fits.coefficient_names.index(name) for name in design.x_names]
-        lam, start = [], 0
-        for t in design.terms:
-            q = len(t.names)
-            own = np.zeros((q, q))
-            for b in range(q):
-                for a in range(b, q if t.covariance == "us" else b + 1):
-                    own[a, b] = fits.theta[i, start]
-                    start += 1
-            lam.append(own)
+        lam = host_lambdas(fits.theta[i], covariances.of_terms(design.terms))
         phi = np.zeros(0) if fits.dispersion is None else np.log(fits.dispersion[i])
         sigma = float(fits.sigma[i]) if self.family is None else 1.0
         b = [np.zeros((t.n_levels, len(t.names))) for t in design.terms]
@@ -177,9 +171,8 @@ class _Deviates:
         for t, start, stop in zip(design.terms, ends[:-1], ends[1:], strict=True):
             q = len(t.names)
             own = U[:, start:stop].reshape(n, t.n_levels, q)
-            last = q if t.covariance == "us" else 0
-            pairs = [(i, j) for j in range(q) for i in range(j, max(last, j + 1))]
-            W.append({(i, j): t.values[:, i] * own[:, t.codes, j] for i, j in pairs})
+            at = covariances.of(t).entries
+            W.append({(i, j): t.values[:, i] * own[:, t.codes, j] for i, j in at})
         return _Deviates(design.terms, E, W)
 
     def suits(self, design: Design) -> bool:

@@ -19,6 +19,7 @@ from jaxglmm.fitting.components import Parameter, parameters
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.kinds import is_generalised
 from jaxglmm.fitting.linear import lambdas
+from jaxglmm.model import covariances
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -60,15 +61,15 @@ def jacobian(fit: FittedGeneralised) -> np.ndarray:
     for factor, lam in zip(engine.factors, lambdas(engine.base, theta), strict=True):
         A, B = factor.T_inverse, factor.T_inverse @ lam
         slices = np.zeros((m, factor.q, factor.q))
-        for k, (i, j) in enumerate(factor.pattern):
+        for k, (i, j) in enumerate(factor.covariance.entries):
             one = np.outer(A[:, i], B[:, j])
             slices[start + k] = one + one.T
-        start += len(factor.pattern)
+        start += factor.covariance.m
         for term, begin, end in factor.spans:
             inside = slices[:, begin:end, begin:end]
             cov = (B @ B.T)[begin:end, begin:end]
-            us = fit.design.terms[term].covariance != "diag"
-            rows[term] = _of_one_term(cov, inside, us)
+            pairs = covariances.of(fit.design.terms[term]).pairs
+            rows[term] = _of_one_term(cov, inside, pairs)
     named = np.concatenate([np.zeros((0, m)), *(rows[k] for k in sorted(rows))])
     natural = np.array(list(fit.family.dispersion(phi).values()))
     out = np.zeros((len(named) + len(natural), m + len(phi)))
@@ -77,7 +78,7 @@ def jacobian(fit: FittedGeneralised) -> np.ndarray:
     return out
 
 
-def _of_one_term(cov: np.ndarray, slices: np.ndarray, us: bool) -> np.ndarray:
+def _of_one_term(cov: np.ndarray, slices: np.ndarray, pairs) -> np.ndarray:
     """Rows for sds, then correlations, from the derivatives (m, q, q) of cov."""
     sd = np.sqrt(np.diagonal(cov))
     q = len(sd)
@@ -85,10 +86,9 @@ def _of_one_term(cov: np.ndarray, slices: np.ndarray, us: bool) -> np.ndarray:
         d_sd = np.array([slices[:, k, k] / (2 * sd[k]) for k in range(q)])
         d_sd = np.where(sd[:, None] > 0, d_sd, np.nan)
         rows = list(d_sd)
-        for j in range(q if us else 0):
-            for i in range(j + 1, q):
-                r = cov[i, j] / (sd[i] * sd[j])
-                relative = d_sd[i] / sd[i] + d_sd[j] / sd[j]
-                row = slices[:, i, j] / (sd[i] * sd[j]) - r * relative
-                rows.append(np.where(abs(r) < NEAR_ONE, row, np.nan))
+        for i, j in pairs:
+            r = cov[i, j] / (sd[i] * sd[j])
+            relative = d_sd[i] / sd[i] + d_sd[j] / sd[j]
+            row = slices[:, i, j] / (sd[i] * sd[j]) - r * relative
+            rows.append(np.where(abs(r) < NEAR_ONE, row, np.nan))
     return np.array(rows).reshape(-1, slices.shape[0])

@@ -121,7 +121,7 @@ def spread(fit: FittedGeneralised, new: NewRows) -> tuple[np.ndarray, np.ndarray
         z = np.concatenate([t.values for t in terms], axis=1) @ factor.T_inverse
         u = z @ lam
         variance = variance + np.einsum("ij,ij->i", u, u)
-        columns += [z[:, i] * u[:, j] for i, j in factor.pattern]
+        columns += [z[:, i] * u[:, j] for i, j in factor.covariance.entries]
     sd = np.sqrt(variance)
     by_theta = np.array(columns).reshape(len(columns), n).T
     return sd, by_theta / np.where(sd > 0, sd, 1.0)[:, None]

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxglmm.formula.design import Design
+from jaxglmm.model import covariances
 from jaxglmm.postestimation.profile import root_search as march
 from jaxglmm.postestimation.profile.root_search import Scale
 from jaxglmm.runtime.devices import Devices
@@ -179,14 +180,10 @@ def variance_names(
     """(term, first column, last + 1, i, j, name); j is None for a sd."""
     for index, start, stop in sorted(factor.spans):
         term = design.terms[index]
-        for i, name in enumerate(term.names):
-            yield index, start, stop, i, None, f"sd_{name}|{term.label}"
-        if term.covariance != "us":
-            continue
-        for i in range(stop - start):
-            for j in range(i):
-                name = f"cor_{term.names[i]}.{term.names[j]}|{term.label}"
-                yield index, start, stop, i, j, name
+        own = covariances.of(term)
+        places = [(i, None) for i in range(stop - start)] + sorted(own.pairs)
+        for (i, j), name in zip(places, covariances.names_by_term([term]), strict=True):
+            yield index, start, stop, i, j, name
 
 
 def correlation(lam: np.ndarray, i: int, j: int) -> np.ndarray:

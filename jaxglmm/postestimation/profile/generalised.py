@@ -21,12 +21,15 @@ import numpy as np
 
 from jaxglmm.fitting.components import sd_and_correlation
 from jaxglmm.fitting.linear import lambdas
+from jaxglmm.model import covariances
+from jaxglmm.model.covariances import names
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import Effects
 from jaxglmm.postestimation.profile import curves as profile
 from jaxglmm.postestimation.profile import generalised_many as held_generalised
 from jaxglmm.postestimation.profile.curves import FISHER, LOG, PLAIN, Curve, Scale
 from jaxglmm.postestimation.profile.subspace import Restricted, Subspace, maximise_along
+from jaxglmm.structure.factors import ColumnMaps
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -167,12 +170,9 @@ class Held:
             place, lam = self._place(k), self.fit.estimates.lam[k]
             sd, corr = sd_and_correlation(lam @ lam.T)
             out += [self._sd_curve(place, i, float(sd[i])) for i in range(len(sd))]
-            if term.covariance != "us":
-                continue
-            for i in range(len(sd)):
-                for j in range(i):
-                    rho = float(np.nan_to_num(corr[i, j]))
-                    out.append(self._cor_curve(place, i, j, rho))
+            for i, j in sorted(covariances.of(term).pairs):
+                rho = float(np.nan_to_num(corr[i, j]))
+                out.append(self._cor_curve(place, i, j, rho))
         return out
 
     def _place(self, k: int) -> Place:
@@ -192,7 +192,7 @@ class Held:
         J = self.engine.factors[place.factor].n_levels
         step = max(sd, 0.05 / unit) / np.sqrt(2 * max(J, 3))
         term = self.fit.design.terms[place.term]
-        name = f"sd_{term.names[i]}|{term.label}"
+        name = names.sd(term.names[i], term.label)
         search = Search(frame, line, frame.start())
         return self._curve(name, sd, step, (0.0, np.inf), search)
 
@@ -212,7 +212,7 @@ class Held:
         J = self.engine.factors[place.factor].n_levels
         step = 1 / np.sqrt(max(J, 4))  # Fisher's z has a variance of 1 / (J - 3)
         term = self.fit.design.terms[place.term]
-        name = f"cor_{term.names[i]}.{term.names[j]}|{term.label}"
+        name = names.correlation(term.names[i], term.names[j], term.label)
         return self._curve(
             name, rho, step, (-1.0, 1.0), Search(frame, line, free), FISHER
         )
@@ -246,7 +246,8 @@ class Held:
         return T[place.start : place.stop, place.start : place.stop]
 
     def _independent(self, place: Place) -> bool:
-        return self.fit.design.terms[place.term].covariance != "us"
+        own = covariances.of(self.fit.design.terms[place.term])
+        return own.maps is not ColumnMaps.ANY
 
     def _curve(
         self,
@@ -277,7 +278,7 @@ class Frame:
     ):
         self.held, self.problem, self.psi, self.lam = held, problem, psi, lam
         self.entries = [
-            (f, i, j) for f, pattern in enumerate(problem.patterns) for i, j in pattern
+            (f, i, j) for f, c in enumerate(problem.covariances) for i, j in c.entries
         ]
 
     @staticmethod

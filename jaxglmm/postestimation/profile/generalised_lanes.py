@@ -20,7 +20,7 @@ from jaxglmm.estimate.generalised import AT_MODE, LaplaceMarginal
 from jaxglmm.estimate.generalised_lanes import _better
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
 from jaxglmm.integrate.rows_lanes import LaneRows
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.runtime.arrays import jnp
 
@@ -64,7 +64,7 @@ class HeldRowsFit:
 
     family: AbstractFamily
     marginal: LaplaceMarginal
-    pattern: Pattern
+    covariance: AbstractCovariance
 
     def __call__(self, common: Any, lanes: Any) -> Held:
         """common: (arrays, tol, max_steps); lanes: (arrays, hold, free, u)."""
@@ -103,8 +103,8 @@ def fit(
 ) -> Held:
     """The maximum of each lane's likelihood on its subspace, from where it is told."""
     marginal, B = how.marginal, hold.basis
-    split = pt.Split(d.p, how.pattern, d.family.n_phi)
-    along = Along(d.p, how.pattern, d.family.n_phi, B)
+    split = pt.Split(d.p, how.covariance, d.family.n_phi)
+    along = Along(d.p, how.covariance, d.family.n_phi, B)
     idle = hold.idle[:, None] * np.eye(len(free))[:, :, None]
 
     def evaluate(f: Array, u: Array, exact: Array) -> pt.Point:

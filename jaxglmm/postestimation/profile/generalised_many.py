@@ -17,6 +17,7 @@ from jaxglmm import _status
 from jaxglmm.many.collection import Source
 from jaxglmm.many.generalised import SharedRows, suits
 from jaxglmm.many.responses import Responses
+from jaxglmm.model import covariances
 from jaxglmm.postestimation.profile import generalised_lanes as lanes
 from jaxglmm.postestimation.profile.constraint import (
     Parameter,
@@ -31,6 +32,7 @@ from jaxglmm.postestimation.profile.root_search import FISHER, LOG, PLAIN, Scale
 from jaxglmm.postestimation.profile.rows import Rows, of_responses
 from jaxglmm.runtime.devices import Devices, choose
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.structure.factors import ColumnMaps
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -83,7 +85,7 @@ class GeneralisedModels:
     def __init__(self, rows: Rows, found: Estimates, devices: Devices):
         self.rows, self.found, self.devices = rows, found, devices
         self.D, self.p = found.beta.shape
-        self.m, self.q = len(rows.factor.pattern), rows.factor.q
+        self.m, self.q = rows.factor.covariance.m, rows.factor.q
         self.k = self.p + self.m + found.phi.shape[1]
         lam = lower(rows.T @ found.lam)
         R = np.linalg.inv(rows.R_inverse) if self.p else rows.R_inverse
@@ -111,7 +113,7 @@ class GeneralisedModels:
         self.log = np.array([w.log for w in ways])
         self.cor = np.array([w.cor is not None for w in ways])
         self.places = np.array([w.cor or (0, 0, 0) for w in ways])
-        self.program = HeldRowsFit(rows.family, rows.marginal, rows.factor.pattern)
+        self.program = HeldRowsFit(rows.family, rows.marginal, rows.factor.covariance)
         self.lanes = size_of(self.D, len(made), rows.chunk)
         self.common = (rows.shared, np.float64(TOLERANCE), np.int64(STEPS))
 
@@ -244,7 +246,7 @@ class GeneralisedModels:
     ) -> tuple[Parameter, _Way]:
         T = self.rows.T[:, start:stop, start:stop]
         order = [*(c for c in range(stop - start) if c != i), i]
-        if self.rows.design.terms[index].covariance != "us":
+        if not self._mixes(index):
             own = np.broadcast_to(np.eye(stop - start)[:, order[::-1]], T.shape)
             unit = T[:, i, i]
         else:
@@ -356,6 +358,11 @@ class GeneralisedModels:
             np.ones(1),
         )
 
+    def _mixes(self, index: int) -> bool:
+        """Whether a term's columns may be turned."""
+        own = covariances.of(self.rows.design.terms[index])
+        return own.maps is ColumnMaps.ANY
+
     def _frame(
         self, index: int, start: int, stop: int, own: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -365,7 +372,7 @@ class GeneralisedModels:
         M[:, here, here] = own
         lam = lower(self.rows.T @ self.found.lam)
         turned = np.linalg.solve(own, (self.rows.T @ self.found.lam)[:, here, here])
-        if self.rows.design.terms[index].covariance == "us":
+        if self._mixes(index):
             lam[:, here, here] = lower(turned)
         else:  # their order alone has changed
             size = np.sqrt(np.sum(turned**2, axis=2))
@@ -374,19 +381,19 @@ class GeneralisedModels:
 
     def _at(self, row: int, column: int) -> int:
         """Position in psi of an entry of Lambda."""
-        return self.p + self.rows.factor.pattern.index((row, column))
+        return self.p + self.rows.factor.covariance.entries.index((row, column))
 
     def _entries(self, lam: np.ndarray) -> np.ndarray:
         """(D, m) the free entries of Lambda."""
-        return np.stack([lam[:, i, j] for i, j in self.rows.factor.pattern], axis=1)
+        return self.rows.factor.covariance.theta(lam)
 
     def _away(self, theta: np.ndarray | None = None) -> np.ndarray:
         """(D, k) psi with no diagonal of Lambda at a stationary zero."""
         out = self.psi.copy()
         if theta is not None:
             out[:, self.p : self.p + self.m] = theta
-        for a, (i, j) in enumerate(self.rows.factor.pattern, self.p):
-            if i == j:
+        for a, scale in enumerate(self.rows.factor.covariance.is_scale, self.p):
+            if scale:
                 out[:, a] = np.where(np.abs(out[:, a]) < SMALL, AWAY, out[:, a])
         return out
 

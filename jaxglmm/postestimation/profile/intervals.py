@@ -28,6 +28,8 @@ from jaxglmm.many.linear import SharedLinear, WeightedLinear
 from jaxglmm.many.ragged_generalised import RaggedRows
 from jaxglmm.many.ragged_linear import RaggedLinear
 from jaxglmm.many.responses import Responses
+from jaxglmm.model import covariances
+from jaxglmm.model.covariances.base import host_lambdas
 from jaxglmm.postestimation.profile import constraint as held
 from jaxglmm.postestimation.profile import generalised_many as held_generalised
 from jaxglmm.postestimation.profile import linear_many as held_linear
@@ -37,6 +39,7 @@ from jaxglmm.postestimation.profile.profile import profile
 from jaxglmm.runtime.precision import double_precision
 
 if TYPE_CHECKING:
+    from jaxglmm.formula.design import RandomTerm
     from jaxglmm.many.record import FittedModels
 
 AT_ONCE = 2_000  # models whose lanes are searched together
@@ -81,15 +84,7 @@ def intervals(
 
 def _names(fits: FittedModels) -> list[str]:
     """Fixed effects, then everything else in the order of a single profile."""
-    variances = []
-    for t in fits.source.design.terms:
-        variances += [f"sd_{name}|{t.label}" for name in t.names]
-        if t.covariance == "us":
-            variances += [
-                f"cor_{t.names[i]}.{t.names[j]}|{t.label}"
-                for i in range(len(t.names))
-                for j in range(i)
-            ]
+    variances = [*covariances.names_by_term(fits.source.design.terms)]
     if fits.source.family is None:
         variances.append("sigma")
     return [*fits.coefficient_names, *variances, *fits.dispersion_names]
@@ -203,7 +198,7 @@ def _linear(engine: Any, ml: FittedModels, which: np.ndarray) -> held.Models | N
         ml.se[which],
         ml.sigma[which],
         -2 * ml.log_likelihood[which],
-        lambdas(ml.theta[which], internal.factor),
+        lambdas(ml.theta[which], internal.factor, internal.design.terms),
     )
     return held_linear.LinearModels(internal, estimates, engine.devices)
 
@@ -224,20 +219,18 @@ def _generalised(
         ml.se[which],
         none if ml.dispersion is None else np.log(ml.dispersion[which]),
         -2 * ml.log_likelihood[which],
-        lambdas(ml.theta[which], rows.factor),
+        lambdas(ml.theta[which], rows.factor, rows.design.terms),
     )
     return held_generalised.GeneralisedModels(rows, estimates, engine.devices)
 
 
-def lambdas(theta: np.ndarray, factor: Any) -> np.ndarray:
+def lambdas(theta: np.ndarray, factor: Any, terms: Sequence[RandomTerm]) -> np.ndarray:
     """(D, q, q) Lambda over all columns of a factor, from theta in lme4's order."""
     out = np.zeros((len(theta), factor.q, factor.q))
-    place = 0
-    for _, start, stop in sorted(factor.spans):
-        inside = [(i, j) for i, j in factor.pattern if start <= i < stop]
-        for i, j in sorted(inside, key=lambda e: (e[1], e[0])):
-            out[:, i, j] = theta[:, place]
-            place += 1
+    spans = sorted(factor.spans)
+    own = [covariances.of(terms[index]) for index, _, _ in spans]
+    for (_, a, b), lam in zip(spans, host_lambdas(theta, own), strict=True):
+        out[:, a:b, a:b] = lam
     return out
 
 

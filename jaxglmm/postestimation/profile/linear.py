@@ -19,13 +19,15 @@ from jaxglmm.estimate import information, refine
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.many import linear as fits_linear
-from jaxglmm.model import assemble
+from jaxglmm.model import assemble, covariances
+from jaxglmm.model.covariances import names
 from jaxglmm.postestimation.profile import linear_many as held_linear
 from jaxglmm.postestimation.profile import moments as held_moments
 from jaxglmm.postestimation.profile.curves import FISHER, PLAIN, Curve, Scale, in_lanes
 from jaxglmm.runtime.devices import choose
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure import shared_design as shared
+from jaxglmm.structure.factors import ColumnMaps
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
@@ -133,15 +135,13 @@ class Held:
             lam = self.fit.estimates.lam[k]
             sd = self.fit.sigma * np.sqrt(np.sum(lam**2, axis=1))
             for i, name in enumerate(term.names):
-                out.append(self._sd_curve(place, i, f"sd_{name}|{term.label}", sd[i]))
-            if term.covariance != "us":
-                continue
-            for i in range(len(sd)):
-                for j in range(i):
-                    name = f"cor_{term.names[i]}.{term.names[j]}|{term.label}"
-                    rho = (lam[i] @ lam[j]) * self.fit.sigma**2
-                    rho = rho / (sd[i] * sd[j]) if sd[i] * sd[j] > 0 else 0.0
-                    out.append(self._cor_curve(place, i, j, name, float(rho)))
+                own = names.sd(name, term.label)
+                out.append(self._sd_curve(place, i, own, sd[i]))
+            for i, j in sorted(covariances.of(term).pairs):
+                name = names.correlation(term.names[i], term.names[j], term.label)
+                rho = (lam[i] @ lam[j]) * self.fit.sigma**2
+                rho = rho / (sd[i] * sd[j]) if sd[i] * sd[j] > 0 else 0.0
+                out.append(self._cor_curve(place, i, j, name, float(rho)))
         out.append(self._sigma_curve())
         return out
 
@@ -235,7 +235,7 @@ class Shape:
         problem = held.engine.problem
         self.sides = problem.sides
         self.entries = [
-            (f, i, j) for f, pattern in enumerate(problem.patterns) for i, j in pattern
+            (f, i, j) for f, c in enumerate(problem.covariances) for i, j in c.entries
         ]
         self.M = [np.eye(q) for q in self.sides]
         self.values = [x.copy() for x in held.lam]
@@ -248,7 +248,8 @@ class Shape:
         M = T[:, list(order)] / self.units
         self.M[f][start:stop, start:stop] = M
         own = np.linalg.solve(M, held.lam[f][start:stop, start:stop])
-        if len(own) > 1 and held.fit.design.terms[self._term()].covariance == "us":
+        kind = covariances.of(held.fit.design.terms[self._term()])
+        if len(own) > 1 and kind.maps is ColumnMaps.ANY:
             own = np.linalg.qr(own.T, mode="r").T
         elif len(own) > 1:  # independent columns: their order alone has changed
             own = np.diag(np.sqrt(np.sum(own**2, axis=1)))

@@ -27,7 +27,7 @@ import numpy as np
 from jaxglmm._typing import Array, Bool, Float, Int
 from jaxglmm.estimate.search_lanes import solve
 from jaxglmm.integrate import exact_one_factor as crit
-from jaxglmm.model.covariances.base import Pattern
+from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.runtime.arrays import jnp, lax
@@ -75,7 +75,7 @@ class Held(eqx.Module):
 class HeldFit:
     """Program: lanes of (Sums, Hold, free), or of (Groups, Sums, Hold, free)."""
 
-    pattern: Pattern
+    covariance: AbstractCovariance
 
     def __call__(self, common: Any, lanes: Any) -> Held:
         """common: (groups or None, max_steps)."""
@@ -83,7 +83,9 @@ class HeldFit:
         if groups is None:
             groups, *lanes = lanes
         sums, hold, free = lanes
-        return fit(*rotate(groups, sums, hold.M), hold, free, max_steps, self.pattern)
+        return fit(
+            *rotate(groups, sums, hold.M), hold, free, max_steps, self.covariance
+        )
 
 
 def rotate(g: Groups, r: Sums, M: Float[Array, "q q L"]) -> tuple[Groups, Sums]:
@@ -176,15 +178,17 @@ def _held_beta(g: Groups, at: crit.Marginal, h: Hold) -> tuple[Any, Array, list,
     return out, r2, unit, jnp.where(held, -2 * ratio, 0.0)
 
 
-def _evaluate(g: Groups, r: Sums, h: Hold, free: Array, pattern: Pattern) -> _At:
+def _evaluate(
+    g: Groups, r: Sums, h: Hold, free: Array, covariance: AbstractCovariance
+) -> _At:
     full, J, along = _point(h, free)
-    m, q, p = len(pattern), g.q, g.p
+    m, q, p = covariance.m, g.q, g.p
     s2 = jnp.exp(full[-1])
-    at = crit.marginal(g, r, list(full[:-1]), pattern)
+    at = crit.marginal(g, r, list(full[:-1]), covariance)
     at, r2, unit, pull = _held_beta(g, at, h)
     value = at.log_det + g.n * (LOG_2PI + full[-1]) + r2 / s2
     t = crit.tables(g, eqx.tree_at(lambda x: x.r2, at, s2 * g.n), False)
-    E = crit.directions(at.Lam, pattern)
+    E = crit.directions(at.Lam, covariance, at.J)
     info, tv = crit.information(g, t, E)
     if p:  # along the held fixed effect nothing is projected out
         own = []
@@ -195,11 +199,11 @@ def _evaluate(g: Groups, r: Sums, h: Hold, free: Array, pattern: Pattern) -> _At
             ]
             own.append(small.dot(unit, F))
         info = [[info[a][b] + own[a] * own[b] / s2 for b in range(m)] for a in range(m)]
-    edge = crit.boundary(t.G, pattern, crit.positive_part)
+    edge = crit.boundary(t.G, covariance, at.J, crit.positive_part)
     rows = [[info[a][b] + edge[a][b] for b in range(m)] + [tv[a]] for a in range(m)]
     rows.append([*tv, jnp.maximum(r2 / s2, 0.5 * g.n)])
     H = jnp.stack([jnp.stack(row) for row in rows])
-    score = jnp.stack([*crit.score(t, at.Lam, pattern), g.n - r2 / s2])
+    score = jnp.stack([*crit.score(t, at, covariance), g.n - r2 / s2])
     slope = jnp.sum(score * along, axis=0) + pull / s2
     g_free = jnp.sum(J * score[:, None], axis=0)
     HJ = jnp.sum(H[:, :, None] * J[None], axis=1)
@@ -222,7 +226,7 @@ def fit(
     hold: Hold,
     free: Float[Array, "k L"],
     max_steps: Int[Array, ""],
-    pattern: Pattern,
+    covariance: AbstractCovariance,
 ) -> Held:
     """Minimise over the free coordinates, by damped Newton steps from ``free``.
 
@@ -242,7 +246,7 @@ def fit(
 
     def body(carry: tuple[Array, _State]) -> tuple[Array, _State]:
         count, s = carry
-        new = _evaluate(g, r, hold, s.trial, pattern)
+        new = _evaluate(g, r, hold, s.trial, covariance)
         first = s.steps == 0
         ok = jnp.isfinite(new.f) & (first | (new.f <= s.at.f + 1e-9))
         x = jnp.where(ok, s.trial, s.x)

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxglmm.many.linear import CELLS, LANES
+from jaxglmm.model import covariances
 from jaxglmm.postestimation.profile import linear_lanes as batch_held
 from jaxglmm.postestimation.profile.constraint import (
     Parameter,
@@ -38,6 +39,7 @@ from jaxglmm.postestimation.profile.moments import Internal
 from jaxglmm.postestimation.profile.root_search import FISHER, PLAIN
 from jaxglmm.runtime.devices import Devices
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.structure.factors import ColumnMaps
 
 STEPS = (8, 20, 100)  # of a search for the free coordinates: all lanes, the rest
 ZERO, AWAY = 0.02, 0.1  # a diagonal this small starts from there: zero is stationary
@@ -84,9 +86,9 @@ class LinearModels:
     def __init__(self, internal: Internal, found: Estimates, devices: Devices):
         self.internal, self.found, self.devices = internal, found, devices
         self.D, self.p = found.beta.shape
-        self.pattern = internal.factor.pattern
+        self.covariance = internal.factor.covariance
         self.best = found.criterion - internal.constant
-        self.program = HeldFit(self.pattern)
+        self.program = HeldFit(self.covariance)
         made = [*self._variances(), self._sigma(), *self._fixed()]
         self.parameters: list[Parameter] = [p for p, _ in made]
         ways = [way for _, way in made]
@@ -264,7 +266,7 @@ class LinearModels:
 
     def _sigma(self) -> tuple[Parameter, _Way]:
         sigma = self.found.sigma
-        free = self.internal.n - self.p - len(self.pattern) - 1
+        free = self.internal.n - self.p - self.covariance.m - 1
         step = sigma / np.sqrt(2 * np.maximum(free, 1))
         way = self._plain(SIGMA, np.zeros((1, self.p)), np.zeros(1))
         ends = LEAST_SIGMA * sigma, np.full(self.D, np.inf)
@@ -282,7 +284,7 @@ class LinearModels:
 
     def _plain(self, kind: int, contrast: np.ndarray, offset: np.ndarray) -> _Way:
         """In internal coordinates as they are."""
-        q, m = self.internal.factor.q, len(self.pattern)
+        q, m = self.internal.factor.q, self.covariance.m
         zero = np.zeros(m + 1)
         lam = self.internal.T @ self.found.lam
         eye = np.broadcast_to(np.eye(q), (self.D, q, q))
@@ -301,8 +303,8 @@ class LinearModels:
 
     def _at(self, row: int, column: int) -> np.ndarray:
         """(k,) one at an entry of Lambda."""
-        out = np.zeros(len(self.pattern) + 1)
-        out[self.pattern.index((row, column))] = 1.0
+        out = np.zeros(self.covariance.m + 1)
+        out[self.covariance.entries.index((row, column))] = 1.0
         return out
 
     def _shape(
@@ -320,7 +322,7 @@ class LinearModels:
         M[:, here, here] = T[:, :, order] / units[:, None]
         lam = self.internal.T @ self.found.lam
         own = self.found.lam[:, here, here][:, order] * units[:, :, None]
-        if self.internal.design.terms[index].covariance != "us":
+        if covariances.of(self.internal.design.terms[index]).maps is not ColumnMaps.ANY:
             own = np.sqrt(np.sum(own**2, axis=2))[:, :, None] * np.eye(stop - start)
         lam[:, here, here] = own
         return M, units, self._start(lower(lam))
@@ -328,7 +330,7 @@ class LinearModels:
     def _start(self, lam: np.ndarray) -> np.ndarray:
         """(D, k) entries of Lambda away from zero, and log sigma^2, internal."""
         columns = []
-        for i, j in self.pattern:
+        for i, j in self.covariance.entries:
             x = lam[:, i, j]
             columns.append(np.where(np.abs(x) < ZERO, AWAY, x) if i == j else x)
         with np.errstate(all="ignore"):

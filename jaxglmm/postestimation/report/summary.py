@@ -19,6 +19,7 @@ from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, Table
 from jaxglmm.formula.parse import parse
+from jaxglmm.model import covariances
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -137,7 +138,7 @@ def kept_together(design: Design) -> tuple[str, ...]:
     if len(parts) != len(design.terms):
         return ()
     for part, term in zip(parts, design.terms, strict=True):
-        if part.double and term.covariance == "us" and len(term.names) > 1:
+        if part.double and covariances.of(term).pairs:
             name = part.terms[0].name
             notes.append(
                 f"({name} || {term.factor}): the two bars part terms; the "

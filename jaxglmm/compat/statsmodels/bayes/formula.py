@@ -12,6 +12,7 @@ import pandas as pd
 from jaxglmm._errors import FormulaError
 from jaxglmm.compat.statsmodels import patsy
 from jaxglmm.compat.statsmodels.mixedlm.formula import as_frame
+from jaxglmm.model import covariances
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _lme4(
         )
     blocks, ident, vcp_names, vc_names = [], [], [], []
     for term in design.terms:
-        if term.covariance == "us" and term.values.shape[1] > 1:
+        if covariances.of(term).pairs:
             raise FormulaError(
                 f"({' + '.join(term.names)} | {term.factor}) has correlated effects, "
                 "which this class has not: write (... || "

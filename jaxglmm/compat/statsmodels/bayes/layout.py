@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm.estimate.mean_field import Scales
+from jaxglmm.model.covariances.diagonal import Diagonal
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import Effects
@@ -65,10 +66,11 @@ class DesignLayout:
             self._from_factors(data, parts)
 
     def _from_factors(self, data: BayesArrays, parts: list[patterns.Part]) -> None:
-        built = build_rows(np.zeros((len(data.y), 0)), patterns.as_columns(parts))
+        terms = patterns.as_columns(parts, Diagonal(1))
+        built = build_rows(np.zeros((len(data.y), 0)), terms)
         self.built = built
         self.rows: AbstractRows = built.rows
-        self.patterns = tuple(f.pattern for f in built.factors)
+        self.covariances = tuple(f.covariance for f in built.factors)
         self.columns = [
             [parts[term].columns for term, _, _ in f.spans] for f in built.factors
         ]
@@ -90,7 +92,7 @@ class DesignLayout:
         p = np.zeros((0, size))
         self.built = RowData(rows, p, (), np.zeros((0, 0)), np.arange(n), n, size)
         self.rows = rows
-        self.patterns = ((((0, 0)),),) * len(columns)
+        self.covariances = (Diagonal(1),) * len(columns)
         self.columns, self.blocks = columns, blocks
         self.T = [np.ones(1) for _ in columns]
 
@@ -108,7 +110,7 @@ class DesignLayout:
                 place(d.weights),
                 place(d.offset),
                 d.family,
-                self.patterns,
+                self.covariances,
             )
         )
 

@@ -13,6 +13,7 @@ from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.mean_field import Scales
 from jaxglmm.integrate.laplace import predictor, rows_at
 from jaxglmm.model.covariances.base import pack
+from jaxglmm.model.covariances.diagonal import Diagonal
 from jaxglmm.model.priors.joint_prior import AbstractBelief
 from jaxglmm.numerics.bordered import through
 from jaxglmm.numerics.special import HALF_LOG_2PI
@@ -39,8 +40,8 @@ class ScalesBelief(AbstractBelief):
 
     def rest(self, y: Float[Array, " r"]) -> Float[Array, " j"]:
         lam = self.scales.lambdas(y)
-        patterns = tuple(tuple((i, i) for i in range(len(a))) for a in lam)
-        return jnp.concatenate([pack(lam, patterns), self.phi])
+        own = tuple(Diagonal(len(a)) for a in lam)
+        return jnp.concatenate([pack(lam, own), self.phi])
 
     def coordinates(
         self, theta: Float[Array, " m"], phi: Float[Array, " r"]

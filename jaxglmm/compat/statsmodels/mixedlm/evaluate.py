@@ -71,8 +71,8 @@ def _first(problem: Problem, theta: Float[Array, " m"]):
     S = at.factor.traces()
     pairs = [jnp.einsum("icg,jdg->ijcd", T, T) for T in at.T]
     traces, P = [], []
-    for f, pattern in enumerate(problem.patterns):
-        for i, j in pattern:
+    for f, c in enumerate(problem.covariances):
+        for i, j in c.entries:
             twice = 1.0 if i == j else 2.0
             traces.append(twice * S[f][i, j])
             cross = pairs[f][i, j]
@@ -87,14 +87,14 @@ def _first(problem: Problem, theta: Float[Array, " m"]):
 
 def _moved(problem: Problem, t):
     """E_r t for all free elements r of all factors; zero on the other factors."""
-    m = sum(len(pattern) for pattern in problem.patterns)
+    m = problem.m
     out, start = [], 0
-    for x, pattern in zip(t, problem.patterns, strict=True):
+    for x, c in zip(t, problem.covariances, strict=True):
         columns = []
-        for i, j in pattern:
+        for i, j in c.entries:
             column = jnp.zeros_like(x[:, 0]).at[i].set(x[j, 0])
             columns.append(column if i == j else column.at[j].set(x[i, 0]))
-        stop = start + len(pattern)
+        stop = start + c.m
         v = jnp.stack(columns, axis=1)
         out.append(jnp.pad(v, ((0, 0), (start, m - stop), (0, 0))))
         start = stop
@@ -169,7 +169,7 @@ class Evaluator:
             for k in self.where.owner
         ]
         m = self.engine.moments
-        return _engine.internal_lambdas(m.factors, self.engine.base.patterns, lams)
+        return _engine.internal_lambdas(m.factors, lams)
 
     @cached_property
     def jacobian(self) -> np.ndarray:
@@ -187,15 +187,15 @@ class Evaluator:
         """(R,) internal elements of a change of some terms' covariances."""
         out = []
         m = self.engine.moments
-        for factor, pattern in zip(m.factors, self.engine.base.patterns, strict=True):
+        for factor in m.factors:
             total = np.zeros((factor.q, factor.q))
             for term, a, b in factor.spans:
                 E = blocks.get(self.where.owner[term])
                 if E is not None:
                     T = factor.T[a:b, a:b]
                     total[a:b, a:b] = T @ E @ T.T
-            out += [total[i, j] for i, j in pattern]
-        return np.array(out)
+            out.append(factor.covariance.theta(total))
+        return np.concatenate(out)
 
     def direction(self, beta: np.ndarray) -> np.ndarray:
         """(p + 1,) v with [X~ y~] v = y - X beta, in internal units."""

@@ -35,6 +35,7 @@ from jaxglmm.formula.matrix import unmasked
 from jaxglmm.formula.notices import listed, nearest
 from jaxglmm.formula.parse import RandomPart, parse
 from jaxglmm.formula.text import split
+from jaxglmm.model.covariances import named
 
 ATOM = re.compile(r"\s*(?:C\(\s*([^\W\d]\w*)\s*\)|([^\W\d]\w*))\s*\Z")
 REQUIRED = "'groups' is a required keyword argument in MixedLM.from_formula"
@@ -351,7 +352,7 @@ def translated(formula: str, frame, groups, re_formula, vc_formula):
 
 
 def _correlated(part: RandomPart) -> bool:
-    return part.covariance == "us" and len(part.terms) > 1
+    return bool(named(part.covariance, len(part.terms)).pairs)
 
 
 def _codes(parts: tuple[str, ...], frame: pd.DataFrame) -> np.ndarray:

@@ -24,6 +24,8 @@ from jaxglmm.compat.statsmodels.mixedlm.estimate import FitRequest, estimate
 from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams
 from jaxglmm.compat.statsmodels.mixedlm.simulate import Distribution
 from jaxglmm.compat.statsmodels.mixedlm.state import FitState
+from jaxglmm.model import covariances
+from jaxglmm.model.covariances.base import host_lambdas
 
 HOLD = ("variance", "ratio")
 
@@ -147,20 +149,14 @@ def _packed(results: FitState, found: Any) -> np.ndarray:
     assert results.jg_fit is not None
     model, where = results.model, results.evaluator.where
     inner = np.zeros((len(found.theta), model.k_re2 + model.k_vc))
-    start = 0
-    for term, owner in zip(results.jg_fit.design.terms, where.owner, strict=True):
-        q = len(term.names)
+    terms = results.jg_fit.design.terms
+    lams = host_lambdas(found.theta, covariances.of_terms(terms))
+    for L, owner in zip(lams, where.owner, strict=True):
         if owner >= 0:
-            inner[:, model.k_re2 + owner] = found.theta[:, start] ** 2
-            start += 1
+            inner[:, model.k_re2 + owner] = L[:, 0, 0] ** 2
             continue
-        L = np.zeros((len(found.theta), q, q))
-        for j in range(q):
-            for i in range(j, q if term.covariance == "us" else j + 1):
-                L[:, i, j] = found.theta[:, start]
-                start += 1
         S = L @ L.transpose(0, 2, 1)
-        rows, columns = np.tril_indices(q)
+        rows, columns = np.tril_indices(L.shape[-1])
         inner[:, : model.k_re2] = S[:, rows, columns]
     return np.concatenate([found.coefficients, inner], axis=1)
 

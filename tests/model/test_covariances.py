@@ -1,0 +1,147 @@
+"""Every covariance keeps the promises of its interface; names; the table of them."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model.compound_symmetry import CompoundSymmetry
+
+from jaxglmm.formula import parse
+from jaxglmm.model import covariances
+from jaxglmm.model.covariances import Diagonal, Unstructured, base, names
+from jaxglmm.model.covariances.base import SideBySide
+
+KINDS = [
+    Diagonal(1),
+    Unstructured(3),
+    Diagonal(3),
+    CompoundSymmetry(2),
+    CompoundSymmetry(4),
+    SideBySide((Unstructured(2), CompoundSymmetry(3), Diagonal(2))),
+]
+EVERY = pytest.mark.parametrize("covariance", KINDS, ids=repr)
+
+
+def thetas(covariance, *shape):
+    rng = np.random.default_rng(5)
+    theta = 0.4 * rng.normal(size=(*shape, covariance.m))
+    return np.where(covariance.is_scale, 1.0 + theta / 4, theta)
+
+
+@EVERY
+def test_sizes(covariance):
+    q, theta = covariance.q, thetas(covariance)
+    assert len(covariance.values(list(theta))) == len(covariance.entries)
+    assert len(covariance.bounds) == len(covariance.is_scale) == covariance.m
+    assert all(i >= j for i, j in covariance.entries)
+    assert {(i, i) for i in range(q)} <= set(covariance.entries)
+    assert all(lower < upper for lower, upper in covariance.bounds)
+    for known, (lower, _) in zip(covariance.is_scale, covariance.bounds, strict=True):
+        assert known == (lower == 0)
+
+
+@EVERY
+def test_from_theta_to_lambda_and_back(covariance):
+    theta = thetas(covariance, 3)
+    lam = covariance.matrix(theta)
+    assert lam.shape == (3, covariance.q, covariance.q)
+    assert not np.triu(lam, 1).any()
+    np.testing.assert_allclose(covariance.theta(lam), theta, rtol=1e-12)
+    for row, one in zip(theta, lam, strict=True):
+        np.testing.assert_allclose(covariance.matrix(row), one, rtol=1e-15)
+    device = base.lambdas(jnp.asarray(theta[0]), (covariance,))[0]
+    np.testing.assert_allclose(device, lam[0], rtol=1e-13)
+    packed = base.pack((device,), (covariance,))
+    entries = [lam[0][at] for at in covariance.entries]
+    np.testing.assert_allclose(packed, entries, rtol=1e-13)
+
+
+@EVERY
+def test_columns_that_are_not_correlated_are_not(covariance):
+    lam = covariance.matrix(thetas(covariance))
+    cov = lam @ lam.T
+    q = covariance.q
+    others = {(i, j) for j in range(q) for i in range(j + 1, q)} - {*covariance.pairs}
+    for i, j in others:
+        assert cov[i, j] == 0
+    for i, j in covariance.pairs:
+        assert cov[i, j] != 0
+
+
+@EVERY
+def test_it_starts_at_given_standard_deviations(covariance):
+    sd = [1.0 + 0.1 * i for i in range(covariance.q)]
+    lam = covariance.matrix(np.array(covariance.start(sd)))
+    np.testing.assert_allclose(lam, np.diag(sd), atol=1e-15)
+
+
+@EVERY
+def test_jacobian_and_second_derivatives(covariance):
+    """Of lanes all at once, as automatic differentiation has them lane by lane."""
+    theta = thetas(covariance, 2)
+    e = len(covariance.entries)
+    slopes = np.random.default_rng(1).normal(size=(2, e))
+    lanes = list(jnp.asarray(theta.T))
+    J = covariance.jacobian(lanes)
+    bend = covariance.bend(lanes, list(jnp.asarray(slopes.T)))
+    assert (J is None) == (bend is None) == covariance.free
+    for lane, (x, s) in enumerate(zip(theta, slopes, strict=True)):
+
+        def entries(x):
+            return base.values(x, (covariance,))
+
+        expected = jax.jacfwd(entries)(jnp.asarray(x))
+        whole = base.jacobian(jnp.asarray(x), (covariance,))
+        if J is None:
+            np.testing.assert_array_equal(expected, np.eye(covariance.m))
+            assert whole is None
+            continue
+        here = np.array([[v[lane] for v in row] for row in J])
+        np.testing.assert_allclose(here, expected, atol=1e-14)
+        np.testing.assert_allclose(whole, expected, atol=1e-14)
+        second = np.einsum("e,eab->ab", s, jax.hessian(entries)(jnp.asarray(x)))
+        here = np.array([[v[lane] for v in row] for row in bend])
+        np.testing.assert_allclose(here, second, atol=1e-13)
+
+
+@EVERY
+def test_a_key_for_programs(covariance):
+    again = pickle.loads(pickle.dumps(covariance))
+    assert again == covariance
+    assert hash(again) == hash(covariance)
+    assert len({repr(x) for x in KINDS}) == len(set(KINDS)) == len(KINDS)
+
+
+def test_one_name_for_what_is_the_same():
+    """Programs are compiled for a covariance: equal ones have to share them."""
+    assert covariances.named("diag", 1) == covariances.named("us", 1)
+    assert Diagonal(1).beside([Diagonal(1), Diagonal(2)]) == Diagonal(4)
+    assert Diagonal(2).beside([]) == Diagonal(2)
+    mixed = Unstructured(2).beside([Diagonal(1)])
+    assert mixed.entries == ((0, 0), (1, 0), (1, 1), (2, 2))
+
+
+def test_the_table_has_what_formulas_can_say():
+    assert set(parse.WRAPPERS.values()) == set(covariances.REGISTRY)
+    for name in covariances.REGISTRY:
+        assert covariances.named(name, 3).q == 3
+
+
+def test_names():
+    columns = ["(Intercept)", "x", "a|b"]
+    us = Unstructured(3)
+    assert us.sd_names(columns, "g") == ["sd_(Intercept)|g", "sd_x|g", "sd_a|b|g"]
+    assert us.correlation_names([*columns[:2], "z"], "g") == [
+        "cor_x.(Intercept)|g",
+        "cor_z.(Intercept)|g",
+        "cor_z.x|g",
+    ]
+    four = ["a", "b", "c", "d"]
+    by_row = Unstructured(4).correlation_names(four, "g", by_row=True)
+    assert by_row[2:4] == ["cor_c.b|g", "cor_d.a|g"]
+    assert Unstructured(4).correlation_names(four, "g")[2] == "cor_d.a|g"
+    assert Diagonal(3).correlation_names(columns, "g") == []
+    found = map(names.kind, ["sd_x|g", "cor_x.y|g", "sigma", "sd_x", "x|g"])
+    assert [*found] == ["sd", "cor", None, None, None]
