@@ -14,6 +14,7 @@ import numpy as np
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.linear_problem import Problem
+from jaxglmm.model.residuals import IndependentResiduals
 from jaxglmm.structure.factors import ColumnMaps, Columns
 from jaxglmm.structure.moments_of_design import Moments, build
 
@@ -48,7 +49,8 @@ def precise(design: Design, family: AbstractFamily) -> Design:
 def moments(design: Design, structure: str | None = None) -> Moments:
     """Cross-products of a linear mixed model."""
     y = design.y if design.offset is None else design.y - design.offset
-    return build(y, design.X, columns(design), design.weights, structure)
+    residuals = IndependentResiduals(design.weights)
+    return build(y, design.X, columns(design), residuals.weights, structure)
 
 
 def problem(m: Moments) -> Problem:
