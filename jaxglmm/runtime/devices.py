@@ -25,6 +25,7 @@ from jaxglmm.runtime import executors, host, hosted
 from jaxglmm.runtime.compile import jit, options
 
 NAMES = ("all", "cpu", "gpu")
+LITTLE = 200_000  # cells x data sets up to which NumPy is sooner done than compiling
 WORTH = 20_000_000  # cells x data sets from which an accelerator pays for its copies
 ACCELERATOR_CELLS = 50_000_000  # cells x lanes in one chunk there
 ACCELERATOR_LANES = 64, 131_072
@@ -35,9 +36,13 @@ LOCK = threading.Lock()
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices that lanes are shared among."""
+    """The devices that lanes are shared among.
+
+    little: there is so little to do that it may be done in NumPy, without a program.
+    """
 
     devices: tuple[Any, ...]
+    little: bool = False
 
     def __reduce__(self) -> Any:
         return _like, (self.kind, len(self.devices))
@@ -123,7 +128,7 @@ class Devices:
 
     @property
     def _on_host(self) -> bool:
-        return len(self.devices) == 1 and self.devices[0].platform == "cpu"
+        return self.little and len(self.devices) == 1 and self.kind == "cpu"
 
     def _call(
         self, program: Program, shared: Any, lanes: Any, chunk: int, apart: bool
@@ -249,11 +254,11 @@ def choose(wanted: Any, cells: float) -> Devices:
             ) from None
         if wanted == "all" and found[0].platform != "cpu" and cells < WORTH:
             found = jax.local_devices(backend="cpu")
-        return Devices(tuple(found))
+        return Devices(tuple(found), little=cells <= LITTLE)
     several = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
     if not several or not all(hasattr(d, "platform") for d in several):
         raise ModelError(
             f"devices={wanted!r}: pass 'all', 'cpu', 'gpu' or JAX devices, such as "
             "jax.devices()[:2]"
         )
-    return Devices(tuple(several))
+    return Devices(tuple(several), little=cells <= LITTLE)

@@ -229,7 +229,18 @@ def test_a_thousand_at_once(server):
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(read, sockets))
     assert len(answers) == n
-    assert all(status == b"200" and result == expected for status, result in answers)
+    assert {status for status, _ in answers} == {b"200"}
+
+    # the first are computed in NumPy, the others by a program made meanwhile
+    def apart(result):
+        cells = [x for row in result for x in row]
+        numbers = [x if isinstance(x, float) else np.nan for x in cells]
+        return [x for x in cells if not isinstance(x, float)], np.array(numbers)
+
+    texts, numbers = apart(expected)
+    for _, result in answers:
+        assert apart(result)[0] == texts
+        np.testing.assert_allclose(apart(result)[1], numbers, rtol=1e-9, atol=1e-12)
 
 
 def test_many_clients_in_turn(server):
