@@ -260,14 +260,14 @@ def test_refused_where_levels_depend_on_each_other(method):
 
 def test_five_columns_and_more_in_either_layout():
     """Levels of equal size are padded to a block, others are not: the same fit."""
-    from jaxglmm.structure import rows
+    from jaxglmm.structure import row_layout
 
     rng = np.random.default_rng(0)
     columns = {f"x{i}": rng.normal(size=N) for i in range(4)} | {"g": np.arange(N) % G}
     columns["y"] = rng.poisson(np.exp(0.5 + 0.6 * rng.normal(size=G)[columns["g"]]))
     formula = "y ~ x0 + (x0 + x1 + x2 + x3 || g)"
     a = fit(formula, columns)
-    with mock.patch.multiple(rows, LARGE_ROWS=0, SMALL_ROWS=0, WASTE=0):
+    with mock.patch.multiple(row_layout, LARGE_ROWS=0, SMALL_ROWS=0, WASTE=0):
         b = fit(formula, columns)
     assert a.diagnostics["system"] != b.diagnostics["system"]
     same(a, b)

@@ -389,9 +389,9 @@ def test_results_go_through_text():
 
 def test_the_hot_functions_are_kept():
     from jaxglmm.estimate import generalised as laplace
-    from jaxglmm.estimate import information, maximise
+    from jaxglmm.estimate import hessian, information, maximise
 
-    kept = (laplace.fit_numbers, laplace.hessian, maximise.fit_numbers)
+    kept = (laplace.fit_numbers, hessian.hessian, maximise.fit_numbers)
     assert all(isinstance(f, Stored) for f in (*kept, information.curvature))
 
 

@@ -26,11 +26,11 @@ from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate import quadrature as _quadrature
 from jaxglmm.integrate import second_order as _second_order
-from jaxglmm.integrate.laplace_derivatives import Point, RowTerms, Terms
+from jaxglmm.integrate.laplace_derivatives import Point, Terms
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, inner_all, scale
-from jaxglmm.runtime.arrays import jnp, jvp, jvp_rows, lax
+from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.compile import jit, stored
 
 MOVED = 1e-3  # change of -2 log-likelihood by doubled nodes that is small enough
@@ -238,6 +238,7 @@ def applicable(problem: GeneralisedProblem, marginal: LaplaceMarginal) -> str | 
         return None
     q = sides[0]
     second = marginal.order > 1
+    several = problem.predictors.K > 1
     name = "the second-order approximation" if second else "adaptive quadrature"
     if len(sides) > 1:
         return (
@@ -247,6 +248,8 @@ def applicable(problem: GeneralisedProblem, marginal: LaplaceMarginal) -> str | 
     if marginal.hessian != "observed":
         return f"{name} is centred by the observed information, not the expected one"
     if second:
+        if several:
+            return f"{name} is for models of one linear predictor. Use quadrature"
         if marginal.nodes != 1:
             return "the second-order approximation has no nodes; leave nodes=1"
         if q > 1:
@@ -393,104 +396,11 @@ def _fit_fixed_only(
     )
 
 
-@stored(static=("marginal",), host=True)
-def slope(
-    marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
-) -> Float[Array, " k"]:
-    """The gradient of -2 log-likelihood at psi, u next to its mode."""
-    return marginal.derivatives(problem, psi, u).score
-
-
-@stored(static=("marginal",), host=True)
-def hessian(
-    marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
-) -> Float[Array, "k k"]:
-    """The exact Hessian of -2 log-likelihood at an optimum, u its mode.
-
-    Forward mode over the analytic score, after one Newton step that carries the mode's
-    derivative. Laplace's score meets the rows at one eta alone, so the family's
-    derivatives are taken once there and serve all directions.
-    """
-    if not u:
-        return _symmetric(_columns(partial(_fixed_score, problem), psi))
-    folded = problem.folded()
-    terms = marginal.terms(folded)
-    if not marginal.beyond:
-        terms = _tangents(folded, terms, psi, u)
-
-    def score(x: Array) -> Array:
-        moved = newton_step(folded, terms, x, u)
-        return marginal.at(folded, terms, x, moved, always=True).score
-
-    return _symmetric(_columns(score, psi))
-
-
-def _fixed_score(problem: GeneralisedProblem, psi: Array) -> Array:
-    return _fixed_only.derivatives(problem, psi).score
-
-
-def _columns(score: Any, psi: Array) -> Array:
-    """Derivatives of the score, one direction after another.
-
-    One by one: no batched LAPACK call waits for another.
-    """
-
-    def along(direction: Array) -> Array:
-        return jvp(score, (psi,), (direction,))[1]
-
-    return lax.map(along, jnp.eye(len(psi), dtype=psi.dtype))
-
-
-def _symmetric(H: Array) -> Array:
-    return (H + H.T) / 2
-
-
-def newton_step(
-    problem: GeneralisedProblem, terms: Terms, psi: Array, u: Effects
-) -> Effects:
-    """One undamped Newton step towards the mode, differentiable in psi."""
-    beta, theta, phi = problem.split(psi)
-    lam = problem.lambdas(theta)
-    r = terms(_point.predictor(problem, beta, scale(lam, u)), phi)
-    return _laplace.newton_update(problem, lam, r.w, r.s, u)
-
-
-def _tangents(
-    problem: GeneralisedProblem, terms: Terms, psi: Array, u: Effects
-) -> Terms:
-    """The terms at (psi, u) with their first derivatives, as a function of the first.
-
-    Equal to ``terms`` in value and first derivative at that point, and nowhere else.
-    """
-    beta, theta, phi = problem.split(psi)
-    eta = _point.predictor(problem, beta, scale(problem.lambdas(theta), u))
-    one = jnp.ones_like(eta)
-    here, in_eta = jvp_rows(lambda x: terms(x, phi), (eta,), (one,))
-    in_phi = [
-        jvp_rows(lambda x: terms(eta, x), (phi,), (unit,))[1]
-        for unit in jnp.eye(len(phi), dtype=eta.dtype)
-    ]
-
-    def near(x: Array, new_phi: Array) -> RowTerms:
-        def move(value: Array, d_eta: Array, *d_phi: Array) -> Array:
-            if value.shape != eta.shape:  # sums over the rows are not in the score
-                return value
-            out = value + d_eta * (x - eta)
-            for j, d in enumerate(d_phi):
-                out = out + d * (new_phi[j] - phi[j])
-            return out
-
-        return jax.tree.map(move, here, in_eta, *in_phi)
-
-    return near
-
-
 __all__ = [
     "GeneralisedFitted",
     "LaplaceMarginal",
     "fit_compiled",
     "fit_numbers",
-    "hessian",
     "inner_all",
     "shapes",
     "unpack",

@@ -25,8 +25,9 @@ from jax import lax
 from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.density import smoothed
 from jaxglmm.density.smoothed import Expected, Rule
-from jaxglmm.integrate.laplace_derivatives import gram, predictor, total
+from jaxglmm.integrate.laplace_derivatives import predictor
 from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.model.predictors import gram, total
 from jaxglmm.numerics.bordered import Bordered, bordered
 from jaxglmm.numerics.system import Effects, Lambdas, scale, scale_transposed
 from jaxglmm.runtime.compile import jit

@@ -20,7 +20,7 @@ from jax import lax
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.estimate.generalised import LaplaceMarginal, zeros
-from jaxglmm.estimate.generalised import hessian as _likelihood_hessian
+from jaxglmm.estimate.hessian import hessian as _likelihood_hessian
 from jaxglmm.estimate.start_generalised import starting_values
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace

@@ -126,7 +126,7 @@ def minimise(
     finer = FINER if len(problem.y) <= CHEAP else 1.0
     effects = np.arange(k)
     effects = (effects >= problem.p) & (effects < problem.p + problem.m)
-    reach = effects, problem.family.link.unit_free
+    reach = effects, problem.family.is_unit_free
     family = problem.family
     canonical = family.has_canonical_link
     damped = family.is_self_concordant and len(u) == 1
@@ -333,9 +333,12 @@ def _shortened(step: Array, x: Array, reach: tuple[np.ndarray, bool]) -> Scalar:
 def within(family: AbstractFamily, psi: Array) -> Array:
     """psi (k, ...) with its dispersion parameters inside the family's range."""
     low, high = family.phi_range
-    if not family.n_phi or np.isinf([low, high]).all():
+    if not family.n_phi or (np.isinf(low).all() and np.isinf(high).all()):
         return psi
     p = len(psi) - family.n_phi
+    if np.ndim(low) or np.ndim(high):  # one a parameter
+        across = (-1, *(1,) * (psi.ndim - 1))
+        low, high = (np.reshape(x, across) for x in (low, high))
     return jnp.concatenate([psi[:p], jnp.clip(psi[p:], low, high)])
 
 

@@ -81,18 +81,21 @@ def _without_effects(
     domain of the link wherever the guesses do.
     """
     in_pieces = pieces.count(problem) > 1
+    model = problem.predictors
 
     def level_of(part: GeneralisedProblem, guess: Array) -> tuple[Array, ...]:
         used = part.weights > 0
         target = jnp.where(used, guess - part.offset, 0.0)
-        return jnp.sum(used), jnp.sum(target), _point.gram(part.X, used * 1.0)
+        n, level = jnp.sum(used), model.each(target)
+        return n, level, model.gram(part.X, model.alike(used * 1.0))
 
     used, target, square = pieces.summed(problem, level_of, guess)
     n = jnp.maximum(used, 1)
     root = spd.cholesky(square + 1e-9 * n * jnp.eye(problem.p))
 
     def toward(part: GeneralisedProblem) -> Array:
-        return _point.total(part.X, jnp.where(part.weights > 0, target / n, 0.0))
+        own = model.along_rows(target / n, guess)
+        return model.total(part.X, jnp.where(part.weights > 0, own, 0.0))
 
     middle = spd.solve(root, pieces.summed(problem, toward))
 
@@ -102,14 +105,14 @@ def _without_effects(
         eta = _point.predictor(part, beta, _nothing(part))
         used = part.weights > 0
         r = _point.terms_of(part)(jnp.where(first & used, guess, eta), phi)
-        w = jnp.abs(r.w)
-        return jnp.where(first, w * (guess - eta), r.s), w, r.l
+        w = _point.step_weights(part, eta, phi, r.w)
+        return jnp.where(first, model.apply(w, guess - eta), r.s), w, r.l
 
     def evaluate(beta: Array, aux: tuple[Any, ...]) -> Any:
         first = aux[-1]
 
         def sums(part: GeneralisedProblem, s: Array, w: Array, l: Array) -> Any:
-            return _point.gram(part.X, w), _point.total(part.X, s), jnp.sum(l)
+            return model.gram(part.X, w), model.total(part.X, s), jnp.sum(l)
 
         if in_pieces:
             H, score, l = pieces.summed(
@@ -135,7 +138,8 @@ def _without_effects(
 
     zero = jnp.zeros_like(guess)
     no, yes = jnp.asarray(False), jnp.asarray(True)
-    nothing = (middle, yes, no) if in_pieces else (zero, zero)
+    weightless = zero if model.K == 1 else jnp.zeros((model.K, *guess.shape))
+    nothing = (middle, yes, no) if in_pieces else (zero, weightless)
     if problem.p == 0:
         beta, aux = middle, evaluate(middle, (*nothing, no))[4]
     else:

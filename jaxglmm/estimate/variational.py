@@ -36,7 +36,7 @@ from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.density.smoothed import NODES, Expected, Rule, expected
 from jaxglmm.integrate.exact import boundary, directions
-from jaxglmm.integrate.laplace_derivatives import gram, inner_levels, predictor, total
+from jaxglmm.integrate.laplace_derivatives import inner_levels, predictor
 from jaxglmm.model.covariances.base import (
     jacobian,
     pack,
@@ -44,6 +44,7 @@ from jaxglmm.model.covariances.base import (
     pulled_columns,
     pulled_square,
 )
+from jaxglmm.model.predictors import gram, total
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.bordered import Bordered, bordered

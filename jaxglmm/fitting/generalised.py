@@ -16,6 +16,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._typing import Array
 from jaxglmm.estimate import generalised as laplace
+from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted, LaplaceMarginal
 from jaxglmm.fitting import restarts as again
 from jaxglmm.fitting.estimates import Estimates
@@ -117,8 +118,8 @@ class GeneralisedEngine:
             found = again.compared(self, found, tol, max_steps)
         if not self._has_rival:
             return found
-        for phi in self.base.family.near_zero_dispersion:
-            other = from_phi(np.array([phi]))
+        for first in self.base.family.near_zero_dispersion:
+            other = from_phi(np.array([first, *self.phi[1:]]))
             if np.isnan(found.criterion) or other.criterion < found.criterion - tol:
                 found = other
             if other.status == _status.CONVERGED:
@@ -177,7 +178,7 @@ class GeneralisedEngine:
         Directions in which the likelihood is flat, and variances at zero, are taken as
         known; flat directions of beta (separation) have a very large variance instead.
         """
-        H = np.asarray(laplace.hessian(self.marginal, self.base, psi, u))
+        H = np.asarray(exact.hessian(self.marginal, self.base, psi, u))
         return inverse_root(H, self.pinned(psi), self.base.p)
 
     def pinned(self, psi: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm.estimate import generalised as laplace
+from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted, LaplaceMarginal
 from jaxglmm.fitting.linear import SAFETY
 from jaxglmm.model.generalised_problem import GeneralisedProblem
@@ -120,7 +121,7 @@ def _measured(
 ) -> GeneralisedFitted:
     """Converged where a Newton step by the exact Hessian gains less than ``tol``."""
     where = engine.marginal, engine.base, found.psi, found.u
-    g, H = np.asarray(laplace.slope(*where)), np.asarray(laplace.hessian(*where))
+    g, H = np.asarray(exact.slope(*where)), np.asarray(exact.hessian(*where))
     free = ~engine.pinned(found.psi)
     g, H = g[free], H[np.ix_(free, free)]
     if not (np.isfinite(g).all() and np.isfinite(H).all()):

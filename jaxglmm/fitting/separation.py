@@ -120,7 +120,8 @@ def _runaway(
     moved = used & (change > LOST * np.linalg.norm(Q, axis=1))
     # it must be beta that took these rows out, and not their random effects
     reach = (side * (Q @ (lost @ (lost.T @ (R @ beta)))))[moved]
-    if np.sum(reach > family.link.end / 2) <= len(reach) / 2:
+    end = np.inf if family.link.end is None else family.link.end
+    if np.sum(reach > end / 2) <= len(reach) / 2:
         return None
     return R, lost, side, used, moved
 
@@ -129,7 +130,7 @@ def _perfect(
     design: Design, family: AbstractFamily, eta: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
     """(n,) -1 for zeros and +1 for full successes that are fitted perfectly, else 0."""
-    far = np.abs(eta) > family.link.end
+    far = np.abs(eta) > (np.inf if family.link.end is None else family.link.end)
     mu = np.asarray(family.mean(eta), float)
     trials = np.ones(len(y)) if design.trials is None else design.trials
     full = np.zeros(len(y), bool)

@@ -34,8 +34,12 @@ def derivatives(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Laplace
         return -2 * jnp.sum(rows_at(problem, eta, x).l)
 
     k = len(psi)
-    H = put(jnp.zeros((k, k)), np.s_[: problem.p, : problem.p], 2 * (r.step * X) @ X.T)
-    score = -2 * X @ r.s
+    model = problem.predictors
+    if model.K == 1:
+        square, score = 2 * (r.step * X) @ X.T, -2 * X @ r.s
+    else:
+        square, score = 2 * model.gram(X, r.step), -2 * model.total(X, r.s)
+    H = put(jnp.zeros((k, k)), np.s_[: problem.p, : problem.p], square)
     if len(phi):
         inside = hessian(total)(phi)
         kept = jnp.where(

@@ -28,7 +28,10 @@ MOST = 100  # steps to the mode
 
 
 class RowDerivatives(eqx.Module):
-    """l, s, w, w1 and the (positive) information for steps, weights inside, (n,)."""
+    """l, s, w, w1 and the (positive) information for steps, weights inside.
+
+    Shapes as in ``laplace_derivatives.RowTerms``.
+    """
 
     l: Float[Array, " n"]
     s: Float[Array, " n"]
@@ -46,6 +49,9 @@ def rows_at(
     l, s, w, w1 = family.derivatives(problem.y, eta, phi, problem.trials)
     if family.has_canonical_link:
         step = w
+    elif problem.predictors.K > 1:
+        expected = family.expected_block(eta, phi, problem.trials)
+        step = problem.predictors.bounded(w, expected)
     else:
         step = jnp.where(w > 0, w, family.expected_weight(eta, phi, problem.trials))
     out = (jnp.where(used, v * x, 0.0) for x in (l, s, w, w1, step))
@@ -118,6 +124,15 @@ def find_mode(
     _, _, u, steps, left = lax.while_loop(
         lambda s: (s[4] > MODE) & (s[3] < MOST), body, state
     )
+    if problem.predictors.K > 1:
+        # blocks of several predictors are seldom positive far out, and steps by what
+        # bounds them converge linearly: the last one is Newton's own
+        closer = newton_step(problem, beta, lam, phi, u)
+        near = left < 1e-3
+        u = tuple(
+            jnp.where(near & jnp.all(jnp.isfinite(x)), x, y)
+            for x, y in zip(closer, u, strict=True)
+        )
     return Mode(u, left, steps)
 
 

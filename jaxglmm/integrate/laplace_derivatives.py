@@ -31,6 +31,7 @@ from typing import Any, Literal
 
 import equinox as eqx
 
+from jaxglmm._errors import NotApplicableError
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate import pieces
 from jaxglmm.integrate.exact import boundary, directions
@@ -64,9 +65,11 @@ Hessian = Literal["observed", "expected"]
 class RowTerms(eqx.Module):
     """l without its constant, s, w, w1 of each row, weights inside.
 
+    Each (n,); of several predictors s is (K, n), w (K, K, n), w1 (K, K, K, n).
+
     dl, ds, dw: derivatives in the dispersion parameters, one array each; ddl: the
     second derivative of l in each of them, summed; v, v1: what stands in M where that
-    is not w, and its derivative in eta, dv in phi.
+    is not w, and its derivative in eta, dv in phi (one predictor).
     """
 
     l: Array
@@ -93,6 +96,11 @@ def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Term
     def plain(eta: Array, phi: Array) -> tuple[Array, ...]:
         out = family.kernel_derivatives(problem.y, eta, phi, problem.trials)
         if hessian == "expected":
+            if problem.predictors.K > 1:
+                raise NotApplicableError(
+                    "hessian='expected' is for models of one linear predictor; use "
+                    "Laplace's approximation with the observed information"
+                )
 
             def expected(x: Array) -> Array:
                 return family.expected_weight(x, phi, problem.trials)
@@ -203,26 +211,30 @@ def evaluate(
     def visit(part: GeneralisedProblem) -> tuple[Array, RowTerms]:
         return at(part) if known is None else known
 
-    def weights(r: RowTerms) -> Array:
-        return r.w if canonical else jnp.where(valid, r.w, jnp.abs(r.w))
+    model = problem.predictors
+
+    def weights(part: GeneralisedProblem, eta: Array, r: RowTerms) -> Array:
+        if canonical:
+            return r.w
+        return jnp.where(valid, r.w, step_weights(part, eta, phi, r.w))
 
     canonical = problem.family.has_canonical_link
     negative, valid = jnp.asarray(False), jnp.asarray(True)
     if not canonical:
-        below = sum_rows(problem, lambda part: jnp.sum(visit(part)[1].w < 0))
+        below = sum_rows(problem, lambda part: jnp.sum(model.below(visit(part)[1].w)))
         valid = exact | (below == 0)
         negative = valid & (below > 0)
 
     def first(part: GeneralisedProblem) -> _First:
-        r = visit(part)[1]
-        w, rows, X = weights(r), part.rows, part.X
+        eta, r = visit(part)
+        w, rows, X = weights(part, eta, r), part.rows, part.X
         return _First(
             rows.weigh(w),
             rows.weigh(r.v) if hessian == "expected" else None,
-            rows.collect([r.s, *(w * x for x in X), *(-x for x in r.ds)]),
+            rows.collect([r.s, *model.weighted(X, w), *(-x for x in r.ds)]),
             jnp.sum(r.l),
             rows.level_sum(r.l) if len(u) == 1 else None,
-            gram(X, jnp.abs(w)),
+            model.gram(X, jnp.abs(w) if model.K == 1 else w),
             r.ddl,
         )
 
@@ -241,10 +253,10 @@ def evaluate(
     def second(part: GeneralisedProblem) -> tuple[Effects, Array, list[Array]]:
         r = visit(part)[1]
         lev = part.rows.leverages(inside, selected)
-        a = (r.w1 if r.v1 is None else r.v1) * lev
+        a = model.carried(r.w1 if r.v1 is None else r.v1, lev)
         dw = r.dw if r.v is None else r.dv
-        own = [jnp.sum(-2 * x + lev * y) for x, y in zip(r.dl, dw, strict=True)]
-        return part.rows.collect([a]), total(part.X, a - 2 * r.s), own
+        own = [model.moved(x, lev, y) for x, y in zip(r.dl, dw, strict=True)]
+        return part.rows.collect([a]), model.total(part.X, a - 2 * r.s), own
 
     Za, direct, own = sum_rows(problem, second)
     m = through(factor, kept, Za)
@@ -274,9 +286,9 @@ def evaluate(
     def better() -> tuple[AbstractFactor, Effects, Array]:
         def larger(part: GeneralisedProblem) -> tuple[Any, Effects | None, Array]:
             eta, r = visit(part)
-            new = _positive(part, eta, phi, weights(r))
-            ahead = part.rows.collect([new * x for x in part.X]) if p else None
-            return part.rows.weigh(new), ahead, gram(part.X, new)
+            new = _positive(part, eta, phi, weights(part, eta, r))
+            ahead = part.rows.collect(model.weighted(part.X, new)) if p else None
+            return part.rows.weigh(new), ahead, model.gram(part.X, new)
 
         system, ahead, square = sum_rows(problem, larger)
         return system.factor(kept), across if ahead is None else ahead, square
@@ -294,18 +306,13 @@ def evaluate(
         size = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
         H = block_diag(H, jnp.diag(size))
         diagonal.append(size)
-    level = (
-        jnp.sum(u[0][:, 0] ** 2, axis=0) - 2 * one.level
-        if len(u) == 1
-        else sum(squares) - 2 * one.l
-    )
     return Point(
         value,
         score,
         H,
         jnp.concatenate(diagonal),
         nu,
-        level,
+        _deviance(u, squares, one),
         valid,
         delta,
         tuple(x + y for x, y in zip(u, delta, strict=True)),
@@ -348,9 +355,29 @@ class _First(eqx.Module):
     ddl: tuple[Array, ...]
 
 
+def _deviance(u: Effects, squares: list[Array], one: _First) -> Array:
+    """-2 l + u'u a level (one factor) or in all (several)."""
+    if one.level is not None:
+        return jnp.sum(u[0][:, 0] ** 2, axis=0) - 2 * one.level
+    return sum(squares) - 2 * one.l
+
+
 def _at_once(problem: GeneralisedProblem, sums: Callable[..., Any]) -> Any:
     """``pieces.summed`` of one piece."""
     return sums(problem)
+
+
+def step_weights(
+    problem: GeneralisedProblem, eta: Array, phi: Array, w: Array
+) -> Array:
+    """Weights of a step to the mode where observed information is not positive."""
+    if problem.predictors.K == 1:
+        return jnp.abs(w)
+    expected = problem.family.expected_block(eta, phi, problem.trials)
+    if expected is not None:
+        weighted = problem.weights * expected
+        expected = jnp.where(problem.weights > 0, weighted, 0.0)
+    return problem.predictors.bounded(w, expected)
 
 
 def _positive(problem: GeneralisedProblem, eta: Array, phi: Array, w: Array) -> Array:
@@ -359,6 +386,8 @@ def _positive(problem: GeneralisedProblem, eta: Array, phi: Array, w: Array) -> 
     Where observed information is negative these matrices are not positive definite, and
     no damping makes a Newton step of them.
     """
+    if problem.predictors.K > 1:
+        return step_weights(problem, eta, phi, w)
     expected = problem.family.expected_weight(eta, phi, problem.trials)
     expected = jnp.where(problem.weights > 0, problem.weights * expected, 0.0)
     return jnp.maximum(w, jnp.where(jnp.isfinite(expected), expected, 0.0))
@@ -389,30 +418,9 @@ def moved(
 def predictor(
     problem: GeneralisedProblem, beta: Float[Array, " p"], b: Effects
 ) -> Array:
-    """offset + X beta + Z b."""
-    eta = problem.offset + problem.rows.spread(b)
-    X = problem.X
-    if problem.p == 0:
-        return eta
-    if problem.p <= spd.TINY:
-        return eta + sum(beta[j] * X[j] for j in range(problem.p))
-    return eta + jnp.tensordot(beta, X, axes=1)
-
-
-def total(X: Array, r: Array) -> Float[Array, " p"]:
-    """X'r."""
-    if len(X) <= spd.TINY:
-        return jnp.sum(X * r, axis=tuple(range(1, X.ndim)))
-    return X.reshape(len(X), -1) @ r.reshape(-1)
-
-
-def gram(X: Array, w: Array) -> Float[Array, "p p"]:
-    """X'WX."""
-    p = len(X)
-    if p <= spd.SMALL and w.size <= 4096:
-        return jnp.sum((w * X)[:, None] * X[None], axis=tuple(range(2, X.ndim + 1)))
-    flat = X.reshape(p, w.size)
-    return (w.reshape(-1) * flat) @ flat.T
+    """offset + X beta + Z b, (n,), or (K, n) of several predictors."""
+    rest = problem.offset + problem.rows.spread(b)
+    return problem.predictors.values(problem.X, beta, rest)
 
 
 def inner_levels(a: Float[Array, "q 1 J"], b: Float[Array, "q 1 J"]) -> Array:

@@ -34,7 +34,7 @@ import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Float
-from jaxglmm.integrate.laplace_derivatives import Point, Terms, total
+from jaxglmm.integrate.laplace_derivatives import Point, Terms
 from jaxglmm.model.covariances.base import pack, pulled
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
@@ -120,16 +120,15 @@ def improve(
     M_bar = (M_bar + jnp.swapaxes(M_bar, 0, 1)) / 2
     L = small.lower(lam[0])
     A_bar = small.matmul(L, small.matmul(small.rows(M_bar), small.transpose(L)))
-    lev = rows._quadratic(0, A_bar)
-    a = r.w1 * lev
+    lev = rows.quadratic(A_bar)
+    a = problem.predictors.carried(r.w1, lev)
     (Za,), (t,) = rows.collect(a[None]), at.t
     pull = kappa[:, None] + scale((lam[0].T,), (Za,))[0]
     y = jnp.stack(small.solve(root, list(pull)))
     through = scale(lam, (y,))[0]
-    X = problem.X
     carried = jnp.sum(at.slopes[0] * through, axis=(0, 2))
     s = sums.s * rows._at(0, share)
-    first = total(X, s + a)
+    first = problem.predictors.total(problem.X, s + a)
     for j, dw in enumerate(r.dw):
         own = jnp.sum(sums.l[j] * share) + jnp.sum(lev * dw)
         first = jnp.append(first, own)

@@ -34,11 +34,17 @@ def working(
     if hessian == "expected":
         w = problem.family.expected_weight(eta, phi, problem.trials)
         w = jnp.where(problem.weights > 0, problem.weights * w, 0.0)
-    X = problem.X
-    B = problem.rows.collect(jnp.concatenate([w * X, r.s[None]]))
-    top = jnp.concatenate([(w * X) @ X.T, (X @ r.s)[:, None]], axis=1)
-    yy = jnp.sum(r.s**2 / jnp.where(r.step > 0, r.step, 1.0))
-    RR = jnp.concatenate([top, jnp.append(X @ r.s, yy)[None]])
+    X, model = problem.X, problem.predictors
+    if model.K == 1:
+        B = problem.rows.collect(jnp.concatenate([w * X, r.s[None]]))
+        square, Xs = (w * X) @ X.T, X @ r.s
+        yy = jnp.sum(r.s**2 / jnp.where(r.step > 0, r.step, 1.0))
+    else:
+        B = problem.rows.collect([*model.weighted(X, w), r.s])
+        square, Xs = model.gram(X, w), model.total(X, r.s)
+        yy = jnp.sum(model.solve(r.step, r.s) * r.s)
+    top = jnp.concatenate([square, Xs[:, None]], axis=1)
+    RR = jnp.concatenate([top, jnp.append(Xs, yy)[None]])
     zero = jnp.zeros(())
     n = jnp.sum(problem.weights > 0).astype(eta.dtype)
     start = base.identity(problem.covariances)

@@ -208,7 +208,7 @@ class FittedModels(Hinted):
         parts = [self.coefficients, self.sd, self.correlations]
         if self.dispersion is not None:
             parts.append(self.dispersion)
-        if "sigma" in self.names:
+        elif "sigma" in self.names:
             parts.append(self.sigma[:, None])
         index = None if self.labels is None else pd.Index(self.labels, name="dataset")
         return pd.DataFrame(np.concatenate(parts, axis=1), index, self.names)

@@ -12,6 +12,7 @@ from jaxglmm._typing import Array, Float
 from jaxglmm.model.covariances import base
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.predictors import Predictors
 from jaxglmm.structure.rows import AbstractRows
 
 
@@ -20,7 +21,8 @@ class GeneralisedProblem(eqx.Module):
 
     X: (p, n), in internal coordinates; y, trials, weights, offset: (n,). Of many rows
     trials and offset may be (1,) where they are the same in all, and weights whether a
-    row is one of the data.
+    row is one of the data. Of several predictors offset is (K, n), X has the columns of
+    all (``model.predictors``).
     """
 
     rows: AbstractRows
@@ -31,6 +33,7 @@ class GeneralisedProblem(eqx.Module):
     offset: Float[Array, " n"]
     family: AbstractFamily
     covariances: tuple[AbstractCovariance, ...] = eqx.field(static=True)
+    predictors: Predictors = eqx.field(static=True, default=Predictors())
 
     @property
     def p(self) -> int:
@@ -59,6 +62,7 @@ class GeneralisedProblem(eqx.Module):
             fold(self.offset),
             self.family,
             self.covariances,
+            self.predictors,
         )
 
     def split(self, psi: Float[Array, " k"]) -> tuple[Array, Array, Array]:

@@ -10,12 +10,13 @@ serves for the density and for its derivatives.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations_with_replacement, product
 from typing import Any
 
 import equinox as eqx
 
 from jaxglmm._typing import Array
-from jaxglmm.runtime.arrays import jnp, jvp_rows
+from jaxglmm.runtime.arrays import jnp, jvp_rows, put
 
 
 class Jet(eqx.Module):
@@ -119,6 +120,36 @@ def nested(function: Callable[[Array], Array], x: Array, order: int) -> Jet:
 
     (f, f1, f2), (_, _, f3) = jvp_rows(second, (x,), (one,))
     return Jet((f, f1, f2, f3))
+
+
+def gradients(function: Callable[[Array], Array], x: Array) -> tuple[Array, ...]:
+    """A function of K variables, elementwise, with its first three derivatives.
+
+    x: (K, n); returns (n,), (K, n), (K, K, n), (K, K, K, n), symmetric in all but n.
+    """
+    K = len(x)
+    units = [put(jnp.zeros_like(x), k, 1.0) for k in range(K)]
+
+    def along(f: Callable[[Array], Any], k: int) -> Callable[[Array], Any]:
+        return lambda t: jvp_rows(f, (t,), (units[k],))
+
+    value: Any = None
+    one, two, three = {}, {}, {}
+    for k, m, r in combinations_with_replacement(range(K), 3):
+        found = along(along(along(function, k), m), r)(x)
+        ((value, one[k]), (_, two[k, m])), (_, (_, three[k, m, r])) = found
+    return (
+        value,
+        jnp.stack([one[k] for k in range(K)]),
+        _symmetric(two, K, 2),
+        _symmetric(three, K, 3),
+    )
+
+
+def _symmetric(parts: dict[tuple[int, ...], Array], K: int, order: int) -> Array:
+    """The full array from the entries whose indices do not fall."""
+    flat = [parts[tuple(sorted(index))] for index in product(range(K), repeat=order)]
+    return jnp.stack(flat).reshape(*(K,) * order, *flat[0].shape)
 
 
 def where(condition: Array, a: Jet, b: Jet) -> Jet:

@@ -44,6 +44,7 @@ class Columns:
 
     covariance: a ``model.covariances.AbstractCovariance``, which stands above this
     room; maps: fewer than the covariance allows, where the columns must not be mixed.
+    predictor: number of the linear predictor that the term belongs to.
     """
 
     factor: str
@@ -52,6 +53,7 @@ class Columns:
     n_levels: int
     covariance: Any
     maps: ColumnMaps | None = None
+    predictor: int = 0
 
 
 @brief
@@ -62,7 +64,8 @@ class Factor:
     codes: (n,) int32; values: (n, q) in internal coordinates, None for all ones;
     T: (q, q), values in the user's coordinates = values @ T; covariance: of all its
     columns, a ``model.covariances.AbstractCovariance``; spans: for each of its terms
-    (index of the term, first column, last + 1).
+    (index of the term, first column, last + 1); predictors: of each column, the linear
+    predictor that it belongs to.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Factor:
     T: np.ndarray
     covariance: Any
     spans: tuple[tuple[int, int, int], ...]
+    predictors: tuple[int, ...] = ()
 
     @property
     def q(self) -> int:
@@ -98,7 +102,7 @@ def join(terms: list[Columns], weights: np.ndarray | None = None) -> list[Factor
 
 
 def _join_one(name: str, terms: list[Columns], w: np.ndarray | None) -> Factor:
-    spans, own, values, blocks = [], [], [], []
+    spans, own, values, blocks, predictors = [], [], [], [], []
     start = 0
     for index, term in enumerate(terms):
         if term.factor != name:
@@ -110,6 +114,7 @@ def _join_one(name: str, terms: list[Columns], w: np.ndarray | None) -> Factor:
         blocks.append(T)
         spans.append((index, start, stop))
         own.append(term.covariance)
+        predictors += [term.predictor] * q
         start = stop
     first = next(t for t in terms if t.factor == name)
     T = np.zeros((start, start))
@@ -123,7 +128,14 @@ def _join_one(name: str, terms: list[Columns], w: np.ndarray | None) -> Factor:
         )
     covariance = own[0].beside(own[1:])
     return Factor(
-        name, first.codes, joined, first.n_levels, T, covariance, tuple(spans)
+        name,
+        first.codes,
+        joined,
+        first.n_levels,
+        T,
+        covariance,
+        tuple(spans),
+        tuple(predictors),
     )
 
 

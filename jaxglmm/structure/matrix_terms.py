@@ -176,7 +176,7 @@ class PatternRows(AbstractRows):
             A = lower + jnp.tril(lower, -1).T
         return DenseSystem(A, tuple((J, 1) for J in self.sizes))
 
-    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+    def leverage(self, factor: Any, selected: Any) -> Float[Array, " n"]:
         """The whole inverse is made: rows may use any two columns together."""
         m = sum(self.sizes)
         sd = jnp.concatenate(

@@ -2,18 +2,22 @@
 
 A row belongs to one level of every factor. ``weigh(w)`` makes the structured system of
 ``numerics`` from row weights, ``spread`` takes effects to rows (Z b), ``collect`` rows
-to effects (Z'r). The structure is chosen as in ``build``; indices and sizes are fixed
-on the host, so that the device only gathers and sums. Rows are sorted by the largest
-factor.
+to effects (Z'r). Rows are sorted by the largest factor; ``row_layout`` makes the index
+arrays.
+
+Of several linear predictors (``model.predictors``) every component of a factor belongs
+to one: ``of`` says to which. Values of rows are then (K, n), weights (K, K, n), blocks
+of a symmetric matrix, and an entry of Z'WZ takes the weight of the two predictors that
+its components belong to. With one predictor (``of`` None) there is no such axis.
 """
 
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.numerics import small_matrices as small
@@ -23,28 +27,28 @@ from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.runtime.arrays import added, jnp, put, segment_sum
-from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import moments_of_design as _build
-from jaxglmm.structure.factors import Factor
-from jaxglmm.structure.padding import bucket, empty, pad
 
 Columns = Float[Array, "K n"] | list[Array]
 
-WASTE = 1.5  # padded rows over rows, beyond which levels are not padded
-SMALL_ROWS = 1024  # padded rows that are few anyway
 LARGE_ROWS = 100_000  # padded rows beyond which columns outgrow the cache
 
 
 class AbstractRows(eqx.Module):
     """Index and values of each factor: codes (n,), z (q, n), sizes of padded levels.
 
-    Rows are flat, (n,), for every caller; ``folded`` gives the same rows in the shape
-    that sums run best over, which is what loops use.
+    of: the predictor of each component of each factor, None with one predictor; K: how
+    many there are. Rows are flat, (n,), for every caller; ``folded`` gives the same
+    rows in the shape that sums run best over, which is what loops use.
     """
 
     codes: tuple[Int[Array, " n"], ...]
     z: tuple[Float[Array, "q n"], ...]
     sizes: tuple[int, ...] = eqx.field(static=True)
+    of: tuple[tuple[int, ...], ...] | None = eqx.field(
+        static=True, default=None, kw_only=True
+    )
+    K: int = eqx.field(static=True, default=1, kw_only=True)
 
     def folded(self) -> AbstractRows:
         """The same rows in their folded shape."""
@@ -60,17 +64,34 @@ class AbstractRows(eqx.Module):
 
     def spread(self, b: Effects) -> Float[Array, " n"]:
         """Z b for one vector of effects, (q, 1, J) a factor."""
+        if self.of is not None:
+            return self._spread_apart(b)
         total = 0.0
         for k, (z, x) in enumerate(zip(self.z, b, strict=True)):
             for i in range(len(z)):
                 total = total + z[i] * self._at(k, x[i, 0])
         return total
 
+    def _spread_apart(self, b: Effects) -> Float[Array, "K n"]:
+        """Z_k b for each predictor k."""
+        totals: list[Any] = [jnp.zeros_like(self.z[0][0])] * self.K
+        for k, (z, x) in enumerate(zip(self.z, b, strict=True)):
+            for i in range(len(z)):
+                at = self.of[k][i]  # pyright: ignore[reportOptionalSubscript]
+                totals[at] = totals[at] + z[i] * self._at(k, x[i, 0])
+        return jnp.stack(totals)
+
     def collect(self, r: Columns) -> Effects:
-        """Z'r, (q, K, J) a factor; r: (K, n), or K columns that need not be one."""
+        """Z'r, (q, c, J) a factor; r: (c, n), or c columns that need not be one array.
+
+        Of several predictors a column is (K, n).
+        """
         out = []
         for k, z in enumerate(self.z):
-            rows = [[self._sum(k, z[i] * x) for x in r] for i in range(len(z))]
+            rows = [
+                [self._sum(k, z[i] * self._own(x, k, i)) for x in r]
+                for i in range(len(z))
+            ]
             out.append(jnp.stack([jnp.stack(row) for row in rows]))
         return tuple(out)
 
@@ -90,10 +111,24 @@ class AbstractRows(eqx.Module):
     def _sum(self, k: int, x: Float[Array, " n"]) -> Float[Array, " J"]:
         return segment_sum(x, self.codes[k], self.sizes[k], indices_are_sorted=k == 0)
 
+    def _own(self, r: Array, k: int, i: int) -> Array:
+        """What rows' values say to component i of factor k."""
+        return r if self.of is None else r[self.of[k][i]]
+
+    def _between(self, w: Array, k: int, i: int, m: int, j: int) -> Array:
+        """Weights between component i of factor k and component j of factor m."""
+        return w if self.of is None else w[self.of[k][i], self.of[m][j]]
+
     def _blocks(self, k: int, w: Float[Array, " n"]) -> Float[Array, "q q J"]:
         z = self.z[k]
         q = len(z)
-        half = [[self._sum(k, w * z[i] * z[j]) for j in range(i + 1)] for i in range(q)]
+        half = [
+            [
+                self._sum(k, self._between(w, k, i, k, j) * z[i] * z[j])
+                for j in range(i + 1)
+            ]
+            for i in range(q)
+        ]
         full = [[half[max(i, j)][min(i, j)] for j in range(q)] for i in range(q)]
         return small.stack(full, half[0][0])
 
@@ -111,12 +146,47 @@ class AbstractRows(eqx.Module):
     def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
         """The system Z'WZ."""
 
-    @abc.abstractmethod
     def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
         """d log|M| / dw, row by row: z'Lambda M^-1 Lambda'z, z the row of Z.
 
-        factor: of ``weigh(w)``; selected: its ``selected()``.
+        factor: of ``weigh(w)``; selected: its ``selected()``. (K, K, n) of several
+        predictors: z_k'Lambda M^-1 Lambda'z_l, z_k the part of z that is k's.
         """
+        return self._by_predictor(lambda rows: rows.leverage(factor, selected))
+
+    def quadratic(self, N: small.Matrix) -> Float[Array, " n"]:
+        """z'N_g z, N_g the symmetric block of each row's level of the first factor."""
+        return self._by_predictor(lambda rows: rows._quadratic(0, N))
+
+    def _by_predictor(self, square: Callable[[AbstractRows], Array]) -> Array:
+        """A quadratic form in the rows of Z, taken apart by predictors.
+
+        By its values where the columns of one or two predictors alone are not zero.
+        """
+        if self.of is None:
+            return square(self)
+
+        def of_only(*kept: int) -> Array:
+            z = tuple(
+                jnp.stack([x if k in kept else jnp.zeros_like(x) for x, k in pairs])
+                for pairs in map(_pairs, self.z, self.of)  # pyright: ignore
+            )
+            return square(eqx.tree_at(lambda rows: rows.z, self, z))
+
+        own = [of_only(k) for k in range(self.K)]
+        out = [[own[k]] * self.K for k in range(self.K)]
+        for k in range(self.K):
+            for m in range(k):
+                out[k][m] = out[m][k] = (of_only(m, k) - own[k] - own[m]) / 2
+        return jnp.stack([jnp.stack(row) for row in out])
+
+    @abc.abstractmethod
+    def leverage(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+        """``leverages`` of all components of a row together."""
+
+
+def _pairs(z: Array, of: tuple[int, ...]) -> list[tuple[Array, int]]:
+    return list(zip(z, of, strict=True))
 
 
 class NoRows(AbstractRows):
@@ -128,7 +198,7 @@ class NoRows(AbstractRows):
     def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
         raise NotImplementedError("a model without random effects has no system")
 
-    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+    def leverage(self, factor: Any, selected: Any) -> Float[Array, " n"]:
         raise NotImplementedError("a model without random effects has no leverages")
 
 
@@ -139,7 +209,7 @@ class OneFactorRows(AbstractRows):
         A = self._blocks(0, w)
         return Blocks(A) if len(A) <= _build.UNROLLED else Wide(A)
 
-    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+    def leverage(self, factor: Any, selected: Any) -> Float[Array, " n"]:
         if isinstance(factor, BlocksFactor):
             return self._quadratic(0, selected)
         z, N = self.z[0], selected
@@ -163,13 +233,13 @@ class PaddedRows(OneFactorRows):
     def folded(self) -> AbstractRows:
         shape = (self.height, self.sizes[0])
         z = (self.z[0].reshape(len(self.z[0]), *shape),)
-        return FoldedRows(self.codes, z, self.sizes, self.height)
+        return FoldedRows(self.codes, z, self.sizes, self.height, of=self.of, K=self.K)
 
     def fold(self, x: Float[Array, "... n"]) -> Array:
         return x.reshape(*x.shape[:-1], self.height, self.sizes[0])
 
     def unfold(self, x: Array) -> Float[Array, " n"]:
-        return x.reshape(-1)
+        return x.reshape(-1) if self.of is None else x.reshape(len(x), -1)
 
     def _at(self, k: int, x: Float[Array, " J"]) -> Float[Array, " n"]:
         return jnp.tile(x, self.height)
@@ -186,7 +256,10 @@ class FoldedRows(PaddedRows):
 
     def collect(self, r: Columns) -> Effects:
         whole = jnp.stack(r) if isinstance(r, list) else r
-        return (jnp.stack([jnp.sum(whole * z, axis=1) for z in self.z[0]]),)
+        if self.of is None:
+            return (jnp.stack([jnp.sum(whole * z, axis=1) for z in self.z[0]]),)
+        pairs = _pairs(self.z[0], self.of[0])
+        return (jnp.stack([jnp.sum(whole[:, k] * z, axis=1) for z, k in pairs]),)
 
     def _at(self, k: int, x: Float[Array, " J"]) -> Array:
         return x[None]
@@ -209,13 +282,19 @@ class NestedRows(AbstractRows):
         for k in range(K):
             own = []
             for m in range(k + 1, K):
-                rows = [[self._sum(k, w * a * b) for b in self.z[m]] for a in self.z[k]]
+                rows = [
+                    [
+                        self._sum(k, self._between(w, k, i, m, j) * a * b)
+                        for j, b in enumerate(self.z[m])
+                    ]
+                    for i, a in enumerate(self.z[k])
+                ]
                 own.append(small.stack(rows, rows[0][0]))
             C.append(tuple(own))
         A = tuple(self._blocks(k, w) for k in range(K))
         return Nested(A, tuple(C), self.ancestors, self.sizes)
 
-    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+    def leverage(self, factor: Any, selected: Any) -> Float[Array, " n"]:
         K = len(self.sizes)
         scaled = [
             small.apply(small.transpose(small.lower(lam)), list(z))
@@ -266,10 +345,11 @@ class ArrowRows(AbstractRows):
         out = []
         for i in range(len(self.z[0])):
             flat = jnp.zeros(self.sizes[0] * m, w.dtype)
-            for column, z in zip(self.columns, self.z[1:], strict=True):
+            for k, (column, z) in enumerate(zip(self.columns, self.z[1:], strict=True)):
                 for j in range(len(z)):
                     target = self.codes[0] * m + column + j
-                    flat = added(flat, target, w * self.z[0][i] * z[j])
+                    own = self._between(w, 0, i, k + 1, j)
+                    flat = added(flat, target, own * self.z[0][i] * z[j])
             out.append(flat.reshape(self.sizes[0], m))
         return DenseCoupling(jnp.stack(out))
 
@@ -279,9 +359,10 @@ class ArrowRows(AbstractRows):
         value = []
         for i in range(len(self.z[0])):
             total = jnp.zeros(E, w.dtype)
-            for entry, z in zip(self.entry, self.z[1:], strict=True):
+            for k, (entry, z) in enumerate(zip(self.entry, self.z[1:], strict=True)):
                 for j in range(len(z)):
-                    total = added(total, entry + j, w * self.z[0][i] * z[j])
+                    own = self._between(w, 0, i, k + 1, j)
+                    total = added(total, entry + j, own * self.z[0][i] * z[j])
             value.append(total)
         return PairedCoupling(
             self.row,  # pyright: ignore[reportArgumentType]
@@ -294,7 +375,7 @@ class ArrowRows(AbstractRows):
             self.m,
         )
 
-    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+    def leverage(self, factor: Any, selected: Any) -> Float[Array, " n"]:
         """From N = Lambda M^-1 Lambda' on the pattern of Z'Z.
 
         N_22 = P, N_12 = -F X, N_11 = F + F X N' F with the coupling N_g and X = N_g P.
@@ -338,10 +419,11 @@ class ArrowRows(AbstractRows):
             for i in range(q):
                 for j in range(q):
                     flat = put(flat, (level + i) * m + level + j, blocks[i, j])
-            for cb, zb in zip(self.columns[:a], self.z[1 : a + 1], strict=True):
+            for b, cb in enumerate(self.columns[:a]):
+                zb = self.z[b + 1]
                 for i in range(q):
                     for j in range(len(zb)):
-                        x = w * za[i] * zb[j]
+                        x = self._between(w, a + 1, i, b + 1, j) * za[i] * zb[j]
                         flat = added(flat, (ca + i) * m + cb + j, x)
                         flat = added(flat, (cb + j) * m + ca + i, x)
             start += J * q
@@ -354,172 +436,3 @@ def sum_products(
     """Entry (i, j) of F A F for symmetric F."""
     q = len(F)
     return sum(F[i, a] * A[a, b] * F[b, j] for a in range(q) for b in range(q))
-
-
-def order(factors: list[Factor], n: int) -> np.ndarray:
-    """(n,) rows sorted by the level of the largest factor."""
-    if not factors:
-        return np.arange(n)
-    return np.argsort(factors[0].codes, kind="stable")
-
-
-class Layout(eqx.Module):
-    """Index arrays; n_places: rows with padding; places: of the sorted rows, or None.
-
-    Rows without ``places`` are the first ones, padding has the last level; in either
-    case its weight is zero.
-    """
-
-    rows: AbstractRows
-    n_places: int
-    places: np.ndarray | None = None
-
-
-def rows(factors: list[Factor], n_padded: int) -> Layout:
-    """Index arrays of sorted rows.
-
-    factors: largest first, rows in their final order; n_padded: rows after padding,
-    where their number is free.
-    """
-    if not factors:
-        return Layout(NoRows((), (), ()), n_padded)
-    n = len(factors[0].codes)
-    chain = _chain(factors) if len(factors) > 1 else None
-    arrow = len(factors) > 1 and chain is None
-    sizes = [
-        bucket(f.n_levels, 16 if arrow and k else 8) for k, f in enumerate(factors)
-    ]
-    if len(factors) == 1:
-        padded = _padded_rows(factors[0], sizes[0], n_padded)
-        if padded is not None:
-            return padded
-    codes = tuple(_pad_codes(f.codes, n_padded) for f in factors)
-    z = tuple(_values(f, n, n_padded) for f in factors)
-    if len(factors) == 1:
-        return Layout(OneFactorRows(codes, z, tuple(sizes)), n_padded)
-    if chain is not None:
-        ancestors = tuple(
-            tuple(pad(x, size) for x in up)
-            for up, size in zip(chain, sizes, strict=True)
-        )
-        return Layout(NestedRows(codes, z, tuple(sizes), ancestors), n_padded)
-    return Layout(_arrow_rows(factors, codes, z, sizes, n_padded), n_padded)
-
-
-def _padded_rows(factor: Factor, J: int, n_padded: int) -> Layout | None:
-    """Every level with equally many rows, where that wastes little."""
-    counts = np.bincount(factor.codes, minlength=J)
-    height = int(counts.max())
-    if height > 8:
-        height = bucket(height)
-    size = height * J
-    if size > max(WASTE * n_padded, SMALL_ROWS) or size > LARGE_ROWS:
-        return None
-    starts = np.cumsum(counts) - counts
-    row = np.arange(len(factor.codes)) - starts[factor.codes]
-    places = row * J + factor.codes
-    z = np.zeros((factor.q, size))
-    z[:, places] = 1.0 if factor.values is None else factor.values.T
-    codes = np.tile(np.arange(J, dtype=np.int32), height)
-    return Layout(PaddedRows((codes,), (z,), (J,), height), size, places)
-
-
-def _chain(factors: list[Factor]) -> list[list[np.ndarray]] | None:
-    """Ancestors of each factor's levels where all are nested, else None."""
-    if max(f.q for f in factors) > small.UNROLL:
-        return None
-    parents = []
-    for k in range(len(factors) - 1):
-        parent = cross.parents(factors[k], factors[k + 1])
-        if parent is None:
-            return None
-        parents.append(parent)
-    out: list[list[np.ndarray]] = []
-    for k in range(len(factors)):
-        up: list[np.ndarray] = []
-        for m in range(k + 1, len(factors)):
-            up.append(parents[m - 1] if m == k + 1 else parents[m - 1][up[-1]])
-        out.append(up)
-    return out
-
-
-def _pad_codes(codes: np.ndarray, size: int) -> np.ndarray:
-    out = empty((size,), np.int32)
-    out[: len(codes)] = codes
-    out[len(codes) :] = codes.max()
-    return out
-
-
-def _values(factor: Factor, n: int, size: int) -> np.ndarray:
-    out = empty((factor.q, size))
-    out[:, :n] = 1.0 if factor.values is None else factor.values.T
-    out[:, n:] = 0.0
-    return out
-
-
-def _arrow_rows(
-    factors: list[Factor],
-    codes: tuple[np.ndarray, ...],
-    z: tuple[np.ndarray, ...],
-    sizes: list[int],
-    n_padded: int,
-) -> ArrowRows:
-    first, others = factors[0], factors[1:]
-    starts = np.cumsum([0] + [s * f.q for s, f in zip(sizes[1:], others, strict=True)])
-    m = int(starts[-1])
-    _build.check_size(factors, m)
-    columns = tuple(
-        (starts[k] + c * f.q).astype(np.int32)
-        for k, (c, f) in enumerate(zip(codes[1:], others, strict=True))
-    )
-    cells = [_cells(first, f) for f in others]
-    n_entries = sum(len(c[0]) * f.q for c, f in zip(cells, others, strict=True))
-    degree = np.zeros(sizes[0])
-    for (level, _, _), f in zip(cells, others, strict=True):
-        degree += f.q * np.bincount(level, minlength=sizes[0])
-    n_pairs = float(np.sum(degree * (degree + 1) / 2))
-    filled = n_entries / (first.n_levels * m)
-    if filled > _build.FILLED or n_pairs > _build.MOST_PAIRS:
-        nothing = (None,) * 6
-        return ArrowRows(codes, z, tuple(sizes), columns, *nothing)
-    row = np.concatenate(
-        [np.repeat(c[0], f.q) for c, f in zip(cells, others, strict=True)]
-    )
-    col = np.concatenate(
-        [
-            (starts[k] + c[1][:, None] * f.q + np.arange(f.q)).ravel()
-            for k, (c, f) in enumerate(zip(cells, others, strict=True))
-        ]
-    )
-    sort = np.lexsort((col, row))
-    place = np.empty(len(sort), np.int64)
-    place[sort] = np.arange(len(sort))
-    entry, begin = [], 0
-    for (level, _, index), f in zip(cells, others, strict=True):
-        # components of one cell stay neighbours in the sorted list
-        entry.append(_pad_codes(place[begin + index * f.q], n_padded))
-        begin += len(level) * f.q
-    listed = cross.EntryList(row[sort], col[sort])
-    one, two = listed.pairs(sizes[0])
-    E, P = bucket(len(row) + 1), bucket(len(one))
-    return ArrowRows(
-        codes,
-        z,
-        tuple(sizes),
-        columns,
-        tuple(entry),
-        _build.pad_index(listed.row, E),
-        pad(listed.col, E),
-        # padded pairs point at a padded entry, whose value is zero
-        np.concatenate([one, np.full(P - len(one), E - 1, np.int32)]),
-        np.concatenate([two, np.full(P - len(two), E - 1, np.int32)]),
-        pad(listed.col[one].astype(np.int32) * m + listed.col[two], P),
-    )
-
-
-def _cells(first: Factor, factor: Factor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Occupied cells (level of first, level of factor) and each row's cell."""
-    J2 = factor.n_levels
-    key = first.codes.astype(np.int64) * J2 + factor.codes
-    cells, index = cross.occupied(key, first.n_levels * J2)
-    return cells // J2, cells % J2, index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import equinox as eqx
@@ -11,7 +12,8 @@ from jaxglmm._brief import brief
 from jaxglmm.structure.factors import Columns, Factor, join
 from jaxglmm.structure.fixed import orthonormal
 from jaxglmm.structure.padding import bucket, empty
-from jaxglmm.structure.rows import LARGE_ROWS, AbstractRows, order, rows
+from jaxglmm.structure.row_layout import order, rows
+from jaxglmm.structure.rows import LARGE_ROWS, AbstractRows
 
 SAME = 1e-12  # of columns whose mean square is one: the rounding of their making
 
@@ -21,8 +23,9 @@ SAME = 1e-12  # of columns whose mean square is one: the rounding of their makin
 class RowData:
     """Rows of a design in internal coordinates, and the way back.
 
-    rows: index arrays; X: (p, n) padded, columns orthogonal with mean square one;
-    factors: in the order of ``rows``; R: (p, p), X of the user = X~ R; sort: (n,) the
+    rows: index arrays; X: (p, n) padded, columns of a predictor orthogonal with mean
+    square one; factors: in the order of ``rows``; R: (p, p), X of the user = X~ R, one
+    block a predictor; columns: of X, predictor by predictor; sort: (n,) the
     rows of the design in the order of their levels; places: (n,) where these are, None
     for the first n; n: rows; size: rows after padding.
     """
@@ -35,9 +38,12 @@ class RowData:
     n: int
     size: int
     places: np.ndarray | None = None
+    columns: tuple[int, ...] = ()
 
     def place(self, values: np.ndarray | float, fill: float = 0.0) -> np.ndarray:
-        """(n,) values of the design's rows, sorted and padded."""
+        """(n,) values of the design's rows, sorted and padded; (K, n) of predictors."""
+        if np.ndim(values) == 2:
+            return np.stack([self.place(own, fill) for own in np.asarray(values)])
         column = np.broadcast_to(np.asarray(values, float), (self.n,))
         return _spread(column, self.sort, self.places, self.size, fill)
 
@@ -59,9 +65,14 @@ class RowData:
         return out
 
 
-def build_rows(X: np.ndarray, terms: list[Columns]) -> RowData:
-    """X: (n, p) of full rank; terms: any number, none for a model without effects."""
-    n, p = X.shape
+def build_rows(X: np.ndarray | Sequence[np.ndarray], terms: list[Columns]) -> RowData:
+    """The rows of a design.
+
+    X: (n, p) of full rank, one for each linear predictor where there are several;
+    terms: any number, none for a model without effects.
+    """
+    own = (X,) if isinstance(X, np.ndarray) else tuple(X)
+    n = len(own[0])
     factors = join(terms)
     sort = order(factors, n)
     sorted_factors = [
@@ -73,14 +84,19 @@ def build_rows(X: np.ndarray, terms: list[Columns]) -> RowData:
         for f in factors
     ]
     del factors
-    R, basis = orthonormal(X, None)
-    layout = rows(sorted_factors, bucket(n))
+    layout = rows(sorted_factors, bucket(n), len(own))
     size, places = layout.n_places, layout.places
-    columns = empty((p, size))
-    for j in range(p):
-        column = basis.column(j)
-        column *= np.sqrt(n)
-        columns[j] = _spread(column, sort, places, size, 0.0)
+    counts = tuple(x.shape[1] for x in own)
+    columns, R = empty((sum(counts), size)), np.zeros((sum(counts),) * 2)
+    start = 0
+    for x in own:
+        here = slice(start, start + x.shape[1])
+        R[here, here], basis = orthonormal(x, None)
+        for j in range(x.shape[1]):
+            column = basis.column(j)
+            column *= np.sqrt(n)
+            columns[start + j] = _spread(column, sort, places, size, 0.0)
+        start = here.stop
     index = layout.rows
     if size > LARGE_ROWS:
         z = tuple(_held_once(x, columns) for x in index.z)
@@ -99,6 +115,7 @@ def build_rows(X: np.ndarray, terms: list[Columns]) -> RowData:
         n,
         size,
         places,
+        counts,
     )
 
 

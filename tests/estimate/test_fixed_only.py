@@ -7,6 +7,7 @@ import pytest
 from scipy import optimize, special, stats
 
 from jaxglmm.estimate import generalised as estimate
+from jaxglmm.estimate import hessian as exact
 from jaxglmm.model.families import family_from
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.structure.rows_of_design import build_rows
@@ -32,7 +33,7 @@ def fit(case):
     problem, rows, eta, phi = case
     marginal = estimate.LaplaceMarginal()
     found = estimate.fit_compiled(marginal, problem, eta, phi, 1e-12, 100)
-    H = estimate.hessian(marginal, problem, found.psi, found.u)
+    H = exact.hessian(marginal, problem, found.psi, found.u)
     inverse = np.linalg.inv(rows.R)
     p = problem.p
     beta = inverse @ np.asarray(found.psi[:p])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxglmm import _arguments
-from jaxglmm._errors import ModelError
+from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm.model.families._base import AbstractFamily as AbstractFamily
 from jaxglmm.model.families._base import nested_derivatives as nested_derivatives
 from jaxglmm.model.families._base import ratio as ratio
@@ -97,22 +97,35 @@ def _foreign(given: Any) -> str:
     return f"statsmodels' {name}; write {ours}"
 
 
+def _of_one_predictor(family: AbstractFamily) -> AbstractFamily:
+    names = family.predictors
+    if len(names) > 1:
+        raise NotApplicableError(
+            f"family {family.name!r} has {len(names)} linear predictors "
+            f"({', '.join(map(repr, names))}), and a formula states one of them; build "
+            "its problem from arrays (jaxglmm.model.generalised_problem)"
+        )
+    return family
+
+
 def family_from(given: Any) -> AbstractFamily:
     """A family by name (any case, ``_``, ``-``, ``.`` and blanks left out) or as it is.
 
     Raises:
         ModelError: for an unknown name, with the names there are.
+        NotApplicableError: for a family of several linear predictors, of which a
+            formula states one.
 
     Example:
         >>> family_from("inverse.gaussian").name, family_from("t").name
         ('inversegaussian', 'student')
     """
     if isinstance(given, AbstractFamily):
-        return given
+        return _of_one_predictor(given)
     if callable(given) and given in (*FAMILIES.values(), NegativeBinomial):
         return given()
     if isinstance(given, type) and issubclass(given, AbstractFamily):
-        return given()
+        return _of_one_predictor(given())
     if not isinstance(given, str):
         raise ModelError(
             "family must be a name such as 'poisson' or an object such as "

@@ -1,8 +1,10 @@
 """The contract of a family: what the response is, given its linear predictor.
 
-A family is a density of y with a linear predictor eta, a link and at most one
-dispersion parameter, kept as the logarithm of its natural value (``phi``, an array of
-length ``n_phi``) so that every real number is allowed.
+A family is a density of y with a linear predictor eta, a link and any number of
+dispersion parameters, kept as the logarithms of their natural values (``phi``, an array
+of length ``n_phi``) so that every real number is allowed. Some have several linear
+predictors (``model.predictors``): then eta is (K, n), s (K, n), w (K, K, n), w1
+(K, K, K, n), and ``log_density`` is still all that must be written.
 
 Two halves. What enters the likelihood is JAX and pure: ``log_density`` with all its
 constants, its ``derivatives`` in eta, the Fisher information ``expected_weight``; only
@@ -26,9 +28,10 @@ import numpy as np
 from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
+from jaxglmm.model.families._saturated import best_eta
 from jaxglmm.model.links import LINKS, Link, link_from
-from jaxglmm.numerics.jets import Jet, nested
-from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.numerics.jets import Jet, gradients, nested
+from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.precision import double_precision
 
 Rows = Float[Array, "..."]
@@ -44,7 +47,9 @@ class AbstractFamily(eqx.Module):
         canonical: name of the canonical link, None where there is none.
         default_link: the link where none is given.
         links: names of the links that make sense; a ``Link`` object is always taken.
-        n_phi: number of dispersion parameters, 0 or 1; each is a logarithm.
+        predictors: names of the linear predictors; ``link`` is that of the first.
+        other_links: names of the links of the others.
+        n_phi: number of dispersion parameters; each is a logarithm.
         phi_names: what their natural values are called.
         family_kind: "binomial" where the response is successes out of trials, else
             "numeric"; the formula layer reads the left side accordingly.
@@ -52,15 +57,13 @@ class AbstractFamily(eqx.Module):
         padding: a value of y that any row may have, for rows of weight zero.
         concave: links, beside the canonical one, at which log f is concave in eta,
             whatever y.
-        phi_range: where phi is looked for. Beyond an end of it the family is another
-            one to rounding (no dispersion), and the likelihood flat.
-        near_zero_dispersion: values of phi at next to no dispersion, and at none, for
-            families whose dispersion and random effects of single rows explain the same
-            excess.
+        phi_range: where phi is looked for, an end one number or one a parameter; beyond
+            it the likelihood is flat: the family is another one to rounding.
+        near_zero_dispersion: values of the first phi at next to no dispersion and at
+            none, where effects of single rows explain the same excess as it does.
         self_concordant: links at which |dw/deta| <= w, so that damping a level's Newton
             step by its length is enough.
-        starts_alone: whether ``start``, with the default link, looks at one row at a
-            time.
+        starts_alone: whether ``start``, by the default link, sees one row at a time.
         limit: name of the family that this is at the end of its dispersion.
         overdispersed: name of the family for more spread than this one has.
         phi_centre: where a prior of a logarithm of a dispersion parameter is centred.
@@ -71,13 +74,15 @@ class AbstractFamily(eqx.Module):
     canonical: ClassVar[str | None] = None
     default_link: ClassVar[str] = "identity"
     links: ClassVar[tuple[str, ...]] = tuple(LINKS)
+    predictors: ClassVar[tuple[str, ...]] = ("mean",)
+    other_links: ClassVar[tuple[str, ...]] = ()
     n_phi: ClassVar[int] = 0
     phi_names: ClassVar[tuple[str, ...]] = ()
     family_kind: ClassVar[Literal["numeric", "binomial"]] = "numeric"
     discrete: ClassVar[bool] = False
     padding: ClassVar[float] = 0.0
     concave: ClassVar[tuple[str, ...]] = ()
-    phi_range: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
+    phi_range: ClassVar[tuple[Any, Any]] = (-np.inf, np.inf)
     near_zero_dispersion: ClassVar[tuple[float, ...]] = ()
     self_concordant: ClassVar[tuple[str, ...]] = ()
     starts_alone: ClassVar[bool] = False
@@ -99,6 +104,16 @@ class AbstractFamily(eqx.Module):
         self.link = found
 
     # -- what its link makes of a family ---------------------------------------------
+
+    @property
+    def predictor_links(self) -> tuple[Link, ...]:
+        """The link of each linear predictor."""
+        return (self.link, *map(link_from, self.other_links))
+
+    @property
+    def is_unit_free(self) -> bool:
+        """Whether no linear predictor has a unit."""
+        return all(link.unit_free for link in self.predictor_links)
 
     @property
     def has_canonical_link(self) -> bool:
@@ -154,9 +169,14 @@ class AbstractFamily(eqx.Module):
         self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Derivatives:
         """``derivatives`` with ``log_base`` left out of the first; by autodiff."""
-        l, s, w, w1 = nested_derivatives(
-            lambda t: self.log_density(y, t, phi, trials), eta
-        )
+
+        def density(x: Rows) -> Rows:
+            return self.log_density(y, x, phi, trials)
+
+        if len(self.predictors) == 1:
+            l, s, w, w1 = nested_derivatives(density, eta)
+        else:
+            l, s, w, w1 = signed(Jet(gradients(density, eta)))
         return l - self.log_base(y, trials), s, w, w1
 
     @property
@@ -184,7 +204,7 @@ class AbstractFamily(eqx.Module):
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Rows:
-        """Fisher information of a row about eta, positive.
+        """Fisher information of a row about eta, positive; of one predictor.
 
         (d mu / d eta)^2 / variance: exact for exponential families, a lower bound
         for others (the information inequality), and the square of the slope alone
@@ -197,6 +217,12 @@ class AbstractFamily(eqx.Module):
         variance = self.variance(mu, phi, trials)
         found = jnp.where(variance > 0, variance, 1.0)  # it may underflow far out
         return positive(jnp.where(variance > 0, (size * slope) ** 2 / found, 0.0))
+
+    def expected_block(
+        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows | None:
+        """Fisher information of several predictors, (K, K, n); None: not known."""
+        return None
 
     def kernel_over_normal(
         self,
@@ -233,7 +259,7 @@ class AbstractFamily(eqx.Module):
         }
 
     def sigma(self, phi: Any) -> float:
-        """What glmmTMB calls sigma; 1 without a dispersion parameter."""
+        """What glmmTMB calls sigma, by the first phi; 1 without any."""
         return float(np.exp(np.atleast_1d(phi)[0])) if self.n_phi else 1.0
 
     # -- on the host -----------------------------------------------------------------
@@ -254,13 +280,20 @@ class AbstractFamily(eqx.Module):
         _checks.finite(y, rows)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        """eta (n,) near the data and phi (n_phi,), to start an optimiser from."""
+        """eta (n,) near the data and phi (n_phi,), to start an optimiser from.
+
+        Of several predictors eta is (K, n), those after the first zero.
+        """
         with np.errstate(all="ignore"):
             eta = np.asarray(self.link.link(np.asarray(y, np.float64)))
             middle = np.asarray(self.link.link(np.float64(np.mean(y))))
         if not np.isfinite(middle):
             middle = np.float64(0.0)
-        return np.where(np.isfinite(eta), eta, middle), np.zeros(self.n_phi)
+        eta = np.where(np.isfinite(eta), eta, middle)
+        if len(self.predictors) > 1:
+            rest = np.zeros((len(self.predictors) - 1, len(eta)))
+            eta = np.concatenate([eta[None], rest])
+        return eta, np.zeros(self.n_phi)
 
     def start_phi(self, mean: Any, variance: Any) -> np.ndarray | None:
         """The phi of ``start`` (n_phi, ...) from moments of y, many at once.
@@ -343,20 +376,7 @@ class AbstractFamily(eqx.Module):
             trials: only where the variance of a family depends on it.
             method: which approximation, for log links.
         """
-        mu = np.asarray(mu, np.float64)
-        variance = np.asarray(self.variance(mu, phi, trials), np.float64)
-        if self.link.name != "log" or method == "delta":
-            slope = np.asarray(self.link.slope(np.asarray(self.link.link(mu))))
-            return variance / slope**2
-        if method == "lognormal":
-            return np.log1p(variance / mu**2)
-        if method == "trigamma":
-            from scipy.special import polygamma
-
-            return polygamma(1, mu**2 / variance)
-        raise ModelError(
-            f"method {method!r} is not one of 'lognormal', 'delta', 'trigamma'"
-        )
+        return _latent_variance(self, mu, phi, trials, method)
 
     @double_precision
     def _log_density(self, y: Any, eta: Any, phi: Any, trials: Any) -> np.ndarray:
@@ -365,7 +385,26 @@ class AbstractFamily(eqx.Module):
     @double_precision
     def _best_eta(self, y: Any, phi: Any, trials: Any) -> np.ndarray:
         y, start, phi, trials = _arrays(y, self.start(y, trials)[0], phi, trials)
-        return np.asarray(_search(self, y, start, phi, trials))
+        return np.asarray(best_eta(self, y, start, phi, trials))
+
+
+def _latent_variance(
+    family: AbstractFamily, mu: Any, phi: Any, trials: Any, method: Method
+) -> np.ndarray:
+    mu = np.asarray(mu, np.float64)
+    variance = np.asarray(family.variance(mu, phi, trials), np.float64)
+    if family.link.name != "log" or method == "delta":
+        slope = np.asarray(family.link.slope(np.asarray(family.link.link(mu))))
+        return variance / slope**2
+    if method == "lognormal":
+        return np.log1p(variance / mu**2)
+    if method == "trigamma":
+        from scipy.special import polygamma
+
+        return polygamma(1, mu**2 / variance)
+    raise ModelError(
+        f"method {method!r} is not one of 'lognormal', 'delta', 'trigamma'"
+    )
 
 
 def ratio(above: Any, below: Any) -> np.ndarray:
@@ -455,33 +494,3 @@ class JetFamily(AbstractFamily):
 @eqx.filter_jit
 def _evaluate(family: AbstractFamily, y, eta, phi, trials) -> Rows:
     return family.log_density(y, eta, phi, trials)
-
-
-@eqx.filter_jit
-def _search(family: AbstractFamily, y, start, phi, trials) -> Rows:
-    """The eta of the largest density, row by row, by golden section around ``start``.
-
-    The bracket is as wide as the link says (``Link.search``), or relative; a density
-    that still rises at its end (a count of zero) has lost nothing worth counting there.
-    """
-    ratio = 0.6180339887498949
-    link = family.link
-    if link.positive or link.even:
-        low, high = start * 1e-4, start * 4.0
-    else:
-        width = 4.0 * (1.0 + jnp.std(start)) if link.search is None else link.search
-        low, high = start - width, start + width
-
-    def loss(eta):
-        return -family.log_density(y, eta, phi, trials)
-
-    def step(_, state):
-        low, high = state
-        a, b = high - ratio * (high - low), low + ratio * (high - low)
-        left = loss(a) <= loss(b)
-        return jnp.where(left, low, a), jnp.where(left, b, high)
-
-    low, high = lax.fori_loop(0, 100, step, (low, high))
-    ends = jnp.stack([(low + high) / 2, start])
-    best = jnp.argmin(jnp.stack([loss(e) for e in ends]), axis=0)
-    return jnp.take_along_axis(ends, best[None], axis=0)[0]

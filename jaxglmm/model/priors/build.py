@@ -292,9 +292,12 @@ def _dispersion(
         if isinstance(priors.dispersion, Fixed):
             return (priors.dispersion,) * family.n_phi
         return tuple(scale_from(priors.dispersion, n) for n in family.phi_names)
-    if "sigma" in family.phi_names:
-        return (HalfT(3.0, WIDTH * scale * unit),)
-    return (LogNormal(family.phi_centre, 2.0),) * family.n_phi
+    return tuple(
+        HalfT(3.0, WIDTH * scale * unit)
+        if name == "sigma"
+        else LogNormal(family.phi_centre, 2.0)
+        for name in family.phi_names
+    )
 
 
 def belief(
