@@ -183,7 +183,7 @@ def test_gaussian_by_the_generalised_way(seed):
     columns = data(seed)
     columns["y"] = np.log1p(columns["y"])
     exact = jg.lmm(ONE, columns, reml=False)
-    with mock.patch("jaxglmm.api.models._is_linear", return_value=False):
+    with mock.patch("jaxglmm.fitting.fit_design._is_linear", return_value=False):
         laplace = jg.glmm(ONE, columns, family="gaussian", tol=1e-9)
     same(exact, laplace)
     np.testing.assert_allclose(laplace.coefficients, exact.coefficients, rtol=1e-5)
