@@ -69,7 +69,8 @@ def test_pieces_give_the_same_numbers_in_another_process():
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         there = list(pool.map(rows, pieces))
     for name, a, b in zip(kinds, here, there, strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-10, err_msg=name)
+        # another process may be the first to compile; p-values have large exponents
+        np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-14, err_msg=name)
         assert np.isfinite(a[:, 0]).all(), name
         assert (a[:, -1] == 0).all(), name
 

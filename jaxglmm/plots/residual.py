@@ -79,7 +79,7 @@ def residuals(
         alpha = float(np.clip(120 / len(x) ** 0.6, 0.12, 0.75))
         ax.scatter(x, y, s=16, color=style.ACCENT, alpha=alpha, lw=0)
     style.zero_line(ax)
-    smooth = not leaning if smooth is None else smooth
+    smooth = not leaning if smooth is None else _arguments.flag("smooth", smooth)
     if smooth and len(x) > 4 and np.ptp(x) > 0:
         ax.plot(*local_linear(x, y), color=style.SECOND, lw=2, label="local mean")
         ax.legend(loc="upper left", bbox_to_anchor=(0.0, 1.0), fontsize=8)

@@ -7,13 +7,14 @@ import pytest
 import jaxglmm as jg
 from jaxglmm.estimate.generalised import LaplaceMarginal, applicable
 from jaxglmm.formula import check_quadrature
+from jaxglmm.model.predictors import Predictors
 
 
 def refused(q, nodes):
     """By the check of the design, and by the estimator's."""
     term = SimpleNamespace(factor="g", names=[f"x{k}" for k in range(q)])
     design = SimpleNamespace(terms=(term,))
-    problem = SimpleNamespace(sides=(q,))
+    problem = SimpleNamespace(sides=(q,), predictors=Predictors())
     early = None
     try:
         check_quadrature(design, nodes)
