@@ -1,5 +1,9 @@
 """Small fits run in NumPy: the same numbers as those of programs, and no program."""
 
+import json
+import os
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -284,3 +288,35 @@ def test_updates_and_sums_by_index_are_those_of_jax():
     for a, b in zip(here, there, strict=True):
         np.testing.assert_allclose(a, b)
     assert (x == np.arange(5.0)).all()
+
+
+def test_a_first_session_compiles_nothing(tmp_path):
+    """Fits, summaries, a profile, Kenward-Roger, intervals and a bootstrap."""
+    code = """
+import json, jax
+made = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, _, **__: made.append(event)
+    if event == "/jax/core/compile/backend_compile_duration" else None
+)
+import jaxglmm as jg
+sleep, cbpp = jg.datasets.load("sleepstudy"), jg.datasets.load("cbpp")
+for right in ("(1 | Subject)", "Days + (Days || Subject)", "C(Days) + (1 | Subject)"):
+    jg.lmm("Reaction ~ " + right, sleep, reml=False).summary()
+fit = jg.lmm("Reaction ~ Days + (Days | Subject)", sleep)
+fit.summary(ddf="kenward-roger")
+fit.confint(method="profile")
+fit.predict(sleep, interval="prediction")
+fit.bootstrap(20)
+formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+jg.glmm(formula, cbpp).summary()
+jg.glmm("incidence ~ period + (1 | herd)", cbpp, family="nbinom2").summary()
+print(json.dumps(len(made)))
+"""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=env, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == 0
