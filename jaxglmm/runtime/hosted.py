@@ -16,7 +16,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 ENVIRONMENT = "JAXGLMM_COMPILE"  # "always": no run in NumPy
-MOST = 600_000  # numbers in the arguments up to which NumPy is quick
+MOST = 800_000  # numbers in the arguments up to which NumPy is quick
 PAYS = 0.3  # seconds in NumPy after which a program is compiled
 LONGEST = 2.0  # seconds after which a run in NumPy gives way to a program
 KEPT = 4_096  # shapes of which the seconds are known
