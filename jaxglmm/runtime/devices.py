@@ -21,7 +21,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxglmm._errors import ModelError
-from jaxglmm.runtime import executors, host, hosted
+from jaxglmm.runtime import executors, hosted
 from jaxglmm.runtime.compile import jit, options
 
 NAMES = ("all", "cpu", "gpu")
@@ -109,14 +109,22 @@ class Devices:
         last; shared: as ``shared`` puts it, or NumPy; apart: one device takes chunk by
         chunk in calls of their own, so that one program serves any number of chunks.
         """
+        compiled = functools.partial(
+            self._in_chunks, program, shared, lanes, chunk, apart
+        )
+        if not self._on_host:
+            return compiled()
         leaves, tree = jax.tree.flatten((shared, lanes))
         key = program, tree, tuple(map(_kind, leaves))
-        if self._on_host and hosted.suits(key, leaves):
-            try:
-                with hosted.timed(key), host.on_host(hosted.LONGEST):
-                    return program(*jax.tree.map(np.asarray, (shared, lanes)))
-            except Exception:  # something that NumPy lacks: the program says the rest
-                hosted.failed(key)
+
+        def in_numpy() -> Any:
+            return program(*jax.tree.map(np.asarray, (shared, lanes)))
+
+        return hosted.attempt(key, leaves, in_numpy, compiled)
+
+    def _in_chunks(
+        self, program: Program, shared: Any, lanes: Any, chunk: int, apart: bool
+    ) -> Any:
         L = jax.tree.leaves(lanes)[0].shape[-1] // len(self.devices)
         if apart and len(self.devices) == 1 and chunk < L:
             parts = [

@@ -12,8 +12,10 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
+
+from jaxglmm.runtime import host
 
 ENVIRONMENT = "JAXGLMM_COMPILE"  # "always": no run in NumPy
 MOST = 800_000  # numbers in the arguments up to which NumPy is quick
@@ -44,6 +46,25 @@ def timed(key: Hashable) -> Iterator[None]:
         _seconds[key] = _seconds.pop(key, 0.0) + spent
         if len(_seconds) > KEPT:
             _seconds.popitem(last=False)
+
+
+def attempt(
+    key: Hashable,
+    leaves: Sequence[Any],
+    run: Callable[[], Any],
+    otherwise: Callable[[], Any],
+) -> Any:
+    """What ``run`` gives in NumPy where that suits, else what ``otherwise`` gives.
+
+    Whatever goes wrong in NumPy, which may lack something, the program says again.
+    """
+    if suits(key, leaves):
+        try:
+            with timed(key), host.on_host(LONGEST):
+                return run()
+        except Exception:
+            failed(key)
+    return otherwise()
 
 
 def failed(key: Hashable) -> None:

@@ -31,7 +31,7 @@ import jax
 import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
-from jaxglmm.runtime import announce, host, hosted, jax_internals
+from jaxglmm.runtime import announce, hosted, jax_internals
 from jaxglmm.runtime import cache as _cache
 from jaxglmm.runtime.memory import give_back, programs
 from jaxglmm.runtime.program import PACKAGE, Program, Unsuitable, is_static, name_of
@@ -112,14 +112,14 @@ class Stored:
             return self._jitted(*args)
         if program is not None:
             return program(*leaves)
-        if self._hostable and hosted.suits(key, leaves):
-            try:
-                with hosted.timed(key):
-                    return self._on_host(args)
-            except Exception:  # something that NumPy lacks: the program says the rest
-                hosted.failed(key)
-        with announce.compiling():
-            return self._first_call(key, folder, args, leaves)
+
+        def compiled() -> Any:
+            with announce.compiling():
+                return self._first_call(key, folder, args, leaves)
+
+        if not self._hostable:
+            return compiled()
+        return hosted.attempt(key, leaves, lambda: self._on_host(args), compiled)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_jitted":  # while an object is made
@@ -132,8 +132,7 @@ class Stored:
             value if name in self._static else jax.tree.map(np.asarray, value)
             for name, value in zip(self._names, args, strict=False)
         ]
-        with host.on_host(hosted.LONGEST):
-            return self._function(*given)
+        return self._function(*given)
 
     def _first_call(
         self,
