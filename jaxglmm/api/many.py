@@ -13,7 +13,7 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelError
 from jaxglmm._hints import unknown_argument
-from jaxglmm.api.models import _check_numbers, _integration, _method
+from jaxglmm.api.given import check_numbers, estimator_of, integration_of
 from jaxglmm.estimate.methods import bayes_method
 from jaxglmm.formula import (
     caller_context,
@@ -118,7 +118,7 @@ def fit_many(
     if unknown:
         raise unknown_argument("jg.fit_many", unknown, signature(fit_many).parameters)
     started = time.perf_counter()
-    tol, _ = _check_numbers(tol, 1)
+    tol, _ = check_numbers(tol, 1)
     satterthwaite = _arguments.flag("satterthwaite", satterthwaite)
     progress = None if progress is None else _arguments.flag("progress", progress)
     file = None if file is None else _arguments.new_file(file, "file")
@@ -164,8 +164,8 @@ def _model(family: Any, method: Any) -> tuple[Any, Any]:
     """The family (None for a linear model) and the estimator."""
     known = family_from(family)
     if known.name == "gaussian" and known.link.name == "identity":
-        return None, _method(method, True)
-    return known, _integration("laplace" if method is None else method)
+        return None, estimator_of(method, True)
+    return known, integration_of("laplace" if method is None else method)
 
 
 def _posteriors(source, family, method, priors, labels, progress, file) -> Posteriors:

@@ -1,0 +1,200 @@
+"""What is given to ``lmm`` and ``glmm``, checked, in either of their two forms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxglmm import _arguments
+from jaxglmm._errors import FormulaError, ModelError
+from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.estimate.methods import BayesMethod
+from jaxglmm.formula import design_from_formula
+from jaxglmm.formula.design import Design
+
+if TYPE_CHECKING:  # generalised models are imported where they are asked for
+    from jaxglmm.estimate.generalised import LaplaceMarginal
+
+METHODS = {"reml": True, "ml": False}
+
+
+def priors_need_bayes(bayes: BayesMethod | None, priors: Any) -> None:
+    """Refuse priors beside a method that maximises the likelihood."""
+    if priors is not None and bayes is None:
+        raise ModelError(
+            "priors= needs a Bayesian method: method='nested-laplace', 'map', 'vb' or "
+            "'nuts'; the others maximise the likelihood alone"
+        )
+
+
+def estimator_of(method: str | Maximise | None, reml: bool) -> Maximise:
+    """The estimator of a linear model."""
+    if not _arguments.is_flag(reml):
+        raise ModelError(
+            f"reml={_arguments.shown(reml)} must be True (REML) or False (ML)"
+        )
+    if method is None:
+        return Maximise(bool(reml))
+    if isinstance(method, Maximise):
+        return method
+    if isinstance(method, str) and method.lower() in METHODS:
+        return Maximise(METHODS[method.lower()])
+    raise ModelError(
+        f"method {_arguments.shown(method)} is not one of 'reml', 'ml', jg.REML(), "
+        "jg.ML(); for a posterior 'nested-laplace', 'map', 'vb', 'nuts'"
+    )
+
+
+def integration_of(method: Any) -> LaplaceMarginal:
+    """The estimator of a generalised model."""
+    from jaxglmm.estimate.generalised import LaplaceMarginal
+    from jaxglmm.estimate.presets import AGQ, ML, REML, Laplace
+
+    named = {"laplace": Laplace, "ml": Laplace, "agq": AGQ}
+    if isinstance(method, LaplaceMarginal):
+        return method
+    if isinstance(method, str) and method.lower() in named:
+        return named[method.lower()]()
+    if callable(method) and method in (Laplace, AGQ):
+        return method()
+    linear = (isinstance(method, str) and method.lower() == "reml") or (
+        isinstance(method, Maximise) or (callable(method) and method in (ML, REML))
+    )
+    if linear:
+        raise ModelError(
+            f"method {method!r} is for linear mixed models, jg.lmm; a generalised one "
+            "takes 'laplace', 'agq', jg.Laplace() or jg.AGQ(nodes)"
+        )
+    raise ModelError(
+        f"method {_arguments.shown(method)} is not one of 'laplace', 'agq', "
+        "jg.Laplace(), jg.AGQ(nodes); for a posterior 'nested-laplace', 'map', 'vb', "
+        "'nuts'"
+    )
+
+
+def read_design(
+    name: str,
+    formula: Any,
+    data: Any,
+    groups: Any,
+    *,
+    random_effects: dict | None,
+    random_data: dict | None,
+    correlated: bool | dict,
+    contrasts: dict | None,
+    **options: Any,
+) -> Design:
+    """A design from either form of ``lmm`` or ``glmm``."""
+    if isinstance(formula, str):
+        _only_arrays(name, groups, random_effects, random_data, correlated)
+        if data is None:
+            raise FormulaError(
+                f"a formula needs data: jg.{name}(formula, data), data a frame or a "
+                "dict of arrays"
+            )
+        return design_from_formula(
+            formula, data, context=_caller(), contrasts=contrasts, **options
+        )
+    from jaxglmm.formula import design_from_arrays
+
+    _not_swapped(name, formula, data)
+    if contrasts:
+        raise ModelError(
+            "contrasts= code the factors of a formula; an array X is coded already"
+        )
+    _check_correlated(correlated)
+    if random_data and random_effects is None:
+        raise ModelError(
+            "random_data is given, but no random_effects say where it goes. Name "
+            "the terms of each factor: random_effects={'subject': ['1', 'time']}"
+        )
+    return design_from_arrays(
+        formula,
+        data,
+        groups,
+        random_effects=random_effects,
+        random_data=random_data,
+        correlated=correlated,
+        **options,
+    )
+
+
+def check_numbers(tol: Any, max_iter: Any) -> tuple[float, int]:
+    """Both as numbers that the search can take."""
+    return _arguments.positive(
+        "tol",
+        tol,
+        _arguments.TOLERANCE,
+        "how much of the criterion (-2 log-likelihood) may be left to gain, such as "
+        "1e-8",
+    ), _arguments.whole(
+        "max_iter",
+        max_iter,
+        1,
+        _arguments.ITERATIONS,
+        meaning="the most evaluations of the criterion",
+    )
+
+
+def _not_swapped(name: str, y: Any, X: Any) -> None:
+    """Refuse what is neither of the two forms, with both of them in the message."""
+    forms = (
+        f"{name}(formula, data) with a text formula, or {name}(y, X, groups) with "
+        "arrays"
+    )
+    if isinstance(X, str):
+        raise FormulaError(f"the formula comes first, then the data: {forms}")
+    if y is None or isinstance(y, dict) or _is_single(y):
+        shown = _arguments.shown(y)
+        raise FormulaError(
+            f"the first argument is {shown}; there are two forms: {forms}"
+        )
+    if X is None:
+        raise FormulaError(f"the design X is missing; there are two forms: {forms}")
+
+
+def _is_single(y: Any) -> bool:
+    """Whether it is one thing, or lists that differ in length: no response."""
+    try:
+        return np.ndim(y) == 0
+    except ValueError:
+        return True
+
+
+def _check_correlated(correlated: Any) -> None:
+    values = correlated.values() if isinstance(correlated, dict) else [correlated]
+    if not all(map(_arguments.is_flag, values)):
+        raise ModelError(
+            f"correlated={correlated!r} must be True or False, or a dict of these by "
+            "grouping factor"
+        )
+
+
+def _only_arrays(
+    name: str, groups: Any, random_effects: Any, random_data: Any, correlated: Any
+) -> None:
+    if correlated is not True:
+        raise FormulaError(
+            f"correlated belongs to the form {name}(y, X, groups); with a formula "
+            "write (x || g) for independent effects"
+        )
+    given = {
+        "groups": groups,
+        "random_effects": random_effects,
+        "random_data": random_data,
+    }
+    names = [key for key, value in given.items() if value is not None]
+    if names:
+        raise FormulaError(
+            f"{' and '.join(names)} belong to the form {name}(y, X, groups); with a "
+            "formula write the random effects in it: 'y ~ x + (1 + x | g)'"
+        )
+
+
+def _caller() -> dict[str, Any]:
+    """Names visible where ``lmm`` was called: users' own functions in formulas."""
+    import sys
+
+    frame = sys._getframe(3)
+    return {**frame.f_globals, **frame.f_locals}
