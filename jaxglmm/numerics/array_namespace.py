@@ -27,7 +27,9 @@ _DEVICE = SimpleNamespace(
     ones_like=jnp.ones_like,
     reciprocal=jnp.reciprocal,
     sqrt=jnp.sqrt,
+    stack=jnp.stack,
     tan=jnp.tan,
+    total=lambda x: jnp.sum(x, axis=0),
     where=jnp.where,
 )
 
@@ -38,10 +40,17 @@ def _expit(x: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1.0, small) / (1 + small)
 
 
+def _total(x: np.ndarray) -> np.ndarray:
+    """Sums along the first axis."""
+    return np.sum(x, axis=0)
+
+
 class _Host:
     def __getattr__(self, name: str) -> Any:
         if name == "expit":
             function = _expit
+        elif name == "total":
+            function = _total
         elif name in ("ndtr", "ndtri"):
             from scipy import special  # slow to import
 
