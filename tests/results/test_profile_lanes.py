@@ -14,6 +14,7 @@ from jaxglmm.postestimation.profile import generalised_many as held_generalised
 from jaxglmm.postestimation.profile import linear as profile_linear
 from jaxglmm.postestimation.profile import root_search as march
 from jaxglmm.postestimation.profile.curves import Profile, in_lanes
+from jaxglmm.postestimation.profile.curves import alone as one_by_one
 from jaxglmm.postestimation.profile.root_search import FISHER, LOG, PLAIN
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxglmm._errors.SingularFitWarning")
@@ -81,8 +82,8 @@ def test_lanes_are_the_fits_of_one_value_after_the_other(k):
     fit = together()[k]
     ours = fit.confint(method="profile")
     with jax.enable_x64(True):
-        alone = profile_linear.Held(fit)
-        theirs = Profile([*alone.variances(), *alone.fixed()]).intervals()
+        alone = profile_linear.one(fit)
+        theirs = Profile(one_by_one(alone)).intervals()
     assert_same(ours, theirs, fit.sigma, 2e-6)
 
 
@@ -95,8 +96,8 @@ def test_independent_terms_weights_and_an_offset():
     formula = "y ~ x + z + (1 | g) + (0 + x | g)"
     fit = quiet(jg.lmm, formula, data, weights="w", offset="o")
     with jax.enable_x64(True):
-        alone = profile_linear.Held(fit)
-        theirs = Profile([*alone.variances(), *alone.fixed()]).intervals(0.9)
+        alone = profile_linear.one(fit)
+        theirs = Profile(one_by_one(alone)).intervals(0.9)
     assert_same(fit.confint(method="profile", level=0.9), theirs, fit.sigma, 2e-6)
 
 

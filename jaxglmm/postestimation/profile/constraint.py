@@ -6,9 +6,10 @@ are asked for by number, in any order and as often as a search needs them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
@@ -16,11 +17,14 @@ import numpy as np
 from jaxglmm.formula.design import Design
 from jaxglmm.model import covariances
 from jaxglmm.postestimation.profile import root_search as march
-from jaxglmm.postestimation.profile.root_search import Scale
+from jaxglmm.postestimation.profile.root_search import FISHER, PLAIN, Scale
 from jaxglmm.runtime.devices import Devices
 from jaxglmm.runtime.executors import executor
 from jaxglmm.runtime.precision import double_precision
-from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.factors import ColumnMaps, Factor
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_model import FittedModel
 
 FEW = 16  # lanes that make the small one of two shapes
 MANY = 256  # lanes from which the large one pays for its compilation
@@ -42,6 +46,39 @@ class Parameter:
     lower: np.ndarray
     upper: np.ndarray
     scale: Scale
+
+
+@dataclass(frozen=True)
+class Optima:
+    """Maxima of the likelihood of D models, in the user's coordinates.
+
+    beta, se: (D, p); criterion: (D,); lam: for every factor (D, q, q), Lambda over all
+    its columns, lower triangular a term; sigma: (D,) of linear models; phi, se_phi: (D,
+    r) unconstrained dispersion parameters, errors None where they are not known.
+    """
+
+    beta: np.ndarray
+    se: np.ndarray
+    criterion: np.ndarray
+    lam: tuple[np.ndarray, ...]
+    sigma: np.ndarray | None = None
+    phi: np.ndarray | None = None
+    se_phi: np.ndarray | None = None
+
+    @staticmethod
+    def of(fit: FittedModel, factors: Sequence[Factor], **others: np.ndarray) -> Optima:
+        """Of one fit."""
+        lam = [np.zeros((1, factor.q, factor.q)) for factor in factors]
+        for own, factor in zip(lam, factors, strict=True):
+            for index, start, stop in factor.spans:
+                own[0, start:stop, start:stop] = fit.estimates.lam[index]
+        return Optima(
+            np.asarray(fit.coefficients, float)[None],
+            np.sqrt(np.diagonal(fit.coefficient_covariance()))[None],
+            np.array([fit.criterion]),
+            tuple(lam),
+            **others,
+        )
 
 
 class Models(Protocol):
@@ -172,6 +209,165 @@ def one_by_one(models: Models, number: int) -> Callable[[float], float]:
 
 
 # Covariances of random effects --------------------------------------------------------
+
+SMALL, AWAY = 0.02, 0.1  # a diagonal this small starts from there: zero is stationary
+SD, COR, BETA, SIGMA, PHI = range(5)  # kinds of parameters
+
+
+@dataclass(frozen=True)
+class Turned:
+    """How a standard deviation or a correlation is held in each of D models.
+
+    The columns of its term are turned, Z' = Z~ M with M (D or 1, q, q) for all columns
+    of ``factor``: a standard deviation is then Lambda_11 / unit, with unit (D,); a
+    correlation is rho where (Lambda_21, Lambda_22) = size (rho, sqrt(1 - rho^2)).
+    places: of these entries in theta; theta: (D, m) there, none a stationary zero.
+    """
+
+    kind: int
+    factor: int
+    M: np.ndarray
+    places: tuple[int, ...]
+    unit: np.ndarray
+    theta: np.ndarray
+
+
+@dataclass(frozen=True)
+class Covariances:
+    """Those of D models, whose standard deviations and correlations can be held.
+
+    T, lam, J: factor by factor, internal effects = T times the user's, (D or 1, q, q);
+    the user's Lambda (D, q, q), lower triangular a term; levels (D,). sigma: (D,), what
+    Lambda is relative to.
+    """
+
+    design: Design
+    factors: tuple[Factor, ...]
+    T: tuple[np.ndarray, ...]
+    lam: tuple[np.ndarray, ...]
+    J: tuple[np.ndarray, ...]
+    sigma: np.ndarray
+
+    @cached_property
+    def entries(self) -> list[tuple[int, int, int]]:
+        """(factor, i, j) of every theta."""
+        own = [factor.covariance.entries for factor in self.factors]
+        return [(f, i, j) for f, pairs in enumerate(own) for i, j in pairs]
+
+    @cached_property
+    def internal(self) -> tuple[np.ndarray, ...]:
+        """Lambda in internal coordinates."""
+        return tuple(lower(T @ x) for T, x in zip(self.T, self.lam, strict=True))
+
+    def theta(self, lam: Sequence[np.ndarray]) -> np.ndarray:
+        """(D, m) the entries of internal Lambdas."""
+        D = len(self.sigma)
+        columns = [np.broadcast_to(lam[f][:, i, j], D) for f, i, j in self.entries]
+        return np.stack(columns, axis=1) if columns else np.zeros((D, 0))
+
+    def start(self, lam: Sequence[np.ndarray] | None = None) -> np.ndarray:
+        """(D, m) theta with no diagonal at a stationary zero."""
+        out = self.theta(self.internal if lam is None else lam)
+        for a, (_, i, j) in enumerate(self.entries):
+            if i == j:
+                out[:, a] = np.where(np.abs(out[:, a]) < SMALL, AWAY, out[:, a])
+        return out
+
+    def held(self) -> Iterator[tuple[Parameter, Turned]]:
+        """Standard deviations, then correlations, term by term."""
+        spans = [(*x, f) for f, factor in enumerate(self.factors) for x in factor.spans]
+        for index, start, stop, f in sorted(spans):
+            term = self.design.terms[index]
+            pairs = sorted(covariances.of(term).pairs)
+            places = [(i, None) for i in range(stop - start)] + pairs
+            names = covariances.names_by_term([term])
+            for (i, j), name in zip(places, names, strict=True):
+                where = _Span(index, f, start, stop)
+                yield (
+                    self._sd(where, i, name)
+                    if j is None
+                    else self._cor(where, i, j, name)
+                )
+
+    def _sd(self, at: _Span, i: int, name: str) -> tuple[Parameter, Turned]:
+        T = self.T[at.factor][:, at.columns, at.columns]
+        order = [*(c for c in range(at.q) if c != i), i]
+        if not self._mixes(at):
+            own = np.broadcast_to(np.eye(at.q)[:, order[::-1]], T.shape)
+            unit = T[:, i, i]
+        else:
+            Q, R = np.linalg.qr(T[:, :, order])
+            signs = np.where(np.diagonal(R, axis1=1, axis2=2) < 0, -1.0, 1.0)
+            back = [at.q - 1, *range(at.q - 1)]
+            own, unit = (Q * signs[:, None])[:, :, back], np.abs(R[:, -1, -1])
+        M, theta = self._turned(at, own)
+        sd = np.sqrt(np.sum(self.lam[at.factor][:, at.start + i] ** 2, axis=1))
+        sd = sd * self.sigma
+        step = np.maximum(sd, 0.05 * self.sigma / unit)
+        step = step / np.sqrt(2 * np.maximum(self.J[at.factor], 3))
+        held = Turned(SD, at.factor, M, (self._at(at, 0, 0),), unit, theta)
+        ends = np.zeros_like(sd), np.full_like(sd, np.inf)
+        return Parameter(name, sd, step, *ends, PLAIN), held
+
+    def _cor(self, at: _Span, i: int, j: int, name: str) -> tuple[Parameter, Turned]:
+        """The first two effects those of j and i, scaled; the rest turned."""
+        T = self.T[at.factor][:, at.columns, at.columns]
+        order = [*(c for c in range(at.q) if c not in (i, j)), j, i]
+        Q, R = np.linalg.qr(T[:, :, order])
+        two = R[:, -2:, -2:]
+        two = two / np.linalg.norm(two, axis=1, keepdims=True)
+        own = np.concatenate([Q[:, :, -2:] @ two, Q[:, :, :-2]], axis=2)
+        M, theta = self._turned(at, own)
+        places = tuple(self._at(at, *x) for x in ((0, 0), (1, 0), (1, 1)))
+        length = np.hypot(theta[:, places[1]], theta[:, places[2]])
+        theta[:, places[2]] = np.maximum(length, AWAY)
+        rho = correlation(self.lam[at.factor][:, at.columns, at.columns], i, j)
+        # Fisher's z has a variance of 1 / (J - 3)
+        step = 1 / np.sqrt(np.maximum(self.J[at.factor], 4))
+        held = Turned(COR, at.factor, M, places, np.ones(1), theta)
+        ends = np.full_like(rho, -1.0), np.ones_like(rho)
+        return Parameter(name, rho, step, *ends, FISHER), held
+
+    def _mixes(self, at: _Span) -> bool:
+        """Whether the term's columns may be turned."""
+        own = covariances.of(self.design.terms[at.term])
+        return own.maps is ColumnMaps.ANY
+
+    def _turned(self, at: _Span, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """M (., q, q) with the term's columns Z~ own, and theta there (D, m)."""
+        here, f = at.columns, at.factor
+        M = np.tile(np.eye(self.factors[f].q), (len(own), 1, 1))
+        M[:, here, here] = own
+        lam = [x.copy() for x in self.internal]
+        turned = np.linalg.solve(own, (self.T[f] @ self.lam[f])[:, here, here])
+        if self._mixes(at):
+            lam[f][:, here, here] = lower(turned)
+        else:  # their order alone has changed
+            size = np.sqrt(np.sum(turned**2, axis=2))
+            lam[f][:, here, here] = size[:, :, None] * np.eye(at.q)
+        return M, self.start(lam)
+
+    def _at(self, at: _Span, row: int, column: int) -> int:
+        """Position in theta of an entry of a term's Lambda."""
+        return self.entries.index((at.factor, at.start + row, at.start + column))
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One term: its number, its factor, first column there, last + 1."""
+
+    term: int
+    factor: int
+    start: int
+    stop: int
+
+    @property
+    def q(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.start, self.stop)
 
 
 def variance_names(

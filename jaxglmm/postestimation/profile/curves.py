@@ -6,10 +6,10 @@ quantile, found by a search and not by interpolation. The deviance is that of ML
 lme4, on the scale of standard deviations and correlations. Bates, Maechler, Bolker and
 Walker (2015), section 5.1.
 
-How a parameter is held is the business of ``profile_linear`` and
-``generalised.profile``. Models with one grouping factor are profiled in lanes: both
-sides of all parameters march together (``march``, ``fits.held``), each step one call
-of one compiled program. Others are fitted one value after the other.
+How a parameter is held is the business of ``constraint``, ``linear`` and
+``generalised``. Models with one grouping factor are profiled in lanes: both sides of
+all parameters march together (``root_search``), each step one call of one compiled
+program. Others are fitted one value after the other.
 """
 
 from __future__ import annotations
@@ -92,6 +92,15 @@ class Curve:
 
 def in_lanes(models: held.Models) -> list[Curve]:
     """The curves of one model whose parameters are held in lanes."""
+    return _curves(models, models)
+
+
+def alone(models: held.Models) -> list[Curve]:
+    """The curves of one model whose parameters are held one after the other."""
+    return _curves(models, None)
+
+
+def _curves(models: held.Models, together: held.Models | None) -> list[Curve]:
     return [
         Curve(
             p.name,
@@ -101,7 +110,7 @@ def in_lanes(models: held.Models) -> list[Curve]:
             held.one_by_one(models, k),
             0.0,
             p.scale,
-            models,
+            together,
             k,
         )
         for k, p in enumerate(models.parameters)

@@ -1,7 +1,7 @@
 """Profile intervals of many models: all models, parameters and sides march together.
 
 The same searches, on the same scales, by the same compiled programs as those of a
-single fit (``profile_linear``, ``generalised.profile``). Linear models are profiled by
+single fit (``linear``, ``generalised``). Linear models are profiled by
 maximum likelihood, as lme4 does, and fitted again by it where they were fitted by REML.
 What no program takes, crossed factors for one, is profiled one model after the other.
 """
@@ -32,7 +32,7 @@ from jaxglmm.model import covariances
 from jaxglmm.model.covariances.base import host_lambdas
 from jaxglmm.postestimation.profile import constraint as held
 from jaxglmm.postestimation.profile import generalised_many as held_generalised
-from jaxglmm.postestimation.profile import linear_many as held_linear
+from jaxglmm.postestimation.profile import linear as held_linear
 from jaxglmm.postestimation.profile import moments as held_moments
 from jaxglmm.postestimation.profile import rows as held_rows
 from jaxglmm.postestimation.profile.profile import profile
@@ -193,14 +193,16 @@ def _linear(engine: Any, ml: FittedModels, which: np.ndarray) -> held.Models | N
     else:
         return None
     assert ml.se is not None
-    estimates = held_linear.Estimates(
+    (factor,) = internal.factors
+    found = held.Optima(
         ml.coefficients[which],
         ml.se[which],
-        ml.sigma[which],
         -2 * ml.log_likelihood[which],
-        lambdas(ml.theta[which], internal.factor, internal.design.terms),
+        (lambdas(ml.theta[which], factor, internal.design.terms),),
+        ml.sigma[which],
     )
-    return held_linear.LinearModels(internal, estimates, engine.devices)
+    lanes = held_linear.InLanes(internal, engine.devices)
+    return held_linear.LinearModels(internal, found, lanes)
 
 
 def _generalised(

@@ -1,70 +1,81 @@
-"""Profiles of a linear mixed model: fits by ML with one parameter held.
+"""Profiles of linear mixed models: fits by ML with one parameter held.
 
-Holding a parameter removes it: columns of its term are put in an order in which a
-standard deviation is one entry of Lambda (then Lambda_11 = sd / sigma), a correlation
-the ratio of two (Lambda_21 / Lambda_22); the other entries are free. So zero is an
-ordinary point. A fixed effect is held by an offset.
+D models of one shape in internal coordinates, and how each parameter is held there
+(``constraint.Covariances``): a standard deviation by Lambda_11 = sd / sigma, a
+correlation by the ratio of Lambda_21 and Lambda_22, a fixed effect by an offset; the
+other entries and log sigma^2 are free. Models with one grouping factor are lanes of one
+compiled program (``linear_lanes``); a single model of any other structure takes the
+same steps one value after the other (``Alone``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxglmm.estimate import information, refine
 from jaxglmm.estimate.maximise import Maximise
-from jaxglmm.fitting import linear as _engine
-from jaxglmm.many import linear as fits_linear
-from jaxglmm.model import assemble, covariances
-from jaxglmm.model.covariances import names
-from jaxglmm.postestimation.profile import linear_many as held_linear
+from jaxglmm.many.linear import CELLS, LANES, suits
+from jaxglmm.postestimation.profile import linear_lanes
 from jaxglmm.postestimation.profile import moments as held_moments
-from jaxglmm.postestimation.profile.curves import FISHER, PLAIN, Curve, Scale, in_lanes
-from jaxglmm.runtime.devices import choose
+from jaxglmm.postestimation.profile.constraint import (
+    BETA,
+    SIGMA,
+    Covariances,
+    Optima,
+    Parameter,
+    run,
+    size_of,
+)
+from jaxglmm.postestimation.profile.curves import Curve, alone, in_lanes
+from jaxglmm.postestimation.profile.linear_lanes import HeldFit, Hold, LinearEnds
+from jaxglmm.postestimation.profile.moments import Internal
+from jaxglmm.postestimation.profile.root_search import PLAIN
+from jaxglmm.runtime.devices import Devices, choose
+from jaxglmm.runtime.host import on_host
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure import shared_design as shared
-from jaxglmm.structure.factors import ColumnMaps
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
-    from jaxglmm.fitting.linear import Engine
+
+STEPS = (8, 20, 100)  # of a search for the free coordinates: all lanes, the rest
+LEAST_SIGMA = 1e-6  # of its estimate: the lower end of sigma's range
+TOLERANCE, MOST_STEPS = 1e-10, 200  # of a fit with a fixed effect held
+
+Minimise = Callable[[np.ndarray, Hold, np.ndarray, int], LinearEnds]
 
 
 def curves(fit: FittedModel) -> list[Curve]:
     """Standard deviations, correlations, sigma, fixed effects."""
-    if fits_linear.suits(fit.design):
+    if suits(fit.design):
         return in_lanes(lanes(fit))
-    alone = Held(fit)
-    return [*alone.variances(), *alone.fixed()]
+    return alone(one(fit))
 
 
 @double_precision
-def lanes(fit: FittedModel) -> held_linear.LinearModels:
+def lanes(fit: FittedModel) -> LinearModels:
     """One model, fitted by ML, whose parameters can be held in lanes."""
     own = _by_ml(fit)
-    moments = own.engine.moments
-    (factor,) = moments.factors
-    lam = np.zeros((1, factor.q, factor.q))
-    for index, start, stop in factor.spans:
-        lam[0, start:stop, start:stop] = own.estimates.lam[index]
-    found = held_linear.Estimates(
-        np.asarray(own.estimates.beta)[None],
-        np.sqrt(np.diagonal(own.coefficient_covariance()))[None],
-        np.array([own.sigma]),
-        np.array([own.criterion]),
-        lam,
-    )
+    moments, devices = own.engine.moments, choose("cpu", 0.0)
     rows, groups = shared.rows(moments)
     y = fit.design.y if fit.design.offset is None else fit.design.y - fit.design.offset
     y = y if moments.keep is None else y[moments.keep]
     internal = held_moments.of_responses(
         fit.design, moments, groups, rows.member, y[:, None]
     )
-    return held_linear.LinearModels(internal, found, choose("cpu", 0.0))
+    return LinearModels(internal, _optima(own), InLanes(internal, devices))
+
+
+@double_precision
+def one(fit: FittedModel) -> LinearModels:
+    """One model of any structure, fitted by ML, whose parameters can be held."""
+    own = _by_ml(fit)
+    return LinearModels(held_moments.of_fit(own), _optima(own), Alone(own))
 
 
 def _by_ml(fit: FittedModel) -> FittedModel:
@@ -73,370 +84,261 @@ def _by_ml(fit: FittedModel) -> FittedModel:
     return with_method(fit, False) if fit.reml else fit
 
 
-class Held:
-    """Fits of one model by ML with one parameter held."""
+def _optima(fit: FittedModel) -> Optima:
+    return Optima.of(
+        fit, fit.engine.moments.factors, sigma=np.array([float(fit.sigma)])
+    )
 
-    def __init__(self, fit: FittedModel):
-        self.fit = _by_ml(fit)
-        self.engine: Engine = self.fit.engine
-        self.constant = assemble.constants(self.engine.moments)[0]
-        self.theta = self.engine.theta(self.fit.estimates)
-        self.lam = _engine.lambdas(self.engine.problem, self.theta)
 
-    # Fixed effects -------------------------------------------------------------------
+class LinearModels:
+    """D linear models whose parameters can be held; see ``constraint.Models``."""
 
-    def fixed(self) -> list[Curve]:
-        """A curve for every fixed effect."""
-        se = np.sqrt(np.diagonal(self.fit.coefficient_covariance()))
+    def __init__(self, internal: Internal, found: Optima, minimise: Minimise):
+        self.internal, self.found, self.minimise = internal, found, minimise
+        self.D, self.p = found.beta.shape
+        assert found.sigma is not None
+        self.sigma: np.ndarray = found.sigma
+        self.best = found.criterion - internal.constant
+        self.covariances = Covariances(
+            internal.design,
+            internal.factors,
+            internal.T,
+            found.lam,
+            internal.J,
+            found.sigma,
+        )
+        self.k = len(self.covariances.entries) + 1
+        turned = list(self.covariances.held())
+        ends = [self._sigma(), *self._fixed()]
+        self.parameters: list[Parameter] = [p for p, *_ in (*turned, *ends)]
+        P, D = len(self.parameters), self.D
+        self.kind = np.array([t.kind for _, t in turned] + [k for _, k in ends])
+        self.M = [np.tile(np.eye(f.q), (P, D, 1, 1)) for f in self.covariances.factors]
+        self.places = np.zeros((3, P, self.k))  # ones at Lambda_11, _21, _22
+        self.begin = np.empty((P, D, self.k))
+        self.begin[:, :, :-1] = self.covariances.start()
+        with np.errstate(all="ignore"):
+            self.begin[:, :, -1] = 2 * np.log(self.sigma / internal.scale)
+        self.unit, self.offset, self.size = (np.ones((P, D)) for _ in range(3))
+        self.offset[:] = 0.0
+        self.contrast = np.zeros((P, D, self.p))
+        for a, (_, way) in enumerate(turned):
+            self.M[way.factor][a] = way.M
+            self.begin[a, :, :-1] = way.theta
+            for place, at in zip(self.places[:, a], way.places, strict=False):
+                place[at] = 1.0
+            if len(way.places) == 1:  # a correlation has no unit
+                self.unit[a], self.size[a] = way.unit, internal.scale
+        self.size[len(turned) :] = internal.scale
+        for j in range(self.p):
+            a = P - self.p + j
+            self.contrast[a] = internal.R_inverse[:, j]
+            self.offset[a] = internal.beta0[:, j]
+
+    def start(self, parameter: np.ndarray, model: np.ndarray) -> np.ndarray:
+        """(k, r) free coordinates at the estimates, no diagonal a stationary zero."""
+        return np.ascontiguousarray(self.begin[parameter, model].T)
+
+    @double_precision
+    def evaluate(
+        self,
+        parameter: np.ndarray,
+        model: np.ndarray,
+        value: np.ndarray,
+        state: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rise (r,), its slope in the value, free coordinates at the end (k, r)."""
+        hold = self._hold(parameter, model, value)
+        out = self._run(model, hold, state)
+        # a length of zero may be the edge of the wrong valley
+        again = np.flatnonzero(out.at_edge)
+        if len(again):
+            p, d = parameter[again], model[again]
+            other = self._run(d, _some(hold, again), self.start(p, d))
+            better = np.flatnonzero(other.value < out.value[again])
+            for name in ("free", "value", "slope"):
+                here, there = getattr(out, name), getattr(other, name)
+                here[..., again[better]] = there[..., better]
+        rise = out.value - self.best[model]
+        return rise, out.slope / self.size[parameter, model], out.free
+
+    def _run(self, model: np.ndarray, hold: Hold, free: np.ndarray) -> LinearEnds:
+        """A few steps for all, so that few wait for the slowest."""
+        out = self.minimise(model, hold, free, STEPS[0])
+        for steps in STEPS[1:]:
+            late = np.flatnonzero(~out.done)
+            if len(late):
+                rest = _some(hold, late)
+                more = self.minimise(model[late], rest, out.free[:, late], steps)
+                for name in ("free", "value", "slope", "at_edge", "done"):
+                    getattr(out, name)[..., late] = getattr(more, name)
+        return out
+
+    def _hold(
+        self, parameter: np.ndarray, model: np.ndarray, value: np.ndarray
+    ) -> Hold:
+        at = parameter, model
+        first, below, second = (
+            np.ascontiguousarray(x[parameter].T) for x in self.places
+        )
+        return Hold(
+            self.kind[parameter],
+            tuple(np.moveaxis(M[at], 0, -1) for M in self.M),
+            first,
+            below,
+            second,
+            np.ascontiguousarray(self.contrast[at].T),
+            self.unit[at],
+            (value - self.offset[at]) / self.size[at],
+        )
+
+    def _sigma(self) -> tuple[Parameter, int]:
+        free = self.internal.n - self.p - self.k
+        step = self.sigma / np.sqrt(2 * np.maximum(free, 1))
+        ends = LEAST_SIGMA * self.sigma, np.full(self.D, np.inf)
+        return Parameter("sigma", self.sigma, step, *ends, PLAIN), SIGMA
+
+    def _fixed(self) -> list[tuple[Parameter, int]]:
+        ends = np.full(self.D, -np.inf), np.full(self.D, np.inf)
+        names = enumerate(self.internal.design.x_names)
+        beta, se = self.found.beta, self.found.se
         return [
-            Curve(
-                name,
-                float(self.fit.estimates.beta[j]),
-                float(se[j]),
-                (-np.inf, np.inf),
-                self._fixed_deviance(j),
-                self.fit.criterion,
-            )
-            for j, name in enumerate(self.fit.design.x_names)
+            (Parameter(name, beta[:, j], se[:, j], *ends, PLAIN), BETA)
+            for j, name in names
         ]
 
-    def _fixed_deviance(self, j: int) -> Callable[[float], float]:
-        """Deviance with beta_j held: y loses its part, X its direction."""
+
+def _some(hold: Hold, rows: np.ndarray) -> Hold:
+    return jax.tree.map(lambda x: x[..., rows], hold)
+
+
+class InLanes:
+    """Models with one grouping factor, in lanes of one compiled program."""
+
+    def __init__(self, internal: Internal, devices: Devices):
+        self.internal, self.devices = internal, devices
+        (factor,), groups = internal.factors, internal.groups
+        assert groups is not None
+        self.program = HeldFit(factor.covariance)
+        self.own = groups.A.shape[-1] > 1
+        self.common = None if self.own else devices.shared(groups)
+        D, p = internal.beta0.shape
+        chunk = devices.chunk(groups.A.shape[2], CELLS, LANES)
+        self.lanes = size_of(D, factor.covariance.m + 1 + p, chunk)
+
+    def __call__(
+        self, model: np.ndarray, hold: Hold, free: np.ndarray, steps: int
+    ) -> LinearEnds:
+        """Where the searches end, in as many steps."""
+
+        def take(rows: np.ndarray) -> tuple[Any, ...]:
+            d = model[rows]
+            sums = jax.tree.map(lambda x: x[..., d], self.internal.sums)
+            lanes = (sums, _some(hold, rows), free[:, rows])
+            if not self.own:
+                return lanes
+            groups = jax.tree.map(lambda x: x[..., d], self.internal.groups)
+            return (groups, *lanes)
+
+        common = self.common, np.int64(steps)
+        found = run(self.devices, self.program, common, take, len(model), self.lanes)
+        return jax.tree.map(np.array, found)
+
+
+class Alone:
+    """One model of any structure, one value after the other."""
+
+    def __init__(self, fit: FittedModel):
+        self.engine = fit.engine
+
+    def __call__(
+        self, model: np.ndarray, hold: Hold, free: np.ndarray, steps: int
+    ) -> LinearEnds:
+        """Where the searches end, in as many steps."""
+        lanes = range(len(model))
+        found = [self._one(_some(hold, [k]), free[:, [k]], steps) for k in lanes]
+        return jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *found)
+
+    def _one(self, hold: Hold, free: np.ndarray, steps: int) -> LinearEnds:
+        if hold.kind[0] == BETA:
+            value = self._with_offset(hold.contrast[:, 0], float(hold.value[0]))
+            unknown, yes = np.array([np.nan]), np.array([True])
+            return LinearEnds(free, np.array([value]), unknown, ~yes, yes)
+        with on_host():
+            search = linear_lanes.NewtonSteps.of(hold, free)
+            state = search.begin()
+        for _ in range(steps):
+            with on_host():
+                full, jacobian, along = linear_lanes.point(hold, state.trial)
+            new = self._derivatives(hold, full[:, 0])
+            with on_host():
+                state = search.step(state, new.pulled(jacobian, along))
+            if state.done.all():
+                break
+        with on_host():
+            return search.end(state)
+
+    def _with_offset(self, row: np.ndarray, held: float) -> float:
+        """Criterion with row'beta held: y loses its part, X its direction."""
         m, problem = self.engine.moments, self.engine.problem
-        row = m.fixed.R_inverse[j]
         size = np.linalg.norm(row)
         # an orthonormal basis of internal beta whose first vector is the row
         U = np.linalg.qr(np.column_stack([row, np.eye(len(row))]))[0]
         U[:, 0] *= np.sign(U[:, 0] @ row)
+        change = np.zeros((len(row) + 1, len(row)))
+        change[:-1, :-1] = U[:, 1:]
+        change[:-1, -1] = -held / size * U[:, 0]
+        change[-1, -1] = 1.0
+        B = tuple(np.einsum("irg,rc->icg", b, change) for b in problem.B)
+        RR = change.T @ np.asarray(problem.RR) @ change
+        put = jax.device_put((B, RR))
+        own = eqx.tree_at(lambda s: (s.B, s.RR), problem, put)
+        found = refine.fit(m, own, Maximise(False), TOLERANCE, MOST_STEPS)
+        return float(found.criterion)
 
-        def deviance(value: float) -> float:
-            held = (value - m.fixed.beta0[j]) / (m.fixed.scale * size)
-            change = np.zeros((len(row) + 1, len(row)))
-            change[:-1, :-1] = U[:, 1:]
-            change[:-1, -1] = -held * U[:, 0]
-            change[-1, -1] = 1.0
-            B = tuple(
-                jnp.einsum("irg,rc->icg", b, jnp.asarray(change)) for b in problem.B
-            )
-            RR = jnp.asarray(change.T @ np.asarray(problem.RR) @ change)
-            own = eqx.tree_at(lambda s: (s.B, s.RR), problem, (B, RR))
-            found = refine.fit(m, own, Maximise(False), 1e-10, 200)
-            return float(found.criterion) + self.constant
-
-        return deviance
-
-    # Variances and correlations ------------------------------------------------------
-
-    def variances(self) -> list[Curve]:
-        """A curve for every standard deviation and correlation, and for sigma."""
-        out = []
-        for k, term in enumerate(self.fit.design.terms):
-            place = self._place(k)
-            lam = self.fit.estimates.lam[k]
-            sd = self.fit.sigma * np.sqrt(np.sum(lam**2, axis=1))
-            for i, name in enumerate(term.names):
-                own = names.sd(name, term.label)
-                out.append(self._sd_curve(place, i, own, sd[i]))
-            for i, j in sorted(covariances.of(term).pairs):
-                name = names.correlation(term.names[i], term.names[j], term.label)
-                rho = (lam[i] @ lam[j]) * self.fit.sigma**2
-                rho = rho / (sd[i] * sd[j]) if sd[i] * sd[j] > 0 else 0.0
-                out.append(self._cor_curve(place, i, j, name, float(rho)))
-        out.append(self._sigma_curve())
-        return out
-
-    def _place(self, k: int) -> tuple[int, int, int]:
-        """(factor, first column, last + 1) of a term."""
-        for f, factor in enumerate(self.engine.moments.factors):
-            for term, start, stop in factor.spans:
-                if term == k:
-                    return f, start, stop
-        raise AssertionError("every term has a factor")
-
-    def _sd_curve(
-        self, place: tuple[int, int, int], i: int, name: str, sd: float
-    ) -> Curve:
-        f, start, stop = place
-        scale = self.engine.moments.fixed.scale
-        shape = Shape(self, place, [i, *(c for c in range(stop - start) if c != i)])
-        J = self.engine.moments.factors[f].n_levels
-        step = max(sd, 0.05 * self.fit.sigma / shape.units[0]) / np.sqrt(2 * max(J, 3))
-
-        def hold(value: float) -> Holding:
-            return SdHeld(shape, value / scale)
-
-        return self._curve(name, sd, step, (0.0, np.inf), hold)
-
-    def _cor_curve(
-        self, place: tuple[int, int, int], i: int, j: int, name: str, rho: float
-    ) -> Curve:
-        f, start, stop = place
-        rest = [c for c in range(stop - start) if c not in (i, j)]
-        shape = Shape(self, place, [j, i, *rest])
-        J = self.engine.moments.factors[f].n_levels
-        step = 1 / np.sqrt(max(J, 4))  # Fisher's z has a variance of 1 / (J - 3)
-
-        def hold(value: float) -> Holding:
-            return CorrelationHeld(shape, value)
-
-        return self._curve(name, rho, step, (-1.0, 1.0), hold, FISHER)
-
-    def _sigma_curve(self) -> Curve:
-        scale = self.engine.moments.fixed.scale
-        sigma = self.fit.sigma
-        step = sigma / np.sqrt(2 * max(self.fit.df_resid, 1))
-        shape = Shape(self, None, [])
-        return self._curve(
-            "sigma",
-            sigma,
-            step,
-            (1e-6 * sigma, np.inf),
-            lambda value: SigmaHeld(shape, value / scale),
-        )
-
-    def _curve(
-        self,
-        name: str,
-        estimate: float,
-        step: float,
-        ends: tuple[float, float],
-        hold: Callable[[float], Holding],
-        scale: Scale = PLAIN,
-    ) -> Curve:
-        state: dict[float, np.ndarray] = {}
-
-        def deviance(value: float) -> float:
-            holding = hold(value)
-            near = min(state, key=lambda v: abs(v - value)) if state else None
-            x, best = _minimise(
-                holding, holding.start() if near is None else state[near]
-            )
-            if near is not None and (x[holding.positive()] <= 0).any():
-                other, value_there = _minimise(holding, holding.start())
-                x, best = (other, value_there) if value_there < best else (x, best)
-            state[value] = x
-            return best + self.constant
-
-        best = self.fit.criterion
-        return Curve(name, float(estimate), float(step), ends, deviance, best, scale)
-
-
-class Shape:
-    """Parameters of all Lambdas, the held term's in an order and in units of its own.
-
-    The held term: b~ = M b', where b' are the term's columns in ``order``, each divided
-    by its root mean square (``units``). All other terms stay in internal coordinates.
-    """
-
-    def __init__(
-        self, held: Held, place: tuple[int, int, int] | None, order: Sequence[int]
-    ):
-        self.held, self.place = held, place
-        problem = held.engine.problem
-        self.sides = problem.sides
-        self.entries = [
+    def _derivatives(self, hold: Hold, full: np.ndarray) -> linear_lanes.Deviance:
+        """Value, score and the stand-in Hessian over (entries, log sigma^2)."""
+        problem = self.engine.problem
+        entries = [
             (f, i, j) for f, c in enumerate(problem.covariances) for i, j in c.entries
         ]
-        self.M = [np.eye(q) for q in self.sides]
-        self.values = [x.copy() for x in held.lam]
-        self.units = np.ones(max(len(order), 1))
-        if place is None:
-            return
-        f, start, stop = place
-        T = held.engine.moments.factors[f].T[start:stop, start:stop]
-        self.units = np.sqrt(np.sum(T**2, axis=0))[list(order)]
-        M = T[:, list(order)] / self.units
-        self.M[f][start:stop, start:stop] = M
-        own = np.linalg.solve(M, held.lam[f][start:stop, start:stop])
-        kind = covariances.of(held.fit.design.terms[self._term()])
-        if len(own) > 1 and kind.maps is ColumnMaps.ANY:
-            own = np.linalg.qr(own.T, mode="r").T
-        elif len(own) > 1:  # independent columns: their order alone has changed
-            own = np.diag(np.sqrt(np.sum(own**2, axis=1)))
-        self.values[f][start:stop, start:stop] = own * np.where(
-            np.diagonal(own) < 0, -1.0, 1.0
-        )
-
-    def _term(self) -> int:
-        assert self.place is not None
-        f, start, _ = self.place
-        spans = self.held.engine.moments.factors[f].spans
-        return next(term for term, first, _ in spans if first == start)
-
-    def at(self, row: int, column: int) -> int:
-        """Position of an entry of the held term."""
-        assert self.place is not None
-        f, start, _ = self.place
-        return self.entries.index((f, start + row, start + column))
-
-    def start(self) -> np.ndarray:
-        """All entries at the optimum, none of them a stationary zero."""
-        x = np.array([self.values[f][i, j] for f, i, j in self.entries])
-        diagonal = np.array([i == j for _, i, j in self.entries])
-        return np.where(diagonal & (np.abs(x) < 0.02), 0.1, x)
-
-    def lambdas(self, x: np.ndarray) -> list[np.ndarray]:
-        """Entries to one matrix a factor, in the shape's coordinates."""
-        out = [np.zeros((q, q)) for q in self.sides]
-        for value, (f, i, j) in zip(x, self.entries, strict=True):
-            out[f][i, j] = value
-        return out
-
-    def evaluate(self, x: np.ndarray, log_sigma2: float):
-        """Value, score, information and boundary over (entries, log sigma^2)."""
-        own = self.lambdas(x)
-        internal = []
-        for M, lam in zip(self.M, own, strict=True):
+        turn = [M[..., 0] for M in hold.M]
+        own = [np.zeros((q, q)) for q in problem.sides]
+        for value, (f, i, j) in zip(full, entries, strict=False):
+            own[f][i, j] = value
+        internal, m = [], len(entries)
+        for M, lam in zip(turn, own, strict=True):
             L = M @ lam
             if len(L) > 1 and np.triu(L, 1).any():
                 L = np.linalg.qr(L.T, mode="r").T
             internal.append(L)
-        m = len(x)
-        changes = [np.zeros((m, q, q)) for q in self.sides]
-        for a, (f, i, j) in enumerate(self.entries):
-            left, right = self.M[f][:, i], self.M[f] @ own[f][:, j]
-            outer = np.outer(left, right)
+        changes = [np.zeros((m, q, q)) for q in problem.sides]
+        for a, (f, i, j) in enumerate(entries):
+            outer = np.outer(turn[f][:, i], turn[f] @ own[f][:, j])
             changes[f][a] = outer + outer.T
         found = information.along(
-            self.held.engine.problem,
-            tuple(internal),
-            np.float64(np.exp(log_sigma2)),
-            tuple(changes),
+            problem, tuple(internal), np.float64(np.exp(full[-1])), tuple(changes)
         )
-        n = float(self.held.engine.moments.n)
-        score = np.append(np.asarray(found.score), n - float(found.r2_ratio))
-        info = np.zeros((m + 1, m + 1))
-        info[:m, :m] = found.info
-        info[:m, m] = info[m, :m] = found.tv
-        info[m, m] = max(float(found.r2_ratio), 0.5 * n)
-        return float(found.value), score, info, self._boundary(found.G, m)
-
-    def _boundary(self, G: Sequence, m: int) -> np.ndarray:
-        """2 (M'GM)+ where columns agree."""
-        out = np.zeros((m + 1, m + 1))
-        positive = []
-        for M, g in zip(self.M, G, strict=True):
-            values, vectors = np.linalg.eigh(M.T @ np.asarray(g) @ M)
-            positive.append((vectors * np.maximum(values, 0)) @ vectors.T)
-        for a, (f, i, j) in enumerate(self.entries):
-            for b, (g, h, k) in enumerate(self.entries):
-                if f == g and j == k:
-                    out[a, b] = 2 * positive[f][i, h]
-        return out
+        n, r2 = float(self.engine.moments.n), float(found.r2_ratio)
+        H = np.zeros((m + 1, m + 1))
+        H[:m, :m] = found.info
+        H[:m, m] = H[m, :m] = found.tv
+        H[m, m] = max(r2, 0.5 * n)
+        H[:m, :m] += _boundary(found.G, turn, entries)
+        score = np.append(np.asarray(found.score), n - r2)
+        value = np.array([float(found.value)])
+        return linear_lanes.Deviance(value, score[:, None], H[:, :, None])
 
 
-class Holding:
-    """One parameter held: free coordinates to (entries, log sigma^2)."""
-
-    def __init__(self, shape: Shape, value: float):
-        self.shape, self.value = shape, value
-
-    def start(self) -> np.ndarray:
-        """Free coordinates at the optimum."""
-        raise NotImplementedError
-
-    def full(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(entries, log sigma^2) and its Jacobian in the free coordinates."""
-        raise NotImplementedError
-
-    def positive(self) -> list[int]:
-        """Free coordinates that may not be negative."""
-        return []
-
-    def _log_sigma2(self) -> float:
-        held = self.shape.held
-        return 2 * np.log(held.fit.sigma / held.engine.moments.fixed.scale)
-
-
-class SigmaHeld(Holding):
-    """sigma is ``value``; all entries free."""
-
-    def start(self) -> np.ndarray:
-        return self.shape.start()
-
-    def full(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        jacobian = np.eye(len(free) + 1)[:, : len(free)]
-        return np.append(free, 2 * np.log(self.value)), jacobian
-
-
-class SdHeld(Holding):
-    """Lambda_11 = value * unit / sigma; the other entries and log sigma^2 free."""
-
-    def start(self) -> np.ndarray:
-        x = np.append(self.shape.start(), self._log_sigma2())
-        return np.delete(x, self.shape.at(0, 0))
-
-    def full(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        k = self.shape.at(0, 0)
-        entry = self.value * self.shape.units[0] * np.exp(-free[-1] / 2)
-        jacobian = np.insert(np.eye(len(free)), k, 0.0, axis=0)
-        jacobian[k, -1] = -entry / 2
-        return np.insert(free, k, entry), jacobian
-
-
-class CorrelationHeld(Holding):
-    """Row two of Lambda is (rho, sqrt(1 - rho^2)) times its length.
-
-    The length and Lambda_11 may be zero and not negative: another sign of one of them
-    would turn the correlation into minus rho.
-    """
-
-    def start(self) -> np.ndarray:
-        x = np.append(self.shape.start(), self._log_sigma2())
-        one, two = self.shape.at(1, 0), self.shape.at(1, 1)
-        size = np.hypot(x[one], x[two])
-        x[two] = max(size, 0.05)
-        return np.delete(x, one)
-
-    def positive(self) -> list[int]:
-        one = self.shape.at(1, 0)
-        return [k - (k > one) for k in (self.shape.at(0, 0), self.shape.at(1, 1))]
-
-    def full(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # the free coordinate in the place of Lambda_22 is the length of the row
-        one, two = self.shape.at(1, 0), self.shape.at(1, 1)
-        jacobian = np.insert(np.eye(len(free)), one, 0.0, axis=0)
-        x = np.insert(free, one, 0.0)
-        size = x[two]
-        x[one], x[two] = self.value * size, np.sqrt(max(1 - self.value**2, 0.0)) * size
-        column = int(np.flatnonzero(jacobian[two])[0])
-        jacobian[one, column] = self.value
-        jacobian[two, column] = np.sqrt(max(1 - self.value**2, 0.0))
-        return x, jacobian
-
-
-def _minimise(holding: Holding, start: np.ndarray) -> tuple[np.ndarray, float]:
-    """Damped Newton over the free coordinates, as in ``numerics.newton``.
-
-    Coordinates that may not be negative stay at zero while the gradient points below.
-    """
-    mu, x = 1e-3, start
-    bounded = np.zeros(len(x), bool)
-    bounded[holding.positive()] = True
-    value, g, H = _derivatives(holding, x)
-    for _ in range(100):
-        free = ~(bounded & (x <= 0) & (g >= 0))
-        damped = H + mu * np.diag(1e-8 + np.diagonal(H))
-        step = np.zeros(len(x))
-        step[free] = np.linalg.solve(damped[np.ix_(free, free)], g[free])
-        to = np.where(bounded, np.maximum(x - step, 0.0), x - step)
-        gain = float(g @ (x - to))
-        if gain < 1e-9 and mu <= 1e-2:
-            break
-        trial = _derivatives(holding, to)
-        if np.isfinite(trial[0]) and trial[0] <= value + 1e-9:
-            x = to
-            value, g, H = trial
-            mu /= 10
-        elif mu > 1e10:
-            break
-        else:
-            mu = max(10 * mu, 0.1)
-    return x, value
-
-
-def _derivatives(holding: Holding, free: np.ndarray):
-    full, jacobian = holding.full(free)
-    value, score, info, boundary = holding.shape.evaluate(full[:-1], full[-1])
-    H = jacobian.T @ (info + boundary) @ jacobian
-    return value, jacobian.T @ score, H
+def _boundary(G: Any, turn: list[np.ndarray], entries: list) -> np.ndarray:
+    """2 (M'GM)+ where columns agree."""
+    m = len(entries)
+    out, positive = np.zeros((m, m)), []
+    for M, g in zip(turn, G, strict=True):
+        values, vectors = np.linalg.eigh(M.T @ np.asarray(g) @ M)
+        positive.append((vectors * np.maximum(values, 0)) @ vectors.T)
+    for a, (f, i, j) in enumerate(entries):
+        for b, (g, h, k) in enumerate(entries):
+            if f == g and j == k:
+                out[a, b] = 2 * positive[f][i, h]
+    return out

@@ -30,10 +30,10 @@ from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.special import LOG_2PI
+from jaxglmm.postestimation.profile.constraint import BETA, COR, SD, SIGMA
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.structure.level_types import Groups, Sums, entries, weighted
 
-BETA, SIGMA, SD, COR = range(4)
 GAIN = 1e-10  # decrement of the deviance at which a search stops
 LIGHT, HOPELESS = 1e-2, 1e10  # damping at which a decrement counts, or all is lost
 
@@ -41,14 +41,15 @@ LIGHT, HOPELESS = 1e-2, 1e10  # damping at which a decrement counts, or all is l
 class Hold(eqx.Module):
     """What L lanes hold, in internal coordinates; k = m + 1 with log sigma^2 last.
 
-    kind: (L,) one of BETA, SIGMA, SD, COR; M: (q, q, L) rotation of the columns of Z;
+    kind: (L,) one of BETA, SIGMA, SD, COR; M: (q, q, L) for every factor, what turns
+    the columns of Z;
     first, below, second: (k, L) ones at Lambda_11, Lambda_21, Lambda_22 of the held
     term, zeros where a lane has none; contrast: (p, L) of the held fixed effect; unit:
     (L,); value: (L,).
     """
 
     kind: Int[Array, " L"]
-    M: Float[Array, "q q L"]
+    M: tuple[Float[Array, "q q L"], ...]
     first: Float[Array, "k L"]
     below: Float[Array, "k L"]
     second: Float[Array, "k L"]
@@ -57,7 +58,7 @@ class Hold(eqx.Module):
     value: Float[Array, " L"]
 
 
-class Held(eqx.Module):
+class LinearEnds(eqx.Module):
     """free: (k, L) where the search ended; value: (L,) deviance, internal scale.
 
     slope: (L,) its derivative in the held value; at_edge: (L,) whether a coordinate
@@ -77,14 +78,14 @@ class HeldFit:
 
     covariance: AbstractCovariance
 
-    def __call__(self, common: Any, lanes: Any) -> Held:
+    def __call__(self, common: Any, lanes: Any) -> LinearEnds:
         """common: (groups or None, max_steps)."""
         groups, max_steps = common
         if groups is None:
             groups, *lanes = lanes
         sums, hold, free = lanes
         return fit(
-            *rotate(groups, sums, hold.M), hold, free, max_steps, self.covariance
+            *rotate(groups, sums, hold.M[0]), hold, free, max_steps, self.covariance
         )
 
 
@@ -108,16 +109,26 @@ def rotate(g: Groups, r: Sums, M: Float[Array, "q q L"]) -> tuple[Groups, Sums]:
     )
 
 
-class _At(eqx.Module):
-    """Deviance, score and its stand-in Hessian in the free coordinates."""
+class Deviance(eqx.Module):
+    """Of the deviance: value, score and a stand-in for the Hessian, lanes last.
+
+    slope: in the held value; zero where it is not known yet.
+    """
 
     f: Array
     g: Array
     H: Array
-    slope: Array
+    slope: Array | float = 0.0
+
+    def pulled(self, J: Array, along: Array) -> Deviance:
+        """In coordinates with Jacobian J; along: the parameters' slope in the value."""
+        HJ = jnp.sum(self.H[:, :, None] * J[None], axis=1)
+        H = jnp.sum(J[:, :, None] * HJ[:, None], axis=0)
+        slope = jnp.sum(self.g * along, axis=0) + self.slope
+        return Deviance(self.f, jnp.sum(J * self.g[:, None], axis=0), H, slope)
 
 
-def _point(h: Hold, free: Array) -> tuple[Array, Array, Array]:
+def point(h: Hold, free: Array) -> tuple[Array, Array, Array]:
     """(entries, log sigma^2), its Jacobian (k, k, L), and its slope in the value."""
     k = len(free)
     eye = jnp.broadcast_to(jnp.eye(k)[:, :, None], (k, *free.shape))
@@ -180,8 +191,8 @@ def _held_beta(g: Groups, at: crit.Marginal, h: Hold) -> tuple[Any, Array, list,
 
 def _evaluate(
     g: Groups, r: Sums, h: Hold, free: Array, covariance: AbstractCovariance
-) -> _At:
-    full, J, along = _point(h, free)
+) -> Deviance:
+    full, J, along = point(h, free)
     m, q, p = covariance.m, g.q, g.p
     s2 = jnp.exp(full[-1])
     at = crit.marginal(g, r, list(full[:-1]), covariance)
@@ -204,20 +215,78 @@ def _evaluate(
     rows.append([*tv, jnp.maximum(r2 / s2, 0.5 * g.n)])
     H = jnp.stack([jnp.stack(row) for row in rows])
     score = jnp.stack([*crit.score(t, at, covariance), g.n - r2 / s2])
-    slope = jnp.sum(score * along, axis=0) + pull / s2
-    g_free = jnp.sum(J * score[:, None], axis=0)
-    HJ = jnp.sum(H[:, :, None] * J[None], axis=1)
-    H_free = jnp.sum(J[:, :, None] * HJ[:, None], axis=0)
-    return _At(value, g_free, H_free, slope)
+    return Deviance(value, score, H, pull / s2).pulled(J, along)
 
 
-class _State(eqx.Module):
+class State(eqx.Module):
+    """A search: where it is, its derivatives, what it tries next, damping."""
+
     x: Array
-    at: _At
+    at: Deviance
     trial: Array
     mu: Array
     steps: Array
     done: Array
+
+
+class NewtonSteps(eqx.Module):
+    """Damped Newton steps over the free coordinates, from ``free``.
+
+    Coordinates that may not be negative (``bounded``) stay at zero while the score
+    points below; those that do nothing are ``idle``.
+    """
+
+    free: Float[Array, "k L"]
+    bounded: Bool[Array, "k L"]
+    idle: Bool[Array, "k L"]
+
+    @staticmethod
+    def of(hold: Hold, free: Float[Array, "k L"]) -> NewtonSteps:
+        """With what is held taken out."""
+        cor = hold.kind == COR
+        last = (np.arange(len(free)) == len(free) - 1)[:, None]
+        idle = jnp.where(hold.kind == SD, hold.first, jnp.where(cor, hold.below, 0.0))
+        idle = jnp.where(last & (hold.kind == SIGMA), 1.0, idle)
+        return NewtonSteps(free, cor & (hold.first + hold.second > 0), idle > 0)
+
+    def begin(self) -> State:
+        """Nothing evaluated yet."""
+        k, L = self.free.shape
+        nothing = Deviance(
+            jnp.full(L, jnp.inf),
+            jnp.zeros((k, L)),
+            jnp.zeros((k, k, L)) + np.eye(k)[:, :, None],
+            jnp.zeros(L),
+        )
+        mu, steps = jnp.full(L, 1e-3), jnp.zeros(L, int)
+        return State(self.free, nothing, self.free, mu, steps, jnp.zeros(L, bool))
+
+    def step(self, s: State, new: Deviance) -> State:
+        """What was tried is taken or not, and the next trial."""
+        eye = np.eye(len(self.free))[:, :, None]
+        first = s.steps == 0
+        ok = jnp.isfinite(new.f) & (first | (new.f <= s.at.f + 1e-9))
+        x = jnp.where(ok, s.trial, s.x)
+        at = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, s.at)
+        mu = jnp.where(
+            ok, jnp.where(first, s.mu, s.mu / 10), jnp.maximum(10 * s.mu, 0.1)
+        )
+        free = ~(self.bounded & (x <= 0) & (at.g >= 0)) & ~self.idle
+        H = jnp.where(free[:, None] & free[None], at.H, eye)
+        D = 1e-8 + jnp.sum(H * eye, axis=1)
+        step, usable = solve(H + (mu * D)[:, None] * eye, jnp.where(free, at.g, 0.0))
+        step = jnp.where(usable & free, step, 0.0)
+        to = jnp.where(self.bounded, jnp.maximum(x - step, 0.0), x - step)
+        gain = jnp.sum(at.g * (x - to), axis=0)
+        done = (usable & (gain < GAIN) & (mu <= LIGHT)) | (mu > HOPELESS)
+        mu = jnp.where(usable, mu, jnp.maximum(10 * mu, 0.1))
+        end = State(x, at, to, mu, s.steps + 1, s.done | done)
+        return jax.tree.map(lambda a, b: jnp.where(s.done, b, a), end, s)
+
+    def end(self, s: State) -> LinearEnds:
+        """Where it ended."""
+        at_edge = jnp.any(self.bounded & (s.x <= 0), axis=0)
+        return LinearEnds(s.x, s.at.f, s.at.slope, at_edge, s.done)
 
 
 def fit(
@@ -227,66 +296,17 @@ def fit(
     free: Float[Array, "k L"],
     max_steps: Int[Array, ""],
     covariance: AbstractCovariance,
-) -> Held:
-    """Minimise over the free coordinates, by damped Newton steps from ``free``.
+) -> LinearEnds:
+    """Minimise over the free coordinates of all lanes, from ``free``."""
+    search = NewtonSteps.of(hold, free)
 
-    Coordinates that may not be negative stay at zero while the score points below.
-    """
-    k, L = free.shape
-    cor = hold.kind == COR
-    bounded = cor & (hold.first + hold.second > 0)
-    idle = jnp.where(
-        hold.kind == SD,
-        hold.first,
-        jnp.where(cor, hold.below, 0.0),
-    )
-    last = (np.arange(k) == k - 1)[:, None]
-    idle = jnp.where(last & (hold.kind == SIGMA), 1.0, idle)
-    eye = np.eye(k)[:, :, None]
-
-    def body(carry: tuple[Array, _State]) -> tuple[Array, _State]:
+    def body(carry: tuple[Array, State]) -> tuple[Array, State]:
         count, s = carry
-        new = _evaluate(g, r, hold, s.trial, covariance)
-        first = s.steps == 0
-        ok = jnp.isfinite(new.f) & (first | (new.f <= s.at.f + 1e-9))
-        x = jnp.where(ok, s.trial, s.x)
-        at = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, s.at)
-        mu = jnp.where(
-            ok, jnp.where(first, s.mu, s.mu / 10), jnp.maximum(10 * s.mu, 0.1)
-        )
-        fixed = bounded & (x <= 0) & (at.g >= 0)
-        free_now = ~fixed & (idle == 0)
-        H = jnp.where(free_now[:, None] & free_now[None], at.H, eye)
-        D = 1e-8 + jnp.sum(H * eye, axis=1)
-        step, usable = solve(
-            H + (mu * D)[:, None] * eye, jnp.where(free_now, at.g, 0.0)
-        )
-        step = jnp.where(usable & free_now, step, 0.0)
-        to = jnp.where(bounded, jnp.maximum(x - step, 0.0), x - step)
-        gain = jnp.sum(at.g * (x - to), axis=0)
-        done = (usable & (gain < GAIN) & (mu <= LIGHT)) | (mu > HOPELESS)
-        mu = jnp.where(usable, mu, jnp.maximum(10 * mu, 0.1))
-        end = _State(x, at, to, mu, s.steps + 1, s.done | done)
-        return count + 1, jax.tree.map(lambda a, b: jnp.where(s.done, b, a), end, s)
+        return count + 1, search.step(s, _evaluate(g, r, hold, s.trial, covariance))
 
-    nothing = _At(
-        jnp.full(L, jnp.inf),
-        jnp.zeros((k, L)),
-        jnp.zeros((k, k, L)) + eye,
-        jnp.zeros(L),
-    )
-    start = _State(
-        free,
-        nothing,
-        free,
-        jnp.full(L, 1e-3),
-        jnp.zeros(L, int),
-        jnp.zeros(L, bool),
-    )
     _, s = lax.while_loop(
         lambda c: (c[0] < max_steps) & ~jnp.all(c[1].done),
         body,
-        (jnp.zeros((), int), start),
+        (jnp.zeros((), int), search.begin()),
     )
-    at_edge = jnp.any(bounded & (s.x <= 0), axis=0)
-    return Held(s.x, s.at.f, s.at.slope, at_edge, s.done)
+    return search.end(s)

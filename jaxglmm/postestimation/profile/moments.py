@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from jaxglmm.formula.design import Design
 from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.linear import LANES, spans
+from jaxglmm.model import assemble
 from jaxglmm.postestimation.profile.constraint import run
 from jaxglmm.runtime.devices import Devices
 from jaxglmm.structure import crossproducts as cross
@@ -19,28 +20,51 @@ from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.level_types import Groups, Sums
 from jaxglmm.structure.moments_of_design import Moments
 
+if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_model import FittedModel
+
 
 @dataclass(frozen=True)
 class Internal:
     """D models in internal coordinates, and the way back.
 
-    groups: last axis 1 or D; sums: last axis D; T: (D, q, q) or (1, q, q), internal
-    random effects = T times the user's; R_inverse: (D, p, p) or (1, p, p), the user's
-    beta = beta0 + scale R^-1 beta~; beta0: (D, p); scale, constant, n, J: (D,), the
-    criterion is the internal one plus ``constant``.
+    groups: last axis 1 or D; sums: last axis D; both None where one model is fitted by
+    its engine. T: for every factor (D, q, q) or (1, q, q), internal random effects = T
+    times the user's; R_inverse: (D, p, p) or (1, p, p), the user's beta = beta0 + scale
+    R^-1 beta~; beta0: (D, p); scale, constant, n: (D,), the criterion is the internal
+    one plus ``constant``; J: (D,) levels of every factor.
     """
 
     design: Design
-    factor: Factor
-    groups: Groups
-    sums: Sums
-    T: np.ndarray
+    factors: tuple[Factor, ...]
+    groups: Groups | None
+    sums: Sums | None
+    T: tuple[np.ndarray, ...]
     R_inverse: np.ndarray
     beta0: np.ndarray
     scale: np.ndarray
     constant: np.ndarray
     n: np.ndarray
-    J: np.ndarray
+    J: tuple[np.ndarray, ...]
+
+
+def of_fit(fit: FittedModel) -> Internal:
+    """One model of any structure, by its engine."""
+    m = fit.engine.moments
+    fixed = m.fixed
+    return Internal(
+        fit.design,
+        m.factors,
+        None,
+        None,
+        tuple(f.T[None] for f in m.factors),
+        fixed.R_inverse[None],
+        fixed.beta0[None],
+        np.array([fixed.scale]),
+        np.array([assemble.constants(m)[0]]),
+        np.array([float(m.n)]),
+        tuple(np.array([float(f.n_levels)]) for f in m.factors),
+    )
 
 
 def of_responses(
@@ -69,16 +93,16 @@ def of_responses(
     D = len(scale)
     return Internal(
         design,
-        factor,
+        (factor,),
         groups,
         Sums(np.ascontiguousarray(y), np.ascontiguousarray(yy), X.T @ WE, rr),
-        factor.T[None],
+        (factor.T[None],),
         fixed.R_inverse[None],
         (b + change).T @ fixed.R_inverse.T,
         scale,
         n * 2 * np.log(scale) - moments.log_weights,
         np.full(D, float(n)),
-        np.full(D, float(J)),
+        (np.full(D, float(J)),),
     )
 
 
@@ -116,14 +140,14 @@ def of_own_designs(
     R_inverse = where.fixed.R_inverse
     return Internal(
         design,
-        factor,
+        (factor,),
         local.groups,
         local.sums,
-        np.linalg.solve(T_inverse, np.eye(factor.q)),
+        (np.linalg.solve(T_inverse, np.eye(factor.q)),),
         R_inverse @ np.moveaxis(local.back, -1, 0),
         facts.b.T @ R_inverse.T,
         facts.scale,
         facts.n * 2 * np.log(facts.scale) - facts.log_weights,
         facts.n,
-        facts.J,
+        (facts.J,),
     )
