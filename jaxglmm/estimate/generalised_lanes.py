@@ -10,7 +10,7 @@ analytic score for quadrature.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
@@ -22,13 +22,14 @@ from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate import hessian_lanes as gh
 from jaxglmm.estimate import search_lanes as gs
 from jaxglmm.estimate.generalised import AT_MODE, LaplaceMarginal
-from jaxglmm.estimate.start_generalised import STRONGEST, WEAKEST
+from jaxglmm.estimate.start_generalised import ENOUGH, MOST, STRONGEST, WEAKEST
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
-from jaxglmm.integrate import quadrature_lanes as quad
+from jaxglmm.integrate import quadrature as quad
 from jaxglmm.integrate.laplace_derivatives_lanes import Split
-from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
+from jaxglmm.integrate.rows_lanes import LaneRows, lanes
 from jaxglmm.model.covariances.base import AbstractCovariance, is_scale
 from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.predictors import Predictors
 from jaxglmm.numerics import newton_lanes as search
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import is_host, jnp, lax, linearize
@@ -65,6 +66,8 @@ class RowsFit:
     family: AbstractFamily
     marginal: LaplaceMarginal
     covariance: AbstractCovariance
+    predictors: Predictors = field(default_factory=Predictors)
+    of: tuple[int, ...] | None = None
 
     def __call__(self, common: Any, lanes: Any) -> Report:
         """common: (arrays, tol, max_steps); lanes: (arrays, guess, phi).
@@ -87,6 +90,8 @@ class RowsFit:
             given.get("values"),
             given.get("many"),
             given.get("tails"),
+            self.predictors,
+            self.of,
         )
         n_levels, back = given["n_levels"], given["back"]
         return fit(
@@ -133,6 +138,7 @@ def fit(
     beta, theta, _ = split(found.psi)
     b = small.apply(pt.crit.lambdas(theta, covariance), list(found.u))
     eta = d.predictor(beta, b)
+    eta = eta if d.of is None else eta[0]
     far = jnp.max(jnp.where(d.weights > 0, jnp.abs(eta), 0.0), axis=(0, 1))
     slope, H = _hessian(marginal, d, split, found.psi, found.u)
     inverse, unsure = _inverse(split, found.psi, H)
@@ -202,7 +208,7 @@ def _better(
         return at
 
     def improved() -> tuple[Array, Array]:
-        return quad.improve(d, split, psi, at, u, marginal.nodes, marginal.hessian)
+        return quad.improve_lanes(d, split, psi, at, u, marginal.nodes)
 
     if always:
         value, score = improved()
@@ -218,7 +224,8 @@ def _hessian(
     marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
 ) -> tuple[Float[Array, "k L"], Float[Array, "k k L"]]:
     """Score and exact Hessian."""
-    if marginal.beyond or not split.covariance.free:
+    written = split.covariance.free and d.predictors.K == 1 and split.n_phi <= 1
+    if marginal.beyond or not written:
         return by_forward_mode(marginal, d, split, psi, u)
     exact = jnp.ones(psi.shape[1], bool)
     mode = _nearer(d, split, psi, u)
@@ -232,8 +239,8 @@ def _nearer(d: LaneRows, split: Split, psi: Array, u: Array) -> Array:
     Lam = pt.crit.lambdas(theta, split.covariance)
     eta = d.predictor(beta, small.apply(Lam, list(u)))
     r = pt.terms(d, eta, phi, "observed", False)
-    C = pt._factor(pt._blocks(d, r.w), Lam)
-    t = [levels(d.z(i) * r.s) for i in range(d.q)]
+    C = pt._factor(d.blocks(r.w), Lam)
+    t = d.collect(r.s)
     h = [a - b for a, b in zip(list(u), pt._transposed(Lam, t), strict=True)]
     return u - jnp.stack(small.solve(C, h))
 
@@ -261,52 +268,19 @@ def _start(
     d: LaneRows, split: Split, guess: Array, phi: Array
 ) -> tuple[Float[Array, "k L"], Float[Array, "q J L"]]:
     """psi to start from, and u one damped Newton step on the way to its mode."""
-    used = d.weights > 0
-    p = d.p
-
-    def at(beta: Array) -> tuple[pt.Terms, Array]:
-        eta = d.predictor(list(beta), [])
-        r = pt.terms(d, eta, phi, "observed", False)
-        return r, jnp.abs(r.w)
-
-    def gram(w: Array) -> Array:
-        return jnp.stack([jnp.stack(row) for row in d.gram(w)])
-
-    if p:
-        offset = 0.0 if d.offset is None else d.offset
-        target = jnp.where(used, guess - offset, 0.0)
-        w = jnp.abs(pt.terms(d, guess, phi, "observed", False).w)
-        w = jnp.where(used & jnp.isfinite(w), w, 0.0)
-        beta = _least_squares(gram, d, w, target)
-        r, w = at(beta)
-        inside = jnp.isfinite(lanes(r.l))
-
-        def plain() -> Array:
-            """Outside the link's domain: the constant next to the guesses."""
-            flat = jnp.where(used, 1.0, 0.0)
-            count = jnp.maximum(lanes(flat * jnp.ones(d.shape)), 1)
-            middle = lanes(flat * target) / count
-            return _least_squares(gram, d, flat, jnp.where(used, middle, 0.0))
-
-        beta = lax.cond(
-            jnp.all(inside), lambda: beta, lambda: jnp.where(inside, beta, plain())
-        )
-        w = jnp.where(inside & jnp.isfinite(w), w, 0.0)
-        right = jnp.stack(d.along(jnp.where(inside, r.s, 0.0)))
-        ahead = beta + _solved(gram(w), right)
-        moved, size = at(ahead)
-        better = inside & (lanes(moved.l) >= lanes(r.l))
-        beta = jnp.where(better, ahead, beta)
-        s = jnp.where(better, moved.s, r.s)
-        w = jnp.where(better, size, w)
-    else:
+    several = d.predictors.K > 1
+    if not d.p:
         beta = jnp.zeros((0, phi.shape[-1]))
-        r, w = at(beta)
+        r, w = _scores(d, phi, beta)
         s = r.s
+    else:
+        found = _without_effects if several else _one_step
+        s, w, beta = found(d, guess, phi)
     usable = jnp.isfinite(s) & jnp.isfinite(w)
+    usable = jnp.all(usable, axis=(0, 1)) if several else usable
     s, w = jnp.where(usable, s, 0.0), jnp.where(usable, w, 0.0)
-    A = pt._blocks(d, w)
-    t = [levels(d.z(i) * s) for i in range(d.q)]
+    A = d.blocks(w)
+    t = d.collect(s)
     theta = _moments(A, t, split.covariance)
     Lam = pt.crit.lambdas(list(theta), split.covariance)
     C = pt._factor(A, Lam)
@@ -315,8 +289,80 @@ def _start(
     return jnp.concatenate([beta, theta, phi]), rho[None] * jnp.stack(u)
 
 
-def _least_squares(gram, d: LaneRows, w: Array, target: Array) -> Array:
-    return _solved(gram(w), jnp.stack(d.along(w * target)))
+def _scores(d: LaneRows, phi: Array, beta: Array) -> tuple[pt.Terms, Array]:
+    """The rows without random effects, and weights for a step."""
+    eta = d.predictor(list(beta), [])
+    r = pt.terms(d, eta, phi, "observed", False)
+    return r, pt.step_weights(d, eta, phi, r.w)
+
+
+def _gram(d: LaneRows, w: Array) -> Array:
+    return jnp.stack([jnp.stack(row) for row in d.gram(w)])
+
+
+def _one_step(d: LaneRows, guess: Array, phi: Array) -> tuple[Array, Array, Array]:
+    """Score and weights of rows, and beta (p, L): least squares and a Newton step."""
+    used = d.weights > 0
+    offset = 0.0 if d.offset is None else d.offset
+    target = jnp.where(used, guess - offset, 0.0)
+    w = jnp.abs(pt.terms(d, guess, phi, "observed", False).w)
+    w = jnp.where(used & jnp.isfinite(w), w, 0.0)
+    beta = _least_squares(d, w, target)
+    r, w = _scores(d, phi, beta)
+    inside = jnp.isfinite(lanes(r.l))
+
+    def plain() -> Array:
+        """Outside the link's domain: the constant next to the guesses."""
+        flat = jnp.where(used, 1.0, 0.0)
+        count = jnp.maximum(lanes(flat * jnp.ones(d.shape)), 1)
+        middle = lanes(flat * target) / count
+        return _least_squares(d, flat, jnp.where(used, middle, 0.0))
+
+    beta = lax.cond(
+        jnp.all(inside), lambda: beta, lambda: jnp.where(inside, beta, plain())
+    )
+    w = jnp.where(inside & jnp.isfinite(w), w, 0.0)
+    right = jnp.stack(d.along(jnp.where(inside, r.s, 0.0)))
+    ahead = beta + _solved(_gram(d, w), right)
+    moved, size = _scores(d, phi, ahead)
+    better = inside & (lanes(moved.l) >= lanes(r.l))
+    beta = jnp.where(better, ahead, beta)
+    s = jnp.where(better, moved.s, r.s)
+    return s, jnp.where(better, size, w), beta
+
+
+def _without_effects(
+    d: LaneRows, guess: Array, phi: Array
+) -> tuple[Array, Array, Array]:
+    """The same of several predictors, in which one step is not enough.
+
+    From the constants next to the guesses, for a guess of each row's own may say that
+    it has no variance.
+    """
+    model, used = d.predictors, d.weights > 0
+    flat = jnp.where(used, 1.0, 0.0) * jnp.ones(d.shape)
+    offset = 0.0 if d.offset is None else d.offset
+    count = jnp.maximum(lanes(flat), 1)
+    target = jnp.where(used, guess - offset, 0.0)
+    middle = jnp.sum(target, axis=(1, 2)) / count
+    constants = jnp.broadcast_to(middle[:, None, None], target.shape)
+    first = _least_squares(d, model.alike(flat), constants)
+
+    def evaluate(beta: Array) -> tuple[Array, Array, Array, Array]:
+        r, w = _scores(d, phi, beta)
+        H = 2 * _gram(d, w)
+        H = H + 1e-9 * (1e-300 + jnp.trace(H)) * jnp.eye(len(H))[:, :, None]
+        scale = jnp.stack([H[a, a] for a in range(len(H))])
+        return -2 * lanes(r.l), -2 * jnp.stack(d.along(r.s)), H, scale
+
+    found = search.minimise(evaluate, first, ENOUGH, MOST)
+    r, w = _scores(d, phi, found.x)
+    return r.s, w, found.x
+
+
+def _least_squares(d: LaneRows, w: Array, target: Array) -> Array:
+    right = d.along(d.predictors.apply(w, target))
+    return _solved(_gram(d, w), jnp.stack(right))
 
 
 def _solved(H: Array, right: Array) -> Array:

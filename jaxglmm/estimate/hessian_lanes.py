@@ -52,10 +52,10 @@ def hessian(
     w1, w2 = (r.v1, along.v1) if other else (r.w1, along.w1)
     assert w1 is not None
     assert w2 is not None
-    inside = A if r.v is None else pt._blocks(d, r.v)
+    inside = A if r.v is None else d.blocks(r.v)
     root = pt._factor(inside, Lam) if other else C
     N = pt._inner_inverse(root, Lam)
-    lev = pt._quadratic(d, N)
+    lev = d.quadratic(N)
     Za = [levels(d.z(i) * w1 * lev) for i in range(q)]
     y = small.solve(C, pt._transposed(Lam, Za))
     v = small.apply(Lam, y)
@@ -86,7 +86,7 @@ def hessian(
 
     lifted = _lifted(split, Lam, A, C, list(at.t), slopes, list(u))
     U, c, slope = lifted
-    KZ = pt._blocks(d, kappa)
+    KZ = d.blocks(kappa)
     Ad = _moved_blocks(d, W, w1, c)
     # once, and not again for each pair of directions
     U, c, slope, Ad = lax.optimization_barrier((U, c, slope, Ad))
@@ -242,17 +242,13 @@ def _dispersion(
     """
     second = jvp_rows(lambda x: rows(eta, x), (phi,), (jnp.ones_like(phi),))[1]
     other = r.v is not None
-    dw, dw1 = (r.dv, along.dv) if other else (r.dw, along.dw)
-    ddw = second.dv if other else second.dw
-    assert r.ds is not None
-    assert r.dw is not None
-    assert dw is not None
-    assert dw1 is not None
-    assert ddw is not None
-    own = lanes(-2 * second.dl + lev * ddw + zv * second.ds)
-    if second.dapart is not None:
-        own = own - 2 * second.dapart
-    mixed = -2 * r.ds + lev * dw1 - zv * r.dw
+    (dw,), (dw1,) = (r.dv, along.dv) if other else (r.dw, along.dw)
+    (ddw,) = second.dv if other else second.dw
+    (ds,), (plain_dw,) = r.ds, r.dw
+    own = lanes(-2 * second.dl[0] + lev * ddw + zv * second.ds[0])
+    if second.dapart:
+        own = own - 2 * second.dapart[0]
+    mixed = -2 * ds + lev * dw1 - zv * plain_dw
     W = {(i, j): levels(d.z(i) * d.z(j) * dw) for i in range(d.q) for j in range(i + 1)}
     cross = jnp.stack(d.along(mixed)) if d.p else jnp.zeros((0, eta.shape[-1]))
     return own, cross, [levels(d.z(i) * mixed) for i in range(d.q)], W

@@ -103,7 +103,7 @@ def minimise(
     )[:, None]
     effects = np.zeros((k, 1), bool)
     effects[split.p : split.p + split.m] = True
-    unitless = family.link.unit_free
+    unitless = family.is_unit_free
     reach = reaches(d)
 
     def body(carry: tuple[Array, _State]) -> tuple[Array, _State]:

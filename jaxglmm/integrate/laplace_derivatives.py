@@ -35,6 +35,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate import pieces
 from jaxglmm.integrate.exact import boundary, directions
+from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.model.covariances.base import (
     jacobian,
     pack,
@@ -286,7 +287,7 @@ def evaluate(
     def better() -> tuple[AbstractFactor, Effects, Array]:
         def larger(part: GeneralisedProblem) -> tuple[Any, Effects | None, Array]:
             eta, r = visit(part)
-            new = _positive(part, eta, phi, weights(part, eta, r))
+            new = positive_weights(part, eta, phi, weights(part, eta, r))
             ahead = part.rows.collect(model.weighted(part.X, new)) if p else None
             return part.rows.weigh(new), ahead, model.gram(part.X, new)
 
@@ -368,7 +369,7 @@ def _at_once(problem: GeneralisedProblem, sums: Callable[..., Any]) -> Any:
 
 
 def step_weights(
-    problem: GeneralisedProblem, eta: Array, phi: Array, w: Array
+    problem: GeneralisedProblem | LaneRows, eta: Array, phi: Array, w: Array
 ) -> Array:
     """Weights of a step to the mode where observed information is not positive."""
     if problem.predictors.K == 1:
@@ -380,7 +381,9 @@ def step_weights(
     return problem.predictors.bounded(w, expected)
 
 
-def _positive(problem: GeneralisedProblem, eta: Array, phi: Array, w: Array) -> Array:
+def positive_weights(
+    problem: GeneralisedProblem | LaneRows, eta: Array, phi: Array, w: Array
+) -> Array:
     """Weights of the average information that are positive.
 
     Where observed information is negative these matrices are not positive definite, and

@@ -8,39 +8,42 @@ a list of arrays (L,) or an array that ends in L. No LAPACK.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
+import numpy as np
 
 from jaxglmm._typing import Array, Bool, Float
 from jaxglmm.integrate import exact_one_factor as crit
+from jaxglmm.integrate.laplace_derivatives import positive_weights, step_weights
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
 from jaxglmm.model.covariances.base import AbstractCovariance
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp, jvp_rows, lax
 
 
 class Terms(eqx.Module):
-    """l without its constant, s, w, w1 of each row (h, J, L), weights inside.
+    """``laplace_derivatives.RowTerms`` of each row (h, J, L).
 
-    dl, ds, dw: derivatives in the dispersion parameter, ddl (L,) the second one of l,
-    summed; None without one. v, v1: what stands in M where that is not w. apart,
-    dapart: (L,) part of the log-likelihood that eta does not enter, of a family that
-    has_separable_term, and its derivative.
+    ddl: (L,) each; empty where it was not asked for. apart, dapart: (L,) part of the
+    log-likelihood that eta does not enter, of a family that has_separable_term, and its
+    derivatives in the dispersion parameters.
     """
 
     l: Array
     s: Array
     w: Array
     w1: Array
-    dl: Array | None = None
-    ds: Array | None = None
-    dw: Array | None = None
-    ddl: Array | None = None
+    dl: tuple[Array, ...] = ()
+    ds: tuple[Array, ...] = ()
+    dw: tuple[Array, ...] = ()
+    ddl: tuple[Array, ...] = ()
     v: Array | None = None
     v1: Array | None = None
-    dv: Array | None = None
+    dv: tuple[Array, ...] = ()
     apart: Array | None = None
-    dapart: Array | None = None
+    dapart: tuple[Array, ...] = ()
 
 
 def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Terms:
@@ -62,32 +65,45 @@ def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Te
     if not family.n_phi:
         out = plain(phi)
         return Terms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
-    one = jnp.ones_like(phi)
-    out, tangent = jvp_rows(plain, (phi,), (one,))
-    apart, dapart = jvp_rows(d.apart, (phi,), (one,)) if split else (None, None)
 
-    def slope(phi: Array) -> Array:
+    def slope(phi: Array, unit: Array) -> Array:
         def density(x: Array) -> Array:
             if split:
                 return plain(x)[0]
             l = family.log_density(d.y, eta, x, d.trials)
             return jnp.where(used, d.weights * l, 0.0)
 
-        found = lanes(jvp_rows(density, (phi,), (one,))[1])
-        return found + jvp_rows(d.apart, (phi,), (one,))[1] if split else found
+        found = lanes(jvp_rows(density, (phi,), (unit,))[1])
+        return found + jvp_rows(d.apart, (phi,), (unit,))[1] if split else found
 
+    tangents, curved, apart, dapart = [], [], None, []
+    for unit in units(family, phi):
+        out, tangent = jvp_rows(plain, (phi,), (unit,))
+        tangents.append(tangent)
+        if split:
+            apart, moved = jvp_rows(d.apart, (phi,), (unit,))
+            dapart.append(moved)
+        if second:
+            along = partial(slope, unit=unit)
+            curved.append(jvp_rows(along, (phi,), (unit,))[1])
     return Terms(
         *out[:4],
-        dl=tangent[0],
-        ds=tangent[1],
-        dw=tangent[2],
-        ddl=jvp_rows(slope, (phi,), (one,))[1] if second else None,
+        dl=tuple(x[0] for x in tangents),
+        ds=tuple(x[1] for x in tangents),
+        dw=tuple(x[2] for x in tangents),
+        ddl=tuple(curved),
         v=_at(out, 4),
         v1=_at(out, 5),
-        dv=_at(tangent, 4),
+        dv=tuple(x[4] for x in tangents) if len(out) > 4 else (),
         apart=apart,
-        dapart=dapart,
+        dapart=tuple(dapart),
     )
+
+
+def units(family: AbstractFamily, phi: Float[Array, "r L"]) -> list[Array]:
+    """The directions of the dispersion parameters, of all lanes."""
+    one = np.eye(family.n_phi)[..., None]
+    return [jnp.broadcast_to(x, phi.shape) for x in one]
 
 
 def _at(parts: tuple[Array, ...], k: int) -> Array | None:
@@ -163,30 +179,31 @@ def evaluate(
     Lam, J = crit.lambdas(theta, covariance), covariance.jacobian(theta)
     eta = d.predictor(beta, small.apply(Lam, list(u)))
     r = terms(d, eta, phi, hessian, curved)
+    model = d.predictors
     w, valid = r.w, jnp.ones(u.shape[-1], bool)
     if not d.family.has_canonical_link:
-        valid = exact | ~jnp.any(w < 0, axis=(0, 1))
-        w = jnp.where(valid, w, jnp.abs(w))
-    A = _blocks(d, w)
+        valid = exact | ~jnp.any(model.below(w), axis=(0, 1))
+        w = jnp.where(valid, w, step_weights(d, eta, phi, w))
+    A = d.blocks(w)
     C = _factor(A, Lam)
-    t = [levels(d.z(i) * r.s) for i in range(q)]
+    t = d.collect(r.s)
     h = [a - b for a, b in zip(list(u), _transposed(Lam, t), strict=True)]
     z = small.forward(C, h)
     delta = [-x for x in small.backward(C, z)]
     nu = sum(jnp.sum(x * x, axis=0) for x in z)
     move = small.apply(Lam, delta)
 
-    inside = A if r.v is None else _blocks(d, r.v)
+    inside = A if r.v is None else d.blocks(r.v)
     root = C if r.v is None else _factor(inside, Lam)
     N = _inner_inverse(root, Lam)
-    lev = _quadratic(d, N)
-    a = (r.w1 if r.v1 is None else r.v1) * lev
-    Za = [levels(d.z(i) * a) for i in range(q)]
+    lev = d.quadratic(N)
+    a = model.carried(r.w1 if r.v1 is None else r.v1, lev)
+    Za = d.collect(a)
     m = _through(C, Lam, Za)
     c = [x - y for x, y in zip(Za, small.apply(A, m), strict=True)]
     t = [x - y for x, y in zip(t, small.apply(A, move), strict=True)]
     back = [2 * x - y for x, y in zip(move, m, strict=True)]
-    B = [[levels(d.z(i) * x * w) for x in d.X] for i in range(q)]
+    B = d.across(w)
 
     squares = sum(jnp.sum(x * x, axis=0) for x in u)
     log_det = 2 * jnp.sum(small.log_diagonal(root), axis=0)
@@ -199,18 +216,13 @@ def evaluate(
         total + jnp.sum(small.dot([B[i][x] for i in range(q)], back), 0)
         for x, total in enumerate(d.along(pull))
     ]
-    Bphi = []
-    if r.dl is not None:
-        dw = r.dw if r.v is None else r.dv
-        assert r.ds is not None
-        assert dw is not None
-        Bphi = [levels(d.z(i) * -r.ds) for i in range(q)]
-        own = lanes(-2 * r.dl + lev * dw)
-        if r.dapart is not None:
-            own = own - 2 * r.dapart
-        last = [own + jnp.sum(small.dot(Bphi, back), axis=0)]
-    else:
-        last = []
+    last, by_phi = [], []
+    for j, dw in enumerate(r.dw if r.v is None else r.dv):
+        by_phi.append(d.collect(-r.ds[j]))
+        own = lanes(-2 * r.dl[j] + model.paired(lev, dw))
+        if r.dapart:
+            own = own - 2 * r.dapart[j]
+        last.append(own + jnp.sum(small.dot(by_phi[j], back), axis=0))
     S = _projected(inside, N)
     G = crit._symmetric(
         q,
@@ -235,7 +247,7 @@ def evaluate(
         jnp.stack(delta),
         u + jnp.stack(delta),
         jnp.stack(t),
-        jnp.stack([jnp.stack([*B[i], *Bphi[i : i + 1]]) for i in range(q)])
+        jnp.stack([jnp.stack([*B[i], *(x[i] for x in by_phi)]) for i in range(q)])
         if p + len(last)
         else jnp.zeros((q, 0, *u.shape[1:])),
         Lam,
@@ -258,18 +270,14 @@ def _positive(
     B: small.Matrix,
 ) -> tuple[small.Matrix, small.Matrix, small.Matrix, Array]:
     """A, C, B and w of the curvature; see ``_information``."""
-    family = d.family
-    if family.is_log_concave:
+    model = d.predictors
+    if d.family.is_log_concave:
         return A, C, B, w
-    fallen = jnp.any(w < 0, axis=(0, 1))
+    fallen = jnp.any(model.below(w), axis=(0, 1))
 
     def better() -> tuple[small.Matrix, small.Matrix, Array]:
-        expected = family.expected_weight(eta, phi, d.trials)
-        expected = jnp.where(d.weights > 0, d.weights * expected, 0.0)
-        expected = jnp.where(jnp.isfinite(expected), expected, 0.0)
-        new = jnp.where(fallen, jnp.maximum(w, expected), w)
-        across = [[levels(d.z(i) * x * new) for x in d.X] for i in range(d.q)]
-        return _blocks(d, new), across, new
+        new = jnp.where(fallen, positive_weights(d, eta, phi, w), w)
+        return d.blocks(new), d.across(new), new
 
     A, B, w = lax.cond(jnp.any(fallen), better, lambda: (A, B, w))
     return A, _factor(A, Lam), B, w
@@ -294,7 +302,7 @@ def _curvature(
     S = _projected(A, N)
     NB = small.matmul(N, B)
     T = small.subtract(B, small.matmul(A, NB)) if p else B
-    whole = d.gram(jnp.abs(w))
+    whole = d.gram(jnp.abs(w) if d.predictors.K == 1 else w)
     Q: small.Matrix = [[0.0] * p for _ in range(p)]
     for a in range(p):
         for b in range(a + 1):
@@ -338,15 +346,11 @@ def _curvature(
         for b in range(m):
             H[p + a][p + b] = info[a][b] + edge[a][b]
     diagonal = [2 * Q[a][a] for a in range(p)] + [1 + info[a][a] for a in range(m)]
-    if r.ddl is not None:
-        ddl = -2 * r.ddl
-        H[-1][-1] = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
-        diagonal.append(H[-1][-1])
+    for j, own in enumerate(r.ddl):
+        ddl = -2 * own
+        H[p + m + j][p + m + j] = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
+        diagonal.append(H[p + m + j][p + m + j])
     return jnp.stack([jnp.stack(row) for row in H]), jnp.stack(diagonal)
-
-
-def _blocks(d: LaneRows, w: Array) -> small.Matrix:
-    return crit._symmetric(d.q, lambda i, j: levels(d.z(i) * d.z(j) * w))
 
 
 def _factor(A: small.Matrix, Lam: small.Matrix) -> small.Matrix:
@@ -374,16 +378,6 @@ def _transposed(Lam: small.Matrix, v: list[Array]) -> list[Array]:
 def _through(C: small.Matrix, Lam: small.Matrix, v: list[Array]) -> list[Array]:
     """Lambda M^-1 Lambda'v."""
     return small.apply(Lam, small.solve(C, _transposed(Lam, v)))
-
-
-def _quadratic(d: LaneRows, N: small.Matrix) -> Array:
-    """z'N z, (h, J, L)."""
-    out = 0.0
-    for i in range(d.q):
-        for j in range(i + 1):
-            here = d.z(i) * d.z(j) * jnp.asarray(N[i][j])[None]
-            out = out + (here if i == j else 2 * here)
-    return out
 
 
 def moved(split: Split, at: Point, change: Float[Array, "k L"]) -> Array:

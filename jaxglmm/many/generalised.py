@@ -49,9 +49,8 @@ def suits(source: Source) -> bool:
     one = len({t.factor for t in design.terms}) == 1
     small = q <= MOST_RANDOM and design.p <= MOST_FIXED
     plain = isinstance(marginal, LaplaceMarginal) and marginal.nodes >= 1
-    dispersion = source.family.n_phi <= 1  # lanes hold its derivatives in one array
     plain = plain and getattr(marginal, "order", 1) == 1
-    return one and small and plain and dispersion
+    return one and small and plain
 
 
 def generalised_columns(design: Design, family: AbstractFamily) -> Columns:

@@ -26,8 +26,7 @@ Which places are general:
 * ``estimate.generalised``, ``search``, ``start_generalised``: the same.
 
 Every branch on K is static: one predictor compiles to the program without predictors.
-Lanes of many models (``*_lanes``), variational Bayes and the samplers are for K = 1:
-``fitting.generalised.build`` refuses the others there.
+Lanes of many models (``*_lanes``) have the same axes before their own.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Predictors:
         assert self.columns is not None
         return tuple(k for k, count in enumerate(self.columns) for _ in range(count))
 
-    def _own(self, X: Array) -> list[Array]:
+    def parts(self, X: Array) -> list[Array]:
         """X_k, predictor by predictor."""
         out, start = [], 0
         for count in self.columns or ():
@@ -73,7 +72,7 @@ class Predictors:
         start, out = 0, []
         shape = jnp.broadcast_shapes(rest.shape, (self.K, *X.shape[1:]))
         rest = jnp.broadcast_to(rest, shape)
-        for k, x in enumerate(self._own(X)):
+        for k, x in enumerate(self.parts(X)):
             out.append(_add(x, beta[start : start + len(x)], rest[k]))
             start += len(x)
         return jnp.stack(out)
@@ -82,13 +81,13 @@ class Predictors:
         """X'r."""
         if self.K == 1:
             return total(X, r)
-        return jnp.concatenate([total(x, r[k]) for k, x in enumerate(self._own(X))])
+        return jnp.concatenate([total(x, r[k]) for k, x in enumerate(self.parts(X))])
 
     def gram(self, X: Array, w: Array) -> Float[Array, "p p"]:
         """X'WX."""
         if self.K == 1:
             return gram(X, w)
-        own = self._own(X)
+        own = self.parts(X)
         return jnp.concatenate(
             [
                 jnp.concatenate([_cross(x, w[k, m], y) for m, y in enumerate(own)], 1)
@@ -131,6 +130,10 @@ class Predictors:
     def carried(self, w1: Array, lev: Array) -> Array:
         """d log|M| / d eta: what the weights move, times their leverages."""
         return w1 * lev if self.K == 1 else jnp.sum(w1 * lev[:, :, None], axis=(0, 1))
+
+    def paired(self, a: Array, b: Array) -> Array:
+        """The trace of the product of two symmetric blocks, row by row."""
+        return a * b if self.K == 1 else jnp.sum(a * b, axis=(0, 1))
 
     def moved(self, dl: Array, lev: Array, dw: Array) -> Array:
         """-2 sum dl + tr(N Z'dW Z), what a dispersion parameter moves."""

@@ -13,7 +13,6 @@ from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.integrate import laplace, quadrature
 from jaxglmm.integrate import laplace_derivatives as point
 from jaxglmm.integrate import laplace_derivatives_lanes as lanes_point
-from jaxglmm.integrate import quadrature_lanes as lanes_quadrature
 from jaxglmm.integrate.laplace_derivatives_lanes import Split
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.many.values import apart, distinct
@@ -156,9 +155,7 @@ def test_quadrature_is_that_of_one_fit(name, q):
     u = jnp.stack(modes, axis=-1)
     exact = jnp.ones(L, bool)
     at = lanes_point.evaluate(d, split, jnp.asarray(psi), u, exact)
-    value, score = lanes_quadrature.improve(
-        d, split, jnp.asarray(psi), at, u, 5, "observed"
-    )
+    value, score = quadrature.improve_lanes(d, split, jnp.asarray(psi), at, u, 5)
     for k in range(L):
         problem, terms, x, _ = single(name, q, k)
         mode = (u[:, None, :, k],)
