@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.families import Beta as Beta
     from jaxglmm.model.families import BetaBinomial as BetaBinomial
     from jaxglmm.model.families import Binomial as Binomial
+    from jaxglmm.model.families import Cumulative as Cumulative
     from jaxglmm.model.families import Gamma as Gamma
     from jaxglmm.model.families import Gaussian as Gaussian
     from jaxglmm.model.families import InverseGaussian as InverseGaussian
@@ -102,6 +103,7 @@ _FAMILIES = (
     "Beta",
     "BetaBinomial",
     "Binomial",
+    "Cumulative",
     "Gamma",
     "Gaussian",
     "InverseGaussian",
@@ -170,6 +172,7 @@ __all__ = [
     "CacheWarning",
     "ComparisonError",
     "ConvergenceWarning",
+    "Cumulative",
     "DataError",
     "DispersionWarning",
     "Exponential",

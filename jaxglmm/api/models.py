@@ -243,6 +243,7 @@ def glmm(
         offset=offset,
         missing=missing,
         family_kind=known.family_kind,
+        order=getattr(known, "levels", None),
         trials=trials,
         contrasts=contrasts,
     )

@@ -93,8 +93,10 @@ def fit_generalised(
     from jaxglmm.estimate.generalised import applicable
     from jaxglmm.fitting import diagnostics as found_out
     from jaxglmm.fitting import generalised as _generalised
+    from jaxglmm.fitting import ordinal as _ordinal
 
     began = time.perf_counter() if started is None else started
+    design, family = _ordinal.settled(design, family)
     family.check(design.y, design.trials, design.rows)
     if _is_linear(design, family):
         linear = kinds("linear")

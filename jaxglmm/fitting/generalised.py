@@ -18,6 +18,7 @@ from jaxglmm._typing import Array
 from jaxglmm.estimate import generalised as laplace
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted, LaplaceMarginal
+from jaxglmm.fitting import ordinal
 from jaxglmm.fitting import restarts as again
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import (
@@ -57,7 +58,8 @@ class GeneralisedEngine:
 
     data: rows in internal coordinates, on the host; base: the problem on the device;
     marginal: how the random effects are integrated out; eta, phi: where to start, on
-    the device and on the host.
+    the device and on the host; located: whether an intercept was put in front of the
+    design's X, which is minus the location of its thresholds.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class GeneralisedEngine:
         marginal: LaplaceMarginal,
         eta: Array,
         phi: np.ndarray,
+        located: bool = False,
     ):
         self.data, self.base, self.marginal = data, base, marginal
-        self.eta, self.phi = eta, phi
+        self.eta, self.phi, self.located = eta, phi, located
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.data!r}>"
@@ -86,8 +89,20 @@ class GeneralisedEngine:
 
     @cached_property
     def R_inverse(self) -> np.ndarray:
-        """(p, p) R^-1."""
+        """(p, p) R^-1; without its first row where that is a location."""
+        return self._whole_inverse[int(self.located) :]
+
+    @cached_property
+    def _whole_inverse(self) -> np.ndarray:
         return np.linalg.solve(self.R, np.eye(len(self.R)))
+
+    @cached_property
+    def location(self) -> ordinal.Location:
+        """The dispersion parameters of the user from psi."""
+        base = self.base
+        row = -self._whole_inverse[0] if self.located else None
+        n_phi = base.family.n_phi
+        return ordinal.Location(row, base.p + base.m + n_phi, n_phi)
 
     @cached_property
     def scales(self) -> np.ndarray:
@@ -154,14 +169,17 @@ class GeneralisedEngine:
         placed, eta = jax.device_put((place(y, family.padding), place(eta)))
         base = eqx.tree_at(lambda p: p.y, self.base, placed)
         return GeneralisedEngine(
-            self.data, base, self.marginal, eta, np.asarray(phi, float)
+            self.data, base, self.marginal, eta, np.asarray(phi, float), self.located
         )
 
     @double_precision
     def recovered(self, estimates: Estimates) -> Internal:
         """psi and u from the estimates alone; the mode is found again."""
         theta = internal_lambdas(self.factors, estimates.lam)
-        psi = np.concatenate([self.R @ estimates.beta, theta, estimates.phi])
+        beta, phi = estimates.beta, estimates.phi
+        if self.located:
+            beta, phi = np.concatenate([-phi[:1], beta]), phi[1:]
+        psi = np.concatenate([self.R @ beta, theta, phi])
         u = jax.device_get(mode_at(self.base, psi))
         return psi, u
 
@@ -236,12 +254,17 @@ def build(
     design: Design, family: AbstractFamily, marginal: LaplaceMarginal
 ) -> GeneralisedEngine:
     """Design to engine: rows sorted and padded, and these on the device."""
-    data = build_rows(design.X, assemble.columns(design))
+    located = ordinal.has_location(family)
+    X = ordinal.with_ones(design.X) if located else design.X
+    data = build_rows(X, assemble.columns(design))
+    family = ordinal.core(family)
     eta, phi = family.start(design.y, design.trials)
     own = tuple(f.covariance for f in data.factors)
     problem = problem_of(design, family, data, own, data.size > LARGE_ROWS)
     base, eta = jax.device_put((problem, data.place(eta)))
-    return GeneralisedEngine(data, base, marginal, eta, np.asarray(phi, float))
+    return GeneralisedEngine(
+        data, base, marginal, eta, np.asarray(phi, float), located
+    )
 
 
 def problem_of(
@@ -284,7 +307,7 @@ def estimates(
     engine: GeneralisedEngine, design: Design, fitted: GeneralisedFitted
 ) -> Estimates:
     """Back to the user's coordinates."""
-    beta, theta, phi = engine.base.split(fitted.psi)
+    beta, theta, _ = engine.base.split(fitted.psi)
     factors = engine.factors
     internal = lambdas(engine.base, theta)
     lam = per_term_square(
@@ -307,5 +330,5 @@ def estimates(
         status=status,
         n_iter=int(fitted.steps),
         decrement=float(fitted.decrement),
-        phi=phi,
+        phi=engine.location.phi(fitted.psi),
     )

@@ -17,6 +17,7 @@ from jaxglmm._errors import DataError, ModelError
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.array_recipe import ArrayRecipe
 from jaxglmm.formula.build import checked_weights, numeric_response, refuse_trials
+from jaxglmm.formula.categories import ordered_response
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, beside
@@ -27,7 +28,13 @@ from jaxglmm.formula.notices import listed
 from jaxglmm.formula.parse import Grouping
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.reading import not_numeric
-from jaxglmm.formula.response import BINOMIAL, NUMERIC, Response, binomial_response
+from jaxglmm.formula.response import (
+    BINOMIAL,
+    NUMERIC,
+    ORDINAL,
+    Response,
+    binomial_response,
+)
 from jaxglmm.formula.tables import Column, Columns, as_table, read_column
 
 INTERCEPT = "(Intercept)"
@@ -47,6 +54,7 @@ def design_from_arrays(
     allow_nonnumeric_response: bool = False,
     family_kind: str = NUMERIC,
     trials=None,
+    order: Sequence[Any] | None = None,
 ) -> Design:
     """Make a design of arrays.
 
@@ -113,6 +121,8 @@ def design_from_arrays(
         response = binomial_response(
             left, form, trials=extras.get(TRIALS), weights=w, rows=rows
         )
+    elif family_kind == ORDINAL:
+        response = ordered_response(left[0], order, w, rows)
     else:
         target, levels = numeric_response(left[0], allow_nonnumeric_response, rows)
         response = Response(target, None, w, levels)

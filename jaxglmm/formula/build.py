@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from jaxglmm._errors import DataError, FormulaError
+from jaxglmm.formula.categories import ordered_response
 from jaxglmm.formula.coding import Product, plan
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import (
@@ -32,6 +33,7 @@ from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.formula.response import (
     BINOMIAL,
     NUMERIC,
+    ORDINAL,
     Response,
     binomial_response,
     read_left,
@@ -62,6 +64,7 @@ def design_from_formula(
     family_kind: str = NUMERIC,
     trials=None,
     contrasts: Mapping[str, Any] | None = None,
+    order: Sequence[Any] | None = None,
 ) -> Design:
     """Read a formula against a table.
 
@@ -79,9 +82,11 @@ def design_from_formula(
         allow_nonnumeric_response: give text or a categorical as codes 0, 1, ... of its
             sorted levels (``Design.response_levels``) instead of refusing it.
         family_kind: "binomial" reads the left side as successes out of trials, see
-            ``jaxglmm.formula.response``; "numeric" as one number a row.
+            ``jaxglmm.formula.response``; "ordinal" as categories in order; "numeric" as
+            one number a row.
         trials: (n,), a number, or the name of a column: trials of a binomial response.
         contrasts: column -> coding of a factor that the formula names, such as "sum".
+        order: categories of an ordinal response in their order, where it is stated.
 
     Returns:
         The design, columns of full rank, rows with missing values gone.
@@ -145,6 +150,8 @@ def design_from_formula(
         response = binomial_response(
             parts_of_y, left.form, trials=extras.get(TRIALS), weights=w, rows=rows
         )
+    elif family_kind == ORDINAL:
+        response = ordered_response(parts_of_y[0], order, w, rows)
     else:
         y, levels = numeric_response(parts_of_y[0], allow_nonnumeric_response, rows)
         response = Response(y, None, w, levels)

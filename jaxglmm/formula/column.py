@@ -22,7 +22,8 @@ class Column:
     kind: "number", "truth", "time": ``values`` (n,) is set; "label": ``codes`` and
     ``levels`` are. ``exact`` (n,) holds the values in a type of their own where
     ``values`` are floats only because some rows are missing, or because they are
-    fractions: identifiers of 64 bits have no exact float.
+    fractions: identifiers of 64 bits have no exact float. order: "stated" where the data
+    say that the levels are in order, "given" where they merely come in one.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Column:
     codes: np.ndarray | None = None
     levels: np.ndarray | None = None
     exact: np.ndarray | None = None
+    order: str | None = None
 
     def __len__(self) -> int:
         return len(self.values if self.codes is None else self.codes)  # type: ignore

@@ -48,7 +48,9 @@ def _of_pandas(name: str, raw: pd.Series) -> Column:
         return _of_pandas(name, raw.sparse.to_dense())
     if isinstance(dtype, pd.CategoricalDtype):
         codes = raw.cat.codes.to_numpy().astype(np.int32)
-        return Column(name, "label", codes=codes, levels=_labels(raw.cat.categories))
+        levels = _labels(raw.cat.categories)
+        order = "stated" if raw.cat.ordered else "given"
+        return Column(name, "label", codes=codes, levels=levels, order=order)
     if isinstance(dtype, pd.DatetimeTZDtype):
         return Column(name, "time", raw.to_numpy("datetime64[ns]"))
     if isinstance(dtype, np.dtype):
@@ -329,7 +331,8 @@ def _of_categories(series) -> pd.Series:
     is_polars = series.implementation is nw.Implementation.POLARS
     # polars' plain Categorical has the order of some global cache: no order at all.
     if series.dtype == nw.Enum or not is_polars:
-        return labels.astype(pd.CategoricalDtype(series.cat.get_categories().to_list()))
+        categories = series.cat.get_categories().to_list()
+        return labels.astype(pd.CategoricalDtype(categories, series.dtype == nw.Enum))
     return labels
 
 

@@ -229,6 +229,45 @@ class CLogLog(Link):
         return eta - jnp.exp(eta)
 
 
+class LogLog(Link):
+    """-log(-log mu): ``cloglog`` read from the other end."""
+
+    name: ClassVar[str] = "loglog"
+    unit_free: ClassVar[bool] = True
+    end: ClassVar[float | None] = 2.0
+    wide: ClassVar[float | None] = 10.0
+    strip: ClassVar[float | None] = np.pi / 2
+    tolerance: ClassVar[float | None] = np.pi**2 / 6
+    search: ClassVar[float | None] = 8.0
+
+    def inverse(self, eta: Any) -> Any:
+        f = functions(eta)
+        return f.exp(-f.exp(-eta))
+
+    def link(self, mu: Any) -> Any:
+        f = functions(mu)
+        return -f.log(-f.log(mu))
+
+    def slope(self, eta: Any) -> Any:
+        f = functions(eta)
+        return f.exp(-eta - f.exp(-eta))
+
+    def log_inverse(self, eta: jax.Array) -> jax.Array:
+        return -jnp.exp(-eta)
+
+    def log_complement(self, eta: jax.Array) -> jax.Array:
+        return log1mexp_exp(-eta)
+
+    def log_jet(self, eta: jax.Array, order: int) -> Jet:
+        return _mirrored(CLogLog().log_complement_jet(-eta, order))
+
+    def log_complement_jet(self, eta: jax.Array, order: int) -> Jet:
+        return _mirrored(CLogLog().log_jet(-eta, order))
+
+    def log_slope(self, eta: jax.Array) -> jax.Array:
+        return -eta - jnp.exp(-eta)
+
+
 class Cauchit(Link):
     """The quantile of the Cauchy distribution: heavy tails, forgiving of outliers."""
 
@@ -379,6 +418,7 @@ LINKS: dict[str, type[Link]] = {
         Logit,
         Probit,
         CLogLog,
+        LogLog,
         Cauchit,
         Log,
         Sqrt,

@@ -19,6 +19,7 @@ from jaxglmm.model.families.beta import Beta as Beta
 from jaxglmm.model.families.beta_binomial import BetaBinomial as BetaBinomial
 from jaxglmm.model.families.binomial import Bernoulli as Bernoulli
 from jaxglmm.model.families.binomial import Binomial as Binomial
+from jaxglmm.model.families.cumulative import Cumulative as Cumulative
 from jaxglmm.model.families.gamma import Gamma as Gamma
 from jaxglmm.model.families.gaussian import Gaussian as Gaussian
 from jaxglmm.model.families.inverse_gaussian import InverseGaussian as InverseGaussian
@@ -40,6 +41,7 @@ FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
     "beta": Beta,
     "betabinomial": BetaBinomial,
     "student": StudentT,
+    "cumulative": Cumulative,
 }
 ALIASES = {
     "normal": "gaussian",
@@ -52,6 +54,7 @@ ALIASES = {
     "studentt": "student",
     "tfamily": "student",
     "betafamily": "beta",
+    "ordinal": "cumulative",
 }
 
 

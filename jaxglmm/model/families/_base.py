@@ -51,8 +51,9 @@ class AbstractFamily(eqx.Module):
         other_links: names of the links of the others.
         n_phi: number of dispersion parameters; each is a logarithm.
         phi_names: what their natural values are called.
-        family_kind: "binomial" where the response is successes out of trials, else
-            "numeric"; the formula layer reads the left side accordingly.
+        family_kind: "binomial" where the response is successes out of trials, "ordinal"
+            where it is categories in order, else "numeric"; the formula layer reads the
+            left side accordingly.
         discrete: whether y is a count (quantile residuals are then randomised).
         padding: a value of y that any row may have, for rows of weight zero.
         concave: links, beside the canonical one, at which log f is concave in eta,
@@ -78,7 +79,7 @@ class AbstractFamily(eqx.Module):
     other_links: ClassVar[tuple[str, ...]] = ()
     n_phi: ClassVar[int] = 0
     phi_names: ClassVar[tuple[str, ...]] = ()
-    family_kind: ClassVar[Literal["numeric", "binomial"]] = "numeric"
+    family_kind: ClassVar[Literal["numeric", "binomial", "ordinal"]] = "numeric"
     discrete: ClassVar[bool] = False
     padding: ClassVar[float] = 0.0
     concave: ClassVar[tuple[str, ...]] = ()

@@ -1,0 +1,114 @@
+"""Ordered categories: a design whose intercept is the thresholds' location.
+
+Users see X without an intercept, and thresholds. The likelihood's algebra sees X with
+one and thresholds about zero, for there the intercept is centred, scaled and started as
+any other; ``Location`` goes from one to the other, which is linear:
+
+    theta = c + A d,   c = -intercept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import FormulaError
+from jaxglmm.formula.array_recipe import INTERCEPT
+from jaxglmm.formula.design import Design
+from jaxglmm.model.families import AbstractFamily, Cumulative
+
+
+def settled(
+    design: Design, family: AbstractFamily
+) -> tuple[Design, AbstractFamily]:
+    """A design without an intercept and the family of its categories.
+
+    Others come back as they are.
+
+    Raises:
+        FormulaError: for a formula without an intercept.
+    """
+    if not isinstance(family, Cumulative):
+        return design, family
+    assert design.response_levels is not None
+    known = family.of_levels(design.response_levels)
+    return without_intercept(design), known
+
+
+def without_intercept(design: Design) -> Design:
+    """The design with its column of ones left out, in new rows too."""
+    if INTERCEPT not in design.x_names:
+        if design.formula is None or design.p == 0:
+            return design
+        raise FormulaError(
+            f"formula {design.formula!r} leaves the intercept out; the thresholds of "
+            "an ordinal model stand in its place anyway. Write it without 0 + or - 1"
+        )
+    at = design.x_names.index(INTERCEPT)
+    rest = [j for j in range(design.p) if j != at]
+
+    def moved(columns: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(j - (j > at) for j in columns if j != at)
+
+    recipe: Any = design.recipe
+    if recipe is not None:
+        recipe = replace(recipe, kept=tuple(recipe.kept[j] for j in rest))
+    return replace(
+        design,
+        X=np.ascontiguousarray(design.X[:, rest]),
+        x_names=tuple(design.x_names[j] for j in rest),
+        fixed_terms=tuple(
+            replace(term, columns=moved(term.columns))
+            for term in design.fixed_terms
+            if term.name != INTERCEPT
+        ),
+        recipe=recipe,
+    )
+
+
+def with_ones(X: np.ndarray) -> np.ndarray:
+    """X with an intercept in front."""
+    return np.concatenate([np.ones((len(X), 1)), X], axis=1)
+
+
+def has_location(family: AbstractFamily) -> bool:
+    """Whether the first dispersion parameter is minus an intercept."""
+    return isinstance(family, Cumulative) and family.located
+
+
+def core(family: AbstractFamily) -> AbstractFamily:
+    """The family that the likelihood's algebra sees."""
+    return family.core if isinstance(family, Cumulative) else family
+
+
+@dataclass(frozen=True)
+class Location:
+    """phi of the user from psi: (c, log spacings), or phi itself.
+
+    row: (p,) of c = row'beta~, None where there is none; k: parameters; n_phi: of the
+    likelihood's family.
+    """
+
+    row: np.ndarray | None
+    k: int
+    n_phi: int
+
+    def phi(self, psi: np.ndarray) -> np.ndarray:
+        """(..., n) from (..., k)."""
+        own = psi[..., self.k - self.n_phi :]
+        if self.row is None:
+            return own
+        c = psi[..., : len(self.row)] @ self.row
+        return np.concatenate([np.asarray(c)[..., None], own], axis=-1)
+
+    @property
+    def jacobian(self) -> np.ndarray:
+        """(n, k) derivatives of phi in psi."""
+        own = np.eye(self.k)[self.k - self.n_phi :]
+        if self.row is None:
+            return own
+        first = np.zeros((1, self.k))
+        first[0, : len(self.row)] = self.row
+        return np.concatenate([first, own])

@@ -1,0 +1,108 @@
+"""Thresholds of a cumulative model: what they are made of, and their names.
+
+With K categories there are L = K - 1 thresholds, theta = c + A d: a location c and r
+positive spacings d, whose logarithms are the parameters. A is known:
+
+    flexible     d are the L - 1 gaps, c the middle threshold
+    symmetric    d are the gaps outward from the middle, c the middle
+    symmetric2   the same with c = 0
+    equidistant  d is the one gap, c the middle
+
+Users see them as the R package ordinal has them: thresholds by name, central ones with
+spacings, positive ones, first and spacing; a known matrix B of (c, d).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import ModelError
+
+STRUCTURES = ("flexible", "symmetric", "symmetric2", "equidistant")
+SMALLEST = 1e-3  # gap at the start, where two thresholds of the data are the same
+
+
+def spacings(structure: str, L: int) -> np.ndarray:
+    """A, (L, r)."""
+    if structure == "equidistant":
+        return (np.arange(L) - (L - 1) / 2)[:, None]
+    if structure == "flexible":
+        middle = (L - 1) // 2
+        A = np.zeros((L, max(L - 1, 0)))
+        for j in range(L):
+            A[j, middle:j] = 1.0
+            A[j, j:middle] = -1.0
+        return A
+    r = L // 2
+    A = np.zeros((L, r))
+    for k in range(r):  # the k-th outward from the middle, on both sides
+        A[L - r + k, : k + 1] = 1.0
+        A[r - 1 - k, : k + 1] = -1.0
+    return A
+
+
+def has_location(structure: str) -> bool:
+    """Whether there is a c."""
+    return structure != "symmetric2"
+
+
+def reported(structure: str, L: int) -> np.ndarray:
+    """B, (parameters, 1 + r): what users see, of (c, d); without c, (parameters, r)."""
+    A = np.column_stack([np.ones(L), spacings(structure, L)])
+    if structure == "flexible":
+        return A
+    if structure == "equidistant":
+        return np.array([A[0], [0.0, 1.0]])
+    r = L // 2
+    if structure == "symmetric2":
+        return A[L - r :, 1:]
+    # the lower of the two middle ones, then the upper; distances from these
+    if L % 2:
+        return np.vstack([A[r], A[r + 1 :] - A[r]])
+    return np.vstack([A[r - 1], A[r], A[r + 1 :] - A[r]])
+
+
+def parameter_names(structure: str, labels: Sequence[Any]) -> tuple[str, ...]:
+    """Names of what ``reported`` makes."""
+    L = len(labels) - 1
+    r = L // 2
+    if structure == "flexible":
+        return names(labels)
+    if structure == "equidistant":
+        return ("threshold.1", "spacing")
+    if structure == "symmetric2":
+        return tuple(f"spacing.{k + 1}" for k in range(r))
+    if L % 2:
+        return ("central", *(f"spacing.{k + 1}" for k in range(r)))
+    return ("central.1", "central.2", *(f"spacing.{k + 1}" for k in range(r - 1)))
+
+
+def names(labels: Sequence[Any]) -> tuple[str, ...]:
+    """``1|2``, ``2|3``, ... of the categories."""
+    return tuple(f"{a}|{b}" for a, b in zip(labels[:-1], labels[1:], strict=True))
+
+
+def check(structure: str, K: int) -> None:
+    """Whether a structure says anything of so many categories."""
+    least = {"flexible": 2, "symmetric2": 3}.get(structure, 3)
+    if K < least:
+        raise ModelError(
+            f"thresholds={structure!r} needs at least {least} categories; the response "
+            f"has {K}. Use thresholds='flexible'"
+        )
+
+
+def fitted_to(structure: str, theta: np.ndarray) -> tuple[float, np.ndarray]:
+    """c and log d next to given thresholds (L,)."""
+    L = len(theta)
+    A = spacings(structure, L)
+    if structure == "flexible":
+        gaps = np.diff(theta)
+        return float(theta[(L - 1) // 2]), np.log(np.maximum(gaps, SMALLEST))
+    columns = np.column_stack([np.ones(L), A]) if has_location(structure) else A
+    found = np.linalg.lstsq(columns, theta, rcond=None)[0]
+    c = float(found[0]) if has_location(structure) else 0.0
+    return c, np.log(np.maximum(found[-A.shape[1] :], SMALLEST))

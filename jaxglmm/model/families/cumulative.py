@@ -1,0 +1,353 @@
+"""Cumulative link models: ordered categories.
+
+Category y of K = 0, 1, ... is where a latent eta + e falls between thresholds,
+
+    P(Y <= j) = F(theta_j - eta),    theta_0 < ... < theta_{K-2},
+
+F the distribution function that the link is the inverse of (McCullagh 1980, J. R. Stat.
+Soc. B 42; signs as in Christensen's R package ordinal). There is no intercept: the
+thresholds are. phi = (c, log spacings), see ``_thresholds``; inside the likelihood's
+algebra c is minus the intercept of an X that has one (``core``), where it is centred and
+scaled as any intercept is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import numpy as np
+
+from jaxglmm import _arguments, _status
+from jaxglmm._errors import DataError, ModelError
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.families import _checks, _thresholds
+from jaxglmm.model.families._base import JetFamily, Method, Rows, positive
+from jaxglmm.model.families._interval import INTERVALS, Ends
+from jaxglmm.model.families.binomial import probability_variance
+from jaxglmm.model.links import Link
+from jaxglmm.numerics.jets import Jet
+from jaxglmm.runtime.arrays import jnp
+
+MOST = 100  # categories; more of them are a number
+
+
+class Cumulative(JetFamily):
+    """Ordered categories, P(Y <= j) = F(theta_j - eta).
+
+    Args:
+        link: "logit" (proportional odds), "probit", "cloglog" (proportional hazards),
+            "loglog" or "cauchit".
+        thresholds: "flexible"; "symmetric" about their middle; "symmetric2", symmetric
+            about zero; or "equidistant".
+        levels: the categories in their order, where the response does not say it (text
+            has none); those that are ordered categoricals, truths or numbers do.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> jg.Cumulative(link="probit", thresholds="equidistant")
+        Cumulative(link=Probit(), thresholds='equidistant')
+    """
+
+    name: ClassVar[str] = "cumulative"
+    default_link: ClassVar[str] = "logit"
+    links: ClassVar[tuple[str, ...]] = tuple(INTERVALS)
+    concave: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "loglog")
+    self_concordant: ClassVar[tuple[str, ...]] = ("logit",)
+    family_kind: ClassVar[Literal["numeric", "binomial", "ordinal"]] = "ordinal"
+    discrete: ClassVar[bool] = True
+    phi_range: ClassVar[tuple[Any, Any]] = (-40.0, 40.0)
+
+    thresholds: str = eqx.field(static=True)
+    levels: tuple[Any, ...] | None = eqx.field(static=True)
+    categories: int = eqx.field(static=True)
+    located: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        link: str | Link | None = None,
+        thresholds: str = "flexible",
+        levels: Sequence[Any] | None = None,
+        categories: int | None = None,
+        located: bool = True,
+    ):
+        super().__init__(link)
+        if self.link.name not in self.links:
+            raise ModelError(
+                f"link {self.link.name!r}: cumulative models take "
+                f"{', '.join(map(repr, self.links))}"
+            )
+        self.thresholds = _arguments.choice(
+            "thresholds", thresholds, _thresholds.STRUCTURES, error=ModelError
+        )
+        self.levels = _levels(levels)
+        known = 0 if self.levels is None else len(self.levels)
+        self.categories = known if categories is None else categories
+        self.located = located and _thresholds.has_location(self.thresholds)
+
+    def __repr__(self) -> str:
+        shown = f"link={self.link!r}, thresholds={self.thresholds!r}"
+        if self.levels is not None:
+            shown += f", levels={list(self.levels)}"
+        return f"Cumulative({shown})"
+
+    # -- of a response ---------------------------------------------------------------
+
+    def of_levels(self, levels: Sequence[Any]) -> Cumulative:
+        """The family of a response with these categories, in order."""
+        _thresholds.check(self.thresholds, len(levels))
+        return Cumulative(self.link, self.thresholds, levels)
+
+    @property
+    def core(self) -> Cumulative:
+        """The same with thresholds about zero; their location is X's intercept."""
+        return Cumulative(
+            self.link, self.thresholds, categories=self.categories, located=False
+        )
+
+    @property
+    def L(self) -> int:
+        """How many thresholds."""
+        return self.categories - 1
+
+    @property
+    def n_phi(self) -> int:  # type: ignore[override]
+        """Location and log spacings."""
+        return self.located + _thresholds.spacings(self.thresholds, self.L).shape[1]
+
+    @property
+    def phi_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the threshold parameters, ``1|2``, ... where they are flexible."""
+        if self.categories == 0:
+            return ()
+        labels = range(self.categories) if self.levels is None else self.levels
+        return _thresholds.parameter_names(self.thresholds, tuple(labels))
+
+    @property
+    def threshold_names(self) -> tuple[str, ...]:
+        """``1|2``, ``2|3``, ..."""
+        return _thresholds.names(self.levels or tuple(range(self.categories)))
+
+    # -- natural parameters ----------------------------------------------------------
+
+    def theta(self, phi: Any) -> np.ndarray:
+        """(L,) thresholds, or (..., L) from (..., n_phi)."""
+        A = _thresholds.spacings(self.thresholds, self.L)
+        phi = np.asarray(phi, float)
+        if not self.located:
+            return np.exp(phi) @ A.T
+        return phi[..., :1] + np.exp(phi[..., 1:]) @ A.T
+
+    def theta_jacobian(self, phi: Any) -> np.ndarray:
+        """(L, n_phi) derivatives of ``theta``."""
+        A = _thresholds.spacings(self.thresholds, self.L)
+        if not self.located:
+            return A * np.exp(phi)
+        return np.column_stack([np.ones(self.L), A * np.exp(phi[1:])])
+
+    def natural(self, phi: Any) -> np.ndarray:
+        """(n_phi,) the parameters that are reported, ``phi_names``."""
+        d = np.exp(np.asarray(phi, float))
+        if self.located:
+            d[..., 0] = np.asarray(phi, float)[..., 0]
+        return d @ _thresholds.reported(self.thresholds, self.L).T
+
+    def natural_jacobian(self, phi: Any) -> np.ndarray:
+        """(n_phi, n_phi) derivatives of ``natural``."""
+        d = np.exp(np.asarray(phi, float))
+        if self.located:
+            d[0] = 1.0
+        return _thresholds.reported(self.thresholds, self.L) * d
+
+    def dispersion(self, phi: Any) -> dict[str, float]:
+        return dict(zip(self.phi_names, self.natural(phi).tolist(), strict=True))
+
+    def sigma(self, phi: Any) -> float:
+        return 1.0
+
+    # -- the likelihood --------------------------------------------------------------
+
+    def _ends(self, y: Rows, eta: Rows, phi: Float[Array, " r"]) -> Ends:
+        """The interval of each row's category, less eta."""
+        A = _thresholds.spacings(self.thresholds, self.L)
+        c, a = (phi[0], phi[1:]) if self.located else (0.0, phi)
+        t = c + jnp.sum(A * jnp.exp(a), axis=1)
+        log_gap = _log_gaps(np.diff(A, axis=0), a)
+        i = y.astype(int)
+        last = self.L
+        upper, lower = t[jnp.minimum(i, last - 1)], t[jnp.maximum(i - 1, 0)]
+        if last > 1:
+            gap = log_gap[jnp.clip(i - 1, 0, last - 2)]
+        else:
+            gap = jnp.zeros_like(eta)
+        return Ends(upper - eta, lower - eta, gap, y > 0, y < last)
+
+    def log_jet(
+        self,
+        y: Rows,
+        eta: Rows,
+        phi: Float[Array, " r"],
+        trials: Rows | float,
+        order: int,
+    ) -> Jet:
+        return INTERVALS[self.link.name](self._ends(y, eta, phi), order)
+
+    def expected_weight(
+        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        total = jnp.zeros_like(eta)
+        for k in range(self.categories):
+            l = self.log_jet(jnp.full_like(eta, float(k)), eta, phi, 1.0, 3)
+            total = total + jnp.exp(l.parts[0]) * l.parts[1] ** 2
+        return positive(total)
+
+    # -- on the host -----------------------------------------------------------------
+
+    def mean(self, eta: Any) -> Any:
+        """eta itself, the mean of the latent response; see ``probabilities``."""
+        return eta
+
+    def ends(self, eta: np.ndarray, phi: np.ndarray) -> np.ndarray:
+        """(..., K + 1) ends of the categories less eta, from minus to plus infinity."""
+        theta = self.theta(phi) - np.asarray(eta, float)[..., None]
+        edge = np.full((*theta.shape[:-1], 1), np.inf)
+        return np.concatenate([-edge, theta, edge], axis=-1)
+
+    def probabilities(self, eta: np.ndarray, phi: np.ndarray) -> np.ndarray:
+        """(..., K) probabilities of the categories; small ones are exact too."""
+        ends = self.ends(eta, phi)
+        F, S = self._distribution(ends), self._survival(ends)
+        low, high = np.diff(F, axis=-1), -np.diff(S, axis=-1)
+        return np.where(F[..., 1:] < 0.5, low, high)
+
+    def _distribution(self, x: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return np.asarray(self.link.inverse(x), float)
+
+    def _survival(self, x: np.ndarray) -> np.ndarray:
+        """1 - F without its rounding."""
+        other = {"cloglog": "loglog", "loglog": "cloglog"}.get(self.link.name)
+        if other is None:
+            return self._distribution(-x)
+        return Cumulative(other)._distribution(-x)
+
+    def densities(self, eta: np.ndarray, phi: np.ndarray) -> np.ndarray:
+        """(..., K + 1) density of the latent response at the categories' ends."""
+        ends = self.ends(eta, phi)
+        finite = np.isfinite(ends)
+        with np.errstate(over="ignore"):
+            slope = np.asarray(self.link.slope(np.where(finite, ends, 0.0)), float)
+        return np.where(finite, slope, 0.0)
+
+    def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
+        """Of the category's number, given eta."""
+        P = self.probabilities(mu, phi)
+        k = np.arange(self.categories)
+        return P @ (k * k) - (P @ k) ** 2
+
+    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
+        _checks.no_trials(self.name, trials)
+        _checks.finite(y, rows)
+        if self.categories == 0:
+            return
+        bad = (y < 0) | (y >= self.categories) | (y != np.round(y))
+        if bad.any():
+            raise DataError(
+                f"family='cumulative' has {self.categories} categories, numbered from "
+                f"0; the response has {_checks.shown(bad, y, rows)}"
+            )
+
+    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        K, n = self.categories, len(y)
+        count = np.bincount(np.asarray(y, int), minlength=K) + 0.5
+        share = np.cumsum(count) / np.sum(count)
+        theta = np.asarray(self.link.link(share[:-1]), float)
+        c, spacing = _thresholds.fitted_to(self.thresholds, theta)
+        middle = share - count / (2 * np.sum(count))
+        score = np.asarray(self.link.link(middle), float)
+        eta = score[np.asarray(y, int)] if n else np.zeros(0)
+        if self.located:
+            return eta, np.concatenate([[c], spacing])
+        return eta - c, spacing
+
+    def unit_deviance(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        """-2 log probability of the category: the best there is is certainty."""
+        return -2 * np.log(self._of_rows(y, mu, phi))
+
+    def _of_rows(self, y: Any, mu: Any, phi: Any) -> np.ndarray:
+        P = self.probabilities(mu, phi)
+        at = np.asarray(y, int)[..., None]
+        found = np.take_along_axis(P, at, axis=-1)[..., 0]
+        return np.maximum(found, np.finfo(float).tiny)
+
+    def deviance_residuals(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        expected = self.probabilities(mu, phi) @ np.arange(self.categories)
+        return np.sign(y - expected) * np.sqrt(self.unit_deviance(y, mu, phi))
+
+    def pearson_residuals(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        expected = self.probabilities(mu, phi) @ np.arange(self.categories)
+        return (y - expected) / np.sqrt(self.variance(mu, phi))
+
+    def cdf(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        y, mu = np.broadcast_arrays(np.asarray(y, float), np.asarray(mu, float))
+        at = np.clip(np.floor(y) + 1, 0, self.categories).astype(int)
+        ends = np.take_along_axis(self.ends(mu, phi), at[..., None], axis=-1)[..., 0]
+        return self._distribution(ends)
+
+    def simulate(
+        self,
+        rng: np.random.Generator,
+        mu: np.ndarray,
+        phi: np.ndarray,
+        trials: Any = 1.0,
+    ) -> np.ndarray:
+        u = rng.uniform(size=np.shape(mu))
+        F = self._distribution(self.ends(mu, phi)[..., 1:-1])
+        return np.sum(u[..., None] > F, axis=-1).astype(np.float64)
+
+    def latent_variance(
+        self, mu: Any, phi: Any, trials: Any = 1.0, method: Method = "lognormal"
+    ) -> np.ndarray:
+        return probability_variance(self.link, mu)
+
+
+def _log_gaps(D: np.ndarray, a: Array) -> Array:
+    """log(D exp(a)), D (L - 1, r) of numbers from zero on."""
+    if D.shape[0] == D.shape[1] and (D == np.eye(len(D))).all():
+        return a
+    return jnp.log(jnp.sum(D * jnp.exp(a), axis=1))
+
+
+def _levels(levels: Any) -> tuple[Any, ...] | None:
+    if levels is None:
+        return None
+    if isinstance(levels, str) or not hasattr(levels, "__len__"):
+        raise ModelError(
+            f"levels={_arguments.shown(levels)}: the categories in their order, such "
+            "as levels=['low', 'middle', 'high']"
+        )
+    found = tuple(x.item() if isinstance(x, np.generic) else x for x in levels)
+    if len(set(found)) < len(found):
+        raise ModelError(f"levels={list(found)} names a category twice")
+    if len(found) < 2:
+        raise ModelError(
+            f"levels={list(found)}: there must be two categories or more",
+            status=_status.CONSTANT,
+        )
+    if len(found) > MOST:
+        raise ModelError(
+            f"{len(found)} categories are more than {MOST}: take the response for a "
+            "number, in jg.lmm, or join categories"
+        )
+    return found
+
+
