@@ -129,7 +129,8 @@ def fit_generalised(
         "tol": tol,
         "max_iter": max_iter,
     }
-    fit = kinds("generalised")(
+    kind = "ordinal" if family.family_kind == "ordinal" else "generalised"
+    fit = kinds(kind)(
         design,
         _generalised.estimates(engine, design, fitted),
         family,

@@ -262,9 +262,7 @@ def build(
     own = tuple(f.covariance for f in data.factors)
     problem = problem_of(design, family, data, own, data.size > LARGE_ROWS)
     base, eta = jax.device_put((problem, data.place(eta)))
-    return GeneralisedEngine(
-        data, base, marginal, eta, np.asarray(phi, float), located
-    )
+    return GeneralisedEngine(data, base, marginal, eta, np.asarray(phi, float), located)
 
 
 def problem_of(

@@ -22,6 +22,10 @@ def record(kind: str) -> Any:
         from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
         return FittedGeneralised
+    if kind == "ordinal":
+        from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
+
+        return FittedOrdinal
     raise ValueError(f"no record of the kind {kind!r}")
 
 

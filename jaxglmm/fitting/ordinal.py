@@ -20,9 +20,7 @@ from jaxglmm.formula.design import Design
 from jaxglmm.model.families import AbstractFamily, Cumulative
 
 
-def settled(
-    design: Design, family: AbstractFamily
-) -> tuple[Design, AbstractFamily]:
+def settled(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFamily]:
     """A design without an intercept and the family of its categories.
 
     Others come back as they are.

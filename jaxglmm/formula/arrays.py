@@ -73,6 +73,7 @@ def design_from_arrays(
         missing: ``"drop"`` rows with a missing value anywhere, or ``"raise"``.
         allow_nonnumeric_response: as in ``design_from_formula``.
         family_kind: as in ``design_from_formula``.
+        order: as in ``design_from_formula``.
         trials: (n,) or a number: trials of a binomial response.
 
     Raises:

@@ -78,7 +78,8 @@ def _coded(
         return _by(column, order)
     if column.kind != "label":
         return _numbers(column, rows)
-    assert column.codes is not None and column.levels is not None
+    assert column.codes is not None
+    assert column.levels is not None
     codes, levels = column.codes, column.levels
     values = _as_numbers(levels)
     if column.order == "stated":

@@ -22,8 +22,8 @@ class Column:
     kind: "number", "truth", "time": ``values`` (n,) is set; "label": ``codes`` and
     ``levels`` are. ``exact`` (n,) holds the values in a type of their own where
     ``values`` are floats only because some rows are missing, or because they are
-    fractions: identifiers of 64 bits have no exact float. order: "stated" where the data
-    say that the levels are in order, "given" where they merely come in one.
+    fractions: identifiers of 64 bits have no exact float. order: "stated" where the
+    data say that the levels are in order, "given" where they merely come in one.
     """
 
     name: str

@@ -31,7 +31,8 @@ def derivatives(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Laplace
     X = problem.X
 
     def total(x: Array) -> Scalar:
-        return -2 * jnp.sum(rows_at(problem, eta, x).l)
+        l = problem.family.log_density(problem.y, eta, x, problem.trials)
+        return -2 * jnp.sum(jnp.where(problem.weights > 0, problem.weights * l, 0.0))
 
     k = len(psi)
     model = problem.predictors

@@ -139,7 +139,7 @@ def log1mexp_exp(t: Array) -> Float[Array, ...]:
 
 
 def log_ndtr(x: Array, order: int = 0) -> Float[Array, ...]:
-    """log of the normal distribution function, or a derivative of it up to the third.
+    """log of the normal distribution function, or a derivative of it up to the fifth.
 
     With h = phi(x) / Phi(x) and g = x + h these are h, -h g, h (g^2 - 1 + h g). In the
     lower tail g cancels; there z = -x, and Laplace's continued fraction has it at once,
@@ -150,12 +150,15 @@ def log_ndtr(x: Array, order: int = 0) -> Float[Array, ...]:
 
 
 def _log_ndtr(x: Array, order: int) -> Array:
-    if order > 4:
-        raise NotImplementedError("log_ndtr: derivatives up to the fourth")
-    if order == 4:
-        # w = h g: h' = -h g, g' = 1 - h g, once more
+    if order > 5:
+        raise NotImplementedError("log_ndtr: derivatives up to the fifth")
+    if order > 3:
+        # w = h g: h' = -h g, g' = 1 - h g, once more and twice
         h, second, third = (log_ndtr(x, k) for k in (1, 2, 3))
-        return -(x * third + 2 * second + 2 * second * second + 2 * h * third)
+        fourth = -(x * third + 2 * second + 2 * second * second + 2 * h * third)
+        if order == 4:
+            return fourth
+        return -(x * fourth + 3 * third + 6 * second * third + 2 * h * fourth)
     tail, upper = x < _TAIL, x > 1.0
     z, body = jnp.where(tail, -x, 5.0), jnp.where(tail, 0.0, x)
     c3 = _mills_remainder(z, 3)

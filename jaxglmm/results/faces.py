@@ -13,6 +13,7 @@ from typing import Any
 WHERE = {
     "linear": "jaxglmm.results.fit:Fit",
     "generalised": "jaxglmm.results.generalised_fit:GeneralisedFit",
+    "ordinal": "jaxglmm.results.ordinal_fit:OrdinalFit",
     "posterior": "jaxglmm.results.posterior_fit:PosteriorFit",
     "many": "jaxglmm.results.fits:Fits",
     "posteriors": "jaxglmm.results.posteriors:Posteriors",

@@ -98,6 +98,7 @@ PROBABILITY = {  # link -> p and q without cancellation
     "logit": (lambda t: 1 / (1 + (-t).exp()), lambda t: 1 / (1 + t.exp())),
     "probit": (normal, lambda t: normal(-t)),
     "cloglog": (lambda t: mexpm1(t.exp()), lambda t: (-t.exp()).exp()),
+    "loglog": (lambda t: (-(-t).exp()).exp(), lambda t: mexpm1((-t).exp())),
     "cauchit": (cauchy, lambda t: cauchy(-t)),
     "log": (lambda t: t.exp(), lambda t: mexpm1(-t)),
     "identity": (lambda t: t, lambda t: 1 - t),
@@ -181,6 +182,23 @@ def student(df):
         z, v = (y - MEAN[link](eta)) / phi.exp(), D(df)
         constant = lgamma((v + 1) / 2) - lgamma(v / 2) - (v * PI).ln() / 2
         return constant - phi - (v + 1) / 2 * (1 + z * z / v).ln()
+
+    return density
+
+
+def cumulative(theta):
+    """Categories between thresholds."""
+
+    def density(y, eta, phi, m, link):
+        F, S = PROBABILITY[link]
+        y = int(y)
+        if y == 0:
+            return F(theta[0] - eta).ln()
+        b = theta[y - 1] - eta
+        if y == len(theta):
+            return S(b).ln()
+        a = theta[y] - eta
+        return (F(a) - F(b) if a + b < 0 else S(b) - S(a)).ln()
 
     return density
 

@@ -259,6 +259,10 @@ class AbstractFamily(eqx.Module):
             for name, value in zip(self.phi_names, np.atleast_1d(phi), strict=True)
         }
 
+    def natural_jacobian(self, phi: Any) -> np.ndarray:
+        """(n_phi, n_phi) derivatives of the natural values in phi, on the host."""
+        return np.diag(np.exp(np.asarray(phi, float)))
+
     def sigma(self, phi: Any) -> float:
         """What glmmTMB calls sigma, by the first phi; 1 without any."""
         return float(np.exp(np.atleast_1d(phi)[0])) if self.n_phi else 1.0

@@ -31,8 +31,10 @@ LOG_PI = float(np.log(np.pi))
 
 
 class Ends(NamedTuple):
-    """(n,) each. a, b: ends less eta; log_gap: log(a - b); below: whether there is b;
-    above: whether there is a; numbers that are not there are harmless ones."""
+    """Ends of each row's category, (n,) each; what is not there is a harmless number.
+
+    a, b: less eta; log_gap: log(a - b); below, above: whether there is b, a.
+    """
 
     a: Array
     b: Array
@@ -86,14 +88,17 @@ def loglog(ends: Ends, order: int) -> Jet:
 def cauchit(ends: Ends, order: int) -> Jet:
     """The Cauchy distribution."""
     inside = ends.below & ends.above
-    a, b = (jnp.where(k, x, 0.0) for k, x in ((ends.above, ends.a), (ends.below, ends.b)))
+    a, b = (
+        jnp.where(k, x, 0.0) for k, x in ((ends.above, ends.a), (ends.below, ends.b))
+    )
     gap = jnp.where(inside, jnp.exp(ends.log_gap), 1.0)
     angle = jnp.arctan2(gap, jnp.where(inside, 1 + a * b, b - a))
     value = jnp.log(angle) - LOG_PI
     if order == 0:
         return Jet((value,))
     p, q = (
-        jnp.where(k, 1 / (1 + x * x), 0.0) for k, x in ((ends.above, a), (ends.below, b))
+        jnp.where(k, 1 / (1 + x * x), 0.0)
+        for k, x in ((ends.above, a), (ends.below, b))
     )
     # derivatives of arctan in a less those in b, over the angle; eta moves both down
     first = jnp.where(inside, -gap * (a + b) * p * q, p - q)

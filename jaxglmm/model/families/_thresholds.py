@@ -14,6 +14,7 @@ spacings, positive ones, first and spacing; a known matrix B of (c, d).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,13 +83,13 @@ def parameter_names(structure: str, labels: Sequence[Any]) -> tuple[str, ...]:
 
 def names(labels: Sequence[Any]) -> tuple[str, ...]:
     """``1|2``, ``2|3``, ... of the categories."""
-    return tuple(f"{a}|{b}" for a, b in zip(labels[:-1], labels[1:], strict=True))
+    return tuple(f"{a}|{b}" for a, b in itertools.pairwise(labels))
 
 
 def check(structure: str, K: int) -> None:
     """Whether a structure says anything of so many categories."""
     least = {"flexible": 2, "symmetric2": 3}.get(structure, 3)
-    if K < least:
+    if least > K:
         raise ModelError(
             f"thresholds={structure!r} needs at least {least} categories; the response "
             f"has {K}. Use thresholds='flexible'"

@@ -7,8 +7,8 @@ Category y of K = 0, 1, ... is where a latent eta + e falls between thresholds,
 F the distribution function that the link is the inverse of (McCullagh 1980, J. R. Stat.
 Soc. B 42; signs as in Christensen's R package ordinal). There is no intercept: the
 thresholds are. phi = (c, log spacings), see ``_thresholds``; inside the likelihood's
-algebra c is minus the intercept of an X that has one (``core``), where it is centred and
-scaled as any intercept is.
+algebra c is minus the intercept of an X that has one (``core``), where it is centred
+and scaled as any intercept is.
 """
 
 from __future__ import annotations
@@ -147,18 +147,23 @@ class Cumulative(JetFamily):
         return np.column_stack([np.ones(self.L), A * np.exp(phi[1:])])
 
     def natural(self, phi: Any) -> np.ndarray:
-        """(n_phi,) the parameters that are reported, ``phi_names``."""
+        """(n_phi, ...) the parameters that are reported, ``phi_names``."""
         d = np.exp(np.asarray(phi, float))
         if self.located:
-            d[..., 0] = np.asarray(phi, float)[..., 0]
-        return d @ _thresholds.reported(self.thresholds, self.L).T
+            d[0] = np.asarray(phi, float)[0]
+        return np.tensordot(self._reported, d, axes=1)
 
     def natural_jacobian(self, phi: Any) -> np.ndarray:
         """(n_phi, n_phi) derivatives of ``natural``."""
         d = np.exp(np.asarray(phi, float))
         if self.located:
             d[0] = 1.0
-        return _thresholds.reported(self.thresholds, self.L) * d
+        return self._reported * d
+
+    @property
+    def _reported(self) -> np.ndarray:
+        B = _thresholds.reported(self.thresholds, self.L)
+        return B if self.located else B[:, B.shape[1] - self.n_phi :]
 
     def dispersion(self, phi: Any) -> dict[str, float]:
         return dict(zip(self.phi_names, self.natural(phi).tolist(), strict=True))
@@ -174,13 +179,11 @@ class Cumulative(JetFamily):
         c, a = (phi[0], phi[1:]) if self.located else (0.0, phi)
         t = c + jnp.sum(A * jnp.exp(a), axis=1)
         log_gap = _log_gaps(np.diff(A, axis=0), a)
+        y = y.real  # on the host numbers may have a complex step beside them
         i = y.astype(int)
         last = self.L
         upper, lower = t[jnp.minimum(i, last - 1)], t[jnp.maximum(i - 1, 0)]
-        if last > 1:
-            gap = log_gap[jnp.clip(i - 1, 0, last - 2)]
-        else:
-            gap = jnp.zeros_like(eta)
+        gap = log_gap[jnp.clip(i - 1, 0, last - 2)] if last > 1 else jnp.zeros_like(eta)
         return Ends(upper - eta, lower - eta, gap, y > 0, y < last)
 
     def log_jet(
@@ -322,7 +325,7 @@ class Cumulative(JetFamily):
 
 def _log_gaps(D: np.ndarray, a: Array) -> Array:
     """log(D exp(a)), D (L - 1, r) of numbers from zero on."""
-    if D.shape[0] == D.shape[1] and (D == np.eye(len(D))).all():
+    if D.shape[0] == D.shape[1] and (np.eye(len(D)) == D).all():
         return a
     return jnp.log(jnp.sum(D * jnp.exp(a), axis=1))
 
@@ -349,5 +352,3 @@ def _levels(levels: Any) -> tuple[Any, ...] | None:
             "number, in jg.lmm, or join categories"
         )
     return found
-
-

@@ -43,8 +43,7 @@ def variance_parameters(
     pars = (*parameters(fit.design, fit.estimates, residual=False), *dispersion)
     if not pars:
         return pars, np.zeros(0)
-    p = fit.design.p
-    covariance = fit.parameter_covariance[p:, p:]
+    covariance = fit.parameter_covariance
     J = jacobian(fit)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J))
@@ -52,9 +51,10 @@ def variance_parameters(
 
 
 def jacobian(fit: FittedGeneralised) -> np.ndarray:
-    """Derivatives of the parameters in (theta, phi), in the order of the table."""
+    """Derivatives of the parameters in psi (beta, theta, phi), as in the table."""
     engine = fit.engine
-    theta, phi = engine.base.split(fit.internal()[0])[1:]
+    psi = fit.internal()[0]
+    p, theta = engine.base.p, engine.base.split(psi)[1]
     m = len(theta)
     rows: dict[int, np.ndarray] = {}
     start = 0
@@ -71,10 +71,10 @@ def jacobian(fit: FittedGeneralised) -> np.ndarray:
             pairs = covariances.of(fit.design.terms[term]).pairs
             rows[term] = _of_one_term(cov, inside, pairs)
     named = np.concatenate([np.zeros((0, m)), *(rows[k] for k in sorted(rows))])
-    natural = np.array(list(fit.family.dispersion(phi).values()))
-    out = np.zeros((len(named) + len(natural), m + len(phi)))
-    out[: len(named), :m] = named
-    out[len(named) :, m:] = np.diag(natural)
+    natural = fit.family.natural_jacobian(engine.location.phi(psi))
+    out = np.zeros((len(named) + len(natural), len(psi)))
+    out[: len(named), p : p + m] = named
+    out[len(named) :] = natural @ engine.location.jacobian
     return out
 
 

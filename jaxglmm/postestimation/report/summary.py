@@ -20,6 +20,7 @@ from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, Table
 from jaxglmm.formula.parse import parse
 from jaxglmm.model import covariances
+from jaxglmm.postestimation.report import thresholds
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -77,6 +78,7 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
     if fit.design.terms:
         table = layout.random_effects(fit.varcorr, fit.varcorr.sigma, (_groups(fit),))
         blocks.append(table)
+    blocks += thresholds.table(fit)
     if len(coefficients):
         blocks.append(fixed_effects(coefficients, z=not fit.is_linear))
     blocks += _correlation_block(correlation)
@@ -149,6 +151,8 @@ def kept_together(design: Design) -> tuple[str, ...]:
 
 
 def _heading(fit: FittedModel, ddf: str) -> tuple[str, ...]:
+    if thresholds.is_ordinal(fit):
+        return thresholds.heading(fit)
     if is_generalised(fit):
         return _generalised_heading(fit)
     how = "REML" if fit.reml else "maximum likelihood"

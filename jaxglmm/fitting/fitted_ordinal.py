@@ -1,0 +1,130 @@
+"""A fitted cumulative link (mixed) model: thresholds, and categories for numbers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from jaxglmm.fitting import simulate as _simulate
+from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.model.families import Cumulative
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class FittedOrdinal(FittedGeneralised):
+    """A fitted model of ordered categories, as a record.
+
+    Fixed effects have no intercept: P(Y <= j) = F(theta_j - x'beta - z'b). ``design.y``
+    has the categories' codes 0, 1, ..., ``levels`` their labels.
+    """
+
+    @property
+    def cumulative(self) -> Cumulative:
+        """The family, with its categories."""
+        return cast(Cumulative, self.family)
+
+    @property
+    def levels(self) -> np.ndarray:
+        """(K,) labels of the categories, in order."""
+        found = self.design.response_levels
+        assert found is not None
+        return np.asarray(found)
+
+    # Thresholds ----------------------------------------------------------------------
+
+    @property
+    def thresholds(self) -> pd.Series:
+        """theta_j of P(Y <= j) = F(theta_j - eta), by name (``1|2``)."""
+        import pandas as pd
+
+        theta = self.cumulative.theta(self.estimates.phi)
+        return pd.Series(theta, index=list(self.cumulative.threshold_names))
+
+    @cached_property
+    def threshold_coefficients(self) -> pd.DataFrame:
+        """What the thresholds are made of: estimate, std_error, statistic.
+
+        The thresholds themselves where these are flexible; else central ones, spacings
+        or the first and the spacing, as in the R package ordinal.
+        """
+        import pandas as pd
+
+        estimate = self.cumulative.natural(self.estimates.phi)
+        error = np.sqrt(np.diagonal(self._natural_covariance))
+        error = np.where(error > 0, error, np.nan)
+        return pd.DataFrame(
+            {
+                "estimate": estimate,
+                "std_error": error,
+                "statistic": estimate / error,
+            },
+            index=list(self.cumulative.phi_names),
+        )
+
+    @cached_property
+    def _natural_covariance(self) -> np.ndarray:
+        n = self.cumulative.n_phi
+        return self.joint_covariance[:n, :n]
+
+    @cached_property
+    def joint_covariance(self) -> np.ndarray:
+        """(n_phi + p, n_phi + p) of threshold parameters and fixed effects."""
+        J = np.concatenate([self._natural_rows, self._beta_rows])
+        half = J @ self._parameter_root
+        return half @ half.T
+
+    @cached_property
+    def _natural_rows(self) -> np.ndarray:
+        """Derivatives of the threshold parameters in the internal psi."""
+        phi = self.estimates.phi
+        return self.cumulative.natural_jacobian(phi) @ self.engine.location.jacobian
+
+    @cached_property
+    def _beta_rows(self) -> np.ndarray:
+        p, k = self.engine.base.p, self.engine.location.k
+        return np.concatenate(
+            [self.engine.R_inverse, np.zeros((self.design.p, k - p))], axis=1
+        )
+
+    @property
+    def joint_vcov(self) -> pd.DataFrame:
+        """Covariance of threshold parameters and fixed effects, as R's ``vcov``."""
+        import pandas as pd
+
+        names = [*self.cumulative.phi_names, *self.design.x_names]
+        return pd.DataFrame(self.joint_covariance, index=names, columns=names)
+
+    # Rows ----------------------------------------------------------------------------
+
+    def probabilities(self, eta: np.ndarray) -> np.ndarray:
+        """(n, K) probabilities of the categories at linear predictors (n,)."""
+        return self.cumulative.probabilities(eta, self.estimates.phi)
+
+    @cached_property
+    def fitted_values(self) -> np.ndarray:
+        """Mean of the category's number 1, ..., K at the modes, (n,)."""
+        return self.mean_class(self.linear_predictor)
+
+    @property
+    def population_means(self) -> np.ndarray:
+        """The same with random effects of zero, (n,)."""
+        return self.mean_class(self.fixed_part)
+
+    def mean_class(self, eta: np.ndarray) -> np.ndarray:
+        """Mean of the category's number 1, ..., K at linear predictors (n,)."""
+        return self.probabilities(eta) @ np.arange(1.0, self.cumulative.categories + 1)
+
+    def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
+        """New responses from the fitted model, (n, nobs): labels of the categories.
+
+        Args:
+            n: number of data sets.
+            seed: seed of numpy's generator.
+            re: None draws new random effects, "conditional" keeps the modes.
+        """
+        _simulate.draws_new_effects(re)
+        return self.levels[self.drawn(n, seed, re).astype(int)]

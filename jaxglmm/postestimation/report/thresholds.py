@@ -1,0 +1,44 @@
+"""What the summary of an ordinal model says that others do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeGuard
+
+from jaxglmm.fitting.kinds import is_generalised
+from jaxglmm.formatting import numbers
+from jaxglmm.formatting.tables import Table
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_model import FittedModel
+    from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
+
+
+def is_ordinal(fit: FittedModel) -> TypeGuard[FittedOrdinal]:
+    """Whether the response is ordered categories."""
+    return is_generalised(fit) and fit.family.family_kind == "ordinal"
+
+
+def heading(fit: FittedOrdinal) -> tuple[str, ...]:
+    """What was fitted, and how."""
+    how = f" ({fit.method})" if fit.method else ""
+    kind = "mixed model" if fit.design.terms else "model"
+    return (
+        f"Cumulative link {kind} fit by maximum likelihood{how}",
+        f"Link: {fit.link_name}; thresholds: {fit.cumulative.thresholds}",
+        f"Formula: {fit.formula}",
+        f"Categories: {' < '.join(map(str, fit.levels))}",
+    )
+
+
+def table(fit: FittedModel) -> list[Table]:
+    """The threshold coefficients; none of other models."""
+    if not is_ordinal(fit):
+        return []
+    found = fit.threshold_coefficients
+    estimate, error = numbers.with_errors(
+        found["estimate"].tolist(), found["std_error"].tolist()
+    )
+    z = [numbers.fixed(t, 3) for t in found["statistic"]]
+    rows = tuple(zip(map(str, found.index), estimate, error, z, strict=True))
+    header = ("", "Estimate", "Std. Error", "z value")
+    return [Table("Threshold coefficients:", header, rows, "<>>>")]
