@@ -1,12 +1,12 @@
-"""Cumulative link models against R's ordinal, and against its likelihood written out."""
+"""Cumulative link models against R's ordinal, and its likelihood written out."""
 
 import warnings
 
 import numpy as np
 import pytest
+from ordinal_cases import data, fitted, reference, values
 
 import jaxglmm as jg
-from ordinal_cases import data, fitted, reference, values
 
 MIXED = (
     "wine_clmm",

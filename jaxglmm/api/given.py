@@ -15,6 +15,7 @@ from jaxglmm.formula.design import Design
 
 if TYPE_CHECKING:  # generalised models are imported where they are asked for
     from jaxglmm.estimate.generalised import LaplaceMarginal
+    from jaxglmm.model.families import AbstractFamily
 
 METHODS = {"reml": True, "ml": False}
 
@@ -198,3 +199,8 @@ def _caller() -> dict[str, Any]:
 
     frame = sys._getframe(3)
     return {**frame.f_globals, **frame.f_locals}
+
+
+def reading(family: AbstractFamily) -> dict[str, Any]:
+    """How a family wants its left side read."""
+    return {"family_kind": family.family_kind, "order": getattr(family, "levels", None)}

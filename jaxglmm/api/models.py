@@ -15,6 +15,7 @@ from jaxglmm.api.given import (
     integration_of,
     priors_need_bayes,
     read_design,
+    reading,
 )
 from jaxglmm.estimate.methods import BayesMethod, bayes_method
 from jaxglmm.fitting.fit_design import fit_design, fit_generalised
@@ -242,8 +243,7 @@ def glmm(
         weights=weights,
         offset=offset,
         missing=missing,
-        family_kind=known.family_kind,
-        order=getattr(known, "levels", None),
+        **reading(known),
         trials=trials,
         contrasts=contrasts,
     )

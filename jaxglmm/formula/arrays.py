@@ -16,8 +16,7 @@ import pandas as pd
 from jaxglmm._errors import DataError, ModelError
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.array_recipe import ArrayRecipe
-from jaxglmm.formula.build import checked_weights, numeric_response, refuse_trials
-from jaxglmm.formula.categories import ordered_response
+from jaxglmm.formula.build import checked_weights, refuse_trials
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, beside
@@ -28,13 +27,8 @@ from jaxglmm.formula.notices import listed
 from jaxglmm.formula.parse import Grouping
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.reading import not_numeric
-from jaxglmm.formula.response import (
-    BINOMIAL,
-    NUMERIC,
-    ORDINAL,
-    Response,
-    binomial_response,
-)
+from jaxglmm.formula.response import BINOMIAL, NUMERIC
+from jaxglmm.formula.responses import response_of
 from jaxglmm.formula.tables import Column, Columns, as_table, read_column
 
 INTERCEPT = "(Intercept)"
@@ -117,16 +111,10 @@ def design_from_arrays(
         slopes = {name: slopes[name].owned() for name in used}
         extras = {name: column.owned() for name, column in extras.items()}
     w = checked_weights(extras.get(WEIGHTS), rows)
-    if family_kind == BINOMIAL:
-        form = "failures" if len(left) == 2 else "plain"
-        response = binomial_response(
-            left, form, trials=extras.get(TRIALS), weights=w, rows=rows
-        )
-    elif family_kind == ORDINAL:
-        response = ordered_response(left[0], order, w, rows)
-    else:
-        target, levels = numeric_response(left[0], allow_nonnumeric_response, rows)
-        response = Response(target, None, w, levels)
+    form = "failures" if len(left) == 2 else "plain"
+    kind, given = (family_kind, order), extras.get(TRIALS)
+    text = allow_nonnumeric_response
+    response = response_of(kind, left, form, given, w, rows, text)
     for j, name in enumerate(names):
         check_finite(f"X[{name!r}]", (matrix[:, j],), rows)
     names = _named_ones(names, matrix)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import DataError, FormulaError
-from jaxglmm.formula.categories import ordered_response
 from jaxglmm.formula.coding import Product, plan
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import (
@@ -25,19 +24,16 @@ from jaxglmm.formula.expressions import context_used, spread, variables_of
 from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, in_table
 from jaxglmm.formula.groups import learn_groups
 from jaxglmm.formula.missing import complete_rows
-from jaxglmm.formula.notices import listed, nearest
+from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.parse import Parsed, RandomPart, expand_dot, parse
 from jaxglmm.formula.rank import drop_dependent
-from jaxglmm.formula.reading import not_numeric
 from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.formula.response import (
     BINOMIAL,
     NUMERIC,
-    ORDINAL,
-    Response,
-    binomial_response,
     read_left,
 )
+from jaxglmm.formula.responses import response_of
 from jaxglmm.formula.tables import Column, Columns, Table, as_table
 from jaxglmm.formula.terms import (
     Atom,
@@ -146,15 +142,10 @@ def design_from_formula(
     parts_of_y = [
         _left_column(atom, columns, n, context, trusted) for atom in left.atoms
     ]
-    if family_kind == BINOMIAL:
-        response = binomial_response(
-            parts_of_y, left.form, trials=extras.get(TRIALS), weights=w, rows=rows
-        )
-    elif family_kind == ORDINAL:
-        response = ordered_response(parts_of_y[0], order, w, rows)
-    else:
-        y, levels = numeric_response(parts_of_y[0], allow_nonnumeric_response, rows)
-        response = Response(y, None, w, levels)
+    kind, given = (family_kind, order), extras.get(TRIALS)
+    response = response_of(
+        kind, parts_of_y, left.form, given, w, rows, allow_nonnumeric_response
+    )
     total = _total_offset(encoder, offset_atoms, extras, columns, n, rows)
 
     plans = plan(terms, encoder.is_factor)
@@ -367,30 +358,6 @@ def _left_column(atom: Atom, columns, n: int, context, trusted: bool) -> Column:
     if not isinstance(column, Column):
         raise DataError(f"response {atom.expr!r} must be one numeric column")
     return column
-
-
-def numeric_response(
-    column: Column, allow_nonnumeric: bool, rows=None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """y as float64; text only where it is allowed, as codes of its levels."""
-    if column.kind == "label":
-        codes, levels = column.as_factor()
-        if allow_nonnumeric:
-            return codes.astype(np.float64), levels
-        if len(levels) == 2:
-            raise DataError(
-                f"response {column.name!r} is not numeric: it is text with two values "
-                f"({listed(list(levels))}); did you mean family='binomial'?"
-            )
-        raise DataError(
-            f"response {column.name!r} is not numeric: {not_numeric(column)}. Make it "
-            "a number, or use it as a predictor"
-        )
-    if column.kind == "time":
-        raise DataError(f"response {column.name!r} holds dates; make it a number first")
-    y = np.asarray(column.values, np.float64)
-    check_finite(column.name, (y,), rows)
-    return y, None
 
 
 def _total_offset(encoder, atoms, extras, columns, n, rows) -> np.ndarray | None:

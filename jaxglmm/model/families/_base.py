@@ -52,8 +52,7 @@ class AbstractFamily(eqx.Module):
         n_phi: number of dispersion parameters; each is a logarithm.
         phi_names: what their natural values are called.
         family_kind: "binomial" where the response is successes out of trials, "ordinal"
-            where it is categories in order, else "numeric"; the formula layer reads the
-            left side accordingly.
+            where it is ordered categories, else "numeric": how the left side is read.
         discrete: whether y is a count (quantile residuals are then randomised).
         padding: a value of y that any row may have, for rows of weight zero.
         concave: links, beside the canonical one, at which log f is concave in eta,
@@ -258,10 +257,6 @@ class AbstractFamily(eqx.Module):
             name: float(np.exp(value))
             for name, value in zip(self.phi_names, np.atleast_1d(phi), strict=True)
         }
-
-    def natural_jacobian(self, phi: Any) -> np.ndarray:
-        """(n_phi, n_phi) derivatives of the natural values in phi, on the host."""
-        return np.diag(np.exp(np.asarray(phi, float)))
 
     def sigma(self, phi: Any) -> float:
         """What glmmTMB calls sigma, by the first phi; 1 without any."""

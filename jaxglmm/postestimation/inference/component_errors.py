@@ -20,6 +20,7 @@ from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.kinds import is_generalised
 from jaxglmm.fitting.linear import lambdas
 from jaxglmm.model import covariances
+from jaxglmm.model.families import AbstractFamily, Cumulative
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -71,11 +72,18 @@ def jacobian(fit: FittedGeneralised) -> np.ndarray:
             pairs = covariances.of(fit.design.terms[term]).pairs
             rows[term] = _of_one_term(cov, inside, pairs)
     named = np.concatenate([np.zeros((0, m)), *(rows[k] for k in sorted(rows))])
-    natural = fit.family.natural_jacobian(engine.location.phi(psi))
+    natural = _natural_jacobian(fit.family, engine.location.phi(psi))
     out = np.zeros((len(named) + len(natural), len(psi)))
     out[: len(named), p : p + m] = named
     out[len(named) :] = natural @ engine.location.jacobian
     return out
+
+
+def _natural_jacobian(family: AbstractFamily, phi: np.ndarray) -> np.ndarray:
+    """(r, r) derivatives of the dispersion parameters that are reported in phi."""
+    if isinstance(family, Cumulative):
+        return family.natural_jacobian(phi)
+    return np.diag(np.array(list(family.dispersion(phi).values())))
 
 
 def _of_one_term(cov: np.ndarray, slices: np.ndarray, pairs) -> np.ndarray:
