@@ -10,7 +10,6 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm.postestimation.profile import generalised as generalised_profile
-from jaxglmm.postestimation.profile import generalised_many as held_generalised
 from jaxglmm.postestimation.profile import linear as profile_linear
 from jaxglmm.postestimation.profile import root_search as march
 from jaxglmm.postestimation.profile.curves import Profile, in_lanes
@@ -256,7 +255,7 @@ def test_many_generalised_models():
     for k in (0, 2, 3, 5):
         fit = quiet(fits.__getitem__, k)
         with jax.enable_x64(True):
-            theirs = Profile(generalised_profile.alone(fit)).intervals()
+            theirs = Profile(one_by_one(generalised_profile.one(fit))).intervals()
         theirs.columns = ["conf_low", "conf_high"]
         assert_same(limits_of(table, k), theirs, 1.0, 2e-6)
 
@@ -270,8 +269,8 @@ def test_slopes_of_counts_in_lanes():
     data = {"y": y, "x": x, "g": g}
     fit = quiet(jg.glmm, "y ~ x + (x | g)", data, family="poisson", tol=1e-10)
     with jax.enable_x64(True):
-        ours = Profile(in_lanes(held_generalised.of_fit(fit))).intervals()
-        theirs = Profile(generalised_profile.alone(fit)).intervals()
+        ours = Profile(in_lanes(generalised_profile.lanes(fit))).intervals()
+        theirs = Profile(one_by_one(generalised_profile.one(fit))).intervals()
     assert_same(ours, theirs, 1.0, 2e-6)
 
 

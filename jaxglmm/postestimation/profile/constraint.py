@@ -198,9 +198,19 @@ def one_by_one(models: Models, number: int) -> Callable[[float], float]:
     which, zero = np.array([number]), np.zeros(1, int)
     known = {float(models.parameters[number].estimate[0]): models.start(which, zero)}
 
+    def guess(value: float) -> Any:
+        """From the nearest value, along the line through the one next to it."""
+        near, *others = sorted(known, key=lambda v: abs(v - value))[:2]
+        if not others or not np.isfinite([value, near, *others]).all():
+            return known[near]
+        share = (value - near) / (near - others[0])
+        share = float(np.clip(share, -REACH, REACH))
+        return jax.tree.map(
+            lambda a, b: a + share * (a - b), known[near], known[others[0]]
+        )
+
     def rise(value: float) -> float:
-        near = known[min(known, key=lambda v: abs(v - value))]
-        found, _, state = models.evaluate(which, zero, np.array([value]), near)
+        found, _, state = models.evaluate(which, zero, np.array([value]), guess(value))
         if np.isfinite(found[0]):
             known[value] = state
         return float(found[0])
@@ -368,18 +378,6 @@ class _Span:
     @property
     def columns(self) -> slice:
         return slice(self.start, self.stop)
-
-
-def variance_names(
-    design: Design, factor: Factor
-) -> Iterator[tuple[int, int, int, int, int | None, str]]:
-    """(term, first column, last + 1, i, j, name); j is None for a sd."""
-    for index, start, stop in sorted(factor.spans):
-        term = design.terms[index]
-        own = covariances.of(term)
-        places = [(i, None) for i in range(stop - start)] + sorted(own.pairs)
-        for (i, j), name in zip(places, covariances.names_by_term([term]), strict=True):
-            yield index, start, stop, i, j, name
 
 
 def correlation(lam: np.ndarray, i: int, j: int) -> np.ndarray:

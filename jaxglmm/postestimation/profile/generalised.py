@@ -1,45 +1,60 @@
-"""Profiles of a generalised linear mixed model: fits with one parameter held.
+"""Profiles of generalised mixed models: fits with one parameter held.
 
 Every parameter is held as a linear equation in psi = (beta, theta, phi), so that one
-compiled program (``subspace``) serves all. A fixed effect is one direction
-of the internal beta. For standard deviations and correlations the columns of the term
-are changed first, Z b = (Z M)(M^-1 b): with its own effect in front, a standard
-deviation is the entry Lambda_11; with two in front, their correlation is rho where
-(Lambda_21, Lambda_22) = L (rho, sqrt(1 - rho^2)). Zero is an ordinary point of each.
+program serves all. A fixed effect is one direction of the internal beta. For standard
+deviations and correlations the columns of the term are turned first
+(``constraint.Covariances``): then a standard deviation is the entry Lambda_11, and a
+correlation the ratio of Lambda_21 and Lambda_22. Models with one grouping factor are
+lanes of one compiled program (``generalised_lanes``); a single model of any other
+structure is maximised one value after the other (``Alone``, by ``subspace``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from jaxglmm.fitting.components import sd_and_correlation
-from jaxglmm.fitting.linear import lambdas
-from jaxglmm.model import covariances
-from jaxglmm.model.covariances import names
-from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.numerics.system import Effects
+from jaxglmm import _status
+from jaxglmm.many.collection import Source
+from jaxglmm.many.generalised import SharedRows, suits
+from jaxglmm.many.responses import Responses
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.postestimation.profile import curves as profile
-from jaxglmm.postestimation.profile import generalised_many as held_generalised
-from jaxglmm.postestimation.profile.curves import FISHER, LOG, PLAIN, Curve, Scale
-from jaxglmm.postestimation.profile.subspace import Restricted, Subspace, maximise_along
-from jaxglmm.structure.factors import ColumnMaps
+from jaxglmm.postestimation.profile.constraint import (
+    COR,
+    Covariances,
+    Optima,
+    Parameter,
+    Turned,
+    run,
+    size_of,
+)
+from jaxglmm.postestimation.profile.curves import Curve
+from jaxglmm.postestimation.profile.generalised_lanes import (
+    AffineHold,
+    HeldRowsFit,
+    Maxima,
+)
+from jaxglmm.postestimation.profile.root_search import LOG, PLAIN, Scale
+from jaxglmm.postestimation.profile.rows import Rows, of_responses
+from jaxglmm.postestimation.profile.subspace import Subspace, maximise_along
+from jaxglmm.runtime.devices import Devices, choose
+from jaxglmm.runtime.precision import double_precision
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
-    from jaxglmm.fitting.generalised import GeneralisedEngine
 
 TOLERANCE, STEPS = 1e-10, 300
-SMALL = 0.02  # a diagonal of Lambda below this starts from AWAY: zero is stationary
-AWAY = 0.1
 BOUNDS = (-30.0, 30.0)  # of log phi, where it stands for zero and infinity
 WIDEST = 5.0  # a first step where the likelihood says nothing of its size
+PHI_STEP = 0.5  # a first step of log phi
+
+Maximise = Callable[[np.ndarray, AffineHold, np.ndarray, Any], Maxima]
 
 
 def curves(fit: FittedGeneralised) -> list[Curve]:
@@ -55,358 +70,346 @@ def curves(fit: FittedGeneralised) -> list[Curve]:
     terms = fit.design.terms
     scalar = len(terms) == 1 and len(terms[0].names) == 1
     if scalar and not fit.family.n_phi:
-        models = held_generalised.of_fit(fit)
+        models = lanes(fit)
         if models is not None:
             return profile.in_lanes(models)
-    return alone(fit)
+    return profile.alone(one(fit))
 
 
-def alone(fit: FittedGeneralised) -> list[Curve]:
-    """The same, one value after the other."""
-    held = Held(fit)
-    return [*held.variances(), *held.dispersion(), *held.fixed()]
+def lanes(fit: FittedGeneralised) -> GeneralisedModels | None:
+    """One model whose parameters can be held in lanes; None where no program has it."""
+    design, devices = fit.design, choose("cpu", 0.0)
+    given = (design.weights, design.offset, design.trials)
+    marginal = fit.engine.marginal
+    source = Source(design, None, None, *given, marginal, fit.family, TOLERANCE)
+    if not design.terms or not suits(source):
+        return None
+    source = replace(source, responses=Responses(design.y[:, None], design.n))
+    rows = of_responses(SharedRows(source, False, devices), np.zeros(1, int))
+    return in_lanes(rows, _optima(fit, (rows.factor,)), devices)
 
 
-@dataclass(frozen=True)
-class Place:
-    """One term in the engine: its position, its factor, first column, last + 1."""
-
-    term: int
-    factor: int
-    start: int
-    stop: int
-
-    @property
-    def q(self) -> int:
-        """Columns of the term."""
-        return self.stop - self.start
+def in_lanes(rows: Rows, found: Optima, devices: Devices) -> GeneralisedModels:
+    """Models laid out by rows, whose parameters can be held in lanes."""
+    D = len(found.criterion)
+    T, J = (rows.T,), (rows.J,)
+    own = Covariances(rows.design, (rows.factor,), T, found.lam, J, np.ones(D))
+    maximise = InLanes(rows, devices, *found.beta.shape)
+    return GeneralisedModels(rows.family, own, rows.R_inverse, found, maximise)
 
 
-class Held:
-    """Fits of one model with one parameter held."""
+@double_precision
+def one(fit: FittedGeneralised) -> GeneralisedModels:
+    """One model of any structure, whose parameters can be held."""
+    engine, factors = fit.engine, fit.engine.factors
+    T, J = (tuple(f.T[None] for f in factors), [float(f.n_levels) for f in factors])
+    found, levels = _optima(fit, factors), tuple(np.array([x]) for x in J)
+    own = Covariances(fit.design, factors, T, found.lam, levels, np.ones(1))
+    R_inverse = engine.R_inverse[None]
+    return GeneralisedModels(fit.family, own, R_inverse, found, Alone(fit))
 
-    def __init__(self, fit: FittedGeneralised):
-        self.fit = fit
-        self.engine: GeneralisedEngine = fit.engine
-        self.psi = np.asarray(fit.internal()[0])
-        p, m = self.engine.base.p, self.engine.base.m
-        self.lam = lambdas(self.engine.base, self.psi[p : p + m])
 
-    @cached_property
-    def spread(self) -> np.ndarray:
-        """(k,) standard errors of psi, zero where there is none."""
-        variances = np.diagonal(self.fit.parameter_covariance)
-        with np.errstate(invalid="ignore"):
-            return np.nan_to_num(np.sqrt(variances), posinf=0.0)
+def _optima(fit: FittedGeneralised, factors: Any) -> Optima:
+    phi = np.asarray(fit.estimates.phi, float)[None]
+    with np.errstate(invalid="ignore"):
+        spread = np.sqrt(np.diagonal(fit.parameter_covariance))
+    se = spread[None, len(spread) - phi.shape[1] :]
+    return Optima.of(fit, factors, phi=phi, se_phi=se)
 
-    # Fixed effects -------------------------------------------------------------------
 
-    def fixed(self) -> list[Curve]:
-        """A curve for every fixed effect."""
-        return [self._fixed_curve(j) for j in range(self.engine.base.p)]
+class GeneralisedModels:
+    """D generalised models whose parameters can be held; see ``constraint.Models``.
 
-    def _fixed_curve(self, j: int) -> Curve:
-        row = self.engine.R_inverse[j]
-        size = np.linalg.norm(row)
+    A parameter is held where psi = origin + basis f. basis: (P, D, k, k); the origin is
+    ``direction`` (P, D, k) times value times ``unit``, where ``log`` times the log of
+    the value; ``cor``, ``places``: correlations, and where Lambda_11, Lambda_21 and
+    Lambda_22 of theirs are in psi.
+    """
+
+    def __init__(
+        self,
+        family: AbstractFamily,
+        own: Covariances,
+        R_inverse: np.ndarray,
+        found: Optima,
+        maximise: Maximise,
+    ):
+        self.family, self.covariances, self.found = family, own, found
+        self.R_inverse, self.maximise = R_inverse, maximise
+        self.D, self.p = found.beta.shape
+        assert found.phi is not None
+        self.m, r = len(own.entries), found.phi.shape[1]
+        self.k = self.p + self.m + r
+        turned = list(own.held())
+        names = [*(p for p, _ in turned), *self._dispersion(), *self._fixed()]
+        self.parameters: list[Parameter] = names
+        P, D, k = len(names), self.D, self.k
+        self.M = [np.tile(np.eye(f.q), (P, D, 1, 1)) for f in own.factors]
+        self.basis = np.tile(np.eye(k), (P, D, 1, 1))
+        self.direction = np.zeros((P, D, k))
+        self.begin = np.tile(self._psi(found.phi), (P, 1, 1))
+        self.idle, self.unit = np.zeros((P, k)), np.ones((P, D))
+        self.log, self.cor = np.zeros(P, bool), np.zeros(P, bool)
+        self.places = np.zeros((P, 3), int)
+        for a, (_, way) in enumerate(turned):
+            self._turn(a, way)
+        for j in range(r):
+            a = len(turned) + j
+            self.log[a] = True
+            self._entry(a, self.p + self.m + j)
+        for j in range(self.p):
+            self._contrast(len(turned) + r + j, R_inverse[:, j])
+
+    # Lanes ---------------------------------------------------------------------------
+
+    def start(self, parameter: np.ndarray, model: np.ndarray) -> Any:
+        """Free coordinates (k, r) at the estimates, and modes of zero."""
+        free = np.ascontiguousarray(self.begin[parameter, model].T)
+        return free, self.maximise.modes(len(parameter))
+
+    @double_precision
+    def evaluate(
+        self, parameter: np.ndarray, model: np.ndarray, value: np.ndarray, state: Any
+    ) -> tuple[np.ndarray, np.ndarray, Any]:
+        """Rise (r,), no slope, (free, u) at the end."""
+        hold = self._hold(parameter, model, value)
+        out = self.maximise(model, hold, *state)
+        self._again(parameter, model, hold, out)
+        crossed = np.flatnonzero(self._crossed(parameter, out.free))
+        if len(crossed):
+            self._within(parameter, model, hold, out, crossed)
+        rise = out.value - self.found.criterion[model]
+        return rise, np.full(len(rise), np.nan), (out.free, out.u)
+
+    def _again(
+        self, parameter: np.ndarray, model: np.ndarray, hold: AffineHold, out: Maxima
+    ) -> None:
+        """Lanes that did not converge from where they were sent, from the estimates."""
+        late = np.flatnonzero(out.status != _status.CONVERGED)
+        if not len(late):
+            return
+        start = self.start(parameter[late], model[late])
+        other = self.maximise(model[late], _some(hold, late), *start)
+        done = other.status == _status.CONVERGED
+        lower = ~(out.value[late] <= other.value)
+        better = np.flatnonzero(done | (np.isfinite(other.value) & lower))
+        _put(out, late[better], other, better)
+
+    def _hold(
+        self, parameter: np.ndarray, model: np.ndarray, value: np.ndarray
+    ) -> AffineHold:
+        at = parameter, model
+        with np.errstate(all="ignore"):
+            log = np.clip(np.log(np.abs(value)), *BOUNDS)
+        inner = np.where(self.log[parameter], log, value * self.unit[at])
+        origin = self.direction[at] * inner[:, None]
+        basis = self.basis[at].copy()
+        which = np.flatnonzero(self.cor[parameter])
+        _, one, two = self.places[parameter[which]].T
+        rho = value[which]
+        basis[which, one, two] = rho
+        basis[which, two, two] = np.sqrt(np.maximum(1 - rho**2, 0.0))
+        return AffineHold(
+            tuple(np.moveaxis(M[at], 0, -1) for M in self.M),
+            np.ascontiguousarray(origin.T),
+            np.ascontiguousarray(np.moveaxis(basis, 0, -1)),
+            np.ascontiguousarray(self.idle[parameter].T),
+        )
+
+    def _crossed(self, parameter: np.ndarray, free: np.ndarray) -> np.ndarray:
+        """(r,) where the sign of an entry turns a correlation round."""
+        first, _, two = self.places[parameter].T
+        r = np.arange(len(parameter))
+        return self.cor[parameter] & (free[first, r] * free[two, r] < 0)
+
+    def _within(
+        self,
+        parameter: np.ndarray,
+        model: np.ndarray,
+        hold: AffineHold,
+        out: Maxima,
+        rows: np.ndarray,
+    ) -> None:
+        """The best of this sign where the other is better, or with an entry of zero."""
+        own, which, held = model[rows], parameter[rows], _some(hold, rows)
+        again = self.maximise(own, held, *self.start(which, own))
+        again.value[self._crossed(which, again.free)] = np.inf
+        found = [again]
+        r = np.arange(len(rows))
+        for column in (0, 2):
+            at = self.places[which, column]
+            basis, idle = held.basis.copy(), held.idle.copy()
+            basis[:, at, r], idle[at, r] = 0.0, 1.0
+            edge = AffineHold(held.M, held.origin, basis, idle)
+            u = jax.tree.map(lambda x: x[..., rows], out.u)
+            end = self.maximise(own, edge, out.free[:, rows], u)
+            end.free[at, r] = 0.0
+            found.append(end)
+        values = np.stack(
+            [np.where(np.isfinite(f.value), f.value, np.inf) for f in found]
+        )
+        for k, best in enumerate(found):
+            mine = np.flatnonzero(values.argmin(axis=0) == k)
+            _put(out, rows[mine], best, mine)
+
+    # Parameters ----------------------------------------------------------------------
+
+    def _psi(self, phi: np.ndarray) -> np.ndarray:
+        """(D, k) estimates, no diagonal of Lambda a stationary zero."""
+        R = np.linalg.inv(self.R_inverse) if self.p else self.R_inverse
+        beta = np.einsum(
+            "dij,dj->di", np.broadcast_to(R, (self.D, *R.shape[1:])), self.found.beta
+        )
+        return np.concatenate([beta, self.covariances.start(), phi], axis=1)
+
+    def _turn(self, a: int, way: Turned) -> None:
+        """Parameter ``a`` is a standard deviation or a correlation."""
+        self.M[way.factor][a] = way.M
+        self.begin[a, :, self.p : self.p + self.m] = way.theta
+        places = [self.p + place for place in way.places]
+        if way.kind == COR:
+            self.cor[a], self.places[a] = True, places
+            self.basis[a, :, :, places[1]] = 0.0
+            self.idle[a, places[1]] = 1.0
+        else:
+            self.unit[a] = way.unit
+            self._entry(a, places[0])
+
+    def _entry(self, a: int, place: int) -> None:
+        """Parameter ``a`` is one entry of psi."""
+        self.basis[a, :, :, place] = 0.0
+        self.direction[a, :, place] = 1.0
+        self.idle[a, place] = 1.0
+
+    def _contrast(self, a: int, row: np.ndarray) -> None:
+        """Parameter ``a`` is row'beta, row (D or 1, p)."""
+        p, size = self.p, np.linalg.norm(row, axis=1)
         # an orthonormal basis of internal beta whose first vector is the row
-        U = np.linalg.qr(np.column_stack([row, np.eye(len(row))]))[0]
-        U[:, 0] *= np.sign(U[:, 0] @ row)
+        eye = np.broadcast_to(np.eye(p), (len(row), p, p))
+        U = np.linalg.qr(np.concatenate([row[:, :, None], eye], axis=2))[0]
+        U[:, :, 0] *= np.sign(np.einsum("di,di->d", U[:, :, 0], row))[:, None]
+        wide = np.broadcast_to(U, (self.D, p, p))
+        self.begin[a, :, :p] = np.einsum("dji,dj->di", wide, self.begin[a, :, :p])
+        self.unit[a] = 1 / size
+        self.basis[a, :, :p, :p] = U
+        self.basis[a, :, :, 0] = 0.0
+        self.direction[a, :, :p] = U[:, :, 0]
+        self.idle[a, 0] = 1.0
 
-        def line(value: float) -> Line:
-            out = Line(len(self.psi))
-            p = len(row)
-            out.basis[:p, :p] = U
-            out.drop(0)
-            out.origin[:p] = value / size * U[:, 0]
-            return out
-
-        frame = Frame(self, self.engine.base, self.psi, self.lam)
-        free = frame.start()
-        free[: len(row)] = U.T @ self.psi[: len(row)]
-        se = float(np.sqrt(self.fit.coefficient_covariance()[j, j]))
-        step = se if 0 < se < WIDEST / size else WIDEST / size
-        name = self.fit.design.x_names[j]
-        estimate = float(self.fit.coefficients[j])
-        search = Search(frame, line, free, estimate, self._trace(row, U))
-        return self._curve(name, estimate, step, (-np.inf, np.inf), search)
-
-    def _trace(self, row: np.ndarray, U: np.ndarray) -> np.ndarray:
-        """(k,) how the free coordinates follow row'beta, to first order."""
-        p = len(row)
-        out = self.fit.parameter_covariance[:, :p] @ row
-        size = row @ out[:p]
-        if not (np.isfinite(out).all() and size > 0):
-            return np.zeros(len(out))
-        out /= size
-        out[:p] = U.T @ out[:p]
+    def _dispersion(self) -> list[Parameter]:
+        out, phi = [], self.found.phi
+        assert phi is not None
+        for j, name in enumerate(self.family.phi_names if phi.shape[1] else ()):
+            step = np.full(self.D, PHI_STEP)
+            if self.found.se_phi is not None:
+                se = self.found.se_phi[:, j]
+                step = np.where((se > 0) & (se < WIDEST), se, PHI_STEP)
+            estimate = np.exp(phi[:, j])
+            out.append(self._parameter(name, estimate, step, (0.0, np.inf), LOG))
         return out
 
-    # Dispersion ----------------------------------------------------------------------
-
-    def dispersion(self) -> list[Curve]:
-        """A curve for every dispersion parameter, on its natural scale."""
-        return [self._phi_curve(r, x) for r, x in enumerate(self.fit.dispersion_names)]
-
-    def _phi_curve(self, r: int, name: str) -> Curve:
-        k = self.engine.base.p + self.engine.base.m + r
-        low, high = BOUNDS
-
-        def line(value: float) -> Line:
-            with np.errstate(divide="ignore"):
-                return Line(len(self.psi)).hold(k, np.clip(np.log(value), low, high))
-
-        step = self.spread[k] if 0 < self.spread[k] < WIDEST else 1.0
-        frame = Frame(self, self.engine.base, self.psi, self.lam)
-        search = Search(frame, line, frame.start())
-        estimate = float(np.exp(self.psi[k]))
-        return self._curve(name, estimate, step, (0.0, np.inf), search, LOG)
-
-    # Variances and correlations ------------------------------------------------------
-
-    def variances(self) -> list[Curve]:
-        """A curve for every standard deviation and correlation."""
-        out = []
-        for k, term in enumerate(self.fit.design.terms):
-            place, lam = self._place(k), self.fit.estimates.lam[k]
-            sd, corr = sd_and_correlation(lam @ lam.T)
-            out += [self._sd_curve(place, i, float(sd[i])) for i in range(len(sd))]
-            for i, j in sorted(covariances.of(term).pairs):
-                rho = float(np.nan_to_num(corr[i, j]))
-                out.append(self._cor_curve(place, i, j, rho))
+    def _fixed(self) -> list[Parameter]:
+        out, ends = [], (-np.inf, np.inf)
+        for j, name in enumerate(self.covariances.design.x_names):
+            most = WIDEST / np.linalg.norm(self.R_inverse[:, j], axis=1)
+            estimate, se = self.found.beta[:, j], self.found.se[:, j]
+            step = np.where((se > 0) & (se < most), se, most)
+            out.append(self._parameter(name, estimate, step, ends, PLAIN))
         return out
 
-    def _place(self, k: int) -> Place:
-        for f, factor in enumerate(self.engine.factors):
-            for term, start, stop in factor.spans:
-                if term == k:
-                    return Place(term, f, start, stop)
-        raise AssertionError("every term has a factor")
-
-    def _sd_curve(self, place: Place, i: int, sd: float) -> Curve:
-        frame, unit = self._one_in_front(place, i)
-        k = frame.at(place, 0, 0)
-
-        def line(value: float) -> Line:
-            return Line(len(self.psi)).hold(k, value * unit)
-
-        J = self.engine.factors[place.factor].n_levels
-        step = max(sd, 0.05 / unit) / np.sqrt(2 * max(J, 3))
-        term = self.fit.design.terms[place.term]
-        name = names.sd(term.names[i], term.label)
-        search = Search(frame, line, frame.start())
-        return self._curve(name, sd, step, (0.0, np.inf), search)
-
-    def _cor_curve(self, place: Place, i: int, j: int, rho: float) -> Curve:
-        frame = self._two_in_front(place, j, i)
-        first, one, two = (frame.at(place, *x) for x in ((0, 0), (1, 0), (1, 1)))
-
-        def line(value: float) -> Line:
-            out = Line(len(self.psi)).drop(one)
-            out.basis[one, two] = value
-            out.basis[two, two] = np.sqrt(max(1 - value**2, 0.0))
-            out.positive = (first, two)
-            return out
-
-        free = frame.start()
-        free[two] = max(np.hypot(free[one], free[two]), AWAY)
-        J = self.engine.factors[place.factor].n_levels
-        step = 1 / np.sqrt(max(J, 4))  # Fisher's z has a variance of 1 / (J - 3)
-        term = self.fit.design.terms[place.term]
-        name = names.correlation(term.names[i], term.names[j], term.label)
-        return self._curve(
-            name, rho, step, (-1.0, 1.0), Search(frame, line, free), FISHER
-        )
-
-    def _one_in_front(self, place: Place, i: int) -> tuple[Frame, float]:
-        """The term's effects rotated so that the first is ``unit`` times that of i."""
-        T = self._scales(place)
-        order = [*(c for c in range(place.q) if c != i), i]
-        if self._independent(place):
-            M = np.eye(place.q)[:, order[::-1]]
-            return Frame.of(self, place, M), float(T[i, i])
-        Q, R = np.linalg.qr(T[:, order])
-        back = [place.q - 1, *range(place.q - 1)]
-        signs = np.where(np.diagonal(R) < 0, -1.0, 1.0)
-        return Frame.of(self, place, (Q * signs)[:, back]), float(abs(R[-1, -1]))
-
-    def _two_in_front(self, place: Place, j: int, i: int) -> Frame:
-        """The first two effects those of j and i, scaled; the rest rotated."""
-        T = self._scales(place)
-        order = [*(c for c in range(place.q) if c not in (i, j)), j, i]
-        Q, R = np.linalg.qr(T[:, order])
-        two = R[-2:, -2:]
-        M = np.column_stack(
-            [Q[:, -2:] @ (two / np.linalg.norm(two, axis=0)), Q[:, :-2]]
-        )
-        return Frame.of(self, place, M)
-
-    def _scales(self, place: Place) -> np.ndarray:
-        """(q, q): internal effects = T times the user's."""
-        T = self.engine.factors[place.factor].T
-        return T[place.start : place.stop, place.start : place.stop]
-
-    def _independent(self, place: Place) -> bool:
-        own = covariances.of(self.fit.design.terms[place.term])
-        return own.maps is not ColumnMaps.ANY
-
-    def _curve(
+    def _parameter(
         self,
         name: str,
-        estimate: float,
-        step: float,
+        estimate: np.ndarray,
+        step: np.ndarray,
         ends: tuple[float, float],
-        search: Search,
-        scale: Scale = PLAIN,
-    ) -> Curve:
-        best = self.fit.criterion
-        return Curve(name, estimate, float(step), ends, search, best, scale)
+        scale: Scale,
+    ) -> Parameter:
+        low, high = (np.full(self.D, e) for e in ends)
+        return Parameter(name, estimate, step, low, high, scale)
 
 
-class Frame:
-    """The problem with one term's columns changed, and psi there.
+def _some(hold: AffineHold, rows: Any) -> AffineHold:
+    return jax.tree.map(lambda x: x[..., rows], hold)
 
-    A rotation M of the term's columns, b~ = M b': Z' = Z~ M, and Lambda' the triangular
-    square root of M^-1 Sigma~ M^-T.
-    """
 
-    def __init__(
-        self,
-        held: Held,
-        problem: GeneralisedProblem,
-        psi: np.ndarray,
-        lam: Sequence[np.ndarray],
-    ):
-        self.held, self.problem, self.psi, self.lam = held, problem, psi, lam
-        self.entries = [
-            (f, i, j) for f, c in enumerate(problem.covariances) for i, j in c.entries
+def _put(out: Maxima, rows: np.ndarray, other: Maxima, theirs: np.ndarray) -> None:
+    """Lanes of others in the place of ours."""
+
+    def put(x: np.ndarray, y: np.ndarray) -> None:
+        x[..., rows] = y[..., theirs]
+
+    jax.tree.map(put, out, other)
+
+
+class InLanes:
+    """Models with one grouping factor, in lanes of one compiled program."""
+
+    def __init__(self, rows: Rows, devices: Devices, D: int, p: int):
+        self.rows, self.devices = rows, devices
+        self.program = HeldRowsFit(rows.family, rows.marginal, rows.factor.covariance)
+        parameters = rows.factor.covariance.m + rows.family.n_phi + p
+        self.lanes = size_of(D, parameters, rows.chunk)
+        self.common = (rows.shared, np.float64(TOLERANCE), np.int64(STEPS))
+
+    def modes(self, n: int) -> np.ndarray:
+        """Modes of zero in n lanes."""
+        return np.zeros((self.rows.factor.q, self.rows.padded, n))
+
+    def __call__(
+        self, model: np.ndarray, hold: AffineHold, free: np.ndarray, u: np.ndarray
+    ) -> Maxima:
+        """The maxima on the subspaces."""
+
+        def take(rows: np.ndarray) -> tuple[Any, ...]:
+            there = {k: v[..., model[rows]] for k, v in self.rows.own.items()}
+            return (there, *jax.tree.map(lambda x: x[..., rows], (hold, free, u)))
+
+        n = len(model)
+        found = run(self.devices, self.program, self.common, take, n, self.lanes)
+        return jax.tree.map(np.array, found)
+
+
+class Alone:
+    """One model of any structure, one value after the other."""
+
+    def __init__(self, fit: FittedGeneralised):
+        self.engine = fit.engine
+
+    def modes(self, n: int) -> tuple[np.ndarray, ...]:
+        """Modes of zero in n lanes, factor by factor."""
+        base = self.engine.base
+        pairs = zip(base.sides, base.rows.sizes, strict=True)
+        return tuple(np.zeros((q, 1, J, n)) for q, J in pairs)
+
+    def __call__(
+        self, model: np.ndarray, hold: AffineHold, free: np.ndarray, u: Any
+    ) -> Maxima:
+        """The maxima on the subspaces."""
+        ends = [
+            self._one(*jax.tree.map(lambda x, k=k: x[..., k], (hold, free, u)))
+            for k in range(len(model))
         ]
+        return jax.tree.map(lambda *x: np.stack(x, axis=-1), *ends)
 
-    @staticmethod
-    def of(held: Held, place: Place, M: np.ndarray) -> Frame:
-        """The frame in which ``place`` has the columns Z~ M."""
-        engine, f = held.engine, place.factor
-        span = slice(place.start, place.stop)
-        whole = np.eye(engine.factors[f].q)
-        whole[span, span] = M
-        z = np.asarray(engine.base.rows.z[f])
-        problem = eqx.tree_at(
-            lambda p: p.rows.z[f], engine.base, jax.device_put(whole.T @ z)
-        )
-        lam = [x.copy() for x in held.lam]
-        own = np.linalg.solve(M, lam[f][span, span])
-        if held._independent(place):  # their order alone has changed
-            own = np.diag(np.sqrt(np.sum(own**2, axis=1)))
-        elif len(own) > 1:
-            own = np.linalg.qr(own.T, mode="r").T
-            own = own * np.where(np.diagonal(own) < 0, -1.0, 1.0)
-        lam[f][span, span] = own
-        frame = Frame(held, problem, held.psi.copy(), lam)
-        p = problem.p
-        theta = [lam[g][i, j] for g, i, j in frame.entries]
-        frame.psi[p : p + len(theta)] = theta
-        return frame
-
-    def at(self, place: Place, row: int, column: int) -> int:
-        """Position in psi of an entry of a term's Lambda."""
-        entry = (place.factor, place.start + row, place.start + column)
-        return self.problem.p + self.entries.index(entry)
-
-    def start(self) -> np.ndarray:
-        """psi with no diagonal of Lambda at a stationary zero."""
-        out = self.psi.copy()
-        for a, (_, i, j) in enumerate(self.entries, self.problem.p):
-            if i == j and abs(out[a]) < SMALL:
-                out[a] = AWAY
-        return out
-
-
-class Line:
-    """psi = origin + basis f for one value of the held parameter.
-
-    positive: coordinates of f whose product may not be negative.
-    """
-
-    positive: tuple[int, ...] = ()
-
-    def __init__(self, k: int):
-        self.origin, self.basis = np.zeros(k), np.eye(k)
-        self.idle = np.zeros(k, bool)
-
-    def drop(self, coordinate: int) -> Line:
-        """Take a coordinate out."""
-        self.basis[:, coordinate] = 0.0
-        self.idle[coordinate] = True
-        return self
-
-    def hold(self, coordinate: int, value: float) -> Line:
-        """Hold one entry of psi at a value."""
-        self.origin[coordinate] = value
-        return self.drop(coordinate)
-
-
-class Search:
-    """value -> deviance, each search from where the nearest one ended.
-
-    estimate, trace: where ``free`` belongs, and how it moves with the value, (k,).
-    """
-
-    def __init__(
-        self,
-        frame: Frame,
-        line: Callable[[float], Line],
-        free: np.ndarray,
-        estimate: float = 0.0,
-        trace: np.ndarray | float = 0.0,
-    ):
-        self.frame, self.line, self.first = frame, line, free
-        self.estimate, self.trace = estimate, trace
-        self.ends: dict[float, Restricted] = {}
-
-    def __call__(self, value: float) -> float:
-        line = self.line(value)
-        free, u = self.first + self.trace * (value - self.estimate), self._modes()
-        if self.ends:
-            at = min(self.ends, key=lambda v: abs(v - value))
-            free = np.asarray(self.ends[at].free) + self.trace * (value - at)
-            u = self.ends[at].u
-        found = [self._from(line, free, u)]
-        if line.positive and _crossed(line, found[-1]):
-            found = self._within(line, found[-1])
-        best = min(found, key=lambda x: float(x.value))
-        self.ends[value] = best
-        return float(best.value)
-
-    def _within(self, line: Line, crossed: Restricted) -> list[Restricted]:
-        """Where the other sign of an entry is better: this sign, or entries of zero."""
-        again = self._from(line, self.first, self._modes())
-        found = [] if _crossed(line, again) else [again]
-        for coordinate in line.positive:
-            edge = Line(len(line.origin))
-            edge.origin, edge.basis = line.origin, line.basis.copy()
-            edge.idle = line.idle.copy()
-            free = np.asarray(crossed.free)
-            found.append(self._from(edge.drop(coordinate), free, crossed.u))
-        return found
-
-    def _from(self, line: Line, free: np.ndarray, u: Effects) -> Restricted:
-        return maximise_along(
-            self.frame.held.engine.marginal,
-            self.frame.problem,
-            Subspace(line.origin, line.basis, line.idle),
+    def _one(self, hold: AffineHold, free: np.ndarray, u: Any) -> Maxima:
+        found = maximise_along(
+            self.engine.marginal,
+            self._turned(hold.M),
+            Subspace(hold.origin, hold.basis, hold.idle > 0),
             free,
             u,
             np.float64(TOLERANCE),
             np.int64(STEPS),
         )
+        ends = Maxima(found.free, found.u, found.value, found.status)
+        return jax.tree.map(np.asarray, ends)
 
-    def _modes(self) -> Effects:
-        problem = self.frame.problem
-        return tuple(
-            np.zeros((q, 1, J))
-            for q, J in zip(problem.sides, problem.rows.sizes, strict=True)
-        )
-
-
-def _crossed(line: Line, found: Restricted) -> bool:
-    free = np.asarray(found.free)
-    return bool(np.prod([free[c] for c in line.positive]) < 0)
+    def _turned(self, M: tuple[np.ndarray, ...]) -> Any:
+        """The problem with the columns of Z turned, Z' = Z~ M."""
+        problem = self.engine.base
+        for f, own in enumerate(M):
+            if not np.array_equal(own, np.eye(len(own))):
+                z = jax.device_put(own.T @ np.asarray(problem.rows.z[f]))
+                problem = eqx.tree_at(lambda p, f=f: p.rows.z[f], problem, z)
+        return problem

@@ -26,15 +26,15 @@ from jaxglmm.runtime.arrays import jnp
 
 
 class AffineHold(eqx.Module):
-    """M: (q, q, L); origin: (k, L); basis: (k, k, L); idle: (k, L) ones and zeros."""
+    """M: (q, q, L) for every factor; origin: (k, L); basis: (k, k, L); idle: (k, L)."""
 
-    M: Float[Array, "q q L"]
+    M: tuple[Float[Array, "q q L"], ...]
     origin: Float[Array, "k L"]
     basis: Float[Array, "k k L"]
     idle: Float[Array, "k L"]
 
 
-class Held(eqx.Module):
+class Maxima(eqx.Module):
     """free: (k, L); u: (q, J, L) modes; value: (L,) -2 log-likelihood; status: (L,)."""
 
     free: Float[Array, "k L"]
@@ -60,20 +60,20 @@ def onto(basis: Array, free: Array) -> Array:
 
 @dataclass(frozen=True)
 class HeldRowsFit:
-    """Program: rows by name, ``AffineHold`` and where to start -> ``Held``."""
+    """Program: rows by name, ``AffineHold`` and where to start -> ``Maxima``."""
 
     family: AbstractFamily
     marginal: LaplaceMarginal
     covariance: AbstractCovariance
 
-    def __call__(self, common: Any, lanes: Any) -> Held:
+    def __call__(self, common: Any, lanes: Any) -> Maxima:
         """common: (arrays, tol, max_steps); lanes: (arrays, hold, free, u)."""
         here, tol, max_steps = common
         there, hold, free, u = lanes
         given = here | there
         d = LaneRows(
             given["X"],
-            rotated(given.get("Z"), hold.M),
+            rotated(given.get("Z"), hold.M[0]),
             given["y"],
             given["trials"],
             given["weights"],
@@ -100,7 +100,7 @@ def fit(
     n_levels: Float[Array, " l"],
     tol: Array,
     max_steps: Array,
-) -> Held:
+) -> Maxima:
     """The maximum of each lane's likelihood on its subspace, from where it is told."""
     marginal, B = how.marginal, hold.basis
     split = pt.Split(d.p, how.covariance, d.family.n_phi)
@@ -121,4 +121,4 @@ def fit(
 
     near = AT_MODE if marginal.beyond else None
     found = gs.minimise(d, along, evaluate, free, u, tol, max_steps, near, n_levels)
-    return Held(found.psi, found.u, found.value + pt.constant(d), found.status)
+    return Maxima(found.psi, found.u, found.value + pt.constant(d), found.status)

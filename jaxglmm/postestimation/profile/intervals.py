@@ -31,7 +31,7 @@ from jaxglmm.many.responses import Responses
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances.base import host_lambdas
 from jaxglmm.postestimation.profile import constraint as held
-from jaxglmm.postestimation.profile import generalised_many as held_generalised
+from jaxglmm.postestimation.profile import generalised as held_generalised
 from jaxglmm.postestimation.profile import linear as held_linear
 from jaxglmm.postestimation.profile import moments as held_moments
 from jaxglmm.postestimation.profile import rows as held_rows
@@ -216,14 +216,14 @@ def _generalised(
         return None
     assert ml.se is not None
     none = np.zeros((len(which), 0))
-    estimates = held_generalised.Estimates(
+    found = held.Optima(
         ml.coefficients[which],
         ml.se[which],
-        none if ml.dispersion is None else np.log(ml.dispersion[which]),
         -2 * ml.log_likelihood[which],
-        lambdas(ml.theta[which], rows.factor, rows.design.terms),
+        (lambdas(ml.theta[which], rows.factor, rows.design.terms),),
+        phi=none if ml.dispersion is None else np.log(ml.dispersion[which]),
     )
-    return held_generalised.GeneralisedModels(rows, estimates, engine.devices)
+    return held_generalised.in_lanes(rows, found, engine.devices)
 
 
 def lambdas(theta: np.ndarray, factor: Any, terms: Sequence[RandomTerm]) -> np.ndarray:
