@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import ScaleWarning as ScaleWarning
     from jaxglmm._errors import SeparationWarning as SeparationWarning
     from jaxglmm._errors import SingularFitWarning as SingularFitWarning
+    from jaxglmm._errors import ZeroInflationWarning as ZeroInflationWarning
     from jaxglmm.api.many import fit_many as fit_many
     from jaxglmm.api.models import anova as anova
     from jaxglmm.api.models import glmm as glmm
@@ -96,6 +97,7 @@ _ERRORS = (
     "ScaleWarning",
     "SeparationWarning",
     "SingularFitWarning",
+    "ZeroInflationWarning",
 )
 
 _FAMILIES = (
@@ -206,6 +208,7 @@ __all__ = [
     "SeparationWarning",
     "SingularFitWarning",
     "StudentT",
+    "ZeroInflationWarning",
     "anova",
     "datasets",
     "enable_compilation_cache",

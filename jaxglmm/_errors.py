@@ -74,6 +74,10 @@ class DispersionWarning(JaxGLMMWarning):
     """A dispersion parameter at the end of its range."""
 
 
+class ZeroInflationWarning(JaxGLMMWarning):
+    """A probability of added zeros at an end of its range, in all rows."""
+
+
 class PosteriorWarning(JaxGLMMWarning):
     """Draws that cannot be relied on: weights, divergences, chains that disagree."""
 

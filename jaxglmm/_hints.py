@@ -55,8 +55,8 @@ MODELS: dict[str, str] = {
     "groups": _IN_FORMULA,
     "groupcol": _IN_FORMULA,
     "randomeffects": _IN_FORMULA,
-    "ziformula": "zero-inflated models are not fitted here",
-    "dispformula": "the dispersion is one number here, or family='nbinom1'",
+    "ziformula": "write zi= in jg.glmm and jg.fit_many",
+    "dispformula": "write dispersion= in jg.glmm and jg.fit_many",
     "correlation": "the rows of a group are independent given its random effects; "
     "autocorrelation is not fitted here",
     "prior": "write priors=jg.Priors(...), with a Bayesian method",

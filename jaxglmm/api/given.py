@@ -10,7 +10,7 @@ from jaxglmm import _arguments
 from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.estimate.methods import BayesMethod
-from jaxglmm.formula import design_from_formula
+from jaxglmm.formula import design_from_formula, design_of_components
 from jaxglmm.formula.design import Design
 
 if TYPE_CHECKING:  # generalised models are imported where they are asked for
@@ -84,9 +84,13 @@ def read_design(
     random_data: dict | None,
     correlated: bool | dict,
     contrasts: dict | None,
+    others: dict[str, str] | None = None,
     **options: Any,
 ) -> Design:
-    """A design from either form of ``lmm`` or ``glmm``."""
+    """A design from either form of ``lmm`` or ``glmm``.
+
+    others: right sides of the formulas of other predictors, by name.
+    """
     if isinstance(formula, str):
         _only_arrays(name, groups, random_effects, random_data, correlated)
         if data is None:
@@ -94,9 +98,10 @@ def read_design(
                 f"a formula needs data: jg.{name}(formula, data), data a frame or a "
                 "dict of arrays"
             )
-        return design_from_formula(
-            formula, data, context=_caller(), contrasts=contrasts, **options
-        )
+        options |= {"context": _caller(), "contrasts": contrasts}
+        if others:
+            return design_of_components(formula, data, others, **options)
+        return design_from_formula(formula, data, **options)
     from jaxglmm.formula import design_from_arrays
 
     _not_swapped(name, formula, data)

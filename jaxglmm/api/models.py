@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 from jaxglmm._hints import unknown_argument
+from jaxglmm.api.components import composed, right_sides, spelt
 from jaxglmm.api.given import (
     check_numbers,
     estimator_of,
@@ -165,6 +166,8 @@ def glmm(
     priors: Any = None,
     conf_level: float = 0.95,
     contrasts: dict | None = None,
+    zi: Any = None,
+    dispersion: Any = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a generalised linear mixed model by maximum likelihood.
@@ -201,6 +204,12 @@ def glmm(
         contrasts: codings of factors that the formula names, as in R: column ->
             "treatment" (default), "sum", "helmert", "poly", "diff", or what
             ``C(f, ...)`` takes.
+        zi: right side of the formula of the logit of the probability of a zero that is
+            not the family's, ``"~ x + (1 | g)"``; ``"~ ."`` has the terms of the mean.
+            With a truncated family, or one of positive values, a hurdle. Also called
+            ``ziformula``.
+        dispersion: right side of the formula of the logarithm of the dispersion
+            parameter (of the residual sd in a Gaussian model). Also ``dispformula``.
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -223,9 +232,11 @@ def glmm(
     """
     from jaxglmm.model.families import family_from
 
+    zi, dispersion = spelt(unknown, zi, dispersion)
     if unknown:
         raise unknown_argument("jg.glmm", unknown, signature(glmm).parameters)
     known = family_from(family)
+    others = right_sides(formula, zi, dispersion, known)
     bayes = bayes_method(method)
     estimator = None if bayes else integration_of(method)
     priors_need_bayes(bayes, priors)
@@ -246,7 +257,10 @@ def glmm(
         **reading(known),
         trials=trials,
         contrasts=contrasts,
+        others=others,
     )
+    if others:
+        design, known = composed(design, known)
     if bayes is not None:
         fit = fit_bayes(design, known, bayes, priors, started)
     else:

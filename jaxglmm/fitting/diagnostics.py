@@ -30,6 +30,7 @@ OF_THE_FIT = (
     *diagnose.OF_THE_FIT,
     _errors.SeparationWarning,
     _errors.DispersionWarning,
+    _errors.ZeroInflationWarning,
 )
 SHOWN = 6  # names and cells in a message
 
@@ -67,6 +68,10 @@ class Generalised(Protocol):
 
 def notes(fit: Generalised) -> tuple[Note, ...]:
     """Everything worth a warning, that of any fit first."""
+    if fit.design.parts:
+        from jaxglmm.fitting.component_notes import notes as of_components
+
+        return (*diagnose.notes(fit.design, fit.estimates), *of_components(fit))
     found = [_separated(fit), *_running_off(fit), _dispersion(fit)]
     own = [note for note in found if note is not None]
     return (*diagnose.notes(fit.design, fit.estimates), *own)

@@ -129,8 +129,7 @@ def fit_generalised(
         "tol": tol,
         "max_iter": max_iter,
     }
-    kind = "ordinal" if family.family_kind == "ordinal" else "generalised"
-    fit = kinds(kind)(
+    fit = kinds(_kind(design, family))(
         design,
         _generalised.estimates(engine, design, fitted),
         family,
@@ -141,6 +140,13 @@ def fit_generalised(
     fit.keep(fitted)
     found_out.warn(fit, stacklevel=4)
     return fit
+
+
+def _kind(design: Design, family: AbstractFamily) -> str:
+    """The kind of record that is made."""
+    if family.family_kind == "ordinal":
+        return "ordinal"
+    return "components" if design.parts else "generalised"
 
 
 def _is_linear(design: Design, family: AbstractFamily) -> bool:

@@ -255,7 +255,7 @@ def build(
 ) -> GeneralisedEngine:
     """Design to engine: rows sorted and padded, and these on the device."""
     located = ordinal.has_location(family)
-    X = ordinal.with_ones(design.X) if located else design.X
+    X = ordinal.with_ones(design.X) if located else assemble.fixed(design)
     data = build_rows(X, assemble.columns(design))
     family = ordinal.core(family)
     eta, phi = family.start(design.y, design.trials)
@@ -293,6 +293,7 @@ def problem_of(
         column(design.offset, 0.0),
         family,
         own,
+        assemble.predictors(design),
     )
 
 

@@ -26,6 +26,10 @@ def record(kind: str) -> Any:
         from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
 
         return FittedOrdinal
+    if kind == "components":
+        from jaxglmm.fitting.fitted_components import FittedComponents
+
+        return FittedComponents
     raise ValueError(f"no record of the kind {kind!r}")
 
 

@@ -8,6 +8,7 @@ distribution.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -32,6 +33,28 @@ def random_part(
 def _one_term(term: RandomTerm, effects: np.ndarray) -> np.ndarray:
     rows = np.einsum("iq,iq->i", term.values, effects[term.codes])
     return np.where(term.codes >= 0, rows, 0.0)
+
+
+def fixed_parts(
+    X: np.ndarray,
+    beta: np.ndarray,
+    offset: np.ndarray | None,
+    columns: Sequence[int],
+) -> np.ndarray:
+    """X_k beta_k + offset_k, (K, n); columns: of X, predictor by predictor."""
+    ends = np.cumsum([0, *columns])
+    eta = np.stack([X[:, a:b] @ beta[a:b] for a, b in pairwise(ends)])
+    return eta if offset is None else eta + offset
+
+
+def random_parts(
+    terms: Sequence[RandomTerm], b: Sequence[np.ndarray], K: int
+) -> np.ndarray:
+    """Z_k b, (K, n) or (K, 1) of zeros."""
+    out = [np.zeros(1)] * K
+    for term, effects in zip(terms, b, strict=True):
+        out[term.predictor] = out[term.predictor] + _one_term(term, effects)
+    return np.stack(np.broadcast_arrays(*out))
 
 
 def random_variance(

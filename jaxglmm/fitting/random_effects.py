@@ -25,7 +25,7 @@ def by_factor(terms: Sequence[RandomTerm]) -> dict[str, list[int]]:
 
 def column_names(terms: Sequence[RandomTerm]) -> list[str]:
     """Names of the joined columns; a name that comes twice gets its term's label."""
-    names = [name for term in terms for name in term.names]
+    names = [term.mark + name for term in terms for name in term.names]
     labelled = [f"{name}|{term.label}" for term in terms for name in term.names]
     return [
         a if names.count(a) == 1 else b for a, b in zip(names, labelled, strict=True)
@@ -52,16 +52,16 @@ def coefficients(
     zero; fixed effects that do not vary stand in every row.
     """
     names = list(design.x_names)
-    names += dict.fromkeys(
-        name for t in design.terms for name in t.names if name not in names
-    )
+    more = dict.fromkeys(t.mark + name for t in design.terms for name in t.names)
+    names += [name for name in more if name not in names]
     mean = np.concatenate([beta, np.zeros(len(names) - len(beta))])
     out = {}
     for factor, positions in by_factor(design.terms).items():
         levels = design.terms[positions[0]].levels
         values = np.tile(mean, (len(levels), 1))
         for k in positions:
-            at = [names.index(name) for name in design.terms[k].names]
+            term = design.terms[k]
+            at = [names.index(term.mark + name) for name in term.names]
             values[:, at] += b[k]
         index = pd.Index(levels, name=factor)
         out[factor] = pd.DataFrame(values, index=index, columns=names)

@@ -35,7 +35,7 @@ def resid(
     size = trials if family.family_kind == "binomial" else 1.0
     weights = 1.0 if design.weights is None else design.weights
     if type == "response":
-        return design.y / size - mu
+        return design.y / size - family.mean_of(mu)
     if type == "working":
         return ratio(design.y / size - mu, family.link.slope(eta))
     if type == "quantile":
@@ -48,12 +48,30 @@ def resid(
     return np.sqrt(weights) * out
 
 
+def of_components(
+    design: Design,
+    family: AbstractFamily,
+    phi: np.ndarray,
+    eta: np.ndarray,
+    type: str,
+    seed=0,
+) -> np.ndarray:
+    """(n,) residuals of a model of several linear predictors eta (K, n)."""
+    if type == "working" or (type == "deviance" and "zi" in family.predictors):
+        raise NotApplicableError(
+            f"resid(type={type!r}): a model of several linear predictors has none; "
+            "'quantile' residuals are standard normal if the model holds, 'pearson' "
+            "ones have unit variance"
+        )
+    return resid(design, family, phi, eta, family.parameters(eta), type, seed)
+
+
 def _quantile(y, family: AbstractFamily, mu, phi, trials, rng) -> np.ndarray:
     """Standard normal scores of a uniform draw between P(Y < y) and P(Y <= y)."""
     from scipy import special
 
     upper = np.asarray(family.cdf(y, mu, phi, trials))
-    if family.discrete:
-        lower = np.where(y > 0, family.cdf(y - 1, mu, phi, trials), 0.0)
+    if family.has_mass:
+        lower = family.below(y, mu, phi, trials)
         upper = lower + rng.uniform(size=len(y)) * (upper - lower)
     return special.ndtri(np.clip(upper, 1e-300, 1 - 1e-16))

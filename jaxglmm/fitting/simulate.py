@@ -80,11 +80,33 @@ def simulate_family(
     return out
 
 
+def simulate_components(
+    design: Design,
+    estimates: Estimates,
+    family: AbstractFamily,
+    n: int,
+    seed,
+    new_effects: bool,
+) -> np.ndarray:
+    """The same of a model of several linear predictors."""
+    n, rng = asked(n, seed, design.n)
+    d, K = design, len(design.parts)
+    fixed = predictor.fixed_parts(d.X, estimates.beta, d.offset, d.columns)
+    trials = 1.0 if d.trials is None else d.trials
+    out = np.empty((n, d.n))
+    for row in out:
+        b = _draw(d, estimates, rng) if new_effects else estimates.b
+        mu = family.parameters(fixed + predictor.random_parts(d.terms, b, K))
+        row[:] = family.simulate(rng, mu, estimates.phi, trials)
+    return out
+
+
 def _bound(family: AbstractFamily) -> tuple[Callable, Callable]:
     """Its mean and simulate, bound once: equinox binds a method anew at each look."""
     kind, link = type(family), family.link
-    mean = partial(kind.mean, family)
-    if kind.mean is AbstractFamily.mean:
+    mean = partial(kind.parameters, family)
+    plain = kind.parameters is AbstractFamily.parameters
+    if plain and kind.mean is AbstractFamily.mean:
         mean = partial(type(link).inverse, link)
     return mean, partial(kind.simulate, family)
 

@@ -5,6 +5,7 @@ from jaxglmm.formula.build import design_from_formula as design_from_formula
 from jaxglmm.formula.checks import check_generalised as check_generalised
 from jaxglmm.formula.checks import check_linear as check_linear
 from jaxglmm.formula.checks import check_quadrature as check_quadrature
+from jaxglmm.formula.components import design_of_components as design_of_components
 from jaxglmm.formula.context import caller_context as caller_context
 from jaxglmm.formula.design import Design as Design
 from jaxglmm.formula.design import FixedTerm as FixedTerm

@@ -61,6 +61,8 @@ def design_from_formula(
     trials=None,
     contrasts: Mapping[str, Any] | None = None,
     order: Sequence[Any] | None = None,
+    also: Mapping[str, Column] | None = None,
+    quiet: bool = False,
 ) -> Design:
     """Read a formula against a table.
 
@@ -83,6 +85,8 @@ def design_from_formula(
         trials: (n,), a number, or the name of a column: trials of a binomial response.
         contrasts: column -> coding of a factor that the formula names, such as "sum".
         order: categories of an ordinal response in their order, where it is stated.
+        also: columns of other formulas of the model, whose missing values count too.
+        quiet: say nothing of rows that are dropped.
 
     Returns:
         The design, columns of full rank, rows with missing values gone.
@@ -120,7 +124,7 @@ def design_from_formula(
     predictors = _of_atoms([*left.atoms, *atoms, *offset_atoms], known)
     columns = {name: table.column(name) for name in used}
     extras = _extras(table, weights, offset, trials)
-    rows = complete_rows(columns | extras, table.n, missing)
+    rows = complete_rows(columns | extras | (also or {}), table.n, missing, quiet)
     if rows is not None:
         columns = {name: column.take(rows) for name, column in columns.items()}
         extras = {name: column.take(rows) for name, column in extras.items()}

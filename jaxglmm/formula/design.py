@@ -16,6 +16,8 @@ import numpy as np
 from jaxglmm._brief import brief
 from jaxglmm.formula.estimable import NullSpace
 
+MARK = "~"  # between the name of a linear predictor and that of its column
+
 
 @brief
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class RandomTerm:
     values: (n, q) float64, the row's values of the columns
     levels: (J,) labels, in order of the codes
     covariance: "us" (unstructured) or "diag" (independent columns)
+    predictor: number of the linear predictor that it belongs to
     """
 
     label: str
@@ -38,10 +41,16 @@ class RandomTerm:
     values: np.ndarray
     levels: np.ndarray
     covariance: str = "us"
+    predictor: int = 0
 
     @property
     def n_levels(self) -> int:
         return len(self.levels)
+
+    @property
+    def mark(self) -> str:
+        """What the names of its columns begin with, beside those of the mean: zi~."""
+        return self.label[: self.label.index(MARK) + 1] if self.predictor else ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,8 @@ class FixedTerm:
 class NewRows:
     """The design of new rows (``codes`` of -1 where a level was not in the data).
 
-    full: (n, p_all), X before columns were dropped; None where none was.
+    full: (n, p_all), X before columns were dropped; None where none was. Of several
+    predictors offset is (K, n), and ``parts`` has the rows of each.
     """
 
     X: np.ndarray
@@ -71,9 +81,12 @@ class NewRows:
     terms: tuple[RandomTerm, ...]
     index: object = None
     full: np.ndarray | None = None
+    parts: tuple[NewRows, ...] = ()
 
     def take(self, rows: slice | np.ndarray) -> NewRows:
         """Some of the rows, without their labels."""
+        if self.parts:
+            return joined_rows(tuple(part.take(rows) for part in self.parts))
         terms = tuple(
             replace(t, codes=t.codes[rows], values=t.values[rows]) for t in self.terms
         )
@@ -110,6 +123,10 @@ class Design:
 
     y: (n,), X: (n, p) of full column rank, weights and offset: (n,) or None. With
     trials (n,) y counts successes; None is one trial a row (or a family without).
+
+    Of several linear predictors ``parts`` has the design of each by its name, the
+    first that of the mean. X has the columns of all side by side, names and labels of
+    the others begin with the name of theirs (``zi~x``), and offset is (K, n).
     """
 
     y: np.ndarray
@@ -130,6 +147,17 @@ class Design:
     variables: Mapping[str, np.ndarray] = field(default_factory=dict)  # columns used
     response_levels: np.ndarray | None = None  # labels of y's codes where y was text
     trials: np.ndarray | None = None
+    parts: Mapping[str, Design] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """How many columns of X are each predictor's."""
+        return tuple(part.p for part in self.parts.values()) or (self.p,)
+
+    @property
+    def of_x(self) -> tuple[int, ...]:
+        """(p,) the predictor of each column of X."""
+        return tuple(k for k, count in enumerate(self.columns) for _ in range(count))
 
     @property
     def n(self) -> int:
@@ -159,6 +187,18 @@ class Design:
         if isinstance(here, slice):
             return term.n_levels
         return len(np.unique(term.codes[here]))
+
+
+def joined_rows(parts: tuple[NewRows, ...]) -> NewRows:
+    """New rows of several predictors, from those of each."""
+    first = parts[0]
+    n = len(first.X)
+    offset = np.stack([np.broadcast_to(part.offset, (n,)) for part in parts])
+    terms = (
+        replace(t, predictor=k) for k, part in enumerate(parts) for t in part.terms
+    )
+    X = np.concatenate([part.X for part in parts], axis=1)
+    return NewRows(X, offset, tuple(terms), first.index, None, parts)
 
 
 def formula_of(design: Design) -> str:

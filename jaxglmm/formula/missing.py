@@ -13,7 +13,7 @@ from jaxglmm.formula.tables import Column
 
 
 def complete_rows(
-    columns: Mapping[str, Column], n: int, missing: str
+    columns: Mapping[str, Column], n: int, missing: str, quiet: bool = False
 ) -> np.ndarray | None:
     """Positions of the rows in which nothing is missing; None where that is all.
 
@@ -21,6 +21,7 @@ def complete_rows(
         columns: every variable of the model, weights and offset included.
         n: rows of the data.
         missing: ``"drop"`` (with one warning) or ``"raise"``.
+        quiet: without the warning.
     """
     if not _arguments.is_among(missing, ("drop", "raise")):
         what = _arguments.shown(missing)
@@ -47,6 +48,8 @@ def complete_rows(
         raise DataError(
             f"no row is complete; missing values: {where}", status=_status.TOO_FEW
         )
+    if quiet:
+        return kept
     warn(
         f"{n - len(kept)} of {n} rows were dropped because of missing values: {where}",
         MissingRowsWarning,

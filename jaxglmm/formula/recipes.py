@@ -10,6 +10,7 @@ from typing import Any
 from jaxglmm import _arguments
 from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula.array_recipe import ArrayRecipe
+from jaxglmm.formula.components import ComponentsRecipe
 from jaxglmm.formula.context import outer_context
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.recipe import VERSION, FormulaRecipe
@@ -43,7 +44,8 @@ def with_functions(
     if design.recipe is None or not (given or trusted):
         return design
     names = ChainMap(given, outer_context()) if trusted else given  # type: ignore
-    return replace(design, recipe=design.recipe.using(names, trusted))  # type: ignore
+    using = design.recipe.using  # type: ignore
+    return replace(design, recipe=using(names, trusted))
 
 
 def recipe_from_dict(
@@ -52,7 +54,7 @@ def recipe_from_dict(
     context: Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
     trusted: bool = False,
-) -> FormulaRecipe | ArrayRecipe:
+) -> FormulaRecipe | ArrayRecipe | ComponentsRecipe:
     """The recipe that some ``to_dict`` wrote.
 
     Args:
@@ -62,6 +64,10 @@ def recipe_from_dict(
         trusted: False, since a dictionary can come from anybody: its formula may use
             the known functions and ``context``. True: all of Python.
     """
+    if saved.get("kind") == "components":
+        read = dict(context=context, variables=variables, trusted=trusted)
+        parts = {k: recipe_from_dict(v, **read) for k, v in saved["parts"].items()}
+        return ComponentsRecipe(parts)
     kinds = {"formula": FormulaRecipe, "arrays": ArrayRecipe}
     kind, version = saved.get("kind"), saved.get("version")
     if kind not in kinds or not isinstance(version, int) or version > VERSION:

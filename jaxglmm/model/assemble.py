@@ -14,6 +14,7 @@ import numpy as np
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.linear_problem import Problem
+from jaxglmm.model.predictors import Predictors
 from jaxglmm.model.residuals import IndependentResiduals
 from jaxglmm.structure.factors import ColumnMaps, Columns
 from jaxglmm.structure.moments_of_design import Moments, build
@@ -26,9 +27,29 @@ if TYPE_CHECKING:
 def columns(design: Design, maps: ColumnMaps | None = None) -> list[Columns]:
     """The random-effects terms as arrays; maps: fewer than their covariances allow."""
     return [
-        Columns(t.factor, t.codes, t.values, t.n_levels, covariances.of(t), maps)
+        Columns(
+            t.factor,
+            t.codes,
+            t.values,
+            t.n_levels,
+            covariances.of(t),
+            maps,
+            t.predictor,
+        )
         for t in design.terms
     ]
+
+
+def predictors(design: Design) -> Predictors:
+    """Names of the linear predictors and how many columns of X are each one's."""
+    if not design.parts:
+        return Predictors()
+    return Predictors(tuple(design.parts), design.columns)
+
+
+def fixed(design: Design) -> np.ndarray | list[np.ndarray]:
+    """X, of several predictors one for each."""
+    return [part.X for part in design.parts.values()] or design.X
 
 
 def precise(design: Design, family: AbstractFamily) -> Design:

@@ -14,6 +14,7 @@ WHERE = {
     "linear": "jaxglmm.results.fit:Fit",
     "generalised": "jaxglmm.results.generalised_fit:GeneralisedFit",
     "ordinal": "jaxglmm.results.ordinal_fit:OrdinalFit",
+    "components": "jaxglmm.results.components_fit:ComponentsFit",
     "posterior": "jaxglmm.results.posterior_fit:PosteriorFit",
     "many": "jaxglmm.results.fits:Fits",
     "posteriors": "jaxglmm.results.posteriors:Posteriors",

@@ -55,6 +55,7 @@ class AbstractFamily(eqx.Module):
             where it is ordered categories, else "numeric": how the left side is read.
         discrete: whether y is a count (quantile residuals are then randomised).
         padding: a value of y that any row may have, for rows of weight zero.
+        has_zeros: whether y may be zero.
         concave: links, beside the canonical one, at which log f is concave in eta,
             whatever y.
         phi_range: where phi is looked for, an end one number or one a parameter; beyond
@@ -81,6 +82,7 @@ class AbstractFamily(eqx.Module):
     family_kind: ClassVar[Literal["numeric", "binomial", "ordinal"]] = "numeric"
     discrete: ClassVar[bool] = False
     padding: ClassVar[float] = 0.0
+    has_zeros: ClassVar[bool] = True
     concave: ClassVar[tuple[str, ...]] = ()
     phi_range: ClassVar[tuple[Any, Any]] = (-np.inf, np.inf)
     near_zero_dispersion: ClassVar[tuple[float, ...]] = ()
@@ -244,6 +246,18 @@ class AbstractFamily(eqx.Module):
         """E y (binomial kind: the probability, E y / trials)."""
         return self.link.inverse(eta)
 
+    def parameters(self, eta: Any) -> Any:
+        """What the functions below take as ``mu``: here the mean.
+
+        Of several predictors their natural values, (K, ...); of a truncated family the
+        mean before truncation.
+        """
+        return self.mean(eta)
+
+    def mean_of(self, mu: Any) -> Any:
+        """The mean from ``parameters``."""
+        return mu
+
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         """Var y, elementwise (binomial kind: of the number of successes)."""
         raise NotApplicableError(
@@ -330,14 +344,15 @@ class AbstractFamily(eqx.Module):
         """Signed roots of the unit deviances."""
         size = trials if self.family_kind == "binomial" else 1.0
         deviance = np.maximum(self.unit_deviance(y, mu, phi, trials), 0.0)
-        return np.sign(y - size * mu) * np.sqrt(deviance)
+        return np.sign(y - size * self.mean_of(mu)) * np.sqrt(deviance)
 
     def pearson_residuals(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
     ) -> np.ndarray:
         """(y - E y) / sd y; zero where both are, at the end of a range."""
         size = trials if self.family_kind == "binomial" else 1.0
-        return ratio(y - size * mu, np.sqrt(self.variance(mu, phi, trials)))
+        root = np.sqrt(self.variance(mu, phi, trials))
+        return ratio(y - size * self.mean_of(mu), root)
 
     def cdf(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
@@ -347,6 +362,20 @@ class AbstractFamily(eqx.Module):
             f"family {self.name!r} does not say its distribution function; define "
             "cdf(y, mu, phi, trials) in its class"
         )
+
+    @property
+    def has_mass(self) -> bool:
+        """Whether some values of y have a probability of their own."""
+        return self.discrete
+
+    def below(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        """P(Y < y), elementwise."""
+        if not self.discrete:
+            return self.cdf(y, mu, phi, trials)
+        before = np.ceil(y) - 1
+        return np.where(y > 0, self.cdf(before, mu, phi, trials), 0.0)
 
     def simulate(
         self,

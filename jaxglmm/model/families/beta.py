@@ -39,6 +39,7 @@ class Beta(JetFamily):
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     padding: ClassVar[float] = 0.5
+    has_zeros: ClassVar[bool] = False
     phi_centre: ClassVar[float] = 2.0
 
     def log_jet(

@@ -49,6 +49,7 @@ class Gamma(JetFamily):
     phi_centre: ClassVar[float] = -1.0
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     padding: ClassVar[float] = 1.0
+    has_zeros: ClassVar[bool] = False
 
     def log_jet(
         self,

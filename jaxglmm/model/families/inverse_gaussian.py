@@ -40,6 +40,7 @@ class InverseGaussian(JetFamily):
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     padding: ClassVar[float] = 1.0
+    has_zeros: ClassVar[bool] = False
     phi_in_units: ClassVar[bool] = True
 
     def log_jet(

@@ -1,0 +1,94 @@
+"""The arguments ``zi=`` and ``dispersion=`` of the front doors, in both spellings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jaxglmm._errors import ArgumentError, ModelError
+from jaxglmm.formula.components import right_side
+from jaxglmm.formula.design import Design
+
+if TYPE_CHECKING:
+    from jaxglmm.model.families import AbstractFamily
+
+SPELLINGS = {"zi": "ziformula", "dispersion": "dispformula"}
+
+
+def spelt(unknown: dict[str, Any], zi: Any, dispersion: Any) -> tuple[Any, Any]:
+    """Both arguments, taken out of ``unknown`` where glmmTMB's names were used.
+
+    Raises:
+        ArgumentError: one of them under both names.
+    """
+    found = []
+    for (ours, theirs), given in zip(SPELLINGS.items(), (zi, dispersion), strict=True):
+        other = unknown.pop(theirs, None)
+        if other is not None and given is not None:
+            raise ArgumentError(
+                f"{ours}= and {theirs}= are two names of one argument; give one of them"
+            )
+        found.append(given if other is None else other)
+    return found[0], found[1]
+
+
+def right_sides(
+    formula: Any, zi: Any, dispersion: Any, family: AbstractFamily
+) -> dict[str, str]:
+    """Predictor -> right side of its formula, for those that have a model.
+
+    Raises:
+        ModelError: a model where the family has nothing to be modelled.
+    """
+    if zi is None and dispersion is None:
+        return {}
+    if not isinstance(formula, str):
+        raise ModelError(
+            "zi= and dispersion= go with a formula and a table: "
+            "jg.glmm('y ~ x + (1 | g)', data, zi='~ x')"
+        )
+    from jaxglmm.model.families.composed import DISP, ZI
+
+    out = {}
+    zeros = right_side(zi, "zi", formula)
+    if zeros is not None:
+        _may_have_zeros(family)
+        out[ZI] = zeros
+    spread = right_side(dispersion, "dispersion", formula)
+    if spread is None and dispersion is not None:
+        raise ModelError(
+            "dispersion='~ 0' leaves rows without a spread of their own, which is not "
+            "fitted here; dispersion='~ 1' or None is one number for all rows"
+        )
+    if spread is not None and spread != "1":
+        if not family.n_phi:
+            raise ModelError(
+                f"family {family.name!r} has no dispersion parameter to be modelled by "
+                f"dispersion={dispersion!r}{_with_dispersion(family)}"
+            )
+        out[DISP] = spread
+    return out
+
+
+def _may_have_zeros(family: AbstractFamily) -> None:
+    if len(family.predictors) > 1:
+        raise ModelError(
+            f"family {family.name!r} has several linear predictors; zi= is for those "
+            "of one"
+        )
+
+
+def _with_dispersion(family: AbstractFamily) -> str:
+    other = family.overdispersed
+    return "" if other is None else f"; family={other!r} has one"
+
+
+def composed(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFamily]:
+    """The family with its other predictors.
+
+    Weights of a linear model are precisions.
+    """
+    from jaxglmm.model import assemble
+    from jaxglmm.model.families.composed import DISP, ZI, Composed
+
+    made = Composed(family, ZI in design.parts, DISP in design.parts)
+    return assemble.precise(design, family), made

@@ -1,0 +1,341 @@
+"""A family with a model of zeros, of its dispersion, or of both, on top of its mean.
+
+From a base family with density f(y | eta, phi), in the words and with the names of
+glmmTMB (Brooks et al. 2017, The R Journal 9, 378):
+
+* ``cond``: the base's own linear predictor;
+* ``zi``: the logit of p, the probability of a zero that is not of the base:
+  P(0) = p + (1 - p) f(0) and (1 - p) f(y) elsewhere. A base that has no zeros
+  (truncated counts, positive values) has f(0) = 0: a hurdle;
+* ``disp``: the first phi of the base, the logarithm of a dispersion parameter, row by
+  row.
+
+Written once over any base: l = log(p + (1 - p) f) needs f by its logarithm B alone.
+With r = p / (p + (1 - p) f) where y = 0, and 0 elsewhere, the derivatives are those of
+log(exp(zeta) + exp(B)) - log(1 + exp(zeta)), in zeta and in what B depends on:
+r' = v = r (1 - r), v' = v (1 - 2 r).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.families import _checks
+from jaxglmm.model.families._base import AbstractFamily, Derivatives, Method, Rows
+from jaxglmm.model.links import Link, link_from
+from jaxglmm.numerics.jets import nested
+from jaxglmm.runtime.arrays import jnp, nn
+
+COND, ZI, DISP = "cond", "zi", "disp"
+PARTS = (COND, ZI, DISP)
+LEAST_SHARE = 0.02  # of zeros beyond those of the base, to start from
+
+
+class Composed(AbstractFamily):
+    """``base`` with linear predictors for zeros (``zi``) and dispersion (``disp``).
+
+    Where a function of the base takes the mean ``mu``, here it takes the natural values
+    of all predictors, (K, ...): mean, probability of a zero, dispersion.
+
+    Args:
+        base: the family of the response where it is not an added zero.
+        zi: whether zeros have a model.
+        disp: whether the dispersion has one.
+    """
+
+    base: AbstractFamily
+    zi: bool = eqx.field(static=True)
+    disp: bool = eqx.field(static=True)
+
+    def __init__(self, base: AbstractFamily, zi: bool = False, disp: bool = False):
+        self.base, self.zi, self.disp = base, bool(zi), bool(disp)
+        self.link = base.link
+
+    # -- what it takes from its base -------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.base.name
+
+    @property
+    def predictors(self) -> tuple[str, ...]:
+        return (COND, *[ZI] * self.zi, *[DISP] * self.disp)
+
+    @property
+    def predictor_links(self) -> tuple[Link, ...]:
+        others = [link_from("logit")] * self.zi + [link_from("log")] * self.disp
+        return (self.link, *others)
+
+    @property
+    def n_phi(self) -> int:
+        return self.base.n_phi - self.disp
+
+    @property
+    def phi_names(self) -> tuple[str, ...]:
+        return self.base.phi_names[self.disp :]
+
+    @property
+    def family_kind(self):
+        return self.base.family_kind
+
+    @property
+    def discrete(self) -> bool:
+        return self.base.discrete
+
+    @property
+    def padding(self) -> float:
+        return self.base.padding
+
+    @property
+    def phi_range(self) -> tuple[Any, Any]:
+        low, high = self.base.phi_range
+        if not self.disp:
+            return low, high
+        return tuple(end[1:] if np.ndim(end) else end for end in (low, high))
+
+    @property
+    def near_zero_dispersion(self) -> tuple[float, ...]:
+        return () if self.disp else self.base.near_zero_dispersion
+
+    @property
+    def limit(self) -> str | None:
+        return None if self.disp else self.base.limit
+
+    @property
+    def phi_centre(self) -> float:
+        return self.base.phi_centre
+
+    @property
+    def phi_in_units(self) -> bool:
+        return self.base.phi_in_units
+
+    @property
+    def has_zeros(self) -> bool:
+        return self.zi or self.base.has_zeros
+
+    # -- inside jit ------------------------------------------------------------------
+
+    def _of_base(self, eta: Rows, phi: Float[Array, " r"]) -> tuple[Rows, Any]:
+        """eta and phi of the base; its first phi row by row where it has a model."""
+        return eta[0], (eta[-1], *phi) if self.disp else phi
+
+    def _inside(self, y: Rows) -> Rows:
+        """y, any other value in place of zeros that the base does not have."""
+        if not self.zi or self.base.has_zeros:
+            return y
+        return jnp.where(y == 0, self.base.padding, y)
+
+    def log_density(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Rows:
+        own, rest = self._of_base(eta, phi)
+        found = self.base.log_density(self._inside(y), own, rest, trials)
+        if not self.zi:
+            return found
+        zeta = eta[1]
+        at_zero = jnp.logaddexp(zeta, found) if self.base.has_zeros else zeta
+        return jnp.where(y == 0, at_zero, found) - nn.softplus(zeta)
+
+    def kernel_derivatives(
+        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+    ) -> Derivatives:
+        own, rest = self._of_base(eta, phi)
+        parts = self._base_parts(self._inside(y), own, rest, trials)
+        if self.zi:
+            parts = self._with_zeros(y == 0, eta[1], parts)
+        l, one, two, three = parts
+        return l, one, -two, -three
+
+    def _base_parts(
+        self, y: Rows, eta: Rows, phi: Any, trials: Rows | float
+    ) -> tuple[Array, Array, Array, Array]:
+        """log f of the base with its first three derivatives in its own predictors."""
+        if not self.disp:
+            l, s, w, w1 = self.base.derivatives(y, eta, phi, trials)
+            return l, s[None], -w[None, None], -w1[None, None, None]
+
+        # the derivatives in eta are formulas; along phi they are carried by tangents
+        def jet(dispersion: Rows) -> tuple[Rows, ...]:
+            l, s, w, w1 = self.base.derivatives(y, eta, (dispersion, *phi[1:]), trials)
+            return l, s, -w, -w1
+
+        found: Any = nested(jet, phi[0], 3).parts
+        (l, s, h, t), (l1, s1, h1, _), (l2, s2, *_), (l3, *_) = found
+        one = jnp.stack([s, l1])
+        two = _rows([h, s1], [s1, l2])
+        middle = _rows([h1, s2], [s2, l3])
+        return l, one, two, jnp.stack([_rows([t, h1], [h1, s2]), middle])
+
+    def _with_zeros(
+        self, zero: Rows, zeta: Rows, parts: tuple[Array, Array, Array, Array]
+    ) -> tuple[Array, Array, Array, Array]:
+        """log(p + (1 - p) f) at zeros and log((1 - p) f) elsewhere, from log f."""
+        B = parts[0]
+        one, two, three = (_wider(part, k) for k, part in enumerate(parts) if k)
+        if self.base.has_zeros:
+            r = jnp.where(zero, nn.sigmoid(zeta - B), 0.0)
+            q = jnp.where(zero, nn.sigmoid(B - zeta), 1.0)
+            at_zero = jnp.logaddexp(zeta, B)
+        else:
+            r, at_zero = jnp.where(zero, jnp.ones_like(zeta), 0.0), zeta
+            q = 1.0 - r
+        v = r * q
+        t = v * (q - r)
+        p, u = nn.sigmoid(zeta), nn.sigmoid(-zeta)
+        value = jnp.where(zero, at_zero, B) - nn.softplus(zeta)
+        at = np.eye(len(self.predictors))[1].reshape(-1, *(1,) * zeta.ndim)
+        d = at - one  # of zeta - B
+        pairs, both = d[:, None] * d, at[:, None] * at
+        first = q * one + at * (r - p)
+        second = v * pairs + q * two - both * (p * u)
+        mixed = (
+            d[:, None, None] * two
+            + d[None, :, None] * two[:, None]
+            + d[None, None] * two[:, :, None]
+        )
+        third = t * pairs[:, :, None] * d - v * mixed + q * three
+        third = third - both[:, :, None] * at * (p * u * (u - p))
+        return value, first, second, third
+
+    # -- on the host -----------------------------------------------------------------
+
+    def parameters(self, eta: Any) -> Any:
+        """(K, ...) natural values: what the base makes of its mean, p, dispersion."""
+        others = zip(self.predictor_links[1:], eta[1:], strict=True)
+        values = [self.base.parameters(eta[0]), *(f.inverse(x) for f, x in others)]
+        return np.stack([np.asarray(x, float) for x in values])
+
+    def mean(self, eta: Any) -> Any:
+        """E y: the mean of the base, less its share of added zeros."""
+        found = self.base.mean(eta[0])
+        return found * _complement(eta[1]) if self.zi else found
+
+    def conditional_mean(self, eta: Any) -> Any:
+        """E y where it is not an added zero."""
+        return self.base.mean(eta[0])
+
+    def _split(self, mu: Any, phi: Any) -> tuple[Any, Any, Any]:
+        """Mean, phi of the base, and p."""
+        p = mu[1] if self.zi else 0.0
+        if not self.disp:
+            return mu[0], phi, p
+        with np.errstate(divide="ignore"):
+            return mu[0], (np.log(mu[-1]), *phi), p
+
+    def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
+        """(1 - p) (Var + p m^2), of the base's mean m and variance."""
+        mean, phi, p = self._split(mu, phi)
+        own = self.base.variance(mean, phi, trials)
+        size = trials if self.family_kind == "binomial" else 1.0
+        m = size * self.base.mean_of(mean)
+        return (1 - p) * (own + p * m * m)
+
+    def mean_of(self, mu: Any) -> Any:
+        p = mu[1] if self.zi else 0.0
+        return (1 - p) * self.base.mean_of(mu[0])
+
+    def cdf(self, y: Any, mu: Any, phi: Any, trials: Any = 1.0) -> np.ndarray:
+        mean, phi, p = self._split(mu, phi)
+        y = np.asarray(y, float)
+        if not self.zi:
+            return self.base.cdf(y, mean, phi, trials)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.asarray(self.base.cdf(y, mean, phi, trials))
+        if not self.base.has_zeros:
+            found = np.where(y > 0, found, 0.0)
+        return (1 - p) * found + p * (y >= 0)
+
+    @property
+    def has_mass(self) -> bool:
+        return self.zi or self.base.has_mass
+
+    def below(self, y: Any, mu: Any, phi: Any, trials: Any = 1.0) -> np.ndarray:
+        mean, phi, p = self._split(mu, phi)
+        y = np.asarray(y, float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.asarray(self.base.below(y, mean, phi, trials))
+        if not self.base.has_zeros:
+            found = np.where(y > 0, found, 0.0)
+        return (1 - p) * found + p * (y > 0)
+
+    def simulate(
+        self, rng: np.random.Generator, mu: Any, phi: Any, trials: Any = 1.0
+    ) -> np.ndarray:
+        mean, phi, p = self._split(mu, phi)
+        out = np.asarray(self.base.simulate(rng, mean, phi, trials), float)
+        return np.where(rng.uniform(size=out.shape) < p, 0.0, out) if self.zi else out
+
+    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
+        if not self.zi:
+            return self.base.check(y, trials, rows)
+        some = y != 0
+        if not some.any():
+            _checks.not_all_zero(self.name, y)
+        if not self.base.has_zeros:
+            where = np.flatnonzero(some) if rows is None else np.asarray(rows)[some]
+            return self.base.check(
+                y[some], None if trials is None else trials[some], where
+            )
+        return self.base.check(y, trials, rows)
+
+    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """The base's start without the zeros that are too many for it."""
+        some = y != 0
+        if self.zi and not self.base.has_zeros:
+            m = None if trials is None else trials[some]
+            found, phi = self.base.start(y[some], m)
+            own = np.full(len(y), np.mean(found))
+            own[some] = found
+            share = np.clip(1 - np.mean(some), LEAST_SHARE, 1 - LEAST_SHARE)
+        else:
+            own, phi = self.base.start(y, trials)
+            own = np.array(own, float)
+            share = np.clip((1 - np.mean(some)) / 2, LEAST_SHARE, 0.5)
+            if self.zi and some.any():  # half of the zeros are others
+                own[~some] = (own[~some] + np.mean(own[some])) / 2
+        eta = [own]
+        if self.zi:
+            eta.append(np.full(len(y), np.log(share / (1 - share))))
+        if self.disp:
+            eta.append(np.full(len(y), float(phi[0])))
+            phi = phi[1:]
+        return np.stack(eta), np.asarray(phi, float)
+
+    def deviance_residuals(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        if not self.zi:
+            mean, own, _ = self._split(mu, phi)
+            return self.base.deviance_residuals(y, mean, own, trials)
+        return super().deviance_residuals(y, mu, phi, trials)
+
+    def latent_variance(
+        self, mu: Any, phi: Any, trials: Any = 1.0, method: Method = "lognormal"
+    ) -> np.ndarray:
+        mean, own, _ = self._split(mu, phi)
+        return self.base.latent_variance(mean, own, trials, method)
+
+
+def _complement(zeta: Any) -> Any:
+    """1 - p from the logit of p."""
+    return link_from("logit").inverse(-zeta)
+
+
+def _wider(x: Array, order: int) -> Array:
+    """Zeros in the place of the predictor of zeros, the second, along these axes."""
+    for axis in range(order):
+        head, tail = _cut(x, axis, 0, 1), _cut(x, axis, 1, None)
+        x = jnp.concatenate([head, jnp.zeros_like(head), tail], axis=axis)
+    return x
+
+
+def _cut(x: Array, axis: int, start: int, stop: int | None) -> Array:
+    return x[(*[slice(None)] * axis, slice(start, stop))]
+
+
+def _rows(*rows: list[Array]) -> Array:
+    return jnp.stack([jnp.stack(row) for row in rows])
