@@ -124,7 +124,7 @@ def design_from_formula(
     predictors = _of_atoms([*left.atoms, *atoms, *offset_atoms], known)
     columns = {name: table.column(name) for name in used}
     extras = _extras(table, weights, offset, trials)
-    rows = complete_rows(columns | extras | (also or {}), table.n, missing, quiet)
+    rows = complete_rows({**columns, **extras, **(also or {})}, table.n, missing, quiet)
     if rows is not None:
         columns = {name: column.take(rows) for name, column in columns.items()}
         extras = {name: column.take(rows) for name, column in extras.items()}
