@@ -21,12 +21,16 @@ from structure_of_package import (
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "jaxglmm"
-FACES = {"Fit", "PosteriorFit", "Fits", "GeneralisedFit", "OrdinalFit", "Posteriors"}
+FACES = {
+    *("Fit", "GeneralisedFit", "OrdinalFit", "ComponentsFit", "Fits"),
+    *("PosteriorFit", "Posteriors"),
+}
 FACE_FILES = {  # of the results: what a user holds
     "results/fit.py",
     "results/questions.py",
     "results/generalised_fit.py",
     "results/ordinal_fit.py",
+    "results/components_fit.py",
     "results/posterior_fit.py",
     "results/fits.py",
     "results/posteriors.py",

@@ -29,6 +29,7 @@ from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._saturated import best_eta
+from jaxglmm.model.families._values import NaturalValues
 from jaxglmm.model.links import LINKS, Link, link_from
 from jaxglmm.numerics.jets import Jet, gradients, nested
 from jaxglmm.runtime.arrays import jnp
@@ -39,7 +40,7 @@ Derivatives = tuple[Rows, Rows, Rows, Rows]
 Method = Literal["lognormal", "delta", "trigamma"]
 
 
-class AbstractFamily(eqx.Module):
+class AbstractFamily(NaturalValues):
     """A conditional distribution of the response.
 
     Class attributes:
@@ -246,18 +247,6 @@ class AbstractFamily(eqx.Module):
         """E y (binomial kind: the probability, E y / trials)."""
         return self.link.inverse(eta)
 
-    def parameters(self, eta: Any) -> Any:
-        """What the functions below take as ``mu``: here the mean.
-
-        Of several predictors their natural values, (K, ...); of a truncated family the
-        mean before truncation.
-        """
-        return self.mean(eta)
-
-    def mean_of(self, mu: Any) -> Any:
-        """The mean from ``parameters``."""
-        return mu
-
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         """Var y, elementwise (binomial kind: of the number of successes)."""
         raise NotApplicableError(
@@ -362,20 +351,6 @@ class AbstractFamily(eqx.Module):
             f"family {self.name!r} does not say its distribution function; define "
             "cdf(y, mu, phi, trials) in its class"
         )
-
-    @property
-    def has_mass(self) -> bool:
-        """Whether some values of y have a probability of their own."""
-        return self.discrete
-
-    def below(
-        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
-    ) -> np.ndarray:
-        """P(Y < y), elementwise."""
-        if not self.discrete:
-            return self.cdf(y, mu, phi, trials)
-        before = np.ceil(y) - 1
-        return np.where(y > 0, self.cdf(before, mu, phi, trials), 0.0)
 
     def simulate(
         self,

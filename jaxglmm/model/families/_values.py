@@ -1,0 +1,54 @@
+"""What the functions of a family take for its predictors, and where y has a mass."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import numpy as np
+
+
+class NaturalValues(eqx.Module):
+    """``variance``, ``cdf``, ``simulate`` and the like are functions of ``mu``.
+
+    That is the mean for most families. One of several predictors, or one whose mean is
+    no simple function of eta, says what else it is.
+    """
+
+    discrete: ClassVar[bool]
+
+    def mean(self, eta: Any) -> Any:
+        """E y."""
+        raise NotImplementedError
+
+    def cdf(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        """P(Y <= y)."""
+        raise NotImplementedError
+
+    def parameters(self, eta: Any) -> Any:
+        """What the others take as ``mu``: here the mean.
+
+        Of several predictors their natural values, (K, ...); of a truncated family the
+        mean before truncation.
+        """
+        return self.mean(eta)
+
+    def mean_of(self, mu: Any) -> Any:
+        """The mean from ``parameters``."""
+        return mu
+
+    @property
+    def has_mass(self) -> bool:
+        """Whether some values of y have a probability of their own."""
+        return self.discrete
+
+    def below(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        """P(Y < y), elementwise."""
+        if not self.discrete:
+            return self.cdf(y, mu, phi, trials)
+        before = np.ceil(y) - 1
+        return np.where(y > 0, self.cdf(before, mu, phi, trials), 0.0)
