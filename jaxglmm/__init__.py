@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import SingularFitWarning as SingularFitWarning
     from jaxglmm._errors import ZeroInflationWarning as ZeroInflationWarning
     from jaxglmm.api.many import fit_many as fit_many
+    from jaxglmm.api.mmrm import mmrm as mmrm
     from jaxglmm.api.models import anova as anova
     from jaxglmm.api.models import glmm as glmm
     from jaxglmm.api.models import lmm as lmm
@@ -140,6 +141,7 @@ _WHERE = {  # public name -> module that holds it
     "glmm": "jaxglmm.api.models",
     "lmm": "jaxglmm.api.models",
     "load": "jaxglmm.api.models",
+    "mmrm": "jaxglmm.api.mmrm",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
     **dict.fromkeys(_FAMILIES, "jaxglmm.model.families"),
     **dict.fromkeys(_BAYES, "jaxglmm.estimate.methods"),
@@ -216,6 +218,7 @@ __all__ = [
     "glmm",
     "lmm",
     "load",
+    "mmrm",
 ]
 
 

@@ -110,6 +110,11 @@ def read_design(
             "contrasts= code the factors of a formula; an array X is coded already"
         )
     _check_correlated(correlated)
+    if options.pop("residual", None) is not None:
+        raise ModelError(
+            "residual= names columns of a table: use the form with a formula, "
+            f"jg.{name}('y ~ x', data, residual=...)"
+        )
     if random_data and random_effects is None:
         raise ModelError(
             "random_data is given, but no random_effects say where it goes. Name "

@@ -19,7 +19,11 @@ from jaxglmm.api.given import (
     reading,
 )
 from jaxglmm.estimate.methods import BayesMethod, bayes_method
-from jaxglmm.fitting.fit_design import fit_design, fit_generalised
+from jaxglmm.fitting.fit_design import (
+    fit_correlated,
+    fit_design,
+    fit_generalised,
+)
 from jaxglmm.formula import check_generalised
 from jaxglmm.formula.design import Design
 from jaxglmm.results import faces
@@ -49,6 +53,7 @@ def lmm(
     priors: Any = None,
     conf_level: float = 0.95,
     contrasts: dict | None = None,
+    residual: str | None = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a linear mixed model.
@@ -92,6 +97,13 @@ def lmm(
         contrasts: codings of factors that the formula names, as in R: column ->
             "treatment" (default), "sum", "helmert", "poly", "diff", or what
             ``C(f, ...)`` takes.
+        residual: the covariance of the residuals, with random effects or without:
+            "ar1(time | g)", and so on with us, toep, toeph, ar1h, cs, csh, ad, adh,
+            arma11, car1, sp_exp, sp_gau (an ``h``: a standard deviation a time), one a
+            group as in "us(visit | arm / subject)"; "varident(f)", "varpower(x)",
+            "varexp(x)": standard deviations by levels, by |x|^d, by exp(d x); joined by
+            "+". The order of times is that of a categorical, of numbers, or of the rows
+            ("ar1(1 | g)"). Weights divide variances: V_ij / sqrt(w_i w_j).
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -134,8 +146,19 @@ def lmm(
         offset=offset,
         missing=missing,
         contrasts=contrasts,
+        **({} if residual is None else {"residual": residual}),
     )
-    if bayes is not None:
+    if design.residual is not None:
+        if bayes is not None:
+            raise ModelError(
+                f"residual={residual!r} needs maximum likelihood or REML; posteriors "
+                "have independent residuals"
+            )
+        ddf = None if satterthwaite else "residual"
+        fit = fit_correlated(
+            design, estimator, tol, max_iter, started, kinds=faces.face, ddf=ddf
+        )
+    elif bayes is not None:
         from jaxglmm.model.families import family_from
 
         fit = fit_bayes(design, family_from("gaussian"), bayes, priors, started)

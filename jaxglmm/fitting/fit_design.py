@@ -77,6 +77,52 @@ def fit_design(
     return fit
 
 
+def fit_correlated(
+    design: Design,
+    estimator: Maximise,
+    tol: float = 1e-8,
+    max_iter: int = 200,
+    started: float | None = None,
+    stacklevel: int = 4,
+    kinds: Kinds = record,
+    **options: Any,
+) -> Any:
+    """The same for a linear model with a residual structure.
+
+    options: ddf and vcov, as ``FittedCorrelated`` takes them.
+    """
+    from jaxglmm.fitting import blocks
+
+    began = time.perf_counter() if started is None else started
+    blocks.check(design)
+    designed = time.perf_counter()
+    engine = blocks.BlockEngine(design, estimator.reml)
+    engine.problem  # noqa: B018  (its seconds are counted apart)
+    built = time.perf_counter()
+    fitted, criterion = engine.fit(tol, max_iter)
+    diagnostics = {
+        "system": f"{len(engine.problem.stacks)} stacks of blocks",
+        "seconds": {
+            "design": designed - began,
+            "cross-products": built - designed,
+            "fit": time.perf_counter() - built,
+        },
+        "evaluations": int(fitted.steps),
+        "decrement": float(fitted.decrement),
+        "tol": tol,
+        "max_iter": max_iter,
+    }
+    fit = kinds("correlated")(
+        design,
+        blocks.estimates(engine, design, fitted, criterion),
+        engine,
+        diagnostics,
+        **options,
+    )
+    diagnose.warn(design, fit.estimates, stacklevel=stacklevel)
+    return fit
+
+
 def fit_generalised(
     design: Design,
     family: AbstractFamily,

@@ -183,6 +183,16 @@ class FixedEffects(Hinted):
             return np.zeros(0)
         return self.satterthwaite_parts.of_coefficients()
 
+    def plain_df(self, ddf: str, L: np.ndarray) -> float:
+        """Degrees of freedom of a test of L beta that no variance parameter moves."""
+        if ddf == "asymptotic":
+            return np.inf
+        return float(self.design.n_counted - self.design.p)
+
+    def kenward_roger_of(self, ddf: str) -> KenwardRoger:
+        """What a test by one of Kenward and Roger's methods is made of."""
+        return self.kenward_roger_parts
+
     @cached_property
     def satterthwaite_parts(self) -> Satterthwaite:
         """What Satterthwaite's degrees of freedom are made of."""

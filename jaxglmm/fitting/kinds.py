@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_correlated import FittedCorrelated
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.fitted_model import FittedModel
 
@@ -18,6 +19,10 @@ def record(kind: str) -> Any:
         from jaxglmm.fitting.fitted_model import FittedModel
 
         return FittedModel
+    if kind == "correlated":
+        from jaxglmm.fitting.fitted_correlated import FittedCorrelated
+
+        return FittedCorrelated
     if kind == "generalised":
         from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
@@ -31,6 +36,11 @@ def record(kind: str) -> Any:
 
         return FittedComponents
     raise ValueError(f"no record of the kind {kind!r}")
+
+
+def is_correlated(fit: FittedModel) -> TypeGuard[FittedCorrelated]:
+    """Whether a fit has a residual structure; asked without importing its class."""
+    return fit.design.residual is not None
 
 
 def is_generalised(fit: FittedModel) -> TypeGuard[FittedGeneralised]:

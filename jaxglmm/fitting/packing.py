@@ -18,14 +18,22 @@ import pandas as pd
 from jaxglmm._errors import DataError
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula import jsonable
-from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
+from jaxglmm.formula.design import Design, FixedTerm, RandomTerm, ResidualTerm
 from jaxglmm.formula.estimable import NullSpace
 from jaxglmm.formula.recipes import recipe_from_dict
 from jaxglmm.formula.tables import Column, Columns
 
 RECORDS = {
     cls.__name__: cls
-    for cls in (Column, Design, Estimates, FixedTerm, NullSpace, RandomTerm)
+    for cls in (
+        Column,
+        Design,
+        Estimates,
+        FixedTerm,
+        NullSpace,
+        RandomTerm,
+        ResidualTerm,
+    )
 }
 
 

@@ -62,6 +62,7 @@ def load(
     kind = "linear"
     if facts:
         kind = "posterior" if "bayes" in facts else "generalised"
+        kind = "correlated" if "residual" in facts else kind
     return kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)
 
 

@@ -12,5 +12,6 @@ from jaxglmm.formula.design import FixedTerm as FixedTerm
 from jaxglmm.formula.design import NewRows as NewRows
 from jaxglmm.formula.design import RandomTerm as RandomTerm
 from jaxglmm.formula.design import Recipe as Recipe
+from jaxglmm.formula.design import ResidualTerm as ResidualTerm
 from jaxglmm.formula.evaluate import known_functions_only as known_functions_only
 from jaxglmm.formula.recipes import recipe_from_dict as recipe_from_dict

@@ -28,6 +28,7 @@ from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.parse import Parsed, RandomPart, expand_dot, parse
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.recipe import FormulaRecipe
+from jaxglmm.formula.residual import read_residual
 from jaxglmm.formula.response import (
     BINOMIAL,
     NUMERIC,
@@ -63,6 +64,7 @@ def design_from_formula(
     order: Sequence[Any] | None = None,
     also: Mapping[str, Column] | None = None,
     quiet: bool = False,
+    residual: str | None = None,
 ) -> Design:
     """Read a formula against a table.
 
@@ -87,6 +89,7 @@ def design_from_formula(
         order: categories of an ordinal response in their order, where it is stated.
         also: columns of other formulas of the model, whose missing values count too.
         quiet: say nothing of rows that are dropped.
+        residual: the residual covariance, ``"ar1(time | g)"``.
 
     Returns:
         The design, columns of full rank, rows with missing values gone.
@@ -123,6 +126,9 @@ def design_from_formula(
     used = _used(parsed, parts, [*left.atoms, *atoms, *offset_atoms], known, context)
     predictors = _of_atoms([*left.atoms, *atoms, *offset_atoms], known)
     columns = {name: table.column(name) for name in used}
+    rest = None if residual is None else read_residual(residual).resolved(table.names)
+    for name in () if rest is None else rest.columns:
+        columns.setdefault(name, table.column(name))
     extras = _extras(table, weights, offset, trials)
     rows = complete_rows({**columns, **extras, **(also or {})}, table.n, missing, quiet)
     if rows is not None:
@@ -214,6 +220,7 @@ def design_from_formula(
         variables=training,
         response_levels=response.levels,
         trials=response.trials,
+        residual=None if rest is None else rest.learn(columns, n),
     )
 
 

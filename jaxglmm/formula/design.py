@@ -53,6 +53,39 @@ class RandomTerm:
         return self.label[: self.label.index(MARK) + 1] if self.predictor else ""
 
 
+@brief
+@dataclass(frozen=True)
+class ResidualTerm:
+    """The residual covariance ``us(visit | arm / subject) + varident(f)``, by rows.
+
+    text: as it was given; structure: key of ``model.residuals.REGISTRY``, "" where rows
+        are independent and differ in their variances alone
+    time, subject, group: names, "" where there is none
+    codes: (n,) subjects; levels: their labels
+    position: (n,) among the ``visits``, labels; times: (n, d), lags are distances
+    group_codes: (n,); group_levels: labels, one "" where there is one group
+    scales: (n, s) what the log standard deviation depends on besides visits
+    scale_names: (s,), ``varpower(x)`` or ``varident(f): level``
+    nugget: whether correlations start below one
+    """
+
+    text: str
+    structure: str
+    time: str
+    subject: str
+    group: str
+    codes: np.ndarray
+    levels: np.ndarray
+    position: np.ndarray
+    visits: np.ndarray
+    times: np.ndarray
+    group_codes: np.ndarray
+    group_levels: np.ndarray
+    scales: np.ndarray
+    scale_names: tuple[str, ...] = ()
+    nugget: bool = False
+
+
 @dataclass(frozen=True)
 class FixedTerm:
     """One term of the fixed effects: its name, its variables, its columns of X.
@@ -148,6 +181,7 @@ class Design:
     response_levels: np.ndarray | None = None  # labels of y's codes where y was text
     trials: np.ndarray | None = None
     parts: Mapping[str, Design] = field(default_factory=dict)
+    residual: ResidualTerm | None = None  # where rows are correlated or unlike
 
     @property
     def columns(self) -> tuple[int, ...]:

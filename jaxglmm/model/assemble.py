@@ -15,7 +15,6 @@ from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.model.predictors import Predictors
-from jaxglmm.model.residuals import IndependentResiduals
 from jaxglmm.structure.factors import ColumnMaps, Columns
 from jaxglmm.structure.moments_of_design import Moments, build
 
@@ -70,8 +69,7 @@ def precise(design: Design, family: AbstractFamily) -> Design:
 def moments(design: Design, structure: str | None = None) -> Moments:
     """Cross-products of a linear mixed model."""
     y = design.y if design.offset is None else design.y - design.offset
-    residuals = IndependentResiduals(design.weights)
-    return build(y, design.X, columns(design), residuals.weights, structure)
+    return build(y, design.X, columns(design), design.weights, structure)
 
 
 def problem(m: Moments) -> Problem:

@@ -12,6 +12,7 @@ from typing import Any
 
 WHERE = {
     "linear": "jaxglmm.results.fit:Fit",
+    "correlated": "jaxglmm.results.correlated_fit:CorrelatedFit",
     "generalised": "jaxglmm.results.generalised_fit:GeneralisedFit",
     "ordinal": "jaxglmm.results.ordinal_fit:OrdinalFit",
     "components": "jaxglmm.results.components_fit:ComponentsFit",

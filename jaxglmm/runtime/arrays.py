@@ -343,6 +343,8 @@ def segment_sum(data: Any, ids: Any, n: int, indices_are_sorted: bool = False) -
         data, ids = data[inside], ids[inside]
     if data.ndim == 1 and not np.iscomplexobj(data):
         return np.bincount(ids, data, n)
+    if indices_are_sorted and len(ids) and (np.bincount(ids, minlength=n) > 0).all():
+        return np.add.reduceat(data, np.searchsorted(ids, np.arange(n)), axis=0)
     out = np.zeros((n, *data.shape[1:]), data.dtype)
     np.add.at(out, ids, data)
     return out

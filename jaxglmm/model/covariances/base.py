@@ -280,15 +280,14 @@ def values(
     return jnp.stack(
         [
             value
-            for c, part in zip(covariances, _parts(theta, covariances), strict=True)
+            for c, part in zip(covariances, parts(theta, covariances), strict=True)
             for value in c.values(part)
         ]
     )
 
 
-def _parts(
-    theta: Array, covariances: Sequence[AbstractCovariance]
-) -> list[list[Array]]:
+def parts(theta: Array, covariances: Sequence[AbstractCovariance]) -> list[list[Array]]:
+    """The thetas of each factor."""
     out, at = [], 0
     for c in covariances:
         out.append([theta[a] for a in range(at, at + c.m)])
@@ -348,7 +347,7 @@ def jacobian(
     if all(c.free for c in covariances):
         return None
     blocks = []
-    for c, part in zip(covariances, _parts(theta, covariances), strict=True):
+    for c, part in zip(covariances, parts(theta, covariances), strict=True):
         J = c.jacobian(part)
         eye = jnp.eye(c.m, dtype=theta.dtype)
         blocks.append(eye if J is None else jnp.stack([jnp.stack(row) for row in J]))

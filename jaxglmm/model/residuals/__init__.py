@@ -1,10 +1,6 @@
-"""Residual structures of linear models, one file each, and the table of them."""
+"""Residual structures of linear models: correlations, scales, and the table of them."""
 
-from __future__ import annotations
-
-from jaxglmm.model.residuals.base import AbstractResiduals as AbstractResiduals
-from jaxglmm.model.residuals.independent import (
-    IndependentResiduals as IndependentResiduals,
-)
-
-REGISTRY: dict[str, type[AbstractResiduals]] = {"independent": IndependentResiduals}
+from jaxglmm.model.residuals.correlations import Correlation as Correlation
+from jaxglmm.model.residuals.correlations import Pairs as Pairs
+from jaxglmm.model.residuals.structures import correlation as correlation
+from jaxglmm.model.residuals.structures import title as title

@@ -57,11 +57,12 @@ def contrast_test(
             "L must be finite and have a number other than zero in it: each row is one "
             "linear combination of the coefficients"
         )
-    if ddf == "kenward-roger":
+    if ddf.startswith("kenward-roger"):
         rows, values = _independent(L, rhs)
         distance = rows @ fit.coefficients - values
-        found: dict[str, Any] = fit.kenward_roger_parts.test(rows, distance)
-    elif ddf in ("residual", "asymptotic"):
+        parts = fit.kenward_roger_of(ddf)
+        found: dict[str, Any] = parts.test(rows, distance)
+    elif ddf in ("residual", "asymptotic", "between-within"):
         rows, values = _independent(L, rhs)
         distance = rows @ fit.coefficients - values
         spread = rows @ fit.coefficient_covariance() @ rows.T
@@ -69,7 +70,7 @@ def contrast_test(
         found = {
             "F": F,
             "num_df": len(rows),
-            "den_df": np.inf if ddf == "asymptotic" else float(fit.nobs - fit.design.p),
+            "den_df": fit.plain_df(ddf, L),
         }
     else:
         found = _satterthwaite_test(fit, L, rhs)

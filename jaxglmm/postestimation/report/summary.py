@@ -21,6 +21,7 @@ from jaxglmm.formatting.tables import Paragraph, Table
 from jaxglmm.formula.parse import parse
 from jaxglmm.model import covariances
 from jaxglmm.postestimation.report import thresholds
+from jaxglmm.postestimation.report.residuals import correlated_heading, residual_blocks
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -32,6 +33,8 @@ MOST_CORRELATED = 20  # columns of X up to which their correlations are shown
 TESTS = {
     "satterthwaite": "t-tests use Satterthwaite's method",
     "kenward-roger": "t-tests use the Kenward-Roger method",
+    "kenward-roger-linear": "t-tests use the Kenward-Roger method (linear)",
+    "between-within": "t-tests use between and within degrees of freedom",
     "residual": "t-tests use n - p degrees of freedom",
 }
 
@@ -75,10 +78,13 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
         _criteria(fit),
         *([] if quantiles is None else [_residuals(quantiles)]),
     ]
+    alike = fit.design.residual is None
     if fit.design.terms:
-        table = layout.random_effects(fit.varcorr, fit.varcorr.sigma, (_groups(fit),))
-        blocks.append(table)
+        sigma = fit.varcorr.sigma if alike else None
+        blocks.append(layout.random_effects(fit.varcorr, sigma, (_groups(fit),)))
     blocks += thresholds.table(fit)
+    if not alike:
+        blocks += residual_blocks(fit)
     if len(coefficients):
         blocks.append(fixed_effects(coefficients, z=not fit.is_linear))
     blocks += _correlation_block(correlation)
@@ -156,6 +162,8 @@ def _heading(fit: FittedModel, ddf: str) -> tuple[str, ...]:
     if is_generalised(fit):
         return _generalised_heading(fit)
     how = "REML" if fit.reml else "maximum likelihood"
+    if fit.design.residual is not None:
+        return correlated_heading(fit, TESTS[ddf], how)
     return (
         f"Linear mixed model fit by {how}. {TESTS[ddf]}",
         f"Formula: {fit.formula}",

@@ -1,0 +1,411 @@
+"""Engine of linear models whose rows come in blocks of correlated residuals.
+
+As ``fitting.linear`` for cross-products: a design to arrays, these fitted, and back to
+the user's units. It runs on the host: blocks with the same rows are replaced by few
+(``structure.patterns``), so that the size of the data is soon forgotten.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from jaxglmm import _status
+from jaxglmm._errors import ModelError
+from jaxglmm.estimate.base import Fitted
+from jaxglmm.estimate.maximise_blocks import MaximiseBlocks
+from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.linear import SAFETY, SINGULAR, STEPS, TOLERANCE, judged
+from jaxglmm.formula.design import Design, RandomTerm, ResidualTerm
+from jaxglmm.formula.residual import BY_VISIT
+from jaxglmm.integrate import exact_blocks
+from jaxglmm.model import covariances
+from jaxglmm.model.covariances import base
+from jaxglmm.model.marginal_problem import BlockEffect, MarginalProblem, Stack
+from jaxglmm.model.residuals import Correlation, Pairs, correlation
+from jaxglmm.model.residuals.correlations import Distance
+from jaxglmm.runtime.host import on_host
+from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
+from jaxglmm.structure.patterns import Arrangement, BlockRows, arrange, fewest
+
+PLAIN = 20_000  # numbers in the blocks up to which fewer are not looked for
+
+
+class BlockEngine:
+    """One design, arranged; ``y`` (n,) its response, offset taken off."""
+
+    def __init__(self, design: Design, reml: bool, y: np.ndarray | None = None):
+        self.design, self.reml = design, reml
+        here = design.counted
+        self.keep = np.arange(design.n)[here]
+        w = design.weights
+        self.weights = None if w is None else w[here]
+        self.root = np.ones(len(self.keep)) if w is None else np.sqrt(w[here])
+        self._y = y
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """(n,) response of the rows that count, offset taken off."""
+        if self._y is not None:
+            return self._y
+        d = self.design
+        return (d.y if d.offset is None else d.y - d.offset)[self.keep]
+
+    @cached_property
+    def _basis(self) -> tuple[np.ndarray, Basis]:
+        return orthonormal(self.design.X[self.keep], self.weights)
+
+    @cached_property
+    def _response(self) -> tuple[np.ndarray, FixedBasis]:
+        R, basis = self._basis
+        y, coefficients, scale = residual(self.y, basis, self.weights)
+        return y, FixedBasis(R, coefficients, scale)
+
+    @property
+    def fixed(self) -> FixedBasis:
+        """From the internal coordinates of beta to the user's."""
+        return self._response[1]
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """(n, p + 1) [X y] in internal coordinates, times the roots of the weights."""
+        X = self._basis[1].whole
+        both = np.concatenate([X, self._response[0][:, None]], axis=1)
+        return both if self.weights is None else both * self.root[:, None]
+
+    @cached_property
+    def block_rows(self) -> BlockRows:
+        """Where the rows are."""
+        return block_rows(self.design).take(self.keep)
+
+    @cached_property
+    def arrangements(self) -> tuple[Arrangement, ...]:
+        """The blocks before X and y are put in."""
+        return arrange(self.block_rows)
+
+    @cached_property
+    def correlation(self) -> Correlation | None:
+        """The structure's correlation."""
+        return correlation_of(self.design)
+
+    @cached_property
+    def problem(self) -> MarginalProblem:
+        """All that a fit reads."""
+        stacks = []
+        for a in self.arrangements:
+            blocks, pattern = a.padded(self.rows), a.pattern
+            if blocks.size > PLAIN and len(a.mask) < len(blocks):
+                blocks, pattern = fewest(blocks, pattern, a.mask)
+            stacks.append(_stack(a, blocks, pattern))
+        terms = tuple(covariances.of(t) for t in self.design.terms)
+        n = len(self.keep)
+        log_scale2 = 2 * float(np.log(self.fixed.scale))
+        weights = 0.0 if self.weights is None else float(np.log(self.weights).sum())
+        p = self.design.p
+        return MarginalProblem(
+            tuple(stacks),
+            np.float64(n),
+            self._start(),
+            np.float64(n * log_scale2 - weights),
+            np.float64((n - p) * log_scale2 - weights + self.fixed.log_det),
+            self.correlation,
+            terms,
+        )
+
+    def _start(self) -> np.ndarray:
+        """No correlation, scales by moments, half the variance for random effects."""
+        rows, y2 = self.block_rows, self.rows[:, -1] ** 2
+        share = 0.5 if self.design.terms else 1.0
+        B = rows.scales
+        base_columns = n_scales(self.design)
+        first = B[:, :base_columns]
+        total = np.maximum(first.sum(axis=0), 1.0)
+        mean = np.maximum(first.T @ y2 / total, 1e-4)
+        scales = np.zeros(B.shape[1])
+        scales[:base_columns] = np.log(share * mean) / 2
+        # powers of a variable that is far from one: the level takes them up later
+        own = self.correlation
+        t = np.zeros(0) if own is None else own.start()
+        if isinstance(own, Distance):
+            t[0] = _distance_start(self.arrangements, own)
+        start = np.tile(np.concatenate([scales, t]), rows.n_groups)
+        sd = []
+        for z, _ in rows.effects:
+            size = np.maximum(np.mean(z * z, axis=0), 1e-12)
+            sd += [np.sqrt(0.5 / len(rows.effects) / z.shape[1] / s) for s in size]
+        terms = tuple(covariances.of(x) for x in self.design.terms)
+        return np.concatenate([start, np.asarray(base.start(terms, sd), float)])
+
+    # Fitting -------------------------------------------------------------------------
+
+    def fit(
+        self, tol: float = TOLERANCE, max_steps: int = STEPS, theta=None
+    ) -> tuple[Fitted, float]:
+        """Fit; arrays as NumPy, and the criterion with its constants."""
+        with on_host():
+            fitted = MaximiseBlocks(self.reml).fit(
+                self.problem, theta, SAFETY * tol, max_steps
+            )
+        constant = self.problem.constant_reml if self.reml else self.problem.constant
+        return fitted, float(fitted.criterion) + float(constant)
+
+    def derivatives(self, theta: np.ndarray, reml: bool | None = None):
+        """Value, score, Hessian at internal theta."""
+        with on_host():
+            return exact_blocks.derivatives(
+                self.problem, theta, self.reml if reml is None else reml
+            )
+
+    def criterion_at(self, theta: np.ndarray) -> float:
+        """With all constants."""
+        constant = self.problem.constant_reml if self.reml else self.problem.constant
+        return float(self.derivatives(theta).value) + float(constant)
+
+    def with_method(self, reml: bool) -> BlockEngine:
+        """The same rows by the other criterion."""
+        return self._like(reml, self.y)
+
+    def for_response(self, y: np.ndarray) -> BlockEngine:
+        """The same rows with another response, offset taken off."""
+        return self._like(self.reml, y)
+
+    def _like(self, reml: bool, y: np.ndarray) -> BlockEngine:
+        out = BlockEngine(self.design, reml, y)
+        for name in ("_basis", "block_rows", "arrangements", "correlation"):
+            if name in self.__dict__:
+                out.__dict__[name] = self.__dict__[name]
+        return out
+
+    # Units ---------------------------------------------------------------------------
+
+    def theta(self, estimates: Estimates) -> np.ndarray:
+        """(m,) internal theta of estimates in the user's units."""
+        own = estimates.phi - np.log(self.fixed.scale) * self.is_level
+        absolute = [x * (estimates.sigma / self.fixed.scale) for x in estimates.lam]
+        terms = tuple(covariances.of(t) for t in self.design.terms)
+        rest = base.host_theta(absolute, terms) if terms else np.zeros(0)
+        return np.concatenate([own, rest])
+
+    @cached_property
+    def is_level(self) -> np.ndarray:
+        """(residual parameters,) which are logs of standard deviations."""
+        each = np.zeros(self.problem.each)
+        each[: n_scales(self.design)] = 1.0
+        return np.tile(each, self.problem.n_groups)
+
+    @cached_property
+    def scales(self) -> np.ndarray:
+        """(m,) which thetas are standard deviations of random effects."""
+        terms = tuple(covariances.of(t) for t in self.design.terms)
+        own = np.zeros(self.problem.n_residual, bool)
+        return np.concatenate([own, base.is_scale(terms)])
+
+
+def n_scales(design: Design) -> int:
+    """Standard deviations a group: one, or one a visit."""
+    term = design.residual
+    assert term is not None
+    return len(term.visits) if term.structure in BY_VISIT else 1
+
+
+def correlation_of(design: Design) -> Correlation | None:
+    """The correlation that the design's residual structure names."""
+    term = design.residual
+    assert term is not None
+    return correlation(term.structure, len(term.visits), term.nugget)
+
+
+def block_rows(design: Design) -> BlockRows:
+    """Blocks: subjects, joined where a random effect spans several."""
+    term = design.residual
+    assert term is not None
+    n = design.n
+    parts = [t.codes for t in design.terms]
+    if term.structure:
+        parts.append(term.codes)
+    block = _joined(parts, n) if parts else np.arange(n)
+    scales = (
+        np.eye(len(term.visits))[term.position]
+        if term.structure in BY_VISIT
+        else np.ones((n, 1))
+    )
+    independent = not term.structure
+    return BlockRows(
+        block,
+        np.zeros(n, int) if independent and not parts else term.position,
+        np.zeros((n, 1)) if independent else term.times,
+        term.group_codes,
+        len(term.group_levels),
+        np.concatenate([scales, term.scales], axis=1),
+        tuple((t.values, t.codes) for t in design.terms),
+    )
+
+
+def _joined(parts: list[np.ndarray], n: int) -> np.ndarray:
+    """The finest blocks that hold whole levels of every factor."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = np.arange(n)
+    columns, at = [], n
+    for codes in parts:
+        columns.append(codes + at)
+        at += int(codes.max()) + 1
+    edges = sparse.coo_matrix(
+        (np.ones(n * len(parts)), (np.tile(rows, len(parts)), np.concatenate(columns))),
+        shape=(at, at),
+    )
+    return csgraph.connected_components(edges, directed=False)[1][:n]
+
+
+def _stack(a: Arrangement, blocks: np.ndarray, pattern: np.ndarray) -> Stack:
+    return Stack(
+        a.scales,
+        Pairs(a.position, a.lag),
+        a.group,
+        tuple(BlockEffect(z, same) for z, same in a.effects),
+        a.mask,
+        a.template,
+        a.count.astype(float),
+        blocks,
+        pattern,
+    )
+
+
+def _distance_start(arrangements: tuple[Arrangement, ...], c: Distance) -> float:
+    """The t for which rows at a middling distance have a correlation of a half."""
+    lags = np.concatenate([a.lag[a.lag > 0].ravel() for a in arrangements])
+    z = np.log(2) / np.median(lags) ** c.power
+    return float(-np.log(np.expm1(z))) if z < 500 else float(-z)
+
+
+def estimates(
+    engine: BlockEngine, design: Design, fitted: Fitted, criterion: float
+) -> Estimates:
+    """Back to the user's coordinates; phi: the residual parameters."""
+    fixed, problem = engine.fixed, engine.problem
+    own = np.asarray(fitted.theta[: problem.n_residual])
+    phi = own + np.log(fixed.scale) * engine.is_level
+    sigma = float(np.exp(phi[0]))
+    terms = problem.covariances
+    absolute = base.host_lambdas(np.asarray(fitted.theta[problem.n_residual :]), terms)
+    lam = tuple(_positive(fixed.scale / sigma * x) for x in absolute)
+    status = judged(fitted, criterion)
+    beta = fixed.beta(np.asarray(fitted.beta))
+    near = np.abs(fitted.theta[engine.scales]) < SINGULAR
+    return Estimates(
+        beta=beta,
+        vcov=fixed.vcov(np.asarray(fitted.LQ), fixed.scale),
+        sigma=sigma,
+        lam=lam,
+        theta=base.host_theta(lam, terms) if terms else np.zeros(0),
+        b=_modes(engine, fitted),
+        criterion=criterion,
+        reml=engine.reml,
+        converged=status == _status.CONVERGED,
+        share=1.0,
+        singular=bool(near.any()),
+        status=status,
+        n_iter=int(fitted.steps),
+        decrement=float(fitted.decrement),
+        phi=phi,
+    )
+
+
+def _positive(lam: np.ndarray) -> np.ndarray:
+    """The triangle with a diagonal that is not negative."""
+    return lam * np.where(np.diagonal(lam) < 0, -1.0, 1.0)
+
+
+def _modes(engine: BlockEngine, fitted: Fitted) -> tuple[np.ndarray, ...]:
+    """b = Sigma Z'V^-1(y - X beta) of every term, in the user's units."""
+    problem, design = engine.problem, engine.design
+    if not design.terms:
+        return ()
+    r = weighted_residuals(engine, np.asarray(fitted.theta), np.asarray(fitted.beta))
+    lams = base.host_lambdas(
+        np.asarray(fitted.theta[problem.n_residual :]), problem.covariances
+    )
+    out = []
+    for term, lam in zip(design.terms, lams, strict=True):
+        total = np.zeros((term.n_levels, len(term.names)))
+        np.add.at(total, term.codes[engine.keep], term.values[engine.keep] * r[:, None])
+        out.append(engine.fixed.scale * total @ (lam @ lam.T))
+    return tuple(out)
+
+
+def weighted_residuals(
+    engine: BlockEngine, theta: np.ndarray, beta: np.ndarray
+) -> np.ndarray:
+    """V^-1(y - X beta) of the rows that count, all in internal units."""
+    residuals = engine.rows[:, -1] - engine.rows[:, :-1] @ beta
+    return engine.root * solved(engine, theta, residuals[:, None])[:, 0]
+
+
+def solved(engine: BlockEngine, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """V^-1 rows, (n, c), V of internal theta."""
+    out = np.empty_like(rows)
+    with on_host():
+        for a, stack in zip(engine.arrangements, engine.problem.stacks, strict=True):
+            P, _ = exact_blocks.precision(stack, engine.problem.tables(theta, stack)[0])
+            solution = P[a.pattern] @ a.padded(rows)
+            out[a.at] = solution[a.block, a.slot]
+    return out
+
+
+def check(design: Design) -> None:
+    """Refuse what the residual structure cannot tell apart.
+
+    Raises:
+        ModelError: naming the term and what to change.
+    """
+    term = design.residual
+    assert term is not None
+    n = design.n_counted
+    if design.p >= n:
+        raise ModelError(
+            f"{design.p} fixed effects and {n} rows leave nothing to estimate the "
+            "residual covariance from; drop terms or add data"
+        )
+    rows = block_rows(design).take(np.arange(design.n)[design.counted])
+    B = rows.scales
+    if np.linalg.matrix_rank(B) < B.shape[1]:
+        raise ModelError(
+            f"residual={term.text!r}: the standard deviations of "
+            f"{', '.join(term.scale_names)} cannot be told from those of "
+            f"{'the visits' if n_scales(design) > 1 else 'one another'}; leave one out"
+        )
+    each = B.shape[1]
+    own = correlation_of(design)
+    if own is not None:
+        each += own.k
+        if term.structure in ("cs", "csh") and np.bincount(term.codes).max() < 2:
+            raise ModelError(
+                f"residual={term.text!r}: every level of {term.subject!r} has one row; "
+                "there is no correlation to estimate"
+            )
+    total = each * rows.n_groups
+    if total + design.p >= n:
+        raise ModelError(
+            f"residual={term.text!r} has {total} parameters, and with {design.p} fixed "
+            f"effects these are as many as the {n} rows. Take a structure with fewer, "
+            "such as ar1 or cs"
+        )
+    for random in design.terms:
+        _refuse_twice(term, random)
+
+
+def _refuse_twice(term: ResidualTerm, random: RandomTerm) -> None:
+    """Random effects that the residual covariance holds already."""
+    pairs = np.unique(np.stack([random.codes, term.codes]), axis=1).shape[1]
+    same = len(random.levels) == len(term.levels) == pairs
+    if same and term.structure in ("us", "cs", "csh"):
+        holds = "any covariance" if term.structure == "us" else "a common correlation"
+        if term.structure == "us" or random.names == ("(Intercept)",):
+            raise ModelError(
+                f"residual={term.text!r} allows {holds} within {term.subject!r}, and "
+                f"({' + '.join(random.names)} | {random.factor}) adds nothing to it: "
+                "the two cannot be told apart. Leave one out"
+            )

@@ -1,0 +1,222 @@
+"""What a fit with correlated residuals is: a linear model's record with more numbers.
+
+Degrees of freedom are those of the R package mmrm and of SAS: Satterthwaite's from the
+exact Hessian of the criterion, Kenward and Roger's from the same.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from jaxglmm import _arguments
+from jaxglmm.fitting import residual_parameters as _parameters
+from jaxglmm.fitting.blocks import BlockEngine
+from jaxglmm.fitting.components import VarCorr
+from jaxglmm.fitting.degrees_of_freedom import KenwardRoger, Satterthwaite
+from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.fitted_model import FittedModel
+from jaxglmm.formula.design import Design
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DDF = (
+    "satterthwaite",
+    "kenward-roger",
+    "kenward-roger-linear",
+    "between-within",
+    "residual",
+)
+VCOV = ("asymptotic", "empirical", "empirical-jackknife", "empirical-bias-reduced")
+
+
+class FittedCorrelated(FittedModel):
+    """A fitted linear model whose residuals are correlated or differ in variance."""
+
+    def __init__(
+        self,
+        design: Design,
+        estimates: Any,
+        engine: object = None,
+        diagnostics: dict | None = None,
+        *,
+        compute_satterthwaite: bool = True,
+        ddf: str | None = None,
+        vcov: str = "asymptotic",
+    ):
+        super().__init__(
+            design,
+            estimates,
+            engine,
+            diagnostics,
+            compute_satterthwaite=compute_satterthwaite,
+        )
+        if ddf is not None:
+            self._ddf = ddf
+        self.vcov_type = vcov
+
+    # Another of its kind -------------------------------------------------------------
+
+    def _rebuilt(self) -> BlockEngine:
+        return BlockEngine(self.design, bool(self.estimates.reml))
+
+    def like(
+        self,
+        design: Design,
+        estimates: Any,
+        engine: object = None,
+        diagnostics: dict | None = None,
+    ) -> Self:
+        """Another fit of this kind, with the same options."""
+        return type(self)(
+            design,
+            estimates,
+            engine,
+            diagnostics,
+            ddf=self._ddf,
+            vcov=self.vcov_type,
+        )
+
+    @classmethod
+    def restored(
+        cls,
+        design: Design,
+        estimates: Estimates,
+        diagnostics: dict,
+        ddf: str,
+        facts: dict[str, Any],
+    ) -> Self:
+        """The fit that a file describes."""
+        return cls(
+            design, estimates, None, diagnostics, ddf=ddf, vcov=facts["residual"]
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"vcov_type": self.vcov_type}
+
+    def model_facts(self) -> dict[str, Any] | None:
+        """How the covariance of the fixed effects was asked for."""
+        return {"residual": self.vcov_type}
+
+    # Numbers -------------------------------------------------------------------------
+
+    @property
+    def npar(self) -> int:
+        """Number of parameters: fixed effects, thetas, and those of the residuals."""
+        return self.design.p + len(self.estimates.theta) + len(self.estimates.phi)
+
+    @property
+    def structure(self) -> str:
+        """Name of the residual structure, ``us``, ``ar1``, ...; "" for independent."""
+        return self._term.structure
+
+    @property
+    def _term(self) -> Any:
+        return self.design.residual
+
+    @cached_property
+    def residual_covariance(self) -> VarCorr:
+        """Standard deviations, correlations and covariances of the visits, by group.
+
+        A mapping from the label of the group ("Residual" where there is one) to a
+        record with the frames ``sd``, ``corr`` and ``cov``, at weight one. Empty where
+        rows have no common visits.
+        """
+        return _parameters.covariance_of_visits(self)
+
+    @cached_property
+    def residual_parameters(self) -> pd.DataFrame:
+        """The parameters of the residual structure: estimate, std_error, lower, upper.
+
+        Standard errors by the delta method from the exact Hessian; 95 per cent limits
+        on the logarithm's scale (standard deviations) or Fisher's (correlations).
+        """
+        return _parameters.table(self, 0.95)
+
+    def resid(self, type: str = "response") -> np.ndarray:
+        """Residuals, (n,).
+
+        Args:
+            type: "response" (y - fitted), "pearson" (over the row's standard
+                deviation), "scaled" (the same), or "normalized": also free of their
+                correlation, by the inverse of its Cholesky factor within each subject,
+                in the order of its rows (nlme's normalized residuals).
+        """
+        return _parameters.residuals_of(self, type)
+
+    def drawn(self, n: int, seed: Any, re: str | None) -> np.ndarray:
+        """New responses with correlated residuals, (n, nobs)."""
+        return _parameters.drawn(self, n, seed, re)
+
+    # Degrees of freedom --------------------------------------------------------------
+
+    def checked_ddf(self, ddf: str | None) -> str:
+        """How degrees of freedom are to be counted; as fitted where None."""
+        ddf = self._ddf if ddf is None else ddf
+        if isinstance(ddf, str):
+            ddf = ddf.lower()
+        return _arguments.choice("ddf", ddf, DDF)
+
+    def coefficient_covariance(self, ddf: str | None = None) -> np.ndarray:
+        """(p, p) of the fixed effects; adjusted for Kenward and Roger's methods."""
+        ddf = self.checked_ddf(ddf)
+        if ddf.startswith("kenward-roger"):
+            return self.kenward_roger_of(ddf).adjusted
+        return self._given_covariance
+
+    @cached_property
+    def _given_covariance(self) -> np.ndarray:
+        if self.vcov_type == "asymptotic":
+            return np.asarray(self.estimates.vcov)
+        from jaxglmm.fitting.empirical import covariance
+
+        return covariance(self, self.vcov_type)
+
+    def _degrees_of_freedom(self, ddf: str) -> np.ndarray:
+        if ddf == "between-within":
+            return self.between_within
+        if ddf == "kenward-roger-linear":
+            return self.kenward_roger_of(ddf).of_coefficients()
+        return super()._degrees_of_freedom(ddf)
+
+    @cached_property
+    def curvature(self) -> Any:
+        """Derivatives of the criterion at the estimates, in internal coordinates."""
+        return self.engine.derivatives(self.engine.theta(self.estimates))
+
+    @cached_property
+    def satterthwaite_parts(self) -> Satterthwaite:
+        """What Satterthwaite's degrees of freedom are made of."""
+        from jaxglmm.fitting.degrees_of_freedom_blocks import satterthwaite
+
+        return satterthwaite(self)
+
+    @cached_property
+    def kenward_roger_parts(self) -> KenwardRoger:
+        """Kenward and Roger's covariance, second derivatives of V included."""
+        return self.kenward_roger_of("kenward-roger")
+
+    def kenward_roger_of(self, ddf: str) -> KenwardRoger:
+        """The same, or without second derivatives ("kenward-roger-linear")."""
+        from jaxglmm.fitting.degrees_of_freedom_blocks import kenward_roger
+
+        kept = self.__dict__.setdefault("_kenward_roger", {})
+        if ddf not in kept:
+            kept[ddf] = kenward_roger(self, linear=ddf.endswith("linear"))
+        return kept[ddf]
+
+    def plain_df(self, ddf: str, L: np.ndarray) -> float:
+        """Of several coefficients the least of theirs, as in mmrm."""
+        if ddf == "between-within":
+            return float(self.between_within[(L != 0).any(axis=0)].min())
+        return super().plain_df(ddf, L)
+
+    @cached_property
+    def between_within(self) -> np.ndarray:
+        """(p,) degrees of freedom by whether a coefficient varies within subjects."""
+        from jaxglmm.fitting.degrees_of_freedom_blocks import between_within
+
+        return between_within(self.design)

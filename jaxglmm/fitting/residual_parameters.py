@@ -1,0 +1,278 @@
+"""The numbers of a residual structure in the user's terms, and what rows make of them.
+
+One name a number, as everywhere: ``sigma`` or ``sd_VIS1|Residual``, and
+``rho|Residual``, ``cor_VIS2.VIS1|Residual``, ``range|Residual``; with groups the label
+is ``Residual.PBO``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm import _arguments
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting import predictor
+from jaxglmm.fitting.blocks import correlation_of, n_scales
+from jaxglmm.fitting.components import TermCovariance, VarCorr
+from jaxglmm.fitting.simulate import asked, draws_new_effects
+from jaxglmm.formula.design import Design
+from jaxglmm.formula.levels import text_of
+from jaxglmm.formula.residual import BY_VISIT
+from jaxglmm.model.covariances import names as words
+from jaxglmm.model.residuals import Pairs
+from jaxglmm.runtime.host import on_host
+
+MOST_VISITS = 60  # up to which there are tables of them
+
+
+@dataclass(frozen=True)
+class ResidualParameter:
+    """One number: its label, kind ("sd", "cor", "range" or "power") and value.
+
+    slope: (m,) its derivatives in internal theta.
+    """
+
+    label: str
+    kind: str
+    value: float
+    slope: np.ndarray
+
+
+def group_labels(design: Design) -> list[str]:
+    """``Residual``, or one a group."""
+    term = design.residual
+    assert term is not None
+    if len(term.group_levels) == 1:
+        return ["Residual"]
+    return [f"Residual.{text_of(x)}" for x in term.group_levels]
+
+
+def parameters(fit: Any) -> list[ResidualParameter]:
+    """All of them, group by group: standard deviations, correlations, then others."""
+    term, phi = fit.design.residual, fit.estimates.phi
+    correlation, s = correlation_of(fit.design), n_scales(fit.design)
+    by_visit = term.structure in BY_VISIT
+    each = len(phi) // len(term.group_levels)
+    m = len(phi) + len(fit.estimates.theta)
+    visits = [text_of(v) for v in term.visits]
+    out = []
+    for g, label in enumerate(group_labels(fit.design)):
+        at = g * each
+        own = phi[at : at + each]
+
+        def add(
+            name: str, kind: str, value: float, slope: np.ndarray, at: int = at
+        ) -> None:
+            wide = np.zeros(m)
+            wide[at : at + len(slope)] = slope
+            out.append(ResidualParameter(name, kind, float(value), wide))
+
+        unit = np.eye(each)
+        if term.structure == "us":
+            _unstructured(add, correlation, own, s, visits, label)
+            continue
+        for k in range(s):
+            one = "sigma" if label == "Residual" else f"sigma|{label}"
+            name = words.sd(visits[k], label) if by_visit else one
+            add(name, "sd", np.exp(own[k]), np.exp(own[k]) * unit[k])
+        t_at = s + len(term.scale_names)
+        if correlation is not None:
+            with on_host():
+                value, slope, _ = correlation.natural(own[t_at:])
+            for k, name in enumerate(_names(term.structure, correlation.names, visits)):
+                kind = "range" if name in ("range",) else "cor"
+                add(f"{name}|{label}", kind, value[k], slope[k] * unit[t_at + k])
+        for k, name in enumerate(term.scale_names, s):
+            if name.startswith("varident"):
+                add(
+                    f"{name}|{label}", "range", np.exp(own[k]), np.exp(own[k]) * unit[k]
+                )
+            else:
+                add(f"{name}|{label}", "power", own[k], unit[k])
+    return out
+
+
+def _names(structure: str, names: tuple[str, ...], visits: list[str]) -> list[str]:
+    """Neighbours by their visits, distances by their number."""
+    if structure in ("ad", "adh"):
+        return [f"cor_{b}.{a}" for a, b in itertools.pairwise(visits)]
+    return [name.replace("lag ", "rho_") for name in names]
+
+
+def _unstructured(add, correlation, own, s, visits, label) -> None:
+    """Standard deviations and correlations of a covariance without structure."""
+    T = len(visits)
+    pairs = Pairs(np.arange(T)[None], np.zeros((1, T, T)))
+    with on_host():
+        U, dU = correlation.tables(own[-correlation.k :], pairs)
+    U, dU = U[0], dU[:, 0]
+    scale = np.exp(own[:T])
+    root = np.sqrt(np.diagonal(U))
+    sd, each = scale * root, len(own)
+    log_slope = np.zeros((T, each))  # of log sd
+    log_slope[:, :T] = np.eye(T)
+    log_slope[:, s + (each - s - correlation.k) :] = (
+        np.diagonal(dU, axis1=1, axis2=2).T / (2 * root**2)[:, None]
+    )
+    for k in range(T):
+        add(words.sd(visits[k], label), "sd", sd[k], sd[k] * log_slope[k])
+    relative = np.diagonal(dU, axis1=1, axis2=2) / (2 * root**2)  # (k, T)
+    for j in range(T):
+        for i in range(j + 1, T):
+            r = U[i, j] / (root[i] * root[j])
+            slope = np.zeros(each)
+            moved = dU[:, i, j] / (root[i] * root[j])
+            slope[-correlation.k :] = moved - r * (relative[:, i] + relative[:, j])
+            add(words.correlation(visits[i], visits[j], label), "cor", r, slope)
+
+
+def table(fit: Any, level: float) -> pd.DataFrame:
+    """estimate, std_error, lower, upper, one row a parameter."""
+    from scipy import special
+
+    from jaxglmm.fitting.degrees_of_freedom_blocks import parameter_covariance
+
+    found = parameters(fit)
+    A = parameter_covariance(fit)
+    z = special.ndtri((1 + level) / 2)
+    rows = {}
+    for each in found:
+        se = float(np.sqrt(max(each.slope @ A @ each.slope, 0.0))) or np.nan
+        rows[each.label] = (each.value, se, *_limits(each, z * se))
+    columns = ["estimate", "std_error", "lower", "upper"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _limits(each: ResidualParameter, half: float) -> tuple[float, float]:
+    x = each.value
+    if each.kind in ("sd", "range"):
+        factor = np.exp(half / x)
+        return x / factor, x * factor
+    if each.kind == "cor" and abs(x) < 1:
+        middle, half = np.arctanh(x), half / (1 - x * x)
+        return float(np.tanh(middle - half)), float(np.tanh(middle + half))
+    return x - half, x + half
+
+
+def covariance_of_visits(fit: Any) -> VarCorr:
+    """By group, where rows have visits and nothing else says their variances."""
+    term = fit.design.residual
+    out: dict[str, TermCovariance] = {}
+    T = len(term.visits)
+    if term.structure and T <= MOST_VISITS and not term.scale_names:
+        s = n_scales(fit.design)
+        each = len(fit.estimates.phi) // len(term.group_levels)
+        correlation = correlation_of(fit.design)
+        assert correlation is not None
+        times = np.zeros((T, term.times.shape[1]))
+        times[term.position] = term.times
+        apart = times[:, None] - times[None]
+        lag = np.sqrt(np.sum(apart * apart, axis=-1))[None]
+        names = [text_of(v) for v in term.visits]
+        for g, label in enumerate(group_labels(fit.design)):
+            own = fit.estimates.phi[g * each : (g + 1) * each]
+            with on_host():
+                R = correlation.tables(own[s:], Pairs(np.arange(T)[None], lag))[0][0]
+            scale = np.exp(own[:s])
+            cov = np.asarray(R) * np.outer(scale, scale)
+            if s == 1:
+                cov = np.asarray(R) * scale[0] ** 2
+            sd = np.sqrt(np.diagonal(cov))
+            corr = cov / np.outer(sd, sd)
+            out[label] = TermCovariance(
+                factor=term.subject,
+                sd=pd.Series(sd, index=names, name="sd"),
+                corr=pd.DataFrame(corr, index=names, columns=names),
+                cov=pd.DataFrame(cov, index=names, columns=names),
+            )
+    return VarCorr(out, None)
+
+
+def _covariances(fit: Any, with_effects: bool):
+    """Of every stack: the arrangement and V (K, T, T) of its patterns, user's units."""
+    engine = fit.engine
+    problem, theta = engine.problem, engine.theta(fit.estimates)
+    if not with_effects:
+        theta = np.concatenate(
+            [theta[: problem.n_residual], np.zeros(len(theta) - problem.n_residual)]
+        )
+    with on_host():
+        for a, stack in zip(engine.arrangements, problem.stacks, strict=True):
+            V = np.asarray(problem.tables(theta, stack)[0])[stack.template]
+            both = a.mask[:, :, None] * a.mask[:, None, :]
+            pad = np.eye(a.mask.shape[1]) * (1 - a.mask)[:, None]
+            yield a, engine.fixed.scale**2 * V * both, pad
+
+
+def residuals_of(fit: Any, type: str) -> np.ndarray:
+    """(n,) residuals of a type; rows of weight zero have response residuals alone."""
+    kinds = ("response", "pearson", "scaled", "normalized", "normalised")
+    if not _arguments.is_among(type, kinds):
+        raise NotApplicableError(
+            f"resid(type={_arguments.shown(type)}): a model of correlated residuals "
+            "has 'response', 'pearson', 'scaled' and 'normalized' residuals"
+        )
+    residuals = fit.residuals
+    if type == "response":
+        return residuals
+    engine = fit.engine
+    rooted = (residuals[engine.keep] * engine.root)[:, None]
+    out = np.full(fit.design.n, np.nan)
+    for a, V, pad in _covariances(fit, with_effects=False):
+        rows = a.padded(rooted)
+        if type.startswith("normal"):
+            scaled = _decorrelated(a, V + pad, rows)
+        else:
+            sd = np.sqrt(np.diagonal(V + pad, axis1=1, axis2=2))
+            scaled = rows / sd[a.pattern][..., None]
+        out[engine.keep[a.at]] = scaled[a.block, a.slot, 0]
+    return out
+
+
+def _decorrelated(a: Any, V: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """L^-1 of the rows of each block, in the order in which they stand in the data."""
+    number = np.full(rows.shape[:2], np.inf)
+    number[a.block, a.slot] = a.at
+    order = np.argsort(number, axis=1, kind="stable")
+    blocks = np.arange(len(rows))[:, None]
+    mine = V[a.pattern][blocks[..., None], order[:, :, None], order[:, None, :]]
+    out = np.empty_like(rows)
+    out[blocks, order] = np.linalg.solve(np.linalg.cholesky(mine), rows[blocks, order])
+    return out
+
+
+def drawn(fit: Any, n: int, seed: Any, re: str | None) -> np.ndarray:
+    """(n, nobs) new responses: X beta (+ Z b) + correlated residuals."""
+    design, new = fit.design, draws_new_effects(re)
+    n, rng = asked(n, seed, design.n)
+    eta = predictor.fixed_part(design.X, fit.estimates.beta, design.offset)
+    if not new:
+        eta = eta + predictor.random_part(design.terms, fit.estimates.b)
+    engine = fit.engine
+    out = np.tile(eta, (n, 1))
+    for a, V, pad in _covariances(fit, with_effects=new):
+        L = np.linalg.cholesky(V + pad)[a.pattern]
+        rows = engine.keep[a.at]
+        for each in out:
+            z = rng.standard_normal((*L.shape[:2], 1))
+            each[rows] += (L @ z)[a.block, a.slot, 0] / engine.root[a.at]
+    return out
+
+
+def row_variances(fit: Any) -> np.ndarray:
+    """(n,) variance of each row's residual; of rows of weight zero at weight one."""
+    from jaxglmm.fitting.blocks import block_rows
+
+    rows, phi = block_rows(fit.design), fit.estimates.phi
+    each = len(phi) // rows.n_groups
+    own = phi.reshape(rows.n_groups, each)[rows.group, : rows.scales.shape[1]]
+    variance = np.exp(2 * np.sum(rows.scales * own, axis=1))
+    if fit.design.residual.structure == "us":
+        sds = np.stack([x.sd.to_numpy() for x in fit.residual_covariance.values()])
+        variance = sds[rows.group, rows.position] ** 2
+    return variance
