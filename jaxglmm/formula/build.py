@@ -28,7 +28,7 @@ from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.parse import Parsed, RandomPart, expand_dot, parse
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.recipe import FormulaRecipe
-from jaxglmm.formula.residual import read_residual
+from jaxglmm.formula.residual import given_residual
 from jaxglmm.formula.response import (
     BINOMIAL,
     NUMERIC,
@@ -72,9 +72,8 @@ def design_from_formula(
         formula: in lme4's syntax, ``"y ~ x + (1 + x | g)"``. Without a random term the
             design has ``terms=()``.
         data: pandas or polars frame, pyarrow table, record array or dict of columns.
-        weights: (n,) prior weights or the name of a column. A weight of 0 keeps the row
-            in the design, for it is predicted, but it is no observation.
-            Rows of a pandas Series are found by their labels.
+        weights: (n,) prior weights or the name of a column. A row of weight 0 is no
+            observation, but is predicted. A pandas Series is matched by its labels.
         offset: (n,) or the name of a column; ``offset()`` in the formula is added.
         missing: ``"drop"`` rows with a missing value in any variable of the model, with
             one warning, or ``"raise"``.
@@ -125,10 +124,8 @@ def design_from_formula(
     atoms = _atoms(terms, parts)
     used = _used(parsed, parts, [*left.atoms, *atoms, *offset_atoms], known, context)
     predictors = _of_atoms([*left.atoms, *atoms, *offset_atoms], known)
-    columns = {name: table.column(name) for name in used}
-    rest = None if residual is None else read_residual(residual).resolved(table.names)
-    for name in () if rest is None else rest.columns:
-        columns.setdefault(name, table.column(name))
+    rest = given_residual(residual, table.names)
+    columns = {name: table.column(name) for name in (*used, *rest.columns)}
     extras = _extras(table, weights, offset, trials)
     rows = complete_rows({**columns, **extras, **(also or {})}, table.n, missing, quiet)
     if rows is not None:
@@ -220,7 +217,7 @@ def design_from_formula(
         variables=training,
         response_levels=response.levels,
         trials=response.trials,
-        residual=None if rest is None else rest.learn(columns, n),
+        residual=rest.learn(columns, n),
     )
 
 

@@ -110,13 +110,15 @@ class Residual:
             variances=tuple((kind, found(name)) for kind, name in self.variances),
         )
 
-    def learn(self, columns: Mapping[str, Column], n: int) -> ResidualTerm:
-        """The rows of the data.
+    def learn(self, columns: Mapping[str, Column], n: int) -> ResidualTerm | None:
+        """The rows of the data; None where all are alike and independent.
 
         Raises:
             ModelError: a visit twice in a subject, one subject where there have to be
                 several. DataError: times or a variable that are no numbers.
         """
+        if not self.text:
+            return None
         codes, levels = _levels(self.subject, columns, n)
         group_codes, group_levels = _levels(self.group, columns, n)
         _refuse_split(self, codes, levels, group_codes)
@@ -178,6 +180,11 @@ def taken_apart(formula: str) -> tuple[str, str | None]:
         return formula, None
     right = " ".join(kept).strip().removeprefix("+ ").strip() or "1"
     return f"{sides[0].strip()} ~ {right}", found[0]
+
+
+def given_residual(text: str | None, names: Iterable[str]) -> Residual:
+    """What was asked for, with the columns that its names mean; nothing where None."""
+    return Residual("") if text is None else read_residual(text).resolved(names)
 
 
 def read_residual(text: str) -> Residual:
