@@ -137,11 +137,11 @@ def _in_lanes(marginal, posterior, mode, x, numbers, chunk, steps):
         psi = jax.vmap(belief.psi)(x)  # (L, j)
         beta, theta, phi = (part.T for part in jax.vmap(problem.split)(psi))
         (lam,) = jax.vmap(problem.lambdas)(theta.T)
-        own = _lanes.Lanes(beta, jnp.moveaxis(lam, 0, -1), phi)
+        own = _lanes.LaneParameters(beta, jnp.moveaxis(lam, 0, -1), phi)
         moved = jnp.tensordot(psi - psi0, slope[:, :, 0], axes=1)  # (L, q, J)
         u = u0[:, 0][..., None] + jnp.moveaxis(moved, 0, -1)
         found = _lanes.values(problem, own, u, marginal.nodes, steps)
-        draw, accepted = _lanes.draws(problem, own, found, _lanes.Noise(z, e))
+        draw, accepted = _lanes.draws(problem, own, found, _lanes.LaneNoise(z, e))
         return found.levels, draw, found.nu, accepted
 
     cut = x.reshape(S // chunk, chunk, -1)

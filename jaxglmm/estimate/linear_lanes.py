@@ -29,7 +29,7 @@ NEARLY = 1e3  # times the tolerance: decrements by the exact Hessian are noisier
 UNSURE = 1e-7  # a pivot of the Hessian this small leaves the df to the host
 
 
-class Report(eqx.Module):
+class LinearReport(eqx.Module):
     """L fits in the lanes' internal coordinates.
 
     theta: (m, L); beta, se, df: (p, L), the latter two of the rows of ``back`` (see
@@ -52,7 +52,7 @@ class Report(eqx.Module):
 
 @dataclass(frozen=True)
 class SharedFit:
-    """Program for responses of one design: Y (n, L) -> (shared.Facts, Report)."""
+    """Program for responses of one design: Y (n, L) -> (facts, ``LinearReport``)."""
 
     covariance: AbstractCovariance
     reml: bool
@@ -71,8 +71,8 @@ class SharedFit:
 class OwnFit:
     """Program for lanes with designs of their own.
 
-    (Y, W), (n, L) each, where ``rows`` is given, or ``own.Raw`` -> ``own.Facts``, the
-    way back (R^-1, T^-1, log|X'WX|) and ``Report``.
+    (Y, W), (n, L) each, where ``rows`` is given, or their products -> facts, the
+    way back (R^-1, T^-1, log|X'WX|) and ``LinearReport``.
     """
 
     covariance: AbstractCovariance
@@ -91,7 +91,7 @@ class OwnFit:
             local.groups, local.sums, back, tol, max_steps, self.covariance, self.reml
         )
         ways = local.back, local.T_inverse, local.log_det
-        return own.Facts.of(raw), ways, found
+        return own.DesignFacts.of(raw), ways, found
 
 
 def start(g: Groups, r: Sums, covariance: AbstractCovariance) -> Float[Array, "m L"]:
@@ -168,7 +168,7 @@ def fit(
     max_steps: Array,
     covariance: AbstractCovariance,
     reml: bool,
-) -> Report:
+) -> LinearReport:
     """Fit L lanes.
 
     back: rows are the contrasts whose standard errors and degrees of freedom are
@@ -183,7 +183,7 @@ def fit(
     df, se, df_sigma, unsure, left = _inference(g, theta, at, back, covariance, reml)
     status = jnp.where(found.status == search.RUNNING, _status.MAX_STEPS, found.status)
     short = (status == _status.CONVERGED) & (left > NEARLY * tol)
-    return Report(
+    return LinearReport(
         theta,
         jnp.stack(at.beta) if at.beta else jnp.zeros((0, theta.shape[1])),
         se,
@@ -216,7 +216,7 @@ def _boundary(
 def _inference(
     g: Groups,
     theta: Array,
-    at: crit.Marginal,
+    at: crit.OneFactorMarginal,
     back: Array,
     covariance: AbstractCovariance,
     reml: bool,
@@ -301,7 +301,7 @@ def _projected(g: Groups, half: small.Matrix, E: small.Matrix) -> small.Matrix:
 
 def _traces(
     g: Groups,
-    at: crit.Marginal,
+    at: crit.OneFactorMarginal,
     half: small.Matrix,
     E: list[small.Matrix],
     K: list[small.Matrix],

@@ -86,7 +86,7 @@ class _Step:
     direction: np.ndarray
 
 
-class Coordinates:
+class TurnedProblem:
     """The problem with the columns of Z turned, and the way back."""
 
     def __init__(
@@ -201,7 +201,7 @@ def finish(
     for start in (theta, _plain(problem)):
         if not np.isfinite(start).all():
             continue
-        coordinates = Coordinates(problem, m.factors, partial(rotated, m))
+        coordinates = TurnedProblem(problem, m.factors, partial(rotated, m))
         found = search(coordinates, start, reml, tol, left)
         if np.isfinite(found.value) and (best is None or found.value < best.value):
             best = found
@@ -217,7 +217,7 @@ def _plain(problem: Problem) -> np.ndarray:
 
 
 def search(
-    coordinates: Coordinates,
+    coordinates: TurnedProblem,
     theta: Float[np.ndarray, " m"],
     reml: bool,
     tol: float,

@@ -29,7 +29,7 @@ CELLS = 6000  # random effects x lanes in one chunk
 THREADED = 100_000
 
 
-class Responses(eqx.Module):
+class ResponseProducts(eqx.Module):
     """Cross-products with D responses: Z'y a factor (D, q, J), X'y (D, p), y'y (D,)."""
 
     Zy: tuple[Float[Array, "D q J"], ...]
@@ -37,7 +37,7 @@ class Responses(eqx.Module):
     yy: Float[Array, " D"]
 
 
-class Lanes(eqx.Module):
+class ResponseFits(eqx.Module):
     """D fits, in internal coordinates."""
 
     theta: Float[Array, "D m"]
@@ -62,23 +62,23 @@ def chunk_size(problem: Problem) -> int:
 def fit_lanes(
     estimator: Maximise,
     problem: Problem,
-    responses: Responses,
+    responses: ResponseProducts,
     theta: Float[Array, " m"],
     tol: Scalar,
     chunk: int,
     max_steps: Int[Array, ""],
-) -> Lanes:
+) -> ResponseFits:
     """Fit D responses (D a multiple of ``chunk``), all from ``theta``."""
 
-    def one(r: Responses) -> Lanes:
+    def one(r: ResponseProducts) -> ResponseFits:
         own = problem.with_response(r.Zy, r.Xy, r.yy)
         return _lane(estimator.fit(own, theta, tol, max_steps))
 
     return _chunked(one, responses, len(responses.yy), chunk)
 
 
-def _lane(fitted: Fitted) -> Lanes:
-    return Lanes(
+def _lane(fitted: Fitted) -> ResponseFits:
+    return ResponseFits(
         fitted.theta,
         fitted.beta,
         fitted.sigma2,
@@ -89,8 +89,11 @@ def _lane(fitted: Fitted) -> Lanes:
 
 
 def _chunked(
-    one: Callable[[Responses], Lanes], responses: Responses, D: int, chunk: int
-) -> Lanes:
+    one: Callable[[ResponseProducts], ResponseFits],
+    responses: ResponseProducts,
+    D: int,
+    chunk: int,
+) -> ResponseFits:
     if is_host():
         return lax.map(one, responses)
     if chunk == D:
@@ -104,14 +107,14 @@ def _chunked(
 def fit_by_moments(
     estimator: Maximise,
     problem: Problem,
-    responses: Responses,
+    responses: ResponseProducts,
     tol: Scalar,
     chunk: int,
     max_steps: Int[Array, ""],
-) -> Lanes:
+) -> ResponseFits:
     """The same, each lane from its own start by moments, as a single fit."""
 
-    def one(r: Responses) -> Lanes:
+    def one(r: ResponseProducts) -> ResponseFits:
         own = problem.with_response(r.Zy, r.Xy, r.yy)
         return _lane(estimator.fit(own, None, tol, max_steps))
 
@@ -123,12 +126,12 @@ def curvatures(
     problem: Problem,
     theta: Float[Array, "D m"],
     sigma2: Float[Array, " D"],
-    responses: Responses,
+    responses: ResponseProducts,
     reml: bool,
 ) -> Curvature:
     """Hessians and derivatives of the covariance of beta, one lane after the other."""
 
-    def one(lane: tuple[Array, Array, Responses]) -> Curvature:
+    def one(lane: tuple[Array, Array, ResponseProducts]) -> Curvature:
         x, s2, r = lane
         own = problem.with_response(r.Zy, r.Xy, r.yy)
         return curvature(own, x, s2, reml)

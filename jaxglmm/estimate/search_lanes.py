@@ -38,7 +38,7 @@ from jaxglmm.runtime.arrays import jnp, lax
 EXACT = 1e-9  # decrement of u up to which a value is believed
 
 
-class Found(eqx.Module):
+class LanesFound(eqx.Module):
     """psi (k, L), its modes u (q, J, L); the rest (L,); status RUNNING out of steps."""
 
     psi: Float[Array, "k L"]
@@ -89,7 +89,7 @@ def minimise(
     max_steps: Array,
     near: float | None = None,
     n_levels: Array | None = None,
-) -> Found:
+) -> LanesFound:
     """From ``start`` and u; near: decrement of u that counts as the mode."""
     k, L = start.shape
     _, J, _ = d.shape
@@ -242,7 +242,7 @@ def minimise(
         body,
         (jnp.zeros((), int), init),
     )
-    return Found(end.x, end.u, end.f, end.gain, end.steps, end.status)
+    return LanesFound(end.x, end.u, end.f, end.gain, end.steps, end.status)
 
 
 def reaches(d: LaneRows) -> list[Array | float]:

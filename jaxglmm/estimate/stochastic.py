@@ -33,7 +33,7 @@ LOG_2PI_E = LOG_2PI + 1
 NARROW = 0.7  # sd of spherical effects at the start
 
 
-class Frame(eqx.Module):
+class Whitening(eqx.Module):
     """x_0 and W: where steps of size one are right."""
 
     origin: Float[Array, " k"]
@@ -50,11 +50,11 @@ class Guide(eqx.Module):
     C: tuple[Float[Array, "q q J"], ...]
 
 
-def frame_of(x: Float[Array, " k"], H: Float[Array, "k k"]) -> Frame:
+def frame_of(x: Float[Array, " k"], H: Float[Array, "k k"]) -> Whitening:
     """The frame of a mode and its Hessian."""
     root = jnp.linalg.cholesky(H)
     eye = jnp.eye(len(x), dtype=x.dtype)
-    return Frame(x, jax.scipy.linalg.solve_triangular(root, eye, lower=True).T)
+    return Whitening(x, jax.scipy.linalg.solve_triangular(root, eye, lower=True).T)
 
 
 def begin(x: Float[Array, " k"], u: Effects) -> Guide:
@@ -85,7 +85,7 @@ def _lower(raw: Array) -> Array:
 
 def draw(
     guide: Guide,
-    frame: Frame,
+    frame: Whitening,
     z: Float[Array, " k"],
     e: tuple[Float[Array, "q J"], ...],
 ) -> tuple[Float[Array, " k"], Effects]:
@@ -98,7 +98,7 @@ def draw(
     return x, tuple(v[:, None] for v in u)
 
 
-def entropy(guide: Guide, frame: Frame) -> Scalar:
+def entropy(guide: Guide, frame: Whitening) -> Scalar:
     """-E log q."""
     k = len(guide.d)
     i = jnp.arange(k)
@@ -112,7 +112,7 @@ def entropy(guide: Guide, frame: Frame) -> Scalar:
 
 def elbo(
     posterior: Posterior,
-    frame: Frame,
+    frame: Whitening,
     guide: Guide,
     z: Float[Array, "S k"],
     e: tuple[Float[Array, "S q J"], ...],
@@ -138,7 +138,7 @@ def _normals(key: Array, guide: Guide, S: int) -> tuple[Array, tuple[Array, ...]
 @partial(jit, static_argnames=("pairs", "steps"))
 def climb(
     posterior: Posterior,
-    frame: Frame,
+    frame: Whitening,
     guide: Guide,
     rate: Scalar,
     key: Array,
@@ -173,7 +173,7 @@ def climb(
 
 @partial(jit, static_argnames=("S", "chunk"))
 def draws(
-    posterior: Posterior, frame: Frame, guide: Guide, key: Array, S: int, chunk: int
+    posterior: Posterior, frame: Whitening, guide: Guide, key: Array, S: int, chunk: int
 ) -> tuple[Array, Effects, Array, Scalar]:
     """x (S, k), u (S, q, 1, J) a factor, log p(y, u, x) (S,), and q's entropy."""
     posterior = posterior.folded()

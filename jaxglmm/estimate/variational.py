@@ -61,7 +61,7 @@ from jaxglmm.runtime.compile import jit
 FAR = 1.0  # longest step in a coordinate of y
 
 
-class Gaussian(eqx.Module):
+class GaussianPosterior(eqx.Module):
     """q: mean (beta, u), precision by the rows' weights, and y.
 
     weights: (n,) D; y: (k - p,) coordinates of variances and dispersion.
@@ -73,13 +73,13 @@ class Gaussian(eqx.Module):
     y: Float[Array, " r"]
 
 
-class Found(eqx.Module):
+class VariationalFound(eqx.Module):
     """q at the optimum; tv: (n,) variances of predictors; elbo; H: (r, r) curvature.
 
     H: of -L(y), by average information; gap: what the last step thought was left.
     """
 
-    q: Gaussian
+    q: GaussianPosterior
     tv: Float[Array, " n"]
     elbo: Scalar
     H: Float[Array, "r r"]
@@ -131,7 +131,7 @@ def precision(
 
 def bound_at(
     posterior: Posterior,
-    q: Gaussian,
+    q: GaussianPosterior,
     normal: Bordered,
     tv: Float[Array, " n"],
     rule: Rule = "exact",
@@ -153,7 +153,7 @@ def bound_at(
 
 
 def elbo(
-    q: Gaussian, posterior: Posterior, rule: Rule = "exact", k: int = NODES
+    q: GaussianPosterior, posterior: Posterior, rule: Rule = "exact", k: int = NODES
 ) -> Scalar:
     """The evidence lower bound of q, y a point, with all constants; differentiable.
 
@@ -184,14 +184,14 @@ class _State(eqx.Module):
 
 def maximise(
     posterior: Posterior,
-    start: Gaussian,
+    start: GaussianPosterior,
     tv: Float[Array, " n"],
     tol: Scalar | float,
     max_steps: Count | int,
     rule: Rule = "exact",
     k: int = NODES,
     fixed: bool = False,
-) -> Found:
+) -> VariationalFound:
     """The best q from ``start``; fixed: y stays where it is."""
     problem, belief = posterior.problem, posterior.belief
     mean, prior = belief.normal()
@@ -243,9 +243,9 @@ def maximise(
     s = lax.while_loop(lambda s: (s.steps < max_steps) & ~(s.gap <= tol), body, init)
     _, lam, _ = posterior.parameters(jnp.concatenate([s.beta, s.y]))
     normal, tv = precision(posterior, lam, s.weights)
-    q = Gaussian(s.beta, s.u, s.weights, s.y)
+    q = GaussianPosterior(s.beta, s.u, s.weights, s.y)
     value = bound_at(posterior, q, normal, tv, rule, k)
-    return Found(q, tv, value, s.H, s.gap, s.steps)
+    return VariationalFound(q, tv, value, s.H, s.gap, s.steps)
 
 
 def _slope(
@@ -323,10 +323,10 @@ def _dispersion(
     return 2 * slope, jnp.where(eye, jnp.maximum(H, floor), 0.0)
 
 
-def begin(posterior: Posterior, x: Float[Array, " k"], u: Effects) -> Gaussian:
+def begin(posterior: Posterior, x: Float[Array, " k"], u: Effects) -> GaussianPosterior:
     """A q to start from: means as given, weights of a GLM there."""
     p = posterior.problem.p
-    return Gaussian(x[:p], u, jnp.zeros_like(posterior.problem.y), x[p:])
+    return GaussianPosterior(x[:p], u, jnp.zeros_like(posterior.problem.y), x[p:])
 
 
 START_VARIANCE = 0.1  # of the predictors before anything is known
@@ -340,7 +340,7 @@ def fit_from(
     max_steps: Count,
     rule: Rule = "exact",
     k: int = NODES,
-) -> Found:
+) -> VariationalFound:
     """The best q from x = (beta, y) and effects u."""
     posterior = posterior.folded()
     tv = jnp.full_like(posterior.problem.y, START_VARIANCE)
@@ -351,12 +351,12 @@ fit = partial(jit, static_argnames=("rule", "k"))(fit_from)
 
 
 class Nodes(eqx.Module):
-    """A mixture over nodes of y: all of ``Found`` with a leading axis, and weights.
+    """A mixture over nodes of y: ``VariationalFound`` with a leading axis, and weights.
 
     log_evidence: log of the integral of exp L(y).
     """
 
-    found: Found
+    found: VariationalFound
     weights: Float[Array, " m"]
     log_evidence: Scalar
 
@@ -364,13 +364,13 @@ class Nodes(eqx.Module):
 @partial(jit, static_argnames=("rule", "k"))
 def at_nodes(
     posterior: Posterior,
-    found: Found,
+    found: VariationalFound,
     T: Float[Array, "m r"],
     tol: Scalar,
     max_steps: Count,
     rule: Rule = "exact",
     k: int = NODES,
-) -> Found:
+) -> VariationalFound:
     """The best q at nodes T of y, in standard deviations along ``axes`` from found's.
 
     A leading axis over the nodes; H is that of ``found`` at all of them.
@@ -378,11 +378,11 @@ def at_nodes(
     return _at_nodes(posterior.folded(), found, T, tol, max_steps, rule, k)
 
 
-def _at_nodes(posterior, found, T, tol, max_steps, rule, k) -> Found:
+def _at_nodes(posterior, found, T, tol, max_steps, rule, k) -> VariationalFound:
     r = len(found.q.y)
     A, _ = axes(found.H)
 
-    def node(t: Array) -> Found:
+    def node(t: Array) -> VariationalFound:
         start = eqx.tree_at(lambda q: q.y, found.q, found.q.y + A @ t)
         return maximise(posterior, start, found.tv, tol, max_steps, rule, k, fixed=True)
 
@@ -407,7 +407,7 @@ def axes(H: Float[Array, "r r"]) -> tuple[Float[Array, "r r"], Scalar]:
 @partial(jit, static_argnames=("count", "rule", "k"))
 def nested(
     posterior: Posterior,
-    found: Found,
+    found: VariationalFound,
     tol: Scalar,
     max_steps: Count,
     count: int,

@@ -146,7 +146,7 @@ def flat(
 
 
 @dataclass(frozen=True)
-class Parameter:
+class VarianceParameter:
     """One sd or correlation: ``kind`` ("sd" or "cor"), its term's label and columns.
 
     A dispersion parameter has the kind "dispersion" and its own name.
@@ -172,7 +172,7 @@ class Parameter:
 
 def parameters(
     design: Design, estimates: Estimates, residual: bool = True
-) -> tuple[Parameter, ...]:
+) -> tuple[VarianceParameter, ...]:
     """Standard deviations and correlations, term by term, the residual sd last.
 
     Within a term the standard deviations come first, then the correlations column by
@@ -183,14 +183,16 @@ def parameters(
         sd, corr = sd_and_correlation(cov)
         names = term.names
         out += [
-            Parameter("sd", term.label, (name,), float(sd[k]))
+            VarianceParameter("sd", term.label, (name,), float(sd[k]))
             for k, name in enumerate(names)
         ]
         out += [
-            Parameter("cor", term.label, (names[i], names[j]), float(corr[i, j]))
+            VarianceParameter(
+                "cor", term.label, (names[i], names[j]), float(corr[i, j])
+            )
             for i, j in of(term).pairs
         ]
     if residual:
         sigma = float(estimates.sigma)
-        out.append(Parameter("sd", "Residual", ("Observation",), sigma))
+        out.append(VarianceParameter("sd", "Residual", ("Observation",), sigma))
     return tuple(out)

@@ -31,7 +31,7 @@ MOST_TOGETHER = 100  # rows of a level x nodes of one fused loop
 HIGHEST = 600.0  # log of a term of quadrature, over that next to the mode
 
 
-class Lanes(eqx.Module):
+class LaneParameters(eqx.Module):
     """Parameters of L models of one design.
 
     beta: (p, L); lam: (q, q, L); phi: (r, L).
@@ -79,7 +79,7 @@ def damping(problem: GeneralisedProblem, r: Array) -> Array:
 class _Rows:
     """The rows of a folded problem beside lanes, (height, J, 1)."""
 
-    def __init__(self, problem: GeneralisedProblem, lanes: Lanes):
+    def __init__(self, problem: GeneralisedProblem, lanes: LaneParameters):
         assert isinstance(problem.rows, FoldedRows)
         self.family, self.phi = problem.family, lanes.phi
         self.y, self.trials = problem.y[..., None], problem.trials[..., None]
@@ -143,7 +143,7 @@ class _Rows:
 
 def values(
     problem: GeneralisedProblem,
-    lanes: Lanes,
+    lanes: LaneParameters,
     u: Float[Array, "q J L"],
     nodes: int = 1,
     steps: Count | int = 1,
@@ -235,7 +235,7 @@ def _quadrature(
     return near + jnp.log(total) - _half_log_det(root)
 
 
-class Noise(eqx.Module):
+class LaneNoise(eqx.Module):
     """Random numbers behind the draws of u: one Gaussian and one exponential a move.
 
     z: (moves + 1, q, J, L) standard normal; e: (moves, J, L) standard exponential.
@@ -246,7 +246,7 @@ class Noise(eqx.Module):
 
 
 def draws(
-    problem: GeneralisedProblem, lanes: Lanes, found: Values, noise: Noise
+    problem: GeneralisedProblem, lanes: LaneParameters, found: Values, noise: LaneNoise
 ) -> tuple[Float[Array, "q J L"], Float[Array, " L"]]:
     """One draw of u given each lane's parameters, and the share of moves accepted.
 

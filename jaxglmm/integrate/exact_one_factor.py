@@ -33,7 +33,7 @@ from jaxglmm.runtime.arrays import jnp
 from jaxglmm.structure.level_types import Groups, Sums, entries, total, weighted
 
 
-class Marginal(eqx.Module):
+class OneFactorMarginal(eqx.Module):
     """What the criterion is made of at one theta; entries are (C, L) or (L,).
 
     J: how the entries of Lambda move with theta, None where they are the same.
@@ -74,7 +74,7 @@ def pulled_square(J: small.Matrix | None, H: small.Matrix) -> small.Matrix:
 
 def marginal(
     g: Groups, r: Sums, theta: list[Array], covariance: AbstractCovariance
-) -> Marginal:
+) -> OneFactorMarginal:
     """Integrate u out and profile beta."""
     q, p = g.q, g.p
     Lam, J = lambdas(theta, covariance), covariance.jacobian(theta)
@@ -112,7 +112,7 @@ def marginal(
 
     s1, s2 = _moments(g, X, y, yy, beta)
     t2 = small.symmetric(small.matmul(P, s2), small.transpose(P))
-    return Marginal(
+    return OneFactorMarginal(
         Lam, J, S, small.matmul(P, X), small.apply(P, s1), t2, LQ, beta, r2, log_det
     )
 
@@ -138,7 +138,7 @@ def degrees(g: Groups, reml: bool) -> Array:
     return g.n - g.p if reml else g.n
 
 
-def value(g: Groups, at: Marginal, reml: bool) -> Array:
+def value(g: Groups, at: OneFactorMarginal, reml: bool) -> Array:
     """The profiled criterion (L,), internal scale, without the constants."""
     N = degrees(g, reml)
     out = at.log_det + N * (1 + LOG_2PI + jnp.log(at.r2 / N))
@@ -157,7 +157,7 @@ class Tables(eqx.Module):
     s2: Float[Array, " L"]
 
 
-def tables(g: Groups, at: Marginal, reml: bool) -> Tables:
+def tables(g: Groups, at: OneFactorMarginal, reml: bool) -> Tables:
     """The sums over types at one point."""
     q, p = g.q, g.p
     s2 = at.r2 / degrees(g, reml)
@@ -191,7 +191,7 @@ def tables(g: Groups, at: Marginal, reml: bool) -> Tables:
     return Tables(G, t2, St, Tt, s2)
 
 
-def _whitened(at: Marginal) -> small.Matrix:
+def _whitened(at: OneFactorMarginal) -> small.Matrix:
     """T_X L_Q'^-1, (q, p): its products are T_X Q^-1 T_X'."""
     return [small.forward(at.LQ, row) for row in at.TX] if at.LQ else [[]] * len(at.S)
 
@@ -240,7 +240,9 @@ def slopes(
     return [2 * small.dot(G[i], columns[j]) for i, j in covariance.entries]
 
 
-def score(t: Tables, at: Marginal, covariance: AbstractCovariance) -> list[Array]:
+def score(
+    t: Tables, at: OneFactorMarginal, covariance: AbstractCovariance
+) -> list[Array]:
     """dd/dtheta_a."""
     return pulled(at.J, slopes(t.G, at.Lam, covariance))
 

@@ -58,7 +58,7 @@ def rows_at(
     return RowDerivatives(*out)
 
 
-class Mode(eqx.Module):
+class ModeOfEffects(eqx.Module):
     """u: the mode, (q, 1, J) a factor; decrement: what a Newton step still gains."""
 
     u: Effects
@@ -84,7 +84,7 @@ def find_mode(
     lam: Lambdas,
     phi: Float[Array, " r"],
     start: Effects,
-) -> Mode:
+) -> ModeOfEffects:
     """Minimise h from ``start``: Newton steps, halved where the deviance rises."""
 
     def look(u: Effects) -> tuple[Array, Effects, Array]:
@@ -133,7 +133,7 @@ def find_mode(
             jnp.where(near & jnp.all(jnp.isfinite(x)), x, y)
             for x, y in zip(closer, u, strict=True)
         )
-    return Mode(u, left, steps)
+    return ModeOfEffects(u, left, steps)
 
 
 class Laplace(eqx.Module):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxglmm._typing import Float
-from jaxglmm.estimate.response_lanes import Responses
+from jaxglmm.estimate.response_lanes import ResponseProducts
 from jaxglmm.model.linear_problem import Problem
 
 RANK = 1e-10  # eigenvalues relative to the largest that count as zero
@@ -81,7 +81,7 @@ def draw(
     lam: Float[np.ndarray, "q q"],
     beta: Float[np.ndarray, " p"],
     sigma: float,
-) -> Responses:
+) -> ResponseProducts:
     """D responses y = X beta + Z b + e; lam: Lambda."""
     q, p, J = s.BX.shape
     effects, noise = rng.standard_normal((2, D, q, J))
@@ -97,7 +97,7 @@ def draw(
     at = s.XX @ beta
     inside = np.einsum("dig,dig->d", b, Ab + 2 * Ze)
     yy = beta @ at + 2 * (Xb + Xe) @ beta + inside + ee
-    return Responses((fixed + Ab + Ze,), at + Xb + Xe, yy)
+    return ResponseProducts((fixed + Ab + Ze,), at + Xb + Xe, yy)
 
 
 def _mixed(A: Float[np.ndarray, "q q J"], x: Float[np.ndarray, "D q J"]) -> np.ndarray:

@@ -20,7 +20,7 @@ from jaxglmm.many.subset import subset
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
-    from jaxglmm.many.ragged import Split
+    from jaxglmm.many.ragged import SplitTable
 
 PerResponse = np.ndarray | Responses | None
 
@@ -38,7 +38,7 @@ class Source:
 
     design: Design
     responses: Responses | None
-    split: Split | None
+    split: SplitTable | None
     weights: PerResponse
     offset: PerResponse
     trials: PerResponse

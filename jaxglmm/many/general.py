@@ -72,7 +72,7 @@ class GenericLinear(OnHost):
         )
         Xy = weighted.T @ m.basis.whole
         yy = np.einsum("nd,nd->d", E, weighted)
-        responses = lanes.Responses(Zy, jnp.asarray(Xy), jnp.asarray(yy))
+        responses = lanes.ResponseProducts(Zy, jnp.asarray(Xy), jnp.asarray(yy))
         chunk = min(self.chunk, len(which))
         found = lanes.fit_by_moments(
             engine.estimator,

@@ -67,7 +67,7 @@ def fine(size: int) -> int:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowsByLevel:
     """Where rows go in (height, levels).
 
     order: rows sorted by level; at: their rows and levels; h, J: padded sizes.
@@ -79,14 +79,14 @@ class Layout:
     J: int
 
     @staticmethod
-    def of(codes: np.ndarray, J: int) -> Layout:
+    def of(codes: np.ndarray, J: int) -> RowsByLevel:
         """By the level of each row."""
         order = np.argsort(codes, kind="stable")
         level = codes[order]
         counts = np.bincount(level, minlength=J)
         first = np.cumsum(counts) - counts
         row = np.arange(len(level)) - first[level]
-        return Layout(order, (row, level), fine(int(counts.max())), fine(J))
+        return RowsByLevel(order, (row, level), fine(int(counts.max())), fine(J))
 
     def place(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
         """(n, l) -> (h, J, l)."""
@@ -113,7 +113,7 @@ class SharedRows(OnHost):
         R, basis = orthonormal(design.X, None)
         n = design.n
         self.R_inverse = np.linalg.solve(R / np.sqrt(n), np.eye(len(R)))
-        self.layout = Layout.of(self.factor.codes, self.factor.n_levels)
+        self.layout = RowsByLevel.of(self.factor.codes, self.factor.n_levels)
         self.X = basis.whole * np.sqrt(n)
         cells = self.layout.h * self.layout.J
         self.chunk = devices.chunk(cells, CELLS, LANES)

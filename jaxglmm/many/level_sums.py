@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxglmm.formula.design import Design
 from jaxglmm.many.coordinates import Coordinates
-from jaxglmm.many.ragged import Split, _cholesky, _solve
+from jaxglmm.many.ragged import SplitTable, _cholesky, _solve
 from jaxglmm.runtime.executors import executor
 from jaxglmm.structure import per_dataset_design as own
 from jaxglmm.structure.fixed import EXACT
@@ -28,10 +28,12 @@ class LevelSums:
 
     A: (q, q, G + 1) Z'WZ of each level; X: (q, p, G + 1) Z'WX; y: (q, G + 1) Z'We; the
     last place is an empty level. XX, ZZ, Xy, b, n, scale, log_w and flags: (..., D) as
-    in ``own.Raw``.
+    in ``own.DatasetProducts``.
     """
 
-    def __init__(self, design: Design, where: Coordinates, split: Split, threads: int):
+    def __init__(
+        self, design: Design, where: Coordinates, split: SplitTable, threads: int
+    ):
         self.design, self.where, self.split = design, where, split
         self.offset = design.offset
         p, q = design.p, len(where.B.T)
@@ -47,14 +49,14 @@ class LevelSums:
         with executor(threads if len(pieces) > 1 else 1) as pool:
             list(pool.map(self._fill, pieces))
 
-    def raw(self, which: np.ndarray, J: int) -> own.Raw:
+    def raw(self, which: np.ndarray, J: int) -> own.DatasetProducts:
         """The data sets ``which`` (L,) as lanes, padded to J levels."""
         levels = self.split.levels[which]
         j = np.arange(J)[:, None]
         at = np.where(j < levels, self.first[which] + j, -1)
         n = self.n[which]
         flags = (self.constant, self.exact, self.dependent)
-        return own.Raw(
+        return own.DatasetProducts(
             np.take(self.A, at, axis=-1),
             np.take(self.X, at, axis=-1),
             np.take(self.XX, which, axis=-1),
@@ -161,7 +163,7 @@ class _Levels:
     where: the levels among all; sums over a level, and of those over a data set.
     """
 
-    def __init__(self, split: Split, here: slice, rows: slice):
+    def __init__(self, split: SplitTable, here: slice, rows: slice):
         self.counts = split.levels[here]
         first = int(np.searchsorted(split.begins, rows.start))
         self.where = slice(first, first + int(self.counts.sum()))

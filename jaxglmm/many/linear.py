@@ -125,7 +125,7 @@ class SharedLinear(OnHost):
         return Y if self.moments.keep is None else Y[self.moments.keep]
 
     def _table(
-        self, Y: np.ndarray, ready: shared.Facts, report: linear.Report
+        self, Y: np.ndarray, ready: shared.ResponseFacts, report: linear.LinearReport
     ) -> np.ndarray:
         m, reml = self.moments, self.settings.reml
         fixed, factor = m.fixed, m.factors[0]
@@ -183,7 +183,7 @@ class WeightedLinear(OnHost):
         )
 
     @placed
-    def rows(self) -> own.Rows:
+    def rows(self) -> own.DesignRows:
         """The design, row by row."""
         (factor,) = self.moments.factors
         J, n = factor.n_levels, len(factor.codes)
@@ -194,7 +194,7 @@ class WeightedLinear(OnHost):
         Z = np.ones((1, n)) if factor.values is None else factor.values.T
         X = self.moments.basis.whole
         return self.devices.shared(
-            own.Rows(X, np.ascontiguousarray(Z), level, factor.codes, J)
+            own.DesignRows(X, np.ascontiguousarray(Z), level, factor.codes, J)
         )
 
     @double_precision
@@ -294,7 +294,7 @@ def table(
     design: Design,
     columns: Columns,
     factor: Factor,
-    report: linear.Report,
+    report: linear.LinearReport,
     status: np.ndarray,
     *,
     beta: np.ndarray,

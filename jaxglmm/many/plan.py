@@ -18,7 +18,7 @@ from jaxglmm.many.coordinates import coordinates
 from jaxglmm.many.level_sums import LevelSums
 from jaxglmm.many.linear import Settings, SharedLinear, WeightedLinear
 from jaxglmm.many.pieces import Engine
-from jaxglmm.many.ragged import Split, buckets
+from jaxglmm.many.ragged import SplitTable, buckets
 from jaxglmm.many.ragged_linear import RaggedLinear
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.stages import Plan, Stage
@@ -168,14 +168,14 @@ def _ragged(
     )
 
 
-def split(design: Design, codes: np.ndarray, D: int) -> Split:
+def split(design: Design, codes: np.ndarray, D: int) -> SplitTable:
     """Rows by data set; rows of weight zero or without a data set are left out."""
     term = design.terms[0]
     used = codes >= 0
     if design.weights is not None:
         used &= design.weights > 0
     rows = None if used.all() else np.flatnonzero(used)
-    return Split(codes, D, term.codes, term.n_levels, rows)
+    return SplitTable(codes, D, term.codes, term.n_levels, rows)
 
 
 def table(

@@ -19,7 +19,7 @@ from jaxglmm.structure.padding import bucket
 SHAPES = ((5_000, 1), (100_000, 2), (1_000_000, 3))  # data sets up to, buckets
 
 
-class Split:
+class SplitTable:
     """Rows of a long design by data set.
 
     Args:
@@ -73,9 +73,9 @@ class Split:
         return dict(self.__dict__)
 
     @staticmethod
-    def from_parts(parts: dict[str, Any]) -> Split:
+    def from_parts(parts: dict[str, Any]) -> SplitTable:
         """The inverse of ``parts``."""
-        out = object.__new__(Split)
+        out = object.__new__(SplitTable)
         out.__dict__.update(parts)
         return out
 

@@ -25,7 +25,7 @@ from jaxglmm.many.generalised import (
     generalised_columns,
     table,
 )
-from jaxglmm.many.ragged import Split, _cholesky, _Sums
+from jaxglmm.many.ragged import SplitTable, _cholesky, _Sums
 from jaxglmm.many.values import LEAST_VALUES
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.families import AbstractFamily
@@ -68,7 +68,7 @@ class RaggedRows:
         assert source.split is not None
         design = source.design
         self.source, self.design = source, design
-        self.split: Split = source.split
+        self.split: SplitTable = source.split
         self.family: AbstractFamily = source.family
         self.columns = generalised_columns(design, self.family)
         (self.factor,) = join(assemble.columns(design))

@@ -25,7 +25,7 @@ from jaxglmm.formula.recipes import with_functions
 from jaxglmm.many import file as fits_file
 from jaxglmm.many.collection import Source
 from jaxglmm.many.posteriors import FittedPosteriors
-from jaxglmm.many.ragged import Split
+from jaxglmm.many.ragged import SplitTable
 from jaxglmm.many.record import FittedModels
 from jaxglmm.many.responses import Responses
 
@@ -201,7 +201,7 @@ def _source(saved: dict, arrays: dict) -> Source:
 
     given = {k: whole(v) for k, v in saved.items() if k != "model"}
     if given["split"] is not None:
-        given["split"] = Split.from_parts(given["split"])
+        given["split"] = SplitTable.from_parts(given["split"])
     model = saved["model"]["value"]
     if "reml" in model:
         return Source(**given, model=Maximise(model["reml"]))

@@ -27,7 +27,7 @@ RUNNING = -1
 Evaluated = tuple[Array, Array, Array, Array]
 
 
-class Found(eqx.Module):
+class LanesMinimum(eqx.Module):
     """x: (m, L); decrement, steps, status: (L,); status RUNNING where out of steps."""
 
     x: Float[Array, "m L"]
@@ -54,7 +54,7 @@ def minimise(
     start: Float[Array, "m L"],
     tol: float | Scalar,
     max_steps: int | Count,
-) -> Found:
+) -> LanesMinimum:
     """Minimise ``evaluate``: x (m, L) -> f (L,), g (m, L), H (m, m, L), D (m, L)."""
     m, lanes = start.shape
 
@@ -96,7 +96,9 @@ def minimise(
         (jnp.zeros((), int), init),
     )
     done = (end.status == _status.CONVERGED) & (end.mu <= LIGHT_DAMPING)
-    return Found(jnp.where(done, end.trial, end.x), end.gain, end.steps, end.status)
+    return LanesMinimum(
+        jnp.where(done, end.trial, end.x), end.gain, end.steps, end.status
+    )
 
 
 def _solve(H: Array, damping: Array, g: Array) -> Array:

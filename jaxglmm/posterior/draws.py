@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @brief
 @dataclass(frozen=True)
-class Moments:
+class MomentsOfDraws:
     """Means and spreads in the user's coordinates.
 
     beta: (p,); beta_cov: (p, p); sd, corr: term's label -> (q,), (q, q); effects,
@@ -66,7 +66,7 @@ class Posterior:
     terms: tuple[tuple[str, str, tuple[str, ...], tuple[Any, ...]], ...]
     draws: Draws
     chains: int
-    moments: Moments
+    moments: MomentsOfDraws
     method: str
     log_evidence: float | None = None
     log_evidence_error: float | None = None
@@ -217,7 +217,7 @@ def _draws(engine: PosteriorEngine, out: Outcome) -> Draws:
     return replace(draws, effects=at_node.effects)
 
 
-def moments(draws: Draws, w: np.ndarray) -> Moments:
+def moments(draws: Draws, w: np.ndarray) -> MomentsOfDraws:
     """Weighted means and covariances; w: (S,) summing to one."""
     beta = w @ draws.beta
     rest = draws.beta - beta
@@ -227,7 +227,7 @@ def moments(draws: Draws, w: np.ndarray) -> Moments:
         effects[label] = mean
         second = np.einsum("s,sjq,sjq->jq", w, b, b)
         spread[label] = np.sqrt(np.maximum(second - mean**2, 0.0))
-    return Moments(
+    return MomentsOfDraws(
         beta,
         (w[:, None] * rest).T @ rest,
         {k: w @ v for k, v in draws.sd.items()},
@@ -238,7 +238,9 @@ def moments(draws: Draws, w: np.ndarray) -> Moments:
     )
 
 
-def _replace_beta(found: Moments, mean: np.ndarray, cov: np.ndarray) -> Moments:
+def _replace_beta(
+    found: MomentsOfDraws, mean: np.ndarray, cov: np.ndarray
+) -> MomentsOfDraws:
     from dataclasses import replace
 
     return replace(found, beta=mean, beta_cov=cov)

@@ -22,7 +22,7 @@ MOST_STEPS = 10  # Newton steps for a mode, where they end with it
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedPosterior:
     """``nested.Evaluated`` as NumPy; u is None where there are too many effects."""
 
     log_lik: np.ndarray
@@ -42,7 +42,7 @@ def evaluate(
     steps: int | None = None,
     keep: bool = True,
     like: int | None = None,
-) -> Evaluated:
+) -> EvaluatedPosterior:
     """Likelihood, prior and draws of u at every x, in blocks of equal size.
 
     like: number of points of another call, whose program serves this one as well.
@@ -86,7 +86,7 @@ def evaluate(
         if keep:
             return host
         rest = (host.log_lik, host.log_prior, None, host.nu, host.moved, host.levels)
-        return Evaluated(*rest)
+        return EvaluatedPosterior(*rest)
 
     starts = range(0, padded, block)
     several = lanes and len(starts) > 1  # lanes: nothing of LAPACK runs in them
@@ -100,7 +100,7 @@ def evaluate(
         )
     names = ("log_lik", "log_prior", "nu", "moved", "levels")
     joined = {k: np.concatenate([getattr(p, k) for p in parts])[:S] for k in names}
-    return Evaluated(u=u, **joined)
+    return EvaluatedPosterior(u=u, **joined)
 
 
 def _block(S: int, chunk: int, n_effects: int) -> int:

@@ -20,7 +20,7 @@ from jaxglmm.estimate.posterior_mode import Mode
 from jaxglmm.estimate.proposal import SplitT, log_mixture
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.posterior.engine import PosteriorEngine
-from jaxglmm.posterior.evaluate import Evaluated, evaluate
+from jaxglmm.posterior.evaluate import EvaluatedPosterior, evaluate
 from jaxglmm.posterior.mode import NOWHERE
 from jaxglmm.posterior.outcome import Outcome
 
@@ -56,7 +56,7 @@ def run_importance(
         sample.x[index],
         None if found.u is None else tuple(a[index] for a in found.u),
         weights=smoothed.weights,
-        raw=Raw(sample.x, found.u, sample.log_ratio),
+        raw=Proposals(sample.x, found.u, sample.log_ratio),
         log_lik=found.log_lik[index],
         log_prior=found.log_prior[index],
         log_evidence=smoothed.log_mean,
@@ -72,7 +72,7 @@ def run_importance(
 
 
 @dataclass(frozen=True)
-class Raw:
+class Proposals:
     """Proposals before resampling. x: (N, k); u: as in ``Outcome``; log_ratio: (N,)."""
 
     x: np.ndarray
@@ -99,7 +99,7 @@ class _Sample:
         self.engine, self.marginal, self.mode, self.seed = engine, marginal, mode, seed
         self.proposals: list[SplitT] = []
         self.x: np.ndarray
-        self.found: Evaluated
+        self.found: EvaluatedPosterior
         self.log_ratio: np.ndarray
         self.smoothed: pareto.Smoothed
 
@@ -121,18 +121,20 @@ class _Sample:
         if steps is None and not self.lost <= LOST:
             self._weigh(before, self._evaluate(x, FAR_STEPS))
 
-    def _evaluate(self, x: np.ndarray, steps: int | None) -> Evaluated:
+    def _evaluate(self, x: np.ndarray, steps: int | None) -> EvaluatedPosterior:
         n = len(self.proposals) - 1
         return evaluate(self.engine, self.marginal, self.mode, x, self.seed + n, steps)
 
-    def _weigh(self, before: Evaluated | None, new: Evaluated) -> None:
+    def _weigh(
+        self, before: EvaluatedPosterior | None, new: EvaluatedPosterior
+    ) -> None:
         self.found = new if before is None else _joined(before, new)
         log_target = self.found.log_lik + self.found.log_prior
         self.log_ratio = log_target - log_mixture(self.proposals, self.x)
         self.smoothed = pareto.smooth(self.log_ratio)
 
 
-def _joined(one: Evaluated, two: Evaluated) -> Evaluated:
+def _joined(one: EvaluatedPosterior, two: EvaluatedPosterior) -> EvaluatedPosterior:
     """Two sets of draws as one; random effects where both have them."""
     u = None
     if one.u is not None and two.u is not None:
@@ -142,4 +144,4 @@ def _joined(one: Evaluated, two: Evaluated) -> Evaluated:
         return np.concatenate([getattr(one, name), getattr(two, name)])
 
     names = ("log_lik", "log_prior", "nu", "moved", "levels")
-    return Evaluated(u=u, **{name: both(name) for name in names})
+    return EvaluatedPosterior(u=u, **{name: both(name) for name in names})

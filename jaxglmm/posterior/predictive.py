@@ -19,7 +19,7 @@ from jaxglmm.posterior.draws import Posterior
 AT_ONCE = 5_000_000  # draws times rows in one piece
 
 
-class Rows:
+class RowsToPredict:
     """Rows to predict: X (n, p), offset (n,), terms with codes (-1: a new level)."""
 
     def __init__(self, X: np.ndarray, offset: np.ndarray | None, terms: Any):
@@ -33,18 +33,20 @@ class Rows:
             yield slice(start, min(start + size, len(self.X)))
 
 
-def own_rows(design: Design) -> Rows:
+def own_rows(design: Design) -> RowsToPredict:
     """The rows of a design."""
-    return Rows(design.X, design.offset, design.terms)
+    return RowsToPredict(design.X, design.offset, design.terms)
 
 
-def fixed_predictor(posterior: Posterior, rows: Rows, here: slice) -> np.ndarray:
+def fixed_predictor(
+    posterior: Posterior, rows: RowsToPredict, here: slice
+) -> np.ndarray:
     """(S, m) X beta + offset."""
     return posterior.draws.beta @ rows.X[here].T + rows.offset[here]
 
 
 def random_predictor(
-    posterior: Posterior, rows: Rows, here: slice, new: dict[str, np.ndarray]
+    posterior: Posterior, rows: RowsToPredict, here: slice, new: dict[str, np.ndarray]
 ) -> np.ndarray:
     """(S, m) Z b; new: label -> (S, q) effects of any level that is new."""
     total = np.zeros((posterior.n_draws, here.stop - here.start))

@@ -11,7 +11,7 @@ from jaxglmm._errors import DataError
 from jaxglmm.estimate.methods import NAMED, BayesMethod
 from jaxglmm.formula.design import Design
 from jaxglmm.model.priors import distributions as _priors
-from jaxglmm.posterior.draws import Moments, Posterior
+from jaxglmm.posterior.draws import MomentsOfDraws, Posterior
 from jaxglmm.posterior.engine import Draws
 
 PRIORS = {
@@ -77,7 +77,7 @@ def restored(
         names=tuple(design.x_names),
         terms=terms,
         draws=Draws(**arrays["draws"]),
-        moments=Moments(**arrays["moments"]),
+        moments=MomentsOfDraws(**arrays["moments"]),
         log_lik=arrays["log_lik"],
         log_posterior=arrays["log_posterior"],
         sample_stats=arrays["sample_stats"],

@@ -102,7 +102,9 @@ def _structured(engine: PosteriorEngine, method: VB) -> Outcome:
 
 
 @partial(jit, static_argnames="k")
-def _fit(posterior: Posterior, eta, phi, tol, max_steps, k: int) -> variational.Found:
+def _fit(
+    posterior: Posterior, eta, phi, tol, max_steps, k: int
+) -> variational.VariationalFound:
     x = _map.starting_point(posterior, eta, phi)
     u = zeros(posterior.problem)
     return variational.fit_from(posterior, x, u, tol, max_steps, k=k)
@@ -115,7 +117,7 @@ class Mixture:
     the axes of the bound's curvature, where the bound tells the skewness of y.
     """
 
-    def __init__(self, nodes: variational.Found, T: np.ndarray):
+    def __init__(self, nodes: variational.VariationalFound, T: np.ndarray):
         self.nodes, self.T = nodes, T
         self.y = np.asarray(nodes.q.y)
         A, log_det = variational.axes(nodes.H[0])
@@ -142,7 +144,7 @@ class Mixture:
 
 
 def moments(
-    posterior: Posterior, nodes: variational.Found, w: np.ndarray
+    posterior: Posterior, nodes: variational.VariationalFound, w: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean (p,) and covariance (p, p) of beta under the mixture of weights w."""
     beta, C = jax.device_get(_beta_moments(posterior, nodes))
@@ -152,10 +154,10 @@ def moments(
 
 
 @jit
-def _beta_moments(posterior: Posterior, found: variational.Found):
+def _beta_moments(posterior: Posterior, found: variational.VariationalFound):
     posterior = posterior.folded()
 
-    def node(f: variational.Found):
+    def node(f: variational.VariationalFound):
         _, lam, _ = posterior.parameters(jnp.concatenate([f.q.beta, f.q.y]))
         normal, _ = variational.precision(posterior, lam, f.q.weights)
         return f.q.beta, jnp.linalg.inv(normal.Q)
@@ -216,7 +218,7 @@ def _chunks(
 
 
 @jit
-def _draw(posterior: Posterior, found: variational.Found, of_chunk, z, e):
+def _draw(posterior: Posterior, found: variational.VariationalFound, of_chunk, z, e):
     posterior = posterior.folded()
 
     def chunk(args):

@@ -206,7 +206,9 @@ def _responses(
         yield _cross_products(engine, fit, Y)
 
 
-def _cross_products(engine: Engine, fit: FittedModel, Y: np.ndarray) -> lanes.Responses:
+def _cross_products(
+    engine: Engine, fit: FittedModel, Y: np.ndarray
+) -> lanes.ResponseProducts:
     """Z'y, X'y and y'y of the rows of Y (D, n), in internal coordinates."""
     m = engine.moments
     offset = 0.0 if fit.design.offset is None else fit.design.offset
@@ -220,12 +222,12 @@ def _cross_products(engine: Engine, fit: FittedModel, Y: np.ndarray) -> lanes.Re
     )
     Xy = weighted.T @ m.basis.whole
     yy = np.einsum("nd,nd->d", rows, weighted)
-    return lanes.Responses(Zy, jnp.asarray(Xy), jnp.asarray(yy))
+    return lanes.ResponseProducts(Zy, jnp.asarray(Xy), jnp.asarray(yy))
 
 
 def _fit_lanes(
-    engine: Engine, responses: lanes.Responses, theta: np.ndarray, chunk: int
-) -> lanes.Lanes:
+    engine: Engine, responses: lanes.ResponseProducts, theta: np.ndarray, chunk: int
+) -> lanes.ResponseFits:
     """Fit all lanes; those that are not done go on alone, from the default start."""
     start = np.where(np.abs(theta) < 0.05, _nudged(engine, theta), theta)
     out = lanes.fit_lanes(
@@ -260,7 +262,7 @@ WORTH_LANES = 500_000  # rows times data sets that pay for a program of their ow
 
 
 @dataclass
-class Found:
+class RefitsFound:
     """What many fits found, in internal coordinates.
 
     psi: (D, k); criterion, status, steps: (D,); separated: (D,) bool
@@ -273,9 +275,9 @@ class Found:
     separated: np.ndarray
 
     @staticmethod
-    def empty(D: int, k: int) -> Found:
+    def empty(D: int, k: int) -> RefitsFound:
         """Room for D fits."""
-        return Found(
+        return RefitsFound(
             np.full((D, k), np.nan),
             np.full(D, np.nan),
             np.full(D, _status.NOT_FINITE),
@@ -285,7 +287,11 @@ class Found:
 
 
 def fit_responses(
-    engine: GeneralisedEngine, design: Design, Y: np.ndarray, out: Found, start: int
+    engine: GeneralisedEngine,
+    design: Design,
+    Y: np.ndarray,
+    out: RefitsFound,
+    start: int,
 ) -> Iterator[int]:
     """Fit the rows of Y (d, n) into rows ``start``, ... of ``out``; yields each."""
     family = engine.base.family
@@ -316,7 +322,7 @@ def _one_by_one(
 ) -> FittedModels:
     """By the warm program of the fit."""
     engine = fit.engine
-    out = Found.empty(n, len(fit.internal()[0]))
+    out = RefitsFound.empty(n, len(fit.internal()[0]))
     with bar(n, progress, "fit", "bootstrap") as shown:
         for start, Y in _drawn(fit, n, seed):
             for _ in fit_responses(engine, fit.design, Y, out, start):

@@ -1,6 +1,6 @@
 """Lanes whose designs differ: other weights, missing rows, data sets of their own.
 
-``Raw`` holds the cross-products of each lane in coordinates that all lanes share;
+``DatasetProducts`` has cross-products of each lane in coordinates that all share;
 ``localise`` takes them to the lane's own internal coordinates, in which a single fit of
 that data set would work (``structure.fixed``, ``structure.factors``): X'WX = I, and the
 columns of Z uncorrelated with mean square one. So flags and thresholds mean the same.
@@ -24,7 +24,7 @@ COLLINEAR = 1e-7  # a pivot of Z'WZ, relative to its diagonal, by Cholesky
 Spans = tuple[tuple[int, int, bool], ...]  # first column, last + 1, unstructured
 
 
-class Rows(eqx.Module):
+class DesignRows(eqx.Module):
     """One design by rows, for weights that differ from lane to lane.
 
     X: (n, p) basis; Z: (q, n); level: (J, n) indicator, dense, or None; codes: (n,).
@@ -37,7 +37,7 @@ class Rows(eqx.Module):
     J: int = eqx.field(static=True)
 
 
-class Raw(eqx.Module):
+class DatasetProducts(eqx.Module):
     """Cross-products of L data sets, responses less their least squares, unit size.
 
     A: (q, q, J, L); X: (q, p, J, L); XX: (p, p, L); ZZ: (q, q, L) mean of w z_i z_j
@@ -63,8 +63,8 @@ class Raw(eqx.Module):
     dependent: Int[Array, " L"]
 
 
-class Facts(eqx.Module):
-    """The part of ``Raw`` that the way back needs."""
+class DesignFacts(eqx.Module):
+    """The part of ``DatasetProducts`` that the way back needs."""
 
     n: Float[Array, " L"]
     J: Float[Array, " L"]
@@ -76,9 +76,11 @@ class Facts(eqx.Module):
     dependent: Int[Array, " L"]
 
     @staticmethod
-    def of(raw: Raw) -> Facts:
+    def of(raw: DatasetProducts) -> DesignFacts:
         """Its facts."""
-        return Facts(*(getattr(raw, f.name) for f in dataclasses.fields(Facts)))
+        return DesignFacts(
+            *(getattr(raw, f.name) for f in dataclasses.fields(DesignFacts))
+        )
 
 
 class Local(eqx.Module):
@@ -94,7 +96,9 @@ class Local(eqx.Module):
     log_det: Float[Array, " L"]
 
 
-def weigh(rows: Rows, Y: Float[Array, "n L"], W: Float[Array, "n L"]) -> Raw:
+def weigh(
+    rows: DesignRows, Y: Float[Array, "n L"], W: Float[Array, "n L"]
+) -> DatasetProducts:
     """Cross-products of the columns of Y under the weights W; weight 0 is no row."""
     X, Z = rows.X, rows.Z
     q, p = len(Z), X.shape[1]
@@ -124,7 +128,7 @@ def weigh(rows: Rows, Y: Float[Array, "n L"], W: Float[Array, "n L"]) -> Raw:
     WE = W * (E / scale)
     first = jnp.max(jnp.where(present, Y, -jnp.inf), axis=0)
     last = jnp.min(jnp.where(present, Y, jnp.inf), axis=0)
-    return Raw(
+    return DatasetProducts(
         A,
         ZX.reshape(q, p, *A.shape[2:]),
         XX.reshape(p, p, XX.shape[-1]),
@@ -164,7 +168,7 @@ def _pivoted(XX: Float[Array, "p p L"]) -> tuple[small.Matrix, Array]:
     return L, ~(worst > DEPENDENT)
 
 
-def localise(raw: Raw, spans: Spans) -> Local:
+def localise(raw: DatasetProducts, spans: Spans) -> Local:
     """To the lanes' own coordinates."""
     q, p = len(raw.A), len(raw.XX)
     lanes = raw.n.shape

@@ -22,7 +22,7 @@ from jaxglmm.structure.moments_of_design import Moments
 MOST_DENSE = 2_000_000  # entries of Z' up to which its product is dense
 
 
-class Rows(eqx.Module):
+class SharedDesign(eqx.Module):
     """One design by rows.
 
     X: (n, p) orthonormal basis; w: (n,) weights or None; Z: (q J, n) if dense, else
@@ -40,7 +40,7 @@ class Rows(eqx.Module):
     J: int = eqx.field(static=True)
 
 
-class Facts(eqx.Module):
+class ResponseFacts(eqx.Module):
     """What was taken off each response.
 
     least_squares: (p, L) on the basis; scale: (L,); constant, exact: (L,) nothing to
@@ -57,10 +57,10 @@ class Prepared(eqx.Module):
     """Sums of L responses, and the way back."""
 
     sums: Sums
-    facts: Facts
+    facts: ResponseFacts
 
 
-def rows(m: Moments) -> tuple[Rows, Groups]:
+def rows(m: Moments) -> tuple[SharedDesign, Groups]:
     """The design of single fits, for many responses; NumPy inside."""
     (factor,) = m.factors
     J, q = factor.n_levels, factor.q
@@ -77,7 +77,7 @@ def rows(m: Moments) -> tuple[Rows, Groups]:
     groups = Groups(
         count, A[..., None], X[..., None], m.XX[..., None], np.array([m.n * 1.0])
     )
-    return Rows(
+    return SharedDesign(
         m.basis.whole, m.weights, *_indicator(factor, m.weights), member, q, J
     ), groups
 
@@ -98,7 +98,7 @@ def _indicator(factor: Factor, w: np.ndarray | None):
     )
 
 
-def prepare(rows: Rows, Y: Float[Array, "n L"]) -> Prepared:
+def prepare(rows: SharedDesign, Y: Float[Array, "n L"]) -> Prepared:
     """Cross-products of the columns of Y."""
     n = len(Y)
     X = rows.X
@@ -123,11 +123,11 @@ def prepare(rows: Rows, Y: Float[Array, "n L"]) -> Prepared:
         yy = jnp.einsum("cj,qrjl->qrcl", rows.member, yy)
     sums = Sums(Zy, yy, WX.T @ E, squares(E))
     return Prepared(
-        sums, Facts(b + change, scale, constant.astype(int), exact.astype(int))
+        sums, ResponseFacts(b + change, scale, constant.astype(int), exact.astype(int))
     )
 
 
-def _by_level(rows: Rows, E: Float[Array, "n L"]) -> Float[Array, "q J L"]:
+def _by_level(rows: SharedDesign, E: Float[Array, "n L"]) -> Float[Array, "q J L"]:
     """Z'W E."""
     if rows.Z is not None:
         return (rows.Z @ E).reshape(rows.q, rows.J, E.shape[1])

@@ -171,7 +171,7 @@ def test_own_coordinates_are_those_of_a_single_fit():
     n, J = len(Y), factor.n_levels
     W = rng.uniform(0.5, 2, size=(n, L))
     W[:2, 1], W[10, 2] = 0.0, 0.0
-    rows = own.Rows(m.basis.whole, factor.values.T, None, factor.codes, J)
+    rows = own.DesignRows(m.basis.whole, factor.values.T, None, factor.codes, J)
     raw = own.weigh(jax.device_put(rows), jnp.asarray(Y), jnp.asarray(W))
     local = own.localise(raw, ((0, 2, True),))
     Z = factor.values @ factor.T

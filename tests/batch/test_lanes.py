@@ -39,7 +39,7 @@ def setting(name):
     Zy = tuple(np.stack(x) for x in zip(*[m.Zy for m in found], strict=True))
     yy = np.array([m.yy for m in found])
     yy[BROKEN] = np.nan
-    responses = lanes.Responses(
+    responses = lanes.ResponseProducts(
         tuple(map(jnp.asarray, Zy)),
         jnp.asarray(np.stack([m.Xy for m in found])),
         jnp.asarray(yy),

@@ -98,7 +98,7 @@ def test_the_bound_of_the_structured_family_is_a_function(cbpp):
         posterior = engine.posterior.folded()
 
         def bound(beta, y):
-            q = variational.Gaussian(beta, found.q.u, found.q.weights, y)
+            q = variational.GaussianPosterior(beta, found.q.u, found.q.weights, y)
             return variational.elbo(q, posterior, k=20)
 
         value, (to_beta, to_y) = jax.jit(jax.value_and_grad(bound, argnums=(0, 1)))(

@@ -191,7 +191,7 @@ def test_a_failure_is_a_status_and_stops_nothing(fit, monkeypatch):
     (seed,) = np.random.SeedSequence(0).spawn(1)
     Y = fit.simulate(3, seed)
     Y[1] = np.nan
-    out = bootstrap.Found.empty(3, 5)
+    out = bootstrap.RefitsFound.empty(3, 5)
     for _ in bootstrap.fit_responses(fit.engine, fit.design, Y, out, 0):
         pass
     assert out.status[1] != _status.CONVERGED

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxglmm.fitting.components import Parameter, parameters
+from jaxglmm.fitting.components import VarianceParameter, parameters
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.kinds import is_generalised
 from jaxglmm.fitting.linear import lambdas
@@ -30,7 +30,7 @@ NEAR_ONE = 1 - 1e-8
 
 def variance_parameters(
     fit: FittedModel,
-) -> tuple[tuple[Parameter, ...], np.ndarray | None]:
+) -> tuple[tuple[VarianceParameter, ...], np.ndarray | None]:
     """Standard deviations, correlations, dispersions, and their standard errors.
 
     None for the errors of a linear model, whose intervals are profiles.
@@ -39,7 +39,7 @@ def variance_parameters(
         return parameters(fit.design, fit.estimates), None
     named = fit.family.dispersion(fit.estimates.phi)
     dispersion = [
-        Parameter("dispersion", "Dispersion", (k,), v) for k, v in named.items()
+        VarianceParameter("dispersion", "Dispersion", (k,), v) for k, v in named.items()
     ]
     pars = (*parameters(fit.design, fit.estimates, residual=False), *dispersion)
     if not pars:

@@ -23,7 +23,7 @@ from jaxglmm.fitting.predictor import random_variance
 from jaxglmm.formula.design import NewRows
 from jaxglmm.model.links import Link
 from jaxglmm.postestimation.prediction import averages
-from jaxglmm.postestimation.prediction.means import Means, Rows
+from jaxglmm.postestimation.prediction.means import MeanRows, Means
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -46,20 +46,20 @@ class GeneralisedMeans(Means):
             fit.parameter_covariance if self.random else fit.coefficient_covariance()
         )
 
-    def at(self, new: NewRows) -> Rows:
+    def at(self, new: NewRows) -> MeanRows:
         offset = np.broadcast_to(np.asarray(new.offset, float), (len(new.X),))
         eta = new.X @ self.fit.coefficients + offset
         if self.is_linear:
-            return Rows(eta, new.X, offset)
+            return MeanRows(eta, new.X, offset)
         if not self.random:
             slope = averages.slope(self.family, eta)
             value = np.asarray(self.family.mean(eta), float)
-            return Rows(value, slope[:, None] * new.X, offset)
+            return MeanRows(value, slope[:, None] * new.X, offset)
         value, jacobian = marginal_means(self.fit, new, eta)
         if self.is_link:
             value, slope = link_of(self.family.link, value)
             jacobian = jacobian / slope[:, None]
-        return Rows(value, jacobian, offset)
+        return MeanRows(value, jacobian, offset)
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
         """Infinite: tests are asymptotic; NaN where there is nothing to test."""

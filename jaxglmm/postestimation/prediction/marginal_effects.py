@@ -22,7 +22,7 @@ from jaxglmm.fitting.model_frame import frame, pandas_frame
 from jaxglmm.formula.design import NewRows
 from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.prediction import grids, predict
-from jaxglmm.postestimation.prediction.means import Means, Rows, difference
+from jaxglmm.postestimation.prediction.means import MeanRows, Means, difference
 from jaxglmm.postestimation.report.frames import check_ratios
 
 if TYPE_CHECKING:
@@ -64,8 +64,11 @@ def own_offset(fit: FittedModel, counted: pd.DataFrame) -> np.ndarray:
 
 
 def averaged(
-    rows: Callable[[slice], Rows], n: int, groups: Sequence[np.ndarray], means: Means
-) -> Rows:
+    rows: Callable[[slice], MeanRows],
+    n: int,
+    groups: Sequence[np.ndarray],
+    means: Means,
+) -> MeanRows:
     """Means of groups of rows, given by their positions.
 
     Args:
@@ -80,7 +83,7 @@ def averaged(
     for g, positions in enumerate(groups):
         label[positions] = g
     step = max(means.at_once or n, 1)
-    parts: list[Rows] = []
+    parts: list[MeanRows] = []
     for start in range(0, n, step):
         here = slice(start, min(start + step, n))
         parts.append(_group_means(rows(here), label[here], groups))
@@ -90,7 +93,9 @@ def averaged(
     return total
 
 
-def _group_means(rows: Rows, label: np.ndarray, groups: Sequence[np.ndarray]) -> Rows:
+def _group_means(
+    rows: MeanRows, label: np.ndarray, groups: Sequence[np.ndarray]
+) -> MeanRows:
     """These rows' share of the means of the groups."""
     size = np.array([len(i) for i in groups], float)
     order = np.argsort(label, kind="stable")
@@ -177,7 +182,7 @@ def check_number(means: Means, n: int) -> None:
         )
 
 
-def warn_of_inestimable(means: Means, rows: Rows, what: str) -> None:
+def warn_of_inestimable(means: Means, rows: MeanRows, what: str) -> None:
     """One warning for all rows of a table that the data cannot tell."""
     blind = means.inestimable(rows)
     if blind.any():
@@ -232,7 +237,7 @@ def contrasts(
     return table
 
 
-def marginal_means(means: Means, factor: str, grid: str) -> tuple[list, Rows]:
+def marginal_means(means: Means, factor: str, grid: str) -> tuple[list, MeanRows]:
     """Levels, and their means averaged over a grid of the rest."""
     fit = means.fit
     data = counted_data(fit)
@@ -256,7 +261,7 @@ def marginal_means(means: Means, factor: str, grid: str) -> tuple[list, Rows]:
         found.append(
             averaged(lambda i, new=new: means.of(new.take(i)), len(base), every, means)
         )
-    return levels, Rows.joined(found)
+    return levels, MeanRows.joined(found)
 
 
 def adjusted(table: pd.DataFrame, adjust: str, n_levels: int) -> np.ndarray:

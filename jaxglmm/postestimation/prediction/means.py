@@ -36,7 +36,7 @@ def check(type: str, re: str) -> None:
 
 
 @dataclass(frozen=True)
-class Rows:
+class MeanRows:
     """Means of rows, and what their uncertainty is made of.
 
     value: (n,) means; jacobian: (n, k) in the parameters (or draws of the means, for a
@@ -52,9 +52,9 @@ class Rows:
     full: np.ndarray | None = None
     blind: np.ndarray | None = None
 
-    def map(self, linear: Callable, either: Callable) -> Rows:
+    def map(self, linear: Callable, either: Callable) -> MeanRows:
         """A linear function of all; ``either`` joins what cannot be told."""
-        return Rows(
+        return MeanRows(
             linear(self.value),
             linear(self.jacobian),
             linear(self.offset),
@@ -62,7 +62,7 @@ class Rows:
             None if self.blind is None else either(self.blind),
         )
 
-    def plus(self, other: Rows) -> Rows:
+    def plus(self, other: MeanRows) -> MeanRows:
         """The sum of two quantities, row by row."""
 
         def add(name: str) -> np.ndarray | None:
@@ -70,14 +70,14 @@ class Rows:
             return None if a is None else (a | b if name == "blind" else a + b)
 
         names = ("value", "jacobian", "offset", "full", "blind")
-        return Rows(*(add(name) for name in names))  # type: ignore[arg-type]
+        return MeanRows(*(add(name) for name in names))  # type: ignore[arg-type]
 
-    def take(self, positions: Sequence[int]) -> Rows:
+    def take(self, positions: Sequence[int]) -> MeanRows:
         """Some of the rows."""
         return self.map(lambda x: x[positions], lambda x: x[positions])
 
     @staticmethod
-    def joined(parts: Sequence[Rows]) -> Rows:
+    def joined(parts: Sequence[MeanRows]) -> MeanRows:
         """Rows below one another."""
 
         def below(name: str) -> np.ndarray | None:
@@ -85,10 +85,12 @@ class Rows:
             return None if found[0] is None else np.concatenate(found)
 
         names = ("value", "jacobian", "offset", "full", "blind")
-        return Rows(*(below(name) for name in names))  # type: ignore[arg-type]
+        return MeanRows(*(below(name) for name in names))  # type: ignore[arg-type]
 
 
-def difference(first: Rows, second: Rows, change: np.ndarray, width=1.0) -> Rows:
+def difference(
+    first: MeanRows, second: MeanRows, change: np.ndarray, width=1.0
+) -> MeanRows:
     """(first - second) / width, whose means are ``change``; width: a number or (n,)."""
     by = np.asarray(width, float)
     column = by[:, None] if by.ndim else by
@@ -98,7 +100,7 @@ def difference(first: Rows, second: Rows, change: np.ndarray, width=1.0) -> Rows
     if first.blind is not None and second.blind is not None:
         blind = first.blind | second.blind
     jacobian = (first.jacobian - second.jacobian) / column
-    return Rows(change / by, jacobian, first.offset, full, blind)
+    return MeanRows(change / by, jacobian, first.offset, full, blind)
 
 
 class Means(abc.ABC):
@@ -121,7 +123,7 @@ class Means(abc.ABC):
     at_once: int | None = None
 
     @abc.abstractmethod
-    def at(self, new: NewRows) -> Rows:
+    def at(self, new: NewRows) -> MeanRows:
         """Means and Jacobians of rows."""
 
     @abc.abstractmethod
@@ -134,7 +136,7 @@ class Means(abc.ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Confidence limits of means."""
 
-    def of(self, new: NewRows) -> Rows:
+    def of(self, new: NewRows) -> MeanRows:
         """Means of rows, with what tells whether the data can tell them."""
         found = self.at(new)
         missing = self.fit.design.null_space
@@ -144,14 +146,14 @@ class Means(abc.ABC):
             return replace(found, full=new.full)
         return replace(found, blind=missing.inestimable(new.full))
 
-    def change(self, above: Rows, below: Rows) -> np.ndarray:
+    def change(self, above: MeanRows, below: MeanRows) -> np.ndarray:
         """Difference of two means, without what rounding would leave of it."""
         if not self.is_linear:
             return above.value - below.value
         rise = (above.jacobian - below.jacobian) @ self.fit.coefficients
         return rise + (above.offset - below.offset)
 
-    def logarithm(self, rows: Rows) -> Rows:
+    def logarithm(self, rows: MeanRows) -> MeanRows:
         """Logarithms of means, which must be positive."""
         if not (rows.value[~self.inestimable(rows)] > 0).all():
             raise NotApplicableError(
@@ -162,7 +164,7 @@ class Means(abc.ABC):
             slope = rows.jacobian / rows.value[:, None]
             return replace(rows, value=np.log(rows.value), jacobian=slope)
 
-    def inestimable(self, rows: Rows) -> np.ndarray:
+    def inestimable(self, rows: MeanRows) -> np.ndarray:
         """Rows whose mean the data cannot tell, (n,)."""
         if rows.blind is not None:
             return rows.blind
@@ -171,7 +173,7 @@ class Means(abc.ABC):
             return np.zeros(len(rows.value), bool)
         return missing.inestimable(rows.full)
 
-    def table(self, rows: Rows, level: float, ratio: bool = False) -> pd.DataFrame:
+    def table(self, rows: MeanRows, level: float, ratio: bool = False) -> pd.DataFrame:
         """estimate, std_error, df, statistic, p_value and limits, NaN without answer.
 
         Args:
@@ -217,9 +219,9 @@ class LinearMeans(Means):
         self.covariance = fit.coefficient_covariance()
         self.is_link = type == "link"
 
-    def at(self, new: NewRows) -> Rows:
+    def at(self, new: NewRows) -> MeanRows:
         offset = np.broadcast_to(new.offset, (len(new.X),))
-        return Rows(new.X @ self.fit.coefficients + offset, new.X, offset)
+        return MeanRows(new.X @ self.fit.coefficients + offset, new.X, offset)
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
         return np.array([self._df(row) for row in jacobian])

@@ -14,7 +14,7 @@ from jaxglmm.fitting.model_frame import readable
 from jaxglmm.model import assemble
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
 from jaxglmm.posterior.predictive import (
-    Rows,
+    RowsToPredict,
     factors,
     fixed_predictor,
     new_effects,
@@ -73,7 +73,7 @@ def predict(
     return pd.DataFrame({name: out[name] for name in kept}, index=index)
 
 
-def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[Rows, Any]:
+def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[RowsToPredict, Any]:
     if newdata is None:
         return own_rows(fit.design), fit.design.index
     recipe = fit.design.recipe
@@ -88,12 +88,12 @@ def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[Rows, Any]:
     new = _predict.answerable(fit, new)
     if re == "conditional":
         _predict.warn_of_new_levels(new, newdata)
-    return Rows(new.X, new.offset, new.terms), new.index
+    return RowsToPredict(new.X, new.offset, new.terms), new.index
 
 
 def means(
     fit: FittedPosterior,
-    rows: Rows,
+    rows: RowsToPredict,
     re: str,
     type: str,
     rng: np.random.Generator | None = None,
@@ -123,7 +123,7 @@ def means(
     return of_piece
 
 
-def _new_variance(fit: FittedPosterior, rows: Rows, here: slice) -> np.ndarray:
+def _new_variance(fit: FittedPosterior, rows: RowsToPredict, here: slice) -> np.ndarray:
     """(S, m) variance of Z b for new levels."""
     total = np.zeros((fit.posterior.n_draws, here.stop - here.start))
     for term in _terms_of(fit, rows):
@@ -133,7 +133,7 @@ def _new_variance(fit: FittedPosterior, rows: Rows, here: slice) -> np.ndarray:
     return total
 
 
-def _terms_of(fit: FittedPosterior, rows: Rows) -> Any:
+def _terms_of(fit: FittedPosterior, rows: RowsToPredict) -> Any:
     if rows.terms:
         return rows.terms
     raise NotApplicableError(
@@ -145,7 +145,7 @@ def _terms_of(fit: FittedPosterior, rows: Rows) -> Any:
 
 def _observed(
     fit: FittedPosterior,
-    rows: Rows,
+    rows: RowsToPredict,
     here: slice,
     re: str,
     newdata,

@@ -23,7 +23,7 @@ from jaxglmm.postestimation.inference import hypotheses
 from jaxglmm.postestimation.prediction import averages
 from jaxglmm.postestimation.prediction import posterior as predict
 from jaxglmm.postestimation.prediction import predict as _predict
-from jaxglmm.postestimation.prediction.means import Means, Rows
+from jaxglmm.postestimation.prediction.means import MeanRows, Means
 
 if TYPE_CHECKING:
     from jaxglmm.posterior.fitted_posterior import FittedPosterior
@@ -43,15 +43,15 @@ class PosteriorMeans(Means):
         self.is_affine = identity or (self.is_link and not self.random)
         self.at_once = max(1, predictive.AT_ONCE // fit.posterior.n_draws)
 
-    def at(self, new: NewRows) -> Rows:
+    def at(self, new: NewRows) -> MeanRows:
         offset = np.broadcast_to(np.asarray(new.offset, float), (len(new.X),))
-        rows = predict.Rows(new.X, offset, new.terms)
+        rows = predict.RowsToPredict(new.X, offset, new.terms)
         scale = "response" if self.random else self.type
         draws = predict.means(self.fit, rows, self.re, scale)(slice(0, len(new.X))).T
         if self.random and self.is_link:
             with np.errstate(all="ignore"):
                 draws = np.asarray(self.fit.family.link.link(draws), float)
-        return Rows(draws.mean(axis=1), draws, offset)
+        return MeanRows(draws.mean(axis=1), draws, offset)
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
         """NaN: draws have no degrees of freedom."""
@@ -63,7 +63,7 @@ class PosteriorMeans(Means):
         """Refused: limits are quantiles of the draws, see ``table``."""
         raise NotApplicableError("limits of a posterior are quantiles of its draws")
 
-    def logarithm(self, rows: Rows) -> Rows:
+    def logarithm(self, rows: MeanRows) -> MeanRows:
         """Logarithms of the draws of means, which must be positive."""
         known = ~self.inestimable(rows)
         if not (rows.jacobian[known] > 0).all():
@@ -76,7 +76,7 @@ class PosteriorMeans(Means):
             draws = np.log(rows.jacobian)
         return replace(rows, value=draws.mean(axis=1), jacobian=draws)
 
-    def table(self, rows: Rows, level: float, ratio: bool = False) -> pd.DataFrame:
+    def table(self, rows: MeanRows, level: float, ratio: bool = False) -> pd.DataFrame:
         """estimate, std_error, conf_low, conf_high, p_direction of the draws."""
         draws = np.where(self.inestimable(rows)[:, None], np.nan, rows.jacobian)
         return table(draws, level, ratio)

@@ -24,7 +24,7 @@ from jaxglmm.postestimation.prediction.marginal_effects import (
     own_offset,
     warn_of_inestimable,
 )
-from jaxglmm.postestimation.prediction.means import Means, Rows, difference
+from jaxglmm.postestimation.prediction.means import MeanRows, Means, difference
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
@@ -85,7 +85,7 @@ def _rates(means: Means, at: Stencil, rows):
     """Rates of change of a run of rows."""
     points = [rows(values) for values in at.points]
 
-    def rate(here: slice) -> Rows:
+    def rate(here: slice) -> MeanRows:
         base, *others = (means.of(new.take(here)) for new in points)
         parts = [
             difference(one, base, means.change(one, base), width[here])

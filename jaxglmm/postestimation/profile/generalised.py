@@ -6,7 +6,7 @@ deviations and correlations the columns of the term are turned first
 (``constraint.Covariances``): then a standard deviation is the entry Lambda_11, and a
 correlation the ratio of Lambda_21 and Lambda_22. Models with one grouping factor are
 lanes of one compiled program (``generalised_lanes``); a single model of any other
-structure is maximised one value after the other (``Alone``, by ``subspace``).
+structure is maximised one value after the other (``GeneralisedAlone``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from jaxglmm.postestimation.profile.generalised_lanes import (
     Maxima,
 )
 from jaxglmm.postestimation.profile.root_search import LOG, PLAIN, Scale
-from jaxglmm.postestimation.profile.rows import Rows, of_responses
+from jaxglmm.postestimation.profile.rows import ModelRows, of_responses
 from jaxglmm.postestimation.profile.subspace import Subspace, maximise_along
 from jaxglmm.runtime.devices import Devices, choose
 from jaxglmm.runtime.precision import double_precision
@@ -89,12 +89,12 @@ def lanes(fit: FittedGeneralised) -> GeneralisedModels | None:
     return in_lanes(rows, _optima(fit, (rows.factor,)), devices)
 
 
-def in_lanes(rows: Rows, found: Optima, devices: Devices) -> GeneralisedModels:
+def in_lanes(rows: ModelRows, found: Optima, devices: Devices) -> GeneralisedModels:
     """Models laid out by rows, whose parameters can be held in lanes."""
     D = len(found.criterion)
     T, J = (rows.T,), (rows.J,)
     own = Covariances(rows.design, (rows.factor,), T, found.lam, J, np.ones(D))
-    maximise = InLanes(rows, devices, *found.beta.shape)
+    maximise = GeneralisedInLanes(rows, devices, *found.beta.shape)
     return GeneralisedModels(rows.family, own, rows.R_inverse, found, maximise)
 
 
@@ -106,7 +106,7 @@ def one(fit: FittedGeneralised) -> GeneralisedModels:
     found, levels = _optima(fit, factors), tuple(np.array([x]) for x in J)
     own = Covariances(fit.design, factors, T, found.lam, levels, np.ones(1))
     R_inverse = engine.R_inverse[None]
-    return GeneralisedModels(fit.family, own, R_inverse, found, Alone(fit))
+    return GeneralisedModels(fit.family, own, R_inverse, found, GeneralisedAlone(fit))
 
 
 def _optima(fit: FittedGeneralised, factors: Any) -> Optima:
@@ -342,10 +342,10 @@ def _put(out: Maxima, rows: np.ndarray, other: Maxima, theirs: np.ndarray) -> No
     jax.tree.map(put, out, other)
 
 
-class InLanes:
+class GeneralisedInLanes:
     """Models with one grouping factor, in lanes of one compiled program."""
 
-    def __init__(self, rows: Rows, devices: Devices, D: int, p: int):
+    def __init__(self, rows: ModelRows, devices: Devices, D: int, p: int):
         self.rows, self.devices = rows, devices
         self.program = HeldRowsFit(rows.family, rows.marginal, rows.factor.covariance)
         parameters = rows.factor.covariance.m + rows.family.n_phi + p
@@ -370,7 +370,7 @@ class InLanes:
         return jax.tree.map(np.array, found)
 
 
-class Alone:
+class GeneralisedAlone:
     """One model of any structure, one value after the other."""
 
     def __init__(self, fit: FittedGeneralised):

@@ -201,7 +201,7 @@ def _linear(engine: Any, ml: FittedModels, which: np.ndarray) -> held.Models | N
         (lambdas(ml.theta[which], factor, internal.design.terms),),
         ml.sigma[which],
     )
-    lanes = held_linear.InLanes(internal, engine.devices)
+    lanes = held_linear.LinearInLanes(internal, engine.devices)
     return held_linear.LinearModels(internal, found, lanes)
 
 

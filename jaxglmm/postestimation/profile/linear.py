@@ -5,7 +5,7 @@ D models of one shape in internal coordinates, and how each parameter is held th
 correlation by the ratio of Lambda_21 and Lambda_22, a fixed effect by an offset; the
 other entries and log sigma^2 are free. Models with one grouping factor are lanes of one
 compiled program (``linear_lanes``); a single model of any other structure takes the
-same steps one value after the other (``Alone``).
+same steps one value after the other (``LinearAlone``).
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ def lanes(fit: FittedModel) -> LinearModels:
     internal = held_moments.of_responses(
         fit.design, moments, groups, rows.member, y[:, None]
     )
-    return LinearModels(internal, _optima(own), InLanes(internal, devices))
+    return LinearModels(internal, _optima(own), LinearInLanes(internal, devices))
 
 
 @double_precision
 def one(fit: FittedModel) -> LinearModels:
     """One model of any structure, fitted by ML, whose parameters can be held."""
     own = _by_ml(fit)
-    return LinearModels(held_moments.of_fit(own), _optima(own), Alone(own))
+    return LinearModels(held_moments.of_fit(own), _optima(own), LinearAlone(own))
 
 
 def _by_ml(fit: FittedModel) -> FittedModel:
@@ -212,7 +212,7 @@ def _some(hold: Hold, rows: np.ndarray) -> Hold:
     return jax.tree.map(lambda x: x[..., rows], hold)
 
 
-class InLanes:
+class LinearInLanes:
     """Models with one grouping factor, in lanes of one compiled program."""
 
     def __init__(self, internal: Internal, devices: Devices):
@@ -245,7 +245,7 @@ class InLanes:
         return jax.tree.map(np.array, found)
 
 
-class Alone:
+class LinearAlone:
     """One model of any structure, one value after the other."""
 
     def __init__(self, fit: FittedModel):

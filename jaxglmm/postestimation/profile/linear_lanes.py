@@ -157,7 +157,9 @@ def point(h: Hold, free: Array) -> tuple[Array, Array, Array]:
     return full, J, slope
 
 
-def _held_beta(g: Groups, at: crit.Marginal, h: Hold) -> tuple[Any, Array, list, Array]:
+def _held_beta(
+    g: Groups, at: crit.OneFactorMarginal, h: Hold
+) -> tuple[Any, Array, list, Array]:
     """The residual at beta with c'beta held, its r^2, L_Q^-1 c at unit length, slope.
 
     t_1 and t_2 move by T_X (beta^ - beta), level by level.

@@ -108,19 +108,19 @@ def of_responses(
 
 @dataclass(frozen=True)
 class _Localise:
-    """Program: rows and (Y, W), or ``own.Raw``, to facts and local coordinates."""
+    """Program: rows and (Y, W), or their products, to facts and local coordinates."""
 
     spans: own.Spans
 
     def __call__(self, rows: Any, lanes: Any) -> Any:
         raw = lanes if rows is None else own.weigh(rows, *lanes)
-        return own.Facts.of(raw), own.localise(raw, self.spans)
+        return own.DesignFacts.of(raw), own.localise(raw, self.spans)
 
 
 def of_own_designs(
     design: Design,
     where: Moments | Coordinates,
-    rows: own.Rows | None,
+    rows: own.DesignRows | None,
     lanes: Any,
     devices: Devices,
 ) -> Internal:

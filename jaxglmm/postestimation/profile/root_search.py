@@ -118,11 +118,13 @@ class Points:
             take("estimate"), take("step"), ends, [places[k].scale for k in which]
         )
 
-    def rows(self, target: np.ndarray) -> Rows:
+    def rows(self, target: np.ndarray) -> RootSearches:
         """Searches for zetas ``target``."""
         target = np.asarray(target, float)
         guess = self.centre + target * self.step
-        return Rows(self.centre, self.step, self.lower, self.upper, target, guess)
+        return RootSearches(
+            self.centre, self.step, self.lower, self.upper, target, guess
+        )
 
     def value(self, rows: np.ndarray | None, x: np.ndarray) -> np.ndarray:
         """(r,) values at x of some rows, or of all."""
@@ -156,7 +158,7 @@ class Points:
 
 
 @dataclass
-class Rows:
+class RootSearches:
     """R searches; arrays (R,).
 
     centre: where zeta is zero; step: about one unit of zeta; lower, upper: ends of the
@@ -171,7 +173,7 @@ class Rows:
     guess: np.ndarray
 
 
-def meet(rows: Rows, evaluate: Evaluate) -> np.ndarray:
+def meet(rows: RootSearches, evaluate: Evaluate) -> np.ndarray:
     """(R,) x where each row meets its target; an end where it never gets there.
 
     Args:
@@ -194,7 +196,7 @@ def meet(rows: Rows, evaluate: Evaluate) -> np.ndarray:
 class _Search:
     """The bracket of each row: (x, distance to the target) inside and outside."""
 
-    def __init__(self, rows: Rows):
+    def __init__(self, rows: RootSearches):
         self.rows = rows
         R = len(rows.target)
         self.side = np.sign(rows.target)

@@ -17,7 +17,7 @@ from jaxglmm.structure.factors import Factor
 
 
 @dataclass(frozen=True)
-class Rows:
+class ModelRows:
     """D models by rows, in internal coordinates.
 
     shared, own: arrays of ``rows_lanes.LaneRows`` by name, and ``n_levels``, last axis
@@ -39,7 +39,7 @@ class Rows:
     chunk: int
 
 
-def of_responses(engine: SharedRows, which: np.ndarray) -> Rows:
+def of_responses(engine: SharedRows, which: np.ndarray) -> ModelRows:
     """Responses of one design that can be fitted; missing ones have weight 0."""
     source, place = engine.source, engine.layout.place
     Y = engine.responses.take(which)
@@ -66,7 +66,7 @@ def of_responses(engine: SharedRows, which: np.ndarray) -> Rows:
         for k, v in engine.shared.items()
         if v is not None and k not in own and k != "back"
     }
-    return Rows(
+    return ModelRows(
         engine.design,
         engine.family,
         source.model,
@@ -81,11 +81,11 @@ def of_responses(engine: SharedRows, which: np.ndarray) -> Rows:
     )
 
 
-def of_own_designs(engine: RaggedRows, which: np.ndarray) -> Rows:
+def of_own_designs(engine: RaggedRows, which: np.ndarray) -> ModelRows:
     """Data sets with designs of their own."""
     found = engine.rows(which)
     own = {k: v for k, v in found.there.items() if k != "back"}
-    return Rows(
+    return ModelRows(
         engine.design,
         engine.family,
         engine.source.model,

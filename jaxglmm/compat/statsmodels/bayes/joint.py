@@ -72,7 +72,7 @@ class NodeMixture:
             out[p : len(v) - q] += C @ v[p : len(v) - q]
         return out
 
-    def _node(self, found: variational.Found, v: np.ndarray) -> np.ndarray:
+    def _node(self, found: variational.VariationalFound, v: np.ndarray) -> np.ndarray:
         layout, p = self.layout, self.p
         q = layout.data.Z.shape[1]
         columns = [layout.effects(c) for c in v[len(v) - q :].T]
@@ -90,11 +90,11 @@ class NodeMixture:
 
 
 @jit
-def _effects(posterior: Posterior, found: variational.Found):
+def _effects(posterior: Posterior, found: variational.VariationalFound):
     """Means and variances of b at every node, (nodes, q, 1, J) and (nodes, q, J)."""
     posterior = posterior.folded()
 
-    def node(f: variational.Found):
+    def node(f: variational.VariationalFound):
         _, lam, _ = posterior.parameters(jnp.concatenate([f.q.beta, f.q.y]))
         normal, _ = variational.precision(posterior, lam, f.q.weights)
         blocks = normal.factor.inverse_blocks()
@@ -110,7 +110,7 @@ def _effects(posterior: Posterior, found: variational.Found):
 
 
 @jit
-def _solve(posterior: Posterior, found: variational.Found, r, s):
+def _solve(posterior: Posterior, found: variational.VariationalFound, r, s):
     """The covariance of (b, beta) times (r, s) at one node."""
     posterior = posterior.folded()
     _, lam, _ = posterior.parameters(jnp.concatenate([found.q.beta, found.q.y]))
@@ -126,7 +126,7 @@ def find(
     tol: float,
     max_steps: int,
     rule: str,
-) -> tuple[NodeMixture, variational.Found]:
+) -> tuple[NodeMixture, variational.VariationalFound]:
     """The joint Gaussian from a packed start, and the mixture over nodes."""
     data = layout.data
     belief = ScalesBelief(

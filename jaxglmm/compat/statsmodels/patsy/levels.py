@@ -158,7 +158,7 @@ class Poly:
 
 
 @dataclass(frozen=True)
-class Factor:
+class CodedLevels:
     """Levels (J,) and contrast of one factor."""
 
     levels: np.ndarray
@@ -214,7 +214,7 @@ def _foreign(contrast: Any, levels: list, reduced: bool) -> Coded:
 
 
 @dataclass(frozen=True)
-class Marked:
+class PatsyCall:
     """What ``C(x, contrast, levels)`` gives."""
 
     values: Any
@@ -222,19 +222,19 @@ class Marked:
     levels: Any
 
 
-def mark(data, contrast=None, levels=None, *, contrasts=None, contr=None) -> Marked:
+def mark(data, contrast=None, levels=None, *, contrasts=None, contr=None) -> PatsyCall:
     """``C(x)``: read x as a factor."""
     wish = next((w for w in (contrast, contrasts, contr) if w is not None), None)
-    if isinstance(data, Marked):
+    if isinstance(data, PatsyCall):
         wish = data.contrast if wish is None else wish
         levels = data.levels if levels is None else levels
         data = data.values
-    return Marked(data, wish, levels)
+    return PatsyCall(data, wish, levels)
 
 
 def is_factor(values: Any) -> bool:
     """Whether patsy would make a factor of it: all that is not made of numbers."""
-    if isinstance(values, Marked | pd.Categorical):
+    if isinstance(values, PatsyCall | pd.Categorical):
         return True
     dtype = getattr(values, "dtype", None)
     if dtype is None:
@@ -251,7 +251,7 @@ def read_levels(name: str, values: Any) -> tuple[np.ndarray, np.ndarray]:
 
     A categorical keeps its own, those that do not occur included; booleans have both.
     """
-    if isinstance(values, Marked):
+    if isinstance(values, PatsyCall):
         return _named_levels(name, values)
     series = values if isinstance(values, pd.Series) else pd.Series(_flat(name, values))
     if isinstance(series.dtype, pd.CategoricalDtype):
@@ -288,7 +288,7 @@ def _flat(name: str, values: Any) -> Any:
     return array
 
 
-def _named_levels(name: str, marked: Marked) -> tuple[np.ndarray, np.ndarray]:
+def _named_levels(name: str, marked: PatsyCall) -> tuple[np.ndarray, np.ndarray]:
     values = marked.values
     if hasattr(values, "dtype") and getattr(values.dtype, "kind", "") == "m":
         values = pd.Series(values).astype(str)
@@ -307,7 +307,7 @@ def _named_levels(name: str, marked: Marked) -> tuple[np.ndarray, np.ndarray]:
     return np.append(place, -1)[codes], wanted
 
 
-def known_codes(name: str, values: Any, factor: Factor) -> np.ndarray:
+def known_codes(name: str, values: Any, factor: CodedLevels) -> np.ndarray:
     """Codes in new data.
 
     Raises:

@@ -20,7 +20,7 @@ import pandas as pd
 from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.compat.statsmodels.patsy import levels
 from jaxglmm.compat.statsmodels.patsy.functions import evaluate, names_used
-from jaxglmm.compat.statsmodels.patsy.levels import Factor
+from jaxglmm.compat.statsmodels.patsy.levels import CodedLevels
 from jaxglmm.compat.statsmodels.patsy.text import Term
 from jaxglmm.formula.coding import Product, plan
 from jaxglmm.formula.encode import Recipe, Values, fill
@@ -34,14 +34,14 @@ MODULE = "__module__"
 class Matrix:
     """A matrix that was learned: its columns, and how to make them of new data.
 
-    terms: in order; columns: of each term; factors: text -> ``Factor``, or the suffixes
-    of its numeric columns; state: text -> what its functions remember.
+    terms: in order; columns: of each term; factors: text -> ``CodedLevels``, or the
+    suffixes of its numeric columns; state: text -> what its functions remember.
     """
 
     terms: tuple[Term, ...]
     names: list[str]
     columns: list[list[int]]
-    factors: dict[str, Factor | tuple[str, ...]]
+    factors: dict[str, CodedLevels | tuple[str, ...]]
     plans: tuple[tuple[Product, ...], ...]
     recipes: list[Recipe]
     state: dict[str, dict] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Matrix:
     def levels_of(self, term: str) -> list[str] | None:
         """The levels of a term that is one factor, as they stand in names."""
         found = self.factors.get(term)
-        if not isinstance(found, Factor):
+        if not isinstance(found, CodedLevels):
             return None
         return [levels.shown(level) for level in found.levels]
 
@@ -116,7 +116,7 @@ def learn(
     Raises:
         FormulaError, DataError: a factor that cannot be evaluated or used.
     """
-    factors: dict[str, Factor | tuple[str, ...]] = {}
+    factors: dict[str, CodedLevels | tuple[str, ...]] = {}
     values: dict[str, Values] = {}
     state: dict[str, dict] = {}
     used: dict[str, Any] = {}
@@ -130,7 +130,7 @@ def learn(
     ordered = in_order(terms, factors)
     plans = plan(
         [Atoms(tuple(Atom(f, False) for f in term)) for term in ordered],
-        lambda text: isinstance(factors[text], Factor),
+        lambda text: isinstance(factors[text], CodedLevels),
     )
     coded: dict = {}
     recipes: list[Recipe] = []
@@ -151,7 +151,7 @@ def in_order(terms: Sequence[Term], factors: Mapping[str, Any]) -> list[Term]:
     """Terms by their numeric factors, then by their order of interaction."""
     buckets: dict[frozenset[str], list[Term]] = {frozenset(): []}
     for term in terms:
-        numeric = frozenset(f for f in term if not isinstance(factors[f], Factor))
+        numeric = frozenset(f for f in term if not isinstance(factors[f], CodedLevels))
         buckets.setdefault(numeric, []).append(term)
     return [term for bucket in buckets.values() for term in sorted(bucket, key=len)]
 
@@ -161,7 +161,7 @@ def _recipes(product: Product, factors: Mapping, coded: dict) -> list[Recipe]:
     choices = []
     for text, reduced in product:
         known = factors[text]
-        if isinstance(known, Factor):
+        if isinstance(known, CodedLevels):
             matrix, suffixes = _coded(text, reduced, factors, coded)
             table = np.vstack([matrix, np.full((1, matrix.shape[1]), np.nan)])
             choices.append(
@@ -192,7 +192,7 @@ def _sparse(plans, factors, coded, values, n: int) -> Any:
     for product in (p for products in plans for p in products):
         whole: Any = sparse.csr_array(np.ones((n, 1)))
         for text, reduced in product:
-            if isinstance(factors[text], Factor):
+            if isinstance(factors[text], CodedLevels):
                 matrix, _ = _coded(text, reduced, factors, coded)
                 table = np.vstack([matrix, np.zeros((1, matrix.shape[1]))])
                 part = sparse.csr_array(sparse.csr_array(table)[values[text]])
@@ -235,14 +235,14 @@ def _first(text: str, found: Any, data: pd.DataFrame):
             return ("",), (array,)
         return tuple(f"[{j}]" for j in range(array.shape[1])), tuple(array.T)
     codes, known = levels.read_levels(text, found)
-    contrast = found.contrast if isinstance(found, levels.Marked) else None
-    return Factor(known, contrast), codes
+    contrast = found.contrast if isinstance(found, levels.PatsyCall) else None
+    return CodedLevels(known, contrast), codes
 
 
 def _again(text: str, found: Any, known: Any, data: pd.DataFrame) -> Values:
     """Values of a factor in new data."""
     _check_rows(text, found, data)
-    if isinstance(known, Factor):
+    if isinstance(known, CodedLevels):
         return levels.known_codes(text, found, known)
     if isinstance(found, pd.DataFrame):
         values = _many(text, found)
@@ -271,7 +271,7 @@ def _parts(found: Any) -> dict | None:
 
 def _as_numbers(text: str, found: Any) -> np.ndarray:
     """Numbers that came as booleans, objects or all missing."""
-    values = found.values if isinstance(found, levels.Marked) else found
+    values = found.values if isinstance(found, levels.PatsyCall) else found
     try:
         return pd.Series(np.asarray(values, dtype=object)).astype(float).to_numpy()
     except (TypeError, ValueError):
@@ -303,7 +303,7 @@ def _many(text: str, frame: pd.DataFrame) -> tuple[np.ndarray, ...]:
 
 def _check_rows(text: str, found: Any, data: pd.DataFrame) -> None:
     """A value a row, and labels that are the data's."""
-    values = found.values if isinstance(found, levels.Marked) else found
+    values = found.values if isinstance(found, levels.PatsyCall) else found
     if callable(values) and not hasattr(values, "__len__"):
         raise FormulaError(f"{text!r} is a function, not a variable; give it arguments")
     if isinstance(values, pd.Series | pd.DataFrame) and len(values) == len(data):

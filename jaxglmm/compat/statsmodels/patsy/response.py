@@ -48,7 +48,7 @@ def response(sides: Sides, data: pd.DataFrame, context: Mapping[str, Any]) -> pd
 
 
 def _numbers(name: str, found: Any) -> np.ndarray:
-    values = found.values if isinstance(found, levels.Marked) else found
+    values = found.values if isinstance(found, levels.PatsyCall) else found
     try:
         return pd.Series(np.asarray(values, object)).astype(float).to_numpy()
     except (TypeError, ValueError):
