@@ -42,6 +42,8 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.api.models import glmm as glmm
     from jaxglmm.api.models import lmm as lmm
     from jaxglmm.api.models import load as load
+    from jaxglmm.api.ordinal import clm as clm
+    from jaxglmm.api.ordinal import clmm as clmm
     from jaxglmm.estimate.methods import MAP as MAP
     from jaxglmm.estimate.methods import NUTS as NUTS
     from jaxglmm.estimate.methods import VB as VB
@@ -136,6 +138,8 @@ _WHERE = {  # public name -> module that holds it
     "Fit": "jaxglmm.results.fit",
     "Fits": "jaxglmm.results.fits",
     "anova": "jaxglmm.api.models",
+    "clm": "jaxglmm.api.ordinal",
+    "clmm": "jaxglmm.api.ordinal",
     "enable_compilation_cache": "jaxglmm.runtime.cache",
     "fit_many": "jaxglmm.api.many",
     "glmm": "jaxglmm.api.models",
@@ -212,6 +216,8 @@ __all__ = [
     "StudentT",
     "ZeroInflationWarning",
     "anova",
+    "clm",
+    "clmm",
     "datasets",
     "enable_compilation_cache",
     "fit_many",

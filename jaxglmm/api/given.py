@@ -11,6 +11,7 @@ from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.estimate.methods import BayesMethod
 from jaxglmm.formula import design_from_formula, design_of_components
+from jaxglmm.formula.context import outer_context
 from jaxglmm.formula.design import Design
 
 if TYPE_CHECKING:  # generalised models are imported where they are asked for
@@ -205,10 +206,7 @@ def _only_arrays(
 
 def _caller() -> dict[str, Any]:
     """Names visible where ``lmm`` was called: users' own functions in formulas."""
-    import sys
-
-    frame = sys._getframe(3)
-    return {**frame.f_globals, **frame.f_locals}
+    return dict(outer_context())
 
 
 def reading(family: AbstractFamily) -> dict[str, Any]:

@@ -43,6 +43,11 @@ class Neighboured(Protocol):
         """(p, p)."""
         ...
 
+    @property
+    def parameter_covariance(self) -> np.ndarray:
+        """(k, k) of the internal parameters; of generalised models."""
+        ...
+
 
 def conditional_covariance(
     fit: Neighboured, with_beta: bool = False
@@ -73,6 +78,9 @@ def _conditional(fit: Neighboured) -> information.Conditional:
 
 def _inverse_Q(fit: Neighboured) -> np.ndarray:
     """Internal Q^-1 from the covariance of beta."""
+    if getattr(fit.engine, "located", False):  # one more column than the user's
+        p = fit.engine.base.p
+        return fit.parameter_covariance[:p, :p]
     R = fit.engine.R / fit.estimates.sigma
     return R @ fit.coefficient_covariance() @ R.T
 
@@ -91,10 +99,20 @@ def prediction_variance(
     X = new.X @ (sigma * fit.engine.R_inverse)
     if re != "conditional" or not new.terms:
         return _quadratic(X, _inverse_Q(fit))
-    one = len(fit.engine.factors) == 1
-    square, known = (_one_factor if one else _crossed)(fit, new)
+    square, known = _given_theta(fit, new)
     Q = _inverse_Q(fit)
     return square + _quadratic(X - known, Q) + _prior(fit, new)
+
+
+@double_precision
+def effects_variance(fit: Neighboured, new: NewRows) -> np.ndarray:
+    """Variance of z'b around its mode given all parameters, (n_new,)."""
+    return _given_theta(fit, new)[0] + _prior(fit, new)
+
+
+def _given_theta(fit: Neighboured, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
+    one = len(fit.engine.factors) == 1
+    return (_one_factor if one else _crossed)(fit, new)
 
 
 def _quadratic(a: np.ndarray, Q: np.ndarray) -> np.ndarray:

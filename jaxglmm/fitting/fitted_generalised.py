@@ -216,16 +216,17 @@ class FittedGeneralised(FittedModel):
 
     @cached_property
     def _beta_covariance(self) -> np.ndarray:
-        return self.engine.beta_covariance(self._parameter_root)
+        return self.engine.beta_covariance(self.parameter_root)
 
     @cached_property
-    def _parameter_root(self) -> np.ndarray:
+    def parameter_root(self) -> np.ndarray:
+        """(k, r) root of ``parameter_covariance``."""
         return self.engine.parameter_root(*self.internal())
 
     @cached_property
     def parameter_covariance(self) -> np.ndarray:
         """(k, k) of the internal (beta, theta, phi)."""
-        return self._parameter_root @ self._parameter_root.T
+        return self.parameter_root @ self.parameter_root.T
 
     @property
     def z_values(self) -> np.ndarray | None:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from jaxglmm import _arguments
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.model.families import Cumulative
@@ -74,7 +77,7 @@ class FittedOrdinal(FittedGeneralised):
     def joint_covariance(self) -> np.ndarray:
         """(n_phi + p, n_phi + p) of threshold parameters and fixed effects."""
         J = np.concatenate([self._natural_rows, self._beta_rows])
-        half = J @ self._parameter_root
+        half = J @ self.parameter_root
         return half @ half.T
 
     @cached_property
@@ -117,6 +120,45 @@ class FittedOrdinal(FittedGeneralised):
     def mean_class(self, eta: np.ndarray) -> np.ndarray:
         """Mean of the category's number 1, ..., K at linear predictors (n,)."""
         return self.probabilities(eta) @ np.arange(1.0, self.cumulative.categories + 1)
+
+    def resid(self, type: str = "deviance", seed=0) -> np.ndarray:
+        """Residuals given the modes, (n,).
+
+        Args:
+            type: "deviance" (root of -2 log probability of the category, signed),
+                "pearson" and "response" (of the category's number), "scaled" (Pearson),
+                "quantile" (randomised: standard normal if the model holds), "score" (dl
+                / deta, as in Li and Shepherd 2012) or "surrogate" (a latent response
+                drawn between the category's thresholds, less its mean; Liu and Zhang
+                2018, J. Am. Stat. Assoc. 113, 845).
+            seed: of the randomisation.
+        """
+        eta, phi, y = self.linear_predictor, self.estimates.phi, self.design.y
+        if type == "response":
+            return y + 1.0 - self.fitted_values
+        if type in ("score", "surrogate"):
+            return self._latent_residuals(type, seed)
+        if type == "working":
+            raise NotApplicableError(
+                "resid(type='working') is for responses that have a mean on the link "
+                "scale; categories have 'score' and 'surrogate' residuals"
+            )
+        return _residuals.resid(self.design, self.family, phi, eta, eta, type, seed)
+
+    def _latent_residuals(self, type: str, seed) -> np.ndarray:
+        family, phi = self.cumulative, self.estimates.phi
+        eta = self.linear_predictor
+        k = self.design.y.astype(int)[:, None]
+        at = np.concatenate([k, k + 1], axis=1)
+        if type == "score":
+            f = np.take_along_axis(family.densities(eta, phi), at, axis=1)
+            return (
+                -(f[:, 1] - f[:, 0])
+                / self.probabilities(eta)[np.arange(len(k)), at[:, 0]]
+            )
+        rng = np.random.default_rng(_arguments.seed(seed))
+        ends = np.take_along_axis(family.ends(eta, phi), at, axis=1)
+        return family.latent_between(ends[:, 0], ends[:, 1], rng)
 
     def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
         """New responses from the fitted model, (n, nobs): labels of the categories.

@@ -52,7 +52,7 @@ def response_again(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Response (n,) and trials, from (n,) or, for the binomial kind, (n, 2)."""
     values = np.asarray(unmasked(by_labels("the response", y, design.index)))
-    if values.dtype.kind not in "biuf":
+    if values.dtype.kind not in "biuf" or kind == "ordinal":
         values = _coded(design, values)
     values = values.astype(float)
     n = design.n
@@ -74,7 +74,7 @@ def _coded(design: Design, values: np.ndarray) -> np.ndarray:
     levels = design.response_levels
     if levels is None:
         raise DataError("the response must be numbers, as that of the fit was")
-    codes = pd.Index(levels).get_indexer(values)
+    codes = pd.Index(levels).get_indexer(pd.Index(values))
     if (codes < 0).any():
         unknown = values[codes < 0][0]
         raise DataError(

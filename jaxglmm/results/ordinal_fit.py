@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
+from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.results.generalised_fit import GeneralisedFit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class OrdinalFit(FittedOrdinal, GeneralisedFit):
@@ -16,3 +24,115 @@ class OrdinalFit(FittedOrdinal, GeneralisedFit):
         >>> fit.thresholds.round(3).to_dict(), fit.coefficients.round(3).tolist()
         ({'1|2': -0.053, '2|3': 1.749}, [1.766])
     """
+
+    @conf_level_too
+    def predict(
+        self,
+        newdata=None,
+        re: str = "conditional",
+        type: str = "response",
+        se: bool = False,
+        interval: str | None = None,
+        level: float = 0.95,
+        new_levels: str = "zero",
+        offset=None,
+    ):
+        """Predicted probabilities, categories or means, for old rows or new ones.
+
+        Args:
+            newdata: data frame, mapping of arrays or list of dicts; default the data of
+                the fit.
+            re: "conditional" (with the random effects of each row's levels),
+                "population" (random effects zero) or "marginal" (the mean over random
+                effects).
+            type: "probs", the probability of each category; "cum_probs", of each and
+                those below it; "class", the most probable category; "mean_class" or
+                "response", the mean of the categories' numbers 1, ..., K; "link", the
+                linear predictor x'beta + z'b, without thresholds.
+            se: also standard errors: by the delta method from the uncertainty of all
+                parameters, with that of the random effects.
+            interval: "confidence": limits, on the logit scale of a probability.
+            level: their coverage.
+            new_levels: "zero" predicts levels that were not in the data with a random
+                effect of zero and its prior variance; "error" refuses them.
+            offset: (n,) offset of new data, where the fit's was given as an array.
+
+        Returns:
+            (n,) array, of "probs" a frame with a column a category; with se or interval
+            a frame, whose columns of "probs" are pairs such as ("se", category).
+
+        Raises:
+            NotApplicableError: a prediction interval, an error of a label.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = {"y": [1, 2, 3, 2, 1, 3, 3, 2], "x": [0, 1, 1, 0, 0, 1, 0, 1]}
+            >>> fit = jg.clmm("y ~ x", data)
+            >>> fit.predict({"x": [0, 1]}, type="probs").round(3).to_numpy().tolist()
+            [[0.487, 0.365, 0.148], [0.139, 0.357, 0.504]]
+            >>> fit.predict({"x": [0, 1]}, type="class").tolist()
+            [1, 3]
+        """
+        from jaxglmm.postestimation.prediction.ordinal import predict
+
+        _predict.check(
+            re=re, type="response", se=se, interval=interval, new_levels=new_levels
+        )
+        return predict(
+            self,
+            newdata,
+            re=re,
+            type=type,
+            se=se,
+            interval=interval,
+            level=level,
+            new_levels=new_levels,
+            offset=offset,
+        )
+
+    def _means(self, type: str, re: str):
+        from jaxglmm.postestimation.prediction.ordinal import means
+
+        return means(self, type, re)
+
+    @conf_level_too
+    def predictions(
+        self,
+        newdata=None,
+        by=None,
+        level: float = 0.95,
+        *,
+        type: str = "response",
+        re: str = "population",
+        offset=None,
+        grid: str = "observed",
+    ) -> pd.DataFrame:
+        """Predictions with standard errors and limits, of rows or averages of rows.
+
+        As for other models, with ``type="probs"`` as well: a row a category.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = {"y": [1, 2, 3, 2, 1, 3, 3, 2], "x": [0, 1, 1, 0, 0, 1, 0, 1]}
+            >>> fit = jg.clmm("y ~ x", data)
+            >>> table = fit.predictions(by="x", type="probs")
+            >>> table[["x", "category", "estimate"]].round(3).to_numpy()[0].tolist()
+            [0.0, 1.0, 0.487]
+        """
+        from jaxglmm.postestimation.prediction.ordinal import predictions
+
+        return predictions(self, newdata, by, level, type, re, offset, grid)
+
+    def overdispersion(self, *_, **__):
+        """Refused: the categories of a row have the spread that their model says."""
+        raise NotApplicableError(
+            "categories cannot be overdispersed: their probabilities say their spread. "
+            "Look at simulated_residuals(), or at dispersion in check()"
+        )
+
+    def zero_inflation(self, *_, **__):
+        """Refused: the lowest category has a threshold of its own."""
+        raise NotApplicableError(
+            "the share of the lowest category is what its threshold fits; "
+            "zero_inflation() is for counts"
+        )

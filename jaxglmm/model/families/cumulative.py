@@ -30,6 +30,7 @@ from jaxglmm.model.links import Link
 from jaxglmm.numerics.jets import Jet
 from jaxglmm.runtime.arrays import jnp
 
+EULER = 0.5772156649015329  # mean of Gumbel's distribution
 MOST = 100  # categories; more of them are a number
 
 
@@ -316,6 +317,23 @@ class Cumulative(JetFamily):
         u = rng.uniform(size=np.shape(mu))
         F = self._distribution(self.ends(mu, phi)[..., 1:-1])
         return np.sum(u[..., None] > F, axis=-1).astype(np.float64)
+
+    def latent_between(
+        self, low: np.ndarray, high: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draws of the latent error between two ends, less its mean (median: cauchit)."""
+        u = rng.uniform(size=np.shape(low))
+        F, S = (
+            [f(x) for x in (low, high)] for f in (self._distribution, self._survival)
+        )
+        under, over = F[0] + u * (F[1] - F[0]), S[0] + u * (S[1] - S[0])
+        other = {"cloglog": "loglog", "loglog": "cloglog"}.get(self.link.name)
+        link = self.link if other is None else Cumulative(other).link
+        with np.errstate(divide="ignore", invalid="ignore"):
+            below = np.asarray(self.link.link(under), float)
+            above = -np.asarray(link.link(over), float)
+        drawn = np.where(under < 0.5, below, above)
+        return drawn - {"cloglog": -EULER, "loglog": EULER}.get(self.link.name, 0.0)
 
     def latent_variance(
         self, mu: Any, phi: Any, trials: Any = 1.0, method: Method = "lognormal"

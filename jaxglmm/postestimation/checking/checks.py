@@ -105,6 +105,8 @@ def _zero_or_one(family: AbstractFamily, design: Design) -> bool:
 
 def counts_zeros(family: AbstractFamily, design: Design) -> bool:
     """Whether zeros are some of many possible values."""
+    if family.family_kind == "ordinal":
+        return False
     return family.discrete and not _zero_or_one(family, design)
 
 

@@ -54,7 +54,7 @@ def predict(
     _check_words(fit, type, interval, trials)
     _predict.check_offset(newdata, offset)
     newdata = readable(newdata)
-    new = _rows(fit, newdata, re, new_levels, offset)
+    new = rows_asked(fit, newdata, re, new_levels, offset)
     if re == "conditional":
         _predict.warn_of_new_levels(new, newdata)
     m = None if trials is None else numbers_of_trials(newdata, trials, len(new.X))
@@ -94,7 +94,10 @@ def _check_words(fit: FittedGeneralised, type: str, interval, trials) -> None:
         )
 
 
-def _rows(fit: FittedGeneralised, newdata, re: str, new_levels: str, offset) -> NewRows:
+def rows_asked(
+    fit: FittedGeneralised, newdata, re: str, new_levels: str, offset
+) -> NewRows:
+    """The design of the rows that a prediction is of."""
     if re == "marginal":
         new = _predict.rows_at_random(fit, newdata, offset)
     else:

@@ -1,0 +1,178 @@
+"""Probabilities of ordered categories, and means of their numbers, with errors.
+
+At eta = x'beta + z'b category k has the probability F(theta_k - eta) - F(theta_{k-1} -
+eta); a *functional* is a weighted sum of these over the categories: one probability, or
+the mean of the categories' numbers. Standard errors are by the delta method from the
+joint covariance of all parameters (thresholds, beta, theta of the random effects), the
+modes b moving with them, plus the variance of b given the parameters. ``re="marginal"``
+is the mean over the random effects, by Gauss-Hermite quadrature in z'b.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxglmm.fitting.coefficients import t_quantile
+from jaxglmm.formula.design import NewRows
+from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.generalised_means import spread
+from jaxglmm.postestimation.prediction.means import Means, Rows
+from jaxglmm.runtime.precision import double_precision
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
+
+NODES = 41  # of the mean over random effects
+
+
+@dataclass(frozen=True)
+class Latent:
+    """eta (n,), its Jacobian in psi (n, k), and its variance given psi (n,).
+
+    sd: (n,) of z'b where that is averaged over, with its Jacobian by_psi (n, k).
+    """
+
+    eta: np.ndarray
+    jacobian: np.ndarray
+    variance: np.ndarray
+    sd: np.ndarray | None = None
+    by_psi: np.ndarray | None = None
+
+
+def latent(fit: FittedOrdinal, new: NewRows, re: str, errors: bool = True) -> Latent:
+    """The linear predictor of rows; errors: whether the rest is wanted as well."""
+    eta = _predict.mean(fit, new, re)
+    n, k = len(eta), fit.engine.location.k
+    zero = np.zeros(n)
+    averaged = re == "marginal" and bool(new.terms)
+    if not errors and not averaged:
+        return Latent(eta, np.zeros((n, 0)), zero)
+    J = np.zeros((n, k))
+    p, m = fit.engine.base.p, fit.engine.base.m
+    J[:, :p] = new.X @ fit.engine.R_inverse
+    if averaged:
+        sd, by_theta = spread(fit, new)
+        by_psi = np.zeros((n, k))
+        by_psi[:, p : p + m] = by_theta
+        return Latent(eta, J, zero, sd, by_psi)
+    if re != "conditional" or not new.terms:
+        return Latent(eta, J, zero)
+    from jaxglmm.fitting.conditional_variance import effects_variance
+
+    return Latent(eta, J + _of_modes(fit, new), effects_variance(fit, new))
+
+
+@double_precision
+def _of_modes(fit: FittedOrdinal, new: NewRows) -> np.ndarray:
+    """Derivatives of z'b in psi, (n, k): the modes move with the parameters."""
+    from jaxglmm.estimate.mode_tangents import mode_tangents
+
+    moved = mode_tangents(fit.engine.base, *fit.internal())
+    out = 0.0
+    for factor, tangents in zip(fit.engine.factors, moved, strict=True):
+        terms = [new.terms[term] for term, _, _ in factor.spans]
+        z = np.concatenate([t.values for t in terms], axis=1) @ factor.T_inverse
+        codes = terms[0].codes
+        z = np.where(codes[:, None] < 0, 0.0, z)
+        b = np.asarray(tangents)[:, :, 0, np.maximum(codes, 0)]
+        out = out + np.einsum("kqn,nq->nk", b, z)
+    return np.asarray(out)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Functionals of rows, (n, c), with Jacobian (n, c, k) and variance (n, c)."""
+
+    value: np.ndarray
+    jacobian: np.ndarray
+    extra: np.ndarray
+
+    def error(self, root: np.ndarray) -> np.ndarray:
+        """Standard errors (n, c); root: (k, r) of the covariance of psi."""
+        half = self.jacobian @ root
+        return np.sqrt(np.sum(half * half, axis=-1) + self.extra)
+
+
+def functionals(
+    fit: FittedOrdinal, at: Latent, weights: np.ndarray, errors: bool = True
+) -> Found:
+    """Weighted sums of the probabilities, weights (c, K)."""
+    family, phi = fit.cumulative, fit.estimates.phi
+    steps = [(1.0, at.eta)]
+    z = np.zeros(1)
+    if at.sd is not None:
+        z, w = np.polynomial.hermite_e.hermegauss(NODES)
+        w = w / w.sum()
+        steps = [(a, at.eta + x * at.sd) for a, x in zip(w, z, strict=True)]
+    n, c, k = len(at.eta), len(weights), at.jacobian.shape[1]
+    value, by_eta, by_sd = np.zeros((n, c)), np.zeros((n, c)), np.zeros((n, c))
+    by_phi = np.zeros((n, c, family.n_phi))
+    inner = family.theta_jacobian(phi) if errors else None
+    for (a, eta), x in zip(steps, z, strict=True):
+        value += a * family.probabilities(eta, phi) @ weights.T
+        if inner is None:
+            continue
+        f = family.densities(eta, phi)  # (n, K + 1), zero at both ends
+        slope = -np.diff(f, axis=1) @ weights.T
+        by_eta += a * slope
+        by_sd += a * x * slope
+        change = weights[:, :-1] - weights[:, 1:]  # theta_j moves two categories
+        by_phi += a * np.einsum("nj,cj,jr->ncr", f[:, 1:-1], change, inner)
+    if inner is None:
+        return Found(value, np.zeros((n, c, 0)), np.zeros((n, c)))
+    J = by_eta[:, :, None] * at.jacobian[:, None, :]
+    J = J + by_phi @ fit.engine.location.jacobian
+    if at.by_psi is not None:
+        J = J + by_sd[:, :, None] * at.by_psi[:, None, :]
+    assert J.shape[2] == k
+    return Found(value, J, by_eta**2 * at.variance[:, None])
+
+
+def bounded_limits(
+    value: np.ndarray, half: np.ndarray, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Limits on the scale of log((value - low) / (high - value)), half widths."""
+    from scipy.special import expit
+
+    share = (value - low) / (high - low)
+    with np.errstate(all="ignore"):
+        middle = np.log(share) - np.log1p(-share)
+        wide = half / ((high - low) * share * (1 - share))
+        ends = expit(middle - wide), expit(middle + wide)
+    usable = (share > 0) & (share < 1) & np.isfinite(wide)
+    lower, upper = (np.where(usable, low + (high - low) * end, value) for end in ends)
+    return lower, upper
+
+
+class CategoryMeans(Means):
+    """Means of one functional of the categories, for tables of predictions.
+
+    weights: (K,) of the categories; limits keep between the least and largest of them.
+    """
+
+    fit: FittedOrdinal
+
+    def __init__(self, fit: FittedOrdinal, weights: np.ndarray, re: str):
+        self.fit, self.weights, self.re = fit, np.asarray(weights, float), re
+        self.random = re == "marginal" and bool(fit.design.terms)
+        self.covariance = fit.parameter_covariance
+
+    def at(self, new: NewRows) -> Rows:
+        offset = np.broadcast_to(np.asarray(new.offset, float), (len(new.X),))
+        found = functionals(
+            self.fit, latent(self.fit, new, self.re), self.weights[None]
+        )
+        return Rows(found.value[:, 0], found.jacobian[:, 0], offset)
+
+    def df(self, jacobian: np.ndarray) -> np.ndarray:
+        """Infinite: tests are asymptotic; NaN where there is nothing to test."""
+        return np.where(jacobian.any(axis=1), np.inf, np.nan)
+
+    def limits(
+        self, estimate: np.ndarray, error: np.ndarray, df: np.ndarray, level: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        half = t_quantile(level, df) * error
+        return bounded_limits(estimate, half, self.weights.min(), self.weights.max())

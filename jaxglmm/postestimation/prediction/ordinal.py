@@ -1,0 +1,138 @@
+"""Predictions of ordered categories: probabilities, classes, mean classes, eta."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm import _arguments
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting.coefficients import t_quantile
+from jaxglmm.fitting.model_frame import readable
+from jaxglmm.postestimation.prediction import categories
+from jaxglmm.postestimation.prediction import generalised as _generalised
+from jaxglmm.postestimation.prediction import marginal_effects as _tables
+from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.generalised_means import GeneralisedMeans
+from jaxglmm.postestimation.prediction.means import EFFECTS, Means
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
+
+TYPES = ("response", "mean_class", "probs", "cum_probs", "class", "link")
+
+
+def predict(
+    fit: FittedOrdinal,
+    newdata,
+    *,
+    re: str,
+    type: str,
+    se: bool,
+    interval: str | None,
+    level: float,
+    new_levels: str,
+    offset,
+):
+    """See ``OrdinalFit.predict``."""
+    _arguments.level(level)
+    _arguments.choice("type", type, TYPES, where="predict")
+    if interval == "prediction":
+        raise NotApplicableError(
+            "interval='prediction' of a category is its probabilities: type='probs'; "
+            "interval='confidence' has limits of these"
+        )
+    if type == "class" and (se or interval is not None):
+        raise NotApplicableError(
+            "type='class' is a label, without a standard error: ask for type='probs' "
+            "or 'mean_class'"
+        )
+    if type == "link":
+        return _generalised.predict(
+            fit,
+            newdata,
+            re="population" if re == "marginal" else re,
+            type="link",
+            se=se,
+            interval=interval,
+            level=level,
+            new_levels=new_levels,
+            offset=offset,
+            trials=None,
+        )
+    _predict.check_offset(newdata, offset)
+    newdata = readable(newdata)
+    new = _generalised.rows_asked(fit, newdata, re, new_levels, offset)
+    if re == "conditional":
+        _predict.warn_of_new_levels(new, newdata)
+    errors = se or interval is not None
+    at = categories.latent(fit, new, re, errors)
+    weights, names = _weights(fit, type)
+    found = categories.functionals(fit, at, weights, errors)
+    if type == "class":
+        best = np.argmax(found.value, axis=1)
+        out = fit.levels[best].astype(object)
+        out[np.isnan(found.value).any(axis=1)] = None
+        return out if None in out else fit.levels[best]
+    several = type in ("probs", "cum_probs")
+    table = {"fit": found.value}
+    if errors:
+        error = found.error(fit.parameter_root)
+        half = t_quantile(level, np.full(error.shape, np.inf)) * error
+        low, high = (0.0, 1.0) if several else (1.0, float(len(fit.levels)))
+        lower, upper = categories.bounded_limits(found.value, half, low, high)
+        if se:
+            table["se"] = error
+        if interval is not None:
+            table |= {"lower": lower, "upper": upper}
+    if not several:
+        single = {name: x[:, 0] for name, x in table.items()}
+        return pd.DataFrame(single, index=new.index) if errors else single["fit"]
+    frames = {
+        name: pd.DataFrame(x, index=new.index, columns=names)
+        for name, x in table.items()
+    }
+    return pd.concat(frames, axis=1) if errors else frames["fit"]
+
+
+def _weights(fit: FittedOrdinal, type: str) -> tuple[np.ndarray, list]:
+    """(c, K) sums over the categories, and their names."""
+    K = len(fit.levels)
+    if type in ("probs", "class"):
+        return np.eye(K), list(fit.levels)
+    if type == "cum_probs":
+        return np.tril(np.ones((K, K)))[:-1], list(fit.cumulative.threshold_names)
+    return np.arange(1.0, K + 1)[None], ["mean_class"]
+
+
+def means(fit: FittedOrdinal, type: str, re: str, category: int | None = None) -> Means:
+    """What tables of predictions are made of: eta, or the mean of the numbers.
+
+    category: its position, of a probability.
+    """
+    _arguments.choice("re", re, EFFECTS)
+    if category is not None:
+        return categories.CategoryMeans(fit, np.eye(len(fit.levels))[category], re)
+    _arguments.choice("type", type, ("response", "mean_class", "link"))
+    if type == "link":
+        return GeneralisedMeans(fit, "link", "population")
+    return categories.CategoryMeans(fit, np.arange(1.0, len(fit.levels) + 1), re)
+
+
+def predictions(
+    fit: FittedOrdinal, newdata, by, level: float, type: str, re: str, offset, grid: str
+) -> pd.DataFrame:
+    """See ``OrdinalFit.predictions``."""
+    if type != "probs":
+        found = means(fit, type, re)
+        return _tables.predictions(found, newdata, by, level, offset, grid)
+    parts = []
+    for k, label in enumerate(fit.levels):
+        found = means(fit, type, re, k)
+        part = _tables.predictions(found, newdata, by, level, offset, grid)
+        at = list(part.columns).index("estimate")
+        part.insert(at, "category", label)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
