@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxglmm.estimate import information
+from jaxglmm.estimate.mode_tangents import mode_tangents
 from jaxglmm.fitting import random_effects as effects
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula.design import Design, NewRows, RandomTerm
@@ -41,6 +42,10 @@ class Neighboured(Protocol):
 
     def coefficient_covariance(self) -> np.ndarray:
         """(p, p)."""
+        ...
+
+    def internal(self) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """psi (k,) and the mode, of generalised models."""
         ...
 
     @property
@@ -108,6 +113,22 @@ def prediction_variance(
 def effects_variance(fit: Neighboured, new: NewRows) -> np.ndarray:
     """Variance of z'b around its mode given all parameters, (n_new,)."""
     return _given_theta(fit, new)[0] + _prior(fit, new)
+
+
+@double_precision
+def effects_tangents(fit: Neighboured, new: NewRows) -> np.ndarray:
+    """Derivatives of z'b in psi, (n, k): the modes move with the parameters."""
+    moved = mode_tangents(fit.engine.base, *fit.internal())
+    out = np.zeros(0)
+    for factor, tangents in zip(fit.engine.factors, moved, strict=True):
+        terms = [new.terms[term] for term, _, _ in factor.spans]
+        z = np.concatenate([t.values for t in terms], axis=1) @ factor.T_inverse
+        codes = terms[0].codes
+        z = np.where(codes[:, None] < 0, 0.0, z)
+        b = np.asarray(tangents)[:, :, 0, np.maximum(codes, 0)]
+        own = np.einsum("kqn,nq->nk", b, z)
+        out = own if not out.size else out + own
+    return out
 
 
 def _given_theta(fit: Neighboured, new: NewRows) -> tuple[np.ndarray, np.ndarray]:

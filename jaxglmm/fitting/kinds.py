@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_correlated import FittedCorrelated
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.fitted_model import FittedModel
+    from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
 
 Kinds = Callable[[str], Any]  # "linear", "generalised", ... -> a class
 
@@ -43,6 +44,16 @@ def is_correlated(fit: FittedModel) -> TypeGuard[FittedCorrelated]:
     return fit.design.residual is not None
 
 
+def kind_of(family: str) -> str:
+    """The kind of a generalised fit by the name of its family."""
+    return "ordinal" if family == "cumulative" else "generalised"
+
+
 def is_generalised(fit: FittedModel) -> TypeGuard[FittedGeneralised]:
     """Whether a fit has a family and a link; asked without importing its class."""
     return not fit.is_linear
+
+
+def is_ordinal(fit: FittedModel) -> TypeGuard[FittedOrdinal]:
+    """Whether a fit is one of ordered categories."""
+    return is_generalised(fit) and kind_of(fit.family.name) == "ordinal"

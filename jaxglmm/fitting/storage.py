@@ -17,7 +17,7 @@ from jaxglmm import _arguments
 from jaxglmm._errors import DataError
 from jaxglmm.fitting.archive import Format
 from jaxglmm.fitting.fitted_model import FittedModel
-from jaxglmm.fitting.kinds import Kinds, record
+from jaxglmm.fitting.kinds import Kinds, kind_of, record
 from jaxglmm.fitting.packing import pack, unpack
 from jaxglmm.formula.recipes import with_functions
 
@@ -61,7 +61,7 @@ def load(
     facts = tree.get("model") or {}
     kind = "linear"
     if facts:
-        kind = "posterior" if "bayes" in facts else "generalised"
+        kind = "posterior" if "bayes" in facts else kind_of(facts.get("family", ""))
         kind = "correlated" if "residual" in facts else kind
     return kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)
 

@@ -50,7 +50,8 @@ def suits(source: Source) -> bool:
     small = q <= MOST_RANDOM and design.p <= MOST_FIXED
     plain = isinstance(marginal, LaplaceMarginal) and marginal.nodes >= 1
     plain = plain and getattr(marginal, "order", 1) == 1
-    return one and small and plain
+    # thresholds have their location in an intercept that X does not have
+    return one and small and plain and source.family.family_kind != "ordinal"
 
 
 def generalised_columns(design: Design, family: AbstractFamily) -> Columns:

@@ -115,7 +115,7 @@ def _fits(
 def _original(fit: FittedModel) -> dict[str, float]:
     """Name -> value in the fit that the data were drawn from."""
     pars = components.parameters(fit.design, fit.estimates, fit.is_linear)
-    phi = np.exp(getattr(fit.estimates, "phi", np.zeros(0)))
+    phi = [] if fit.is_linear else fit.family.dispersion(fit.estimates.phi).values()
     keys = (*fit.design.x_names, *(p.label for p in pars), *fit.dispersion_names)
     values = [*fit.coefficients, *(p.value for p in pars), *phi]
     return {key: float(x) for key, x in zip(keys, values, strict=True)}
@@ -328,7 +328,8 @@ def _one_by_one(
             for _ in fit_responses(engine, fit.design, Y, out, start):
                 shown.update()
     p, m = engine.base.p, engine.base.m
-    beta, theta, phi = np.split(out.psi, [p, p + m], axis=1)
+    beta, theta, _ = np.split(out.psi, [p, p + m], axis=1)
+    phi = engine.location.phi(out.psi)
     return _fits(
         fit,
         theta,
@@ -337,10 +338,15 @@ def _one_by_one(
         sigma=np.full(n, np.nan),
         log_likelihood=-out.criterion / 2,
         steps=out.steps,
-        dispersion=np.exp(phi) if phi.shape[1] else None,
+        dispersion=_natural(fit, phi) if phi.shape[1] else None,
         dispersion_names=fit.dispersion_names,
         separated=out.separated,
     )
+
+
+def _natural(fit: FittedGeneralised, phi: np.ndarray) -> np.ndarray:
+    """(D, r) dispersion parameters as people read them, from phi (D, r)."""
+    return np.array([[*fit.family.dispersion(own).values()] for own in phi])
 
 
 def _in_lanes(

@@ -321,7 +321,7 @@ class Cumulative(JetFamily):
     def latent_between(
         self, low: np.ndarray, high: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draws of the latent error between two ends, less its mean (median: cauchit)."""
+        """Draws of the latent error between two ends, less its mean (cauchit: none)."""
         u = rng.uniform(size=np.shape(low))
         F, S = (
             [f(x) for x in (low, high)] for f in (self._distribution, self._survival)

@@ -56,7 +56,7 @@ def refitted(fit: FittedGeneralised, n: int, seed, re: str | None) -> Refits:
         found = engine.for_response(Y[i], design.trials).fit(TOLERANCE, STEPS)
         if found.status == _status.CONVERGED:
             eta[i] = engine.data.back(found.eta)
-            phi[i] = engine.base.split(found.psi)[2]
+            phi[i] = engine.location.phi(found.psi)
     good = np.isfinite(eta).all(axis=1)
     return Refits(Y[good], eta[good], phi[good])
 

@@ -38,8 +38,9 @@ def variance_parameters(
     if not is_generalised(fit):
         return parameters(fit.design, fit.estimates), None
     named = fit.family.dispersion(fit.estimates.phi)
+    group = "Thresholds" if fit.family.family_kind == "ordinal" else "Dispersion"
     dispersion = [
-        VarianceParameter("dispersion", "Dispersion", (k,), v) for k, v in named.items()
+        VarianceParameter("dispersion", group, (k,), v) for k, v in named.items()
     ]
     pars = (*parameters(fit.design, fit.estimates, residual=False), *dispersion)
     if not pars:

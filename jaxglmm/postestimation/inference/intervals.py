@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coefficients import wald
+from jaxglmm.fitting.kinds import is_ordinal
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
@@ -37,6 +39,11 @@ def confint(
         df = fit.denominator_df
         limits = wald(fit.coefficients, fit.se, df, level)
         names = list(fit.coefficient_names)
+        if is_ordinal(fit):
+            table = fit.threshold_coefficients
+            known = table["estimate"].to_numpy(), table["std_error"].to_numpy()
+            own = wald(*known, np.full(len(table), np.inf), level)
+            limits, names = np.concatenate([own, limits]), [*table.index, *names]
         return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
     if method == "profile":
         from jaxglmm.postestimation.profile.profile import profile

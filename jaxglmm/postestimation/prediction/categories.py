@@ -20,7 +20,6 @@ from jaxglmm.formula.design import NewRows
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.generalised_means import spread
 from jaxglmm.postestimation.prediction.means import Means, Rows
-from jaxglmm.runtime.precision import double_precision
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
@@ -60,31 +59,15 @@ def latent(fit: FittedOrdinal, new: NewRows, re: str, errors: bool = True) -> La
         return Latent(eta, J, zero, sd, by_psi)
     if re != "conditional" or not new.terms:
         return Latent(eta, J, zero)
-    from jaxglmm.fitting.conditional_variance import effects_variance
+    from jaxglmm.fitting import conditional_variance as given
 
-    return Latent(eta, J + _of_modes(fit, new), effects_variance(fit, new))
-
-
-@double_precision
-def _of_modes(fit: FittedOrdinal, new: NewRows) -> np.ndarray:
-    """Derivatives of z'b in psi, (n, k): the modes move with the parameters."""
-    from jaxglmm.estimate.mode_tangents import mode_tangents
-
-    moved = mode_tangents(fit.engine.base, *fit.internal())
-    out = 0.0
-    for factor, tangents in zip(fit.engine.factors, moved, strict=True):
-        terms = [new.terms[term] for term, _, _ in factor.spans]
-        z = np.concatenate([t.values for t in terms], axis=1) @ factor.T_inverse
-        codes = terms[0].codes
-        z = np.where(codes[:, None] < 0, 0.0, z)
-        b = np.asarray(tangents)[:, :, 0, np.maximum(codes, 0)]
-        out = out + np.einsum("kqn,nq->nk", b, z)
-    return np.asarray(out)
+    moved = J + given.effects_tangents(fit, new)
+    return Latent(eta, moved, given.effects_variance(fit, new))
 
 
 @dataclass(frozen=True)
-class Found:
-    """Functionals of rows, (n, c), with Jacobian (n, c, k) and variance (n, c)."""
+class Functionals:
+    """Values of rows, (n, c), with Jacobian (n, c, k) and variance (n, c)."""
 
     value: np.ndarray
     jacobian: np.ndarray
@@ -98,7 +81,7 @@ class Found:
 
 def functionals(
     fit: FittedOrdinal, at: Latent, weights: np.ndarray, errors: bool = True
-) -> Found:
+) -> Functionals:
     """Weighted sums of the probabilities, weights (c, K)."""
     family, phi = fit.cumulative, fit.estimates.phi
     steps = [(1.0, at.eta)]
@@ -122,13 +105,13 @@ def functionals(
         change = weights[:, :-1] - weights[:, 1:]  # theta_j moves two categories
         by_phi += a * np.einsum("nj,cj,jr->ncr", f[:, 1:-1], change, inner)
     if inner is None:
-        return Found(value, np.zeros((n, c, 0)), np.zeros((n, c)))
+        return Functionals(value, np.zeros((n, c, 0)), np.zeros((n, c)))
     J = by_eta[:, :, None] * at.jacobian[:, None, :]
     J = J + by_phi @ fit.engine.location.jacobian
     if at.by_psi is not None:
         J = J + by_sd[:, :, None] * at.by_psi[:, None, :]
     assert J.shape[2] == k
-    return Found(value, J, by_eta**2 * at.variance[:, None])
+    return Functionals(value, J, by_eta**2 * at.variance[:, None])
 
 
 def bounded_limits(

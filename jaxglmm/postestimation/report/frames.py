@@ -14,13 +14,14 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import model_frame as data
-from jaxglmm.fitting.kinds import is_generalised
+from jaxglmm.fitting.kinds import is_generalised, is_ordinal
 from jaxglmm.model.links import LINKS
 from jaxglmm.postestimation.inference.intervals import confint
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.fitted_model import FittedModel
+    from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
 COLUMNS = [
@@ -114,8 +115,21 @@ def _limits(frame: pd.DataFrame, limits: pd.DataFrame | None, labels) -> pd.Data
 def _fixed(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.DataFrame:
     frame = fit.coefficient_table().reset_index()
     frame.insert(0, "effect", "fixed")
+    if is_ordinal(fit):
+        frame = pd.concat([_thresholds(fit), frame], ignore_index=True)
     frame.insert(1, "group", None)
-    return _limits(frame, limits, list(fit.coefficient_names))
+    return _limits(frame, limits, frame["term"].tolist())
+
+
+def _thresholds(fit: FittedOrdinal) -> pd.DataFrame:
+    """Threshold parameters, which R's tables have among the coefficients."""
+    from scipy import special
+
+    table = fit.threshold_coefficients
+    p = 2 * special.ndtr(-np.abs(table["statistic"].to_numpy()))
+    table = table.assign(df=np.inf, p_value=p).rename_axis("term").reset_index()
+    table.insert(0, "effect", "threshold")
+    return table
 
 
 def _ran_pars(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.DataFrame:
@@ -123,6 +137,10 @@ def _ran_pars(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.Data
     from jaxglmm.postestimation.inference.component_errors import variance_parameters
 
     pars, errors = variance_parameters(fit)
+    if is_ordinal(fit):  # thresholds stand beside the coefficients
+        own = [k for k, p in enumerate(pars) if p.kind != "dispersion"]
+        pars = tuple(pars[k] for k in own)
+        errors = None if errors is None else errors[own]
     frame = pd.DataFrame(
         {
             "effect": "ran_pars",

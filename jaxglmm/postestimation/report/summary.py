@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting.kinds import is_generalised
+from jaxglmm.fitting.kinds import is_generalised, is_ordinal
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, Table
@@ -157,7 +157,7 @@ def kept_together(design: Design) -> tuple[str, ...]:
 
 
 def _heading(fit: FittedModel, ddf: str) -> tuple[str, ...]:
-    if thresholds.is_ordinal(fit):
+    if is_ordinal(fit):
         return thresholds.heading(fit)
     if is_generalised(fit):
         return _generalised_heading(fit)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
-from jaxglmm.fitting.kinds import is_generalised
+from jaxglmm.fitting.kinds import is_ordinal
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting.tables import Table
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
-
-
-def is_ordinal(fit: FittedModel) -> TypeGuard[FittedOrdinal]:
-    """Whether the response is ordered categories."""
-    return is_generalised(fit) and fit.family.family_kind == "ordinal"
 
 
 def heading(fit: FittedOrdinal) -> tuple[str, ...]:
