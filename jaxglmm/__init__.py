@@ -71,6 +71,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.priors.distributions import LogNormal as LogNormal
     from jaxglmm.model.priors.distributions import Normal as Normal
     from jaxglmm.model.priors.distributions import Priors as Priors
+    from jaxglmm.model.priors.distributions import Uniform as Uniform
     from jaxglmm.results.fit import Fit as Fit
     from jaxglmm.results.fits import Fits as Fits
     from jaxglmm.runtime.cache import (
@@ -128,6 +129,7 @@ _PRIORS = (
     "LogNormal",
     "Normal",
     "Priors",
+    "Uniform",
 )
 
 _WHERE = {  # public name -> module that holds it
@@ -214,6 +216,7 @@ __all__ = [
     "SeparationWarning",
     "SingularFitWarning",
     "StudentT",
+    "Uniform",
     "ZeroInflationWarning",
     "anova",
     "clm",

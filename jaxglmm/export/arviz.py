@@ -245,7 +245,7 @@ def _predictive(fit: FittedPosterior, thin: np.ndarray, seed: int) -> np.ndarray
     rng = np.random.default_rng(seed)
     m = assemble.precise(fit.design, fit.family).trials
     trials = 1.0 if m is None else m
-    phi = _loo.log_dispersion(fit)
+    phi = _loo.dispersion(fit)
     out = np.empty((thin.size, fit.design.n))
     for where, here in _loo.blocks(thin.ravel(), fit.design.n):
         own = here[: where.stop - where.start]

@@ -280,15 +280,14 @@ class FittedGeneralised(FittedModel):
         return float(self.family.sigma(self.estimates.phi))
 
     @property
-    def dispersion_names(self) -> tuple[str, ...]:
-        """What the family's dispersion parameters are called."""
-        return tuple(self.family.phi_names[: len(self.estimates.phi)])
+    def dispersions(self) -> dict[str, float]:
+        """Natural values of the family's dispersion parameters by name."""
+        return self.family.dispersion(self.estimates.phi)
 
     @property
     def dispersion(self) -> float:
-        """Natural value of the family's dispersion parameter; 1 without one."""
-        named = self.family.dispersion(self.estimates.phi)
-        return next(iter(named.values()), 1.0)
+        """Natural value of the family's first dispersion parameter; 1 without one."""
+        return next(iter(self.dispersions.values()), 1.0)
 
     @property
     def npar(self) -> int:

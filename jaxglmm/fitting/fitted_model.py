@@ -244,9 +244,9 @@ class FittedModel(FixedEffects):
         return self.sigma**2
 
     @property
-    def dispersion_names(self) -> tuple[str, ...]:
-        """What the family's dispersion parameters are called."""
-        return ()
+    def dispersions(self) -> dict[str, float]:
+        """The family's dispersion parameters by name; a linear model has none."""
+        return {}
 
     @property
     def theta(self) -> np.ndarray:

@@ -143,7 +143,7 @@ def row_of(fit: FittedModel, columns: Columns) -> np.ndarray:
         p_values=by_name(fit.p_values),
         sd=np.concatenate(sd),
         theta=np.asarray(fit.theta),
-        dispersion=np.exp(np.asarray(getattr(fit.estimates, "phi", ()), float)),
+        dispersion=np.array([*fit.dispersions.values()]),
         sigma=np.float64(fit.sigma if linear else np.nan),
         log_likelihood=np.float64(fit.log_likelihood),
         df_sigma=np.float64(_df_sigma(fit) if linear else np.nan),

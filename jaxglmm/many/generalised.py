@@ -373,7 +373,7 @@ def table(
         p_values=p_values,
         sd=sd,
         theta=packed(design, factor, lam),
-        dispersion=np.exp(phi.T),
+        dispersion=family.natural(phi).T,
         log_likelihood=-report.criterion / 2,
         decrement=report.decrement,
         steps=report.steps,

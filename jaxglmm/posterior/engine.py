@@ -115,15 +115,15 @@ class PosteriorEngine:
 
     def _dispersion(self, phi: np.ndarray) -> dict[str, np.ndarray]:
         """Name -> (S,) natural values, known ones as constants."""
-        out, k = {}, 0
-        priors = self.resolved.dispersion
-        for name, prior in zip(self.family.phi_names, priors, strict=True):
+        priors, family = self.resolved.dispersion, self.family
+        known = [isinstance(prior, Fixed) for prior in priors]
+        full = np.zeros((len(priors), len(phi)))
+        full[~np.array(known, bool)] = phi.T
+        values = dict(zip(family.phi_names, family.natural(full), strict=True))
+        for name, prior in zip(values, priors, strict=True):
             if isinstance(prior, Fixed):
-                out[name] = np.full(len(phi), prior.value)
-            else:
-                out[name] = np.exp(phi[:, k])
-                k += 1
-        return out
+                values[name] = np.full(len(phi), prior.value)
+        return values
 
     def effects(
         self, lam: dict[str, np.ndarray], u: tuple[np.ndarray, ...]
@@ -177,7 +177,7 @@ def build(
         columns = assemble.columns(design, ColumnMaps.SCALES)
         data = build_rows(design.X, columns)
     own = tuple(f.covariance for f in data.factors)
-    belief = assemble_belief.belief(resolved, design, data.factors, own, data.R)
+    belief = assemble_belief.belief(resolved, design, family, data.factors, own, data.R)
     precise = assemble.precise(design, family)
     counted = precise.counted
     trials = None if precise.trials is None else precise.trials[counted]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,7 +71,7 @@ def fit_posterior(
         priors,
         method,
         found,
-        estimates(design, found, out),
+        estimates(design, family, found, out),
         engine,
         facts,
     )
@@ -137,7 +136,9 @@ def describe(method: BayesMethod, out: Outcome) -> str:
     return f"Gaussian variational Bayes{nested}"
 
 
-def estimates(design: Design, found: Posterior, out: Outcome) -> Estimates:
+def estimates(
+    design: Design, family: AbstractFamily, found: Posterior, out: Outcome
+) -> Estimates:
     """Posterior means where other fits have estimates."""
     m = found.moments
     lam = []
@@ -149,7 +150,7 @@ def estimates(design: Design, found: Posterior, out: Outcome) -> Estimates:
         m.effects.get(t.label, np.full((t.n_levels, len(t.names)), np.nan))
         for t in design.terms
     )
-    phi = np.array([math.log(v) for v in m.dispersion.values()])
+    phi = family.phi_of(m.dispersion)
     log_lik = np.nan if out.log_lik is None else float(np.mean(out.log_lik))
     facts = out.facts
     return Estimates(

@@ -111,13 +111,12 @@ def predictors(fit: FittedPosterior, draws: np.ndarray) -> np.ndarray:
     return eta
 
 
-def log_dispersion(fit: FittedPosterior) -> np.ndarray:
-    """(S, n_phi) logarithms of the dispersion parameters."""
+def dispersion(fit: FittedPosterior) -> np.ndarray:
+    """(S, n_phi) dispersion parameters on the family's scales."""
     named = fit.posterior.draws.dispersion
-    S = fit.posterior.n_draws
-    return (
-        np.stack([np.log(v) for v in named.values()], 1) if named else np.zeros((S, 0))
-    )
+    if not named:
+        return np.zeros((fit.posterior.n_draws, 0))
+    return fit.family.phi_of(named).T
 
 
 def blocks(draws: np.ndarray, n: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -137,7 +136,7 @@ def row_log_likelihood(fit: FittedPosterior, draws: np.ndarray) -> np.ndarray:
     """(draws, n) log p(y_i | parameters, random effects), with prior weights."""
     d = assemble.precise(fit.design, fit.family)
     out = np.empty((len(draws), d.n))
-    phi = log_dispersion(fit)
+    phi = dispersion(fit)
     for where, here in blocks(draws, d.n):
         eta = predictors(fit, here)
         logs = _log_densities(fit.family, d.y, eta, phi[here], d.trials)

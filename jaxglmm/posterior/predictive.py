@@ -122,6 +122,7 @@ def simulate(
     draws = posterior.draws
     m = assemble.precise(design, family).trials
     trials = 1.0 if m is None else m
+    phi = family.phi_of(draws.dispersion)
     out = np.empty((n, len(rows.X)))
     for row, s in zip(out, index, strict=True):
         eta = rows.X @ draws.beta[s] + rows.offset
@@ -133,6 +134,5 @@ def simulate(
                 b = posterior.effects(term.label)[s]
             eta = eta + np.einsum("iq,iq->i", term.values, b[term.codes])
         mu = np.asarray(family.mean(eta), float)
-        phi = np.array([np.log(v[s]) for v in draws.dispersion.values()])
-        row[:] = family.simulate(rng, mu, phi, trials)
+        row[:] = family.simulate(rng, mu, phi[..., s] if len(phi) else phi, trials)
     return out

@@ -24,6 +24,7 @@ PRIORS = {
         _priors.LKJ,
         _priors.LogNormal,
         _priors.Normal,
+        _priors.Uniform,
     )
 }
 METHODS = {cls.__name__: cls for cls in NAMED.values()}

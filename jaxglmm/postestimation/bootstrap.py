@@ -115,9 +115,9 @@ def _fits(
 def _original(fit: FittedModel) -> dict[str, float]:
     """Name -> value in the fit that the data were drawn from."""
     pars = components.parameters(fit.design, fit.estimates, fit.is_linear)
-    phi = [] if fit.is_linear else fit.family.dispersion(fit.estimates.phi).values()
-    keys = (*fit.design.x_names, *(p.label for p in pars), *fit.dispersion_names)
-    values = [*fit.coefficients, *(p.value for p in pars), *phi]
+    named = fit.dispersions
+    keys = (*fit.design.x_names, *(p.label for p in pars), *named)
+    values = [*fit.coefficients, *(p.value for p in pars), *named.values()]
     return {key: float(x) for key, x in zip(keys, values, strict=True)}
 
 
@@ -338,15 +338,10 @@ def _one_by_one(
         sigma=np.full(n, np.nan),
         log_likelihood=-out.criterion / 2,
         steps=out.steps,
-        dispersion=_natural(fit, phi) if phi.shape[1] else None,
-        dispersion_names=fit.dispersion_names,
+        dispersion=fit.family.natural(phi.T).T if phi.shape[1] else None,
+        dispersion_names=tuple(fit.dispersions),
         separated=out.separated,
     )
-
-
-def _natural(fit: FittedGeneralised, phi: np.ndarray) -> np.ndarray:
-    """(D, r) dispersion parameters as people read them, from phi (D, r)."""
-    return np.array([[*fit.family.dispersion(own).values()] for own in phi])
 
 
 def _in_lanes(

@@ -1,8 +1,9 @@
 """The contract of a family: what the response is, given its linear predictor.
 
 A family is a density of y with a linear predictor eta, a link and any number of
-dispersion parameters, kept as the logarithms of their natural values (``phi``, an array
-of length ``n_phi``) so that every real number is allowed. Some have several linear
+dispersion parameters, kept on scales without bounds (``phi``, an array of length
+``n_phi``): as the logarithms of their natural values, unless ``phi_scales`` or
+``natural`` says otherwise. Some have several linear
 predictors (``model.predictors``): then eta is (K, n), s (K, n), w (K, K, n), w1
 (K, K, K, n), and ``log_density`` is still all that must be written.
 
@@ -28,6 +29,7 @@ import numpy as np
 from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
+from jaxglmm.model.families._dispersion import DispersionParameters
 from jaxglmm.model.families._saturated import best_eta
 from jaxglmm.model.families._values import NaturalValues
 from jaxglmm.model.links import LINKS, Link, link_from
@@ -40,18 +42,16 @@ Derivatives = tuple[Rows, Rows, Rows, Rows]
 Method = Literal["lognormal", "delta", "trigamma"]
 
 
-class AbstractFamily(NaturalValues):
+class AbstractFamily(NaturalValues, DispersionParameters):
     """A conditional distribution of the response.
 
-    Class attributes:
+    Class attributes, beside those of ``DispersionParameters``:
         name: as in ``family="..."``.
         canonical: name of the canonical link, None where there is none.
         default_link: the link where none is given.
         links: names of the links that make sense; a ``Link`` object is always taken.
         predictors: names of the linear predictors; ``link`` is that of the first.
         other_links: names of the links of the others.
-        n_phi: number of dispersion parameters; each is a logarithm.
-        phi_names: what their natural values are called.
         family_kind: "binomial" where the response is successes out of trials, "ordinal"
             where it is ordered categories, else "numeric": how the left side is read.
         discrete: whether y is a count (quantile residuals are then randomised).
@@ -59,8 +59,6 @@ class AbstractFamily(NaturalValues):
         has_zeros: whether y may be zero.
         concave: links, beside the canonical one, at which log f is concave in eta,
             whatever y.
-        phi_range: where phi is looked for, an end one number or one a parameter; beyond
-            it the likelihood is flat: the family is another one to rounding.
         near_zero_dispersion: values of the first phi at next to no dispersion and at
             none, where effects of single rows explain the same excess as it does.
         self_concordant: links at which |dw/deta| <= w, so that damping a level's Newton
@@ -68,8 +66,6 @@ class AbstractFamily(NaturalValues):
         starts_alone: whether ``start``, by the default link, sees one row at a time.
         limit: name of the family that this is at the end of its dispersion.
         overdispersed: name of the family for more spread than this one has.
-        phi_centre: where a prior of a logarithm of a dispersion parameter is centred.
-        phi_in_units: whether the dispersion is measured in units of y.
     """
 
     name: ClassVar[str]
@@ -78,21 +74,16 @@ class AbstractFamily(NaturalValues):
     links: ClassVar[tuple[str, ...]] = tuple(LINKS)
     predictors: ClassVar[tuple[str, ...]] = ("mean",)
     other_links: ClassVar[tuple[str, ...]] = ()
-    n_phi: ClassVar[int] = 0
-    phi_names: ClassVar[tuple[str, ...]] = ()
     family_kind: ClassVar[Literal["numeric", "binomial", "ordinal"]] = "numeric"
     discrete: ClassVar[bool] = False
     padding: ClassVar[float] = 0.0
     has_zeros: ClassVar[bool] = True
     concave: ClassVar[tuple[str, ...]] = ()
-    phi_range: ClassVar[tuple[Any, Any]] = (-np.inf, np.inf)
     near_zero_dispersion: ClassVar[tuple[float, ...]] = ()
     self_concordant: ClassVar[tuple[str, ...]] = ()
     starts_alone: ClassVar[bool] = False
     limit: ClassVar[str | None] = None
     overdispersed: ClassVar[str | None] = None
-    phi_centre: ClassVar[float] = 0.0
-    phi_in_units: ClassVar[bool] = False
 
     link: Link
 
@@ -253,17 +244,6 @@ class AbstractFamily(NaturalValues):
             f"family {self.name!r} does not say its variance; define variance(mu, phi, "
             "trials) in its class"
         )
-
-    def dispersion(self, phi: Any) -> dict[str, float]:
-        """Natural values of the dispersion parameters by name."""
-        return {
-            name: float(np.exp(value))
-            for name, value in zip(self.phi_names, np.atleast_1d(phi), strict=True)
-        }
-
-    def sigma(self, phi: Any) -> float:
-        """What glmmTMB calls sigma, by the first phi; 1 without any."""
-        return float(np.exp(np.atleast_1d(phi)[0])) if self.n_phi else 1.0
 
     # -- on the host -----------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import AbstractFamily, Derivatives, Method, Rows
 from jaxglmm.model.links import Link, link_from
 from jaxglmm.numerics.jets import nested
+from jaxglmm.numerics.scales import Scale
 from jaxglmm.runtime.arrays import jnp, nn
 
 COND, ZI, DISP = "cond", "zi", "disp"
@@ -91,6 +92,14 @@ class Composed(AbstractFamily):
         return self.base.padding
 
     @property
+    def phi_scales(self) -> tuple[Scale, ...]:
+        return self.base.scales[self.disp :]
+
+    @property
+    def phi_apart(self) -> bool:
+        return self.base.phi_apart
+
+    @property
     def phi_range(self) -> tuple[Any, Any]:
         low, high = self.base.phi_range
         if not self.disp:
@@ -106,8 +115,9 @@ class Composed(AbstractFamily):
         return None if self.disp else self.base.limit
 
     @property
-    def phi_centre(self) -> float:
-        return self.base.phi_centre
+    def phi_centre(self) -> Any:
+        centre = self.base.phi_centre
+        return centre[self.disp :] if np.ndim(centre) else centre
 
     @property
     def phi_in_units(self) -> bool:

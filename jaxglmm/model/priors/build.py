@@ -9,7 +9,8 @@ identity link,
     sds            HalfT(3, 2.5 s / rms(z))
     correlations   LKJ(1)
     dispersion     sigma: HalfT(3, 2.5 s r), r the root of the weights' geometric mean
-                   in a linear mixed model; others LogNormal over four powers of ten
+                   in a linear mixed model; others LogNormal over four powers of ten,
+                   Uniform between the ends of a range, N(0, 2.5^2) without one
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from jaxglmm.model.covariances import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import (
     LKJ,
+    AbstractDensity,
     AbstractScalePrior,
     Fixed,
     HalfT,
     LogNormal,
     Normal,
     Priors,
+    Uniform,
+    density_from,
     lkj_from,
     named,
     normal_from,
@@ -61,7 +65,7 @@ class Resolved:
     intercept: int | None
     center: np.ndarray
     terms: dict[str, tuple[tuple[AbstractScalePrior, ...], LKJ | None]]
-    dispersion: tuple[AbstractScalePrior | Fixed, ...]
+    dispersion: tuple[AbstractDensity | Fixed, ...]
     names: dict[str, tuple[str, ...]]
     given: frozenset[str]
 
@@ -280,29 +284,45 @@ def _dispersion(
     scale: float,
     unit: float,
     given: set[str],
-) -> tuple[AbstractScalePrior | Fixed, ...]:
+) -> tuple[AbstractDensity | Fixed, ...]:
     if not family.n_phi:
         if priors.dispersion is not None:
             raise ModelError(
                 f"priors give a dispersion, and the family {family.name!r} has none"
             )
         return ()
-    if priors.dispersion is not None:
-        given |= {f"dispersion {name}" for name in family.phi_names}
-        if isinstance(priors.dispersion, Fixed):
-            return (priors.dispersion,) * family.n_phi
-        return tuple(scale_from(priors.dispersion, n) for n in family.phi_names)
-    return tuple(
-        HalfT(3.0, WIDTH * scale * unit)
-        if name == "sigma"
-        else LogNormal(family.phi_centre, 2.0)
-        for name in family.phi_names
-    )
+    known = list(family.phi_names)
+    by_name = named(priors.dispersion, known, "dispersion parameters")
+    if not by_name and priors.dispersion is not None:
+        by_name = dict.fromkeys(known, priors.dispersion)
+    out = []
+    centres = np.broadcast_to(family.phi_centre, (family.n_phi,))
+    for name, own, centre in zip(known, family.scales, centres, strict=True):
+        prior = of(by_name, known, name)
+        if prior is not None:
+            given.add(f"dispersion {name}")
+            out.append(density_from(prior, name, own.ends))
+        elif name == "sigma":
+            out.append(HalfT(3.0, WIDTH * scale * unit))
+        elif own.ends == (0.0, np.inf):
+            out.append(LogNormal(float(centre), 2.0))
+        elif np.isfinite(own.ends).all():
+            out.append(Uniform(*own.ends))
+        else:
+            out.append(Normal(float(centre), WIDTH))
+    fixed = sum(isinstance(prior, Fixed) for prior in out)
+    if not family.phi_apart and 0 < fixed < family.n_phi:
+        raise ModelError(
+            f"the parameters {', '.join(known)} are known together or not at all: fix "
+            "all of them or none"
+        )
+    return tuple(out)
 
 
 def belief(
     resolved: Resolved,
     design: Design,
+    family: AbstractFamily,
     factors: tuple[Factor, ...],
     own: tuple[AbstractCovariance, ...],
     R: np.ndarray,
@@ -337,6 +357,7 @@ def belief(
         np.float64(constant),
         tuple(blocks),
         _numbers(resolved.dispersion),
+        family,
         own,
     )
 

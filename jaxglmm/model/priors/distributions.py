@@ -55,7 +55,19 @@ def _finite(name: str, value: Any) -> float:
     return number
 
 
-class Normal(eqx.Module):
+class AbstractDensity(eqx.Module):
+    """A density on numbers: dispersion parameters and what else has a prior alone."""
+
+    @abc.abstractmethod
+    def log_density(self, x: Numbers) -> Numbers:
+        """log p(x), normalised; JAX and pure."""
+
+    @abc.abstractmethod
+    def sample(self, rng: np.random.Generator, size: Any = None) -> np.ndarray:
+        """Draws."""
+
+
+class Normal(AbstractDensity):
     """N(mean, sd^2), for coefficients; ``sd=inf`` is flat.
 
     >>> import jaxglmm as jg
@@ -70,6 +82,9 @@ class Normal(eqx.Module):
         self.mean = _finite("mean", mean)
         self.sd = inf if _number("sd", sd) == inf else _positive("sd", sd)
 
+    def log_density(self, x: Numbers) -> Numbers:
+        return -HALF_LOG_2PI - jnp.log(self.sd) - ((x - self.mean) / self.sd) ** 2 / 2
+
     def sample(self, rng: np.random.Generator, size: Any = None) -> np.ndarray:
         """Draws."""
         if self.sd == inf:
@@ -77,16 +92,8 @@ class Normal(eqx.Module):
         return rng.normal(self.mean, self.sd, size)
 
 
-class AbstractScalePrior(eqx.Module):
+class AbstractScalePrior(AbstractDensity):
     """A density on positive numbers: standard deviations, dispersion parameters."""
-
-    @abc.abstractmethod
-    def log_density(self, x: Numbers) -> Numbers:
-        """log p(x), normalised; JAX and pure."""
-
-    @abc.abstractmethod
-    def sample(self, rng: np.random.Generator, size: Any = None) -> np.ndarray:
-        """Draws."""
 
 
 class HalfNormal(AbstractScalePrior):
@@ -187,6 +194,30 @@ class LogNormal(AbstractScalePrior):
         return rng.lognormal(self.mean, self.sd, size)
 
 
+class Uniform(AbstractDensity):
+    """The same everywhere between two ends, for parameters that have such a range.
+
+    >>> import jaxglmm as jg
+    >>> jg.Uniform(1, 2)
+    Uniform(low=1.0, high=2.0)
+    """
+
+    low: float
+    high: float
+
+    def __init__(self, low: float = 0.0, high: float = 1.0):
+        self.low, self.high = _finite("low", low), _finite("high", high)
+        if not self.low < self.high:
+            raise ModelError(f"low={low!r} must be below high={high!r}")
+
+    def log_density(self, x: Numbers) -> Numbers:
+        inside = (x >= self.low) & (x <= self.high)
+        return jnp.where(inside, -jnp.log(self.high - self.low), -jnp.inf)
+
+    def sample(self, rng: np.random.Generator, size: Any = None) -> np.ndarray:
+        return rng.uniform(self.low, self.high, size)
+
+
 class Fixed(eqx.Module):
     """A dispersion parameter that is known: a residual sd of 1 in a meta-analysis.
 
@@ -198,7 +229,7 @@ class Fixed(eqx.Module):
     value: float
 
     def __init__(self, value: float = 1.0):
-        self.value = _positive("value", value)
+        self.value = _finite("value", value)
 
     def sample(self, rng: np.random.Generator, size: Any = None) -> np.ndarray:
         """The value, as often as asked for."""
@@ -249,8 +280,10 @@ class Priors:
             label (``"Subject"``) or label and column (``"Subject:Days"``) -> prior,
             ``"others"`` as above.
         correlation: ``LKJ``, or its eta; or a dict term's label -> either, likewise.
-        dispersion: prior of the family's dispersion parameter (sigma of a Gaussian), or
-            ``Fixed(value)`` where it is known.
+        dispersion: prior of the family's dispersion parameters (sigma of a Gaussian),
+            or ``Fixed(value)`` where one is known; or a dict its name -> either,
+            likewise. What can be negative takes a ``Normal``, what lies between two
+            ends a ``Uniform``.
         centered: whether the intercept's prior is about the predictor where all
             covariates are at their means (True), or at zero.
 
@@ -306,6 +339,26 @@ def scale_from(given: Any, name: str) -> AbstractScalePrior:
         f"the prior of {name} is {given!r}; give one of jg.HalfT(df, scale), "
         "jg.HalfNormal(sd), jg.Exponential(rate), jg.LogNormal(mean, sd)"
     )
+
+
+def density_from(given: Any, name: str, ends: tuple[float, float]) -> Any:
+    """A prior of a dispersion parameter with this range, or its known value."""
+    low, high = ends
+    if isinstance(given, Fixed):
+        if not low < given.value < high:
+            raise ModelError(
+                f"{name} is fixed at {given.value:g} and lies between {low:g} and "
+                f"{high:g}"
+            )
+        return given
+    if ends == (0.0, inf):
+        return scale_from(given, name)
+    if not isinstance(given, AbstractDensity):
+        fits = (
+            "jg.Normal(mean, sd)" if high == inf else f"jg.Uniform({low:g}, {high:g})"
+        )
+        raise ModelError(f"the prior of {name} is {given!r}; give {fits}")
+    return given
 
 
 def lkj_from(given: Any, name: str) -> LKJ:

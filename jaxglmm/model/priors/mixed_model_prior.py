@@ -2,8 +2,8 @@
 
 Coordinates y: block by block the log standard deviations of the user's random effects
 and, where a block is unstructured, its partial correlations (``numerics.bijections``);
-then the dispersion, already a logarithm. The relative factor of a block is then
-Lambda_ij = T_i sd_i L_ij, T the problem's units over the user's.
+then the dispersion parameters on the scales of their family. The relative factor of a
+block is then Lambda_ij = T_i sd_i L_ij, T the problem's units over the user's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.covariances.base import AbstractCovariance
-from jaxglmm.model.priors.distributions import LKJ, AbstractScalePrior, Fixed
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.priors.distributions import (
+    LKJ,
+    AbstractDensity,
+    AbstractScalePrior,
+    Fixed,
+)
 from jaxglmm.model.priors.joint_prior import AbstractBelief
 from jaxglmm.numerics.bijections import correlation, log_lkj
 
@@ -67,7 +73,8 @@ class MixedBelief(AbstractBelief):
     precision: Float[Array, "p p"]
     constant: Scalar
     blocks: tuple[Block, ...]
-    dispersion: tuple[AbstractScalePrior | Fixed, ...]
+    dispersion: tuple[AbstractDensity | Fixed, ...]
+    family: AbstractFamily
     covariances: tuple[AbstractCovariance, ...] = eqx.field(static=True)
 
     @property
@@ -111,13 +118,16 @@ class MixedBelief(AbstractBelief):
         return jnp.concatenate([jnp.stack(theta), phi]) if theta else phi
 
     def _with_fixed(self, phi: Float[Array, " f"]) -> Float[Array, " r"]:
-        """The logarithms of all dispersion parameters from those that are free."""
+        """phi from those that are free."""
         if all(self.free):
             return phi
+        if not any(self.free):
+            known = [prior.value for prior in self.dispersion]  # pyright: ignore
+            return self.family.from_natural(jnp.stack(known))
         values, k = [], 0
-        for prior in self.dispersion:
+        for prior, scale in zip(self.dispersion, self.family.scales, strict=True):
             if isinstance(prior, Fixed):
-                values.append(jnp.log(jnp.asarray(prior.value)))
+                values.append(scale.to(jnp.asarray(prior.value)))
             else:
                 values.append(phi[k])
                 k += 1
@@ -149,9 +159,18 @@ class MixedBelief(AbstractBelief):
         total = jnp.zeros(())
         for block, part in zip(self.blocks, own, strict=True):
             total = total + block.log_prior(part)
-        unknown = [prior for prior in self.dispersion if not isinstance(prior, Fixed)]
-        for prior, value in zip(unknown, phi, strict=True):
-            total = total + prior.log_density(jnp.exp(value)) + value
+        if not any(self.free):
+            return total
+        phi = self._with_fixed(phi)
+        values = self.family.natural(phi)
+        if not self.family.phi_apart:
+            total = total + self.family.log_natural_slope(phi)
+        for r, prior in enumerate(self.dispersion):
+            if isinstance(prior, Fixed):
+                continue
+            total = total + prior.log_density(values[r])
+            if self.family.phi_apart:
+                total = total + self.family.scales[r].log_slope(phi[r])
         return total
 
     def normal(self) -> tuple[Float[Array, " p"], Float[Array, "p p"]]:

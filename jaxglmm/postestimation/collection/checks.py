@@ -117,7 +117,9 @@ class _Made:
         fits = self.fits
         at = [fits.coefficient_names.index(name) for name in design.x_names]
         lam = host_lambdas(fits.theta[i], covariances.of_terms(design.terms))
-        phi = np.zeros(0) if fits.dispersion is None else np.log(fits.dispersion[i])
+        phi = np.zeros(0)
+        if fits.dispersion is not None and self.family is not None:
+            phi = self.family.from_natural(fits.dispersion[i])
         sigma = float(fits.sigma[i]) if self.family is None else 1.0
         b = [np.zeros((t.n_levels, len(t.names))) for t in design.terms]
         return _Parameters(fits.coefficients[i, at], sigma, lam, phi, b)

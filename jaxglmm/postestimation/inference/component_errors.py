@@ -20,7 +20,6 @@ from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.kinds import is_generalised
 from jaxglmm.fitting.linear import lambdas
 from jaxglmm.model import covariances
-from jaxglmm.model.families import AbstractFamily, Cumulative
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -37,10 +36,10 @@ def variance_parameters(
     """
     if not is_generalised(fit):
         return parameters(fit.design, fit.estimates), None
-    named = fit.family.dispersion(fit.estimates.phi)
     group = "Thresholds" if fit.family.family_kind == "ordinal" else "Dispersion"
     dispersion = [
-        VarianceParameter("dispersion", group, (k,), v) for k, v in named.items()
+        VarianceParameter("dispersion", group, (k,), v)
+        for k, v in fit.dispersions.items()
     ]
     pars = (*parameters(fit.design, fit.estimates, residual=False), *dispersion)
     if not pars:
@@ -73,18 +72,11 @@ def jacobian(fit: FittedGeneralised) -> np.ndarray:
             pairs = covariances.of(fit.design.terms[term]).pairs
             rows[term] = _of_one_term(cov, inside, pairs)
     named = np.concatenate([np.zeros((0, m)), *(rows[k] for k in sorted(rows))])
-    natural = _natural_jacobian(fit.family, engine.location.phi(psi))
+    natural = fit.family.natural_jacobian(engine.location.phi(psi))
     out = np.zeros((len(named) + len(natural), len(psi)))
     out[: len(named), p : p + m] = named
     out[len(named) :] = natural @ engine.location.jacobian
     return out
-
-
-def _natural_jacobian(family: AbstractFamily, phi: np.ndarray) -> np.ndarray:
-    """(r, r) derivatives of the dispersion parameters that are reported in phi."""
-    if isinstance(family, Cumulative):
-        return family.natural_jacobian(phi)
-    return np.diag(np.array(list(family.dispersion(phi).values())))
 
 
 def _of_one_term(cov: np.ndarray, slices: np.ndarray, pairs) -> np.ndarray:

@@ -178,5 +178,4 @@ def observations(
     named = fit.posterior.draws.dispersion
     if not named:
         return fit.family.simulate(rng, mu, np.zeros(0), trials)
-    phi = np.stack([np.log(v)[:, None] for v in named.values()])
-    return fit.family.simulate(rng, mu, phi, trials)
+    return fit.family.simulate(rng, mu, fit.family.phi_of(named)[..., None], trials)

@@ -11,7 +11,6 @@ structure is maximised one value after the other (``GeneralisedAlone``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ from jaxglmm.postestimation.profile.generalised_lanes import (
     HeldRowsFit,
     Maxima,
 )
-from jaxglmm.postestimation.profile.root_search import LOG, PLAIN, Scale
+from jaxglmm.postestimation.profile.root_search import PLAIN, Scale
 from jaxglmm.postestimation.profile.rows import ModelRows, of_responses
 from jaxglmm.postestimation.profile.subspace import Subspace, maximise_along
 from jaxglmm.runtime.devices import Devices, choose
@@ -50,11 +49,9 @@ if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
 TOLERANCE, STEPS = 1e-10, 300
-BOUNDS = (-30.0, 30.0)  # of log phi, where it stands for zero and infinity
+BOUNDS = (-30.0, 30.0)  # of phi, where it stands for the ends of its range
 WIDEST = 5.0  # a first step where the likelihood says nothing of its size
-PHI_STEP = 0.5  # a first step of log phi
-
-Maximise = Callable[[np.ndarray, AffineHold, np.ndarray, Any], Maxima]
+PHI_STEP = 0.5  # a first step of phi
 
 
 def curves(fit: FittedGeneralised) -> list[Curve]:
@@ -106,7 +103,8 @@ def one(fit: FittedGeneralised) -> GeneralisedModels:
     found, levels = _optima(fit, factors), tuple(np.array([x]) for x in J)
     own = Covariances(fit.design, factors, T, found.lam, levels, np.ones(1))
     R_inverse = engine.R_inverse[None]
-    return GeneralisedModels(fit.family, own, R_inverse, found, GeneralisedAlone(fit))
+    alone = GeneralisedAlone(engine.base, engine.marginal)
+    return GeneralisedModels(fit.family, own, R_inverse, found, alone)
 
 
 def _optima(fit: FittedGeneralised, factors: Any) -> Optima:
@@ -121,9 +119,10 @@ class GeneralisedModels:
     """D generalised models whose parameters can be held; see ``constraint.Models``.
 
     A parameter is held where psi = origin + basis f. basis: (P, D, k, k); the origin is
-    ``direction`` (P, D, k) times value times ``unit``, where ``log`` times the log of
-    the value; ``cor``, ``places``: correlations, and where Lambda_11, Lambda_21 and
-    Lambda_22 of theirs are in psi.
+    ``direction`` (P, D, k) times value times ``unit``, or times the value on its scale
+    where ``scales`` has one; ``cor``, ``places``: correlations, and where Lambda_11,
+    Lambda_21 and Lambda_22 of theirs are in psi; ``others``: what maximises where a
+    parameter is held in other coordinates of phi.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class GeneralisedModels:
         own: Covariances,
         R_inverse: np.ndarray,
         found: Optima,
-        maximise: Maximise,
+        maximise: GeneralisedInLanes | GeneralisedAlone,
     ):
         self.family, self.covariances, self.found = family, own, found
         self.R_inverse, self.maximise = R_inverse, maximise
@@ -149,14 +148,16 @@ class GeneralisedModels:
         self.direction = np.zeros((P, D, k))
         self.begin = np.tile(self._psi(found.phi), (P, 1, 1))
         self.idle, self.unit = np.zeros((P, k)), np.ones((P, D))
-        self.log, self.cor = np.zeros(P, bool), np.zeros(P, bool)
+        self.cor, self.scales = np.zeros(P, bool), {}
+        self.others: dict[int, GeneralisedInLanes | GeneralisedAlone] = {}
         self.places = np.zeros((P, 3), int)
         for a, (_, way) in enumerate(turned):
             self._turn(a, way)
         for j in range(r):
             a = len(turned) + j
-            self.log[a] = True
+            self.scales[a] = family.scales[j]
             self._entry(a, self.p + self.m + j)
+            self._in_own_coordinates(a, j)
         for j in range(self.p):
             self._contrast(len(turned) + r + j, R_inverse[:, j])
 
@@ -173,13 +174,34 @@ class GeneralisedModels:
     ) -> tuple[np.ndarray, np.ndarray, Any]:
         """Rise (r,), no slope, (free, u) at the end."""
         hold = self._hold(parameter, model, value)
-        out = self.maximise(model, hold, *state)
+        out = self._best(parameter, model, hold, *state)
         self._again(parameter, model, hold, out)
         crossed = np.flatnonzero(self._crossed(parameter, out.free))
         if len(crossed):
             self._within(parameter, model, hold, out, crossed)
         rise = out.value - self.found.criterion[model]
         return rise, np.full(len(rise), np.nan), (out.free, out.u)
+
+    def _best(
+        self,
+        parameter: np.ndarray,
+        model: np.ndarray,
+        hold: AffineHold,
+        free: np.ndarray,
+        u: Any,
+    ) -> Maxima:
+        """The maxima, each in the coordinates in which its parameter is held."""
+        if not self.others:
+            return self.maximise(model, hold, free, u)
+        kinds = np.where(np.isin(parameter, [*self.others]), parameter, -1)
+        rows = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+        found = []
+        for own in rows:
+            maximise = self.others.get(int(parameter[own[0]]), self.maximise)
+            held = jax.tree.map(lambda x, own=own: x[..., own], (hold, free, u))
+            found.append(maximise(model[own], *held))
+        back = np.argsort(np.concatenate(rows))
+        return jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., back], *found)
 
     def _again(
         self, parameter: np.ndarray, model: np.ndarray, hold: AffineHold, out: Maxima
@@ -189,7 +211,7 @@ class GeneralisedModels:
         if not len(late):
             return
         start = self.start(parameter[late], model[late])
-        other = self.maximise(model[late], _some(hold, late), *start)
+        other = self._best(parameter[late], model[late], _some(hold, late), *start)
         done = other.status == _status.CONVERGED
         lower = ~(out.value[late] <= other.value)
         better = np.flatnonzero(done | (np.isfinite(other.value) & lower))
@@ -199,9 +221,10 @@ class GeneralisedModels:
         self, parameter: np.ndarray, model: np.ndarray, value: np.ndarray
     ) -> AffineHold:
         at = parameter, model
-        with np.errstate(all="ignore"):
-            log = np.clip(np.log(np.abs(value)), *BOUNDS)
-        inner = np.where(self.log[parameter], log, value * self.unit[at])
+        inner = value * self.unit[at]
+        for a, scale in self.scales.items():
+            here = parameter == a
+            inner[here] = np.clip(scale.to(value[here]), *BOUNDS)
         origin = self.direction[at] * inner[:, None]
         basis = self.basis[at].copy()
         which = np.flatnonzero(self.cor[parameter])
@@ -232,7 +255,7 @@ class GeneralisedModels:
     ) -> None:
         """The best of this sign where the other is better, or with an entry of zero."""
         own, which, held = model[rows], parameter[rows], _some(hold, rows)
-        again = self.maximise(own, held, *self.start(which, own))
+        again = self._best(which, own, held, *self.start(which, own))
         again.value[self._crossed(which, again.free)] = np.inf
         found = [again]
         r = np.arange(len(rows))
@@ -242,7 +265,7 @@ class GeneralisedModels:
             basis[:, at, r], idle[at, r] = 0.0, 1.0
             edge = AffineHold(held.M, held.origin, basis, idle)
             u = jax.tree.map(lambda x: x[..., rows], out.u)
-            end = self.maximise(own, edge, out.free[:, rows], u)
+            end = self._best(which, own, edge, out.free[:, rows], u)
             end.free[at, r] = 0.0
             found.append(end)
         values = np.stack(
@@ -253,6 +276,14 @@ class GeneralisedModels:
             _put(out, rows[mine], best, mine)
 
     # Parameters ----------------------------------------------------------------------
+
+    def _in_own_coordinates(self, a: int, j: int) -> None:
+        """The family and phi in which the j-th natural value is one coordinate."""
+        assert self.found.phi is not None
+        held = [self.family.holding(j, phi) for phi in self.found.phi]
+        if held and held[0][0] is not self.family:
+            self.others[a] = self.maximise.of(held[0][0])
+            self.begin[a, :, self.p + self.m :] = [phi for _, phi in held]
 
     def _psi(self, phi: np.ndarray) -> np.ndarray:
         """(D, k) estimates, no diagonal of Lambda a stationary zero."""
@@ -299,13 +330,14 @@ class GeneralisedModels:
     def _dispersion(self) -> list[Parameter]:
         out, phi = [], self.found.phi
         assert phi is not None
-        for j, name in enumerate(self.family.phi_names if phi.shape[1] else ()):
+        values = self.family.natural(phi.T)
+        for j, estimate in enumerate(values):
             step = np.full(self.D, PHI_STEP)
             if self.found.se_phi is not None:
                 se = self.found.se_phi[:, j]
                 step = np.where((se > 0) & (se < WIDEST), se, PHI_STEP)
-            estimate = np.exp(phi[:, j])
-            out.append(self._parameter(name, estimate, step, (0.0, np.inf), LOG))
+            name, scale = self.family.phi_names[j], self.family.scales[j]
+            out.append(self._parameter(name, estimate, step, scale.ends, scale))
         return out
 
     def _fixed(self) -> list[Parameter]:
@@ -346,11 +378,16 @@ class GeneralisedInLanes:
     """Models with one grouping factor, in lanes of one compiled program."""
 
     def __init__(self, rows: ModelRows, devices: Devices, D: int, p: int):
-        self.rows, self.devices = rows, devices
+        self.rows, self.devices, self.shape = rows, devices, (D, p)
         self.program = HeldRowsFit(rows.family, rows.marginal, rows.factor.covariance)
         parameters = rows.factor.covariance.m + rows.family.n_phi + p
         self.lanes = size_of(D, parameters, rows.chunk)
         self.common = (rows.shared, np.float64(TOLERANCE), np.int64(STEPS))
+
+    def of(self, family: AbstractFamily) -> GeneralisedInLanes:
+        """The same of another family."""
+        rows = replace(self.rows, family=family)
+        return GeneralisedInLanes(rows, self.devices, *self.shape)
 
     def modes(self, n: int) -> np.ndarray:
         """Modes of zero in n lanes."""
@@ -373,12 +410,17 @@ class GeneralisedInLanes:
 class GeneralisedAlone:
     """One model of any structure, one value after the other."""
 
-    def __init__(self, fit: FittedGeneralised):
-        self.engine = fit.engine
+    def __init__(self, problem: Any, marginal: Any):
+        self.problem, self.marginal = problem, marginal
+
+    def of(self, family: AbstractFamily) -> GeneralisedAlone:
+        """The same of another family."""
+        problem = eqx.tree_at(lambda p: p.family, self.problem, family)
+        return GeneralisedAlone(problem, self.marginal)
 
     def modes(self, n: int) -> tuple[np.ndarray, ...]:
         """Modes of zero in n lanes, factor by factor."""
-        base = self.engine.base
+        base = self.problem
         pairs = zip(base.sides, base.rows.sizes, strict=True)
         return tuple(np.zeros((q, 1, J, n)) for q, J in pairs)
 
@@ -394,7 +436,7 @@ class GeneralisedAlone:
 
     def _one(self, hold: AffineHold, free: np.ndarray, u: Any) -> Maxima:
         found = maximise_along(
-            self.engine.marginal,
+            self.marginal,
             self._turned(hold.M),
             Subspace(hold.origin, hold.basis, hold.idle > 0),
             free,
@@ -407,7 +449,7 @@ class GeneralisedAlone:
 
     def _turned(self, M: tuple[np.ndarray, ...]) -> Any:
         """The problem with the columns of Z turned, Z' = Z~ M."""
-        problem = self.engine.base
+        problem = self.problem
         for f, own in enumerate(M):
             if not np.array_equal(own, np.eye(len(own))):
                 z = jax.device_put(own.T @ np.asarray(problem.rows.z[f]))

@@ -215,13 +215,15 @@ def _generalised(
     else:
         return None
     assert ml.se is not None
-    none = np.zeros((len(which), 0))
+    phi = np.zeros((len(which), 0))
+    if ml.dispersion is not None:
+        phi = rows.family.from_natural(ml.dispersion[which].T).T
     found = held.Optima(
         ml.coefficients[which],
         ml.se[which],
         -2 * ml.log_likelihood[which],
         (lambdas(ml.theta[which], rows.factor, rows.design.terms),),
-        phi=none if ml.dispersion is None else np.log(ml.dispersion[which]),
+        phi=phi,
     )
     return held_generalised.in_lanes(rows, found, engine.devices)
 

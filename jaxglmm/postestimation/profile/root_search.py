@@ -14,7 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
-NEAR_ONE = 1 - 1e-7  # an estimated correlation of one starts from here
+from jaxglmm.numerics.scales import FISHER as FISHER
+from jaxglmm.numerics.scales import LOG as LOG
+from jaxglmm.numerics.scales import NEAR_ONE as NEAR_ONE
+from jaxglmm.numerics.scales import PLAIN as PLAIN
+from jaxglmm.numerics.scales import Scale as Scale
+
 CLOSE = 1e-6  # in zeta
 MOST = 40  # steps of one search
 FLAT = 1e-4  # rise of zeta over a doubled distance that counts as none ...
@@ -22,37 +27,6 @@ RISEN = 1e-2  # ... once it has risen at all; it may start on a plateau
 HOPELESS = 1e4  # steps away from the estimate
 
 Evaluate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The scale on which a parameter is searched: x = to(value), value = back(x).
-
-    slope: of the value in x, at a value; reach: |x| so large that it stands for the end
-    of the parameter's range; None where x is the value itself. Numbers or arrays.
-    """
-
-    to: Callable
-    back: Callable
-    slope: Callable
-    reach: float | None = None
-
-    def bounds(self, centre, ends):
-        """The ends of the range as x."""
-        if self.reach is None:
-            return ends
-        low = np.minimum(-self.reach, centre - 1)
-        return low, np.maximum(self.reach, centre + 1)
-
-
-PLAIN = Scale(lambda v: v * 1.0, lambda x: x * 1.0, np.ones_like)
-LOG = Scale(np.log, np.exp, lambda v: v, 30.0)
-FISHER = Scale(
-    lambda v: np.arctanh(np.clip(v, -NEAR_ONE, NEAR_ONE)),
-    np.tanh,
-    lambda v: 1 - v**2,
-    12.0,
-)
 
 
 class Place(Protocol):

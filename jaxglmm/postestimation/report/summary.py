@@ -121,10 +121,9 @@ def _generalised_heading(fit: FittedGeneralised) -> tuple[str, ...]:
         f"Formula: {fit.formula}",
         *modelled(fit.design),
     ]
-    named = fit.family.dispersion(fit.estimates.phi)
     lines += [
         f"Dispersion: {name} = {numbers.general(value)}"
-        for name, value in named.items()
+        for name, value in fit.dispersions.items()
     ]
     return tuple(lines)
 
