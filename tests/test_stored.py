@@ -18,7 +18,7 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm.estimate.base import Fitted
-from jaxglmm.estimate.generalised import LaplaceMarginal
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.families import family_from
 from jaxglmm.runtime import cache as _cache
 from jaxglmm.runtime import jax_internals as _internals
@@ -368,8 +368,8 @@ def test_arguments_are_described_by_structure_and_type():
         assert logit != probit
         assert _stored.describe([X]) == _stored.describe([X + 1])
         assert _stored.describe([X]) != _stored.describe([X.astype(int)])
-    a = _stored.describe([LaplaceMarginal("observed", 5)], static=True)
-    assert a != _stored.describe([LaplaceMarginal("observed", 7)], static=True)
+    a = _stored.describe([integrator("observed", 5)], static=True)
+    assert a != _stored.describe([integrator("observed", 7)], static=True)
     with pytest.raises(Unsuitable):
         _stored.describe([X], static=True)
     with pytest.raises(Unsuitable):
@@ -382,7 +382,7 @@ def test_results_go_through_text():
     assert jax.tree.structure(back) == jax.tree.structure(result)
     assert jax.tree.leaves(back) == list(range(10))
     with pytest.raises(Unsuitable):
-        _program.encode(LaplaceMarginal())
+        _program.encode(integrator())
     with pytest.raises(Unsuitable):
         _program.decode({"kind": "os:stat_result", "fields": {}})
 

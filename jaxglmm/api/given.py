@@ -15,7 +15,7 @@ from jaxglmm.formula.context import outer_context
 from jaxglmm.formula.design import Design
 
 if TYPE_CHECKING:  # generalised models are imported where they are asked for
-    from jaxglmm.estimate.generalised import LaplaceMarginal
+    from jaxglmm.integrate.base import AbstractMarginal
     from jaxglmm.model.families import AbstractFamily
 
 METHODS = {"reml": True, "ml": False}
@@ -48,13 +48,13 @@ def estimator_of(method: str | Maximise | None, reml: bool) -> Maximise:
     )
 
 
-def integration_of(method: Any) -> LaplaceMarginal:
+def integration_of(method: Any) -> AbstractMarginal:
     """The estimator of a generalised model."""
-    from jaxglmm.estimate.generalised import LaplaceMarginal
     from jaxglmm.estimate.presets import AGQ, ML, REML, Laplace
+    from jaxglmm.integrate.base import AbstractMarginal
 
     named = {"laplace": Laplace, "ml": Laplace, "agq": AGQ}
-    if isinstance(method, LaplaceMarginal):
+    if isinstance(method, AbstractMarginal):
         return method
     if isinstance(method, str) and method.lower() in named:
         return named[method.lower()]()

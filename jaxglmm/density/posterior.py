@@ -43,7 +43,10 @@ def log_rows(
     beta, lam, phi = posterior.parameters(x)
     problem = posterior.problem
     eta = problem.offset + problem.rows.spread(scale(lam, u))
-    eta = eta + jnp.tensordot(beta, problem.X, axes=1) if problem.p else eta
+    if problem.predictors.K > 1:
+        eta = problem.predictors.values(problem.X, beta, eta)
+    elif problem.p:
+        eta = eta + jnp.tensordot(beta, problem.X, axes=1)
     l = problem.family.log_density(problem.y, eta, phi, problem.trials)
     return jnp.where(problem.weights > 0, problem.weights * l, 0.0)
 

@@ -17,116 +17,22 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from jaxglmm import _arguments
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.estimate import search as _search
 from jaxglmm.estimate.start_generalised import start
 from jaxglmm.integrate import fixed_only as _fixed_only
-from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate import quadrature as _quadrature
-from jaxglmm.integrate import second_order as _second_order
-from jaxglmm.integrate.laplace_derivatives import Point, Terms
+from jaxglmm.integrate.base import AT_MODE, AbstractMarginal
+from jaxglmm.integrate.laplace_derivatives import Point
+from jaxglmm.integrate.quadrature import AdaptiveQuadrature
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import newton
-from jaxglmm.numerics.system import Effects, inner_all, scale
+from jaxglmm.numerics.system import Effects, scale
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.compile import jit, stored
 
 MOVED = 1e-3  # change of -2 log-likelihood by doubled nodes that is small enough
-AT_MODE = 1e-8  # decrement of u up to which quadrature takes it for the mode
-
-
-class LaplaceMarginal(eqx.Module):
-    """Integrate u out by Laplace; nodes > 1: adaptive Gauss-Hermite (one factor).
-
-    hessian: information of the rows in log|M|; nodes: a dimension, 0 for as many as are
-    needed (``fit_auto``); order: 2 for the second-order approximation (independent
-    scalar effects). ``applicable`` says where the last two do not apply.
-    """
-
-    hessian: str = eqx.field(static=True, default="observed")
-    nodes: int = eqx.field(static=True, default=1)
-    order: int = eqx.field(static=True, default=1)
-
-    def __repr__(self) -> str:
-        """As a preset is typed."""
-        if self.nodes != 1:
-            return f"jg.AGQ({self.nodes or 'auto'!r})"
-        given = [f"hessian={self.hessian!r}"] if self.hessian != "observed" else []
-        given += [f"order={self.order}"] if self.order != 1 else []
-        return f"jg.Laplace({', '.join(given)})"
-
-    @property
-    def beyond(self) -> bool:
-        """Whether more than Laplace's approximation is asked for."""
-        return self.nodes != 1 or self.order > 1
-
-    def terms(self, problem: GeneralisedProblem) -> Terms:
-        """The function of the rows that ``at`` takes."""
-        return _point.terms_of(problem, self.hessian)  # pyright: ignore[reportArgumentType]
-
-    def at(
-        self,
-        problem: GeneralisedProblem,
-        terms: Terms | None,
-        psi: Array,
-        u: Effects,
-        exact: Any = True,
-        always: bool = False,
-        rule: Array | None = None,
-    ) -> Point:
-        """Everything at (psi, u) of a folded problem, without the constant.
-
-        Beyond Laplace the point counts next to the mode alone, unless ``always``. rule:
-        which of ``quadrature.rules``, in place of ``nodes``.
-        """
-        found = _point.evaluate(problem, terms, psi, u, exact, self.hessian)  # pyright: ignore[reportArgumentType]
-        if not self.beyond:
-            return found
-
-        def better() -> tuple[Scalar, Array]:
-            if self.order > 1:
-                new = _second_order.improve(problem, terms, psi, found, u)  # pyright: ignore[reportArgumentType]
-            else:
-                new = _quadrature.improve(
-                    problem,
-                    terms,
-                    psi,
-                    found,
-                    u,  # pyright: ignore[reportArgumentType]
-                    self.nodes,
-                    rule,
-                )
-            return new.value, new.score
-
-        if always:
-            value, score = better()
-        else:
-            near = found.nu < AT_MODE
-            value, score = lax.cond(near, better, lambda: (found.value, found.score))
-        return eqx.tree_at(lambda x: (x.value, x.score), found, (value, score))
-
-    def derivatives(
-        self, problem: GeneralisedProblem, psi: Array, u: Effects
-    ) -> _laplace.Laplace:
-        """Value, score, curvature and the mode."""
-        if not u:
-            return _fixed_only.derivatives(problem, psi)
-        beta, theta, phi = problem.split(psi)
-        lam = problem.lambdas(theta)
-        mode = _laplace.find_mode(problem, beta, lam, phi, u).u
-        folded = problem.folded()
-        at = self.at(folded, self.terms(folded), psi, mode, always=True)
-        value = at.value + _point.constant(folded)
-        return _laplace.Laplace(value, at.score, at.curvature, at.scale, mode)
-
-    def value(self, problem: GeneralisedProblem, psi: Array, u: Effects) -> Scalar:
-        """-2 log-likelihood."""
-        if not u:
-            beta, _, phi = problem.split(psi)
-            return _fixed_only.value_at(problem, beta, phi)
-        return self.derivatives(problem, psi, u).value
 
 
 class GeneralisedFitted(eqx.Module):
@@ -153,7 +59,7 @@ def zeros(problem: GeneralisedProblem) -> Effects:
 
 @partial(jit, static_argnums=0)
 def fit_compiled(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     problem: GeneralisedProblem,
     eta: Float[Array, " n"],
     phi: Float[Array, " r"],
@@ -167,7 +73,7 @@ def fit_compiled(
 
 @stored(host=True)
 def fit_numbers(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     problem: GeneralisedProblem,
     eta: Float[Array, " n"],
     numbers: Float[Array, " k"],
@@ -187,7 +93,7 @@ def fit_numbers(
 
 @stored(host=True)
 def refit_numbers(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     problem: GeneralisedProblem,
     psi: Float[Array, " k"],
     u: Effects,
@@ -231,48 +137,6 @@ def _structure(n_factors: int) -> Any:
     return jax.tree.structure(one)
 
 
-def applicable(problem: GeneralisedProblem, marginal: LaplaceMarginal) -> str | None:
-    """Why quadrature or second order cannot be used for a model; None where it can."""
-    sides = problem.sides
-    if not marginal.beyond or not sides:
-        return None
-    q = sides[0]
-    second = marginal.order > 1
-    several = problem.predictors.K > 1
-    name = "the second-order approximation" if second else "adaptive quadrature"
-    if len(sides) > 1:
-        return (
-            f"{name} needs one grouping factor, for it integrates over one level after "
-            f"the other; this model has {len(sides)}. Use Laplace's approximation"
-        )
-    if marginal.hessian != "observed":
-        return f"{name} is centred by the observed information, not the expected one"
-    if second:
-        if several:
-            return f"{name} is for models of one linear predictor. Use quadrature"
-        if marginal.nodes != 1:
-            return "the second-order approximation has no nodes; leave nodes=1"
-        if q > 1:
-            return (
-                f"{name} is for one random effect a level; this model has {q}. "
-                "Use quadrature or Laplace's approximation"
-            )
-        return None
-    if q > _arguments.SIDES:
-        return (
-            f"{name} is for up to {_arguments.SIDES} random effects a level, "
-            f"for its nodes are a power of their number; this model has {q}. "
-            "Use Laplace's approximation"
-        )
-    total = marginal.nodes**q
-    if total > _arguments.RULE:
-        return (
-            f"{marginal.nodes} nodes in each of {q} dimensions are {total} a "
-            f"level, more than {_arguments.RULE}. Use fewer"
-        )
-    return None
-
-
 class Chosen(eqx.Module):
     """A fit by as many nodes as were needed.
 
@@ -280,7 +144,7 @@ class Chosen(eqx.Module):
     log-likelihood.
     """
 
-    marginal: LaplaceMarginal
+    marginal: AbstractMarginal
     fitted: GeneralisedFitted
     moved: Scalar
 
@@ -299,14 +163,14 @@ def fit_auto(
     """
     fitted, rule, moved = _fit_auto(problem, eta, phi, tol, max_steps)
     counts = _quadrature.AUTO[problem.sides[0]]
-    return Chosen(LaplaceMarginal("observed", counts[int(rule)]), fitted, moved)
+    return Chosen(AdaptiveQuadrature(counts[int(rule)]), fitted, moved)
 
 
 @stored(host=True)
 def _fit_auto(
     problem: GeneralisedProblem, eta: Array, phi: Array, tol: Scalar, max_steps: Count
 ) -> tuple[GeneralisedFitted, Count, Scalar]:
-    marginal = LaplaceMarginal("observed", 0)
+    marginal = AdaptiveQuadrature(0)
     folded = problem.folded()
     terms = marginal.terms(folded)
     last = len(_quadrature.AUTO[problem.sides[0]]) - 1
@@ -336,7 +200,7 @@ def _fit_auto(
 
 
 def fit_from(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     problem: GeneralisedProblem,
     psi: Float[Array, " k"],
     u: Effects,
@@ -394,14 +258,3 @@ def _fit_fixed_only(
         found.steps,
         found.status,
     )
-
-
-__all__ = [
-    "GeneralisedFitted",
-    "LaplaceMarginal",
-    "fit_compiled",
-    "fit_numbers",
-    "inner_all",
-    "shapes",
-    "unpack",
-]

@@ -21,10 +21,9 @@ from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate import hessian_lanes as gh
 from jaxglmm.estimate import search_lanes as gs
-from jaxglmm.estimate.generalised import AT_MODE, LaplaceMarginal
 from jaxglmm.estimate.start_generalised import ENOUGH, MOST, STRONGEST, WEAKEST
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
-from jaxglmm.integrate import quadrature as quad
+from jaxglmm.integrate.base import AT_MODE, AbstractMarginal
 from jaxglmm.integrate.laplace_derivatives_lanes import Split
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes
 from jaxglmm.model.covariances.base import AbstractCovariance, is_scale
@@ -64,7 +63,7 @@ class RowsFit:
     """Program for responses as rows: -> ``Report``."""
 
     family: AbstractFamily
-    marginal: LaplaceMarginal
+    marginal: AbstractMarginal
     covariance: AbstractCovariance
     predictors: Predictors = field(default_factory=Predictors)
     of: tuple[int, ...] | None = None
@@ -109,7 +108,7 @@ class RowsFit:
 
 
 def fit(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     d: LaneRows,
     covariance: AbstractCovariance,
     guess: Float[Array, "h J L"],
@@ -130,8 +129,7 @@ def fit(
     start, u = _start(d, split, guess, phi)
 
     def evaluate(psi: Array, u: Array, exact: Array) -> pt.Point:
-        at = pt.evaluate(d, split, psi, u, exact, marginal.hessian)
-        return _better(marginal, d, split, psi, u, at, False)
+        return marginal.at_lanes(d, split, psi, u, exact)
 
     near = AT_MODE if marginal.beyond else None
     found = gs.minimise(d, split, evaluate, start, u, tol, max_steps, near, n_levels)
@@ -194,34 +192,8 @@ def _inverse(split: Split, psi: Array, H: Array) -> tuple[Array, Array]:
     return V, (~(least > UNSURE)).astype(int)
 
 
-def _better(
-    marginal: LaplaceMarginal,
-    d: LaneRows,
-    split: Split,
-    psi: Array,
-    u: Array,
-    at: pt.Point,
-    always: bool,
-) -> pt.Point:
-    """Quadrature in place of Laplace's approximation, where that is asked for."""
-    if not marginal.beyond:
-        return at
-
-    def improved() -> tuple[Array, Array]:
-        return quad.improve_lanes(d, split, psi, at, u, marginal.nodes)
-
-    if always:
-        value, score = improved()
-    else:
-        near = at.nu < AT_MODE
-        value, score = lax.cond(jnp.any(near), improved, lambda: (at.value, at.score))
-        value = jnp.where(near, value, at.value)
-        score = jnp.where(near, score, at.score)
-    return eqx.tree_at(lambda x: (x.value, x.score), at, (value, score))
-
-
 def _hessian(
-    marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
+    marginal: AbstractMarginal, d: LaneRows, split: Split, psi: Array, u: Array
 ) -> tuple[Float[Array, "k L"], Float[Array, "k k L"]]:
     """Score and exact Hessian."""
     written = split.covariance.free and d.predictors.K == 1 and split.n_phi <= 1
@@ -246,15 +218,14 @@ def _nearer(d: LaneRows, split: Split, psi: Array, u: Array) -> Array:
 
 
 def by_forward_mode(
-    marginal: LaplaceMarginal, d: LaneRows, split: Split, psi: Array, u: Array
+    marginal: AbstractMarginal, d: LaneRows, split: Split, psi: Array, u: Array
 ) -> tuple[Float[Array, "k L"], Float[Array, "k k L"]]:
     """Score and exact Hessian, by forward mode over the analytic score."""
     exact = jnp.ones(psi.shape[1], bool)
 
     def score(x: Array) -> Array:
         moved = _nearer(d, split, x, u)
-        at = pt.evaluate(d, split, x, moved, exact, marginal.hessian, curved=False)
-        return _better(marginal, d, split, x, moved, at, True).score
+        return marginal.at_lanes(d, split, x, moved, exact, True, curved=False).score
 
     slope, along = linearize(score, psi)
     unit = jnp.broadcast_to(jnp.eye(len(psi))[:, :, None], (len(psi), *psi.shape))

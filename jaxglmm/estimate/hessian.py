@@ -12,10 +12,10 @@ from typing import Any
 import jax
 
 from jaxglmm._typing import Array, Float
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import laplace_derivatives as _point
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.integrate.laplace_derivatives import RowTerms, Terms
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import Effects, scale
@@ -25,7 +25,7 @@ from jaxglmm.runtime.compile import stored
 
 @stored(static=("marginal",), host=True)
 def slope(
-    marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
+    marginal: AbstractMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
 ) -> Float[Array, " k"]:
     """The gradient of -2 log-likelihood at psi, u next to its mode."""
     return marginal.derivatives(problem, psi, u).score
@@ -33,7 +33,7 @@ def slope(
 
 @stored(static=("marginal",), host=True)
 def hessian(
-    marginal: LaplaceMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
+    marginal: AbstractMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
 ) -> Float[Array, "k k"]:
     """The exact Hessian of -2 log-likelihood at an optimum, u its mode.
 

@@ -20,12 +20,12 @@ from jax import lax
 
 from jaxglmm._typing import Array, Count, Float
 from jaxglmm.density.posterior import Posterior
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.posterior_mode import Mode
 from jaxglmm.integrate import curve_lanes as _lanes
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import laplace_derivatives as _point
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import (
     AbstractFactor,
@@ -90,7 +90,7 @@ class Evaluated(eqx.Module):
 
 @partial(jit, static_argnames=("marginal", "chunk"))
 def evaluate(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     posterior: Posterior,
     mode: Mode,
     x: Float[Array, "S k"],
@@ -200,6 +200,9 @@ def follow(
 
     def look(u: Effects) -> Near:
         return near_mode(problem, beta, lam, phi, u)
+
+    if problem.predictors.K > 1:  # M need not be positive definite on the way
+        return look(_laplace.find_mode(problem, beta, lam, phi, u).u)
 
     def step(state: tuple[Any, Near]) -> tuple[Any, Near]:
         k, at = state

@@ -25,12 +25,12 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.density.posterior import Posterior, log_joint
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.importance import Near, follow
 from jaxglmm.estimate.posterior_mode import ARRIVED, Mode
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate import quadrature_points as _fisher
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.integrate.laplace import rows_at
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
@@ -113,7 +113,7 @@ def split(white: White, z: Float[Array, " d"]) -> tuple[Array, Effects]:
 
 
 def log_density(
-    marginal: LaplaceMarginal, posterior: Posterior, white: White, density: Density
+    marginal: AbstractMarginal, posterior: Posterior, white: White, density: Density
 ) -> Callable[[Array], Scalar]:
     """log p of a position, up to a constant, differentiable once."""
     if density == "joint" and white.mode.u:
@@ -128,7 +128,7 @@ def log_density(
 
 
 def _derivatives(
-    marginal: LaplaceMarginal, problem: GeneralisedProblem
+    marginal: AbstractMarginal, problem: GeneralisedProblem
 ) -> Callable[[Array, Near], tuple[Scalar, Array]]:
     """-2 log-likelihood and its score at psi, next to the mode of u."""
     if marginal.nodes > 1 and _fisher.suits(problem, marginal.nodes):
@@ -152,7 +152,7 @@ def _derivatives(
 
 
 def _marginal(
-    marginal: LaplaceMarginal, posterior: Posterior, white: White
+    marginal: AbstractMarginal, posterior: Posterior, white: White
 ) -> Callable[[Array], Scalar]:
     problem, belief, mode = posterior.problem, posterior.belief, white.mode
     folded = problem.folded()
@@ -230,7 +230,7 @@ def _kernel(log_p: Callable[[Array], Scalar], target: float):
 
 @partial(jit, static_argnames=("marginal", "density", "target"))
 def begin(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     posterior: Posterior,
     white: White,
     positions: Float[Array, "C d"],
@@ -249,7 +249,7 @@ def begin(
 
 @partial(jit, static_argnames=("marginal", "density", "target"))
 def advance(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     posterior: Posterior,
     white: White,
     chains: Chains,

@@ -19,12 +19,12 @@ from jax import lax
 
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.density.posterior import Posterior
-from jaxglmm.estimate.generalised import LaplaceMarginal, zeros
+from jaxglmm.estimate.generalised import zeros
 from jaxglmm.estimate.hessian import hessian as _likelihood_hessian
 from jaxglmm.estimate.start_generalised import starting_values
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
-from jaxglmm.integrate import laplace_derivatives as _point
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale
 from jaxglmm.runtime.compile import jit
@@ -50,7 +50,7 @@ class Mode(eqx.Module):
 
 
 def derivatives(
-    marginal: LaplaceMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
+    marginal: AbstractMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
 ) -> tuple[Scalar, Array, Array, Array, Effects]:
     """f, its gradient, a positive stand-in for its Hessian, its scale, the mode u.
 
@@ -59,7 +59,8 @@ def derivatives(
     """
     belief, p = posterior.belief, posterior.problem.p
     psi = belief.psi(x)
-    at = _likelihood(marginal, posterior, psi, u)
+    at = marginal.derivatives(posterior.problem, psi, u)
+    value = jnp.where(at.nu < ARRIVED, at.value, jnp.inf)
     J = jax.jacfwd(belief.psi)(x)
     log_prior, slope = jax.value_and_grad(belief.log_prior)(x)
     E = _bend(posterior, at.score, x)
@@ -67,21 +68,7 @@ def derivatives(
     own = positive.at[:p, :p].set(E[:p, :p])
     H = J.T @ at.curvature @ J / 2 + own
     size = (J**2).T @ at.scale / 2 + jnp.diagonal(positive)
-    return at.value / 2 - log_prior, J.T @ at.score / 2 - slope, H, size, at.u
-
-
-def _likelihood(
-    marginal: LaplaceMarginal, posterior: Posterior, psi: Array, u: Effects
-) -> _laplace.Laplace:
-    problem = posterior.problem
-    if not u:
-        return _fixed_only.derivatives(problem, psi)
-    beta, theta, phi = problem.split(psi)
-    u = _laplace.find_mode(problem, beta, problem.lambdas(theta), phi, u).u
-    folded = problem.folded()
-    at = marginal.at(folded, marginal.terms(folded), psi, u, always=True)
-    value = jnp.where(at.nu < ARRIVED, at.value, jnp.inf) + _point.constant(folded)
-    return _laplace.Laplace(value, at.score, at.curvature, at.scale, u)
+    return value / 2 - log_prior, J.T @ at.score / 2 - slope, H, size, at.u
 
 
 def _bend(posterior: Posterior, score: Array, x: Float[Array, " k"]) -> Array:
@@ -105,7 +92,7 @@ def along_axes(f, x: Float[Array, " k"]):
 
 
 def hessian_at(
-    marginal: LaplaceMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
+    marginal: AbstractMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
 ) -> Float[Array, "k k"]:
     """The exact Hessian of f at x, u its mode."""
     belief, problem = posterior.belief, posterior.problem
@@ -121,7 +108,7 @@ def hessian_at(
 
 
 def find(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     posterior: Posterior,
     x: Float[Array, " k"],
     u: Effects,
@@ -163,7 +150,7 @@ find_compiled = partial(jit, static_argnums=0)(find)
 
 @partial(jit, static_argnums=0)
 def find_from_rows(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     posterior: Posterior,
     eta: Float[Array, " n"],
     phi: Float[Array, " r"],

@@ -9,8 +9,10 @@ from typing import Literal
 
 from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.integrate.marginals import integrator
+from jaxglmm.integrate.quadrature import AdaptiveQuadrature
 
 
 def ML() -> Maximise:
@@ -39,7 +41,7 @@ def REML() -> Maximise:
 
 def Laplace(
     hessian: Literal["observed", "expected"] = "observed", order: int = 1
-) -> LaplaceMarginal:
+) -> AbstractMarginal:
     """Maximum likelihood: u integrated out by Laplace, the rest maximised.
 
     Args:
@@ -64,10 +66,10 @@ def Laplace(
         shown = _arguments.shown(hessian)
         raise ModelError(f"hessian={shown} is not 'observed' or 'expected'")
     terms = _arguments.whole("order", order, 1, 2)
-    return LaplaceMarginal(hessian, 1, terms)
+    return integrator(hessian, order=terms)
 
 
-def AGQ(nodes: int | Literal["auto"] = 11) -> LaplaceMarginal:
+def AGQ(nodes: int | Literal["auto"] = 11) -> AbstractMarginal:
     """Maximum likelihood: u integrated out by adaptive Gauss-Hermite quadrature.
 
     One grouping factor, up to three random effects a level.
@@ -86,7 +88,7 @@ def AGQ(nodes: int | Literal["auto"] = 11) -> LaplaceMarginal:
     183.9667
     """
     if isinstance(nodes, str) and nodes == "auto":
-        return LaplaceMarginal("observed", 0)
+        return AdaptiveQuadrature(0)
     meaning = "nodes a dimension, or 'auto'"
     number = _arguments.whole("nodes", nodes, 1, _arguments.NODES, meaning=meaning)
-    return LaplaceMarginal("observed", number)
+    return integrator(nodes=number)

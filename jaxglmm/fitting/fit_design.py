@@ -17,7 +17,7 @@ from jaxglmm.formula.design import Design
 from jaxglmm.runtime.memory import programs
 
 if TYPE_CHECKING:  # generalised models are imported where they are asked for
-    from jaxglmm.estimate.generalised import LaplaceMarginal
+    from jaxglmm.integrate.base import AbstractMarginal
     from jaxglmm.model.families import AbstractFamily
 
 L = TypeVar("L", bound=FittedModel)
@@ -126,7 +126,7 @@ def fit_correlated(
 def fit_generalised(
     design: Design,
     family: AbstractFamily,
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     tol: float = 1e-8,
     max_iter: int = 200,
     started: float | None = None,
@@ -136,7 +136,6 @@ def fit_generalised(
 
     kinds: classes of what is made, by name.
     """
-    from jaxglmm.estimate.generalised import applicable
     from jaxglmm.fitting import diagnostics as found_out
     from jaxglmm.fitting import generalised as _generalised
     from jaxglmm.fitting import ordinal as _ordinal
@@ -157,7 +156,7 @@ def fit_generalised(
     programs.spare()
     designed = time.perf_counter()
     engine = _generalised.build(design, family, marginal)
-    refusal = applicable(engine.base, marginal)
+    refusal = marginal.refusal(engine.base)
     if refusal is not None:
         raise ModelError(refusal)
     built = time.perf_counter()

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import DataError, NotApplicableError
-from jaxglmm.estimate.generalised import GeneralisedFitted, LaplaceMarginal
+from jaxglmm.estimate.generalised import GeneralisedFitted
 from jaxglmm.fitting import diagnostics as _looked
 from jaxglmm.fitting import frequencies as _frequencies
 from jaxglmm.fitting import residuals as _residuals
@@ -23,6 +23,8 @@ from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.formula.design import Design
+from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.integrate.marginals import from_facts
 from jaxglmm.model.families import FAMILIES, AbstractFamily
 from jaxglmm.model.links import LINKS
 
@@ -38,8 +40,8 @@ def family_class(name: str) -> type[AbstractFamily] | None:
     return {type(make()).name: type(make()) for make in FAMILIES.values()}.get(name)
 
 
-def asdict_static(module: LaplaceMarginal | AbstractFamily) -> dict[str, Any]:
-    """The options of a method or a family (its link aside), by name."""
+def asdict_static(module: AbstractFamily) -> dict[str, Any]:
+    """The options of a family, its link aside, by name."""
     return {f.name: getattr(module, f.name) for f in fields(module) if f.name != "link"}
 
 
@@ -53,16 +55,6 @@ def family_of(facts: dict[str, Any]) -> AbstractFamily:
     if made is None:
         raise DataError(f"the file names a family {facts['family']!r} that is unknown")
     return made(facts["link"], **facts.get("options", {}))
-
-
-def in_words(marginal: LaplaceMarginal) -> str:
-    """How the random effects of a generalised model were integrated out, in words."""
-    if marginal.nodes > 1:
-        return f"adaptive Gauss-Hermite quadrature, {marginal.nodes} nodes"
-    if getattr(marginal, "order", 1) == 2:
-        return "second-order Laplace approximation"
-    note = " with expected information" if marginal.hessian == "expected" else ""
-    return f"Laplace approximation{note}"
 
 
 class FittedGeneralised(FittedModel):
@@ -84,7 +76,7 @@ class FittedGeneralised(FittedModel):
         design: Design,
         estimates: Estimates | Callable[[], Estimates],
         family: AbstractFamily,
-        marginal: LaplaceMarginal,
+        marginal: AbstractMarginal,
         engine: GeneralisedEngine | None = None,
         diagnostics: dict | None = None,
     ):
@@ -137,7 +129,7 @@ class FittedGeneralised(FittedModel):
         facts: dict[str, Any],
     ) -> Self:
         """The fit that a file describes."""
-        marginal = LaplaceMarginal(**facts["integration"])
+        marginal = from_facts(facts["integration"])
         return cls(design, estimates, family_of(facts), marginal, None, diagnostics)
 
     def unfolded(self, what: str, keep: bool = False, stacklevel: int = 6) -> Self:
@@ -177,7 +169,7 @@ class FittedGeneralised(FittedModel):
             "family": family.name,
             "link": family.link.name,
             "options": asdict_static(family),
-            "integration": asdict_static(self.marginal),
+            "integration": self.marginal.facts,
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -199,7 +191,7 @@ class FittedGeneralised(FittedModel):
     @property
     def method(self) -> str:
         """How the random effects were integrated out, in words."""
-        return in_words(self.marginal) if self.design.terms else ""
+        return self.marginal.words if self.design.terms else ""
 
     # Fixed effects -------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from jaxglmm import _status
 from jaxglmm._typing import Array
 from jaxglmm.estimate import generalised as laplace
 from jaxglmm.estimate import hessian as exact
-from jaxglmm.estimate.generalised import GeneralisedFitted, LaplaceMarginal
+from jaxglmm.estimate.generalised import GeneralisedFitted
 from jaxglmm.fitting import ordinal
 from jaxglmm.fitting import restarts as again
 from jaxglmm.fitting.estimates import Estimates
@@ -34,6 +34,7 @@ from jaxglmm.fitting.linear import (
     per_term_square,
 )
 from jaxglmm.formula.design import Design
+from jaxglmm.integrate.base import AbstractMarginal, Laplace
 from jaxglmm.integrate.working_model import mode_at, working
 from jaxglmm.model import assemble
 from jaxglmm.model.covariances.base import AbstractCovariance, is_scale
@@ -66,7 +67,7 @@ class GeneralisedEngine:
         self,
         data: RowData,
         base: GeneralisedProblem,
-        marginal: LaplaceMarginal,
+        marginal: AbstractMarginal,
         eta: Array,
         phi: np.ndarray,
         located: bool = False,
@@ -243,15 +244,15 @@ def inverse_root(H: np.ndarray, pinned: np.ndarray, p: int = 0) -> np.ndarray:
 
 
 def without_effects(
-    marginal: LaplaceMarginal, design: Design, family: AbstractFamily
-) -> tuple[LaplaceMarginal, Design]:
+    marginal: AbstractMarginal, design: Design, family: AbstractFamily
+) -> tuple[AbstractMarginal, Design]:
     """Without random effects: nothing to integrate out, weights as in ``lmm``."""
-    return LaplaceMarginal(marginal.hessian), assemble.precise(design, family)
+    return Laplace(marginal.hessian), assemble.precise(design, family)
 
 
 @double_precision
 def build(
-    design: Design, family: AbstractFamily, marginal: LaplaceMarginal
+    design: Design, family: AbstractFamily, marginal: AbstractMarginal
 ) -> GeneralisedEngine:
     """Design to engine: rows sorted and padded, and these on the device."""
     located = ordinal.has_location(family)

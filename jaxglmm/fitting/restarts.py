@@ -20,8 +20,9 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.estimate import generalised as laplace
 from jaxglmm.estimate import hessian as exact
-from jaxglmm.estimate.generalised import GeneralisedFitted, LaplaceMarginal
+from jaxglmm.estimate.generalised import GeneralisedFitted
 from jaxglmm.fitting.linear import SAFETY
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 
 SHRUNK = (1.0, 0.3, 0.05)  # what is left of the random effects at each new start
@@ -34,7 +35,7 @@ class Searched(Protocol):
     """The engine of a generalised model, as far as a new start needs it."""
 
     base: GeneralisedProblem
-    marginal: LaplaceMarginal
+    marginal: AbstractMarginal
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -57,6 +57,8 @@ class Values(eqx.Module):
 
 def suits(problem: GeneralisedProblem) -> bool:
     """Whether the design has the shape that lanes are for."""
+    if problem.predictors.K > 1:
+        return False
     rows = problem.rows
     return isinstance(rows, PaddedRows) and problem.sides[0] <= _arguments.SIDES
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.integrate.laplace import Laplace, predictor, rows_at
+from jaxglmm.integrate.laplace import Evaluation, predictor, rows_at
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import spd
 from jaxglmm.runtime.arrays import grad, hessian, jnp, put
@@ -23,7 +23,7 @@ def value_at(
     return -2 * jnp.sum(rows_at(problem, predictor(problem, beta, ()), phi).l)
 
 
-def derivatives(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Laplace:
+def derivatives(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Evaluation:
     """Value, score and curvature at psi = (beta, phi)."""
     beta, _, phi = problem.split(psi)
     eta = predictor(problem, beta, ())
@@ -48,4 +48,4 @@ def derivatives(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Laplace
         )
         H = put(H, np.s_[problem.p :, problem.p :], kept)
         score = jnp.concatenate([score, grad(total)(phi)])
-    return Laplace(-2 * jnp.sum(r.l), score, H, spd.diagonal(H), ())
+    return Evaluation(-2 * jnp.sum(r.l), score, H, spd.diagonal(H), ())

@@ -136,11 +136,11 @@ def find_mode(
     return ModeOfEffects(u, left, steps)
 
 
-class Laplace(eqx.Module):
-    """The approximation and its first derivatives at one psi.
+class Evaluation(eqx.Module):
+    """A marginal likelihood and its first derivatives at one psi.
 
     value: -2 log-likelihood; score (k,); curvature (k, k) positive semidefinite
-    stand-in for the Hessian; scale (k,) of its damping; u: the mode.
+    stand-in for the Hessian; scale (k,) of its damping; u: the mode; nu: its decrement.
     """
 
     value: Scalar
@@ -148,6 +148,7 @@ class Laplace(eqx.Module):
     curvature: Float[Array, "k k"]
     scale: Float[Array, " k"]
     u: Effects
+    nu: Scalar | float = 0.0
 
 
 def log_marginal(
@@ -221,11 +222,11 @@ def laplace(
     psi: Float[Array, " k"],
     start: Effects,
     hessian: Hessian = "observed",
-) -> Laplace:
+) -> Evaluation:
     """Value, score and curvature; the mode from ``start``."""
     beta, theta, phi = problem.split(psi)
     u = find_mode(problem, beta, problem.lambdas(theta), phi, start).u
     folded = problem.folded()
     at = point.evaluate(folded, point.terms_of(folded, hessian), psi, u, True, hessian)
     value = at.value + point.constant(folded)
-    return Laplace(value, at.score, at.curvature, at.scale, u)
+    return Evaluation(value, at.score, at.curvature, at.scale, u, at.nu)

@@ -35,14 +35,16 @@ from __future__ import annotations
 import abc
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.integrate import laplace_derivatives_lanes as lanes_point
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.integrate.laplace_derivatives import Point, Terms
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
 from jaxglmm.model.covariances.base import pack, pulled
@@ -50,6 +52,7 @@ from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.predictors import Predictors
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.blocks import BlocksFactor
+from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.arrays import grad_by_level, jnp, lax
 
 AUTO = {1: (5, 10, 20, 40, 80), 2: (5, 10, 20, 40), 3: (5, 10, 20)}
@@ -76,6 +79,80 @@ def rules(q: int) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
     ends = np.cumsum([0, *(len(grid) for grid, _ in tables)])
     grid = np.concatenate([grid for grid, _ in tables])
     return counts, ends, grid, np.concatenate([w for _, w in tables])
+
+
+class AdaptiveQuadrature(AbstractMarginal):
+    """This rule as a marginal; nodes: a dimension, 0 for as many as are needed."""
+
+    name: ClassVar[str] = "quadrature"
+
+    nodes: int = eqx.field(static=True, default=11)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __repr__(self) -> str:
+        """As a preset is typed."""
+        return f"jg.AGQ({self.nodes or 'auto'!r})"
+
+    @property
+    def words(self) -> str:
+        """What a summary calls it."""
+        return f"adaptive Gauss-Hermite quadrature, {self.nodes} nodes"
+
+    def refusal(self, problem: GeneralisedProblem) -> str | None:
+        """For one grouping factor with few columns, and few nodes."""
+        several = one_factor(problem, "adaptive quadrature")
+        if several or not problem.sides:
+            return several
+        (q,) = problem.sides
+        if q > _arguments.SIDES:
+            return (
+                f"adaptive quadrature is for up to {_arguments.SIDES} random effects a "
+                "level, for its nodes are a power of their number; this model has "
+                f"{q}. Use Laplace's approximation"
+            )
+        total = self.nodes**q
+        if total > _arguments.RULE:
+            return (
+                f"{self.nodes} nodes in each of {q} dimensions are {total} a "
+                f"level, more than {_arguments.RULE}. Use fewer"
+            )
+        return None
+
+    def suits_lanes(self) -> bool:
+        """With a number of nodes."""
+        return self.nodes > 1
+
+    def improve(
+        self,
+        problem: GeneralisedProblem,
+        terms: Terms,
+        psi: Float[Array, " k"],
+        at: Point,
+        u: Effects,
+        rule: Array | None = None,
+    ) -> Point:
+        """See ``improve`` of this module."""
+        return improve(problem, terms, psi, at, u, self.nodes, rule)
+
+    def improve_lanes(
+        self,
+        d: LaneRows,
+        split: lanes_point.Split,
+        psi: Float[Array, "k L"],
+        at: lanes_point.Point,
+        u: Float[Array, "q J L"],
+    ) -> tuple[Float[Array, " L"], Float[Array, "k L"]]:
+        """See ``improve_lanes`` of this module."""
+        return improve_lanes(d, split, psi, at, u, self.nodes)
+
+
+def one_factor(problem: GeneralisedProblem, what: str) -> str | None:
+    """Why ``what``, which goes level by level, cannot be used for several factors."""
+    if len(problem.sides) < 2:
+        return None
+    return (
+        f"{what} needs one grouping factor, for it integrates over one level after "
+        f"the other; this model has {len(problem.sides)}. Use Laplace's approximation"
+    )
 
 
 class _Sums(eqx.Module):
@@ -225,7 +302,7 @@ def improve(
     terms: Terms,
     psi: Float[Array, " k"],
     at: Point,
-    u: tuple[Array],
+    u: Effects,
     nodes: int,
     rule: Array | None = None,
 ) -> Point:

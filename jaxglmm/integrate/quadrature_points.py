@@ -31,6 +31,7 @@ MOST_CELLS = 200_000  # nodes x rows held at once
 def suits(problem: GeneralisedProblem, nodes: int) -> bool:
     """Whether all nodes of all rows of a folded problem may be held at once."""
     folded = isinstance(problem.rows, FoldedRows) and problem.sides[0] <= 3
+    folded = folded and problem.predictors.K == 1
     return folded and nodes ** problem.sides[0] * problem.y.size <= MOST_CELLS
 
 

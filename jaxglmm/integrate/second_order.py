@@ -10,14 +10,68 @@ the next term of the expansion (Shun and McCullagh 1995; Raudenbush, Yang and Yo
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.integrate.laplace_derivatives import Point, Terms, predictor
+from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.integrate.laplace_derivatives import Hessian, Point, Terms, predictor
+from jaxglmm.integrate.quadrature import one_factor
 from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.numerics.system import scale, scale_transposed
+from jaxglmm.numerics.system import Effects, scale, scale_transposed
 from jaxglmm.runtime.arrays import is_host, jnp, jvp_rows
+
+
+class SecondOrder(AbstractMarginal):
+    """This approximation as a marginal; hessian: "observed" is all that it takes."""
+
+    name: ClassVar[str] = "second-order"
+
+    hessian: Hessian = eqx.field(static=True, default="observed")  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __repr__(self) -> str:
+        """As a preset is typed."""
+        given = f"hessian={self.hessian!r}, " if self.hessian != "observed" else ""
+        return f"jg.Laplace({given}order=2)"
+
+    @property
+    def words(self) -> str:
+        """What a summary calls it."""
+        return "second-order Laplace approximation"
+
+    def refusal(self, problem: GeneralisedProblem) -> str | None:
+        """For one predictor and one random effect a level."""
+        what = "the second-order approximation"
+        several = one_factor(problem, what)
+        if several or not problem.sides:
+            return several
+        if self.hessian != "observed":
+            return (
+                f"{what} is centred by the observed information, not the expected one"
+            )
+        if problem.predictors.K > 1:
+            return f"{what} is for models of one linear predictor. Use quadrature"
+        (q,) = problem.sides
+        if q == 1:
+            return None
+        return (
+            f"{what} is for one random effect a level; this model has {q}. "
+            "Use quadrature or Laplace's approximation"
+        )
+
+    def improve(
+        self,
+        problem: GeneralisedProblem,
+        terms: Terms,
+        psi: Float[Array, " k"],
+        at: Point,
+        u: Effects,
+        rule: Array | None = None,
+    ) -> Point:
+        """See ``improve`` of this module."""
+        return improve(problem, terms, psi, at, u)
 
 
 def improve(
@@ -25,7 +79,7 @@ def improve(
     terms: Terms,
     psi: Float[Array, " k"],
     at: Point,
-    u: tuple[Array],
+    u: Effects,
 ) -> Point:
     """Value and score to second order in place of the first; u must be the mode.
 
@@ -37,9 +91,7 @@ def improve(
     return eqx.tree_at(lambda x: (x.value, x.score), at, (value, score))
 
 
-def _value(
-    problem: GeneralisedProblem, terms: Terms, psi: Array, u: tuple[Array]
-) -> Scalar:
+def _value(problem: GeneralisedProblem, terms: Terms, psi: Array, u: Effects) -> Scalar:
     """-2 log-likelihood; one Newton step carries the derivative of the mode."""
     beta, theta, phi = problem.split(psi)
     lam = problem.lambdas(theta)

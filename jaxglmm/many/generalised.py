@@ -18,11 +18,11 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._errors import DataError, JaxGLMMWarning, ModelError
 from jaxglmm.estimate import generalised_lanes as generalised
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting import separation
 from jaxglmm.fitting.generalised import inverse_hessian
 from jaxglmm.formula.design import Design
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.many.collection import Source, status_of
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, Columns
 from jaxglmm.many.linear import USABLE, _columns, columns, lambdas, packed, unusable
@@ -48,8 +48,7 @@ def suits(source: Source) -> bool:
     q = sum(len(t.names) for t in design.terms)
     one = len({t.factor for t in design.terms}) == 1
     small = q <= MOST_RANDOM and design.p <= MOST_FIXED
-    plain = isinstance(marginal, LaplaceMarginal) and marginal.nodes >= 1
-    plain = plain and getattr(marginal, "order", 1) == 1
+    plain = isinstance(marginal, AbstractMarginal) and marginal.suits_lanes()
     # thresholds have their location in an intercept that X does not have
     return one and small and plain and source.family.family_kind != "ordinal"
 

@@ -178,7 +178,7 @@ def _pack_source(source: Source, arrays: dict) -> dict:
 def _pack_model(source: Source) -> dict:
     if source.family is None:
         return {"reml": source.model.reml}
-    from jaxglmm.fitting.fitted_generalised import asdict_static, family_class
+    from jaxglmm.fitting.fitted_generalised import family_class
 
     family = source.family
     if family_class(family.name) is not type(family):
@@ -188,7 +188,7 @@ def _pack_model(source: Source) -> dict:
     return {
         "family": family.name,
         "link": family.link.name,
-        "integration": asdict_static(source.model),
+        "integration": source.model.facts,
     }
 
 
@@ -205,11 +205,11 @@ def _source(saved: dict, arrays: dict) -> Source:
     model = saved["model"]["value"]
     if "reml" in model:
         return Source(**given, model=Maximise(model["reml"]))
-    from jaxglmm.estimate.generalised import LaplaceMarginal
     from jaxglmm.fitting.fitted_generalised import family_of
+    from jaxglmm.integrate.marginals import from_facts
 
     return Source(
         **given,
-        model=LaplaceMarginal(**model["integration"]),
+        model=from_facts(model["integration"]),
         family=family_of(model),
     )

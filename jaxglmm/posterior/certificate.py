@@ -26,14 +26,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxglmm import _status
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import NestedLaplace
 from jaxglmm.fitting.diagnostics import widest
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.integrate import curve_lanes as _lanes
 from jaxglmm.integrate import laplace as _laplace
+from jaxglmm.integrate.base import AbstractMarginal, Laplace
 from jaxglmm.integrate.laplace_derivatives import predictor
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.numerics import mcmc_diagnostics as chains
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.numerics.system import scale
@@ -170,7 +171,7 @@ class Gap:
 
 
 def likelihood_gap(
-    problem: Any, marginal: LaplaceMarginal, psi: np.ndarray, u: Any
+    problem: Any, marginal: AbstractMarginal, psi: np.ndarray, u: Any
 ) -> Gap:
     """At one point: against quadrature, or importance sampling of u."""
     if len(problem.sides) == 1 and problem.sides[0] <= 3:
@@ -202,15 +203,15 @@ def likelihood_gap(
 
 @double_precision
 def _two(
-    problem: Any, marginal: LaplaceMarginal, psi: np.ndarray, u: Any, nodes: int
+    problem: Any, marginal: AbstractMarginal, psi: np.ndarray, u: Any, nodes: int
 ) -> tuple[float, float]:
     """Log-likelihoods by the marginal and by quadrature."""
-    other = LaplaceMarginal("observed", nodes)
+    other = integrator(nodes=nodes)
     here = -float(_value(marginal, problem, psi, u)) / 2
     return here, -float(_value(other, problem, psi, u)) / 2
 
 
-def _value_of(marginal: LaplaceMarginal, problem: Any, psi: Any, u: Any) -> Any:
+def _value_of(marginal: AbstractMarginal, problem: Any, psi: Any, u: Any) -> Any:
     return marginal.value(problem, psi, u)
 
 
@@ -468,7 +469,7 @@ def _chosen(fit: FittedPosterior) -> np.ndarray:
 def _over_draws(fit: FittedPosterior, nodes: int) -> np.ndarray:
     engine = fit.density
     _, mode = find_mode(engine, fit.bayes)
-    marginal = LaplaceMarginal("observed", nodes)
+    marginal = integrator(nodes=nodes)
     found = evaluate(engine, marginal, mode, _chosen(fit), 0, steps=3, keep=False)
     return found.log_lik
 
@@ -483,4 +484,4 @@ def _joint_gap(fit: FittedPosterior) -> Gap:
     x = fit.posterior.draws.x.mean(axis=0)
     psi = np.asarray(_psi(posterior, x))
     u = mode_at(problem, psi)
-    return likelihood_gap(problem, LaplaceMarginal(), psi, u)
+    return likelihood_gap(problem, Laplace(), psi, u)

@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxglmm.estimate import importance as _nested
 from jaxglmm.estimate import posterior_mode as _map
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.integrate import curve_lanes as _lanes
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.posterior.engine import PosteriorEngine
 from jaxglmm.runtime.executors import executor, threads
 
@@ -35,7 +35,7 @@ class EvaluatedPosterior:
 
 def evaluate(
     engine: PosteriorEngine,
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     mode: _map.Mode,
     x: np.ndarray,
     seed: int,

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from jaxglmm import _status
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import BayesMethod
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised, family_of
 from jaxglmm.fitting.random_effects import modes
 from jaxglmm.formula.design import Design
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import Priors
 from jaxglmm.posterior import notes as _notes
@@ -59,7 +59,7 @@ class FittedPosterior(FittedGeneralised):
         engine: PosteriorEngine | None = None,
         diagnostics: dict | None = None,
     ):
-        marginal = LaplaceMarginal("observed", posterior.facts.get("nodes", 1))
+        marginal = integrator(nodes=posterior.facts.get("nodes", 1))
         super().__init__(design, estimates, family, marginal, None, diagnostics)
         self.given_priors, self.bayes, self._posterior = priors, bayes, posterior
         self._density = engine

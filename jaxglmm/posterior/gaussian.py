@@ -6,9 +6,9 @@ import numpy as np
 
 from jaxglmm.estimate import posterior_mode as _map
 from jaxglmm.estimate import proposal as _proposal
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import BayesMethod
 from jaxglmm.estimate.skewed import Frame, SkewGaussian, points
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.posterior.engine import PosteriorEngine
@@ -23,7 +23,7 @@ ASTRAY = 0.1  # decrement of the modes of u above which a value counts for nothi
 def run_gaussian(
     engine: PosteriorEngine,
     method: BayesMethod,
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     mode: _map.Mode,
 ) -> Outcome:
     """Draws of the Gaussian at the mode, corrected for skewness along its axes.
@@ -58,7 +58,7 @@ def run_gaussian(
 
 
 def _around(
-    engine: PosteriorEngine, marginal: LaplaceMarginal, mode: _map.Mode, S: int
+    engine: PosteriorEngine, marginal: AbstractMarginal, mode: _map.Mode, S: int
 ) -> SkewGaussian:
     """The law of a mode's surroundings; S: draws that will be evaluated after."""
     frame = Frame.at(mode.x, mode.H, engine.posterior.problem.p)

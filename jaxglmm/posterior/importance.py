@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxglmm._errors import ModelError
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import NestedLaplace
 from jaxglmm.estimate.posterior_mode import Mode
 from jaxglmm.estimate.proposal import SplitT, log_mixture
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.posterior.engine import PosteriorEngine
 from jaxglmm.posterior.evaluate import EvaluatedPosterior, evaluate
@@ -34,7 +34,7 @@ FAR_STEPS = 4  # Newton steps for modes of u far from the posterior's mode
 def run_importance(
     engine: PosteriorEngine,
     method: NestedLaplace,
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     mode: Mode,
 ) -> Outcome:
     """Draws, weights and what they say of themselves."""
@@ -94,7 +94,7 @@ class _Sample:
     """
 
     def __init__(
-        self, engine: PosteriorEngine, marginal: LaplaceMarginal, mode: Mode, seed: int
+        self, engine: PosteriorEngine, marginal: AbstractMarginal, mode: Mode, seed: int
     ):
         self.engine, self.marginal, self.mode, self.seed = engine, marginal, mode, seed
         self.proposals: list[SplitT] = []

@@ -9,8 +9,10 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm.estimate import posterior_mode as _map
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import BayesMethod
+from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.integrate.marginals import integrator
+from jaxglmm.integrate.quadrature import AdaptiveQuadrature
 from jaxglmm.posterior.engine import PosteriorEngine
 
 TOLERANCE = 1e-9
@@ -28,7 +30,7 @@ NOWHERE = (
 
 def find_mode(
     engine: PosteriorEngine, method: BayesMethod
-) -> tuple[LaplaceMarginal, _map.Mode]:
+) -> tuple[AbstractMarginal, _map.Mode]:
     """How u is integrated out, and the mode of the marginal posterior."""
     nodes = method.nodes
     automatic = nodes is None
@@ -37,11 +39,11 @@ def find_mode(
     marginal = check_nodes(engine, nodes)
     mode = mode_of(engine, marginal)
     if automatic and nodes > 1 and widest(engine, mode) > WIDE:
-        marginal = LaplaceMarginal("observed", 25)
+        marginal = AdaptiveQuadrature(25)
     return marginal, mode
 
 
-def mode_of(engine: PosteriorEngine, marginal: LaplaceMarginal) -> _map.Mode:
+def mode_of(engine: PosteriorEngine, marginal: AbstractMarginal) -> _map.Mode:
     """The mode of the marginal posterior under one integrator."""
     found = _map.find_from_rows(
         marginal,
@@ -80,7 +82,7 @@ def curved(mode: _map.Mode) -> _map.Mode:
     return eqx.tree_at(lambda m: (m.H, m.status), mode, (mended, np.asarray(status)))
 
 
-def check_nodes(engine: PosteriorEngine, nodes: int) -> LaplaceMarginal:
+def check_nodes(engine: PosteriorEngine, nodes: int) -> AbstractMarginal:
     """Quadrature needs one grouping factor with at most three columns."""
     problem = engine.posterior.problem
     if nodes > 1 and (len(problem.sides) != 1 or problem.sides[0] > 3):
@@ -90,7 +92,7 @@ def check_nodes(engine: PosteriorEngine, nodes: int) -> LaplaceMarginal:
             f"{len(problem.sides)} factors with {problem.sides} columns. Use nodes=1 "
             "(Laplace)"
         )
-    return LaplaceMarginal("observed", nodes)
+    return integrator(nodes=nodes)
 
 
 def small_binary_groups(engine: PosteriorEngine) -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm.estimate import nuts as sample
 from jaxglmm.estimate import posterior_mode as _map
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import NUTS
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.posterior.engine import PosteriorEngine
 from jaxglmm.posterior.evaluate import evaluate
 from jaxglmm.posterior.outcome import Outcome
@@ -28,7 +28,7 @@ FIRST_STEP = 0.1  # a tenth of what dual averaging first tries
 def run_nuts(
     engine: PosteriorEngine,
     method: NUTS,
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     mode: _map.Mode,
 ) -> Outcome:
     """Chains from around the mode."""
@@ -63,7 +63,7 @@ class _Runs:
         self,
         engine: PosteriorEngine,
         method: NUTS,
-        marginal: LaplaceMarginal,
+        marginal: AbstractMarginal,
         white: sample.White,
         density: sample.Density,
         length: int,
@@ -125,7 +125,7 @@ def _size(white: sample.White, density: sample.Density) -> int:
 def _outcome(
     engine: PosteriorEngine,
     method: NUTS,
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     mode: _map.Mode,
     white: sample.White,
     joined: sample.Segment,

@@ -9,8 +9,8 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm.estimate import posterior_mode as _map
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import BayesMethod
+from jaxglmm.integrate.base import AbstractMarginal
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Outcome:
     """
 
     method: BayesMethod
-    marginal: LaplaceMarginal | None
+    marginal: AbstractMarginal | None
     mode: _map.Mode | None
     x: np.ndarray
     u: tuple[np.ndarray, ...] | None

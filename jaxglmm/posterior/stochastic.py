@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxglmm import _arguments, _status
 from jaxglmm.estimate import stochastic
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.methods import VB
+from jaxglmm.integrate.base import Laplace
 from jaxglmm.posterior.engine import PosteriorEngine
 from jaxglmm.posterior.mode import mode_of
 from jaxglmm.posterior.outcome import Outcome
@@ -26,7 +26,7 @@ SETTLED = 0.05  # gain of the last stage, in nats, that counts as none
 def run_stochastic(engine: PosteriorEngine, method: VB) -> Outcome:
     """Adam from the mode of the marginal posterior, at falling rates."""
     began = time.perf_counter()
-    mode = mode_of(engine, LaplaceMarginal("observed", 1))
+    mode = mode_of(engine, Laplace())
     frame = stochastic.frame_of(jnp.asarray(mode.x), jnp.asarray(mode.H))
     guide = stochastic.begin(jnp.asarray(mode.x), jax.tree.map(jnp.asarray, mode.u))
     found = time.perf_counter()

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.fitting import generalised as generalised_engine
 from jaxglmm.fitting.linear import internal_lambdas
 from jaxglmm.formula import design_from_arrays
+from jaxglmm.integrate.base import Laplace
 from jaxglmm.integrate.laplace import log_marginal
 from jaxglmm.integrate.working_model import mode_at
 from jaxglmm.model.families import AbstractFamily
@@ -43,7 +43,7 @@ def laplace_at(
     design = design_from_arrays(
         y, X, groups, **arguments, family_kind=family.family_kind
     )
-    engine = generalised_engine.build(design, family, LaplaceMarginal())
+    engine = generalised_engine.build(design, family, Laplace())
     theta = internal_lambdas(engine.factors, [np.diag(sds)])
     psi = np.concatenate([engine.R @ beta, theta, phi])
     start = mode_at(engine.base, psi)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from jaxglmm.estimate import generalised_lanes as generalised
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.integrate import laplace, quadrature
 from jaxglmm.integrate import laplace_derivatives as point
 from jaxglmm.integrate import laplace_derivatives_lanes as lanes_point
 from jaxglmm.integrate.laplace_derivatives_lanes import Split
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.many.values import apart, distinct
 from jaxglmm.model.covariances import Unstructured
@@ -177,7 +177,7 @@ def test_the_hessian_is_that_of_forward_mode(name, q, kind):
     psi, u = 0.5 * jnp.asarray(psi), jnp.asarray(u)
     for _ in range(30):
         u = generalised._nearer(d, split, psi, u)
-    marginal = LaplaceMarginal(hessian=kind)
+    marginal = integrator(hessian=kind)
     score, H = generalised._hessian(marginal, d, split, psi, u)
     plain, there = generalised.by_forward_mode(marginal, d, split, psi, u)
     np.testing.assert_allclose(score, plain, atol=1e-8)

@@ -9,9 +9,10 @@ from scipy import integrate, stats
 import jaxglmm as jg
 from jaxglmm.density.posterior import log_joint
 from jaxglmm.estimate import posterior_mode as _map
-from jaxglmm.estimate.generalised import LaplaceMarginal, zeros
+from jaxglmm.estimate.generalised import zeros
 from jaxglmm.estimate.methods import MAP
 from jaxglmm.formula import design_from_formula
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.families import family_from
 from jaxglmm.posterior import engine as posterior_engine
 from jaxglmm.posterior import mode as posterior_mode
@@ -105,8 +106,8 @@ def test_marginal_by_brute_force(rng):
 
         total += np.log(integrate.quad(f, -8, 8, epsabs=1e-13)[0])
     problem = engine.posterior.problem
-    exact = -0.5 * float(LaplaceMarginal("observed", 25).value(problem, psi, u))
-    laplace = -0.5 * float(LaplaceMarginal().value(problem, psi, u))
+    exact = -0.5 * float(integrator("observed", 25).value(problem, psi, u))
+    laplace = -0.5 * float(integrator().value(problem, psi, u))
     assert exact == pytest.approx(total, abs=1e-7)
     assert laplace == pytest.approx(total, abs=0.05)
 
@@ -115,7 +116,7 @@ def test_marginal_by_brute_force(rng):
 def test_gradient_and_hessian_of_the_marginal_posterior(rng, nodes):
     formula, data = small(rng, q=1)
     engine = engine_of(formula, data, "poisson", jg.Priors.statsmodels())
-    posterior, marginal = engine.posterior, LaplaceMarginal("observed", nodes)
+    posterior, marginal = engine.posterior, integrator("observed", nodes)
     u0 = zeros(posterior.problem)
 
     @jax.jit
@@ -153,7 +154,7 @@ def test_density_of_the_sampler(rng, q):
     formula, data = small(rng, q=q)
     engine = engine_of(formula, data, "poisson", jg.Priors.statsmodels())
     posterior = engine.posterior
-    marginal = LaplaceMarginal("observed", 9)
+    marginal = integrator("observed", 9)
     assert fisher.suits(posterior.problem.folded(), 9)
     mode = posterior_mode.mode_of(engine, marginal)
     white = sample.whiten(posterior, mode, density="marginal")

@@ -8,6 +8,7 @@ from scipy import optimize, special, stats
 
 from jaxglmm.estimate import generalised as estimate
 from jaxglmm.estimate import hessian as exact
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.families import family_from
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.structure.rows_of_design import build_rows
@@ -31,7 +32,7 @@ def problem_of(y, X, family, trials=1.0, weights=1.0, offset=0.0):
 
 def fit(case):
     problem, rows, eta, phi = case
-    marginal = estimate.LaplaceMarginal()
+    marginal = integrator()
     found = estimate.fit_compiled(marginal, problem, eta, phi, 1e-12, 100)
     H = exact.hessian(marginal, problem, found.psi, found.u)
     inverse = np.linalg.inv(rows.R)

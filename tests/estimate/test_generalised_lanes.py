@@ -14,6 +14,7 @@ from jaxglmm.estimate import generalised_lanes
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.integrate import laplace, laplace_derivatives, quadrature
 from jaxglmm.integrate import laplace_derivatives_lanes as lanes
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.integrate.rows_lanes import LaneRows
 
 L = 2
@@ -156,7 +157,7 @@ def polished(marginal, problem, psi, u):
 def test_fits(family, kind, nodes):
     """Estimates, criterion and Hessian of a whole fit are those of one data set."""
     problems, _, starts, d, split = setting(family, kind)
-    marginal = estimate.LaplaceMarginal("observed", nodes)
+    marginal = integrator("observed", nodes)
     fold = problems[0].rows.fold
     guess = jnp.stack([fold(eta) for eta, _ in starts], axis=-1)
     phi = jnp.stack([phi for _, phi in starts], axis=-1)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.estimate.generalised import LaplaceMarginal, applicable
 from jaxglmm.formula import check_quadrature
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.predictors import Predictors
 
 
@@ -20,7 +20,7 @@ def refused(q, nodes):
         check_quadrature(design, nodes)
     except jg.ModelError as error:
         early = str(error)
-    return early, applicable(problem, LaplaceMarginal("observed", nodes))
+    return early, integrator(nodes=nodes).refusal(problem)
 
 
 @pytest.mark.parametrize("q", [1, 2, 3, 4])

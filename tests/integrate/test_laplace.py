@@ -14,6 +14,7 @@ from jaxglmm.estimate import generalised as estimate
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.formula import design_from_formula
 from jaxglmm.integrate import laplace
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.assemble import columns
 from jaxglmm.model.families import family_from
 from jaxglmm.model.generalised_problem import GeneralisedProblem
@@ -50,7 +51,7 @@ def cbpp():
 
 def fit(case, nodes=1):
     problem, _, eta, phi = case
-    marginal = estimate.LaplaceMarginal("observed", nodes)
+    marginal = integrator("observed", nodes)
     return marginal, estimate.fit_compiled(
         marginal, problem, eta, phi, jnp.asarray(1e-10), jnp.asarray(100)
     )
@@ -91,7 +92,7 @@ def test_score_and_hessian_are_those_of_autodiff(cbpp):
             return -2 * laplace.log_marginal(problem, x, zero)
 
         gradient = jax.grad(value)(psi)
-        H = exact.hessian(estimate.LaplaceMarginal(), problem, psi, at.u)
+        H = exact.hessian(integrator(), problem, psi, at.u)
         assert np.asarray(at.score) == pytest.approx(np.asarray(gradient), abs=1e-10)
         assert np.asarray(H) == pytest.approx(
             np.asarray(jax.hessian(value)(psi)), abs=1e-9

@@ -8,11 +8,11 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm.estimate import start_generalised
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.fitting import generalised as engine
 from jaxglmm.formula import design_from_formula
 from jaxglmm.integrate import laplace_derivatives as point
 from jaxglmm.integrate import pieces
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.assemble import columns
 from jaxglmm.model.families import family_from
 from jaxglmm.structure import rows_of_design as build_rows_module
@@ -155,7 +155,7 @@ def test_beyond_laplace_takes_rows_at_once():
     """Quadrature needs the rows of its point."""
     made, eta, phi = problem("count", "poisson")
     psi, u = start_generalised.start(made, eta, phi)
-    marginal = LaplaceMarginal()
+    marginal = integrator()
     at = marginal.at(made, marginal.terms(made), psi, u)
     assert at.eta is not None
     assert at.rows is not None

@@ -21,6 +21,7 @@ from jaxglmm.estimate import generalised as estimate
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate import search
 from jaxglmm.integrate import laplace, working_model
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.covariances.unstructured import Unstructured
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
@@ -286,7 +287,7 @@ def test_value_score_and_hessian(family, kind):
     value, score = dense.score(psi, u)
     np.testing.assert_allclose(at.value, value, rtol=1e-10)
     np.testing.assert_allclose(at.score, score, rtol=1e-8, atol=1e-8)
-    H = exact.hessian(estimate.LaplaceMarginal(), problem, psi, at.u)
+    H = exact.hessian(integrator(), problem, psi, at.u)
     twin = jax.jit(jax.hessian(dense.value))(psi, u)
     np.testing.assert_allclose(H, twin, rtol=1e-7, atol=1e-7 * np.abs(twin).max())
     assert (np.linalg.eigvalsh(at.curvature) > -1e-8).all()
@@ -310,7 +311,7 @@ def test_the_search_finds_the_maximum(family, kind):
     # that is another one is no maximum of Laplace's approximation: these have one
     seed = 4 if isinstance(family, Contaminated) else 1
     problem, (eta, phi), dense = case(family, kind, seed)
-    marginal = estimate.LaplaceMarginal()
+    marginal = integrator()
     found = estimate.fit_compiled(marginal, problem, eta, phi, 1e-9, 200)
     assert int(found.status) == 0
 
@@ -352,8 +353,8 @@ def test_quadrature_of_effects_in_both_predictors():
     """One node is Laplace's; many are the integral, and the score is its gradient."""
     problem, _, dense = case(ZeroInflated(), "same")
     psi, zero = somewhere(problem), estimate.zeros(problem)
-    one, many = (estimate.LaplaceMarginal("observed", k) for k in (1, 15))
-    assert estimate.applicable(problem, many) is None
+    one, many = (integrator("observed", k) for k in (1, 15))
+    assert many.refusal(problem) is None
     at = jax.jit(many.derivatives)(problem, psi, zero)
     beta, ZL, phi = dense.parts(psi)
     z = np.linspace(-9, 9, 181)  # the trapezoidal rule
@@ -383,7 +384,7 @@ def test_quadrature_of_effects_in_both_predictors():
 @pytest.mark.parametrize("family", [LocationScale(), ZeroInflated(), Contaminated()])
 def test_without_random_effects(family):
     problem, (eta, phi), dense = case(family, "none")
-    marginal = estimate.LaplaceMarginal()
+    marginal = integrator()
     found = estimate.fit_compiled(marginal, problem, eta, phi, 1e-10, 200)
     assert int(found.status) == 0
 
@@ -402,9 +403,9 @@ def test_what_is_for_one_predictor_says_so():
     problem, _, _ = case(ZeroInflated(), "same")
     psi, zero = somewhere(problem), estimate.zeros(problem)
     with pytest.raises(NotApplicableError, match="one linear predictor"):
-        estimate.LaplaceMarginal("expected").derivatives(problem, psi, zero)
-    second = estimate.LaplaceMarginal(order=2)
-    assert "one linear predictor" in estimate.applicable(problem, second)
+        integrator("expected").derivatives(problem, psi, zero)
+    second = integrator(order=2)
+    assert "one linear predictor" in second.refusal(problem)
 
 
 def test_derivatives_of_a_function_of_several_variables():

@@ -27,6 +27,7 @@ from jaxglmm.formula import design_from_formula
 from jaxglmm.integrate import exact, laplace, laplace_derivatives
 from jaxglmm.integrate import laplace_derivatives_lanes as lanes
 from jaxglmm.integrate.exact_one_factor import marginal
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.families import Poisson
@@ -179,9 +180,7 @@ def test_linear_lanes(reml):
 @functools.cache
 def counts():
     with jax.enable_x64(True):
-        return fitting_generalised.build(
-            design("count"), Poisson(), estimate.LaplaceMarginal()
-        )
+        return fitting_generalised.build(design("count"), Poisson(), integrator())
 
 
 def test_laplace_score_and_hessian():
@@ -195,7 +194,7 @@ def test_laplace_score_and_hessian():
     at = laplace.laplace(problem, psi, zero)
     assert_close(at.value, value(psi), "value", 1)
     np.testing.assert_allclose(at.score, jax.grad(value)(psi), atol=1e-8)
-    H = exact_hessian.hessian(estimate.LaplaceMarginal(), problem, psi, at.u)
+    H = exact_hessian.hessian(integrator(), problem, psi, at.u)
     np.testing.assert_allclose(H, jax.hessian(value)(psi), atol=1e-7)
     assert np.linalg.eigvalsh(at.curvature).min() > 0
 
@@ -241,7 +240,7 @@ def test_laplace_lanes():
     found = lanes.evaluate(d, split, psi, u, both)
     step = 1e-2 * jnp.asarray(rng.normal(size=psi.shape))
     moved = lanes.moved(split, found, step)
-    marginal = estimate.LaplaceMarginal()
+    marginal = integrator()
     modes = [
         laplace.laplace(_with(counts().base, k), psi[:, k], estimate.zeros(problem)).u
         for k in range(L)

@@ -236,9 +236,9 @@ def test_a_model_without_random_effects_is_statsmodels():
 )
 def test_families_and_links(family, link):
     """Estimates put in by hand: no fit, and everything that predict offers."""
-    from jaxglmm.estimate.generalised import LaplaceMarginal
     from jaxglmm.fitting.estimates import Estimates
     from jaxglmm.formula import design_from_formula
+    from jaxglmm.integrate.marginals import integrator
     from jaxglmm.results.generalised_fit import GeneralisedFit
 
     kind = getattr(jg, family)(link=link)
@@ -249,7 +249,7 @@ def test_families_and_links(family, link):
         beta, 0.01 * np.eye(2), 1.0, (), np.zeros(0), (), 0.0, False, True, False, 0, 1,
         0.0, phi=np.zeros(kind.n_phi),
     )  # fmt: skip
-    fit = GeneralisedFit(design, estimates, kind, LaplaceMarginal())
+    fit = GeneralisedFit(design, estimates, kind, integrator())
     eta = design.X @ beta
     table = fit.predict(se=True, interval="confidence")
     np.testing.assert_allclose(table["fit"], kind.mean(eta))

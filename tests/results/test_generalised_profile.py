@@ -11,9 +11,9 @@ from cases import r_name, reference
 from scipy import optimize, stats
 
 import jaxglmm as jg
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.fitting import generalised as engine
 from jaxglmm.formula import design_from_formula
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.families import Gaussian
 from jaxglmm.postestimation.profile.curves import FISHER, LOG, PLAIN, Curve
 from jaxglmm.results.generalised_fit import GeneralisedFit
@@ -24,7 +24,7 @@ CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 def through_laplace(formula, data):
     """A linear mixed model by the engine of generalised ones, exact there."""
     design = design_from_formula(formula, data)
-    family, marginal = Gaussian(), LaplaceMarginal()
+    family, marginal = Gaussian(), integrator()
     own = engine.build(design, family, marginal)
     found = engine.estimates(own, design, own.fit(1e-10))
     return GeneralisedFit(design, found, family, marginal, own)

@@ -16,9 +16,8 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate import search_lanes as gs
-from jaxglmm.estimate.generalised import AT_MODE, LaplaceMarginal
-from jaxglmm.estimate.generalised_lanes import _better
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
+from jaxglmm.integrate.base import AT_MODE, AbstractMarginal
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
@@ -63,7 +62,7 @@ class HeldRowsFit:
     """Program: rows by name, ``AffineHold`` and where to start -> ``Maxima``."""
 
     family: AbstractFamily
-    marginal: LaplaceMarginal
+    marginal: AbstractMarginal
     covariance: AbstractCovariance
 
     def __call__(self, common: Any, lanes: Any) -> Maxima:
@@ -109,8 +108,7 @@ def fit(
 
     def evaluate(f: Array, u: Array, exact: Array) -> pt.Point:
         psi = hold.origin + onto(B, f)
-        at = pt.evaluate(d, split, psi, u, exact, marginal.hessian)
-        at = _better(marginal, d, split, psi, u, at, False)
+        at = marginal.at_lanes(d, split, psi, u, exact)
         score = jnp.sum(B * at.score[:, None], axis=0)
         HB = jnp.sum(at.curvature[:, :, None] * B[None], axis=1)
         H = jnp.sum(B[:, :, None] * HB[:, None], axis=0) + idle

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.formula.design import Design
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.many.generalised import SharedRows
 from jaxglmm.many.linear import _columns
 from jaxglmm.many.ragged_generalised import RaggedRows
@@ -28,7 +28,7 @@ class ModelRows:
 
     design: Design
     family: AbstractFamily
-    marginal: LaplaceMarginal
+    marginal: AbstractMarginal
     factor: Factor
     shared: dict[str, Any]
     own: dict[str, np.ndarray]

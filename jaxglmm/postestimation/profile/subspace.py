@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
-from jaxglmm.estimate.generalised import LaplaceMarginal
+from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects
@@ -41,7 +41,7 @@ class Restricted(eqx.Module):
 
 @partial(jax.jit, static_argnums=0)
 def maximise_along(
-    marginal: LaplaceMarginal,
+    marginal: AbstractMarginal,
     problem: GeneralisedProblem,
     along: Subspace,
     free: Float[Array, " k"],

@@ -9,8 +9,8 @@ from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.compat.statsmodels.bayes.layout import DesignLayout
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.estimate import posterior_mode as _map
-from jaxglmm.estimate.generalised import LaplaceMarginal
 from jaxglmm.estimate.mean_field import Scales
+from jaxglmm.integrate.base import Laplace
 from jaxglmm.integrate.laplace import predictor, rows_at
 from jaxglmm.model.covariances.base import pack
 from jaxglmm.model.covariances.diagonal import Diagonal
@@ -152,7 +152,7 @@ def find(
     posterior = Posterior(problem, belief)
     x, u = start_from(layout, start)
     mode = _map.find_compiled(
-        LaplaceMarginal(),
+        Laplace(),
         posterior,
         x,
         u,
