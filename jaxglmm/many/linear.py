@@ -1,15 +1,14 @@
 """Many linear mixed models with one grouping factor: chunks of lanes to table rows.
 
-Two engines for responses of one design. ``SharedLinear``: every row of a response is
-there and all have the same weights, so that what depends on the design is computed
-once. ``WeightedLinear``: missing values or weights that differ. A third one, for data
-sets with designs of their own, is in ``ragged_linear``.
+``SharedLinear``: responses of one design, every row there and the same weights for all,
+so that what depends on the design is computed once. ``OwnLinear``: missing values or
+weights that differ, or data sets of a long table (``ragged_linear``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -155,60 +154,97 @@ class SharedLinear(OnHost):
         )
 
 
-class WeightedLinear(OnHost):
-    """One design, responses as columns, weights of their own; weight 0 is no row."""
+class OwnLinear(OnHost):
+    """Data sets with designs or weights of their own.
+
+    data: where the lanes come from, responses of one design (``WeightedResponses``) or
+    a long table (``ragged_linear.LongTable``).
+    """
 
     surer_alone = True
 
-    @double_precision
     def __init__(
-        self,
-        design: Design,
-        moments: Moments,
-        responses: Responses,
-        offset: np.ndarray | Responses | None,
-        weights: np.ndarray | Responses | None,
-        settings: Settings,
-        devices: Devices,
+        self, design: Design, data: LanesOfData, settings: Settings, devices: Devices
     ):
-        self.design, self.moments, self.settings = design, moments, settings
-        self.responses, self.offset, self.weights = responses, offset, weights
-        self.devices = devices
-        self.columns = columns(design)
-        (factor,) = moments.factors
-        self.chunk = devices.chunk(factor.n_levels, CELLS, LANES)
-        self.lanes = devices.block(self.chunk, 4 * len(factor.codes))
+        self.design, self.data, self.settings = design, data, settings
+        self.devices, self.columns = devices, columns(design)
+        (factor,) = data.where.factors
+        self.chunk = devices.chunk(data.levels, data.cells, LANES)
+        self.lanes = devices.block(self.chunk, data.numbers, data.chunks)
+        self.unit = devices.unit(self.chunk) if data.apart else None
         self.program = linear.OwnFit(
             factor.covariance, spans(design, factor), settings.reml
         )
 
+    @double_precision
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
+        lanes, infinite = self.data.lanes(which)
+        where, settings, rows = self.data.where, self.settings, self.rows
+        common = (rows, where.fixed.R_inverse, settings.stop, np.int64(steps))
+        apart, chunk = self.data.apart, self.chunk
+        found = self.devices.run(self.program, common, lanes, chunk, apart)
+        return lanes_table(self.design, self.columns, where, found, settings, infinite)
+
     @placed
+    def rows(self) -> own.DesignRows | None:
+        """The design, row by row, where all data sets share it."""
+        rows = self.data.rows
+        return None if rows is None else self.devices.shared(rows)
+
+
+class LanesOfData(Protocol):
+    """Where lanes with designs or weights of their own come from.
+
+    where: the coordinates that they have in common; rows: of the design, where it is
+    one; levels, numbers: cells of a lane and doubles that it brings; cells, chunks: in
+    a chunk and in a block on a CPU; apart: whether chunks go in calls of their own.
+    """
+
+    where: Moments | Coordinates
+    rows: own.DesignRows | None
+    levels: int
+    numbers: int
+    cells: int
+    chunks: int
+    apart: bool
+
+    def lanes(self, which: np.ndarray) -> tuple[Any, np.ndarray]:
+        """What ``linear.OwnFit`` takes; (L,) where values are infinite."""
+        ...
+
+
+class WeightedResponses:
+    """Responses of one design as columns, weights of their own; weight 0 is no row."""
+
+    cells, chunks, apart = CELLS, 8, False
+
+    def __init__(
+        self,
+        moments: Moments,
+        responses: Responses,
+        offset: np.ndarray | Responses | None,
+        weights: np.ndarray | Responses | None,
+    ):
+        self.where, self.responses = moments, responses
+        self.offset, self.weights = offset, weights
+        (factor,) = moments.factors
+        self.levels, self.numbers = factor.n_levels, 4 * len(factor.codes)
+
+    @property
     def rows(self) -> own.DesignRows:
         """The design, row by row."""
-        (factor,) = self.moments.factors
+        (factor,) = self.where.factors
         J, n = factor.n_levels, len(factor.codes)
         level = None
         if J * n <= shared.MOST_DENSE:
             ones = Factor(factor.name, factor.codes, None, J, np.eye(1), (), ())
             level = cross.indicator(ones, 0, J).toarray()
         Z = np.ones((1, n)) if factor.values is None else factor.values.T
-        X = self.moments.basis.whole
-        return self.devices.shared(
-            own.DesignRows(X, np.ascontiguousarray(Z), level, factor.codes, J)
-        )
+        X = self.where.basis.whole
+        return own.DesignRows(X, np.ascontiguousarray(Z), level, factor.codes, J)
 
-    @double_precision
-    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
-        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
-        Y, W, infinite = self.weighted(which)
-        R_inverse = self.moments.fixed.R_inverse
-        common = (self.rows, R_inverse, self.settings.stop, np.int64(steps))
-        found = self.devices.run(self.program, common, (Y, W), self.chunk)
-        return lanes_table(
-            self.design, self.columns, self.moments, found, self.settings, infinite
-        )
-
-    def weighted(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def lanes(self, which: np.ndarray) -> tuple[Any, np.ndarray]:
         """Y and W (n, L), weight 0 for no row; (L,) where values are infinite."""
         Y = self.responses.take(which)
         W = _columns(self.weights, which, Y.shape)
@@ -218,9 +254,9 @@ class WeightedLinear(OnHost):
         if missing.any():
             W = np.where(missing, 0.0, W)
         Y = np.where(W > 0, Y - offset, 0.0)
-        if self.moments.keep is not None:
-            Y, W = Y[self.moments.keep], W[self.moments.keep]
-        return Y, W, infinite
+        if self.where.keep is not None:
+            Y, W = Y[self.where.keep], W[self.where.keep]
+        return (Y, W), infinite
 
 
 def _columns(source, which: np.ndarray, shape, fill: float = 1.0) -> np.ndarray:

@@ -16,10 +16,10 @@ from jaxglmm.many.collection import Source, alone
 from jaxglmm.many.columns import PENDING, Columns
 from jaxglmm.many.coordinates import coordinates
 from jaxglmm.many.level_sums import LevelSums
-from jaxglmm.many.linear import Settings, SharedLinear, WeightedLinear
+from jaxglmm.many.linear import OwnLinear, Settings, SharedLinear, WeightedResponses
 from jaxglmm.many.pieces import Engine
 from jaxglmm.many.ragged import SplitTable, buckets
-from jaxglmm.many.ragged_linear import RaggedLinear
+from jaxglmm.many.ragged_linear import LongTable
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.stages import Plan, Stage
 from jaxglmm.runtime import hosts
@@ -137,9 +137,8 @@ def _responses(
         generic = GenericLinear(design, responses, source.offset, settings)
         return generic, Loop(source, columns), 1
     moments = assemble.moments(design)
-    weighted = WeightedLinear(
-        design, moments, responses, source.offset, source.weights, settings, devices
-    )
+    given = WeightedResponses(moments, responses, source.offset, source.weights)
+    weighted = OwnLinear(design, given, settings, devices)
     if own_weights:
         return weighted, None, devices.threads
     shared = SharedLinear(design, moments, responses, source.offset, settings, devices)
@@ -160,7 +159,7 @@ def _ragged(
     sizes = buckets(split.levels)
     return tuple(
         Stage(
-            RaggedLinear(design, where, sums, int(J), settings, devices),
+            OwnLinear(design, LongTable(where, sums, int(J)), settings, devices),
             everything[sizes == J],
             devices.threads,
         )

@@ -1,55 +1,23 @@
-"""Linear mixed models of many data sets in one long table, one grouping factor."""
+"""Data sets of one long table as lanes of linear mixed models, one grouping factor."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from jaxglmm.estimate import linear_lanes as linear
-from jaxglmm.formula.design import Design
-from jaxglmm.many import linear as fits_linear
 from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.level_sums import LevelSums
-from jaxglmm.many.linear import Settings, lanes_table
-from jaxglmm.runtime.devices import Devices
-from jaxglmm.runtime.precision import double_precision
-
-CELLS = 4096  # levels x lanes in one chunk on a CPU
-CHUNKS = 4  # in a block there
+from jaxglmm.structure import per_dataset_design as own
 
 
-class RaggedLinear:
-    """Data sets with up to J levels."""
+class LongTable:
+    """Data sets with up to J levels, by their sums; see ``linear.LanesOfData``."""
 
-    surer_alone = True
+    cells, chunks, apart = 4096, 4, True
+    rows = None
 
-    def __init__(
-        self,
-        design: Design,
-        where: Coordinates,
-        sums: LevelSums,
-        J: int,
-        settings: Settings,
-        devices: Devices,
-    ):
-        self.design, self.where, self.settings = design, where, settings
-        self.columns = fits_linear.columns(design)
-        self.sums, self.J, self.devices = sums, J, devices
-        (factor,) = where.factors
-        self.chunk = devices.chunk(J, CELLS, fits_linear.LANES)
-        self.lanes = devices.block(self.chunk, 8 * J, CHUNKS)
-        self.unit = devices.unit(self.chunk)
-        self.program = linear.OwnFit(
-            factor.covariance, fits_linear.spans(design, factor), settings.reml
-        )
+    def __init__(self, where: Coordinates, sums: LevelSums, J: int):
+        self.where, self.sums, self.levels, self.numbers = where, sums, J, 8 * J
 
-    @double_precision
-    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
-        """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
-        raw = self.sums.raw(which, self.J)
-        R_inverse = self.where.fixed.R_inverse
-        common = (None, R_inverse, self.settings.stop, np.int64(steps))
-        found = self.devices.run(self.program, common, raw, self.chunk, apart=True)
-        nothing = np.zeros(len(which), bool)
-        return lanes_table(
-            self.design, self.columns, self.where, found, self.settings, nothing
-        )
+    def lanes(self, which: np.ndarray) -> tuple[own.DatasetProducts, np.ndarray]:
+        """Products of each data set; values that are infinite were found before."""
+        return self.sums.raw(which, self.levels), np.zeros(len(which), bool)

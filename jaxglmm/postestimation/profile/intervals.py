@@ -24,9 +24,8 @@ from jaxglmm.many import scheduler as run
 from jaxglmm.many.collection import Source
 from jaxglmm.many.columns import PENDING
 from jaxglmm.many.generalised import SharedRows
-from jaxglmm.many.linear import SharedLinear, WeightedLinear
+from jaxglmm.many.linear import OwnLinear, SharedLinear
 from jaxglmm.many.ragged_generalised import RaggedRows
-from jaxglmm.many.ragged_linear import RaggedLinear
 from jaxglmm.many.responses import Responses
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances.base import host_lambdas
@@ -182,13 +181,9 @@ def _linear(engine: Any, ml: FittedModels, which: np.ndarray) -> held.Models | N
         internal = held_moments.of_responses(
             engine.design, engine.moments, groups, rows.member, engine.complete(which)
         )
-    elif isinstance(engine, WeightedLinear):
-        Y, W, _ = engine.weighted(which)
-        given = engine.design, engine.moments, engine.rows, (Y, W), engine.devices
-        internal = held_moments.of_own_designs(*given)
-    elif isinstance(engine, RaggedLinear):
-        raw = engine.sums.raw(which, engine.J)
-        given = engine.design, engine.where, None, raw, engine.devices
+    elif isinstance(engine, OwnLinear):
+        where, (lanes, _) = engine.data.where, engine.data.lanes(which)
+        given = engine.design, where, engine.rows, lanes, engine.devices
         internal = held_moments.of_own_designs(*given)
     else:
         return None
