@@ -10,7 +10,6 @@ import threading
 import warnings
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +26,7 @@ from jaxglmm.runtime import stored as _stored
 from jaxglmm.runtime.compile import stored
 from jaxglmm.runtime.program import Unsuitable
 from jaxglmm.runtime.stored import Stored
+from jaxglmm.runtime.trees import Module
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
 
@@ -344,7 +344,7 @@ def test_a_call_inside_another_program_is_the_ordinary_one(folder):
 def test_what_is_not_of_the_package_is_not_kept(folder):
     """A user's function or family may change and keep its name."""
 
-    class Mine(eqx.Module):
+    class Mine(Module):
         x: np.ndarray
 
     def own(x):

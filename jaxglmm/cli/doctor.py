@@ -17,7 +17,6 @@ from jaxglmm.runtime.cache import cache_size
 CORE = (
     "jax",
     "jaxlib",
-    "equinox",
     "jaxtyping",
     "numpy",
     "scipy",

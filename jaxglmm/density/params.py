@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.runtime.trees import Module
 
 
-class Params(eqx.Module):
+class Params(Module):
     """A point in the parameter space of a ``Problem``, in its own coordinates.
 
     theta: (m,) free entries of the relative Cholesky factors, diagonals of any sign;

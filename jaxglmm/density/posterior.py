@@ -10,7 +10,6 @@ whatever x (the non-centred form), and levels that pad add independent coordinat
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
@@ -18,9 +17,10 @@ from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.priors.joint_prior import AbstractBelief
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.numerics.system import Effects, Lambdas, scale
+from jaxglmm.runtime.trees import Module
 
 
-class Posterior(eqx.Module):
+class Posterior(Module):
     """A model with its data and what is believed of its parameters."""
 
     problem: GeneralisedProblem

@@ -21,20 +21,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import AbstractFamily
+from jaxglmm.runtime.trees import Module
 
 Rule = Literal["exact", "hermite", "legendre"]
 
 NODES = 20  # Gauss-Hermite: relative error 1e-6 at sd 2, 7e-4 at sd 4 (logit)
 
 
-class Expected(eqx.Module):
+class Expected(Module):
     """Expectations of rows, each (n,)."""
 
     value: Float[Array, " n"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import abc
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.system import Effects
+from jaxglmm.runtime.trees import Module
 
 
-class Fitted(eqx.Module):
+class Fitted(Module):
     """A fitted linear mixed model.
 
     theta: (m,); beta: (p,); LQ: (p, p) Cholesky factor of X'V^-1X; sigma2: residual
@@ -31,7 +30,7 @@ class Fitted(eqx.Module):
     status: Int[Array, ""]
 
 
-class AbstractEstimator(eqx.Module):
+class AbstractEstimator(Module):
     """Finds what is left once an integrator has taken variables out."""
 
     @abc.abstractmethod

@@ -13,7 +13,6 @@ import math
 from functools import cache, partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -31,11 +30,12 @@ from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.compile import jit, stored
+from jaxglmm.runtime.trees import Module, tree_at
 
 MOVED = 1e-3  # change of -2 log-likelihood by doubled nodes that is small enough
 
 
-class GeneralisedFitted(eqx.Module):
+class GeneralisedFitted(Module):
     """psi: (k,) estimates; u: mode; b: Lambda u; eta: (n,) predictor of each row."""
 
     psi: Float[Array, " k"]
@@ -86,7 +86,7 @@ def fit_numbers(
     phi, tol, max_steps = numbers[:-2], numbers[-2], numbers[-1].astype(int)
     psi, u = start(problem, eta, phi)
     found = fit_from(marginal, problem, psi, u, tol, max_steps)
-    rest = eqx.tree_at(lambda f: f.eta, found, None)
+    rest = tree_at(lambda f: f.eta, found, None)
     flat = [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(rest)]
     return jnp.concatenate(flat), found.eta
 
@@ -101,7 +101,7 @@ def refit_numbers(
 ) -> tuple[Float[Array, " s"], Float[Array, " n"]]:
     """``fit_numbers`` from psi and u; numbers: tol, max_steps."""
     found = fit_from(marginal, problem, psi, u, numbers[0], numbers[1].astype(int))
-    rest = eqx.tree_at(lambda f: f.eta, found, None)
+    rest = tree_at(lambda f: f.eta, found, None)
     flat = [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(rest)]
     return jnp.concatenate(flat), found.eta
 
@@ -137,7 +137,7 @@ def _structure(n_factors: int) -> Any:
     return jax.tree.structure(one)
 
 
-class Chosen(eqx.Module):
+class Chosen(Module):
     """A fit by as many nodes as were needed.
 
     marginal: with these nodes; moved: what doubling them changed last in -2
@@ -184,7 +184,7 @@ def _fit_auto(
         new = _search.minimise(
             folded, evaluate, found.psi, found.u, tol, max_steps, AT_MODE
         )
-        new = eqx.tree_at(lambda f: f.steps, new, found.steps + new.steps)
+        new = tree_at(lambda f: f.steps, new, found.steps + new.steps)
         return rule + 1, new, jnp.abs(new.value - found.value)
 
     def going(state: tuple) -> Array:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -32,13 +31,14 @@ from jaxglmm.model.predictors import Predictors
 from jaxglmm.numerics import newton_lanes as search
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import is_host, jnp, lax, linearize
+from jaxglmm.runtime.trees import Module
 
 UNSURE = 1e-7  # a pivot of the Hessian this small leaves standard errors to the host
 LAST = 1e-6  # gain up to which a last step is taken, in deviance
 SINGULAR = 1e-4  # theta that counts as zero
 
 
-class Report(eqx.Module):
+class Report(Module):
     """L fits in internal coordinates.
 
     psi: (k, L); b: (q, J, L) modes; se: (p, L) of the rows of ``back``; hessian: (k, k,

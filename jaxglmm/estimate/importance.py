@@ -12,7 +12,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,13 +34,14 @@ from jaxglmm.numerics.system import (
     scale_transposed,
 )
 from jaxglmm.runtime.compile import jit
+from jaxglmm.runtime.trees import Module, tree_at
 
 CELLS = 6000  # rows x lanes of a chunk: what the cache holds
 TRUSTED = 1.0  # decrement of u in all up to which a value is corrected
 NEAR = 1e-2  # decrement of u in all from which its value needs no more steps
 
 
-class Noise(eqx.Module):
+class Noise(Module):
     """Random numbers behind the draws of u, NumPy's.
 
     In lanes z: (chunks, moves + 1, q, J, chunk) standard normal, and e: (chunks, moves,
@@ -73,7 +73,7 @@ def noise(posterior: Posterior, S: int, moves: int, seed: int, chunk: int) -> No
     return Noise((z,), rng.standard_exponential((S // chunk, moves, J, chunk)))
 
 
-class Evaluated(eqx.Module):
+class Evaluated(Module):
     """S points. log_lik, log_prior: (S,); u: (S, q, J) a factor, drawn given each x.
 
     nu: (S,) decrement of the modes; moved: (S,) share of accepted moves of u; levels:
@@ -209,7 +209,7 @@ def follow(
         return k + 1, look(at.damped)
 
     blank = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(look, u))
-    begin = eqx.tree_at(lambda at: (at.damped, at.nu), blank, (u, blank.nu + jnp.inf))
+    begin = tree_at(lambda at: (at.damped, at.nu), blank, (u, blank.nu + jnp.inf))
     # a decrement that is no number ends it too, after all steps
     _, at = lax.while_loop(
         lambda s: (s[0] <= steps) & ~(s[1].nu < near), step, (jnp.asarray(0), begin)
@@ -217,7 +217,7 @@ def follow(
     return at
 
 
-class Near(eqx.Module):
+class Near(Module):
     """A point next to the mode of u: the likelihood, corrected for the rest of the way.
 
     mode: a Newton step on; damped: a shorter one where it would move a predictor far.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
 import jax
 
 from jaxglmm._typing import Array, Float, Scalar
@@ -31,12 +30,13 @@ from jaxglmm.numerics.system import (
 )
 from jaxglmm.runtime.arrays import is_host, jnp, lax, linearize, put
 from jaxglmm.runtime.compile import stored
+from jaxglmm.runtime.trees import Module
 
 MOST_DENSE = 3000  # random effects in all up to which Z'V^-1Z is formed in full
 FAR = 1e-3  # smallest diagonal of Lambda where second derivatives divide by it
 
 
-class Curvature(eqx.Module):
+class Curvature(Module):
     """The Hessian of the criterion, and how the covariance of beta moves.
 
     hessian: of the criterion over (theta, log sigma^2); vcov: sigma^2 Q^-1 and its
@@ -99,7 +99,7 @@ def curvature(
     return Curvature((H + H.T) / 2, vcov, jnp.moveaxis(dvcov, 0, -1), value, score)
 
 
-class Components(eqx.Module):
+class Components(Module):
     """Kenward and Roger's matrices for V = sum_r gamma_r G_r.
 
     C: (p, p) X'V^-1X; P: (r, p, p) its derivatives; Q: (r, r, p, p)
@@ -263,7 +263,7 @@ def _traces_in_full(
     return K, jnp.einsum("raa->r", ES)
 
 
-class Conditional(eqx.Module):
+class Conditional(Module):
     """Covariances of the random effects given theta, for sigma = 1.
 
     D: diagonal blocks of Lambda M^-1 Lambda', (q, q, J) a factor; K: Lambda M^-1
@@ -302,7 +302,7 @@ def leverages(
     return square, inner_all(z, x)
 
 
-class Directional(eqx.Module):
+class Directional(Module):
     """The ML deviance at fixed sigma^2 and its derivatives along given directions.
 
     value; score (m,); info (m, m) average information; tv (m,), so that info with log

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
-
 from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate.maximise import INDIFFERENT, NEAR_ZERO
@@ -21,6 +19,7 @@ from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics import newton_lanes as search
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import Module
 from jaxglmm.structure import per_dataset_design as own
 from jaxglmm.structure import shared_design as shared
 from jaxglmm.structure.level_types import Groups, Sums, entries, total, weighted
@@ -29,7 +28,7 @@ NEARLY = 1e3  # times the tolerance: decrements by the exact Hessian are noisier
 UNSURE = 1e-7  # a pivot of the Hessian this small leaves the df to the host
 
 
-class LinearReport(eqx.Module):
+class LinearReport(Module):
     """L fits in the lanes' internal coordinates.
 
     theta: (m, L); beta, se, df: (p, L), the latter two of the rows of ``back`` (see

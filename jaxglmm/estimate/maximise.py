@@ -12,7 +12,6 @@ import functools
 import math
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -26,6 +25,7 @@ from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale, scale_transposed
 from jaxglmm.runtime.arrays import chosen, empty_like, jnp, lax
 from jaxglmm.runtime.compile import stored
+from jaxglmm.runtime.trees import Module, field
 
 NEAR_ZERO = 1e-3
 INDIFFERENT = 1e-8  # of the criterion, relative to its size
@@ -34,7 +34,7 @@ INDIFFERENT = 1e-8  # of the criterion, relative to its size
 class Maximise(AbstractEstimator):
     """reml: integrate beta out too; tol: of the criterion; max_steps: evaluations."""
 
-    reml: bool = eqx.field(static=True)
+    reml: bool = field(static=True)
 
     def __repr__(self) -> str:
         """As a preset is typed."""
@@ -59,7 +59,7 @@ class Maximise(AbstractEstimator):
         return solution(problem, found.x, self.reml, found)
 
 
-class _Point(eqx.Module):
+class _Point(Module):
     """One theta and what is reported of it."""
 
     theta: Float[Array, " m"]

@@ -7,7 +7,6 @@ Standard deviations of random effects that are next to zero become zero, as in
 
 from __future__ import annotations
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Count, Float, Scalar
@@ -18,12 +17,13 @@ from jaxglmm.model.covariances.base import is_scale
 from jaxglmm.model.marginal_problem import MarginalProblem
 from jaxglmm.numerics import newton
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import field
 
 
 class MaximiseBlocks(AbstractEstimator):
     """reml: integrate beta out too."""
 
-    reml: bool = eqx.field(static=True)
+    reml: bool = field(static=True)
 
     def fit(  # type: ignore[override]
         self,

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -31,13 +30,14 @@ from jaxglmm.model.predictors import gram, total
 from jaxglmm.numerics.bordered import Bordered, bordered
 from jaxglmm.numerics.system import Effects, Lambdas, scale, scale_transposed
 from jaxglmm.runtime.compile import jit
+from jaxglmm.runtime.trees import Module, field, tree_at
 from jaxglmm.structure.rows import AbstractRows
 
 FLAT = 0.02  # least share of its bound that a curvature in zeta may fall to
 FAR = 1.0  # longest step in a log standard deviation
 
 
-class Scales(eqx.Module):
+class Scales(Module):
     """Independent effects whose log standard deviations zeta are free.
 
     index: of each factor's components, which zeta; T: (q,) a factor, by how much the
@@ -46,7 +46,7 @@ class Scales(eqx.Module):
     prior.
     """
 
-    index: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    index: tuple[tuple[int, ...], ...] = field(static=True)
     T: tuple[Float[Array, " q"], ...]
     real: tuple[Float[Array, "q 1 J"], ...]
     count: Float[Array, " k"]
@@ -85,7 +85,7 @@ class Scales(eqx.Module):
         return tuple(out)
 
 
-class Factored(eqx.Module):
+class Factored(Module):
     """q: means and variances of beta (p,), b (q, 1, J) a factor and zeta (k,).
 
     gap: what the last step thought was left; steps: passes over the rows.
@@ -198,7 +198,7 @@ def _normal(
 
 def _squared(rows: AbstractRows) -> AbstractRows:
     """The same design with the squares of its values."""
-    return eqx.tree_at(lambda r: r.z, rows, tuple(z * z for z in rows.z))
+    return tree_at(lambda r: r.z, rows, tuple(z * z for z in rows.z))
 
 
 def _products(scales: Scales, b: Effects, x: Effects) -> Float[Array, "k k"]:

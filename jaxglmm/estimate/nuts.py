@@ -17,7 +17,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -37,6 +36,7 @@ from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.blocks import BlocksFactor
 from jaxglmm.numerics.system import AbstractFactor, Effects, scale
 from jaxglmm.runtime.compile import jit
+from jaxglmm.runtime.trees import Module
 from jaxglmm.structure.rows import PaddedRows
 
 Density = Literal["marginal", "joint"]
@@ -45,14 +45,14 @@ MOST = 30  # Newton steps for a mode
 NEAR = 1e-4  # decrement of u from which one more step is exact enough
 
 
-class Chains(eqx.Module):
+class Chains(Module):
     """State of C chains between segments: positions and how their steps are tuned."""
 
     state: Any
     tuning: Any
 
 
-class Segment(eqx.Module):
+class Segment(Module):
     """n draws of C chains: positions (C, n, d), and what NUTS says of them."""
 
     position: Float[Array, "C n d"]
@@ -65,7 +65,7 @@ class Segment(eqx.Module):
     step_size: Float[Array, "C n"]
 
 
-class White(eqx.Module):
+class White(Module):
     """Whitened coordinates: the mode, R with R R' = H^-1, the factor of M there."""
 
     mode: Mode

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -28,11 +27,12 @@ from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale
 from jaxglmm.runtime.compile import jit
+from jaxglmm.runtime.trees import Module
 
 ARRIVED = 1e-3  # decrement of u at which a value counts
 
 
-class Mode(eqx.Module):
+class Mode(Module):
     """x: (k,) the mode; value: -log p(y, x) there; H: (k, k) its Hessian; u: mode of u.
 
     slope: du/dpsi at the mode, (j, q, 1, J) a factor; log_lik: log p(y | x).

@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -32,6 +31,7 @@ from jaxglmm.estimate.maximise import Maximise, fit_compiled
 from jaxglmm.model.covariances.base import host_lambdas, host_theta
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.system import AbstractSystem
+from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.moments_of_design import Moments, rotated
 
@@ -116,7 +116,7 @@ class TurnedProblem:
             np.einsum("ia,ipg->apg", U, b) for U, b in zip(self.U, self.B, strict=True)
         ]
         new = jax.device_put((self._turned(self.U), tuple(B)))
-        self.problem = eqx.tree_at(lambda p: (p.system, p.B), self.base, new)
+        self.problem = tree_at(lambda p: (p.system, p.B), self.base, new)
         return host_theta(out, self.problem.covariances)
 
     def back(self, theta: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ def finished(
     if best is None or (known and best.value > found - least):
         return fitted
     status = _status.CONVERGED if best.decrement < asked else best.status
-    return eqx.tree_at(
+    return tree_at(
         lambda f: (f.decrement, f.steps, f.status),
         at(np.asarray(best.theta)),
         (best.decrement, min(fitted.steps + best.steps, max_steps), status),

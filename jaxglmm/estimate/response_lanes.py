@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -22,6 +21,7 @@ from jaxglmm.numerics import spd
 from jaxglmm.numerics.arrow import Arrow
 from jaxglmm.runtime.arrays import is_host, lax
 from jaxglmm.runtime.compile import stored
+from jaxglmm.runtime.trees import Module
 
 CELLS = 6000  # random effects x lanes in one chunk
 # side^3 x lanes of a batched LAPACK call, well below those that jaxlib 0.10 cuts up for
@@ -29,7 +29,7 @@ CELLS = 6000  # random effects x lanes in one chunk
 THREADED = 100_000
 
 
-class ResponseProducts(eqx.Module):
+class ResponseProducts(Module):
     """Cross-products with D responses: Z'y a factor (D, q, J), X'y (D, p), y'y (D,)."""
 
     Zy: tuple[Float[Array, "D q J"], ...]
@@ -37,7 +37,7 @@ class ResponseProducts(eqx.Module):
     yy: Float[Array, " D"]
 
 
-class ResponseFits(eqx.Module):
+class ResponseFits(Module):
     """D fits, in internal coordinates."""
 
     theta: Float[Array, "D m"]

@@ -28,7 +28,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -44,6 +43,7 @@ from jaxglmm.numerics import spd
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import Module
 
 NEAR_ZERO = 1e-3  # diagonals of Lambda that are tried at zero
 INDIFFERENT = 1e-8
@@ -64,7 +64,7 @@ SEARCH, PIN = 0, 1
 Evaluate = Callable[[Array, Effects, Bool[Array, ""]], Point]
 
 
-class Found(eqx.Module):
+class Found(Module):
     """psi, its mode, the value there, what a step would still gain."""
 
     psi: Float[Array, " k"]
@@ -75,7 +75,7 @@ class Found(eqx.Module):
     status: Int[Array, ""]
 
 
-class _State(eqx.Module):
+class _State(Module):
     """x, u, f, g, H, D: of the last accepted point; trial, v: the next one.
 
     base, level: last u of each level at the trial that did not raise its deviance, and

@@ -6,7 +6,6 @@ lane by lane. A lane that is done keeps its state while others go on.
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -34,11 +33,12 @@ from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
 from jaxglmm.numerics.newton_lanes import RUNNING
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import Module
 
 EXACT = 1e-9  # decrement of u up to which a value is believed
 
 
-class LanesFound(eqx.Module):
+class LanesFound(Module):
     """psi (k, L), its modes u (q, J, L); the rest (L,); status RUNNING out of steps."""
 
     psi: Float[Array, "k L"]
@@ -49,7 +49,7 @@ class LanesFound(eqx.Module):
     status: Int[Array, " L"]
 
 
-class _State(eqx.Module):
+class _State(Module):
     """As in ``estimate.search``; rough: decrement of u at the last accepted point.
 
     tries: starts that failed, which self-concordant families do not count.

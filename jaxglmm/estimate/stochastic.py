@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -28,19 +27,20 @@ from jaxglmm.density.posterior import Posterior, log_joint
 from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.compile import jit
+from jaxglmm.runtime.trees import Module
 
 LOG_2PI_E = LOG_2PI + 1
 NARROW = 0.7  # sd of spherical effects at the start
 
 
-class Whitening(eqx.Module):
+class Whitening(Module):
     """x_0 and W: where steps of size one are right."""
 
     origin: Float[Array, " k"]
     W: Float[Array, "k k"]
 
 
-class Guide(eqx.Module):
+class Guide(Module):
     """q: d, T, and m, A, C a factor; T and C hold logarithms on their diagonals."""
 
     d: Float[Array, " k"]

@@ -25,7 +25,6 @@ from __future__ import annotations
 import itertools
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,11 +56,12 @@ from jaxglmm.numerics.system import (
     scale_transposed,
 )
 from jaxglmm.runtime.compile import jit
+from jaxglmm.runtime.trees import Module, tree_at
 
 FAR = 1.0  # longest step in a coordinate of y
 
 
-class GaussianPosterior(eqx.Module):
+class GaussianPosterior(Module):
     """q: mean (beta, u), precision by the rows' weights, and y.
 
     weights: (n,) D; y: (k - p,) coordinates of variances and dispersion.
@@ -73,7 +73,7 @@ class GaussianPosterior(eqx.Module):
     y: Float[Array, " r"]
 
 
-class VariationalFound(eqx.Module):
+class VariationalFound(Module):
     """q at the optimum; tv: (n,) variances of predictors; elbo; H: (r, r) curvature.
 
     H: of -L(y), by average information; gap: what the last step thought was left.
@@ -171,7 +171,7 @@ def elbo(
     return bound_at(posterior, q, normal, tv, rule, k)
 
 
-class _State(eqx.Module):
+class _State(Module):
     beta: Array
     u: Effects
     y: Array
@@ -350,7 +350,7 @@ def fit_from(
 fit = partial(jit, static_argnames=("rule", "k"))(fit_from)
 
 
-class Nodes(eqx.Module):
+class Nodes(Module):
     """A mixture over nodes of y: ``VariationalFound`` with a leading axis, and weights.
 
     log_evidence: log of the integral of exp L(y).
@@ -383,12 +383,12 @@ def _at_nodes(posterior, found, T, tol, max_steps, rule, k) -> VariationalFound:
     A, _ = axes(found.H)
 
     def node(t: Array) -> VariationalFound:
-        start = eqx.tree_at(lambda q: q.y, found.q, found.q.y + A @ t)
+        start = tree_at(lambda q: q.y, found.q, found.q.y + A @ t)
         return maximise(posterior, start, found.tv, tol, max_steps, rule, k, fixed=True)
 
     all_nodes = lax.map(node, jnp.asarray(T))
     curvature = jnp.broadcast_to(found.H, (len(T), r, r))  # fixed nodes have none
-    return eqx.tree_at(lambda f: f.H, all_nodes, curvature)
+    return tree_at(lambda f: f.H, all_nodes, curvature)
 
 
 def axes(H: Float[Array, "r r"]) -> tuple[Float[Array, "r r"], Scalar]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -42,6 +41,7 @@ from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.factors import Factor, to_user
 from jaxglmm.structure.rows import LARGE_ROWS
 from jaxglmm.structure.rows_of_design import RowData, build_rows
@@ -168,7 +168,7 @@ class GeneralisedEngine:
         eta, phi = family.start(y, trials)
         place = self.data.place
         placed, eta = jax.device_put((place(y, family.padding), place(eta)))
-        base = eqx.tree_at(lambda p: p.y, self.base, placed)
+        base = tree_at(lambda p: p.y, self.base, placed)
         return GeneralisedEngine(
             self.data, base, self.marginal, eta, np.asarray(phi, float), self.located
         )

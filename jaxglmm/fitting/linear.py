@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -26,6 +25,7 @@ from jaxglmm.model import assemble, covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.factors import Factor, to_user, triangular, with_zeros
 from jaxglmm.structure.moments_of_design import Moments
 
@@ -95,7 +95,7 @@ class Engine:
             *assemble.right_sides(self.moments),
             *(np.float64(c) for c in assemble.constants(self.moments)),
         )
-        return eqx.tree_at(
+        return tree_at(
             lambda p: (p.B, p.RR, p.constant, p.constant_reml),
             self.base,
             jax.device_put(new),

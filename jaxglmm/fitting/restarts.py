@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm import _status
@@ -24,6 +23,7 @@ from jaxglmm.estimate.generalised import GeneralisedFitted
 from jaxglmm.fitting.linear import SAFETY
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.runtime.trees import tree_at
 
 SHRUNK = (1.0, 0.3, 0.05)  # what is left of the random effects at each new start
 AROUND = (0.3, 0.7, 1.5)  # and where sds are large, of a fit that converged
@@ -105,7 +105,7 @@ def restarted(
     numbers = np.array([SAFETY * tol, max_steps])
     flat, eta = laplace.refit_numbers(engine.marginal, engine.base, psi, u, numbers)
     out = laplace.unpack(engine.shapes, np.asarray(flat), np.asarray(eta))
-    return eqx.tree_at(lambda f: f.steps, out, out.steps + found.steps)
+    return tree_at(lambda f: f.steps, out, out.steps + found.steps)
 
 
 def _better(other: GeneralisedFitted, best: GeneralisedFitted, tol: float) -> bool:
@@ -133,6 +133,4 @@ def _measured(
     left = float(np.sum(slope**2 / np.maximum(np.abs(values), FLATTEST)))
     done = left < tol and values.min() > -FLATTEST
     status = np.int64(_status.CONVERGED) if done else found.status
-    return eqx.tree_at(
-        lambda f: (f.status, f.decrement), found, (status, np.float64(left))
-    )
+    return tree_at(lambda f: (f.status, f.decrement), found, (status, np.float64(left)))

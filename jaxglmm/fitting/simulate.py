@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 
 from jaxglmm import _arguments
@@ -72,11 +69,11 @@ def simulate_family(
     modes = predictor.random_part(design.terms, estimates.b)
     trials = 1.0 if design.trials is None else design.trials
     out = np.empty((n, design.n))
-    mean, draw = _bound(family)
     for row in out:
         b = _draw(design, estimates, rng) if new_effects else None
         eta = fixed + (modes if b is None else predictor.random_part(design.terms, b))
-        row[:] = draw(rng, np.asarray(mean(eta), float), estimates.phi, trials)
+        mean = np.asarray(family.parameters(eta), float)
+        row[:] = family.simulate(rng, mean, estimates.phi, trials)
     return out
 
 
@@ -99,16 +96,6 @@ def simulate_components(
         mu = family.parameters(fixed + predictor.random_parts(d.terms, b, K))
         row[:] = family.simulate(rng, mu, estimates.phi, trials)
     return out
-
-
-def _bound(family: AbstractFamily) -> tuple[Callable, Callable]:
-    """Its mean and simulate, bound once: equinox binds a method anew at each look."""
-    kind, link = type(family), family.link
-    mean = partial(kind.parameters, family)
-    plain = kind.parameters is AbstractFamily.parameters
-    if plain and kind.mean is AbstractFamily.mean:
-        mean = partial(type(link).inverse, link)
-    return mean, partial(kind.simulate, family)
 
 
 def noise(sigma: float, weights: np.ndarray | None):

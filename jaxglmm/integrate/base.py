@@ -16,8 +16,6 @@ import abc
 from dataclasses import fields
 from typing import Any, ClassVar
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
@@ -28,11 +26,12 @@ from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import Module, field, tree_at
 
 AT_MODE = 1e-8  # decrement of u up to which it is taken for the mode beyond Laplace
 
 
-class AbstractMarginal(eqx.Module):
+class AbstractMarginal(Module):
     """One way to integrate the random effects out; static, so programs know it.
 
     Class attributes:
@@ -129,7 +128,7 @@ class AbstractMarginal(eqx.Module):
         else:
             near = found.nu < AT_MODE
             value, score = lax.cond(near, better, lambda: (found.value, found.score))
-        return eqx.tree_at(lambda x: (x.value, x.score), found, (value, score))
+        return tree_at(lambda x: (x.value, x.score), found, (value, score))
 
     def at_lanes(
         self,
@@ -157,7 +156,7 @@ class AbstractMarginal(eqx.Module):
             value, score = lax.cond(jnp.any(near), better, lambda: plain)
             value = jnp.where(near, value, found.value)
             score = jnp.where(near, score, found.score)
-        return eqx.tree_at(lambda x: (x.value, x.score), found, (value, score))
+        return tree_at(lambda x: (x.value, x.score), found, (value, score))
 
     def derivatives(
         self, problem: GeneralisedProblem, psi: Array, u: Effects
@@ -187,7 +186,7 @@ class Laplace(AbstractMarginal):
     name: ClassVar[str] = "laplace"
     beyond: ClassVar[bool] = False
 
-    hessian: Hessian = eqx.field(static=True, default="observed")  # pyright: ignore[reportIncompatibleVariableOverride]
+    hessian: Hessian = field(static=True, default="observed")  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __repr__(self) -> str:
         """As a preset is typed."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm import _arguments
@@ -23,6 +22,7 @@ from jaxglmm.integrate.quadrature import product_rule
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import Module
 from jaxglmm.structure.rows import FoldedRows, PaddedRows
 
 TRUSTED = 0.1  # decrement of a level up to which its value is corrected
@@ -31,7 +31,7 @@ MOST_TOGETHER = 100  # rows of a level x nodes of one fused loop
 HIGHEST = 600.0  # log of a term of quadrature, over that next to the mode
 
 
-class LaneParameters(eqx.Module):
+class LaneParameters(Module):
     """Parameters of L models of one design.
 
     beta: (p, L); lam: (q, q, L); phi: (r, L).
@@ -42,7 +42,7 @@ class LaneParameters(eqx.Module):
     phi: Float[Array, "r L"]
 
 
-class Values(eqx.Module):
+class Values(Module):
     """log_lik: (L,) with all constants; levels: (J, L) what each level adds to it.
 
     nu: (L,) decrement left; u: (q, J, L) modes; root: of M.
@@ -237,7 +237,7 @@ def _quadrature(
     return near + jnp.log(total) - _half_log_det(root)
 
 
-class LaneNoise(eqx.Module):
+class LaneNoise(Module):
     """Random numbers behind the draws of u: one Gaussian and one exponential a move.
 
     z: (moves + 1, q, J, L) standard normal; e: (moves, J, L) standard exponential.

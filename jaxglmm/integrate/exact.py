@@ -26,8 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.covariances.base import (
     AbstractCovariance,
@@ -49,9 +47,10 @@ from jaxglmm.numerics.system import (
     inner_all,
 )
 from jaxglmm.runtime.arrays import jnp, put
+from jaxglmm.runtime.trees import Module
 
 
-class Marginal(eqx.Module):
+class Marginal(Module):
     """What the marginal at one Lambda is made of.
 
     LQ: (p, p) Cholesky factor of Q; T: Z'V^-1[X y]; t: Z'V^-1(y - X beta), (q, 1, J) a
@@ -189,7 +188,7 @@ def directions(problem: Problem, lam: Lambdas, t: Effects) -> Effects:
     return tuple(out)
 
 
-class Derivatives(eqx.Module):
+class Derivatives(Module):
     """The criterion with first derivatives and average information, at one point.
 
     Over the entries of Lambda. value: criterion; G: one (q, q) a factor;

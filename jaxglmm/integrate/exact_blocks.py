@@ -16,23 +16,22 @@ eigenvalue. Sums over the blocks of one pattern meet the derivatives once.
 
 from __future__ import annotations
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.marginal_problem import MarginalProblem, Stack
 from jaxglmm.numerics import definite, spd
 from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.runtime.arrays import jnp, segment_sum
+from jaxglmm.runtime.trees import Module
 
 
-class Precision(eqx.Module):
+class Precision(Module):
     """Of one stack: P (K, T, T), zero where a pattern has no row; PR = P[X y]."""
 
     P: Float[Array, "K T T"]
     PR: Float[Array, "N T c"]
 
 
-class BlockMarginal(eqx.Module):
+class BlockMarginal(Module):
     """What the marginal at one theta is made of; LQ: Cholesky factor of Q."""
 
     parts: tuple[Precision, ...]
@@ -79,7 +78,7 @@ def value_of(problem: MarginalProblem, at: BlockMarginal, reml: bool) -> Scalar:
     return d + spd.log_det(at.LQ) if reml and problem.p else d
 
 
-class BlockDerivatives(eqx.Module):
+class BlockDerivatives(Module):
     """The criterion at one theta.
 
     score (m,); hessian (m, m), exact; fisher (m, m); F: (m, p, p) L^-1 X'P dV_a P X

@@ -23,17 +23,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import Module
 from jaxglmm.structure.level_types import Groups, Sums, entries, total, weighted
 
 
-class OneFactorMarginal(eqx.Module):
+class OneFactorMarginal(Module):
     """What the criterion is made of at one theta; entries are (C, L) or (L,).
 
     J: how the entries of Lambda move with theta, None where they are the same.
@@ -147,7 +146,7 @@ def value(g: Groups, at: OneFactorMarginal, reml: bool) -> Array:
     return out
 
 
-class Tables(eqx.Module):
+class Tables(Module):
     """Sums over types of which all derivatives are contractions, and G."""
 
     G: small.Matrix

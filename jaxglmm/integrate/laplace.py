@@ -12,7 +12,6 @@ derivatives of d are in ``laplace_derivatives``.
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax
 
 from jaxglmm._typing import Array, Count, Float, Scalar
@@ -22,12 +21,13 @@ from jaxglmm.integrate.laplace_derivatives import predictor as predictor
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import Effects, Lambdas, scale, scale_transposed
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import Module
 
 MODE = 1e-12  # Newton decrement of the mode, a level
 MOST = 100  # steps to the mode
 
 
-class RowDerivatives(eqx.Module):
+class RowDerivatives(Module):
     """l, s, w, w1 and the (positive) information for steps, weights inside.
 
     Shapes as in ``laplace_derivatives.RowTerms``.
@@ -58,7 +58,7 @@ def rows_at(
     return RowDerivatives(*out)
 
 
-class ModeOfEffects(eqx.Module):
+class ModeOfEffects(Module):
     """u: the mode, (q, 1, J) a factor; decrement: what a Newton step still gains."""
 
     u: Effects
@@ -136,7 +136,7 @@ def find_mode(
     return ModeOfEffects(u, left, steps)
 
 
-class Evaluation(eqx.Module):
+class Evaluation(Module):
     """A marginal likelihood and its first derivatives at one psi.
 
     value: -2 log-likelihood; score (k,); curvature (k, k) positive semidefinite

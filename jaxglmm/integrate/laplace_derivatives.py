@@ -29,8 +29,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import equinox as eqx
-
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate import pieces
@@ -59,11 +57,12 @@ from jaxglmm.numerics.system import (
     scale_transposed,
 )
 from jaxglmm.runtime.arrays import block_diag, jnp, jvp_rows, lax, put
+from jaxglmm.runtime.trees import Module
 
 Hessian = Literal["observed", "expected"]
 
 
-class RowTerms(eqx.Module):
+class RowTerms(Module):
     """l without its constant, s, w, w1 of each row, weights inside.
 
     Each (n,); of several predictors s is (K, n), w (K, K, n), w1 (K, K, K, n).
@@ -151,7 +150,7 @@ def constant(problem: GeneralisedProblem) -> Scalar:
     return -2 * jnp.sum(jnp.where(problem.weights > 0, problem.weights * base, 0.0))
 
 
-class Point(eqx.Module):
+class Point(Module):
     """What is known at (psi, u); see the head of this module.
 
     value: d without ``constant``; score (k,), curvature (k, k) positive semidefinite
@@ -341,7 +340,7 @@ def _over_theta(
     return J, score, edge, pulled_columns(J, directions(problem, lam, t))
 
 
-class _First(eqx.Module):
+class _First(Module):
     """Sums of the rows that M is made of.
 
     square: X'|W|X; ddl: as in ``RowTerms``.

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Bool, Float
@@ -21,9 +20,10 @@ from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp, jvp_rows, lax
+from jaxglmm.runtime.trees import Module, field
 
 
-class Terms(eqx.Module):
+class Terms(Module):
     """``laplace_derivatives.RowTerms`` of each row (h, J, L).
 
     ddl: (L,) each; empty where it was not asked for. apart, dapart: (L,) part of the
@@ -116,12 +116,12 @@ def constant(d: LaneRows) -> Float[Array, " L"]:
     return -2 * lanes(jnp.where(d.weights > 0, d.weights * base, 0.0))
 
 
-class Split(eqx.Module):
+class Split(Module):
     """Where beta, theta and phi are in psi (k, L)."""
 
-    p: int = eqx.field(static=True)
-    covariance: AbstractCovariance = eqx.field(static=True)
-    n_phi: int = eqx.field(static=True)
+    p: int = field(static=True)
+    covariance: AbstractCovariance = field(static=True)
+    n_phi: int = field(static=True)
 
     @property
     def m(self) -> int:
@@ -134,7 +134,7 @@ class Split(eqx.Module):
         return list(psi[:p]), list(psi[p : p + m]), psi[p + m :]
 
 
-class Point(eqx.Module):
+class Point(Module):
     """What is known at (psi, u), lanes last; see ``laplace_derivatives.Point``.
 
     value, nu: (L,); score, scale: (k, L); curvature: (k, k, L); level: (J, L); valid:

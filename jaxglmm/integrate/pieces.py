@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 
 from jaxglmm._typing import Array
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.rows import OneFactorRows, PaddedRows
 
 LEAST = 65_536  # rows of a piece
@@ -74,5 +74,5 @@ def _part(
         r = p.rows
         return r.codes, r.z, p.X, p.y, p.trials, p.weights, p.offset
 
-    part = eqx.tree_at(of_rows, problem, jax.tree.map(cut, of_rows(problem)))
+    part = tree_at(of_rows, problem, jax.tree.map(cut, of_rows(problem)))
     return part, *map(cut, columns)

@@ -37,7 +37,6 @@ import itertools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm import _arguments
@@ -54,6 +53,7 @@ from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.blocks import BlocksFactor
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.arrays import grad_by_level, jnp, lax
+from jaxglmm.runtime.trees import Module, field, tree_at
 
 AUTO = {1: (5, 10, 20, 40, 80), 2: (5, 10, 20, 40), 3: (5, 10, 20)}
 
@@ -86,7 +86,7 @@ class AdaptiveQuadrature(AbstractMarginal):
 
     name: ClassVar[str] = "quadrature"
 
-    nodes: int = eqx.field(static=True, default=11)  # pyright: ignore[reportIncompatibleVariableOverride]
+    nodes: int = field(static=True, default=11)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __repr__(self) -> str:
         """As a preset is typed."""
@@ -155,7 +155,7 @@ def one_factor(problem: GeneralisedProblem, what: str) -> str | None:
     )
 
 
-class _Sums(eqx.Module):
+class _Sums(Module):
     """Sums over nodes, each level relative to its largest term so far.
 
     top: the largest log term; mass: sum of exp(term - top); s: by row; l: by level, one
@@ -323,7 +323,7 @@ def improve(
     value, first, slope = _around(rows, problem.predictors, centre, nodes, rule)
     by_theta = pulled(at.J, pack([slope], problem.covariances))
     score = jnp.concatenate([first[:p], by_theta, first[p:]])
-    return eqx.tree_at(lambda x: (x.value, x.score), at, (value, -2 * score))
+    return tree_at(lambda x: (x.value, x.score), at, (value, -2 * score))
 
 
 def improve_lanes(

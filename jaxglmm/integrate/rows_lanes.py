@@ -10,16 +10,15 @@ of length K, or two, or three, as it does for one model; X has the columns of al
 
 from __future__ import annotations
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.predictors import Predictors
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import Module, field
 
 
-class LaneRows(eqx.Module):
+class LaneRows(Module):
     """Rows of L lanes; l is L, or 1 for what the lanes share.
 
     X: (p, h, J, l); Z: (q, h, J, l), None for one column of ones; y: (h, J, L);
@@ -39,8 +38,8 @@ class LaneRows(eqx.Module):
     values: Float[Array, "v L"] | None = None
     many: Float[Array, "v L"] | None = None
     tails: Float[Array, "v L"] | None = None
-    predictors: Predictors = eqx.field(static=True, default=Predictors())
-    of: tuple[int, ...] | None = eqx.field(static=True, default=None)
+    predictors: Predictors = field(static=True, default=Predictors())
+    of: tuple[int, ...] | None = field(static=True, default=None)
 
     @property
     def p(self) -> int:

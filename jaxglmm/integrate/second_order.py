@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import equinox as eqx
 import jax
 
 from jaxglmm._typing import Array, Float, Scalar
@@ -22,6 +21,7 @@ from jaxglmm.integrate.quadrature import one_factor
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import Effects, scale, scale_transposed
 from jaxglmm.runtime.arrays import is_host, jnp, jvp_rows
+from jaxglmm.runtime.trees import field, tree_at
 
 
 class SecondOrder(AbstractMarginal):
@@ -29,7 +29,7 @@ class SecondOrder(AbstractMarginal):
 
     name: ClassVar[str] = "second-order"
 
-    hessian: Hessian = eqx.field(static=True, default="observed")  # pyright: ignore[reportIncompatibleVariableOverride]
+    hessian: Hessian = field(static=True, default="observed")  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __repr__(self) -> str:
         """As a preset is typed."""
@@ -88,7 +88,7 @@ def improve(
     if is_host():  # reverse mode is the device's
         raise NotImplementedError
     value, score = jax.value_and_grad(lambda x: _value(problem, terms, x, u))(psi)
-    return eqx.tree_at(lambda x: (x.value, x.score), at, (value, score))
+    return tree_at(lambda x: (x.value, x.score), at, (value, score))
 
 
 def _value(problem: GeneralisedProblem, terms: Terms, psi: Array, u: Effects) -> Scalar:

@@ -6,17 +6,16 @@ The parameters psi are (beta, theta, phi), packed in this order; phi is unconstr
 
 from __future__ import annotations
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.covariances import base
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.predictors import Predictors
+from jaxglmm.runtime.trees import Module, field
 from jaxglmm.structure.rows import AbstractRows
 
 
-class GeneralisedProblem(eqx.Module):
+class GeneralisedProblem(Module):
     """Rows of a model, sorted by the largest factor and padded with weight zero.
 
     X: (p, n), in internal coordinates; y, trials, weights, offset: (n,). Of many rows
@@ -32,8 +31,8 @@ class GeneralisedProblem(eqx.Module):
     weights: Float[Array, " n"]
     offset: Float[Array, " n"]
     family: AbstractFamily
-    covariances: tuple[AbstractCovariance, ...] = eqx.field(static=True)
-    predictors: Predictors = eqx.field(static=True, default=Predictors())
+    covariances: tuple[AbstractCovariance, ...] = field(static=True)
+    predictors: Predictors = field(static=True, default=Predictors())
 
     @property
     def p(self) -> int:

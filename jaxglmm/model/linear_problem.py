@@ -7,16 +7,15 @@ problem is built. A pytree: it can be jitted, differentiated and vmapped over.
 
 from __future__ import annotations
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.covariances import base
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import Module, field, tree_at
 
 
-class Problem(eqx.Module):
+class Problem(Module):
     """A Gaussian mixed model.
 
     system: Z'WZ by structure; B: Z'W[X y], a (q, p + 1, J) array a factor, y last;
@@ -32,7 +31,7 @@ class Problem(eqx.Module):
     start: Float[Array, " m"]
     constant: Scalar
     constant_reml: Scalar
-    covariances: tuple[AbstractCovariance, ...] = eqx.field(static=True)
+    covariances: tuple[AbstractCovariance, ...] = field(static=True)
 
     @property
     def p(self) -> int:
@@ -59,7 +58,7 @@ class Problem(eqx.Module):
         # side by side, not by updates: each of these would be a kernel of its own
         top = jnp.concatenate([self.RR[:p, :p], Xy[:, None]], axis=1)
         RR = jnp.concatenate([top, jnp.append(Xy, yy)[None]])
-        return eqx.tree_at(lambda s: (s.B, s.RR), self, (B, RR))
+        return tree_at(lambda s: (s.B, s.RR), self, (B, RR))
 
     def lambdas(self, theta: Float[Array, " m"]) -> tuple[Float[Array, "q q"], ...]:
         """Relative Cholesky factors from theta."""

@@ -16,7 +16,6 @@ import abc
 from numbers import Real
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -25,9 +24,10 @@ from jaxglmm.numerics.array_namespace import functions
 from jaxglmm.numerics.jets import Jet, nested, variable
 from jaxglmm.numerics.special import HALF_LOG_2PI, log1mexp, log1mexp_exp, log_ndtr
 from jaxglmm.runtime.arrays import jnp, nn
+from jaxglmm.runtime.trees import Module
 
 
-class Link(eqx.Module):
+class Link(Module):
     """One link. A new one defines ``name``, ``inverse``, ``link`` and ``slope``.
 
     Class attributes:

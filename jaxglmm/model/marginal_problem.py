@@ -18,7 +18,6 @@ residual variance.
 
 from __future__ import annotations
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int, Scalar
@@ -26,16 +25,17 @@ from jaxglmm.model.covariances import base
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.residuals.correlations import Correlation, Pairs
 from jaxglmm.runtime.arrays import block_diag, jnp
+from jaxglmm.runtime.trees import Module, field
 
 
-class BlockEffect(eqx.Module):
+class BlockEffect(Module):
     """One random term: z (G, T, q) of the rows; same (G, T, T): rows of one level."""
 
     z: Float[Array, "G T q"]
     same: Float[Array, "G T T"]
 
 
-class Stack(eqx.Module):
+class Stack(Module):
     """Blocks of up to T rows.
 
     scales: (G, T, s) B; pairs; group: (G, n_groups) one-hot; effects: one a term
@@ -54,7 +54,7 @@ class Stack(eqx.Module):
     pattern: Int[Array, " N"]
 
 
-class MarginalProblem(eqx.Module):
+class MarginalProblem(Module):
     """n: rows; start: (m,); constant, constant_reml: what the criterion lacks."""
 
     stacks: tuple[Stack, ...]
@@ -62,8 +62,8 @@ class MarginalProblem(eqx.Module):
     start: Float[Array, " m"]
     constant: Scalar
     constant_reml: Scalar
-    correlation: Correlation | None = eqx.field(static=True)
-    covariances: tuple[AbstractCovariance, ...] = eqx.field(static=True)
+    correlation: Correlation | None = field(static=True)
+    covariances: tuple[AbstractCovariance, ...] = field(static=True)
 
     @property
     def p(self) -> int:

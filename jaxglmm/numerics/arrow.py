@@ -19,7 +19,6 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int, Scalar
@@ -29,13 +28,14 @@ from jaxglmm.numerics.blocks import Blocks
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.runtime.arrays import added, cho_solve, jnp, segment_sum, solve_triangular
+from jaxglmm.runtime.trees import Module, field
 
 Columns = Float[Array, "m K"]
 
 INSIDE = "promise_in_bounds"  # of indices: no check on the device
 
 
-class AbstractCoupling(eqx.Module):
+class AbstractCoupling(Module):
     """N = Z_1'Z_2, one (q, m2) block a level of factor 1."""
 
     @abc.abstractmethod
@@ -107,10 +107,10 @@ class AbstractEntries(AbstractCoupling):
     the flat target col[e1] m2 + col[e2] in the lower triangle.
     """
 
-    row: eqx.AbstractVar[Int[Array, " E"]]
-    col: eqx.AbstractVar[Int[Array, " E"]]
-    value: eqx.AbstractVar[Float[Array, "q E"]]
     if TYPE_CHECKING:  # declared here they would come before the pairs
+        row: Int[Array, " E"]
+        col: Int[Array, " E"]
+        value: Float[Array, "q E"]
         n_rows: int
         m: int
 
@@ -171,8 +171,8 @@ class SparseCoupling(AbstractEntries):
     pair_target: Int[Array, " P"]
     pair_value: Array  # whole numbers in a smaller type where that is exact
     once: Array
-    n_rows: int = eqx.field(static=True)
-    m: int = eqx.field(static=True)
+    n_rows: int = field(static=True)
+    m: int = field(static=True)
 
     def sandwich(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
         return self._collect(self._terms(F), self.pair_target)
@@ -218,8 +218,8 @@ class PairedCoupling(AbstractEntries):
     pair_one: Int[Array, " P"]
     pair_two: Int[Array, " P"]
     pair_target: Int[Array, " P"]
-    n_rows: int = eqx.field(static=True)
-    m: int = eqx.field(static=True)
+    n_rows: int = field(static=True)
+    m: int = field(static=True)
 
     def sandwich(self, F: Float[Array, "q q J"]) -> Float[Array, "m m"]:
         return self._collect(self._terms(F), self.pair_target)
@@ -289,7 +289,7 @@ class Arrow(AbstractSystem):
     first: Blocks | Wide
     coupling: AbstractCoupling
     A22: Float[Array, "m m"]
-    sides: tuple[tuple[int, int], ...] = eqx.field(static=True)
+    sides: tuple[tuple[int, int], ...] = field(static=True)
 
     def columns(self, w: Effects) -> Columns:
         """Effects of the factors after the first as columns."""
@@ -372,7 +372,7 @@ def _sandwich_inverse(head: AbstractFactor, lam: Float[Array, "q q"]) -> Array:
     return jnp.einsum("ia,abg,jb->ijg", lam, inverse, lam)
 
 
-class Selected(eqx.Module):
+class Selected(Module):
     """inverse: S^-1; P: Lam_2 S^-1 Lam_2'; across: N_g P; outer: N_g P N_g'."""
 
     inverse: Float[Array, "m m"]

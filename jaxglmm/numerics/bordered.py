@@ -15,8 +15,6 @@ Nothing divides by Lambda, so a variance may be zero.
 
 from __future__ import annotations
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import (
@@ -29,9 +27,10 @@ from jaxglmm.numerics.system import (
     scale_transposed,
 )
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import Module
 
 
-class Bordered(eqx.Module):
+class Bordered(Module):
     """factor: of M; U, T = Z'V^-1X: (q, p, J) a factor; Q, L: (p, p), Q = LL'."""
 
     factor: AbstractFactor

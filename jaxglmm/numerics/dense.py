@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas
 from jaxglmm.runtime.arrays import cho_solve, jnp, put, solve_triangular
+from jaxglmm.runtime.trees import field
 
 
 def flatten(w: Effects) -> Float[Array, "m K"]:
@@ -29,7 +28,7 @@ class DenseSystem(AbstractSystem):
     """Z'Z (m, m), columns as in ``flatten``; sides = ((J, q), ...)."""
 
     ZZ: Float[Array, "m m"]
-    sides: tuple[tuple[int, int], ...] = eqx.field(static=True)
+    sides: tuple[tuple[int, int], ...] = field(static=True)
 
     def unflatten(self, v: Float[Array, "m K"]) -> Effects:
         """The inverse of ``flatten``."""

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from itertools import combinations_with_replacement, product
 from typing import Any
 
-import equinox as eqx
-
 from jaxglmm._typing import Array
 from jaxglmm.runtime.arrays import jnp, jvp_rows, put
+from jaxglmm.runtime.trees import Module
 
 
-class Jet(eqx.Module):
+class Jet(Module):
     """(f, f', f'', f''') or the first of them alone."""
 
     parts: tuple[Array, ...]

@@ -14,12 +14,11 @@ fine (Takahashi's recursion): with V_kl = (M^-1)_kl,
 
 from __future__ import annotations
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float, Int, Scalar
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.system import AbstractFactor, AbstractSystem, Effects, Lambdas
 from jaxglmm.runtime.arrays import jnp, segment_sum
+from jaxglmm.runtime.trees import field
 
 Pair = tuple[int, int]
 
@@ -34,7 +33,7 @@ class Nested(AbstractSystem):
     A: tuple[Float[Array, "q q J"], ...]
     C: tuple[tuple[Float[Array, "q k J"], ...], ...]
     ancestors: tuple[tuple[Int[Array, " J"], ...], ...]
-    levels: tuple[int, ...] = eqx.field(static=True)
+    levels: tuple[int, ...] = field(static=True)
 
     @property
     def pairs(self) -> list[Pair]:

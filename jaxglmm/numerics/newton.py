@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -29,6 +28,7 @@ from jaxglmm import _status
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.numerics import spd
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import Module
 
 Derivatives = tuple[Scalar, Array, Array, Array]
 
@@ -38,7 +38,7 @@ HOPELESS = 1e12
 NEAR = 10.0  # decrement of the last step below which its secant is believed
 
 
-class Minimum(eqx.Module):
+class Minimum(Module):
     """x: (m,) the minimiser; value: f there; decrement: g'H^-1g, in units of f.
 
     aux: what the evaluation at the last accepted point left.
@@ -52,7 +52,7 @@ class Minimum(eqx.Module):
     aux: Any = None
 
 
-class _State(eqx.Module):
+class _State(Module):
     x: Array
     f: Scalar
     g: Array

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 
 from jaxglmm import _status
@@ -22,12 +21,13 @@ from jaxglmm.numerics.newton import (
     to_gain,
 )
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import Module
 
 RUNNING = -1
 Evaluated = tuple[Array, Array, Array, Array]
 
 
-class LanesMinimum(eqx.Module):
+class LanesMinimum(Module):
     """x: (m, L); decrement, steps, status: (L,); status RUNNING where out of steps."""
 
     x: Float[Array, "m L"]
@@ -36,7 +36,7 @@ class LanesMinimum(eqx.Module):
     status: Int[Array, " L"]
 
 
-class _State(eqx.Module):
+class _State(Module):
     x: Array
     f: Array
     g: Array

@@ -22,12 +22,11 @@ along them.
 from __future__ import annotations
 
 import abc
-from typing import Any
-
-import equinox as eqx
+from typing import TYPE_CHECKING, Any
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import Module
 
 Effects = tuple[Float[Array, "q K J"], ...]
 Lambdas = tuple[Float[Array, "q q"], ...]
@@ -87,7 +86,7 @@ def at_least(lam: Lambdas, floor: float = FLOOR) -> Lambdas:
     )
 
 
-class AbstractSystem(eqx.Module):
+class AbstractSystem(Module):
     """Z'Z of a design, and how to factor M."""
 
     @abc.abstractmethod
@@ -103,11 +102,12 @@ class AbstractSystem(eqx.Module):
         """||Z_k'Z_l||^2 and tr(Z_k'Z_k) for every single column k of Z."""
 
 
-class AbstractFactor(eqx.Module):
+class AbstractFactor(Module):
     """M = L L' at one Lambda."""
 
-    system: eqx.AbstractVar[AbstractSystem]
-    lam: eqx.AbstractVar[Lambdas]
+    if TYPE_CHECKING:  # fields of the subclasses, in their order
+        system: AbstractSystem
+        lam: Lambdas
 
     @abc.abstractmethod
     def log_det(self) -> Scalar:

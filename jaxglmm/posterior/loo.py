@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -23,6 +22,7 @@ from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.trees import filter_jit
 
 AT_ONCE = 5_000_000
 BAD = 0.7
@@ -159,7 +159,7 @@ def _log_densities(
     return np.asarray(_evaluate(family, y, eta, phi, 1.0 if trials is None else trials))
 
 
-@eqx.filter_jit
+@filter_jit
 def _evaluate(family: AbstractFamily, y: Any, eta: Any, phi: Any, trials: Any) -> Any:
     return jax.vmap(lambda e, f: family.log_density(y, e, f, trials))(eta, phi)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -14,6 +13,7 @@ from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.integrate.marginals import integrator
 from jaxglmm.integrate.quadrature import AdaptiveQuadrature
 from jaxglmm.posterior.engine import PosteriorEngine
+from jaxglmm.runtime.trees import tree_at
 
 TOLERANCE = 1e-9
 STEPS = 300
@@ -79,7 +79,7 @@ def curved(mode: _map.Mode) -> _map.Mode:
     values = np.maximum(np.abs(values), max(LEAST_CURVED, least))
     mended = (vectors * values) @ vectors.T * np.outer(size, size)
     status = int(mode.status) or _status.STALLED
-    return eqx.tree_at(lambda m: (m.H, m.status), mode, (mended, np.asarray(status)))
+    return tree_at(lambda m: (m.H, m.status), mode, (mended, np.asarray(status)))
 
 
 def check_nodes(engine: PosteriorEngine, nodes: int) -> AbstractMarginal:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +22,7 @@ from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.posterior.engine import PosteriorEngine
 from jaxglmm.posterior.outcome import Outcome
 from jaxglmm.runtime.compile import jit
+from jaxglmm.runtime.trees import tree_at
 
 TOLERANCE = 1e-8
 NODE_TOLERANCE = 1e-5
@@ -240,7 +240,7 @@ def _mean_field(engine: PosteriorEngine, method: VB) -> Outcome:
     posterior, R = engine.posterior, engine.data.R
     # a mean field depends on its coordinates: these are the user's columns, scaled
     X = (R / size).T @ np.asarray(posterior.problem.X)
-    problem = eqx.tree_at(lambda q: q.X, posterior.problem, jnp.asarray(X))
+    problem = tree_at(lambda q: q.X, posterior.problem, jnp.asarray(X))
     p, K = problem.p, len(scales.sd)
     x0 = jax.device_get(jit(_map.starting_point)(posterior, engine.eta, engine.phi))
     start = mean_field.Factored(

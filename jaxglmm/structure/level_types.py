@@ -12,17 +12,17 @@ the design end in 1 where the lanes share it.
 
 from __future__ import annotations
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import Module
 
 SAME = 1e-12  # of the largest entry: levels nearer than this are one type
 
 
-class Groups(eqx.Module):
+class Groups(Module):
     """What depends on the design; l is L, or 1 where all lanes share it.
 
     count: (C, l) levels of a type, None where each type is one level; A: (q, q, C, l);
@@ -46,7 +46,7 @@ class Groups(eqx.Module):
         return self.XX.shape[0]
 
 
-class Sums(eqx.Module):
+class Sums(Module):
     """What depends on the response.
 
     y: (q, C, L) Z_g'y summed over the levels of a type; yy: (q, q, C, L) its products;

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._errors import ModelError
@@ -20,6 +19,7 @@ from jaxglmm._typing import Array, Float, Int
 from jaxglmm.numerics.dense import DenseSystem
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.runtime.arrays import added, cho_solve, jnp, segment_sum
+from jaxglmm.runtime.trees import field
 from jaxglmm.structure.factors import Columns
 from jaxglmm.structure.rows import AbstractRows
 
@@ -143,7 +143,7 @@ class PatternRows(AbstractRows):
     two: Int[Array, " P"] | None
     target: Int[Array, " P"] | None
     dense: Float[Array, "m n"] | None
-    n: int = eqx.field(static=True)
+    n: int = field(static=True)
 
     def spread(self, b: Effects) -> Float[Array, " n"]:
         total = jnp.zeros(self.n, self.z[0].dtype)

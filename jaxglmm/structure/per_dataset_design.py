@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp, segment_sum
+from jaxglmm.runtime.trees import Module, field
 from jaxglmm.structure.fixed import EXACT
 from jaxglmm.structure.level_types import Groups, Sums, entries
 
@@ -24,7 +23,7 @@ COLLINEAR = 1e-7  # a pivot of Z'WZ, relative to its diagonal, by Cholesky
 Spans = tuple[tuple[int, int, bool], ...]  # first column, last + 1, unstructured
 
 
-class DesignRows(eqx.Module):
+class DesignRows(Module):
     """One design by rows, for weights that differ from lane to lane.
 
     X: (n, p) basis; Z: (q, n); level: (J, n) indicator, dense, or None; codes: (n,).
@@ -34,10 +33,10 @@ class DesignRows(eqx.Module):
     Z: Float[Array, "q n"]
     level: Float[Array, "J n"] | None
     codes: Int[Array, " n"]
-    J: int = eqx.field(static=True)
+    J: int = field(static=True)
 
 
-class DatasetProducts(eqx.Module):
+class DatasetProducts(Module):
     """Cross-products of L data sets, responses less their least squares, unit size.
 
     A: (q, q, J, L); X: (q, p, J, L); XX: (p, p, L); ZZ: (q, q, L) mean of w z_i z_j
@@ -63,7 +62,7 @@ class DatasetProducts(eqx.Module):
     dependent: Int[Array, " L"]
 
 
-class DesignFacts(eqx.Module):
+class DesignFacts(Module):
     """The part of ``DatasetProducts`` that the way back needs."""
 
     n: Float[Array, " L"]
@@ -83,7 +82,7 @@ class DesignFacts(eqx.Module):
         )
 
 
-class Local(eqx.Module):
+class Local(Module):
     """The same in the lanes' own coordinates, and the way back.
 
     back: (p, p, L) R^-1; T_inverse: (q, q, L); log_det: (L,) log |X'WX|.

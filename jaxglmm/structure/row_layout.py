@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.trees import Module
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import moments_of_design as _build
 from jaxglmm.structure.factors import Factor
@@ -37,7 +37,7 @@ def order(factors: list[Factor], n: int) -> np.ndarray:
     return np.argsort(factors[0].codes, kind="stable")
 
 
-class Layout(eqx.Module):
+class Layout(Module):
     """Index arrays; n_places: rows with padding; places: of the sorted rows, or None.
 
     Rows without ``places`` are the first ones, padding has the last level; in either

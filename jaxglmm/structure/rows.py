@@ -17,8 +17,6 @@ import abc
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
-
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.arrow import Arrow, DenseCoupling, PairedCoupling
@@ -27,6 +25,7 @@ from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.runtime.arrays import added, jnp, put, segment_sum
+from jaxglmm.runtime.trees import Module, field, tree_at
 from jaxglmm.structure import moments_of_design as _build
 
 Columns = Float[Array, "K n"] | list[Array]
@@ -34,7 +33,7 @@ Columns = Float[Array, "K n"] | list[Array]
 LARGE_ROWS = 100_000  # padded rows beyond which columns outgrow the cache
 
 
-class AbstractRows(eqx.Module):
+class AbstractRows(Module):
     """Index and values of each factor: codes (n,), z (q, n), sizes of padded levels.
 
     of: the predictor of each component of each factor, None with one predictor; K: how
@@ -44,11 +43,11 @@ class AbstractRows(eqx.Module):
 
     codes: tuple[Int[Array, " n"], ...]
     z: tuple[Float[Array, "q n"], ...]
-    sizes: tuple[int, ...] = eqx.field(static=True)
-    of: tuple[tuple[int, ...], ...] | None = eqx.field(
+    sizes: tuple[int, ...] = field(static=True)
+    of: tuple[tuple[int, ...], ...] | None = field(
         static=True, default=None, kw_only=True
     )
-    K: int = eqx.field(static=True, default=1, kw_only=True)
+    K: int = field(static=True, default=1, kw_only=True)
 
     def folded(self) -> AbstractRows:
         """The same rows in their folded shape."""
@@ -171,7 +170,7 @@ class AbstractRows(eqx.Module):
                 jnp.stack([x if k in kept else jnp.zeros_like(x) for x, k in pairs])
                 for pairs in map(_pairs, self.z, self.of)  # pyright: ignore
             )
-            return square(eqx.tree_at(lambda rows: rows.z, self, z))
+            return square(tree_at(lambda rows: rows.z, self, z))
 
         own = [of_only(k) for k in range(self.K)]
         out = [[own[k]] * self.K for k in range(self.K)]
@@ -228,7 +227,7 @@ class PaddedRows(OneFactorRows):
     Row r of level g is at place r J + g, so that sums over rows run down columns.
     """
 
-    height: int = eqx.field(static=True)
+    height: int = field(static=True)
 
     def folded(self) -> AbstractRows:
         shape = (self.height, self.sizes[0])

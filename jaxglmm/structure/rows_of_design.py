@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._brief import brief
+from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.factors import Columns, Factor, join
 from jaxglmm.structure.fixed import orthonormal
 from jaxglmm.structure.padding import bucket, empty
@@ -100,7 +100,7 @@ def build_rows(X: np.ndarray | Sequence[np.ndarray], terms: list[Columns]) -> Ro
     index = layout.rows
     if size > LARGE_ROWS:
         z = tuple(_held_once(x, columns) for x in index.z)
-        index = eqx.tree_at(lambda r: r.z, index, z)
+        index = tree_at(lambda r: r.z, index, z)
     if places is None:  # what was made of them is theirs, without a copy
         sorted_factors = [
             replace(f, codes=codes[:n], values=None if f.values is None else z[:, :n].T)

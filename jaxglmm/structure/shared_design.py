@@ -7,11 +7,11 @@ so that nothing cancels; Z'e of all columns is one product.
 
 from __future__ import annotations
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.runtime.arrays import jnp, segment_sum
+from jaxglmm.runtime.trees import Module, field
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import level_types as grouped
 from jaxglmm.structure.factors import Factor
@@ -22,7 +22,7 @@ from jaxglmm.structure.moments_of_design import Moments
 MOST_DENSE = 2_000_000  # entries of Z' up to which its product is dense
 
 
-class SharedDesign(eqx.Module):
+class SharedDesign(Module):
     """One design by rows.
 
     X: (n, p) orthonormal basis; w: (n,) weights or None; Z: (q J, n) if dense, else
@@ -36,11 +36,11 @@ class SharedDesign(eqx.Module):
     codes: Int[Array, " n"] | None
     values: Float[Array, "q n"] | None
     member: Float[Array, "C J"] | None
-    q: int = eqx.field(static=True)
-    J: int = eqx.field(static=True)
+    q: int = field(static=True)
+    J: int = field(static=True)
 
 
-class ResponseFacts(eqx.Module):
+class ResponseFacts(Module):
     """What was taken off each response.
 
     least_squares: (p, L) on the basis; scale: (L,); constant, exact: (L,) nothing to
@@ -53,7 +53,7 @@ class ResponseFacts(eqx.Module):
     exact: Int[Array, " L"]
 
 
-class Prepared(eqx.Module):
+class Prepared(Module):
     """Sums of L responses, and the way back."""
 
     sums: Sums

@@ -2,7 +2,6 @@
 
 import functools
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from jaxglmm.integrate import laplace, laplace_derivatives, quadrature
 from jaxglmm.integrate import laplace_derivatives_lanes as lanes
 from jaxglmm.integrate.marginals import integrator
 from jaxglmm.integrate.rows_lanes import LaneRows
+from jaxglmm.runtime.trees import tree_at
 
 L = 2
 SEEDS = {"contaminated": (4, 5)}  # data with one mode of the effects
@@ -33,7 +33,7 @@ def setting(family, kind):
         if seed != seeds[0]:  # its response, on the design of the first
             shuffle = other.rows.codes[0] == first.rows.codes[0]
             assert bool(jnp.all(shuffle))
-            problems.append(eqx.tree_at(lambda p: p.y, first, other.y))
+            problems.append(tree_at(lambda p: p.y, first, other.y))
     folded = [p.folded() for p in problems]
     (one, *_), shape = folded, folded[0].y.shape
 

@@ -1,6 +1,5 @@
 """Densities and derivatives against sixty digits, SciPy and quadrature."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ import jaxglmm as jg
 from jaxglmm._errors import ModelError
 from jaxglmm.model.families import FAMILIES, family_from, nested_derivatives
 from jaxglmm.model.families._base import AbstractFamily
+from jaxglmm.runtime.trees import filter_jit
 
 COUNTS = (0.0, 1.0, 7.0, 1e4)
 POSITIVE = (1e-8, 0.3, 40.0)
@@ -87,7 +87,7 @@ def make(name, link):
     return CASES[name][0](link)
 
 
-@eqx.filter_jit
+@filter_jit
 def both(family, y, eta, phi, trials):
     """log_density and derivatives, and the derivatives by autodiff alone."""
 
@@ -102,8 +102,8 @@ def both(family, y, eta, phi, trials):
     return jax.vmap(row)(y, eta, phi, trials)
 
 
-derive = eqx.filter_jit(lambda family, *rest: family.derivatives(*rest))
-density = eqx.filter_jit(lambda family, *rest: family.log_density(*rest))
+derive = filter_jit(lambda family, *rest: family.derivatives(*rest))
+density = filter_jit(lambda family, *rest: family.log_density(*rest))
 
 
 def table(name, link):
@@ -157,7 +157,7 @@ def test_jit_gives_finite_gradients(name, link):
     family = make(name, link)
     _, y, eta, phi, trials = table(name, link)
 
-    @eqx.filter_jit
+    @filter_jit
     def total(family, eta, phi):
         def row(y, eta, phi, trials):
             return sum(
@@ -211,7 +211,7 @@ def test_against_scipy(name, rng):
         np.testing.assert_allclose(found[keep], true[keep], rtol=1e-10, atol=1e-11)
 
 
-@eqx.filter_jit
+@filter_jit
 def slope_of(family, y, eta, phi):
     """d sum log f / d phi."""
     return jax.grad(lambda t: family.log_density(y, eta, t).sum())(phi)
@@ -422,7 +422,7 @@ def test_texts_of_bad_requests(make, text):
 def test_families_are_static_for_jit():
     count = 0
 
-    @eqx.filter_jit
+    @filter_jit
     def value(family, eta):
         nonlocal count
         count += 1

@@ -6,7 +6,6 @@ The structure lives beside this file: no part of the package knows it.
 import functools
 from dataclasses import replace
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +30,7 @@ from jaxglmm.integrate.marginals import integrator
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.families import Poisson
+from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure import shared_design
 
 J, TIMES, L = 14, 3, 2
@@ -269,7 +269,7 @@ def _with(problem, k):
     """The problem of one lane."""
     folded = problem.folded().y
     y = jnp.roll(folded, k, axis=-1).reshape(problem.y.shape)
-    return eqx.tree_at(lambda p: p.y, problem, y)
+    return tree_at(lambda p: p.y, problem, y)
 
 
 def dense_optimum(criterion, start):

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ import jaxglmm as jg
 from jaxglmm._errors import ModelError
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics.scales import FISHER, LOG, PLAIN, between
+from jaxglmm.runtime.trees import field
 
 N, J = 120, 12
 
@@ -44,7 +44,7 @@ class Sds(Mixture):
 
     phi_names: ClassVar[tuple[str, ...]] = ("sigma", "sigma_2", "share")
     phi_apart: ClassVar[bool] = False
-    second: bool = eqx.field(static=True, default=False)  # phi[1] is log sigma_2
+    second: bool = field(static=True, default=False)  # phi[1] is log sigma_2
 
     def natural(self, phi: Any):
         a, b, c = super().natural(phi)

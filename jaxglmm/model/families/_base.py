@@ -23,7 +23,6 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar, Literal
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._errors import ModelError, NotApplicableError
@@ -36,6 +35,7 @@ from jaxglmm.model.links import LINKS, Link, link_from
 from jaxglmm.numerics.jets import Jet, gradients, nested
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.trees import filter_jit
 
 Rows = Float[Array, "..."]
 Derivatives = tuple[Rows, Rows, Rows, Rows]
@@ -475,6 +475,6 @@ class JetFamily(AbstractFamily):
         return l - self.log_base(y, trials), s, w, w1
 
 
-@eqx.filter_jit
+@filter_jit
 def _evaluate(family: AbstractFamily, y, eta, phi, trials) -> Rows:
     return family.log_density(y, eta, phi, trials)

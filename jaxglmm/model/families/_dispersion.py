@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm.numerics.array_namespace import exp, functions
 from jaxglmm.numerics.scales import LOG, Scale
+from jaxglmm.runtime.trees import Module
 
 
-class DispersionParameters(eqx.Module):
+class DispersionParameters(Module):
     """phi (n_phi,), numbers without bounds, and the natural values that people read.
 
     Class attributes:

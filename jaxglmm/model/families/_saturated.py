@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
-
 from jaxglmm._typing import Array
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import filter_jit
 
 
-@eqx.filter_jit
+@filter_jit
 def best_eta(family: Any, y, start, phi, trials) -> Array:
     """The eta of the largest density, row by row, by golden section around ``start``.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import equinox as eqx
 import numpy as np
 
+from jaxglmm.runtime.trees import Module
 
-class NaturalValues(eqx.Module):
+
+class NaturalValues(Module):
     """``variance``, ``cdf``, ``simulate`` and the like are functions of ``mu``.
 
     That is the mean for most families. One of several predictors, or one whose mean is

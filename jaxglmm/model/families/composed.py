@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Float
@@ -30,6 +29,7 @@ from jaxglmm.model.links import Link, link_from
 from jaxglmm.numerics.jets import nested
 from jaxglmm.numerics.scales import Scale
 from jaxglmm.runtime.arrays import jnp, nn
+from jaxglmm.runtime.trees import field
 
 COND, ZI, DISP = "cond", "zi", "disp"
 PARTS = (COND, ZI, DISP)
@@ -49,8 +49,8 @@ class Composed(AbstractFamily):
     """
 
     base: AbstractFamily
-    zi: bool = eqx.field(static=True)
-    disp: bool = eqx.field(static=True)
+    zi: bool = field(static=True)
+    disp: bool = field(static=True)
 
     def __init__(self, base: AbstractFamily, zi: bool = False, disp: bool = False):
         self.base, self.zi, self.disp = base, bool(zi), bool(disp)

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm import _arguments, _status
@@ -29,6 +28,7 @@ from jaxglmm.model.families.binomial import probability_variance
 from jaxglmm.model.links import Link
 from jaxglmm.numerics.jets import Jet
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import field
 
 EULER = 0.5772156649015329  # mean of Gumbel's distribution
 MOST = 100  # categories; more of them are a number
@@ -60,10 +60,10 @@ class Cumulative(JetFamily):
     discrete: ClassVar[bool] = True
     phi_range: ClassVar[tuple[Any, Any]] = (-40.0, 40.0)
 
-    thresholds: str = eqx.field(static=True)
-    levels: tuple[Any, ...] | None = eqx.field(static=True)
-    categories: int = eqx.field(static=True)
-    located: bool = eqx.field(static=True)
+    thresholds: str = field(static=True)
+    levels: tuple[Any, ...] | None = field(static=True)
+    categories: int = field(static=True)
+    located: bool = field(static=True)
 
     def __init__(
         self,

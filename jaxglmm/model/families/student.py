@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import lgamma, log
 from typing import Any, ClassVar
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm import _arguments
@@ -18,6 +17,7 @@ from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain, nested
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import field
 
 LARGEST = float(np.finfo(float).max)
 
@@ -43,7 +43,7 @@ class StudentT(JetFamily):
     phi_names: ClassVar[tuple[str, ...]] = ("sigma",)
     phi_in_units: ClassVar[bool] = True
 
-    df: float = eqx.field(static=True)
+    df: float = field(static=True)
 
     def __init__(self, link: str | Link | None = None, df: float = 4.0):
         super().__init__(link)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from math import inf, isfinite, log
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln
@@ -23,6 +22,7 @@ from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.numerics.special import HALF_LOG_2PI
+from jaxglmm.runtime.trees import Module
 
 Numbers = Float[Array, "..."]
 
@@ -55,7 +55,7 @@ def _finite(name: str, value: Any) -> float:
     return number
 
 
-class AbstractDensity(eqx.Module):
+class AbstractDensity(Module):
     """A density on numbers: dispersion parameters and what else has a prior alone."""
 
     @abc.abstractmethod
@@ -218,7 +218,7 @@ class Uniform(AbstractDensity):
         return rng.uniform(self.low, self.high, size)
 
 
-class Fixed(eqx.Module):
+class Fixed(Module):
     """A dispersion parameter that is known: a residual sd of 1 in a meta-analysis.
 
     >>> import jaxglmm as jg
@@ -236,7 +236,7 @@ class Fixed(eqx.Module):
         return np.full(() if size is None else size, self.value)
 
 
-class LKJ(eqx.Module):
+class LKJ(Module):
     """A density on correlation matrices, proportional to |R|^{eta - 1}.
 
     eta = 1 is uniform; larger values prefer small correlations (Lewandowski, Kurowicka

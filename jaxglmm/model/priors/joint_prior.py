@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import abc
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.runtime.trees import Module
 
 
-class AbstractBelief(eqx.Module):
+class AbstractBelief(Module):
     """Coordinates and prior of a model's parameters."""
 
     @property

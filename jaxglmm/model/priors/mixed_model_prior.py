@@ -8,7 +8,6 @@ block is then Lambda_ij = T_i sd_i L_ij, T the problem's units over the user's.
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
@@ -22,9 +21,10 @@ from jaxglmm.model.priors.distributions import (
 )
 from jaxglmm.model.priors.joint_prior import AbstractBelief
 from jaxglmm.numerics.bijections import correlation, log_lkj
+from jaxglmm.runtime.trees import Module, field
 
 
-class Block(eqx.Module):
+class Block(Module):
     """One term: its sds' priors, that of its correlations (None: independent), units.
 
     factor, start: where its columns are; scale: (q,) T.
@@ -33,8 +33,8 @@ class Block(eqx.Module):
     sds: tuple[AbstractScalePrior, ...]
     correlations: LKJ | None
     scale: Float[Array, " q"]
-    factor: int = eqx.field(static=True)
-    start: int = eqx.field(static=True)
+    factor: int = field(static=True)
+    start: int = field(static=True)
 
     @property
     def q(self) -> int:
@@ -75,7 +75,7 @@ class MixedBelief(AbstractBelief):
     blocks: tuple[Block, ...]
     dispersion: tuple[AbstractDensity | Fixed, ...]
     family: AbstractFamily
-    covariances: tuple[AbstractCovariance, ...] = eqx.field(static=True)
+    covariances: tuple[AbstractCovariance, ...] = field(static=True)
 
     @property
     def p(self) -> int:

@@ -20,16 +20,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.runtime.arrays import added, jnp, nn
+from jaxglmm.runtime.trees import Module
 
 Link = Callable[[Any], tuple[Any, Any, Any]]
 
 
-class Pairs(eqx.Module):
+class Pairs(Module):
     """Pairs of rows of the blocks: position (G, T) among the visits; lag (G, T, T)."""
 
     position: Int[Array, "G T"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm import _status
@@ -24,6 +23,7 @@ from jaxglmm.postestimation.checking.simulated_residuals import Test, two_sided
 from jaxglmm.postestimation.profile import rows as held_rows
 from jaxglmm.runtime.devices import choose
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.trees import tree_at
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -100,7 +100,7 @@ def _fit(engine: lanes.SharedRows, design: Design, which: np.ndarray) -> Report:
     placed = engine.layout.place(guess)
     report = lanes._fit(engine, engine.shared, rows.own, placed, phi, STEPS)
     bad = np.where(status == 0, report.status, status)
-    return eqx.tree_at(lambda r: r.status, report, bad)
+    return tree_at(lambda r: r.status, report, bad)
 
 
 def _columns(design: Design) -> tuple[np.ndarray | None, np.ndarray]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -44,6 +43,7 @@ from jaxglmm.postestimation.profile.rows import ModelRows, of_responses
 from jaxglmm.postestimation.profile.subspace import Subspace, maximise_along
 from jaxglmm.runtime.devices import Devices, choose
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.trees import tree_at
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -415,7 +415,7 @@ class GeneralisedAlone:
 
     def of(self, family: AbstractFamily) -> GeneralisedAlone:
         """The same of another family."""
-        problem = eqx.tree_at(lambda p: p.family, self.problem, family)
+        problem = tree_at(lambda p: p.family, self.problem, family)
         return GeneralisedAlone(problem, self.marginal)
 
     def modes(self, n: int) -> tuple[np.ndarray, ...]:
@@ -453,5 +453,5 @@ class GeneralisedAlone:
         for f, own in enumerate(M):
             if not np.array_equal(own, np.eye(len(own))):
                 z = jax.device_put(own.T @ np.asarray(problem.rows.z[f]))
-                problem = eqx.tree_at(lambda p, f=f: p.rows.z[f], problem, z)
+                problem = tree_at(lambda p, f=f: p.rows.z[f], problem, z)
         return problem

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
@@ -22,9 +21,10 @@ from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import Module, tree_at
 
 
-class AffineHold(eqx.Module):
+class AffineHold(Module):
     """M: (q, q, L) for every factor; origin: (k, L); basis: (k, k, L); idle: (k, L)."""
 
     M: tuple[Float[Array, "q q L"], ...]
@@ -33,7 +33,7 @@ class AffineHold(eqx.Module):
     idle: Float[Array, "k L"]
 
 
-class Maxima(eqx.Module):
+class Maxima(Module):
     """free: (k, L); u: (q, J, L) modes; value: (L,) -2 log-likelihood; status: (L,)."""
 
     free: Float[Array, "k L"]
@@ -113,9 +113,7 @@ def fit(
         HB = jnp.sum(at.curvature[:, :, None] * B[None], axis=1)
         H = jnp.sum(B[:, :, None] * HB[:, None], axis=0) + idle
         scale = jnp.sum(B * B * at.scale[:, None], axis=0) + hold.idle
-        return eqx.tree_at(
-            lambda x: (x.score, x.curvature, x.scale), at, (score, H, scale)
-        )
+        return tree_at(lambda x: (x.score, x.curvature, x.scale), at, (score, H, scale))
 
     near = AT_MODE if marginal.beyond else None
     found = gs.minimise(d, along, evaluate, free, u, tol, max_steps, near, n_levels)

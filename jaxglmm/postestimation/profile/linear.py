@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -38,6 +37,7 @@ from jaxglmm.postestimation.profile.root_search import PLAIN
 from jaxglmm.runtime.devices import Devices, choose
 from jaxglmm.runtime.host import on_host
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure import shared_design as shared
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ class LinearAlone:
         B = tuple(np.einsum("irg,rc->icg", b, change) for b in problem.B)
         RR = change.T @ np.asarray(problem.RR) @ change
         put = jax.device_put((B, RR))
-        own = eqx.tree_at(lambda s: (s.B, s.RR), problem, put)
+        own = tree_at(lambda s: (s.B, s.RR), problem, put)
         found = refine.fit(m, own, Maximise(False), TOLERANCE, MOST_STEPS)
         return float(found.criterion)
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -32,13 +31,14 @@ from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.postestimation.profile.constraint import BETA, COR, SD, SIGMA
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.trees import Module, tree_at
 from jaxglmm.structure.level_types import Groups, Sums, entries, weighted
 
 GAIN = 1e-10  # decrement of the deviance at which a search stops
 LIGHT, HOPELESS = 1e-2, 1e10  # damping at which a decrement counts, or all is lost
 
 
-class Hold(eqx.Module):
+class Hold(Module):
     """What L lanes hold, in internal coordinates; k = m + 1 with log sigma^2 last.
 
     kind: (L,) one of BETA, SIGMA, SD, COR; M: (q, q, L) for every factor, what turns
@@ -58,7 +58,7 @@ class Hold(eqx.Module):
     value: Float[Array, " L"]
 
 
-class LinearEnds(eqx.Module):
+class LinearEnds(Module):
     """free: (k, L) where the search ended; value: (L,) deviance, internal scale.
 
     slope: (L,) its derivative in the held value; at_edge: (L,) whether a coordinate
@@ -109,7 +109,7 @@ def rotate(g: Groups, r: Sums, M: Float[Array, "q q L"]) -> tuple[Groups, Sums]:
     )
 
 
-class Deviance(eqx.Module):
+class Deviance(Module):
     """Of the deviance: value, score and a stand-in for the Hessian, lanes last.
 
     slope: in the held value; zero where it is not known yet.
@@ -186,7 +186,7 @@ def _held_beta(
             )
     t1 = [a + b for a, b in zip(at.t1, each, strict=True)]
     r2 = at.r2 + ratio * ratio * square
-    out = eqx.tree_at(lambda x: (x.t1, x.t2), at, (t1, t2))
+    out = tree_at(lambda x: (x.t1, x.t2), at, (t1, t2))
     unit = [jnp.where(held, x / jnp.sqrt(square), 0.0) for x in half]
     return out, r2, unit, jnp.where(held, -2 * ratio, 0.0)
 
@@ -200,7 +200,7 @@ def _evaluate(
     at = crit.marginal(g, r, list(full[:-1]), covariance)
     at, r2, unit, pull = _held_beta(g, at, h)
     value = at.log_det + g.n * (LOG_2PI + full[-1]) + r2 / s2
-    t = crit.tables(g, eqx.tree_at(lambda x: x.r2, at, s2 * g.n), False)
+    t = crit.tables(g, tree_at(lambda x: x.r2, at, s2 * g.n), False)
     E = crit.directions(at.Lam, covariance, at.J)
     info, tv = crit.information(g, t, E)
     if p:  # along the held fixed effect nothing is projected out
@@ -220,7 +220,7 @@ def _evaluate(
     return Deviance(value, score, H, pull / s2).pulled(J, along)
 
 
-class State(eqx.Module):
+class State(Module):
     """A search: where it is, its derivatives, what it tries next, damping."""
 
     x: Array
@@ -231,7 +231,7 @@ class State(eqx.Module):
     done: Array
 
 
-class NewtonSteps(eqx.Module):
+class NewtonSteps(Module):
     """Damped Newton steps over the free coordinates, from ``free``.
 
     Coordinates that may not be negative (``bounded``) stay at zero while the score

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -19,9 +18,10 @@ from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects
+from jaxglmm.runtime.trees import Module
 
 
-class Subspace(eqx.Module):
+class Subspace(Module):
     """psi = origin + basis f; idle: coordinates of f that do nothing."""
 
     origin: Float[Array, " k"]
@@ -29,7 +29,7 @@ class Subspace(eqx.Module):
     idle: Bool[Array, " k"]
 
 
-class Restricted(eqx.Module):
+class Restricted(Module):
     """f: (k,) the free coordinates; u: the mode; value: -2 log-likelihood."""
 
     free: Float[Array, " k"]

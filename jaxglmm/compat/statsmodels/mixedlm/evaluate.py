@@ -26,7 +26,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +44,7 @@ from jaxglmm.numerics import spd
 from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.numerics.system import inner_all, scale, scale_transposed
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.trees import tree_at
 
 
 @jax.jit
@@ -290,7 +290,7 @@ class Evaluator:
         B = tuple(np.concatenate([np.asarray(b), np.asarray(b)[:, -1:]], 1) for b in B)
         RR = np.asarray(RR)
         RR = np.block([[RR, RR[:, -1:]], [RR[-1:], RR[-1:, -1:]]])
-        return eqx.tree_at(
+        return tree_at(
             lambda s: (s.B, s.RR), self.engine.problem, jax.device_put((B, RR))
         )
 
