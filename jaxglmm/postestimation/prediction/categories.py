@@ -19,7 +19,7 @@ from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.formula.design import NewRows
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.generalised_means import spread
-from jaxglmm.postestimation.prediction.means import Means, Rows
+from jaxglmm.postestimation.prediction.means import Means, MeanRows
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
@@ -143,12 +143,12 @@ class CategoryMeans(Means):
         self.random = re == "marginal" and bool(fit.design.terms)
         self.covariance = fit.parameter_covariance
 
-    def at(self, new: NewRows) -> Rows:
+    def at(self, new: NewRows) -> MeanRows:
         offset = np.broadcast_to(np.asarray(new.offset, float), (len(new.X),))
         found = functionals(
             self.fit, latent(self.fit, new, self.re), self.weights[None]
         )
-        return Rows(found.value[:, 0], found.jacobian[:, 0], offset)
+        return MeanRows(found.value[:, 0], found.jacobian[:, 0], offset)
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
         """Infinite: tests are asymptotic; NaN where there is nothing to test."""
