@@ -19,7 +19,7 @@ from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.formula.design import NewRows
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.generalised_means import spread
-from jaxglmm.postestimation.prediction.means import Means, MeanRows
+from jaxglmm.postestimation.prediction.means import MeanRows, Means
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
