@@ -131,33 +131,36 @@ def fit_many(
         known, model = family_from(family), bayes
     else:
         known, model = _model(family, method)
-    context = caller_context()
-    if not isinstance(formula, str):
-        raise FormulaError(
-            "fit_many takes a formula as a text, such as 'y ~ x + (x | g)', not "
-            f"{_arguments.shown(formula)}"
-        )
-    if responses is not None:
-        if by is not None:
-            raise DataError(
-                "responses= and by= are two ways to say what the data sets are: one "
-                "design with many responses, or many data sets in one table"
-            )
-        source, labels = _of_responses(
-            formula, data, responses, known, weights, offset, trials, context
-        )
-    else:
-        source, labels = _of_tables(
-            formula, data, by, known, weights, offset, trials, context
-        )
-    source = replace(source, model=model, family=known, tol=tol)
-    source = replace(source, satterthwaite=satterthwaite)
+    given = known, weights, offset, trials, caller_context()
+    source, labels = _source(formula, data, responses, by, given)
+    source = replace(
+        source, model=model, family=known, tol=tol, satterthwaite=satterthwaite
+    )
     if bayes is not None:
         return _posteriors(source, known, bayes, priors, labels, progress, file)
     if known is not None and model.nodes != 1:
         check_quadrature(source.design, model.nodes)
     programs.spare()
     return _run(source, labels, formula, devices, progress, file, started)
+
+
+def _source(
+    formula: Any, data: Any, responses: Any, by: Any, given: tuple
+) -> tuple[Source, np.ndarray | None]:
+    """The data sets and their labels, in whichever form they come."""
+    if not isinstance(formula, str):
+        raise FormulaError(
+            "fit_many takes a formula as a text, such as 'y ~ x + (x | g)', not "
+            f"{_arguments.shown(formula)}"
+        )
+    if responses is None:
+        return _of_tables(formula, data, by, *given)
+    if by is not None:
+        raise DataError(
+            "responses= and by= are two ways to say what the data sets are: one "
+            "design with many responses, or many data sets in one table"
+        )
+    return _of_responses(formula, data, responses, *given)
 
 
 def _model(family: Any, method: Any) -> tuple[Any, Any]:
