@@ -90,12 +90,12 @@ MOST = {  # exceptions of each kind in architecture.json; to be lowered, never r
     "circle files": 0,
     "upward": 0,
     "faces": 0,
-    "classes": 40,
-    "long file": 9,
-    "long class": 3,
-    "long function": 10,
-    "longest file": 757,
-    "longest class": 700,
+    "classes": 10,
+    "long file": 0,
+    "long class": 0,
+    "long function": 9,
+    "longest file": 500,
+    "longest class": 350,
     "longest function": 170,
 }
 
