@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.linalg import block_diag
 
 from jaxglmm import _status
 from jaxglmm._errors import DataError, JaxGLMMWarning, ModelError
@@ -50,7 +51,8 @@ def suits(source: Source) -> bool:
     small = q <= MOST_RANDOM and design.p <= MOST_FIXED
     plain = isinstance(marginal, AbstractMarginal) and marginal.suits_lanes()
     # thresholds have their location in an intercept that X does not have
-    return one and small and plain and source.family.family_kind != "ordinal"
+    plain = plain and source.family.family_kind != "ordinal"
+    return one and small and plain
 
 
 def generalised_columns(design: Design, family: AbstractFamily) -> Columns:
@@ -89,10 +91,22 @@ class RowsByLevel:
         return RowsByLevel(order, (row, level), fine(int(counts.max())), fine(J))
 
     def place(self, values: np.ndarray, fill: float = 0.0) -> np.ndarray:
-        """(n, l) -> (h, J, l)."""
-        out = np.full((self.h, self.J, values.shape[1]), fill)
-        out[self.at] = values[self.order]
+        """(n, l) -> (h, J, l), or (K, n, l) -> (K, h, J, l)."""
+        out = np.full((*values.shape[:-2], self.h, self.J, values.shape[-1]), fill)
+        out[(..., *self.at, slice(None))] = values[..., self.order, :]
         return out
+
+
+def _orthonormal(design: Design) -> tuple[np.ndarray, np.ndarray]:
+    """R^-1 and X R^-1, of mean square one, predictor by predictor."""
+    inverses, columns = [], []
+    for X in [part.X for part in design.parts.values()] or [design.X]:
+        R, basis = orthonormal(X, None)
+        inverses.append(np.linalg.solve(R / np.sqrt(len(X)), np.eye(len(R))))
+        columns.append(basis.whole * np.sqrt(len(X)))
+    if len(columns) == 1:
+        return inverses[0], columns[0]
+    return block_diag(*inverses), np.concatenate(columns, axis=1)
 
 
 class SharedRows(OnHost):
@@ -110,17 +124,20 @@ class SharedRows(OnHost):
         self.family: AbstractFamily = source.family
         self.columns = generalised_columns(design, self.family)
         (self.factor,) = join(assemble.columns(design))
-        R, basis = orthonormal(design.X, None)
-        n = design.n
-        self.R_inverse = np.linalg.solve(R / np.sqrt(n), np.eye(len(R)))
+        self.predictors = assemble.predictors(design)
+        self.R_inverse, self.X = _orthonormal(design)
         self.layout = RowsByLevel.of(self.factor.codes, self.factor.n_levels)
-        self.X = basis.whole * np.sqrt(n)
-        cells = self.layout.h * self.layout.J
+        K = self.predictors.K
+        cells = self.layout.h * self.layout.J * K
         self.chunk = devices.chunk(cells, CELLS, LANES)
         self.lanes = devices.block(self.chunk, 6 * cells)
         self.unit = devices.unit(self.chunk)
         self.program = generalised.RowsFit(
-            self.family, source.model, self.factor.covariance
+            self.family,
+            source.model,
+            self.factor.covariance,
+            self.predictors,
+            self.factor.predictors if K > 1 else None,
         )
         self.room = LEAST_VALUES
 
@@ -150,7 +167,7 @@ class SharedRows(OnHost):
             return None
         if values is None:
             values = np.ones(self.design.n)
-        return self.layout.place(values[:, None], fill)
+        return self.layout.place(values[..., None], fill)
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
@@ -165,7 +182,9 @@ class SharedRows(OnHost):
         for values in (weights, trials):
             if values is not None:
                 lost = lost | np.isnan(values)
-        offset = _columns(source.offset, which, Y.shape, 0.0)
+        several = self.predictors.K > 1  # whose offsets are those of the design
+        own = None if several else source.offset
+        offset = _columns(own, which, Y.shape, 0.0)
         lost = lost | np.isnan(offset)
         infinite = unusable(Y, weights, offset)
         if trials is not None:
@@ -187,7 +206,7 @@ class SharedRows(OnHost):
             there["weights"] = place(np.where(used, weights, 0.0))
         if self.shared["trials"] is None:
             there["trials"] = place(m, 1.0)  # type: ignore[arg-type]
-        if self.shared["offset"] is None and source.offset is not None:
+        if self.shared["offset"] is None and own is not None:
             there["offset"] = place(np.where(lost, 0.0, offset))
         here = {k: v for k, v in self.shared.items() if k not in there}
         report = _fit(self, here, there, place(guess), phi, steps)
@@ -295,17 +314,20 @@ def guesses(
     good: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the family would start: eta (n, L) and phi (r, L), of ``good`` lanes."""
-    if family.starts_alone and family.link.name == family.default_link:
+    K = len(family.predictors)
+    alone = family.starts_alone and family.link.name == family.default_link
+    if alone and K == 1:
         return family.start(Y, trials)[0], np.zeros((0, Y.shape[1]))
     rows = np.ones((1, 1)) if used is None else used
     with np.errstate(all="ignore"):
         n = np.sum(np.broadcast_to(rows, Y.shape), axis=0)
         mean = np.sum(Y * rows, axis=0) / n
         phi = family.start_phi(mean, np.sum(rows * (Y - mean) ** 2, axis=0) / n)
-        if phi is not None and family.n_phi:
+        if phi is not None and family.n_phi and K == 1:
             phi = np.where(np.isfinite(phi) & good, phi, 0.0)
             return np.where(rows > 0, family.start(Y, trials)[0], 0.0), phi
-    eta, phi = np.zeros(Y.shape), np.zeros((family.n_phi, Y.shape[1]))
+    eta = np.zeros(Y.shape if K == 1 else (K, *Y.shape))
+    phi = np.zeros((family.n_phi, Y.shape[1]))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", JaxGLMMWarning)
         for i in np.flatnonzero(good):
@@ -313,7 +335,7 @@ def guesses(
             if used is not None and rows.sum() < LEAST_ROWS:
                 continue  # nothing to guess from, and nothing to fit
             m = None if trials is None else trials[rows, i]
-            eta[rows, i], phi[:, i] = family.start(Y[rows, i], m)
+            eta[..., rows, i], phi[:, i] = family.start(Y[rows, i], m)
     return eta, np.where(np.isfinite(phi), phi, 0.0)
 
 
@@ -395,7 +417,7 @@ def separated(
     """(L,) whether coefficients have run off; few lanes need a closer look."""
     out = np.zeros(len(far))
     edge = family.link.end
-    if edge is None or not family.discrete:
+    if edge is None or not family.discrete or len(family.predictors) > 1:
         return out
     for i in np.flatnonzero(usable & (far > edge)):
         design, eta, rows = rows_of(i)

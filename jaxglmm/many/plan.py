@@ -66,7 +66,8 @@ def _generalised(source: Source, devices: Devices) -> Plan:
         assert split is not None
         D = len(split.levels)
         everything = np.arange(D)
-        if suits(source):
+        # data sets turn an X of their own as one matrix, not predictor by predictor
+        if suits(source) and not design.parts:
             sizes = buckets(split.levels)
             stages = tuple(
                 Stage(RaggedRows(source, int(J), which, devices), which, threads)
