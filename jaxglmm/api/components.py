@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 SPELLINGS = {"zi": "ziformula", "dispersion": "dispformula"}
 
 
-def spelt(unknown: dict[str, Any], zi: Any, dispersion: Any) -> tuple[Any, Any]:
+def spelt(unknown: dict[str, Any], zi: Any, dispersion: Any) -> tuple[Any, Any, Any]:
     """Both arguments, taken out of ``unknown`` where glmmTMB's names were used.
+
+    The third is ``nominal``, of ordinal models alone.
 
     Raises:
         ArgumentError: one of them under both names.
@@ -28,17 +30,28 @@ def spelt(unknown: dict[str, Any], zi: Any, dispersion: Any) -> tuple[Any, Any]:
                 f"{ours}= and {theirs}= are two names of one argument; give one of them"
             )
         found.append(given if other is None else other)
-    return found[0], found[1]
+    return found[0], found[1], unknown.pop("nominal", None)
 
 
 def right_sides(
-    formula: Any, zi: Any, dispersion: Any, family: AbstractFamily
+    formula: Any,
+    zi: Any,
+    dispersion: Any,
+    family: AbstractFamily,
+    nominal: Any = None,
 ) -> dict[str, str]:
     """Predictor -> right side of its formula, for those that have a model.
 
     Raises:
         ModelError: a model where the family has nothing to be modelled.
     """
+    if family.family_kind == "ordinal":
+        return _of_ordinal(formula, zi, dispersion, nominal)
+    if nominal is not None:
+        raise ModelError(
+            "nominal= is for ordered categories, family=jg.Cumulative(): effects that "
+            "differ from threshold to threshold"
+        )
     if zi is None and dispersion is None:
         return {}
     if not isinstance(formula, str):
@@ -69,6 +82,30 @@ def right_sides(
     return out
 
 
+def _of_ordinal(formula: Any, zi: Any, dispersion: Any, nominal: Any) -> dict[str, str]:
+    """Thresholds, where rows have theirs, and the latent scale."""
+    if zi is not None:
+        raise ModelError(
+            "zi= is for counts and positive values; the lowest of ordered categories "
+            "has a threshold of its own"
+        )
+    if nominal is None and dispersion is None:
+        return {}
+    if not isinstance(formula, str):
+        raise ModelError(
+            "nominal= and dispersion= go with a formula and a table: "
+            "jg.clmm('y ~ x + (1 | g)', data, nominal='~ z')"
+        )
+    from jaxglmm.fitting.ordinal import NOMINAL
+    from jaxglmm.model.families.composed import DISP
+
+    out = {NOMINAL: right_side(nominal, "nominal", formula) or "1"}
+    spread = right_side(dispersion, "dispersion", formula)
+    if spread is not None:
+        out[DISP] = spread
+    return out
+
+
 def _may_have_zeros(family: AbstractFamily) -> None:
     if len(family.predictors) > 1:
         raise ModelError(
@@ -90,5 +127,7 @@ def composed(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFa
     from jaxglmm.model import assemble
     from jaxglmm.model.families.composed import DISP, ZI, Composed
 
+    if family.family_kind == "ordinal":
+        return design, family  # its parts are made once its categories are known
     made = Composed(family, ZI in design.parts, DISP in design.parts)
     return assemble.precise(design, family), made

@@ -255,11 +255,11 @@ def glmm(
     """
     from jaxglmm.model.families import family_from
 
-    zi, dispersion = spelt(unknown, zi, dispersion)
+    zi, dispersion, nominal = spelt(unknown, zi, dispersion)
     if unknown:
         raise unknown_argument("jg.glmm", unknown, signature(glmm).parameters)
     known = family_from(family)
-    others = right_sides(formula, zi, dispersion, known)
+    others = right_sides(formula, zi, dispersion, known, nominal)
     bayes = bayes_method(method)
     estimator = None if bayes else integration_of(method)
     priors_need_bayes(bayes, priors)

@@ -24,6 +24,8 @@ def clmm(
     weights: Any = None,
     offset: Any = None,
     method: Any = None,
+    scale: Any = None,
+    nominal: Any = None,
     **options: Any,
 ) -> Fit:
     """Fit a cumulative link mixed model: ordered categories.
@@ -42,6 +44,10 @@ def clmm(
         levels: the categories in their order, where the response is text without one.
         weights: prior weights, column name or (n,): frequencies of the rows.
         offset: known part of the linear predictor, column name or (n,).
+        scale: right side of a formula, ``"~ x"``, of the logarithm of the latent scale
+            (``dispersion=`` of ``glmm``).
+        nominal: right side of a formula of effects that differ from threshold to
+            threshold (partial proportional odds).
         method: instead of nAGQ, as for ``glmm``; Bayesian methods too.
         options: those of ``glmm``: tol, max_iter, missing, contrasts, conf_level, ...
 
@@ -60,6 +66,9 @@ def clmm(
     from jaxglmm.model.families import Cumulative
 
     known = signature(glmm).parameters
+    options = {k: v for k, v in options.items() if v is not None}
+    if "dispersion" in options:
+        scale = options.pop("dispersion")
     strange = [name for name in options if name not in known or name == "family"]
     if strange:
         own = [*signature(clmm).parameters, *known]
@@ -76,6 +85,8 @@ def clmm(
         method=method,
         weights=weights,
         offset=offset,
+        dispersion=scale,
+        nominal=nominal,
         **options,
     )
 

@@ -11,7 +11,7 @@ from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import convergence as diagnose
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting.fitted_model import FittedModel
-from jaxglmm.fitting.kinds import Kinds, record
+from jaxglmm.fitting.kinds import Kinds, kind_of, record
 from jaxglmm.formula import check_generalised, check_linear, check_quadrature
 from jaxglmm.formula.design import Design
 from jaxglmm.runtime.memory import programs
@@ -174,7 +174,7 @@ def fit_generalised(
         "tol": tol,
         "max_iter": max_iter,
     }
-    fit = kinds(_kind(design, family))(
+    fit = kinds(kind_of(family.name, bool(design.parts)))(
         design,
         _generalised.estimates(engine, design, fitted),
         family,
@@ -185,13 +185,6 @@ def fit_generalised(
     fit.keep(fitted)
     found_out.warn(fit, stacklevel=4)
     return fit
-
-
-def _kind(design: Design, family: AbstractFamily) -> str:
-    """The kind of record that is made."""
-    if family.family_kind == "ordinal":
-        return "ordinal"
-    return "components" if design.parts else "generalised"
 
 
 def _is_linear(design: Design, family: AbstractFamily) -> bool:

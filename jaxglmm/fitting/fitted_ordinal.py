@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -11,8 +11,11 @@ from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting import simulate as _simulate
+from jaxglmm.fitting.fitted_components import FittedComponents
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.formula.design import MARK
 from jaxglmm.model.families import Cumulative
+from jaxglmm.model.families.cumulative_parts import DISP, CumulativeParts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +106,16 @@ class FittedOrdinal(FittedGeneralised):
 
     # Rows ----------------------------------------------------------------------------
 
+    @property
+    def latent(self) -> np.ndarray:
+        """What probabilities are a function of, at the modes: eta, (n,)."""
+        return self.linear_predictor
+
+    @property
+    def latent_fixed(self) -> np.ndarray:
+        """The same with random effects of zero."""
+        return self.fixed_part
+
     def probabilities(self, eta: np.ndarray) -> np.ndarray:
         """(n, K) probabilities of the categories at linear predictors (n,)."""
         return self.cumulative.probabilities(eta, self.estimates.phi)
@@ -110,12 +123,12 @@ class FittedOrdinal(FittedGeneralised):
     @cached_property
     def fitted_values(self) -> np.ndarray:
         """Mean of the category's number 1, ..., K at the modes, (n,)."""
-        return self.mean_class(self.linear_predictor)
+        return self.mean_class(self.latent)
 
     @property
     def population_means(self) -> np.ndarray:
         """The same with random effects of zero, (n,)."""
-        return self.mean_class(self.fixed_part)
+        return self.mean_class(self.latent_fixed)
 
     def mean_class(self, eta: np.ndarray) -> np.ndarray:
         """Mean of the category's number 1, ..., K at linear predictors (n,)."""
@@ -133,7 +146,7 @@ class FittedOrdinal(FittedGeneralised):
                 2018, J. Am. Stat. Assoc. 113, 845).
             seed: of the randomisation.
         """
-        eta, phi, y = self.linear_predictor, self.estimates.phi, self.design.y
+        eta, phi, y = self.latent, self.estimates.phi, self.design.y
         if type == "response":
             return y + 1.0 - self.fitted_values
         if type in ("score", "surrogate"):
@@ -147,7 +160,7 @@ class FittedOrdinal(FittedGeneralised):
 
     def _latent_residuals(self, type: str, seed) -> np.ndarray:
         family, phi = self.cumulative, self.estimates.phi
-        eta = self.linear_predictor
+        eta = self.latent
         k = self.design.y.astype(int)[:, None]
         at = np.concatenate([k, k + 1], axis=1)
         if type == "score":
@@ -170,3 +183,64 @@ class FittedOrdinal(FittedGeneralised):
         """
         _simulate.draws_new_effects(re)
         return self.levels[self.drawn(n, seed, re).astype(int)]
+
+
+class FittedOrdinalParts(FittedOrdinal, FittedComponents):
+    """The same where thresholds or the latent scale are functions of the row.
+
+    Names of coefficients of a threshold begin with its name, ``1|2~x``, those of the
+    logarithm of the scale with ``disp~``.
+    """
+
+    @property
+    def thresholds(self) -> pd.DataFrame:
+        """Coefficients of the thresholds: a row a term, a column a threshold."""
+        import pandas as pd
+
+        parts = {name: self.fixef[name] for name in self.cumulative.threshold_names}
+        return pd.DataFrame(parts)
+
+    @cached_property
+    def threshold_coefficients(self) -> pd.DataFrame:
+        """Estimate, std_error and statistic of the thresholds' coefficients."""
+        table = self.coefficient_table()
+        marks = tuple(f"{name}{MARK}" for name in self.cumulative.threshold_names)
+        own = [str(name).startswith(marks) for name in table.index]
+        return table.loc[own, ["estimate", "std_error", "statistic"]]
+
+    @cached_property
+    def joint_covariance(self) -> np.ndarray:
+        """(p, p) of all coefficients, those of thresholds among them."""
+        return self.coefficient_covariance()
+
+    @property
+    def latent(self) -> np.ndarray:
+        """Location, thresholds and log scale at the modes, (K, n)."""
+        return self.linear_predictors
+
+    @property
+    def latent_fixed(self) -> np.ndarray:
+        """The same with random effects of zero."""
+        return self.fixed_predictors
+
+    def model_facts(self) -> dict[str, Any]:
+        """Family, link and method by name."""
+        family = self.cumulative
+        base = FittedOrdinal(
+            self.design,
+            self.estimates,
+            Cumulative(family.link, levels=family.levels),
+            self.marginal,
+        ).model_facts()
+        return base | {"scaled": DISP in self.components}
+
+    @classmethod
+    def restored(cls, design, estimates, diagnostics, ddf, facts):
+        """The fit that a file describes."""
+        base = {k: v for k, v in facts.items() if k != "scaled"}
+        out = super(FittedComponents, cls).restored(
+            design, estimates, diagnostics, ddf, base
+        )
+        known = out.family
+        out.family = CumulativeParts(known.link, known.levels, facts["scaled"])
+        return out

@@ -32,6 +32,10 @@ def record(kind: str) -> Any:
         from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
 
         return FittedOrdinal
+    if kind == "ordinal parts":
+        from jaxglmm.fitting.fitted_ordinal import FittedOrdinalParts
+
+        return FittedOrdinalParts
     if kind == "components":
         from jaxglmm.fitting.fitted_components import FittedComponents
 
@@ -44,9 +48,14 @@ def is_correlated(fit: FittedModel) -> TypeGuard[FittedCorrelated]:
     return fit.design.residual is not None
 
 
-def kind_of(family: str) -> str:
-    """The kind of a generalised fit by the name of its family."""
-    return "ordinal" if family == "cumulative" else "generalised"
+def kind_of(family: str, parts: bool = False) -> str:
+    """The kind of a generalised fit by the name of its family.
+
+    parts: whether there are several linear predictors.
+    """
+    if family == "cumulative":
+        return "ordinal parts" if parts else "ordinal"
+    return "components" if parts else "generalised"
 
 
 def is_generalised(fit: FittedModel) -> TypeGuard[FittedGeneralised]:
@@ -54,6 +63,6 @@ def is_generalised(fit: FittedModel) -> TypeGuard[FittedGeneralised]:
     return not fit.is_linear
 
 
-def is_ordinal(fit: FittedModel) -> TypeGuard[FittedOrdinal]:
+def is_ordinal(fit: Any) -> TypeGuard[FittedOrdinal]:
     """Whether a fit is one of ordered categories."""
-    return is_generalised(fit) and kind_of(fit.family.name) == "ordinal"
+    return is_generalised(fit) and fit.family.family_kind == "ordinal"

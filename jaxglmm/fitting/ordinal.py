@@ -14,10 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm._errors import FormulaError
+from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.formula.array_recipe import INTERCEPT
+from jaxglmm.formula.components import joined
 from jaxglmm.formula.design import Design
 from jaxglmm.model.families import AbstractFamily, Cumulative
+from jaxglmm.model.families.cumulative_parts import (
+    COND,
+    DISP,
+    CumulativeParts,
+    check_parts,
+)
+
+NOMINAL = "nominal"
 
 
 def settled(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFamily]:
@@ -31,8 +40,35 @@ def settled(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFam
     if not isinstance(family, Cumulative):
         return design, family
     assert design.response_levels is not None
+    if isinstance(family, CumulativeParts):
+        return design, family
     known = family.of_levels(design.response_levels)
+    if design.parts:
+        return _parts(design, known)
     return without_intercept(design), known
+
+
+def _parts(design: Design, family: Cumulative) -> tuple[Design, AbstractFamily]:
+    """A predictor for every threshold, and perhaps one for the scale."""
+    check_parts(family.thresholds)
+    assert family.levels is not None
+    made = CumulativeParts(family.link, family.levels, DISP in design.parts)
+    cond, nominal = without_intercept(design.parts[COND]), design.parts[NOMINAL]
+    both = [name for name in cond.x_names if name in nominal.x_names]
+    if both:
+        raise ModelError(
+            f"{both[0]!r} is in the formula and in nominal=: its effect on all "
+            "thresholds is among those on each. Leave it out of one of them"
+        )
+    parts = {COND: cond, **dict.fromkeys(family.threshold_names, nominal)}
+    if made.scaled:
+        parts[DISP] = without_intercept(design.parts[DISP])
+        if not parts[DISP].p and not parts[DISP].terms:
+            raise ModelError(
+                "dispersion='~ 1' of an ordinal model has nothing to estimate: its "
+                "latent scale is one where no variable moves it"
+            )
+    return joined(parts), made
 
 
 def without_intercept(design: Design) -> Design:

@@ -16,6 +16,7 @@ from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.matrix import unmasked
+from jaxglmm.formula.notices import listed
 
 TOLERANCE, STEPS = 1e-8, 200
 
@@ -76,9 +77,9 @@ def _coded(design: Design, values: np.ndarray) -> np.ndarray:
         raise DataError("the response must be numbers, as that of the fit was")
     codes = pd.Index(levels).get_indexer(pd.Index(values))
     if (codes < 0).any():
-        unknown = values[codes < 0][0]
+        unknown = listed([values[codes < 0][0]])
         raise DataError(
-            f"the response has the value {unknown!r}; that of the fit had "
-            f"{', '.join(map(repr, levels))}"
+            f"the response has the value {unknown}; that of the fit had "
+            f"{listed(list(levels))}"
         )
     return codes

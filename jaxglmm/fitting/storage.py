@@ -61,7 +61,8 @@ def load(
     facts = tree.get("model") or {}
     kind = "linear"
     if facts:
-        kind = "posterior" if "bayes" in facts else kind_of(facts.get("family", ""))
+        kind = kind_of(facts.get("family", ""), bool(design.parts))
+        kind = "posterior" if "bayes" in facts else kind
         kind = "correlated" if "residual" in facts else kind
     return kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
-from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
+from jaxglmm.fitting.fitted_ordinal import FittedOrdinal, FittedOrdinalParts
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.results.generalised_fit import GeneralisedFit
 
@@ -136,3 +136,16 @@ class OrdinalFit(FittedOrdinal, GeneralisedFit):
             "the share of the lowest category is what its threshold fits; "
             "zero_inflation() is for counts"
         )
+
+
+class OrdinalPartsFit(FittedOrdinalParts, OrdinalFit):
+    """A model of ordered categories whose thresholds or scale depend on the row.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> data = {"y": [1, 2, 3, 2, 1, 3, 3, 2, 1, 2], "x": [0, 1] * 5,
+        ...         "z": [0, 0, 1, 1, 1, 1, 0, 0, 1, 0]}
+        >>> fit = jg.clm("y ~ x", data, nominal="~ z")
+        >>> fit.thresholds.shape, list(fit.fixef["cond"])
+        ((2, 2), ['x'])
+    """

@@ -157,3 +157,18 @@ INTERVALS: dict[str, Callable[[Ends, int], Jet]] = {
     "loglog": loglog,
     "cauchit": cauchit,
 }
+
+
+def curvature(link: str, x: Array) -> tuple[Array, Array]:
+    """f' / f and f'' / f of the density f of a link's distribution."""
+    if link == "logit":
+        t = -jnp.tanh(0.5 * x)
+        return t, 0.5 * (3 * t * t - 1)
+    if link == "probit":
+        return -x, x * x - 1
+    if link == "cauchit":
+        r = 1 / (1 + x * x)
+        return -2 * x * r, (6 * x * x - 2) * r * r
+    sign = 1.0 if link == "cloglog" else -1.0
+    e = jnp.exp(jnp.minimum(sign * x, 300.0))
+    return sign * (1 - e), 1 - 3 * e + e * e

@@ -149,17 +149,14 @@ class Cumulative(JetFamily):
 
     def natural(self, phi: Any) -> np.ndarray:
         """(n_phi, ...) the parameters that are reported, ``phi_names``."""
-        d = np.exp(np.asarray(phi, float))
-        if self.located:
-            d[0] = np.asarray(phi, float)[0]
-        return np.tensordot(self._reported, d, axes=1)
+        phi = np.asarray(phi, float)
+        c, d = np.split(phi, [int(self.located)])
+        return np.tensordot(self._reported, np.concatenate([c, np.exp(d)]), axes=1)
 
     def natural_jacobian(self, phi: Any) -> np.ndarray:
         """(n_phi, n_phi) derivatives of ``natural``."""
-        d = np.exp(np.asarray(phi, float))
-        if self.located:
-            d[0] = 1.0
-        return self._reported * d
+        c, d = np.split(np.asarray(phi, float), [int(self.located)])
+        return self._reported * np.concatenate([np.ones_like(c), np.exp(d)])
 
     @property
     def _reported(self) -> np.ndarray:

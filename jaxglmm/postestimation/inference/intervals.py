@@ -39,7 +39,7 @@ def confint(
         df = fit.denominator_df
         limits = wald(fit.coefficients, fit.se, df, level)
         names = list(fit.coefficient_names)
-        if is_ordinal(fit):
+        if is_ordinal(fit) and not fit.design.parts:
             table = fit.threshold_coefficients
             known = table["estimate"].to_numpy(), table["std_error"].to_numpy()
             own = wald(*known, np.full(len(table), np.inf), level)

@@ -11,11 +11,14 @@ is the mean over the random effects, by Gauss-Hermite quadrature in z'b.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coefficients import t_quantile
+from jaxglmm.fitting.predictor import fixed_parts, random_parts
 from jaxglmm.formula.design import NewRows
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.generalised_means import spread
@@ -24,6 +27,7 @@ from jaxglmm.postestimation.prediction.means import MeanRows, Means
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
 
+STEP = 1e-5  # of a central difference in a predictor
 NODES = 41  # of the mean over random effects
 
 
@@ -43,6 +47,8 @@ class Latent:
 
 def latent(fit: FittedOrdinal, new: NewRows, re: str, errors: bool = True) -> Latent:
     """The linear predictor of rows; errors: whether the rest is wanted as well."""
+    if fit.design.parts:
+        return _latent_parts(fit, new, re, errors)
     eta = _predict.mean(fit, new, re)
     n, k = len(eta), fit.engine.location.k
     zero = np.zeros(n)
@@ -65,6 +71,63 @@ def latent(fit: FittedOrdinal, new: NewRows, re: str, errors: bool = True) -> La
     return Latent(eta, moved, given.effects_variance(fit, new))
 
 
+def _latent_parts(fit: FittedOrdinal, new: NewRows, re: str, errors: bool) -> Latent:
+    """The predictors of rows, (K, n), with a Jacobian of each, (K, n, k)."""
+    d, b = fit.design, fit.estimates
+    K, terms = len(d.parts), new.terms
+    if re == "marginal" and terms:
+        raise NotApplicableError(
+            "re='marginal' is not offered where thresholds or the scale depend on the "
+            "row; use re='population'"
+        )
+    eta = fixed_parts(new.X, b.beta, new.offset, d.columns)
+    if re == "conditional" and terms:
+        eta = eta + random_parts(terms, b.b, K)
+    n, k = eta.shape[1], fit.engine.location.k
+    if not errors:
+        return Latent(eta, np.zeros((K, n, 0)), np.zeros(n))
+    if re == "conditional" and any(term.predictor for term in terms):
+        raise NotApplicableError(
+            "standard errors of conditional predictions are for random effects of the "
+            "location; use re='population'"
+        )
+    J, stop = np.zeros((K, n, k)), np.cumsum([0, *d.columns])
+    p = fit.engine.base.p
+    for part, (a, z) in enumerate(pairwise(stop)):
+        J[part, :, :p] = new.X[:, a:z] @ fit.engine.R_inverse[a:z]
+    extra = np.zeros(n)
+    if re == "conditional" and terms:
+        from jaxglmm.fitting import conditional_variance as given
+
+        J[0] += given.effects_tangents(fit, new)
+        extra = given.effects_variance(fit, new)
+    return Latent(eta, J, extra)
+
+
+def _functionals_parts(
+    fit: FittedOrdinal, at: Latent, weights: np.ndarray, errors: bool
+) -> Functionals:
+    """``functionals`` of several predictors, by central differences in each."""
+    family, phi = fit.cumulative, fit.estimates.phi
+    value = family.probabilities(at.eta, phi) @ weights.T
+    if not errors:
+        return Functionals(value, np.zeros((*value.shape, 0)), np.zeros(value.shape))
+    J = np.zeros((*value.shape, at.jacobian.shape[2]))
+    extra = np.zeros(value.shape)
+    for part in range(len(at.eta)):
+        step = np.zeros((len(at.eta), 1))
+        step[part] = STEP
+        change = [
+            family.probabilities(at.eta + sign * step, phi) @ weights.T
+            for sign in (1, -1)
+        ]
+        slope = (change[0] - change[1]) / (2 * STEP)
+        J += slope[:, :, None] * at.jacobian[part][:, None, :]
+        if part == 0:
+            extra = slope**2 * at.variance[:, None]
+    return Functionals(value, J, extra)
+
+
 @dataclass(frozen=True)
 class Functionals:
     """Values of rows, (n, c), with Jacobian (n, c, k) and variance (n, c)."""
@@ -83,6 +146,8 @@ def functionals(
     fit: FittedOrdinal, at: Latent, weights: np.ndarray, errors: bool = True
 ) -> Functionals:
     """Weighted sums of the probabilities, weights (c, K)."""
+    if fit.design.parts:
+        return _functionals_parts(fit, at, weights, errors)
     family, phi = fit.cumulative, fit.estimates.phi
     steps = [(1.0, at.eta)]
     z = np.zeros(1)
@@ -130,6 +195,11 @@ def bounded_limits(
     return lower, upper
 
 
+def _offset_of_mean(new: NewRows) -> np.ndarray:
+    offset = np.asarray(new.offset, float)
+    return np.broadcast_to(offset[0] if new.parts else offset, (len(new.X),))
+
+
 class CategoryMeans(Means):
     """Means of one functional of the categories, for tables of predictions.
 
@@ -144,7 +214,7 @@ class CategoryMeans(Means):
         self.covariance = fit.parameter_covariance
 
     def at(self, new: NewRows) -> MeanRows:
-        offset = np.broadcast_to(np.asarray(new.offset, float), (len(new.X),))
+        offset = _offset_of_mean(new)
         found = functionals(
             self.fit, latent(self.fit, new, self.re), self.weights[None]
         )

@@ -49,6 +49,11 @@ def predict(
             "type='class' is a label, without a standard error: ask for type='probs' "
             "or 'mean_class'"
         )
+    if type == "link" and fit.design.parts:
+        raise NotApplicableError(
+            "type='link' is one linear predictor, and here thresholds or the scale "
+            "have theirs: ask for type='probs', 'cum_probs' or 'mean_class'"
+        )
     if type == "link":
         return _generalised.predict(
             fit,

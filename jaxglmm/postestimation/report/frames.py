@@ -115,7 +115,10 @@ def _limits(frame: pd.DataFrame, limits: pd.DataFrame | None, labels) -> pd.Data
 def _fixed(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.DataFrame:
     frame = fit.coefficient_table().reset_index()
     frame.insert(0, "effect", "fixed")
-    if is_ordinal(fit):
+    if is_ordinal(fit) and fit.design.parts:
+        own = frame["term"].isin(fit.threshold_coefficients.index)
+        frame.loc[own, "effect"] = "threshold"
+    elif is_ordinal(fit):
         frame = pd.concat([_thresholds(fit), frame], ignore_index=True)
     frame.insert(1, "group", None)
     return _limits(frame, limits, frame["term"].tolist())

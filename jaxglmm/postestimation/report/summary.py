@@ -71,6 +71,7 @@ class Summary(str):
 def summarise(fit: FittedModel, ddf: str) -> Summary:
     """The summary with t-tests by ``ddf``, a key of ``TESTS``."""
     coefficients, vcov = fit.coefficient_table(ddf), fit.coefficient_covariance(ddf)
+    shown = thresholds.others(fit, coefficients)
     quantiles = _scaled(fit)
     correlation = correlations(vcov, fit.design.x_names)
     blocks = [
@@ -85,9 +86,9 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
     blocks += thresholds.table(fit)
     if not alike:
         blocks += residual_blocks(fit)
-    if len(coefficients):
-        blocks.append(fixed_effects(coefficients, z=not fit.is_linear))
-    blocks += _correlation_block(correlation)
+    if len(shown):
+        blocks.append(fixed_effects(shown, z=not fit.is_linear))
+    blocks += _correlation_block(correlation.loc[shown.index, shown.index])
     said = (*fit.warnings, *kept_together(fit.design))
     if said:
         notes = [textwrap.wrap(f"Note: {text}", WIDTH) for text in said]

@@ -9,6 +9,8 @@ from jaxglmm.formatting import numbers
 from jaxglmm.formatting.tables import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
 
@@ -21,8 +23,25 @@ def heading(fit: FittedOrdinal) -> tuple[str, ...]:
         f"Cumulative link {kind} fit by maximum likelihood{how}",
         f"Link: {fit.link_name}; thresholds: {fit.cumulative.thresholds}",
         f"Formula: {fit.formula}",
+        *_parts(fit),
         f"Categories: {' < '.join(map(str, fit.levels))}",
     )
+
+
+def _parts(fit: FittedOrdinal) -> list[str]:
+    """Right sides of the formulas of thresholds and scale."""
+    parts = {name: part.formula or "" for name, part in fit.design.parts.items()}
+    sides = {name: text.partition("~")[2].strip() for name, text in parts.items()}
+    nominal = next((sides.get(n) for n in fit.cumulative.threshold_names), None)
+    lines = [] if nominal in (None, "1") else [f"Nominal: ~ {nominal}"]
+    return lines + ([f"Scale: ~ {sides['disp']}"] if "disp" in sides else [])
+
+
+def others(fit: FittedModel, coefficients: pd.DataFrame) -> pd.DataFrame:
+    """The coefficients that are no threshold's."""
+    if not is_ordinal(fit) or not fit.design.parts:
+        return coefficients
+    return coefficients.drop(index=fit.threshold_coefficients.index)
 
 
 def table(fit: FittedModel) -> list[Table]:
