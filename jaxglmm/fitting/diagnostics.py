@@ -18,7 +18,6 @@ from jaxglmm.fitting import convergence as diagnose
 from jaxglmm.fitting import separation
 from jaxglmm.fitting.convergence import Note
 from jaxglmm.fitting.estimates import Estimates
-from jaxglmm.fitting.kinds import is_ordinal
 from jaxglmm.fitting.separation import Separation
 from jaxglmm.formatting import numbers
 from jaxglmm.formula.design import Design, RandomTerm
@@ -69,7 +68,7 @@ class Generalised(Protocol):
 
 def notes(fit: Generalised) -> tuple[Note, ...]:
     """Everything worth a warning, that of any fit first."""
-    if is_ordinal(fit):
+    if fit.family.family_kind == "ordinal":
         from jaxglmm.fitting.ordinal_notes import notes as of_categories
 
         return (*diagnose.notes(fit.design, fit.estimates), *of_categories(fit))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -10,21 +10,18 @@ from jaxglmm import _errors
 from jaxglmm.fitting.convergence import Note
 from jaxglmm.formatting import numbers
 
-if TYPE_CHECKING:
-    from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
-
 NOTHING = 1e-4  # of all probability together that is left in rows fitted perfectly
 MOST_ROWS = 100_000  # up to which a separation is looked for
 INVOLVED = 1e-6  # movement along a direction, in standard units, that counts
 
 
-def notes(fit: FittedOrdinal) -> list[Note]:
+def notes(fit: Any) -> list[Note]:
     """Coefficients that run off, and random effects that do."""
     found = [_separated(fit), *_running_off(fit)]
     return [note for note in found if note is not None]
 
 
-def _separated(fit: FittedOrdinal) -> Note | None:
+def _separated(fit: Any) -> Note | None:
     """A direction along which the likelihood rises for ever."""
     names = runaway(fit)
     if not names:
@@ -42,7 +39,7 @@ def _separated(fit: FittedOrdinal) -> Note | None:
     return Note(_errors.SeparationWarning, text)
 
 
-def runaway(fit: FittedOrdinal) -> tuple[str, ...]:
+def runaway(fit: Any) -> tuple[str, ...]:
     """Names of the coefficients that the likelihood drives to infinity."""
     design = fit.design
     y = design.y.astype(int)
@@ -88,7 +85,7 @@ def _recession(X: np.ndarray, y: np.ndarray, L: int) -> np.ndarray:
     return np.abs(found.x[: Z.shape[1]])
 
 
-def _running_off(fit: FittedOrdinal) -> list[Note]:
+def _running_off(fit: Any) -> list[Note]:
     """Terms whose effects are so far apart that levels have one category alone."""
     limit = fit.family.link.wide
     if limit is None:

@@ -198,8 +198,8 @@ class CumulativeParts(Cumulative):
             l = INTERVALS[self.link.name](ends, 0).value
             first = self._by_ends(ends, l)[0]
             moves = self._moves(y, ends, shrink)
-            own = sum(Q * d[0] for Q, d in zip(first, moves, strict=True))
-            s = sum(S[i] * own[i] for i in range(len(S)))
+            own: Any = sum(Q * d[0] for Q, d in zip(first, moves, strict=True))
+            s: Any = sum(S[i] * own[i] for i in range(len(S)))
             P = jnp.where(known, jnp.exp(l), 0.0)
             total = total + P * s[:, None] * s
         return total
