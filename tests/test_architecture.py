@@ -90,7 +90,7 @@ MOST = {  # exceptions of each kind in architecture.json; to be lowered, never r
     "circle files": 0,
     "upward": 0,
     "faces": 0,
-    "classes": 10,
+    "classes": 9,
     "long file": 0,
     "long class": 0,
     "long function": 9,

@@ -20,7 +20,7 @@ from jaxglmm.runtime.precision import double_precision
 T = TypeVar("T")
 
 
-class Engine(Protocol):
+class LanesEngine(Protocol):
     """Fits data sets by number.
 
     columns: of the table; lanes: data sets in a chunk; surer_alone: whether a fit of
@@ -65,7 +65,7 @@ class Piece:
     last: whether the engine takes no more of those that it does not finish.
     """
 
-    engine: Engine
+    engine: LanesEngine
     which: np.ndarray
     size: int
     steps: int

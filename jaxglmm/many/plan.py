@@ -17,7 +17,7 @@ from jaxglmm.many.columns import PENDING, Columns
 from jaxglmm.many.coordinates import coordinates
 from jaxglmm.many.level_sums import LevelSums
 from jaxglmm.many.linear import OwnLinear, Settings, SharedLinear, WeightedResponses
-from jaxglmm.many.pieces import Engine
+from jaxglmm.many.pieces import LanesEngine
 from jaxglmm.many.ragged import SplitTable, buckets
 from jaxglmm.many.ragged_linear import LongTable
 from jaxglmm.many.responses import Responses
@@ -124,7 +124,7 @@ def _linear(source: Source, devices: Devices) -> Plan:
 
 def _responses(
     source: Source, settings: Settings, columns: Columns, devices: Devices
-) -> tuple[Engine, Engine | None, int]:
+) -> tuple[LanesEngine, LanesEngine | None, int]:
     """The engine for all responses, and the one for those with missing values."""
     from jaxglmm.many.general import GenericLinear
     from jaxglmm.model import assemble

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, PENDING
-from jaxglmm.many.pieces import Engine, Piece, rows
+from jaxglmm.many.pieces import LanesEngine, Piece, rows
 from jaxglmm.many.stages import Plan, Stage
 from jaxglmm.runtime import hosts
 from jaxglmm.runtime.executors import executor
@@ -69,7 +69,7 @@ def run(
 class _Round:
     """Data sets ``which`` by an engine, at most ``steps`` steps."""
 
-    engine: Engine
+    engine: LanesEngine
     which: np.ndarray
     steps: int
 
@@ -86,7 +86,7 @@ def _rounds(stage: Stage, plan: Plan, status: np.ndarray) -> Iterator[_Round]:
         yield _Round(stage.engine, waiting, steps)
 
 
-def _last(engine: Engine) -> int:
+def _last(engine: LanesEngine) -> int:
     """The most steps of an engine's lanes: no more than a fit of its own would take."""
     return MORE if engine.surer_alone else MOST
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxglmm.many.columns import Columns
-from jaxglmm.many.pieces import Engine
+from jaxglmm.many.pieces import LanesEngine
 
 
 @dataclass(frozen=True)
 class Stage:
     """Data sets ``which`` by one engine, in so many threads."""
 
-    engine: Engine
+    engine: LanesEngine
     which: np.ndarray
     threads: int
 
@@ -29,7 +29,7 @@ class Plan:
     """
 
     stages: tuple[Stage, ...]
-    missing: Engine | None
+    missing: LanesEngine | None
     alone: Callable[[int], np.ndarray]
     columns: Columns
     D: int
