@@ -26,7 +26,7 @@ from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.marginal_problem import BlockEffect, MarginalProblem, Stack
 from jaxglmm.model.residuals import Correlation, Pairs, correlation
-from jaxglmm.model.residuals.correlations import Distance
+from jaxglmm.model.residuals.correlations import AnyCorrelation, Distance
 from jaxglmm.runtime.host import on_host
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
 from jaxglmm.structure.patterns import Arrangement, BlockRows, arrange, fewest
@@ -131,6 +131,8 @@ class BlockEngine:
         t = np.zeros(0) if own is None else own.start()
         if isinstance(own, Distance):
             t[0] = _distance_start(self.arrangements, own)
+        if isinstance(own, AnyCorrelation) and not self.design.terms:
+            return self._moments(own)
         start = np.tile(np.concatenate([scales, t]), rows.n_groups)
         sd = []
         for z, _ in rows.effects:
@@ -138,6 +140,36 @@ class BlockEngine:
             sd += [np.sqrt(0.5 / len(rows.effects) / z.shape[1] / s) for s in size]
         terms = tuple(covariances.of(x) for x in self.design.terms)
         return np.concatenate([start, np.asarray(base.start(terms, sd), float)])
+
+    def _moments(self, own: AnyCorrelation) -> np.ndarray:
+        """Scales and t of an unstructured covariance: mean products of residuals.
+
+        Of pairs of visits that are there, shrunk to the diagonal until it is definite.
+        """
+        T, start = own.size, []
+        rows = self.block_rows
+        e = np.zeros((int(rows.block.max()) + 1, T))
+        there = np.zeros_like(e)
+        e[rows.block, rows.position] = self.rows[:, -1]
+        there[rows.block, rows.position] = 1.0
+        group = np.zeros(len(e), int)
+        group[rows.block] = rows.group
+        for g in range(rows.n_groups):
+            mine = group == g
+            count = np.maximum(there[mine].T @ there[mine], 1.0)
+            S = e[mine].T @ e[mine] / count
+            diagonal = np.diag(np.maximum(np.diagonal(S), 1e-4))
+            L = np.linalg.cholesky(diagonal)
+            for share in (0.9, 0.5, 0.2):
+                mixed = share * S + (1 - share) * diagonal
+                if np.linalg.eigvalsh(mixed / np.sqrt(np.outer(*2 * [np.diagonal(mixed)])))[0] > 0.02:
+                    L = np.linalg.cholesky(mixed)
+                    break
+            scale = np.diagonal(L)
+            unit = L / scale[:, None]
+            start += [np.log(scale), np.zeros(rows.scales.shape[1] - T)]
+            start.append(unit[np.tril_indices(T, -1)])
+        return np.concatenate(start)
 
     # Fitting -------------------------------------------------------------------------
 
@@ -371,7 +403,9 @@ def check(design: Design) -> None:
         )
     rows = block_rows(design).take(np.arange(design.n)[design.counted])
     B = rows.scales
-    if np.linalg.matrix_rank(B) < B.shape[1]:
+    size = np.sqrt(np.einsum("ij,ij->j", B, B))
+    gram = B.T @ B / np.outer(size, size)
+    if not (size > 0).all() or np.linalg.eigvalsh(gram)[0] < 1e-10:
         raise ModelError(
             f"residual={term.text!r}: the standard deviations of "
             f"{', '.join(term.scale_names)} cannot be told from those of "

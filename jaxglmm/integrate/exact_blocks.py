@@ -59,7 +59,8 @@ def marginal(problem: MarginalProblem, covariances: list[Array]) -> BlockMargina
         PR = P[stack.pattern] @ stack.rows
         parts.append(Precision(P, PR))
         log_det = log_det + stack.count @ log_dets
-        M = M + jnp.einsum("ntc,ntd->cd", stack.rows, PR, optimize=True)
+        c = stack.rows.shape[-1]
+        M = M + stack.rows.reshape(-1, c).T @ PR.reshape(-1, c)
     p = problem.p
     if p == 0:
         LQ, beta, r2 = jnp.zeros((0, 0)), jnp.zeros(0), M[0, 0]
@@ -101,11 +102,11 @@ def derivatives(
     at = marginal(problem, [V for V, _ in tables])
     p = problem.p
     score = hessian = fisher = C = jnp.zeros(())
+    half = spd.forward(at.LQ, jnp.eye(p, dtype=at.LQ.dtype)) if p else at.LQ
     for stack, part, (_, dV) in zip(problem.stacks, at.parts, tables, strict=True):
         PX, Py = part.PR[..., :p], part.PR[..., p]
         r = Py - PX @ at.beta
-        # rows of L^-1 against the columns of PX
-        B = jnp.moveaxis(spd.forward(at.LQ, jnp.moveaxis(PX, -1, 0)), 0, -1)
+        B = PX @ half.T
         BR = jnp.concatenate([B, r[..., None]], axis=-1)
         used = BR if reml else BR[..., p:]
         K = stack.mask.shape[0]
@@ -113,7 +114,7 @@ def derivatives(
         S = segment_sum(own, stack.pattern, K, indices_are_sorted=True)
         nP = stack.count[:, None, None] * part.P
         G = stack.group.shape[0]
-        D = segment_sum(nP - S, stack.template, G)
+        D = segment_sum(nP - S, stack.template, G, indices_are_sorted=True)
         score = score + jnp.einsum("agij,gij->a", dV, D)
         traces = _traces(stack, dV, part.P, (nP - 2 * S, nP))
         hessian = hessian + problem.bend(theta, stack, D) - traces[0]
