@@ -221,6 +221,12 @@ class BlockEngine:
         rest = base.host_theta(absolute, terms) if terms else np.zeros(0)
         return np.concatenate([own, rest])
 
+    def estimates(
+        self, design: Design, fitted: Fitted, criterion: float
+    ) -> Estimates:
+        """Back to the user's coordinates."""
+        return estimates(self, design, fitted, criterion)
+
     @cached_property
     def is_level(self) -> np.ndarray:
         """(residual parameters,) which are logs of standard deviations."""
@@ -267,6 +273,7 @@ def block_rows(design: Design) -> BlockRows:
     independent = not term.structure
     return BlockRows(
         block,
+        term.codes if term.structure else block,
         np.zeros(n, int) if independent and not parts else term.position,
         np.zeros((n, 1)) if independent else term.times,
         term.group_codes,
@@ -295,7 +302,7 @@ def _joined(parts: list[np.ndarray], n: int) -> np.ndarray:
 def _stack(a: Arrangement, blocks: np.ndarray, pattern: np.ndarray) -> Stack:
     return Stack(
         a.scales,
-        Pairs(a.position, a.lag),
+        Pairs(a.position, a.lag, a.within),
         a.group,
         tuple(BlockEffect(z, same) for z, same in a.effects),
         a.mask,

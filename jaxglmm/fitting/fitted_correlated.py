@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from jaxglmm import _arguments
+from jaxglmm.fitting import components as _components
 from jaxglmm.fitting import residual_parameters as _parameters
 from jaxglmm.fitting.blocks import BlockEngine
 from jaxglmm.fitting.components import VarCorr
 from jaxglmm.fitting.degrees_of_freedom import KenwardRoger, Satterthwaite
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.fitted_model import FittedModel
-from jaxglmm.formula.design import Design
+from jaxglmm.formula.design import Design, NewRows
+from jaxglmm.formula.residual import BY_VISIT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +103,47 @@ class FittedCorrelated(FittedModel):
         """How the covariance of the fixed effects was asked for."""
         return {"residual": self.vcov_type}
 
+    @property
+    def formula(self) -> str:
+        """The formula with the residual covariance, as ``jg.mmrm`` reads it."""
+        return f"{super().formula} + {self._term.text}"
+
     # Numbers -------------------------------------------------------------------------
+
+    @cached_property
+    def varcorr(self) -> VarCorr:
+        """Of the random effects; sigma is None where it differs by visit."""
+        one = self._term.structure not in BY_VISIT and len(self._term.group_levels) == 1
+        return _components.varcorr(self.design, self.estimates, one)
+
+    @cached_property
+    def var_components(self) -> tuple[_components.VarianceComponent, ...]:
+        """Every variance; those of the residuals by visit where they differ."""
+        effects = _components.flat(self.design, self.estimates, residual=False)
+        own = [
+            _components.VarianceComponent("Residual", each.label, v * v, v)
+            for each in _parameters.parameters(self)
+            if each.kind == "sd"
+            for v in (each.value,)
+        ]
+        return (*effects, *own)
+
+    @cached_property
+    def ranef_cov(self) -> dict[str, np.ndarray]:
+        """Factor -> conditional covariances given the parameters, (J, q, q)."""
+        from jaxglmm.fitting.conditional_variance_blocks import covariances
+
+        return {name: D for name, (D, _) in covariances(self).items()}
+
+    def prediction_variance(self, new: NewRows) -> np.ndarray:
+        """Variance of x'beta + z'b around its prediction, (n_new,), given theta."""
+        from jaxglmm.fitting.conditional_variance_blocks import prediction_variance
+
+        return prediction_variance(self, new)
+
+    def noise(self, newdata: Any = None) -> np.ndarray | float:
+        """Variance of the residuals of the fit's rows, or of new ones of weight one."""
+        return _parameters.row_variances(self, newdata)
 
     @property
     def npar(self) -> int:

@@ -68,6 +68,17 @@ class Engine:
         return self.estimator.reml
 
     @property
+    def keep(self) -> np.ndarray | None:
+        """Which rows of the design count; None where all do."""
+        return self.moments.keep
+
+    def estimates(
+        self, design: Design, fitted: Fitted, criterion: float
+    ) -> Estimates:
+        """Back to the user's coordinates."""
+        return estimates(self, design, fitted, criterion)
+
+    @property
     def factors(self) -> tuple[Factor, ...]:
         """Grouping factors in internal order."""
         return self.moments.factors

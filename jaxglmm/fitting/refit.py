@@ -39,7 +39,7 @@ def refit(fit: L, y: np.ndarray) -> L:
     design = copy.copy(fit.design)
     object.__setattr__(design, "y", y)  # a frozen record, copied: cheaper than replace
     adjusted = y if design.offset is None else y - design.offset
-    keep = fit.engine.moments.keep
+    keep = fit.engine.keep
     return _again(
         fit,
         design,
@@ -60,7 +60,7 @@ def _again(fit: L, design: Design, engine: Engine) -> L:
     )
     out = fit.like(
         design,
-        partial(_engine.estimates, engine, design, fitted, criterion),
+        partial(engine.estimates, design, fitted, criterion),
         engine,
         {**settings, "evaluations": int(fitted.steps)},
     )

@@ -16,13 +16,14 @@ import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting import predictor
+from jaxglmm.fitting import blocks, predictor
 from jaxglmm.fitting.blocks import correlation_of, n_scales
 from jaxglmm.fitting.components import TermCovariance, VarCorr
 from jaxglmm.fitting.simulate import asked, draws_new_effects
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.levels import text_of
 from jaxglmm.formula.residual import BY_VISIT
+from jaxglmm.formula.residual_rows import new_places
 from jaxglmm.model.covariances import names as words
 from jaxglmm.model.residuals import Pairs
 from jaxglmm.runtime.host import on_host
@@ -264,15 +265,32 @@ def drawn(fit: Any, n: int, seed: Any, re: str | None) -> np.ndarray:
     return out
 
 
-def row_variances(fit: Any) -> np.ndarray:
-    """(n,) variance of each row's residual; of rows of weight zero at weight one."""
-    from jaxglmm.fitting.blocks import block_rows
+def row_variances(fit: Any, newdata: Any = None) -> np.ndarray:
+    """(n,) variance of each row's residual, or (n_new,) of new rows, of weight one.
 
-    rows, phi = block_rows(fit.design), fit.estimates.phi
-    each = len(phi) // rows.n_groups
-    own = phi.reshape(rows.n_groups, each)[rows.group, : rows.scales.shape[1]]
-    variance = np.exp(2 * np.sum(rows.scales * own, axis=1))
-    if fit.design.residual.structure == "us":
-        sds = np.stack([x.sd.to_numpy() for x in fit.residual_covariance.values()])
-        variance = sds[rows.group, rows.position] ** 2
-    return variance
+    Raises:
+        DataError: new rows lack a column of the structure, or have a visit or a level
+            of it that the fit had not.
+    """
+    design = fit.design
+    rows = blocks.block_rows(design)
+    group, position, scales = rows.group, rows.position, rows.scales
+    if newdata is not None:
+        group, position, extra = new_places(design.residual, newdata)
+        s = blocks.n_scales(design)
+        visits = np.eye(s)[position if s > 1 else np.zeros(len(position), int)]
+        scales = np.concatenate([visits, extra], axis=1)
+    each = len(fit.estimates.phi) // rows.n_groups
+    own = fit.estimates.phi.reshape(rows.n_groups, each)[group, : scales.shape[1]]
+    variance = np.exp(2 * np.sum(scales * own, axis=1))
+    if design.residual.structure == "us":  # U beside the scales
+        correlation, k = blocks.correlation_of(design), rows.scales.shape[1]
+        pairs = Pairs(np.arange(correlation.size)[None], None)  # type: ignore
+        with on_host():
+            U = [
+                correlation.tables(t, pairs)[0][0]
+                for t in fit.estimates.phi.reshape(rows.n_groups, each)[:, k:]
+            ]
+        variance = variance * np.array(U)[group, position, position]
+    w = design.weights
+    return variance if newdata is not None or w is None else variance / w

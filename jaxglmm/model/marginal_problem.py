@@ -194,7 +194,7 @@ class MarginalProblem(Module):
     def _group(self, theta: Array, stack: Stack, g: int) -> tuple[Array, Array, Array]:
         """exp(s_i + s_j), R and dR of one group's parameters, for all templates."""
         s = stack.scales @ theta[g * self.each : g * self.each + self.n_scales]
-        scale = jnp.exp(s[:, :, None] + s[:, None, :])
+        scale = jnp.exp(s[:, :, None] + s[:, None, :]) * stack.pairs.within
         if self.correlation is None:
             eye = jnp.broadcast_to(jnp.eye(s.shape[1]), scale.shape)
             return scale, eye, eye[None][:0]

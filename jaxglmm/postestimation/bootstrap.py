@@ -62,6 +62,8 @@ def bootstrap(
     """
     n = number_of_datasets(n)
     progress = _arguments.flag("progress", progress)
+    if fit.design.residual is not None:
+        return _correlated(fit, n, _arguments.seed(seed), progress)
     if fit.is_linear:
         return _linear(fit, n, _arguments.seed(seed), progress)
     sequence = _arguments.sequence(seed)
@@ -119,6 +121,48 @@ def _original(fit: FittedModel) -> dict[str, float]:
     keys = (*fit.design.x_names, *(p.label for p in pars), *named)
     values = [*fit.coefficients, *(p.value for p in pars), *named.values()]
     return {key: float(x) for key, x in zip(keys, values, strict=True)}
+
+
+def _correlated(fit: Any, n: int, seed: int, progress: bool) -> FittedModels:
+    """Of a linear model with correlated residuals, one after the other."""
+    from jaxglmm.fitting.residual_parameters import parameters
+
+    engine, design = fit.engine, fit.design
+    start = engine.theta(fit.estimates)
+    shift = 0.0 if design.offset is None else design.offset
+    found = []
+    with bar(n, progress, "fit", "bootstrap") as shown:
+        for y in fit.drawn(n, seed, None) - shift:
+            own = engine.for_response(y[engine.keep])
+            fitted, criterion = own.fit(theta=start)
+            again = replace(design, y=y + shift)
+            found.append(
+                fit.like(again, own.estimates(again, fitted, criterion), own)
+            )
+            shown.update(1)
+    each = [parameters(one) for one in found]
+    estimates = [one.estimates for one in found]
+    sd = [
+        np.concatenate([np.zeros(0), *(r.sd for r in one.varcorr.values())])
+        for one in found
+    ]
+    status = np.array([e.status for e in estimates])
+    return FittedModels(
+        coefficients=np.stack([e.beta for e in estimates]),
+        coefficient_names=tuple(design.x_names),
+        sd=np.stack(sd),
+        sd_names=covariances.sd_names(design.terms),
+        sigma=np.array([e.sigma for e in estimates]),
+        theta=np.stack([e.theta for e in estimates]),
+        log_likelihood=np.array([-e.criterion / 2 for e in estimates]),
+        status=status,
+        converged=status == _status.CONVERGED,
+        singular=np.array([e.singular for e in estimates]),
+        original=_original(fit) | {x.label: x.value for x in parameters(fit)},
+        dispersion=np.array([[x.value for x in pars] for pars in each]),
+        dispersion_names=tuple(x.label for x in each[0]),
+        terms=correlations.terms_of(design.terms),
+    )
 
 
 # Linear models ------------------------------------------------------------------------

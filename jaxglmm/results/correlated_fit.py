@@ -37,6 +37,6 @@ class CorrelatedFit(FittedCorrelated, Fit):
         flags = "" if self.converged else ", not converged"
         flags += ", singular" if self.is_singular else ""
         return (
-            f"<CorrelatedFit {cut(self.formula, 70)}, {cut(self._term.text, 40)} | "
-            f"{self.nobs} rows, {how} criterion {self.criterion:.2f}{flags}>"
+            f"<CorrelatedFit {cut(self.formula, 90)} | {self.nobs} rows, {how} "
+            f"criterion {self.criterion:.2f}{flags}>"
         )

@@ -28,13 +28,14 @@ SIZES = np.unique(np.rint(1.3 ** np.arange(60)).astype(int))  # of stacks
 
 @dataclass(frozen=True)
 class BlockRows:
-    """What is known of the n rows; all of one block have one code.
+    """What is known of the n rows; a block holds whole subjects.
 
     position: (n,) among the visits; times: (n, d), lags are distances between these
     group: (n,); scales: (n, s); effects: z (n, q) and level (n,) of each random term
     """
 
     block: Int[np.ndarray, " n"]
+    subject: Int[np.ndarray, " n"]
     position: Int[np.ndarray, " n"]
     times: Float[np.ndarray, "n d"]
     group: Int[np.ndarray, " n"]
@@ -46,6 +47,7 @@ class BlockRows:
         """Some of the rows."""
         return BlockRows(
             self.block[keep],
+            self.subject[keep],
             self.position[keep],
             self.times[keep],
             self.group[keep],
@@ -71,6 +73,7 @@ class Arrangement:
     template: np.ndarray
     position: np.ndarray
     lag: np.ndarray
+    within: np.ndarray | float
     group: np.ndarray
     scales: np.ndarray
     effects: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -91,7 +94,7 @@ def arrange(rows: BlockRows) -> tuple[Arrangement, ...]:
     """Stacks of blocks, by visits or by size."""
     if _by_visits(rows):
         return (_visits(rows),)
-    order = np.lexsort((*rows.times.T[::-1], rows.position, rows.block))
+    order = np.lexsort((*rows.times.T[::-1], rows.position, rows.subject, rows.block))
     sizes = np.bincount(rows.block)
     slot = np.empty(len(order), int)
     first = np.cumsum(sizes) - sizes
@@ -150,6 +153,7 @@ def _visits(rows: BlockRows) -> Arrangement:
         group[first],
         np.broadcast_to(np.arange(T), (G, T)),
         np.broadcast_to(_distances(times[None]), (G, T, T)),
+        1.0,
         np.eye(G),
         np.broadcast_to(scales, (G, *scales.shape)),
         (),
@@ -177,7 +181,11 @@ def _own(rows: BlockRows, at: np.ndarray, slot: np.ndarray, T: int) -> Arrangeme
         codes = spread(level[at, None] + 1.0)[..., 0]
         same = (codes[:, :, None] == codes[:, None, :]) & (codes[:, :, None] > 0)
         effects.append((spread(z[at]), same.astype(float)))
+    subject = spread(rows.subject[at, None] + 1.0)[..., 0]
+    within = (subject[:, :, None] == subject[:, None, :]).astype(float)
+    several = bool((np.ptp(np.where(subject, subject, subject[:, :1]), axis=1)).any())
     parts = [mask, times, scales, position, *(z for z, _ in effects)]
+    parts += [within] if several else []
     parts += [same for _, same in effects]
     keys = np.concatenate(
         [group[:, None] * 1.0, *(x.reshape(N, -1) * 1.0 for x in parts)], axis=1
@@ -196,6 +204,7 @@ def _own(rows: BlockRows, at: np.ndarray, slot: np.ndarray, T: int) -> Arrangeme
         np.arange(len(first)),
         position[first, :, 0],
         _distances(times[first]),
+        within[first] if several else 1.0,
         np.eye(rows.n_groups)[group[first]],
         scales[first],
         tuple((z[first], same[first]) for z, same in effects),

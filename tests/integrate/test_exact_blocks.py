@@ -22,10 +22,11 @@ KINDS = {
     "groups": {"groups": 2},
     "own rows": {"own": True},
     "random effects": {"effects": True},
+    "subjects in levels": {"effects": True, "nested": True},
 }
 
 
-def rows_of(name, groups=1, own=False, effects=False):
+def rows_of(name, groups=1, own=False, effects=False, nested=False):
     rng = np.random.default_rng(3)
     block = np.repeat(np.arange(SUBJECTS), VISITS)
     position = np.tile(np.arange(VISITS), SUBJECTS)
@@ -39,8 +40,17 @@ def rows_of(name, groups=1, own=False, effects=False):
     if own:
         scales = np.concatenate([scales, 0.3 * rng.normal(size=(n, 1))], axis=1)
     z = np.stack([np.ones(n), position - 2.0], axis=1)
-    terms = ((z, block),) if effects else ()
-    known = BlockRows(block, position, times, block % groups, groups, scales, terms)
+    terms = ((z, block // 3 if nested else block),) if effects else ()
+    known = BlockRows(
+        block // 3 if nested else block,
+        block,
+        position,
+        times,
+        block % groups,
+        groups,
+        scales,
+        terms,
+    )
     X = np.stack([np.ones(n), rng.normal(size=n), position], axis=1)
     return known, np.concatenate([X, rng.normal(size=(n, 1))], axis=1)
 
@@ -52,7 +62,7 @@ def problem_of(name, known, rows, nugget=False):
         if known.effects:
             blocks, pattern = a.padded(rows), a.pattern
         effects = tuple(BlockEffect(z, same) for z, same in a.effects)
-        pairs = Pairs(a.position, a.lag)
+        pairs = Pairs(a.position, a.lag, a.within)
         count = a.count.astype(float)
         made = (a.scales, pairs, a.group, effects, a.mask, a.template, count)
         stacks.append(Stack(*made, blocks, pattern))
@@ -64,7 +74,7 @@ def problem_of(name, known, rows, nugget=False):
 
 def dense_covariance(problem, known, theta):
     """V of all rows, from the definition."""
-    same = known.block[:, None] == known.block
+    same = known.subject[:, None] == known.subject
     apart = known.times[:, None] - known.times[None]
     lag = np.sqrt(np.sum(apart**2, axis=-1))
     V = 0.0

@@ -30,10 +30,15 @@ Link = Callable[[Any], tuple[Any, Any, Any]]
 
 
 class Pairs(Module):
-    """Pairs of rows of the blocks: position (G, T) among the visits; lag (G, T, T)."""
+    """Pairs of rows of the blocks.
+
+    position: (G, T) among the visits; lag: (G, T, T); within: (G, T, T), or a number:
+    one where both are of one subject, zero elsewhere.
+    """
 
     position: Int[Array, "G T"]
     lag: Float[Array, "G T T"]
+    within: Float[Array, "G T T"] | float = 1.0
 
 
 def bounded(t: Any) -> tuple[Any, Any, Any]:

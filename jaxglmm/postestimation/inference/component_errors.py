@@ -17,11 +17,12 @@ import numpy as np
 
 from jaxglmm.fitting.components import VarianceParameter, parameters
 from jaxglmm.fitting.fitted_model import FittedModel
-from jaxglmm.fitting.kinds import is_generalised
+from jaxglmm.fitting.kinds import is_correlated, is_generalised
 from jaxglmm.fitting.linear import lambdas
 from jaxglmm.model import covariances
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_correlated import FittedCorrelated
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
 NEAR_ONE = 1 - 1e-8
@@ -34,6 +35,8 @@ def variance_parameters(
 
     None for the errors of a linear model, whose intervals are profiles.
     """
+    if is_correlated(fit):
+        return _of_residuals(fit)
     if not is_generalised(fit):
         return parameters(fit.design, fit.estimates), None
     group = "Thresholds" if fit.family.family_kind == "ordinal" else "Dispersion"
@@ -49,6 +52,20 @@ def variance_parameters(
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J))
     return pars, np.where(error > 0, error, np.nan)
+
+
+def _of_residuals(
+    fit: FittedCorrelated,
+) -> tuple[tuple[VarianceParameter, ...], np.ndarray]:
+    """Of random effects, without errors, and of the residuals."""
+    effects = parameters(fit.design, fit.estimates, residual=False)
+    table = fit.residual_parameters
+    own = [
+        VarianceParameter("dispersion", "Residual", (str(name),), float(value))
+        for name, value in table["estimate"].items()
+    ]
+    errors = [np.full(len(effects), np.nan), table["std_error"].to_numpy()]
+    return (*effects, *own), np.concatenate(errors)
 
 
 def jacobian(fit: FittedGeneralised) -> np.ndarray:

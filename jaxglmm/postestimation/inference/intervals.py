@@ -10,6 +10,7 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coefficients import wald
+from jaxglmm.fitting.kinds import is_correlated
 from jaxglmm.fitting.kinds import is_ordinal
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ def confint(
             known = table["estimate"].to_numpy(), table["std_error"].to_numpy()
             own = wald(*known, np.full(len(table), np.inf), level)
             limits, names = np.concatenate([own, limits]), [*table.index, *names]
-        return pd.DataFrame(limits, index=names, columns=["lower", "upper"])
+        found = pd.DataFrame(limits, index=names, columns=["lower", "upper"])
+        if not is_correlated(fit):
+            return found
+        from jaxglmm.fitting.residual_parameters import table
+
+        return pd.concat([found, table(fit, level)[["lower", "upper"]]])
     if method == "profile":
         from jaxglmm.postestimation.profile.profile import profile
 

@@ -13,7 +13,7 @@ variance parameters as if known.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -214,15 +214,12 @@ def variance(fit: FittedModel, new: NewRows, re: str) -> np.ndarray:
     """Variance of the predicted mean, (n_new,)."""
     if re != "conditional" or not new.terms or not len(new.X):
         return fixed_variance(new.X, fit.coefficient_covariance())
-    from jaxglmm.fitting.conditional_variance import prediction_variance
-
-    return np.asarray(prediction_variance(fit, new, re))
+    return fit.prediction_variance(new)
 
 
-def observation_variance(fit: FittedModel, new: NewRows, re: str, of_the_fit: bool):
+def observation_variance(fit: FittedModel, new: NewRows, re: str, newdata: Any):
     """What a new observation adds to the variance of its mean, (n_new,) or a number."""
-    weights = fit.design.weights if of_the_fit else None
-    noise = predictor.residual_sd(fit.sigma, weights) ** 2
+    noise = fit.noise(newdata)
     if re == "marginal":
         noise = noise + predictor.random_variance(new.terms, covariances(fit.estimates))
     return noise
@@ -245,7 +242,7 @@ def predict(fit: FittedModel, newdata, re, se, interval, level, new_levels, offs
         out["se"] = np.sqrt(var)
     if interval is not None:
         if interval == "prediction":
-            var = var + observation_variance(fit, new, re, newdata is None)
+            var = var + observation_variance(fit, new, re, newdata)
         from scipy import special
 
         half = special.ndtri((1 + level) / 2) * np.sqrt(var)

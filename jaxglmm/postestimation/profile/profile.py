@@ -29,6 +29,12 @@ def profile(
     Raises:
         NotApplicableError: a name that is not a parameter.
     """
+    if fit.design.residual is not None:
+        raise NotApplicableError(
+            "profile: there are no profile likelihoods of residual structures. "
+            "fit.confint() has Wald limits (of correlations on Fisher's scale), and "
+            "fit.confint(method='bootstrap') simulated ones"
+        )
     if fit.is_linear:
         from jaxglmm.postestimation.profile.linear import curves
     else:

@@ -22,7 +22,7 @@ def correlated_heading(fit: Any, tests: str, how: str) -> tuple[str, ...]:
     lines = [f"{kind} with correlated residuals fit by {how}. {tests}"]
     if not term.structure:
         lines = [f"{kind} with unequal variances fit by {how}. {tests}"]
-    lines.append(f"Formula: {fit.formula}")
+    lines.append(f"Formula: {fit.design.formula}")
     count = len(fit.estimates.phi)
     lines.append(
         f"Residuals: {term.text} ({title(term.structure)}, {count} variance "
