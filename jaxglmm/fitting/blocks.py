@@ -162,7 +162,12 @@ class BlockEngine:
             L = np.linalg.cholesky(diagonal)
             for share in (0.9, 0.5, 0.2):
                 mixed = share * S + (1 - share) * diagonal
-                if np.linalg.eigvalsh(mixed / np.sqrt(np.outer(*2 * [np.diagonal(mixed)])))[0] > 0.02:
+                if (
+                    np.linalg.eigvalsh(
+                        mixed / np.sqrt(np.outer(*2 * [np.diagonal(mixed)]))
+                    )[0]
+                    > 0.02
+                ):
                     L = np.linalg.cholesky(mixed)
                     break
             scale = np.diagonal(L)
@@ -221,9 +226,7 @@ class BlockEngine:
         rest = base.host_theta(absolute, terms) if terms else np.zeros(0)
         return np.concatenate([own, rest])
 
-    def estimates(
-        self, design: Design, fitted: Fitted, criterion: float
-    ) -> Estimates:
+    def estimates(self, design: Design, fitted: Fitted, criterion: float) -> Estimates:
         """Back to the user's coordinates."""
         return estimates(self, design, fitted, criterion)
 

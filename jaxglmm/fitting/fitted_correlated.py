@@ -213,9 +213,14 @@ class FittedCorrelated(FittedModel):
     def _given_covariance(self) -> np.ndarray:
         if self.vcov_type == "asymptotic":
             return np.asarray(self.estimates.vcov)
-        from jaxglmm.fitting.empirical import covariance
+        return self.empirical_parts.covariance
 
-        return covariance(self, self.vcov_type)
+    @cached_property
+    def empirical_parts(self) -> Any:
+        """The covariance by the residuals of subjects, and what its tests need."""
+        from jaxglmm.fitting.empirical import Empirical
+
+        return Empirical(self, self.vcov_type)
 
     def _degrees_of_freedom(self, ddf: str) -> np.ndarray:
         if ddf == "between-within":
@@ -232,6 +237,8 @@ class FittedCorrelated(FittedModel):
     @cached_property
     def satterthwaite_parts(self) -> Satterthwaite:
         """What Satterthwaite's degrees of freedom are made of."""
+        if self.vcov_type != "asymptotic":
+            return self.empirical_parts
         from jaxglmm.fitting.degrees_of_freedom_blocks import satterthwaite
 
         return satterthwaite(self)

@@ -25,7 +25,7 @@ from jaxglmm.fitting import random_effects as _effects
 from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.fixed_effects import FixedEffects
-from jaxglmm.formula.design import Design, NewRows, formula_of
+from jaxglmm.formula.design import Design, formula_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,17 +232,6 @@ class FittedModel(FixedEffects):
     def residual_std(self) -> float:
         """``sigma``."""
         return self.sigma
-
-    def prediction_variance(self, new: NewRows) -> np.ndarray:
-        """Variance of x'beta + z'b around its prediction, (n_new,), given theta."""
-        from jaxglmm.fitting.conditional_variance import prediction_variance
-
-        return np.asarray(prediction_variance(self, new))
-
-    def noise(self, newdata: Any = None) -> np.ndarray | float:
-        """Variance of the residuals of the fit's rows, or of new ones of weight one."""
-        weights = self.design.weights if newdata is None else None
-        return _predictor.residual_sd(self.sigma, weights) ** 2
 
     @property
     def residual_variance(self) -> float:

@@ -72,9 +72,7 @@ class Engine:
         """Which rows of the design count; None where all do."""
         return self.moments.keep
 
-    def estimates(
-        self, design: Design, fitted: Fitted, criterion: float
-    ) -> Estimates:
+    def estimates(self, design: Design, fitted: Fitted, criterion: float) -> Estimates:
         """Back to the user's coordinates."""
         return estimates(self, design, fitted, criterion)
 

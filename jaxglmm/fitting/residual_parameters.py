@@ -285,6 +285,7 @@ def row_variances(fit: Any, newdata: Any = None) -> np.ndarray:
     variance = np.exp(2 * np.sum(scales * own, axis=1))
     if design.residual.structure == "us":  # U beside the scales
         correlation, k = blocks.correlation_of(design), rows.scales.shape[1]
+        assert correlation is not None
         pairs = Pairs(np.arange(correlation.size)[None], None)  # type: ignore
         with on_host():
             U = [

@@ -136,9 +136,7 @@ def _correlated(fit: Any, n: int, seed: int, progress: bool) -> FittedModels:
             own = engine.for_response(y[engine.keep])
             fitted, criterion = own.fit(theta=start)
             again = replace(design, y=y + shift)
-            found.append(
-                fit.like(again, own.estimates(again, fitted, criterion), own)
-            )
+            found.append(fit.like(again, own.estimates(again, fitted, criterion), own))
             shown.update(1)
     each = [parameters(one) for one in found]
     estimates = [one.estimates for one in found]

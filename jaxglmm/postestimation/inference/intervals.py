@@ -10,8 +10,7 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coefficients import wald
-from jaxglmm.fitting.kinds import is_correlated
-from jaxglmm.fitting.kinds import is_ordinal
+from jaxglmm.fitting.kinds import is_correlated, is_ordinal
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel

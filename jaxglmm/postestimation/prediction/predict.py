@@ -27,6 +27,7 @@ from jaxglmm._errors import (
 )
 from jaxglmm.fitting import predictor
 from jaxglmm.fitting.components import covariances
+from jaxglmm.fitting.kinds import is_correlated
 from jaxglmm.fitting.model_frame import readable
 from jaxglmm.formula.array_recipe import INTERCEPT, ArrayRecipe
 from jaxglmm.formula.design import Design, NewRows
@@ -214,12 +215,20 @@ def variance(fit: FittedModel, new: NewRows, re: str) -> np.ndarray:
     """Variance of the predicted mean, (n_new,)."""
     if re != "conditional" or not new.terms or not len(new.X):
         return fixed_variance(new.X, fit.coefficient_covariance())
-    return fit.prediction_variance(new)
+    if is_correlated(fit):
+        return fit.prediction_variance(new)
+    from jaxglmm.fitting.conditional_variance import prediction_variance
+
+    return np.asarray(prediction_variance(fit, new, re))
 
 
 def observation_variance(fit: FittedModel, new: NewRows, re: str, newdata: Any):
     """What a new observation adds to the variance of its mean, (n_new,) or a number."""
-    noise = fit.noise(newdata)
+    if is_correlated(fit):
+        noise: Any = fit.noise(newdata)
+    else:
+        weights = fit.design.weights if newdata is None else None
+        noise = predictor.residual_sd(fit.sigma, weights) ** 2
     if re == "marginal":
         noise = noise + predictor.random_variance(new.terms, covariances(fit.estimates))
     return noise
