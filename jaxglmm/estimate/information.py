@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.integrate import exact
@@ -32,6 +33,7 @@ from jaxglmm.runtime.arrays import is_host, jnp, lax, linearize, put
 from jaxglmm.runtime.compile import stored
 from jaxglmm.runtime.trees import Module
 
+FEW = 12  # columns up to which products of all pairs of entries are formed
 MOST_DENSE = 3000  # random effects in all up to which Z'V^-1Z is formed in full
 FAR = 1e-3  # smallest diagonal of Lambda where second derivatives divide by it
 
@@ -100,59 +102,52 @@ def curvature(
 
 
 class Components(Module):
-    """Kenward and Roger's matrices for V = sum_r gamma_r G_r.
+    """Kenward and Roger's matrices over the parameters of V.
 
     C: (p, p) X'V^-1X; P: (r, p, p) its derivatives; Q: (r, r, p, p)
-    X'V^-1G_rV^-1G_sV^-1X made symmetric; K: (r, r) tr(V^-1G_rV^-1G_s). The last
-    component is the residual variance.
+    X'V^-1V_rV^-1V_sV^-1X made symmetric; K: (r, r) tr(V^-1V_rV^-1V_s); R: (r, r, p, p)
+    X'V^-1V_rsV^-1X. The last parameter is the residual variance.
     """
 
     C: Float[Array, "p p"]
     P: Float[Array, "r p p"]
     Q: Float[Array, "r r p p"]
     K: Float[Array, "r r"]
+    R: Float[Array, "r r p p"]
 
 
-def _basis(problem: Problem) -> list[tuple[int, int, int]]:
-    """(factor, i, j) of every variance and covariance."""
-    return [(f, i, j) for f, c in enumerate(problem.covariances) for i, j in c.entries]
-
-
-def _matrix(q: int, i: int, j: int) -> Float[Array, "q q"]:
-    """e_i e_j' + e_j e_i', or e_i e_i'."""
-    return put(put(jnp.zeros((q, q)), (i, j), 1.0), (j, i), 1.0)
+Direction = tuple[int, Float[Array, "q q"]]  # the factor, dG of its levels
 
 
 @stored(fast=False, host=True)
 def components(
-    problem: Problem, theta: Float[Array, " m"], sigma2: Scalar
+    problem: Problem,
+    theta: Float[Array, " m"],
+    sigma2: Scalar,
+    slopes: tuple[Float[Array, "r q q"], ...],
+    bends: tuple[Float[Array, "r r q q"] | None, ...],
 ) -> Components:
-    """C, P, Q and K (Kenward and Roger 1997), without an n x n matrix.
+    """C, P, Q, K and R (Kenward and Roger 1997), without an n x n matrix.
 
-    Everything with the residual component follows from V^-1 = sum_r gamma_r
-    V^-1G_rV^-1. For covariances whose variances and covariances are free parameters.
+    Everything with the residual component follows from V = sigma^2 I + sum of all
+    Z G Z', hence V^-1 = sigma^2 V^-1V^-1 + V^-1(V - sigma^2 I)V^-1.
+
+    slopes, bends: of each factor the derivatives of G = sigma^2 Sigma.
     """
-    if not all(c.free for c in problem.covariances):
-        raise NotImplementedError(
-            "Kenward and Roger's matrices of a structure with fewer parameters than "
-            "entries need second derivatives of V"
-        )
     p = problem.p
-    sides = problem.sides
     lam = problem.lambdas(theta)
     at = exact.marginal(problem, lam)
-    basis = _basis(problem)
-    R = len(basis)
+    basis = [(f, E[k]) for f, E in enumerate(slopes) for k in range(E.shape[0])]
+    basis += [(f, sigma2 * x @ x.T) for f, x in enumerate(lam)]  # V itself
+    R, own = len(basis), len(basis) - len(lam)
+    gamma = np.repeat([0.0, 1.0], [own, len(lam)])
     T = [x[:, :p] / sigma2 for x in at.T]
-    blocks = []  # E_r T_X, (q, p, J), on its own factor
-    for f, i, j in basis:
-        blocks.append((f, jnp.tensordot(_matrix(sides[f], i, j), T[f], axes=1)))
+    blocks = [(f, jnp.tensordot(E, T[f], axes=1)) for f, E in basis]  # (q, p, J)
     P = jnp.stack([-jnp.einsum("ipg,iqg->pq", T[f], w) for f, w in blocks])
     wide = _side_by_side(problem, blocks)
     gram = (at.factor.gram(wide) / sigma2).reshape(R, p, R, p)
     Q = jnp.transpose(gram, (0, 2, 1, 3))
     Q = (Q + jnp.swapaxes(Q, 2, 3)) / 2
-    gamma = sigma2 * pack([x @ x.T for x in lam], problem.covariances)
     K, trace = _traces(problem, lam, at.factor, basis)
     K, trace = K / sigma2**2, trace / sigma2
 
@@ -166,12 +161,33 @@ def components(
 
     Q = jnp.concatenate([Q, Q_last[None]], axis=0)
     column = jnp.concatenate([Q_last, Q_both[None]], axis=0)[:, None]
+    kept = np.append(np.arange(own), R)
+    K = jnp.block([[K, K_last[:, None]], [K_last[None], K_both]])
     return Components(
         C,
-        jnp.concatenate([P, P_last[None]]),
-        jnp.concatenate([Q, column], axis=1),
-        jnp.block([[K, K_last[:, None]], [K_last[None], K_both]]),
+        jnp.concatenate([P, P_last[None]])[kept],
+        jnp.concatenate([Q, column], axis=1)[kept][:, kept],
+        K[kept][:, kept],
+        _bent(T, slopes, bends),
     )
+
+
+def _bent(
+    T: list[Float[Array, "q p J"]],
+    slopes: tuple[Float[Array, "r q q"], ...],
+    bends: tuple[Float[Array, "r r q q"] | None, ...],
+) -> Float[Array, "r r p p"]:
+    """X'V^-1V_rsV^-1X, zero across factors and with the residual variance."""
+    p = T[0].shape[1]
+    r = sum(E.shape[0] for E in slopes) + 1
+    out, start = jnp.zeros((r, r, p, p)), 0
+    for x, E, bend in zip(T, slopes, bends, strict=True):
+        own = slice(start, start + E.shape[0])
+        if bend is not None:
+            moved = jnp.tensordot(bend, x, axes=1)  # (r, r, q, p, J)
+            out = put(out, (own, own), jnp.einsum("ipg,rsiqg->rspq", x, moved))
+        start = own.stop
+    return out
 
 
 def _side_by_side(
@@ -190,7 +206,7 @@ def _traces(
     problem: Problem,
     lam: Lambdas,
     factor: AbstractFactor,
-    basis: list[tuple[int, int, int]],
+    basis: list[Direction],
 ) -> tuple[Float[Array, "r r"], Float[Array, " r"]]:
     """tr(V^-1G_rV^-1G_s) and tr(V^-1G_r) for sigma = 1.
 
@@ -201,19 +217,19 @@ def _traces(
     sides = problem.sides
     total = sum(b.shape[0] * b.shape[-1] for b in problem.B)
     if len(sides) == 1:
-        return _traces_by_level(problem, factor, basis)
+        return _traces_by_level(problem, factor, [E for _, E in basis])
     if total <= MOST_DENSE:
         return _traces_in_full(problem, factor, basis)
     lam = at_least(lam, FAR)
 
     def first(x: Lambdas) -> Array:
         S = problem.system.factor(x).traces()
-        return jnp.stack([jnp.sum(S[f] * _matrix(sides[f], i, j)) for f, i, j in basis])
+        return jnp.stack([jnp.sum(S[f] * E) for f, E in basis])
 
     def change(r: int) -> Lambdas:
-        f, i, j = basis[r]
+        f, E = basis[r]
         inverse = jnp.linalg.inv(lam[f])
-        middle = inverse @ _matrix(sides[f], i, j) @ inverse.T
+        middle = inverse @ E @ inverse.T
         phi = jnp.tril(middle) - jnp.diag(jnp.diagonal(middle)) / 2
         return tuple(
             x @ phi if g == f else jnp.zeros_like(x) for g, x in enumerate(lam)
@@ -226,21 +242,31 @@ def _traces(
 
 
 def _traces_by_level(
-    problem: Problem, factor: AbstractFactor, basis: list[tuple[int, int, int]]
+    problem: Problem, factor: AbstractFactor, basis: list[Float[Array, "q q"]]
 ) -> tuple[Float[Array, "r r"], Float[Array, " r"]]:
     """One factor: tr(E_r S_g E_s S_g) summed over the levels g."""
     q, _, J = problem.B[0].shape
     eye = jnp.broadcast_to(jnp.eye(q)[:, :, None], (q, q, J))
     A = problem.system.normal((eye,))
     _, (S,) = factor.project(A, jnp.zeros((q, q)))
-    pairs = S.reshape(q * q, J) @ S.reshape(q * q, J).T
-    E = jnp.stack([_matrix(q, i, j) for _, i, j in basis])
-    K = jnp.einsum("rab,scd,bcda->rs", E, E, pairs.reshape(q, q, q, q))
-    return K, jnp.einsum("rab,ba->r", E, jnp.sum(S, axis=-1))
+    E = jnp.stack(basis)
+    trace = jnp.einsum("rab,ba->r", E, jnp.sum(S, axis=-1))
+    if q <= FEW:
+        pairs = S.reshape(q * q, J) @ S.reshape(q * q, J).T
+        K = jnp.einsum("rab,scd,bcda->rs", E, E, pairs.reshape(q, q, q, q))
+        return K, trace
+
+    def level(total: Array, s: Array) -> tuple[Array, None]:
+        x = E @ s
+        flat = x.reshape(len(E), -1)
+        return total + flat @ jnp.swapaxes(x, 1, 2).reshape(len(E), -1).T, None
+
+    zero = jnp.zeros((len(E), len(E)), E.dtype)
+    return lax.scan(level, zero, jnp.moveaxis(S, -1, 0))[0], trace
 
 
 def _traces_in_full(
-    problem: Problem, factor: AbstractFactor, basis: list[tuple[int, int, int]]
+    problem: Problem, factor: AbstractFactor, basis: list[Direction]
 ) -> tuple[Float[Array, "r r"], Float[Array, " r"]]:
     identity, start = [], 0
     total = sum(b.shape[0] * b.shape[-1] for b in problem.B)
@@ -253,10 +279,10 @@ def _traces_in_full(
         start += q * J
     S = factor.gram(tuple(identity))
     placed = []
-    for f, i, j in basis:  # E_r S: rows of factor f only
+    for f, E in basis:  # E_r S: rows of factor f only
         begin, q, J = spans[f]
         rows = S[begin : begin + q * J].reshape(J, q, total)
-        mixed = jnp.einsum("ab,gbt->gat", _matrix(q, i, j), rows).reshape(-1, total)
+        mixed = jnp.einsum("ab,gbt->gat", E, rows).reshape(-1, total)
         placed.append(put(jnp.zeros_like(S), slice(begin, begin + q * J), mixed))
     ES = jnp.stack(placed)
     K = jnp.einsum("rab,sba->rs", ES, ES)

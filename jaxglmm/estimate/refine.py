@@ -28,7 +28,7 @@ from jaxglmm._typing import Float
 from jaxglmm.estimate import information
 from jaxglmm.estimate.base import Fitted
 from jaxglmm.estimate.maximise import Maximise, fit_compiled
-from jaxglmm.model.covariances.base import host_lambdas, host_theta
+from jaxglmm.model.covariances.host import host_lambdas, host_theta
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.system import AbstractSystem
 from jaxglmm.runtime.trees import tree_at

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxglmm._typing import Array, Float
+from jaxglmm.model.covariances.base import sharing
 from jaxglmm.model.covariances.base import start as covariance_start
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
@@ -36,13 +37,18 @@ def moments(problem: Problem) -> Float[Array, " m"]:
     trace = diagonal - spread[2]
     residual = problem.n - p
     last = jnp.append(trace, residual)
+    shared = np.array(sharing(problem.covariances), int)
+    if len(set(shared.tolist())) < K:  # sums over the columns of one variance
+        S = (shared[:, None] == np.arange(shared.max() + 1)).astype(float)
+        C, trace, own, K = S.T @ C @ S, S.T @ trace, S.T @ own, S.shape[1]
+        last = jnp.append(trace, residual)
     A = jnp.concatenate([jnp.concatenate([C, trace[:, None]], 1), last[None]])
     right = jnp.append(own, problem.RR[p, p])
     # A is a Gram matrix; a trace of ridge where two components are the same
     gamma = spd.solve(spd.cholesky(A * (1 + 1e-10 * np.eye(len(A)))), right)
     base = jnp.maximum(gamma[K], 1e-3 * problem.RR[p, p] / problem.n)
     sd = jnp.sqrt(jnp.clip(gamma[:K] / base, LEAST**2, MOST**2))
-    sd = jnp.where(jnp.isfinite(sd), sd, 1.0)
+    sd = jnp.where(jnp.isfinite(sd), sd, 1.0)[shared]
     return jnp.stack(covariance_start(problem.covariances, sd))
 
 

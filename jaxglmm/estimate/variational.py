@@ -40,8 +40,6 @@ from jaxglmm.model.covariances.base import (
     jacobian,
     pack,
     pulled,
-    pulled_columns,
-    pulled_square,
 )
 from jaxglmm.model.predictors import gram, total
 from jaxglmm.numerics import small_matrices as small
@@ -272,10 +270,10 @@ def _slope(
     own = problem.covariances
     D = jacobian(belief.rest(s.y)[: problem.m], own)
     score = 2 * pulled(D, pack([g @ x for g, x in zip(G, lam, strict=True)], own))
-    v = pulled_columns(D, directions(problem, lam, t))
+    v = directions(problem, lam, t, D)
     cross = inner_all(normal.T, v)
     info = factor.gram(v) - (cross.T @ spd.solve(normal.L, cross) if problem.p else 0.0)
-    info = info + pulled_square(D, boundary(G, own))
+    info = info + boundary(G, own, D)
     score_phi, info_phi = _dispersion(posterior, s, tm, rule, k)
     whole = jnp.concatenate([score, score_phi]) / 2
     info = jax.scipy.linalg.block_diag(info / 2, info_phi)

@@ -24,6 +24,7 @@ from jaxglmm.formula.residual import BY_VISIT
 from jaxglmm.integrate import exact_blocks
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
+from jaxglmm.model.covariances.host import host_lambdas, host_theta
 from jaxglmm.model.marginal_problem import BlockEffect, MarginalProblem, Stack
 from jaxglmm.model.residuals import Correlation, Pairs, correlation
 from jaxglmm.model.residuals.correlations import AnyCorrelation, Distance
@@ -223,7 +224,7 @@ class BlockEngine:
         own = estimates.phi - np.log(self.fixed.scale) * self.is_level
         absolute = [x * (estimates.sigma / self.fixed.scale) for x in estimates.lam]
         terms = tuple(covariances.of(t) for t in self.design.terms)
-        rest = base.host_theta(absolute, terms) if terms else np.zeros(0)
+        rest = host_theta(absolute, terms) if terms else np.zeros(0)
         return np.concatenate([own, rest])
 
     def estimates(self, design: Design, fitted: Fitted, criterion: float) -> Estimates:
@@ -332,7 +333,7 @@ def estimates(
     phi = own + np.log(fixed.scale) * engine.is_level
     sigma = float(np.exp(phi[0]))
     terms = problem.covariances
-    absolute = base.host_lambdas(np.asarray(fitted.theta[problem.n_residual :]), terms)
+    absolute = host_lambdas(np.asarray(fitted.theta[problem.n_residual :]), terms)
     lam = tuple(_positive(fixed.scale / sigma * x) for x in absolute)
     status = judged(fitted, criterion)
     beta = fixed.beta(np.asarray(fitted.beta))
@@ -342,7 +343,7 @@ def estimates(
         vcov=fixed.vcov(np.asarray(fitted.LQ), fixed.scale),
         sigma=sigma,
         lam=lam,
-        theta=base.host_theta(lam, terms) if terms else np.zeros(0),
+        theta=host_theta(lam, terms) if terms else np.zeros(0),
         b=_modes(engine, fitted),
         criterion=criterion,
         reml=engine.reml,
@@ -367,7 +368,7 @@ def _modes(engine: BlockEngine, fitted: Fitted) -> tuple[np.ndarray, ...]:
     if not design.terms:
         return ()
     r = weighted_residuals(engine, np.asarray(fitted.theta), np.asarray(fitted.beta))
-    lams = base.host_lambdas(
+    lams = host_lambdas(
         np.asarray(fitted.theta[problem.n_residual :]), problem.covariances
     )
     out = []

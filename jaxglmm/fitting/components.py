@@ -7,7 +7,7 @@ standard deviation and correlation (``sd_(Intercept)|g``, ``cor_x.(Intercept)|g`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,8 @@ class TermCovariance:
 
     factor: grouping factor; sd: (q,) Series; corr and cov: (q, q) frames
     structure: name of its covariance, as in a formula
+    parameters: what a structure has in their place, ``{"sd": 1.2, "cor": 0.5}``;
+        empty where all standard deviations and correlations are parameters
     """
 
     factor: str
@@ -51,6 +53,7 @@ class TermCovariance:
     corr: pd.DataFrame
     cov: pd.DataFrame
     structure: str = "us"
+    parameters: dict[str, float] = field(default_factory=dict)
 
     @property
     def correlated(self) -> bool:
@@ -102,7 +105,20 @@ def _named(term: RandomTerm, cov: np.ndarray) -> TermCovariance:
         corr=pd.DataFrame(corr, index=names, columns=names),
         cov=pd.DataFrame(cov, index=names, columns=names),
         structure=term.covariance,
+        parameters=_own(term, cov),
     )
+
+
+def _own(term: RandomTerm, cov: np.ndarray) -> dict[str, float]:
+    """What a structure has in place of all sds and correlations."""
+    own = of(term)
+    if not own.has_own:
+        return {}
+    sds, others = own.parameters(term.names)
+    sd, value = own.natural(cov)
+    keys = ["sd"] if len(sds) == 1 else [f"sd_{name}" for (name,) in sds]
+    keys += [".".join((kind, *w[1:])) for kind, w in others]
+    return dict(zip(keys, map(float, (*sd, *value)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -149,7 +165,8 @@ def flat(
 class VarianceParameter:
     """One sd or correlation: ``kind`` ("sd" or "cor"), its term's label and columns.
 
-    A dispersion parameter has the kind "dispersion" and its own name.
+    Of a structure the names are its word, and the kind may be "range" or "nu". A
+    dispersion parameter has the kind "dispersion" and its own name.
     """
 
     kind: str
@@ -164,10 +181,7 @@ class VarianceParameter:
             return self.names[0]
         if self.group == "Residual":
             return "sigma"
-        if self.kind == "cor":
-            later, earlier = self.names
-            return words.correlation(later, earlier, self.group)
-        return words.sd(self.names[0], self.group)
+        return words.parameter(self.kind, self.names, self.group)
 
 
 def parameters(
@@ -180,17 +194,13 @@ def parameters(
     """
     out = []
     for term, cov in zip(design.terms, covariances(estimates), strict=True):
-        sd, corr = sd_and_correlation(cov)
-        names = term.names
+        own = of(term)
+        sds, others = own.parameters(term.names)
+        sd, value = own.natural(cov)
+        words = [("sd", name) for name in sds] + others
         out += [
-            VarianceParameter("sd", term.label, (name,), float(sd[k]))
-            for k, name in enumerate(names)
-        ]
-        out += [
-            VarianceParameter(
-                "cor", term.label, (names[i], names[j]), float(corr[i, j])
-            )
-            for i, j in of(term).pairs
+            VarianceParameter(kind, term.label, name, float(x))
+            for (kind, name), x in zip(words, (*sd, *value), strict=True)
         ]
     if residual:
         sigma = float(estimates.sigma)

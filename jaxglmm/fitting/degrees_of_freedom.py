@@ -12,6 +12,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.estimate import information
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import Engine
+from jaxglmm.model.covariances.host import host_curves
 from jaxglmm.runtime.precision import double_precision
 
 FLAT = 1e-9  # eigenvalues of the Hessian, relative to the largest, that count as zero
@@ -136,7 +137,9 @@ def kenward_roger_parts(engine: Engine, estimates: Estimates) -> KenwardRoger:
         )
     fixed = engine.moments.fixed
     sigma2 = np.float64((float(estimates.sigma) / fixed.scale) ** 2)
-    found = information.components(engine.problem, engine.theta(estimates), sigma2)
+    theta = engine.theta(estimates)
+    bent = host_curves(np.asarray(theta), engine.problem.covariances, float(sigma2))
+    found = information.components(engine.problem, theta, sigma2, *bent)
     C, P, Q, K = (np.asarray(x) for x in (found.C, found.P, found.Q, found.K))
     if not all(np.isfinite(x).all() for x in (C, P, Q, K)):
         nothing = np.full(C.shape, np.nan)
@@ -151,7 +154,7 @@ def kenward_roger_parts(engine: Engine, estimates: Estimates) -> KenwardRoger:
     scaled = np.linalg.pinv(IE2 / np.outer(unit, unit), rcond=1e-12, hermitian=True)
     W = 2 * scaled / np.outer(unit, unit)
     mixed = np.tensordot(W, PhiP, axes=1)  # sum over s of W_rs Phi P_s
-    U = np.tensordot(W, Q, axes=2) - np.sum(P @ mixed, axis=0)
+    U = np.tensordot(W, Q - np.asarray(found.R) / 4, axes=2) - np.sum(P @ mixed, axis=0)
     adjusted = Phi + 2 * Phi @ U @ Phi
     back = fixed.scale * fixed.R_inverse
     PP = PhiP @ Phi

@@ -23,6 +23,7 @@ from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.covariances import base
+from jaxglmm.model.covariances.host import host_lambdas, host_theta
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
@@ -142,7 +143,7 @@ class Engine:
         search judges what is left to gain may be far too large.
         """
         for factor, b in zip(self.factors, fitted.b, strict=True):
-            if factor.covariance.pairs:
+            if factor.covariance.pairs and factor.n_levels > 1:
                 total = np.add.reduce(b, axis=2)
                 square = np.einsum("...l,...l", b, b)
                 if (total * total > ONE_SIDED * factor.n_levels * square).any():
@@ -213,7 +214,7 @@ def lambdas(
     problem: Problem | GeneralisedProblem, theta: np.ndarray
 ) -> list[np.ndarray]:
     """Internal Lambda (..., q, q) of every factor from theta (..., m), on the host."""
-    return base.host_lambdas(theta, problem.covariances)
+    return host_lambdas(theta, problem.covariances)
 
 
 def modes(factor: Factor, internal: np.ndarray) -> np.ndarray:
@@ -296,7 +297,7 @@ def packed(design: Design, terms: Sequence[np.ndarray]) -> np.ndarray:
 
 def pack(design: Design, lam: Sequence[np.ndarray]) -> np.ndarray:
     """(..., m) theta of the terms' Lambdas (..., q, q) in the user's coordinates."""
-    return base.host_theta(lam, covariances.of_terms(design.terms))
+    return host_theta(lam, covariances.of_terms(design.terms))
 
 
 def internal_lambdas(

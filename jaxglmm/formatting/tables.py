@@ -97,6 +97,13 @@ def random_effects(varcorr, sigma: float | None, footer: tuple[str, ...] = ()) -
     """Groups, Name, Variance, Std.Dev., Corr: one row a variance, the residual last."""
     groups, names, sds, corrs = [], [], [], []
     for label, record in varcorr.items():
+        if record.parameters:
+            compact = _of_structure(record)
+            groups += [label, *[""] * (len(compact) - 1)]
+            names += [name for name, _, _ in compact]
+            sds += [sd for _, sd, _ in compact]
+            corrs += [cells for _, _, cells in compact]
+            continue
         for k, name in enumerate(record.sd.index):
             groups.append(label if k == 0 else "")
             names.append(str(name))
@@ -124,3 +131,25 @@ def random_effects(varcorr, sigma: float | None, footer: tuple[str, ...] = ()) -
         *["Corr", *[""] * width][:width],
     )
     return Table("Random effects:", header, rows, "<<>>" + ">" * width, footer)
+
+
+def _of_structure(record) -> list[tuple[str, float, tuple[str, ...]]]:
+    """Rows (name, sd, cells beside it) of a structure: one sd, or one a column.
+
+    Its correlation, or range, stands once, and many of them end in dots.
+    """
+    word, columns = record.structure.partition("(")[0], list(record.sd.index)
+    beside = [
+        numbers.fixed(value, 2) if kind.startswith("cor") else numbers.general(value)
+        for kind, value in record.parameters.items()
+        if not kind.startswith("sd")
+    ]
+    if len(beside) > 3:
+        beside = [*beside[:3], "..."]
+    cells = (*beside, f"({word})") if beside else ()
+    if "sd" in record.parameters:
+        name = f"{columns[0]} ... {columns[-1]}" if len(columns) > 1 else columns[0]
+        return [(name, record.parameters["sd"], cells or (f"({word})",))]
+    sds = record.sd.to_numpy()
+    rows = [(str(c), float(s), ()) for c, s in zip(columns, sds, strict=True)]
+    return [(rows[0][0], rows[0][1], cells), *rows[1:]]

@@ -20,7 +20,7 @@ from jaxglmm.formula.build import checked_weights, refuse_trials
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, beside
-from jaxglmm.formula.groups import learn_groups
+from jaxglmm.formula.groups import learn_groups, refuse_one_level
 from jaxglmm.formula.matrix import as_matrix
 from jaxglmm.formula.missing import complete_rows
 from jaxglmm.formula.notices import listed
@@ -122,6 +122,7 @@ def design_from_arrays(
     terms, coded = [], {}
     for factor, columns in parts.items():
         coding, codes = learn_groups(Grouping(factor, (factor,)), labels)
+        refuse_one_level(coding)
         coded[factor] = coding
         Z = np.empty((len(matrix), len(columns)))
         for k, name in enumerate(columns):

@@ -22,7 +22,7 @@ from jaxglmm.formula.encode import (
 from jaxglmm.formula.evaluate import TRUST, evaluate
 from jaxglmm.formula.expressions import context_used, spread, variables_of
 from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, in_table
-from jaxglmm.formula.groups import learn_groups
+from jaxglmm.formula.groups import learn_groups, refuse_one_level
 from jaxglmm.formula.missing import complete_rows
 from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.parse import Parsed, RandomPart, expand_dot, parse
@@ -35,6 +35,7 @@ from jaxglmm.formula.response import (
     read_left,
 )
 from jaxglmm.formula.responses import response_of
+from jaxglmm.formula.structures import SHARED, placed
 from jaxglmm.formula.tables import Column, Columns, Table, as_table
 from jaxglmm.formula.terms import (
     Atom,
@@ -453,15 +454,18 @@ def _random_terms(
         if name not in coded:
             coded[name] = learn_groups(part.grouping, columns)
         coding, codes = coded[name]
-        plans = plan(part.terms, encoder.is_factor)
-        recipes, _ = recipes_of(plans, encoder.codings)
-        names = _names(recipes, known)
-        Z = view(recipes, made, X)
-        if Z is None:
-            Z = fill(recipes, values, n)
-        terms.append(
-            RandomTerm(
-                part.label, name, names, codes, Z, coding.levels, part.covariance
-            )
-        )
+        kind, levels = part.covariance, coding.levels
+        if kind not in SHARED:
+            refuse_one_level(coding)
+        found = placed(part, encoder.is_factor, values, encoder.state, learning=True)
+        if found is not None:
+            names, Z, kind = found.names, found.values, found.covariance
+        else:
+            plans = plan(part.terms, encoder.is_factor)
+            recipes, _ = recipes_of(plans, encoder.codings)
+            names = _names(recipes, known)
+            Z = view(recipes, made, X)
+            if Z is None:
+                Z = fill(recipes, values, n)
+        terms.append(RandomTerm(part.label, name, names, codes, Z, levels, kind))
     return tuple(terms), {name: coding for name, (coding, _) in coded.items()}

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import ModelError, RankDeficientWarning
+from jaxglmm.formula import structures
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.notices import warn
 from jaxglmm.formula.reading import many_texts, not_numeric
@@ -37,7 +38,14 @@ def check_linear(design: Design) -> None:
                 "number of levels must be smaller than the number of observations, or "
                 "its variance cannot be told from the residual one"
             )
-        if J * q >= n:
+        if J * q >= n and term.structure in structures.ALIKE:
+            raise ModelError(
+                f"{term.structure}({' + '.join(shortened(term.names))} | {term.factor})"
+                f" has {J} x {q} = {J * q} effects for {n} rows, one a row: its "
+                "variance cannot be told from the residual one. "
+                f"{structures.ALIKE[term.structure]}, or gather more rows per effect"
+            )
+        if J * q >= n and term.structure in ("us", "diag"):
             raise ModelError(
                 f"term ({' + '.join(term.names)} | {term.factor}) has {J} x {q} = "
                 f"{J * q} random effects for {n} rows: the number of random effects "
@@ -45,7 +53,7 @@ def check_linear(design: Design) -> None:
                 "not identifiable. Drop a slope, or gather more rows per level"
                 f"{_texts(design)}"
             )
-        lost = _dependent(term.values[design.counted])
+        lost = _lost(design, term)
         if lost is not None:
             _warn_of_dependence(term, lost)
 
@@ -66,7 +74,7 @@ def check_generalised(design: Design) -> None:
         )
     _refuse_response_as_predictor(design)
     for term in design.terms:
-        lost = _dependent(term.values[design.counted])
+        lost = _lost(design, term)
         if lost is not None:
             _warn_of_dependence(term, lost)
 
@@ -158,6 +166,21 @@ def _warn_of_dependence(term: RandomTerm, lost: int) -> None:
         "predictions are). Take it out of the term",
         RankDeficientWarning,
     )
+
+
+def _lost(design: Design, term: RandomTerm) -> int | None:
+    """A column of a term that the data do not determine, if any.
+
+    Where all columns share a variance, one that is zero is known from the others.
+    """
+    if term.structure in structures.SHARED:
+        return None
+    return _dependent(term.values[design.counted])
+
+
+def shortened(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of columns for a message."""
+    return names if len(names) < 5 else (*names[:2], "...", names[-1])
 
 
 def _dependent(Z: np.ndarray) -> int | None:

@@ -30,7 +30,10 @@ class RandomTerm:
     codes:  (n,) int32, the level of each row, 0 .. J-1 (in new data -1: not seen)
     values: (n, q) float64, the row's values of the columns
     levels: (J,) labels, in order of the codes
-    covariance: "us" (unstructured) or "diag" (independent columns)
+    covariance: "us" (unstructured), "diag" (independent columns), or another structure
+        as ``model.covariances`` spells it, ``ar1``, ``rr(2)``, ``ou(0;1.5)``
+    at: (n, k) of new rows, where they lie, for effects that have places given by
+        numbers; a place without a column has a row of zeros in ``values``
     predictor: number of the linear predictor that it belongs to
     """
 
@@ -42,6 +45,7 @@ class RandomTerm:
     levels: np.ndarray
     covariance: str = "us"
     predictor: int = 0
+    at: np.ndarray | None = None
 
     @property
     def n_levels(self) -> int:
@@ -51,6 +55,17 @@ class RandomTerm:
     def mark(self) -> str:
         """What the names of its columns begin with, beside those of the mean: zi~."""
         return self.label[: self.label.index(MARK) + 1] if self.predictor else ""
+
+    @property
+    def structure(self) -> str:
+        """The word of its covariance, without what is in brackets behind it."""
+        return self.covariance.partition("(")[0]
+
+    def take(self, rows: slice | np.ndarray) -> RandomTerm:
+        """The term of some of the rows."""
+        at = None if self.at is None else self.at[rows]
+        codes, values = self.codes[rows], self.values[rows]
+        return replace(self, codes=codes, values=values, at=at)
 
 
 @brief
@@ -120,9 +135,7 @@ class NewRows:
         """Some of the rows, without their labels."""
         if self.parts:
             return joined_rows(tuple(part.take(rows) for part in self.parts))
-        terms = tuple(
-            replace(t, codes=t.codes[rows], values=t.values[rows]) for t in self.terms
-        )
+        terms = tuple(t.take(rows) for t in self.terms)
         full = None if self.full is None else self.full[rows]
         offset = np.broadcast_to(self.offset, (len(self.X),))[rows]
         return NewRows(self.X[rows], offset, terms, None, full)
@@ -244,5 +257,6 @@ def formula_of(design: Design) -> str:
         names = ["1" if n == "(Intercept)" else n for n in term.names]
         columns = " + ".join(names if has_intercept else ["0", *names])
         bar = "||" if term.covariance == "diag" and len(names) > 1 else "|"
-        random.append(f"({columns} {bar} {term.factor})")
+        word = "" if term.covariance in ("us", "diag") else term.structure
+        random.append(f"{word}({columns} {bar} {term.factor})")
     return f"{design.response} ~ {' + '.join([fixed, *random])}"

@@ -79,11 +79,7 @@ def from_numbers(
 def learn_groups(
     grouping: Grouping, columns: Mapping[str, Column]
 ) -> tuple[GroupCoding, np.ndarray]:
-    """The factor and the codes (n,) int32 of its rows.
-
-    Raises:
-        ModelError: where there is one level only.
-    """
+    """The factor and the codes (n,) int32 of its rows."""
     coded = [columns[part].as_factor() for part in grouping.parts]
     part_levels = tuple(levels for _, levels in coded)
     codes, levels = coded[0]
@@ -91,16 +87,20 @@ def learn_groups(
     if len(coded) > 1:
         codes, combinations = combine([c for c, _ in coded], [*map(len, part_levels)])
         levels = _joined(combinations, part_levels)
-    if len(levels) < 2:
-        raise ModelError(
-            f"grouping factor {grouping.name!r} has only {len(levels)} level "
-            f"({listed(list(levels))}); random effects need at least 2 (in practice 5 "
-            "or more)"
-        )
     coding = GroupCoding(
         grouping.name, grouping.parts, part_levels, combinations, levels
     )
     return coding, codes
+
+
+def refuse_one_level(coding: GroupCoding) -> None:
+    """Raise ``ModelError`` where there is one level only."""
+    if len(coding.levels) < 2:
+        raise ModelError(
+            f"grouping factor {coding.name!r} has only {len(coding.levels)} level "
+            f"({listed(list(coding.levels))}); random effects need at least 2 (in "
+            "practice 5 or more)"
+        )
 
 
 def combine(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from jaxglmm._errors import FormulaError
+from jaxglmm.formula import structures
 from jaxglmm.formula.terms import Atom, Term, read_atom, read_terms, resolve
 from jaxglmm.formula.text import (
     call,
@@ -33,20 +34,6 @@ from jaxglmm.formula.text import (
     unwrap,
 )
 
-WRAPPERS = {"us": "us", "diag": "diag"}
-# Structures of glmmTMB and of newer lme4, so that the message can say what is missing.
-FOREIGN = (
-    "ar1",
-    "hetar1",
-    "cs",
-    "homcs",
-    "toep",
-    "homtoep",
-    "homdiag",
-    "ou",
-    "mat",
-    "rr",
-)
 _DOT = re.compile(r"(?<![\w.)\]`])\.(?![\w.])")
 _AS_FACTOR = ("factor", "C")
 
@@ -168,13 +155,8 @@ def _sort_pieces(text, fixed, offsets, bars) -> None:
         wrapper, argument = call(piece)
         if inner is not None and _has_bar(inner):
             bars.append(("", inner))
-        elif wrapper in WRAPPERS and _has_bar(argument):
+        elif wrapper in structures.WORDS and _has_bar(argument):
             bars.append((wrapper, argument))
-        elif wrapper in FOREIGN and _has_bar(argument):
-            raise FormulaError(
-                f"covariance structure {wrapper!r} in {shown(piece)} is not available; "
-                f"there are {', '.join(sorted(WRAPPERS))}"
-            )
         elif wrapper == "offset":
             offsets.append(argument.strip())
         elif inner is not None and _holds_random(inner):
@@ -195,6 +177,7 @@ def _sort_pieces(text, fixed, offsets, bars) -> None:
 
 def _read_bar(wrapper: str, text: str) -> Iterator[RandomPart]:
     """The terms that one ``(columns | grouping)`` stands for."""
+    text, kind = structures.options(wrapper, text)
     pieces = [piece for _, piece in split(text, "|")]
     double = len(pieces) == 3 and not pieces[1].strip() and "||" in text
     if double:
@@ -209,6 +192,8 @@ def _read_bar(wrapper: str, text: str) -> Iterator[RandomPart]:
     columns, grouping = pieces[0].strip(), pieces[1].strip()
     if _holds_random(columns):
         raise FormulaError(f"({text}): a random term inside another one")
+    if kind:
+        columns = structures.columns(kind, columns)
     terms = read_terms(columns)
     if not terms:
         raise FormulaError(f"({text}) has no columns; write (1 | {grouping})")
@@ -216,7 +201,7 @@ def _read_bar(wrapper: str, text: str) -> Iterator[RandomPart]:
     # lme4 lists all groupings of (x | a/b) by block: the block runs slowest.
     for block in blocks:
         for group in _groupings(grouping):
-            yield RandomPart("", block, group, WRAPPERS.get(wrapper, "us"), double)
+            yield RandomPart("", block, group, kind or "us", double)
 
 
 @lru_cache(maxsize=512)

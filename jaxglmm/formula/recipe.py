@@ -27,6 +27,7 @@ from jaxglmm.formula.given import beside
 from jaxglmm.formula.groups import GroupCoding, from_numbers
 from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.parse import RandomPart, parse
+from jaxglmm.formula.structures import placed
 from jaxglmm.formula.tables import Columns, Table, as_table, read_column
 from jaxglmm.formula.terms import (
     Atom,
@@ -119,17 +120,17 @@ class FormulaRecipe:
         terms = []
         for part in parts:
             coding = self.groups[part.grouping.name]
-            columns_of, Z, _ = build(self._plan(part.terms), codings, values, n)
+            codes, kind, at = coding.codes(columns, new_levels), part.covariance, None
+            encoder = self.encoder
+            found = placed(part, encoder.is_factor, values, encoder.state)
+            if found is not None:
+                columns_of, Z = found.names, found.values
+                kind, at = found.covariance, found.at
+            else:
+                columns_of, Z, _ = build(self._plan(part.terms), codings, values, n)
+            name, levels = part.grouping.name, coding.levels
             terms.append(
-                RandomTerm(
-                    part.label,
-                    part.grouping.name,
-                    columns_of,
-                    coding.codes(columns, new_levels),
-                    Z,
-                    coding.levels,
-                    part.covariance,
-                )
+                RandomTerm(part.label, name, columns_of, codes, Z, levels, kind, at=at)
             )
         whole = None if X.shape == full.shape else full
         return NewRows(X, total, tuple(terms), table.index, whole)

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.covariances.base import (
     AbstractCovariance,
@@ -33,7 +35,7 @@ from jaxglmm.model.covariances.base import (
     jacobian,
     pack,
     pulled,
-    pulled_square,
+    slopes,
 )
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
@@ -46,7 +48,7 @@ from jaxglmm.numerics.system import (
     inner,
     inner_all,
 )
-from jaxglmm.runtime.arrays import jnp, put
+from jaxglmm.runtime.arrays import block_diag, jnp, put
 from jaxglmm.runtime.trees import Module
 
 
@@ -166,32 +168,47 @@ def _directions_wide(
     lam: Float[Array, "q q"], entries: Sequence[Entry], t: Float[Array, "q 1 J"]
 ) -> Float[Array, "q m J"]:
     """The same with arrays instead of unrolled sums, for many columns."""
-    i, j = (jnp.asarray(index) for index in zip(*entries, strict=True))
+    i, j = (jnp.asarray(index) for index in np.array(entries).T)
     t = t[:, 0]
     u = lam.T @ t
     picked = (jnp.arange(len(lam))[:, None] == i[None, :]).astype(lam.dtype)
     return picked[:, :, None] * u[j][None] + lam[:, j][:, :, None] * t[i][None]
 
 
-def directions(problem: Problem, lam: Lambdas, t: Effects) -> Effects:
-    """v_a for the entries of all Lambdas; zero on the other factors."""
-    m = sum(len(c.entries) for c in problem.covariances)
+def directions(
+    problem: Problem, lam: Lambdas, t: Effects, J: Float[Array, "e m"] | None = None
+) -> Effects:
+    """v_a for the entries of all Lambdas (of theta with J); zero on other factors."""
+    own = problem.covariances
+    if J is None:
+        makers = [_directions if len(x) <= 4 else _directions_wide for x in lam]
+        each = zip(makers, lam, own, t, strict=True)
+        found = [make(x, c.entries, s) for make, x, c, s in each]
+    else:
+        moved = slopes(J, own)
+        found = [_along(x, D, s[:, 0]) for x, D, s in zip(lam, moved, t, strict=True)]
+    m = sum(x.shape[1] for x in found)
     out, start = [], 0
-    for x, c, s in zip(lam, problem.covariances, t, strict=True):
-        make = _directions if len(x) <= 4 else _directions_wide
-        v = make(x, c.entries, s)
-        stop = start + len(c.entries)
-        out.append(
-            jnp.pad(v, ((0, 0), (start, m - stop), (0, 0))) if m > len(c.entries) else v
-        )
+    for v in found:
+        stop = start + v.shape[1]
+        whole = v.shape[1] == m
+        out.append(v if whole else jnp.pad(v, ((0, 0), (start, m - stop), (0, 0))))
         start = stop
     return tuple(out)
+
+
+def _along(
+    lam: Float[Array, "q q"], D: Float[Array, "q q m"], t: Float[Array, "q J"]
+) -> Float[Array, "q m J"]:
+    """(dLambda Lambda' + Lambda dLambda') t."""
+    first = jnp.einsum("ija,jg->iag", D, lam.T @ t)
+    return first + jnp.tensordot(lam, jnp.einsum("jka,jg->kag", D, t), axes=1)
 
 
 class Derivatives(Module):
     """The criterion with first derivatives and average information, at one point.
 
-    Over the entries of Lambda. value: criterion; G: one (q, q) a factor;
+    Over the entries of Lambda, or theta. at: the criterion; G: one (q, q) a factor;
     score: (m,); info: (m, m) average information at fixed sigma, times one;
     tv: (m,) sum of t'v_a / sigma^2; boundary: (m, m), 2 G+.
     """
@@ -205,31 +222,51 @@ class Derivatives(Module):
 
 
 def derivatives(
-    problem: Problem, lam: Lambdas, sigma2: Scalar | None, reml: bool
+    problem: Problem,
+    lam: Lambdas,
+    sigma2: Scalar | None,
+    reml: bool,
+    J: Float[Array, "e m"] | None = None,
 ) -> Derivatives:
-    """Score and average information at fixed sigma^2 (None: at its profiled value)."""
+    """Score and average information at fixed sigma^2 (None: at its profiled value).
+
+    J: how the entries move with theta; None for derivatives over the entries.
+    """
     p = problem.p
     at = marginal(problem, kept_from_zero(lam))
     if sigma2 is None:
         sigma2 = at.r2 / degrees(problem, reml)
     G = score_matrices(problem, at, sigma2, reml)
     moved = [spd.product(g, x) for g, x in zip(G, lam, strict=True)]
-    score = 2 * pack(moved, problem.covariances)
-    v = directions(problem, lam, at.t)
+    score = pulled(J, 2 * pack(moved, problem.covariances))
+    v = directions(problem, lam, at.t, J)
     info = at.factor.gram(v)
     if p > 0:
         half = spd.forward(at.LQ, inner_all(tuple(x[:, :p] for x in at.T), v))
         info = info - spd.product(half.T, half)
     tv = sum(inner(x, s)[:, 0] for x, s in zip(v, at.t, strict=True)) / sigma2
     return Derivatives(
-        at, G, score, info / sigma2, tv, boundary(G, problem.covariances)
+        at, G, score, info / sigma2, tv, boundary(G, problem.covariances, J)
     )
 
 
 def boundary(
-    G: tuple[Float[Array, "q q"], ...], covariances: tuple[AbstractCovariance, ...]
+    G: tuple[Float[Array, "q q"], ...],
+    covariances: tuple[AbstractCovariance, ...],
+    J: Float[Array, "e m"] | None = None,
 ) -> Float[Array, "m m"]:
-    """2 (G+)_ii' where j = j', over the entries of each Lambda."""
+    """2 (G+)_ii' where j = j', over the entries of each Lambda, or over theta."""
+    if J is not None:
+        each = zip(G, slopes(J, covariances), strict=True)
+        return block_diag(
+            *(
+                2
+                * jnp.einsum(
+                    "ija,ijb->ab", jnp.tensordot(spd.positive_part(g), D, 1), D
+                )
+                for g, D in each
+            )
+        )
     blocks = []
     for g, pattern in zip(G, (c.entries for c in covariances), strict=True):
         if len(pattern) <= 6:
@@ -260,16 +297,11 @@ def profiled_derivatives(
 ) -> tuple[Scalar, Array, Array, Array]:
     """(criterion, score, curvature, scale) over theta for ``numerics.newton``."""
     lam = problem.lambdas(theta)
-    d = derivatives(problem, lam, None, reml)
+    J = jacobian(theta, problem.covariances)
+    d = derivatives(problem, lam, None, reml, J)
     value = profiled_value(problem, d.at, reml)
     info = d.info - jnp.outer(d.tv, d.tv) / degrees(problem, reml)
-    J = jacobian(theta, problem.covariances)
-    return (
-        value,
-        pulled(J, d.score),
-        pulled_square(J, info + d.boundary),
-        1 + spd.diagonal(pulled_square(J, info)),
-    )
+    return value, d.score, info + d.boundary, 1 + spd.diagonal(info)
 
 
 def kept_from_zero(lam: Lambdas) -> Lambdas:

@@ -38,8 +38,6 @@ from jaxglmm.model.covariances.base import (
     jacobian,
     pack,
     pulled,
-    pulled_columns,
-    pulled_square,
     pushed,
     triangles,
 )
@@ -336,8 +334,7 @@ def _over_theta(
     own = problem.covariances
     J = jacobian(theta, own)
     score = 2 * pulled(J, pack([g @ x for g, x in zip(G, lam, strict=True)], own))
-    edge = pulled_square(J, boundary(G, own))
-    return J, score, edge, pulled_columns(J, directions(problem, lam, t))
+    return J, score, boundary(G, own, J), directions(problem, lam, t, J)
 
 
 class _First(Module):

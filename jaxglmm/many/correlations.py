@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxglmm.formula.design import RandomTerm
 from jaxglmm.model.covariances import named
-from jaxglmm.model.covariances.base import host_lambdas
+from jaxglmm.model.covariances.host import host_lambdas
 
 Terms = tuple[tuple[str, tuple[str, ...], str], ...]  # label, columns, covariance
 
@@ -41,6 +41,9 @@ def values(terms: Terms, theta: np.ndarray) -> np.ndarray:
     own = [named(covariance, len(columns)) for _, columns, covariance in terms]
     out = [np.zeros((len(theta), 0))]
     for c, lam in zip(own, host_lambdas(theta, own), strict=True):
+        if c.has_own:
+            out.append(c.natural(lam @ np.swapaxes(lam, 1, 2))[1])
+            continue
         size = np.sqrt(np.sum(lam**2, axis=2, keepdims=True))
         with np.errstate(divide="ignore", invalid="ignore"):
             unit = lam / size

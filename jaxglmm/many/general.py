@@ -22,6 +22,7 @@ from jaxglmm.many.columns import AGAIN, ALONE, MISSING
 from jaxglmm.many.linear import USABLE, Settings, _columns, columns
 from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
+from jaxglmm.model.covariances import standard_deviations
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.fixed import EXACT
@@ -116,7 +117,8 @@ class GenericLinear(OnHost):
         if reml:
             criterion = criterion + m.fixed.log_det
         lam, theta, singular = lambdas(self.design, self.engine, out.theta)
-        sd = [np.sqrt(np.sum(x**2, axis=-1)) * sigma[:, None] for x in lam]
+        found = standard_deviations(self.design.terms, lam)
+        sd = [x * sigma[:, None] for x in found]
         reproduced = (out.sigma2 < _engine.NO_RESIDUAL) & np.isin(status, USABLE)
         status = np.where(reproduced, _status.NO_RESIDUAL, status)
         status = np.where(status == _status.MAX_STEPS, AGAIN, status)

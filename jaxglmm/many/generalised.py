@@ -26,7 +26,15 @@ from jaxglmm.formula.design import Design
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.many.collection import Source, status_of
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, Columns
-from jaxglmm.many.linear import USABLE, _columns, columns, lambdas, packed, unusable
+from jaxglmm.many.linear import (
+    USABLE,
+    _columns,
+    columns,
+    is_free,
+    lambdas,
+    packed,
+    unusable,
+)
 from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.values import LEAST_VALUES, apart, tabulated
@@ -52,7 +60,7 @@ def suits(source: Source) -> bool:
     plain = isinstance(marginal, AbstractMarginal) and marginal.suits_lanes()
     # thresholds have their location in an intercept that X does not have
     plain = plain and source.family.family_kind != "ordinal"
-    return one and small and plain
+    return one and small and plain and is_free(design)
 
 
 def generalised_columns(design: Design, family: AbstractFamily) -> Columns:

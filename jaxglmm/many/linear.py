@@ -51,7 +51,12 @@ def suits(design: Design) -> bool:
     """Whether the unrolled programs can take the model."""
     q = sum(len(t.names) for t in design.terms)
     one = len({t.factor for t in design.terms}) == 1
-    return one and q <= MOST_RANDOM and design.p <= MOST_FIXED
+    return one and q <= MOST_RANDOM and design.p <= MOST_FIXED and is_free(design)
+
+
+def is_free(design: Design) -> bool:
+    """Whether thetas are entries of Lambda, as the lanes' coordinates want them."""
+    return all(c.free for c in covariances.of_terms(design.terms))
 
 
 def columns(design: Design) -> Columns:

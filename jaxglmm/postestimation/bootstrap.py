@@ -99,7 +99,8 @@ def _fits(
     """
     terms, theta, singular = lambdas(fit.design, fit.engine, theta)
     scale = more["sigma"] if fit.is_linear else np.ones(len(theta))
-    sd = [np.sqrt(np.sum(x**2, axis=-1)) * scale[:, None] for x in terms]
+    found = covariances.standard_deviations(fit.design.terms, terms)
+    sd = [x * scale[:, None] for x in found]
     return FittedModels(
         coefficient_names=tuple(fit.design.x_names),
         sd=np.concatenate([np.zeros((len(theta), 0)), *sd], axis=1),

@@ -11,6 +11,7 @@ from numerics.tolerance import assert_close
 from structure import designs
 
 from jaxglmm.estimate import information
+from jaxglmm.model.covariances.host import host_curves
 
 NAMES = ("slopes", "wide", "nested", "crossed-sparse")
 S2 = 0.7
@@ -87,12 +88,17 @@ def dense_components(problem, data, at):
     return {"C": C, "P": P, "Q": (Q + Q.swapaxes(2, 3)) / 2, "K": K}
 
 
+def slopes(problem, at):
+    return host_curves(np.asarray(at), problem.covariances, S2)
+
+
 @pytest.mark.parametrize("name", [*NAMES, "terms"])
 @pytest.mark.parametrize("zero", [None, 0], ids=["inside", "singular"])
 def test_components(name, zero):
     problem, data, _ = setting(name)
     at = theta(problem, zero)
-    found = information.components(problem, at, jnp.asarray(S2))
+    found = information.components(problem, at, jnp.asarray(S2), *slopes(problem, at))
+    assert not np.asarray(found.R).any()
     for key, expected in dense_components(problem, data, at).items():
         assert_close(getattr(found, key), expected, key, 2)
 
@@ -105,11 +111,11 @@ def test_components_of_many_levels(name, monkeypatch):
     inner = information.components.__wrapped__
     fresh = jax.jit(lambda *args: inner(*args))
     at = theta(problem)
-    found = fresh(problem, at, jnp.asarray(S2))
+    found = fresh(problem, at, jnp.asarray(S2), *slopes(problem, at))
     for key, expected in dense_components(problem, data, at).items():
         assert_close(getattr(found, key), expected, key, 3)
     singular = theta(problem, 0)  # divides by Lambda, so only near
-    found = fresh(problem, singular, jnp.asarray(S2))
+    found = fresh(problem, singular, jnp.asarray(S2), *slopes(problem, singular))
     for key, expected in dense_components(problem, data, singular).items():
         assert_close(getattr(found, key), expected, key, 7)
 

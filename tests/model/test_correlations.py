@@ -48,12 +48,12 @@ CASES = {
     "arma11": (c.MovingAverage(4), [0.7, -0.3], arma(4, 0.7, -0.3)),
     "toep": (c.Toeplitz(4), [0.5, -0.2, -0.3], linalg.toeplitz([1, 0.5, -0.2, -0.3])),
     "ad": (c.Antedependence(4), list(rho), neighbours(rho)),
-    "ou": (c.Exponential(TIMES), [1.4], np.exp(-apart(TIMES) / 1.4)),
-    "exp": (c.Exponential(PLACES), [0.8], np.exp(-apart(PLACES) / 0.8)),
-    "gau": (c.Gaussian(PLACES), [0.8], np.exp(-((apart(PLACES) / 0.8) ** 2))),
-    "mat": (c.Matern(PLACES), [0.6, 1.3], matern(apart(PLACES), 0.6, 1.3)),
-    "mat rough": (c.Matern(TIMES), [9.0, 0.21], matern(apart(TIMES), 9.0, 0.21)),
-    "mat smooth": (c.Matern(TIMES), [0.2, 7.5], matern(apart(TIMES), 0.2, 7.5)),
+    "ou": (c.ExponentialKernel(TIMES), [1.4], np.exp(-apart(TIMES) / 1.4)),
+    "exp": (c.ExponentialKernel(PLACES), [0.8], np.exp(-apart(PLACES) / 0.8)),
+    "gau": (c.GaussianKernel(PLACES), [0.8], np.exp(-((apart(PLACES) / 0.8) ** 2))),
+    "mat": (c.MaternKernel(PLACES), [0.6, 1.3], matern(apart(PLACES), 0.6, 1.3)),
+    "mat rough": (c.MaternKernel(TIMES), [9.0, 0.21], matern(apart(TIMES), 9.0, 0.21)),
+    "mat smooth": (c.MaternKernel(TIMES), [0.2, 7.5], matern(apart(TIMES), 0.2, 7.5)),
 }
 EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 

@@ -14,7 +14,7 @@ from integrate import oracle
 from numerics.tolerance import assert_close
 from structure import designs
 
-from jaxglmm.model.covariances.base import host_lambdas
+from jaxglmm.model.covariances.host import host_lambdas
 from jaxglmm.numerics.dense import DenseSystem
 from jaxglmm.numerics.system import at_least, scale, scale_transposed
 

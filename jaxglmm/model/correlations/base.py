@@ -82,18 +82,19 @@ class AbstractCorrelation(ABC):
 
     def matrix(self, natural: Sequence[Any]) -> Float[np.ndarray, "*D q q"]:
         """R on the host."""
-        packed = np.moveaxis(np.asarray(self.entries(natural)), 0, -1)
-        row, column = self._pairs
-        out = np.empty((*packed.shape[:-1], self.q, self.q))
-        out[..., row, column] = out[..., column, row] = packed
-        return out
+        return self.whole(self.entries(natural))
 
-    def derivatives(self, z: Sequence[Any]) -> tuple[Any, list[Any], list[list[Any]]]:
-        """R, its first and its second derivatives in z, each packed as R is."""
+    def derivatives(
+        self, z: Sequence[Any], natural: bool = False
+    ) -> tuple[Any, list[Any], list[list[Any]]]:
+        """R, its first and its second derivatives, each packed as R is.
+
+        In z, or with ``natural`` in the natural parameters, which are given then.
+        """
         z = [1.0 * x for x in z]
 
         def value(*x: Any) -> Any:
-            return self.entries(self.natural(x))
+            return self.entries(list(x) if natural else self.natural(x))
 
         def unit(a: int) -> tuple[Any, ...]:
             return tuple(
@@ -111,6 +112,14 @@ class AbstractCorrelation(ABC):
                 second[a][b] = second[b][a] = bend
             first.append(found)
         return value(*z), first, second
+
+    def whole(self, packed: np.ndarray) -> Float[np.ndarray, "*D q q"]:
+        """A symmetric matrix from its packed triangle (e, *D), on the host."""
+        packed = np.moveaxis(np.asarray(packed), 0, -1)
+        row, column = self._pairs
+        out = np.empty((*packed.shape[:-1], self.q, self.q))
+        out[..., row, column] = out[..., column, row] = packed
+        return out
 
 
 class AbstractByDistance(AbstractCorrelation):
@@ -142,6 +151,21 @@ class AbstractByDistance(AbstractCorrelation):
         """R, packed."""
         some, which = self._distances
         return self.at(natural, some)[which]
+
+    def filled(self, R: Float[np.ndarray, "*D q q"]) -> Float[np.ndarray, "*D q q"]:
+        """R, with NaN replaced by the mean of what is known at the same distance."""
+        if np.isfinite(R).all():
+            return R
+        R, (some, which) = R.copy(), self._distances
+        row, column = self._pairs
+        for k in range(len(some)):
+            i, j = row[which == k], column[which == k]
+            known = np.isfinite(R[..., i, j])
+            total = np.sum(np.where(known, R[..., i, j], 0.0), axis=-1)
+            mean = total / known.sum(axis=-1)
+            value = np.where(known, R[..., i, j], mean[..., None])
+            R[..., i, j] = R[..., j, i] = value
+        return R
 
     def between(
         self, natural: Sequence[Any], a: np.ndarray, b: np.ndarray

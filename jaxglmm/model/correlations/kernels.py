@@ -56,7 +56,7 @@ class AbstractKernel(AbstractByDistance):
         return [float(apart[0]) if len(apart) else 1.0]
 
 
-class Exponential(AbstractKernel):
+class ExponentialKernel(AbstractKernel):
     """exp(-d / range): of times an Ornstein-Uhlenbeck process, a continuous AR(1)."""
 
     def at(self, natural: Sequence[Any], distance: np.ndarray) -> Any:
@@ -79,7 +79,7 @@ class Exponential(AbstractKernel):
         return np.clip(R[..., row[at], column[at]], tiny, 1.0 - 1e-15)
 
 
-class Gaussian(Exponential):
+class GaussianKernel(ExponentialKernel):
     """exp(-(d / range)^2)."""
 
     def at(self, natural: Sequence[Any], distance: np.ndarray) -> Any:
@@ -93,7 +93,7 @@ class Gaussian(Exponential):
         return [self._nearest() / np.sqrt(-np.log(self._largest(R)))]
 
 
-class Matern(AbstractKernel):
+class MaternKernel(AbstractKernel):
     """(d / range)^nu K_nu(d / range) / (2^(nu - 1) Gamma(nu))."""
 
     @property
@@ -107,7 +107,7 @@ class Matern(AbstractKernel):
         return matern(column(distance, r) / r, nu)
 
     def start(self) -> list[float]:
-        """Exponential."""
+        """ExponentialKernel."""
         return [*super().start(), 0.5]
 
     def fitted(self, R: np.ndarray) -> list[np.ndarray]:

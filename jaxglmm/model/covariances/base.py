@@ -35,6 +35,7 @@ from jaxglmm.runtime.arrays import block_diag, jnp, jvp_rows, put
 from jaxglmm.structure.factors import ColumnMaps
 
 Entry = tuple[int, int]
+Natural = tuple[str, tuple[str, ...]]  # its kind ("cor", "range", ...) and its words
 
 
 class AbstractCovariance(ABC):
@@ -46,12 +47,19 @@ class AbstractCovariance(ABC):
 
     q: int
     free: ClassVar[bool] = False
+    has_own: ClassVar[bool] = False  # parameters in place of all sds and correlations
     maps: ClassVar[ColumnMaps]
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """(i, j), i >= j, of Lambda that may differ from zero, column by column."""
         return tuple((i, j) for j in range(self.q) for i in range(j, self.q))
+
+    @cached_property
+    def at(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the entries, to index with."""
+        row, column = np.array(self.entries, int).reshape(-1, 2).T
+        return row, column
 
     @property
     @abstractmethod
@@ -82,6 +90,11 @@ class AbstractCovariance(ABC):
     @abstractmethod
     def theta(self, lam: Float[np.ndarray, "*D q q"]) -> Float[np.ndarray, "*D m"]:
         """theta of triangles with diagonals that are not negative; on the host."""
+
+    @property
+    def sharing(self) -> tuple[int, ...]:
+        """For each column the number of its standard deviation."""
+        return tuple(range(self.q))
 
     @property
     def is_scale(self) -> tuple[bool, ...]:
@@ -118,6 +131,13 @@ class AbstractCovariance(ABC):
             for b in range(self.m)
         ]
 
+    def jacobian_matrix(self, theta: Sequence[Array]) -> Float[Array, "e m"]:
+        """The same of one model, as a matrix."""
+        J = self.jacobian(theta)
+        if J is None:
+            return jnp.eye(self.m, dtype=jnp.asarray(theta[0]).dtype)
+        return jnp.stack([jnp.stack(row) for row in J])
+
     def _values(self, *theta: Array) -> tuple[Array, ...]:
         return tuple(0.0 * theta[0] + x for x in self.values(theta))
 
@@ -145,6 +165,49 @@ class AbstractCovariance(ABC):
         pairs = sorted(self.pairs) if by_row else self.pairs
         return [names.correlation(columns[i], columns[j], label) for i, j in pairs]
 
+    def parameters(
+        self, columns: Sequence[str]
+    ) -> tuple[list[tuple[str, ...]], list[Natural]]:
+        """What people read: words of the standard deviations, then what is beside."""
+        pairs = [(columns[i], columns[j]) for i, j in self.pairs]
+        return [(column,) for column in columns], [(names.COR, x) for x in pairs]
+
+    def natural(
+        self, cov: Float[np.ndarray, "*D q q"]
+    ) -> tuple[Float[np.ndarray, "*D s"], Float[np.ndarray, "*D r"]]:
+        """The values of these; a correlation beside a variance of zero is NaN."""
+        sd = np.sqrt(np.diagonal(cov, axis1=-2, axis2=-1))
+        later, earlier = np.array(self.pairs, int).reshape(-1, 2).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cor = cov[..., later, earlier] / (sd[..., later] * sd[..., earlier])
+        return sd, np.clip(cor, -1.0, 1.0)
+
+    def curves(
+        self, theta: Float[np.ndarray, " m"], sigma2: float
+    ) -> tuple[Float[np.ndarray, "r q q"], Float[np.ndarray, "r r q q"] | None]:
+        """First and second derivatives of G = sigma^2 Sigma, on the host.
+
+        In the parameters in which Kenward and Roger's method is stated: variances,
+        covariances, and of a structure its natural ones. None: G is linear in them.
+        """
+        E = np.zeros((len(self.entries), self.q, self.q))
+        for k, (i, j) in enumerate(self.entries):
+            E[k, i, j] = E[k, j, i] = 1.0
+        return E, None
+
+    def from_natural(self, x: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+        """theta of the values of the parameters, where it ``has_own``."""
+        raise NotImplementedError
+
+    def natural_jacobian(
+        self, theta: Float[np.ndarray, " m"], scale: Float[np.ndarray, " q"]
+    ) -> Float[np.ndarray, "s m"] | None:
+        """d natural / d theta where columns were divided by ``scale``.
+
+        None: from those of Sigma, for a covariance that has no parameters of its own.
+        """
+        return None
+
 
 def _unit(theta: Sequence[Array], a: int) -> tuple[Array, ...]:
     """The tangent along one theta, of all lanes."""
@@ -165,6 +228,11 @@ class AbstractFree(AbstractCovariance):
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
         return tuple((0.0 if i == j else -np.inf, np.inf) for i, j in self.entries)
+
+    @property
+    def sharing(self) -> tuple[int, ...]:
+        """For each column the number of its standard deviation."""
+        return tuple(range(self.q))
 
     @property
     def is_scale(self) -> tuple[bool, ...]:
@@ -214,8 +282,19 @@ class SideBySide(AbstractCovariance):
 
     def values(self, theta: Sequence[Any]) -> Sequence[Any]:
         parts = self._cut(theta, [block.m for block in self.blocks])
-        found = (b.values(x) for b, x in zip(self.blocks, parts, strict=True))
-        return [value for part in found for value in part]
+        found = [b.values(x) for b, x in zip(self.blocks, parts, strict=True)]
+        if all(isinstance(x, list | tuple) for x in found):
+            return [value for part in found for value in part]
+        return jnp.concatenate([_stacked(x) for x in found])
+
+    def jacobian_matrix(self, theta: Sequence[Array]) -> Array:
+        parts = self._cut(theta, [block.m for block in self.blocks])
+        own = zip(self.blocks, parts, strict=True)
+        return block_diag(*(b.jacobian_matrix(x) for b, x in own))
+
+    @property
+    def sharing(self) -> tuple[int, ...]:
+        return sharing(self.blocks)
 
     def start(self, sd: Sequence[Any]) -> list[Any]:
         parts = self._cut(sd, [block.q for block in self.blocks])
@@ -229,6 +308,22 @@ class SideBySide(AbstractCovariance):
             out.append(block.theta(lam[..., here, here]))
             at += block.q
         return np.concatenate(out, axis=-1)
+
+    def curves(
+        self, theta: np.ndarray, sigma2: float
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        parts = self._cut(theta, [block.m for block in self.blocks])
+        found = [b.curves(x, sigma2) for b, x in zip(self.blocks, parts, strict=True)]
+        r = sum(len(E) for E, _ in found)
+        first, second = np.zeros((r, self.q, self.q)), np.zeros((r, r, self.q, self.q))
+        at = place = 0
+        for block, (E, bend) in zip(self.blocks, found, strict=True):
+            own, here = slice(at, at + len(E)), slice(place, place + block.q)
+            first[own, here, here] = E
+            if bend is not None:
+                second[own, own, here, here] = bend
+            at, place = own.stop, here.stop
+        return first, second if any(b is not None for _, b in found) else None
 
     def _shifted(self, what: str) -> tuple[Entry, ...]:
         out: list[Entry] = []
@@ -257,6 +352,15 @@ def is_scale(covariances: Sequence[AbstractCovariance]) -> np.ndarray:
     return np.array([known for c in covariances for known in c.is_scale], dtype=bool)
 
 
+def sharing(covariances: Sequence[AbstractCovariance]) -> tuple[int, ...]:
+    """For each column of all the number of its standard deviation."""
+    out: list[int] = []
+    for c in covariances:
+        first = max(out, default=-1) + 1
+        out += [first + k for k in c.sharing]
+    return tuple(out)
+
+
 def start(covariances: Sequence[AbstractCovariance], sd: Sequence[Any]) -> list[Any]:
     """theta from one standard deviation a column, factor after factor."""
     out, at = [], 0
@@ -277,13 +381,13 @@ def values(
     """The entries of all Lambdas, packed like theta."""
     if all(c.free for c in covariances):
         return theta
-    return jnp.stack(
-        [
-            value
-            for c, part in zip(covariances, parts(theta, covariances), strict=True)
-            for value in c.values(part)
-        ]
-    )
+    each = zip(covariances, parts(theta, covariances), strict=True)
+    found = [c.values(part) for c, part in each]
+    return jnp.concatenate([_stacked(x) for x in found])
+
+
+def _stacked(x: Any) -> Array:
+    return jnp.stack(x) if isinstance(x, list | tuple) else x
 
 
 def parts(theta: Array, covariances: Sequence[AbstractCovariance]) -> list[list[Array]]:
@@ -303,8 +407,8 @@ def triangles(
     zero = jnp.zeros((), entries.dtype)
     for c in covariances:
         q = c.q
-        place = {entry: start + a for a, entry in enumerate(c.entries)}
         if q <= 4:
+            place = {entry: start + a for a, entry in enumerate(c.entries)}
             flat = [
                 entries[place[i, j]] if (i, j) in place else zero
                 for i in range(q)
@@ -312,9 +416,8 @@ def triangles(
             ]
             out.append(jnp.stack(flat).reshape(q, q))
         else:
-            rows, columns = zip(*c.entries, strict=True)
             part = entries[start : start + len(c.entries)]
-            out.append(put(jnp.zeros((q, q), entries.dtype), (rows, columns), part))
+            out.append(put(jnp.zeros((q, q), entries.dtype), c.at, part))
         start += len(c.entries)
     return tuple(out)
 
@@ -334,7 +437,7 @@ def pack(
     parts = [
         jnp.stack([matrix[i, j] for i, j in c.entries])
         if len(c.entries) <= 10
-        else matrix[tuple(zip(*c.entries, strict=True))]
+        else matrix[c.at]
         for matrix, c in zip(matrices, covariances, strict=True)
     ]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
@@ -346,12 +449,21 @@ def jacobian(
     """d values / d theta of all factors; None: the identity, nothing to multiply."""
     if all(c.free for c in covariances):
         return None
-    blocks = []
-    for c, part in zip(covariances, parts(theta, covariances), strict=True):
-        J = c.jacobian(part)
-        eye = jnp.eye(c.m, dtype=theta.dtype)
-        blocks.append(eye if J is None else jnp.stack([jnp.stack(row) for row in J]))
-    return block_diag(*blocks)
+    each = zip(covariances, parts(theta, covariances), strict=True)
+    return block_diag(*(c.jacobian_matrix(part) for c, part in each))
+
+
+def slopes(
+    J: Float[Array, "e m"], covariances: Sequence[AbstractCovariance]
+) -> list[Float[Array, "q q m"]]:
+    """d Lambda / d theta, of each factor in its own thetas."""
+    out, row, column = [], 0, 0
+    for c in covariances:
+        e = len(c.entries)
+        own = J[row : row + e, column : column + c.m]
+        out.append(put(jnp.zeros((c.q, c.q, c.m), J.dtype), c.at, own))
+        row, column = row + e, column + c.m
+    return out
 
 
 def pulled(J: Float[Array, "e m"] | None, g: Float[Array, " e"]) -> Float[Array, " m"]:
@@ -359,42 +471,6 @@ def pulled(J: Float[Array, "e m"] | None, g: Float[Array, " e"]) -> Float[Array,
     return g if J is None else J.T @ g
 
 
-def pulled_square(
-    J: Float[Array, "e m"] | None, H: Float[Array, "e e"]
-) -> Float[Array, "m m"]:
-    """A curvature over entries as one over theta: J'H J."""
-    return H if J is None else J.T @ H @ J
-
-
-def pulled_columns(
-    J: Float[Array, "e m"] | None, v: Sequence[Float[Array, "q e J"]]
-) -> tuple[Float[Array, "q m J"], ...]:
-    """Directions, one an entry, as one a theta."""
-    if J is None:
-        return tuple(v)
-    return tuple(jnp.einsum("qeg,em->qmg", x, J) for x in v)
-
-
 def pushed(J: Float[Array, "e m"] | None, change: Float[Array, " m"]) -> Array:
     """How entries move with theta: J dtheta."""
     return change if J is None else J @ change
-
-
-def host_lambdas(
-    theta: Float[np.ndarray, "*D m"], covariances: Sequence[AbstractCovariance]
-) -> list[Float[np.ndarray, "*D q q"]]:
-    """One Lambda a factor (or a term), on the host."""
-    out, at = [], 0
-    for c in covariances:
-        out.append(c.matrix(theta[..., at : at + c.m]))
-        at += c.m
-    return out
-
-
-def host_theta(
-    lams: Sequence[Float[np.ndarray, "*D q q"]],
-    covariances: Sequence[AbstractCovariance],
-) -> Float[np.ndarray, "*D m"]:
-    """theta of triangles, one a factor (or a term)."""
-    parts = [c.theta(x) for x, c in zip(lams, covariances, strict=True)]
-    return np.concatenate(parts, axis=-1) if parts else np.zeros(0)

@@ -22,7 +22,7 @@ from jaxglmm._errors import JaxGLMMError, NotApplicableError
 from jaxglmm.fitting import frequencies, predictor, simulate
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.model import covariances
-from jaxglmm.model.covariances.base import host_lambdas
+from jaxglmm.model.covariances.host import host_lambdas
 from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.checking import simulated_residuals as simulated
 from jaxglmm.postestimation.checking.checks import counts_zeros

@@ -20,10 +20,13 @@ from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.kinds import is_correlated, is_generalised
 from jaxglmm.fitting.linear import lambdas
 from jaxglmm.model import covariances
+from jaxglmm.model.covariances.base import jacobian as jacobian_of
+from jaxglmm.runtime.host import on_host
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_correlated import FittedCorrelated
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+    from jaxglmm.structure.factors import Factor
 
 NEAR_ONE = 1 - 1e-8
 
@@ -77,23 +80,43 @@ def jacobian(fit: FittedGeneralised) -> np.ndarray:
     rows: dict[int, np.ndarray] = {}
     start = 0
     for factor, lam in zip(engine.factors, lambdas(engine.base, theta), strict=True):
-        A, B = factor.T_inverse, factor.T_inverse @ lam
+        own = theta[start : start + factor.covariance.m]
+        B = factor.T_inverse @ lam
         slices = np.zeros((m, factor.q, factor.q))
-        for k, (i, j) in enumerate(factor.covariance.entries):
-            one = np.outer(A[:, i], B[:, j])
-            slices[start + k] = one + one.T
-        start += factor.covariance.m
+        slices[start : start + len(own)] = _moved(factor, B, own)
+        at = 0
         for term, begin, end in factor.spans:
-            inside = slices[:, begin:end, begin:end]
-            cov = (B @ B.T)[begin:end, begin:end]
-            pairs = covariances.of(fit.design.terms[term]).pairs
-            rows[term] = _of_one_term(cov, inside, pairs)
+            kind = covariances.of(fit.design.terms[term])
+            mine = own[at : at + kind.m]
+            J = kind.natural_jacobian(mine, np.diagonal(factor.T)[begin:end])
+            if J is None:
+                cov = (B @ B.T)[begin:end, begin:end]
+                rows[term] = _of_one_term(
+                    cov, slices[:, begin:end, begin:end], kind.pairs
+                )
+            else:
+                rows[term] = np.zeros((len(J), m))
+                rows[term][:, start + at : start + at + kind.m] = J
+            at += kind.m
+        start += len(own)
     named = np.concatenate([np.zeros((0, m)), *(rows[k] for k in sorted(rows))])
     natural = fit.family.natural_jacobian(engine.location.phi(psi))
     out = np.zeros((len(named) + len(natural), len(psi)))
     out[: len(named), p : p + m] = named
     out[len(named) :] = natural @ engine.location.jacobian
     return out
+
+
+def _moved(factor: Factor, B: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """(m, q, q) d Sigma / d theta of one factor in the user's coordinates."""
+    A, own = factor.T_inverse, factor.covariance
+    by_entry = np.zeros((len(own.entries), factor.q, factor.q))
+    for k, (i, j) in enumerate(own.entries):
+        one = np.outer(A[:, i], B[:, j])
+        by_entry[k] = one + one.T
+    with on_host():
+        J = jacobian_of(theta, (own,))
+    return by_entry if J is None else np.tensordot(J.T, by_entry, axes=1)
 
 
 def _of_one_term(cov: np.ndarray, slices: np.ndarray, pairs) -> np.ndarray:

@@ -20,9 +20,11 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.many.collection import Source
 from jaxglmm.many.generalised import SharedRows, suits
+from jaxglmm.many.linear import is_free
 from jaxglmm.many.responses import Responses
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.postestimation.profile import curves as profile
+from jaxglmm.postestimation.profile import structured
 from jaxglmm.postestimation.profile.constraint import (
     COR,
     Covariances,
@@ -64,6 +66,8 @@ def curves(fit: FittedGeneralised) -> list[Curve]:
     parameter it is the slower one (epil2, nbinom2: 120 against 86 ms), for all lanes
     wait for the slowest of dear evaluations. Crossed factors have no program of lanes.
     """
+    if not is_free(fit.design):
+        return structured.generalised_curves(fit)
     terms = fit.design.terms
     scalar = len(terms) == 1 and len(terms[0].names) == 1
     if scalar and not fit.family.n_phi:

@@ -28,7 +28,7 @@ from jaxglmm.many.linear import OwnLinear, SharedLinear
 from jaxglmm.many.ragged_generalised import RaggedRows
 from jaxglmm.many.responses import Responses
 from jaxglmm.model import covariances
-from jaxglmm.model.covariances.base import host_lambdas
+from jaxglmm.model.covariances.host import host_lambdas
 from jaxglmm.postestimation.profile import constraint as held
 from jaxglmm.postestimation.profile import generalised as held_generalised
 from jaxglmm.postestimation.profile import linear as held_linear

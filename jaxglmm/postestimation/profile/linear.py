@@ -18,8 +18,8 @@ import numpy as np
 
 from jaxglmm.estimate import information, refine
 from jaxglmm.estimate.maximise import Maximise
-from jaxglmm.many.linear import CELLS, LANES, suits
-from jaxglmm.postestimation.profile import linear_lanes
+from jaxglmm.many.linear import CELLS, LANES, is_free, suits
+from jaxglmm.postestimation.profile import linear_lanes, structured
 from jaxglmm.postestimation.profile import moments as held_moments
 from jaxglmm.postestimation.profile.constraint import (
     BETA,
@@ -54,6 +54,8 @@ def curves(fit: FittedModel) -> list[Curve]:
     """Standard deviations, correlations, sigma, fixed effects."""
     if suits(fit.design):
         return in_lanes(lanes(fit))
+    if not is_free(fit.design):
+        return structured.linear_curves(fit)
     return alone(one(fit))
 
 

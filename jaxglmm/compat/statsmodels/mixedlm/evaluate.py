@@ -39,6 +39,7 @@ from jaxglmm.fitting import linear as _engine
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate import exact
 from jaxglmm.model import assemble
+from jaxglmm.model.covariances.host import host_curves
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.special import LOG_2PI
@@ -297,9 +298,9 @@ class Evaluator:
     @double_precision
     def bends(self, cov_re, vcomp) -> Bends:
         """Second derivatives."""
-        found = information.components(
-            self._doubled, self.theta(cov_re, vcomp), np.float64(1.0)
-        )
+        theta, doubled = np.asarray(self.theta(cov_re, vcomp)), self._doubled
+        slopes = host_curves(theta, doubled.covariances, 1.0)
+        found = information.components(doubled, theta, np.float64(1.0), *slopes)
         J = self.jacobian
         J = np.block(
             [[J, np.zeros((len(J), 1))], [np.zeros((1, J.shape[1])), np.ones((1, 1))]]

@@ -25,7 +25,7 @@ from jaxglmm.compat.statsmodels.mixedlm.params import MixedLMParams
 from jaxglmm.compat.statsmodels.mixedlm.simulate import Distribution
 from jaxglmm.compat.statsmodels.mixedlm.state import FitState
 from jaxglmm.model import covariances
-from jaxglmm.model.covariances.base import host_lambdas
+from jaxglmm.model.covariances.host import host_lambdas
 
 HOLD = ("variance", "ratio")
 

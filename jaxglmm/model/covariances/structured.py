@@ -1,0 +1,354 @@
+"""Standard deviations beside a correlation of few numbers: cs, ar1, toep, ou, ...
+
+Sigma = D R D, Lambda = D L with L L' = R. Of one model L is LAPACK's, and its
+derivatives follow from those of R: with A = L^-1 dR L'^-1 and Phi, which takes the
+lower triangle and half of the diagonal, dL = L Phi(A) (Smith 1995, Journal of
+Computational and Graphical Statistics 4, 134). Of many models at once it is unrolled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxglmm._typing import Array, Float
+from jaxglmm.model.correlations import AbstractByDistance, AbstractCorrelation
+from jaxglmm.model.covariances import names
+from jaxglmm.model.covariances.base import AbstractCovariance, Natural
+from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.arrays import jnp, jvp_rows, put
+from jaxglmm.runtime.host import on_host
+from jaxglmm.structure.factors import ColumnMaps
+
+JITTER = 1e-11  # on the diagonal of smooth kernels, whose R has eigenvalues of rounding
+
+
+@dataclass(frozen=True)
+class Structured(AbstractCovariance):
+    """kind: its word in a formula; one: a single standard deviation for all."""
+
+    kind: str
+    correlation: AbstractCorrelation
+    one: bool
+    has_own: ClassVar[bool] = True
+
+    @property
+    def q(self) -> int:  # type: ignore[override]
+        """Number of columns."""
+        return self.correlation.q
+
+    @property
+    def maps(self) -> ColumnMaps:  # type: ignore[override]
+        """Columns keep their places, and of one standard deviation their sizes."""
+        return ColumnMaps.COMMON if self.one else ColumnMaps.SCALES
+
+    @property
+    def n_sd(self) -> int:
+        """Number of standard deviations."""
+        return 1 if self.one else self.q
+
+    @property
+    def sharing(self) -> tuple[int, ...]:
+        """As ``base`` has it."""
+        return (0,) * self.q if self.one else tuple(range(self.q))
+
+    @property
+    def m(self) -> int:
+        """Standard deviations, then the correlation's parameters."""
+        return self.n_sd + self.correlation.n
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """Correlations are on the whole line."""
+        line = (-np.inf, np.inf)
+        return ((0.0, np.inf),) * self.n_sd + (line,) * self.correlation.n
+
+    def start(self, sd: Sequence[Any]) -> list[Any]:
+        """No correlation, or a weak one."""
+        z = self.correlation.free(self.correlation.start())
+        own = list(sd)
+        if self.one:
+            own = [sum(x * x for x in own) / len(own)]
+            own = [own[0] ** 0.5]
+        return [*own, *(0 * own[0] + float(x) for x in z)]
+
+    # Lambda ---------------------------------------------------------------------------
+
+    def values(self, theta: Sequence[Any]) -> Any:
+        """The entries of Lambda; an array where theta are numbers."""
+        sd, z = theta[: self.n_sd], theta[self.n_sd :]
+        packed = self.correlation.entries(self.correlation.natural(z))
+        if jnp.ndim(theta[0]) > 0:
+            return self._unrolled(sd, packed)
+        root = self._root(packed)
+        return self._scale(jnp.stack(list(sd)), root)
+
+    def _unrolled(self, sd: Sequence[Any], packed: Any) -> list[Any]:
+        place = {entry: k for k, entry in enumerate(self.entries)}
+        R = [
+            [packed[place[max(i, j), min(i, j)]] for j in range(self.q)]
+            for i in range(self.q)
+        ]
+        L = small.cholesky(R)
+        return [sd[0 if self.one else i] * L[i][j] for i, j in self.entries]
+
+    def _whole(self, packed: Array) -> Array:
+        """A symmetric matrix."""
+        row, column = self.at
+        out = put(jnp.zeros((self.q, self.q), packed.dtype), (row, column), packed)
+        return put(out, (column, row), packed)
+
+    def _root(self, packed: Array) -> Array:
+        """L, packed."""
+        return self._factor(packed)[self.at]
+
+    def _factor(self, packed: Array) -> Array:
+        R = self._whole(packed)
+        return jnp.linalg.cholesky(R + JITTER * np.eye(self.q) if self.smooth else R)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether R may be singular but for rounding inside its range."""
+        return self.kind in ("gau", "mat")
+
+    def _scale(self, sd: Array, packed: Array) -> Array:
+        return sd[0] * packed if self.one else sd[self.at[0]] * packed
+
+    def jacobian_matrix(self, theta: Sequence[Array]) -> Float[Array, "e m"]:
+        """d values / d theta of one model."""
+        sd, z = jnp.stack(list(theta[: self.n_sd])), list(theta[self.n_sd :])
+        slopes, packed = [], None
+        for a in range(len(z)):
+            unit = tuple(
+                jnp.ones_like(x) if a == b else jnp.zeros_like(x)
+                for b, x in enumerate(z)
+            )
+            packed, slope = jvp_rows(
+                lambda *x: self.correlation.entries(self.correlation.natural(x)),
+                tuple(z),
+                unit,
+            )
+            slopes.append(slope)
+        assert packed is not None
+        L = self._factor(packed)
+        columns = [L[self.at][:, None]]
+        if not self.one:
+            rows = self.at[0][:, None] == np.arange(self.q)[None]
+            columns = [jnp.where(rows, L[self.at][:, None], 0.0)]
+        half = np.tril(np.ones((self.q, self.q))) - 0.5 * np.eye(self.q)
+        for slope in slopes:
+            left = jnp.linalg.solve(L, self._whole(slope))
+            middle = jnp.linalg.solve(L, jnp.swapaxes(left, 0, 1))
+            moved = L @ (half * middle)
+            columns.append(self._scale(sd, moved[self.at])[:, None])
+        return jnp.concatenate(columns, axis=1)
+
+    def matrix(self, theta: Float[np.ndarray, "*D m"]) -> Float[np.ndarray, "*D q q"]:
+        """Lambda, on the host; NaN where R is not positive definite."""
+        theta = np.asarray(theta, float)
+        z = list(np.moveaxis(theta[..., self.n_sd :], -1, 0))
+        R = self.correlation.matrix(self.correlation.natural(z))
+        if self.smooth:
+            R = R + JITTER * np.eye(self.q)
+        return theta[..., : self.n_sd, None] * roots(R)
+
+    def theta(self, lam: Float[np.ndarray, "*D q q"]) -> Float[np.ndarray, "*D m"]:
+        """Standard deviations and z; where nothing is known of z, no correlation."""
+        sd, natural = self._read(lam @ np.swapaxes(lam, -1, -2))
+        z = self.correlation.free(natural)
+        blank = self.correlation.free(self.correlation.start())
+        z = [np.where(np.isfinite(x), x, b) for x, b in zip(z, blank, strict=True)]
+        return np.concatenate([sd, np.stack(z, axis=-1)], axis=-1)
+
+    def _read(self, cov: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Standard deviations (..., n_sd) and natural parameters of Sigma."""
+        each = np.sqrt(np.diagonal(cov, axis1=-2, axis2=-1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            R = cov / (each[..., :, None] * each[..., None, :])
+            if isinstance(self.correlation, AbstractByDistance):
+                R = self.correlation.filled(R)
+            natural = self.correlation.fitted(np.clip(R, -1.0, 1.0))
+        return (each[..., :1] if self.one else each), natural
+
+    def curves(self, theta: np.ndarray, sigma2: float) -> tuple[np.ndarray, np.ndarray]:
+        """In variances and natural parameters, as SAS has them."""
+        own, n, q = self.correlation, self.n_sd, self.q
+        z = [np.float64(x) for x in theta[n:]]
+        with on_host():
+            natural = own.natural(z)
+            R, slope, bend = own.derivatives(natural, natural=True)
+        v = np.broadcast_to(sigma2 * np.asarray(theta[:n]) ** 2, (q,))
+        size = np.sqrt(np.outer(v, v))
+        G, G1 = size * own.whole(R), [size * own.whole(x) for x in slope]
+        G2 = [[size * own.whole(x) for x in row] for row in bend]
+        first, second = np.zeros((self.m, q, q)), np.zeros((self.m, self.m, q, q))
+        first[n:] = G1
+        second[n:, n:] = G2
+        share = np.array([self._share(v, k) for k in range(n)])
+        first[:n], across = share * G, share[:, None] * np.array(G1)[None]
+        second[:n, n:], second[n:, :n] = across, np.swapaxes(across, 0, 1)
+        if not self.one:
+            second[:n, :n] = share[:, None] * share[None] * G
+            for k in range(n):
+                second[k, k] -= share[k] / v[k] * G
+                second[k, k, k, k] = 0.0
+        return first, second
+
+    def _share(self, v: np.ndarray, k: int) -> np.ndarray:
+        """(q, q) d log |G_ij| / d v_k."""
+        if self.one:
+            return np.full((self.q, self.q), 1.0 / v[0])
+        here = (np.arange(self.q) == k) / (2.0 * v[k])
+        return here[:, None] + here[None]
+
+    # Names ----------------------------------------------------------------------------
+
+    def sd_names(self, columns: Sequence[str], label: str) -> list[str]:
+        """One for each standard deviation."""
+        if self.one:
+            return [names.sd(self.kind, label)]
+        return super().sd_names(columns, label)
+
+    def correlation_names(
+        self, columns: Sequence[str], label: str, by_row: bool = False
+    ) -> list[str]:
+        """Of rho, range, nu; of several correlations by their steps."""
+        return [names.parameter(k, n, label) for k, n in self.parameters(columns)[1]]
+
+    def parameters(
+        self, columns: Sequence[str]
+    ) -> tuple[list[tuple[str, ...]], list[Natural]]:
+        """As ``base`` has them."""
+        sds = [(self.kind,)] if self.one else [(c,) for c in columns]
+        own: list[Natural] = []
+        for name in self.correlation.names:
+            word, _, step = name.partition("_")
+            if word == "rho":
+                own.append((names.COR, (self.kind, step) if step else (self.kind,)))
+            else:
+                own.append((word, (self.kind,)))
+        return sds, own
+
+    def natural(self, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As ``base`` has them."""
+        sd, found = self._read(np.asarray(cov))
+        return sd, np.stack(found, axis=-1)
+
+    def from_natural(self, x: np.ndarray) -> np.ndarray:
+        """theta of standard deviations and natural parameters, NumPy."""
+        z = self.correlation.free([np.float64(v) for v in x[self.n_sd :]])
+        return np.concatenate([x[: self.n_sd], np.array(z, float)])
+
+    def natural_jacobian(self, theta: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """d (standard deviations, natural parameters) / d theta, NumPy."""
+        out = np.zeros((self.m, self.m))
+        n = self.n_sd
+        out[:n, :n] = np.diag(1.0 / scale[:n] * np.where(theta[:n] < 0, -1.0, 1.0))
+        with on_host():
+            for a in range(self.m - n):
+                unit = tuple(np.eye(self.m - n)[a])
+                moved = jvp_rows(
+                    lambda *z: tuple(self.correlation.natural(z)),
+                    tuple(theta[n:]),
+                    unit,
+                )[1]
+                out[n:, n + a] = [float(x) for x in moved]
+        return out
+
+
+def roots(R: np.ndarray) -> np.ndarray:
+    """Cholesky factors (..., q, q); of matrices that are just singular too."""
+    try:
+        return np.linalg.cholesky(R)
+    except np.linalg.LinAlgError:
+        flat = R.reshape(-1, *R.shape[-2:])
+        return np.stack([_root_of(x) for x in flat]).reshape(R.shape)
+
+
+def _root_of(R: np.ndarray) -> np.ndarray:
+    if not np.isfinite(R).all():
+        return np.full_like(R, np.nan)
+    try:
+        return np.linalg.cholesky(R)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(R)
+        half = vectors * np.sqrt(np.maximum(values, 0.0))
+        L = np.linalg.qr(half.T, mode="r").T
+        return np.tril(L * np.where(np.diagonal(L) < 0, -1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Homogeneous(AbstractCovariance):
+    """Independent columns with one standard deviation."""
+
+    q: int
+    maps: ClassVar[ColumnMaps] = ColumnMaps.COMMON
+    has_own: ClassVar[bool] = True
+
+    @cached_property
+    def entries(self) -> tuple[tuple[int, int], ...]:
+        """The diagonal."""
+        return tuple((i, i) for i in range(self.q))
+
+    @property
+    def m(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """A standard deviation."""
+        return ((0.0, np.inf),)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """None."""
+        return ()
+
+    @property
+    def sharing(self) -> tuple[int, ...]:
+        """One for all."""
+        return (0,) * self.q
+
+    def values(self, theta: Sequence[Any]) -> list[Any]:
+        """The same for all."""
+        return [theta[0]] * self.q
+
+    def start(self, sd: Sequence[Any]) -> list[Any]:
+        """The root of their mean square."""
+        return [(sum(x * x for x in sd) / len(sd)) ** 0.5]
+
+    def theta(self, lam: np.ndarray) -> np.ndarray:
+        """Its first."""
+        return lam[..., 0, :1]
+
+    def sd_names(self, columns: Sequence[str], label: str) -> list[str]:
+        """One."""
+        return [names.sd("homdiag", label)]
+
+    def parameters(
+        self, columns: Sequence[str]
+    ) -> tuple[list[tuple[str, ...]], list[Natural]]:
+        """As ``base`` has them."""
+        return [("homdiag",)], []
+
+    def natural(self, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As ``base`` has them."""
+        sd = np.sqrt(np.asarray(cov)[..., 0, 0])[..., None]
+        return sd, np.zeros((*sd.shape[:-1], 0))
+
+    def curves(self, theta: np.ndarray, sigma2: float) -> tuple[np.ndarray, None]:
+        """In the variance."""
+        return np.eye(self.q)[None], None
+
+    def from_natural(self, x: np.ndarray) -> np.ndarray:
+        """theta."""
+        return x
+
+    def natural_jacobian(self, theta: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """d sd / d theta, NumPy."""
+        return np.array([[np.where(theta[0] < 0, -1.0, 1.0) / scale[0]]])
