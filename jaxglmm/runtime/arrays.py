@@ -380,6 +380,11 @@ def jvp_rows(function: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...])
     return duals.jvp(function, primals, tangents, jax.tree)
 
 
+def detached(x: Any) -> Any:
+    """x as a constant: no derivative passes through it."""
+    return primal(x) if is_host() else jax.lax.stop_gradient(x)
+
+
 def jvp(function: Any, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
     """``jax.jvp``; on the host by a complex step, exact to rounding.
 

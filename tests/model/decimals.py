@@ -215,3 +215,44 @@ def derivatives(density, y, eta, phi, m, link):
     return tuple(
         float(v) for v in (at[3], first / STEP, -second / STEP**2, -third / STEP**3)
     )
+
+
+# Families with two dispersion parameters: closures over natural values
+
+
+@cache
+def tweedie_factor(y, dispersion, power):
+    """log of the sum of the series, without 1 / y."""
+    a = (2 - power) / (power - 1)
+    log_z = a * y.ln() - a * (power - 1).ln() - (1 + a) * dispersion.ln()
+    log_z -= (2 - power).ln()
+    m = ((2 - power) * y.ln()).exp() / (dispersion * (2 - power))
+    start = max(1, int(m))
+
+    def term(j):
+        return (j * log_z - lgamma(j + 1) - lgamma(j * a)).exp()
+
+    total = D(0)
+    for step in (1, -1):
+        j = start if step == 1 else start - 1
+        while j >= 1:
+            value = term(D(j))
+            total += value
+            if value < total * D("1e-45"):
+                break
+            j += step
+    return total.ln()
+
+
+def tweedie(dispersion, power):
+    dispersion, power = D(dispersion), D(power)
+
+    def density(y, eta, phi, m, link):
+        log_mu, q = MEAN[link](eta).ln(), 2 - power
+        inside = -(q * log_mu).exp() / q
+        if y == 0:
+            return inside / dispersion
+        inside -= y * ((1 - power) * log_mu).exp() / (power - 1)
+        return inside / dispersion - y.ln() + tweedie_factor(y, dispersion, power)
+
+    return density

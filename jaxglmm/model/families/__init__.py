@@ -27,6 +27,7 @@ from jaxglmm.model.families.nbinom1 import NegativeBinomial1 as NegativeBinomial
 from jaxglmm.model.families.nbinom2 import NegativeBinomial2 as NegativeBinomial2
 from jaxglmm.model.families.poisson import Poisson as Poisson
 from jaxglmm.model.families.student import StudentT as StudentT
+from jaxglmm.model.families.tweedie import Tweedie as Tweedie
 from jaxglmm.model.links import Link
 
 FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
@@ -41,6 +42,7 @@ FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
     "beta": Beta,
     "betabinomial": BetaBinomial,
     "student": StudentT,
+    "tweedie": Tweedie,
     "cumulative": Cumulative,
 }
 ALIASES = {

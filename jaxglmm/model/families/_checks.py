@@ -73,6 +73,17 @@ def positive(family: str, y: np.ndarray, rows: Any = None) -> None:
         )
 
 
+def not_negative(family: str, y: np.ndarray, rows: Any = None) -> None:
+    """Zero or greater."""
+    finite(y, rows)
+    bad = y < 0
+    if bad.any():
+        raise DataError(
+            f"family={family!r} needs values of zero or greater; the response has "
+            f"{shown(bad, y, rows)}"
+        )
+
+
 def between(family: str, y: np.ndarray, rows: Any = None) -> None:
     """Strictly between zero and one."""
     finite(y, rows)
