@@ -59,10 +59,14 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.families import Cumulative as Cumulative
     from jaxglmm.model.families import Gamma as Gamma
     from jaxglmm.model.families import Gaussian as Gaussian
+    from jaxglmm.model.families import GeneralisedPoisson as GeneralisedPoisson
     from jaxglmm.model.families import InverseGaussian as InverseGaussian
+    from jaxglmm.model.families import LognormalFamily as LognormalFamily
     from jaxglmm.model.families import NegativeBinomial as NegativeBinomial
     from jaxglmm.model.families import Poisson as Poisson
+    from jaxglmm.model.families import SkewNormal as SkewNormal
     from jaxglmm.model.families import StudentT as StudentT
+    from jaxglmm.model.families import Tweedie as Tweedie
     from jaxglmm.model.priors.distributions import LKJ as LKJ
     from jaxglmm.model.priors.distributions import Exponential as Exponential
     from jaxglmm.model.priors.distributions import Fixed as Fixed
@@ -112,10 +116,14 @@ _FAMILIES = (
     "Cumulative",
     "Gamma",
     "Gaussian",
+    "GeneralisedPoisson",
     "InverseGaussian",
+    "LognormalFamily",
     "NegativeBinomial",
     "Poisson",
+    "SkewNormal",
     "StudentT",
+    "Tweedie",
 )
 
 _BAYES = ("MAP", "NUTS", "VB", "NestedLaplace")
@@ -192,6 +200,7 @@ __all__ = [
     "FormulaError",
     "Gamma",
     "Gaussian",
+    "GeneralisedPoisson",
     "HalfNormal",
     "HalfT",
     "InverseGaussian",
@@ -199,6 +208,7 @@ __all__ = [
     "JaxGLMMWarning",
     "Laplace",
     "LogNormal",
+    "LognormalFamily",
     "MissingRowsWarning",
     "ModelError",
     "NegativeBinomial",
@@ -215,7 +225,9 @@ __all__ = [
     "ScaleWarning",
     "SeparationWarning",
     "SingularFitWarning",
+    "SkewNormal",
     "StudentT",
+    "Tweedie",
     "Uniform",
     "ZeroInflationWarning",
     "anova",

@@ -40,6 +40,11 @@ FAMILIES = (  # a test holds them to the table of families, which takes JAX to i
     "beta",
     "betabinomial",
     "student",
+    "t",
+    "lognormal",
+    "skewnormal",
+    "genpois",
+    "tweedie",
 )
 EXAMPLE = """examples:
   jaxglmm fit sleep.csv "Reaction ~ Days + (Days | Subject)" --html report.html

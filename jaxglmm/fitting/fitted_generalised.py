@@ -37,7 +37,8 @@ DDF = ("asymptotic",)
 
 def family_class(name: str) -> type[AbstractFamily] | None:
     """jaxglmm's own class of this name."""
-    return {type(make()).name: type(make()) for make in FAMILIES.values()}.get(name)
+    made = [make() for make in FAMILIES.values()]
+    return {family.name: type(family) for family in made}.get(name)
 
 
 def asdict_static(module: AbstractFamily) -> dict[str, Any]:

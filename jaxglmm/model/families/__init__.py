@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from jaxglmm import _arguments
@@ -22,10 +23,13 @@ from jaxglmm.model.families.binomial import Binomial as Binomial
 from jaxglmm.model.families.cumulative import Cumulative as Cumulative
 from jaxglmm.model.families.gamma import Gamma as Gamma
 from jaxglmm.model.families.gaussian import Gaussian as Gaussian
+from jaxglmm.model.families.genpois import GeneralisedPoisson as GeneralisedPoisson
 from jaxglmm.model.families.inverse_gaussian import InverseGaussian as InverseGaussian
+from jaxglmm.model.families.lognormal import LognormalFamily as LognormalFamily
 from jaxglmm.model.families.nbinom1 import NegativeBinomial1 as NegativeBinomial1
 from jaxglmm.model.families.nbinom2 import NegativeBinomial2 as NegativeBinomial2
 from jaxglmm.model.families.poisson import Poisson as Poisson
+from jaxglmm.model.families.skew_normal import SkewNormal as SkewNormal
 from jaxglmm.model.families.student import StudentT as StudentT
 from jaxglmm.model.families.tweedie import Tweedie as Tweedie
 from jaxglmm.model.links import Link
@@ -42,6 +46,10 @@ FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
     "beta": Beta,
     "betabinomial": BetaBinomial,
     "student": StudentT,
+    "t": partial(StudentT, df=None),
+    "lognormal": LognormalFamily,
+    "skewnormal": SkewNormal,
+    "genpois": GeneralisedPoisson,
     "tweedie": Tweedie,
     "cumulative": Cumulative,
 }
@@ -52,10 +60,14 @@ ALIASES = {
     "nb": "nbinom2",
     "nb2": "nbinom2",
     "nb1": "nbinom1",
-    "t": "student",
     "studentt": "student",
-    "tfamily": "student",
+    "tfamily": "t",
     "betafamily": "beta",
+    "generalisedpoisson": "genpois",
+    "generalizedpoisson": "genpois",
+    "conwaymaxwellpoisson": "compois",
+    "compoisson": "compois",
+    "sn": "skewnormal",
     "ordinal": "cumulative",
 }
 
@@ -83,6 +95,8 @@ def _written(name: str, link: str) -> str:
     key = "".join(c for c in name.lower() if c not in "_-. ")
     family = FAMILIES.get(ALIASES.get(key, key))
     shown = getattr(family, "__name__", name)
+    if isinstance(family, partial):
+        return f"jg.StudentT(link={link!r}, df=None)"
     if shown.startswith("NegativeBinomial"):
         return f"jg.NegativeBinomial(link={link!r}, kind={shown[-1]})"
     return f"jg.{shown}(link={link!r})"
