@@ -24,7 +24,8 @@ from jaxglmm.cli.progress import keep_compiled_programs, step
 NOT_CONVERGED = 3
 STDOUT = Path("-")
 LINKS = (
-    *("identity", "log", "logit", "probit", "cloglog", "cauchit", "sqrt", "inverse"),
+    *("identity", "log", "logit", "probit", "cloglog", "loglog", "cauchit", "sqrt"),
+    "inverse",
     "1/mu^2",
 )
 LIKELIHOOD = ("reml", "ml", "laplace", "agq")
@@ -45,6 +46,7 @@ FAMILIES = (  # a test holds them to the table of families, which takes JAX to i
     "skewnormal",
     "genpois",
     "tweedie",
+    "cumulative",
 )
 EXAMPLE = """examples:
   jaxglmm fit sleep.csv "Reaction ~ Days + (Days | Subject)" --html report.html

@@ -256,3 +256,50 @@ def tweedie(dispersion, power):
         return inside / dispersion - y.ln() + tweedie_factor(y, dispersion, power)
 
     return density
+
+
+def student_estimated(sigma, df):
+    sigma, df = D(sigma), D(df)
+
+    def density(y, eta, phi, m, link):
+        z = (y - MEAN[link](eta)) / sigma
+        constant = lgamma((df + 1) / 2) - lgamma(df / 2) - (df * PI).ln() / 2
+        return constant - sigma.ln() - (df + 1) / 2 * (1 + z * z / df).ln()
+
+    return density
+
+
+def lognormal(sigma):
+    sigma = D(sigma)
+
+    def density(y, eta, phi, m, link):
+        mu = MEAN[link](eta)
+        v = (1 + (sigma / mu) ** 2).ln()
+        z = y.ln() - mu.ln() + v / 2
+        return -y.ln() - (2 * PI * v).ln() / 2 - z * z / (2 * v)
+
+    return density
+
+
+def skewnormal(sigma, alpha):
+    sigma, alpha = D(sigma), D(alpha)
+    delta = alpha / (1 + alpha * alpha).sqrt()
+    omega = sigma / (1 - 2 * delta * delta / PI).sqrt()
+
+    def density(y, eta, phi, m, link):
+        z = (y - MEAN[link](eta)) / omega + delta * (2 / PI).sqrt()
+        tail = normal(alpha * z).ln()
+        return D(2).ln() - omega.ln() - (2 * PI).ln() / 2 - z * z / 2 + tail
+
+    return density
+
+
+def genpois(dispersion):
+    root = D(dispersion).sqrt()
+
+    def density(y, eta, phi, m, link):
+        a, b = MEAN[link](eta) / root, 1 - 1 / root
+        A = a + b * y
+        return a.ln() + (y - 1) * A.ln() - A - lgamma(y + 1)
+
+    return density

@@ -137,7 +137,7 @@ def family_from(given: Any) -> AbstractFamily:
 
     Example:
         >>> family_from("inverse.gaussian").name, family_from("t").name
-        ('inversegaussian', 'student')
+        ('inversegaussian', 't')
     """
     if isinstance(given, AbstractFamily):
         return _of_one_predictor(given)

@@ -49,7 +49,7 @@ def _tables(centre: Any, sd: Any, top: Any, args: tuple[Any, ...]) -> Iterator[A
         sizes = count[order[start:]] * np.arange(1, len(order) - start + 1)
         stop = start + max(1, int(np.searchsorted(sizes, CELLS, side="right")))
         where = order[start:stop]
-        j = first[where, None] + np.arange(count[where[-1]])
+        j = first[where, None] + np.arange(float(count[where[-1]]))
         yield where, j, last[where, None], [x[where, None] for x in flat[3:]]
         start = stop
 

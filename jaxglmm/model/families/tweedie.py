@@ -150,6 +150,15 @@ class Tweedie(JetFamily):
         sd = np.sqrt(number)
         return _draws.summed(terms, number, sd, np.inf, y, number, shape, scale)
 
+    @property
+    def has_mass(self) -> bool:
+        return True  # at zero
+
+    def below(
+        self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
+    ) -> np.ndarray:
+        return np.where(y > 0, self.cdf(y, mu, phi, trials), 0.0)
+
     def simulate(
         self,
         rng: np.random.Generator,
