@@ -62,6 +62,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.families import GeneralisedPoisson as GeneralisedPoisson
     from jaxglmm.model.families import InverseGaussian as InverseGaussian
     from jaxglmm.model.families import LognormalFamily as LognormalFamily
+    from jaxglmm.model.families import Multinomial as Multinomial
     from jaxglmm.model.families import NegativeBinomial as NegativeBinomial
     from jaxglmm.model.families import Poisson as Poisson
     from jaxglmm.model.families import SkewNormal as SkewNormal
@@ -119,6 +120,7 @@ _FAMILIES = (
     "GeneralisedPoisson",
     "InverseGaussian",
     "LognormalFamily",
+    "Multinomial",
     "NegativeBinomial",
     "Poisson",
     "SkewNormal",
@@ -211,6 +213,7 @@ __all__ = [
     "LognormalFamily",
     "MissingRowsWarning",
     "ModelError",
+    "Multinomial",
     "NegativeBinomial",
     "NestedLaplace",
     "NewLevelsWarning",

@@ -36,6 +36,10 @@ def record(kind: str) -> Any:
         from jaxglmm.fitting.fitted_ordinal import FittedOrdinalParts
 
         return FittedOrdinalParts
+    if kind == "multinomial":
+        from jaxglmm.fitting.fitted_multinomial import FittedMultinomial
+
+        return FittedMultinomial
     if kind == "components":
         from jaxglmm.fitting.fitted_components import FittedComponents
 
@@ -55,6 +59,8 @@ def kind_of(family: str, parts: bool = False) -> str:
     """
     if family == "cumulative":
         return "ordinal parts" if parts else "ordinal"
+    if family == "multinomial":
+        return "multinomial"
     return "components" if parts else "generalised"
 
 

@@ -18,7 +18,8 @@ from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.formula.array_recipe import INTERCEPT
 from jaxglmm.formula.components import joined
 from jaxglmm.formula.design import Design
-from jaxglmm.model.families import AbstractFamily, Cumulative
+from jaxglmm.formula.expand import expanded
+from jaxglmm.model.families import AbstractFamily, Cumulative, Multinomial
 from jaxglmm.model.families.cumulative_parts import (
     COND,
     DISP,
@@ -37,6 +38,8 @@ def settled(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFam
     Raises:
         FormulaError: for a formula without an intercept.
     """
+    if isinstance(family, Multinomial):
+        return _multinomial(design, family)
     if not isinstance(family, Cumulative):
         return design, family
     assert design.response_levels is not None
@@ -46,6 +49,15 @@ def settled(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFam
     if design.parts:
         return _parts(design, known)
     return without_intercept(design), known
+
+
+def _multinomial(design: Design, family: Multinomial) -> tuple[Design, AbstractFamily]:
+    """A predictor for every category but the first."""
+    if design.parts:
+        return design, family
+    assert design.response_levels is not None
+    known = Multinomial(family.link, design.response_levels)
+    return expanded(design, known.predictors), known
 
 
 def _parts(design: Design, family: Cumulative) -> tuple[Design, AbstractFamily]:

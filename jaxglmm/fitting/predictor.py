@@ -53,7 +53,13 @@ def random_parts(
     """Z_k b, (K, n) or (K, 1) of zeros."""
     out = [np.zeros(1)] * K
     for term, effects in zip(terms, b, strict=True):
-        out[term.predictor] = out[term.predictor] + _one_term(term, effects)
+        k = term.predictor
+        if isinstance(k, int):
+            out[k] = out[k] + _one_term(term, effects)
+            continue
+        for j, own in enumerate(k):  # a column each
+            row = term.values[:, j] * effects[term.codes, j]
+            out[own] = out[own] + np.where(term.codes >= 0, row, 0.0)
     return np.stack(np.broadcast_arrays(*out))
 
 

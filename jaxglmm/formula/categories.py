@@ -20,11 +20,12 @@ from jaxglmm.formula.tables import Column
 MOST = 100  # categories that numbers are taken for
 
 
-def ordered_response(
+def category_response(
     column: Column,
     order: Sequence[Any] | None,
     weights: np.ndarray | None = None,
     rows: np.ndarray | None = None,
+    ordered: bool = True,
 ) -> Response:
     """Codes (n,) of a column's categories, and their labels.
 
@@ -33,6 +34,7 @@ def ordered_response(
         order: all categories in order, where the model states them.
         weights: (n,) prior weights; rows of weight zero do not make a category.
         rows: (n,) positions in the user's data, for messages.
+        ordered: whether the categories must have an order.
 
     Raises:
         DataError: text without an order, fractions, values that are no category.
@@ -42,7 +44,7 @@ def ordered_response(
         raise DataError(
             f"response {column.name!r} holds dates, which are no categories"
         )
-    codes, levels = _coded(column, order, rows)
+    codes, levels = _coded(column, order, rows, ordered)
     count = np.bincount(
         codes, None if weights is None else weights > 0, len(levels)
     ).astype(int)
@@ -63,8 +65,8 @@ def ordered_response(
     several = "categories" if empty.sum() > 1 else "category"
     warn(
         f"response {column.name!r}: no row has the {several} "
-        f"{listed(list(levels[empty]))}, whose thresholds cannot be told apart; it is "
-        "left out, and has no predicted probability",
+        f"{listed(list(levels[empty]))}, of which nothing can be told; it is left out, "
+        "and has no predicted probability",
         JaxGLMMWarning,
     )
     place = np.cumsum(~empty) - 1
@@ -72,7 +74,7 @@ def ordered_response(
 
 
 def _coded(
-    column: Column, order: Sequence[Any] | None, rows: np.ndarray | None
+    column: Column, order: Sequence[Any] | None, rows: np.ndarray | None, ordered: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     if order is not None:
         return _by(column, order)
@@ -82,7 +84,7 @@ def _coded(
     assert column.levels is not None
     codes, levels = column.codes, column.levels
     values = _as_numbers(levels)
-    if column.order == "stated":
+    if column.order == "stated" or not ordered:
         return codes, levels
     if values is not None:  # text that is numbers has their order
         place = np.argsort(np.argsort(values))

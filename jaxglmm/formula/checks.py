@@ -175,7 +175,10 @@ def _lost(design: Design, term: RandomTerm) -> int | None:
     """
     if term.structure in structures.SHARED:
         return None
-    return _dependent(term.values[design.counted])
+    values = term.values[design.counted]
+    if not isinstance(term.predictor, int):  # the same columns, once a predictor
+        values = values[:, [k == 0 for k in term.predictor]]
+    return _dependent(values)
 
 
 def shortened(names: tuple[str, ...]) -> tuple[str, ...]:

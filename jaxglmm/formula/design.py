@@ -35,6 +35,7 @@ class RandomTerm:
     at: (n, k) of new rows, where they lie, for effects that have places given by
         numbers; a place without a column has a row of zeros in ``values``
     predictor: number of the linear predictor that it belongs to
+        or of each column where these belong to several
     """
 
     label: str
@@ -44,7 +45,7 @@ class RandomTerm:
     values: np.ndarray
     levels: np.ndarray
     covariance: str = "us"
-    predictor: int = 0
+    predictor: int | tuple[int, ...] = 0
     at: np.ndarray | None = None
 
     @property
@@ -54,7 +55,8 @@ class RandomTerm:
     @property
     def mark(self) -> str:
         """What the names of its columns begin with, beside those of the mean: zi~."""
-        return self.label[: self.label.index(MARK) + 1] if self.predictor else ""
+        one = isinstance(self.predictor, int) and self.predictor > 0
+        return self.label[: self.label.index(MARK) + 1] if one else ""
 
     @property
     def structure(self) -> str:

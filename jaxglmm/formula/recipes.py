@@ -13,6 +13,7 @@ from jaxglmm.formula.array_recipe import ArrayRecipe
 from jaxglmm.formula.components import ComponentsRecipe
 from jaxglmm.formula.context import outer_context
 from jaxglmm.formula.design import Design
+from jaxglmm.formula.expand import CategoriesRecipe
 from jaxglmm.formula.recipe import VERSION, FormulaRecipe
 
 
@@ -54,7 +55,7 @@ def recipe_from_dict(
     context: Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
     trusted: bool = False,
-) -> FormulaRecipe | ArrayRecipe | ComponentsRecipe:
+) -> FormulaRecipe | ArrayRecipe | ComponentsRecipe | CategoriesRecipe:
     """The recipe that some ``to_dict`` wrote.
 
     Args:
@@ -64,6 +65,10 @@ def recipe_from_dict(
         trusted: False, since a dictionary can come from anybody: its formula may use
             the known functions and ``context``. True: all of Python.
     """
+    if saved.get("kind") == "categories":
+        read = dict(context=context, variables=variables, trusted=trusted)
+        part = recipe_from_dict(saved["part"], **read)
+        return CategoriesRecipe(part, tuple(saved["names"]))
     if saved.get("kind") == "components":
         read = dict(context=context, variables=variables, trusted=trusted)
         parts = {k: recipe_from_dict(v, **read) for k, v in saved["parts"].items()}

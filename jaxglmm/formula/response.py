@@ -29,8 +29,8 @@ from jaxglmm.formula.tables import Column
 from jaxglmm.formula.terms import Atom, read_atom
 from jaxglmm.formula.text import call, split
 
-NUMERIC, BINOMIAL, ORDINAL = "numeric", "binomial", "ordinal"
-KINDS = (NUMERIC, BINOMIAL, ORDINAL)
+NUMERIC, BINOMIAL, ORDINAL, NOMINAL = "numeric", "binomial", "ordinal", "nominal"
+KINDS = (NUMERIC, BINOMIAL, ORDINAL, NOMINAL)
 NEAR = 0.02  # how far rounding may take a proportion times its trials from a count
 
 

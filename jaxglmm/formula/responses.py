@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import DataError
-from jaxglmm.formula.categories import ordered_response
+from jaxglmm.formula.categories import category_response
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.notices import listed
 from jaxglmm.formula.reading import not_numeric
-from jaxglmm.formula.response import BINOMIAL, ORDINAL, Response, binomial_response
+from jaxglmm.formula.response import (
+    BINOMIAL,
+    NOMINAL,
+    ORDINAL,
+    Response,
+    binomial_response,
+)
 from jaxglmm.formula.tables import Column
 
 
@@ -31,8 +37,9 @@ def response_of(
     """
     if kind[0] == BINOMIAL:
         return binomial_response(parts, form, trials=trials, weights=weights, rows=rows)
-    if kind[0] == ORDINAL:
-        return ordered_response(parts[0], kind[1], weights, rows)
+    if kind[0] in (ORDINAL, NOMINAL):
+        named = kind[0] == ORDINAL
+        return category_response(parts[0], kind[1], weights, rows, named)
     y, levels = numeric_response(parts[0], text, rows)
     return Response(y, None, weights, levels)
 

@@ -32,7 +32,8 @@ def columns(design: Design, maps: ColumnMaps | None = None) -> list[Columns]:
             t.values,
             t.n_levels,
             covariances.of(t),
-            maps,
+            # columns of several predictors must not be mixed
+            maps if isinstance(t.predictor, int) else maps or ColumnMaps.SCALES,
             t.predictor,
         )
         for t in design.terms

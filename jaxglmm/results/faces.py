@@ -15,6 +15,7 @@ WHERE = {
     "correlated": "jaxglmm.results.correlated_fit:CorrelatedFit",
     "generalised": "jaxglmm.results.generalised_fit:GeneralisedFit",
     "ordinal": "jaxglmm.results.ordinal_fit:OrdinalFit",
+    "multinomial": "jaxglmm.results.multinomial_fit:MultinomialFit",
     "ordinal parts": "jaxglmm.results.ordinal_fit:OrdinalPartsFit",
     "components": "jaxglmm.results.components_fit:ComponentsFit",
     "posterior": "jaxglmm.results.posterior_fit:PosteriorFit",

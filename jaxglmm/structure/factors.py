@@ -44,7 +44,8 @@ class Columns:
 
     covariance: a ``model.covariances.AbstractCovariance``, which stands above this
     room; maps: fewer than the covariance allows, where the columns must not be mixed.
-    predictor: number of the linear predictor that the term belongs to.
+    predictor: number of the linear predictor that the term belongs to, or of each of
+    its columns: then their effects are correlated across predictors.
     """
 
     factor: str
@@ -53,7 +54,7 @@ class Columns:
     n_levels: int
     covariance: Any
     maps: ColumnMaps | None = None
-    predictor: int = 0
+    predictor: int | tuple[int, ...] = 0
 
 
 @brief
@@ -114,7 +115,9 @@ def _join_one(name: str, terms: list[Columns], w: np.ndarray | None) -> Factor:
         blocks.append(T)
         spans.append((index, start, stop))
         own.append(term.covariance)
-        predictors += [term.predictor] * q
+        own_predictor = term.predictor
+        one = isinstance(own_predictor, int)
+        predictors += [own_predictor] * q if one else list(own_predictor)
         start = stop
     first = next(t for t in terms if t.factor == name)
     T = np.zeros((start, start))

@@ -26,6 +26,7 @@ from jaxglmm.model.families.gaussian import Gaussian as Gaussian
 from jaxglmm.model.families.genpois import GeneralisedPoisson as GeneralisedPoisson
 from jaxglmm.model.families.inverse_gaussian import InverseGaussian as InverseGaussian
 from jaxglmm.model.families.lognormal import LognormalFamily as LognormalFamily
+from jaxglmm.model.families.multinomial import Multinomial as Multinomial
 from jaxglmm.model.families.nbinom1 import NegativeBinomial1 as NegativeBinomial1
 from jaxglmm.model.families.nbinom2 import NegativeBinomial2 as NegativeBinomial2
 from jaxglmm.model.families.poisson import Poisson as Poisson
@@ -52,6 +53,7 @@ FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
     "genpois": GeneralisedPoisson,
     "tweedie": Tweedie,
     "cumulative": Cumulative,
+    "multinomial": Multinomial,
 }
 ALIASES = {
     "normal": "gaussian",
@@ -69,6 +71,7 @@ ALIASES = {
     "compoisson": "compois",
     "sn": "skewnormal",
     "ordinal": "cumulative",
+    "categorical": "multinomial",
 }
 
 
@@ -118,7 +121,7 @@ def _foreign(given: Any) -> str:
 
 def _of_one_predictor(family: AbstractFamily) -> AbstractFamily:
     names = family.predictors
-    if len(names) > 1:
+    if len(names) > 1 and family.family_kind != "nominal":
         raise NotApplicableError(
             f"family {family.name!r} has {len(names)} linear predictors "
             f"({', '.join(map(repr, names))}), and a formula states one of them; build "

@@ -53,7 +53,7 @@ class AbstractFamily(NaturalValues, DispersionParameters):
         predictors: names of the linear predictors; ``link`` is that of the first.
         other_links: names of the links of the others.
         family_kind: "binomial" where the response is successes out of trials, "ordinal"
-            where it is ordered categories, else "numeric": how the left side is read.
+            or "nominal" where it is categories, else "numeric": how y is read.
         discrete: whether y is a count (quantile residuals are then randomised).
         padding: a value of y that any row may have, for rows of weight zero.
         has_zeros: whether y may be zero.
@@ -74,7 +74,9 @@ class AbstractFamily(NaturalValues, DispersionParameters):
     links: ClassVar[tuple[str, ...]] = tuple(LINKS)
     predictors: ClassVar[tuple[str, ...]] = ("mean",)
     other_links: ClassVar[tuple[str, ...]] = ()
-    family_kind: ClassVar[Literal["numeric", "binomial", "ordinal"]] = "numeric"
+    family_kind: ClassVar[Literal["numeric", "binomial", "ordinal", "nominal"]] = (
+        "numeric"
+    )
     discrete: ClassVar[bool] = False
     padding: ClassVar[float] = 0.0
     has_zeros: ClassVar[bool] = True

@@ -56,7 +56,9 @@ class Cumulative(JetFamily):
     links: ClassVar[tuple[str, ...]] = tuple(INTERVALS)
     concave: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "loglog")
     self_concordant: ClassVar[tuple[str, ...]] = ("logit",)
-    family_kind: ClassVar[Literal["numeric", "binomial", "ordinal"]] = "ordinal"
+    family_kind: ClassVar[Literal["numeric", "binomial", "ordinal", "nominal"]] = (
+        "ordinal"
+    )
     discrete: ClassVar[bool] = True
     phi_range: ClassVar[tuple[Any, Any]] = (-40.0, 40.0)
 
@@ -82,7 +84,7 @@ class Cumulative(JetFamily):
         self.thresholds = _arguments.choice(
             "thresholds", thresholds, _thresholds.STRUCTURES, error=ModelError
         )
-        self.levels = _levels(levels)
+        self.levels = category_levels(levels)
         known = 0 if self.levels is None else len(self.levels)
         self.categories = known if categories is None else categories
         self.located = located and _thresholds.has_location(self.thresholds)
@@ -345,7 +347,8 @@ def _log_gaps(D: np.ndarray, a: Array) -> Array:
     return jnp.log(jnp.sum(D * jnp.exp(a), axis=1))
 
 
-def _levels(levels: Any) -> tuple[Any, ...] | None:
+def category_levels(levels: Any) -> tuple[Any, ...] | None:
+    """Labels of categories as a user states them."""
     if levels is None:
         return None
     if isinstance(levels, str) or not hasattr(levels, "__len__"):

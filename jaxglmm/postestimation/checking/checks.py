@@ -105,7 +105,7 @@ def _zero_or_one(family: AbstractFamily, design: Design) -> bool:
 
 def counts_zeros(family: AbstractFamily, design: Design) -> bool:
     """Whether zeros are some of many possible values."""
-    if family.family_kind == "ordinal":
+    if family.family_kind in ("ordinal", "nominal"):
         return False
     return family.discrete and not _zero_or_one(family, design)
 

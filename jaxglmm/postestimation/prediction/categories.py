@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -25,7 +25,10 @@ from jaxglmm.postestimation.prediction.generalised_means import spread
 from jaxglmm.postestimation.prediction.means import MeanRows, Means
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_multinomial import FittedMultinomial
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
+
+    Categorical = FittedOrdinal | FittedMultinomial
 
 STEP = 1e-5  # of a central difference in a predictor
 NODES = 41  # of the mean over random effects
@@ -45,7 +48,7 @@ class Latent:
     by_psi: np.ndarray | None = None
 
 
-def latent(fit: FittedOrdinal, new: NewRows, re: str, errors: bool = True) -> Latent:
+def latent(fit: Categorical, new: NewRows, re: str, errors: bool = True) -> Latent:
     """The linear predictor of rows; errors: whether the rest is wanted as well."""
     if fit.design.parts:
         return _latent_parts(fit, new, re, errors)
@@ -71,7 +74,7 @@ def latent(fit: FittedOrdinal, new: NewRows, re: str, errors: bool = True) -> La
     return Latent(eta, moved, given.effects_variance(fit, new))
 
 
-def _latent_parts(fit: FittedOrdinal, new: NewRows, re: str, errors: bool) -> Latent:
+def _latent_parts(fit: Categorical, new: NewRows, re: str, errors: bool) -> Latent:
     """The predictors of rows, (K, n), with a Jacobian of each, (K, n, k)."""
     d, b = fit.design, fit.estimates
     K, terms = len(d.parts), new.terms
@@ -86,7 +89,7 @@ def _latent_parts(fit: FittedOrdinal, new: NewRows, re: str, errors: bool) -> La
     n, k = eta.shape[1], fit.engine.location.k
     if not errors:
         return Latent(eta, np.zeros((K, n, 0)), np.zeros(n))
-    if re == "conditional" and any(term.predictor for term in terms):
+    if re == "conditional" and any(term.predictor != 0 for term in terms):
         raise NotApplicableError(
             "standard errors of conditional predictions are for random effects of the "
             "location; use re='population'"
@@ -105,10 +108,10 @@ def _latent_parts(fit: FittedOrdinal, new: NewRows, re: str, errors: bool) -> La
 
 
 def _functionals_parts(
-    fit: FittedOrdinal, at: Latent, weights: np.ndarray, errors: bool
+    fit: Categorical, at: Latent, weights: np.ndarray, errors: bool
 ) -> Functionals:
     """``functionals`` of several predictors, by central differences in each."""
-    family, phi = fit.cumulative, fit.estimates.phi
+    family, phi = fit.family, fit.estimates.phi
     value = family.probabilities(at.eta, phi) @ weights.T
     if not errors:
         return Functionals(value, np.zeros((*value.shape, 0)), np.zeros(value.shape))
@@ -143,11 +146,12 @@ class Functionals:
 
 
 def functionals(
-    fit: FittedOrdinal, at: Latent, weights: np.ndarray, errors: bool = True
+    fit: Categorical, at: Latent, weights: np.ndarray, errors: bool = True
 ) -> Functionals:
     """Weighted sums of the probabilities, weights (c, K)."""
     if fit.design.parts:
         return _functionals_parts(fit, at, weights, errors)
+    fit = cast("FittedOrdinal", fit)
     family, phi = fit.cumulative, fit.estimates.phi
     steps = [(1.0, at.eta)]
     z = np.zeros(1)

@@ -19,7 +19,10 @@ from jaxglmm.postestimation.prediction.generalised_means import GeneralisedMeans
 from jaxglmm.postestimation.prediction.means import EFFECTS, Means
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_multinomial import FittedMultinomial
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
+
+    Categorical = FittedOrdinal | FittedMultinomial
 
 TYPES = ("response", "mean_class", "probs", "cum_probs", "class", "link")
 
@@ -77,29 +80,89 @@ def predict(
     weights, names = _weights(fit, type)
     found = categories.functionals(fit, at, weights, errors)
     if type == "class":
-        best = np.argmax(found.value, axis=1)
-        out = fit.levels[best].astype(object)
-        out[np.isnan(found.value).any(axis=1)] = None
-        return out if None in out else fit.levels[best]
+        return _most_probable(fit, found.value)
     several = type in ("probs", "cum_probs")
+    ends = (0.0, 1.0) if several else (1.0, float(len(fit.levels)))
+    table = _with_errors(fit, found, ends, se, interval, level)
+    if several:
+        return _frames(table, new.index, names)
+    single = {name: x[:, 0] for name, x in table.items()}
+    return pd.DataFrame(single, index=new.index) if errors else single["fit"]
+
+
+def _with_errors(
+    fit: Categorical,
+    found: categories.Functionals,
+    ends: tuple[float, float],
+    se: bool,
+    interval: str | None,
+    level: float,
+) -> dict[str, np.ndarray]:
+    """Values (n, c), and what was asked of se, lower and upper."""
     table = {"fit": found.value}
-    if errors:
-        error = found.error(fit.parameter_root)
-        half = t_quantile(level, np.full(error.shape, np.inf)) * error
-        low, high = (0.0, 1.0) if several else (1.0, float(len(fit.levels)))
-        lower, upper = categories.bounded_limits(found.value, half, low, high)
-        if se:
-            table["se"] = error
-        if interval is not None:
-            table |= {"lower": lower, "upper": upper}
-    if not several:
-        single = {name: x[:, 0] for name, x in table.items()}
-        return pd.DataFrame(single, index=new.index) if errors else single["fit"]
+    if not se and interval is None:
+        return table
+    error = found.error(fit.parameter_root)
+    half = t_quantile(level, np.full(error.shape, np.inf)) * error
+    if se:
+        table["se"] = error
+    if interval is not None:
+        lower, upper = categories.bounded_limits(found.value, half, *ends)
+        table |= {"lower": lower, "upper": upper}
+    return table
+
+
+def _frames(table: dict[str, np.ndarray], index, names: list) -> pd.DataFrame:
     frames = {
-        name: pd.DataFrame(x, index=new.index, columns=names)
-        for name, x in table.items()
+        name: pd.DataFrame(x, index=index, columns=names) for name, x in table.items()
     }
-    return pd.concat(frames, axis=1) if errors else frames["fit"]
+    return pd.concat(frames, axis=1) if len(frames) > 1 else frames["fit"]
+
+
+def _most_probable(fit: Categorical, P: np.ndarray) -> np.ndarray:
+    """Labels (n,); None where nothing is known."""
+    best = np.argmax(P, axis=1)
+    out = fit.levels[best].astype(object)
+    out[np.isnan(P).any(axis=1)] = None
+    return out if None in out else fit.levels[best]
+
+
+def predict_nominal(
+    fit: FittedMultinomial,
+    newdata,
+    *,
+    re: str,
+    type: str,
+    se: bool,
+    interval: str | None,
+    level: float,
+    new_levels: str,
+    offset,
+):
+    """See ``MultinomialFit.predict``."""
+    _arguments.level(level)
+    _arguments.choice(
+        "type", type, ("probs", "response", "class", "link"), where="predict"
+    )
+    if interval == "prediction" or (type in ("class", "link") and (se or interval)):
+        raise NotApplicableError(
+            "standard errors and confidence limits are those of probabilities: "
+            "type='probs'"
+        )
+    _predict.check_offset(newdata, offset)
+    newdata = readable(newdata)
+    new = _generalised.rows_asked(fit, newdata, re, new_levels, offset)
+    if re == "conditional":
+        _predict.warn_of_new_levels(new, newdata)
+    errors = se or interval is not None
+    at = categories.latent(fit, new, re, errors)
+    if type == "link":
+        return pd.DataFrame(at.eta.T, index=new.index, columns=list(fit.levels[1:]))
+    found = categories.functionals(fit, at, np.eye(len(fit.levels)), errors)
+    if type == "class":
+        return _most_probable(fit, found.value)
+    table = _with_errors(fit, found, (0.0, 1.0), se, interval, level)
+    return _frames(table, new.index, list(fit.levels))
 
 
 def _weights(fit: FittedOrdinal, type: str) -> tuple[np.ndarray, list]:

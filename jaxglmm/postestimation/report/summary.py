@@ -133,6 +133,9 @@ def modelled(design: Design) -> tuple[str, ...]:
     """Which level of a response that was text counts as the success."""
     if design.response_levels is None:
         return ()
+    if len(design.response_levels) > 2:
+        first, *others = map(str, design.response_levels)
+        return (f"Categories: {', '.join(others)}, each against {first!r}",)
     other, success = (str(level) for level in design.response_levels)
     return (f"Response: probability of {success!r} (the other level is {other!r})",)
 

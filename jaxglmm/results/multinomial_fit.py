@@ -1,0 +1,104 @@
+"""The face of a multinomial logit mixed model."""
+
+from __future__ import annotations
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting.coverage import conf_level_too
+from jaxglmm.fitting.fitted_multinomial import FittedMultinomial
+from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.results.generalised_fit import GeneralisedFit
+
+
+class MultinomialFit(FittedMultinomial, GeneralisedFit):
+    """A fitted model of unordered categories; see ``Fit``.
+
+    A category's log odds against the first have a linear predictor of their own; random
+    effects of a level are correlated across categories.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> data = {"y": ["a", "b", "c", "a", "c", "b", "a", "c"],
+        ...         "x": [0, 1, 1, 1, 0, 0, 1, 1]}
+        >>> fit = jg.glmm("y ~ x", data, family="multinomial")
+        >>> list(fit.fixef["c"]), fit.predict({"x": [0]}, type="probs").round(3).shape
+        (['(Intercept)', 'x'], (1, 3))
+    """
+
+    @conf_level_too
+    def predict(
+        self,
+        newdata=None,
+        re: str = "conditional",
+        type: str = "probs",
+        se: bool = False,
+        interval: str | None = None,
+        level: float = 0.95,
+        new_levels: str = "zero",
+        offset=None,
+    ):
+        """Predicted probabilities, categories or log odds, for old rows or new ones.
+
+        Args:
+            newdata: data frame, mapping of arrays or list of dicts; default the data of
+                the fit.
+            re: "conditional" (with the random effects of each row's levels) or
+                "population" (random effects zero).
+            type: "probs" or "response", the probability of each category; "class", the
+                most probable one; "link", log odds against the first category.
+            se: also standard errors of probabilities (``re="population"``).
+            interval: "confidence": limits, on the logit scale of a probability.
+            level: their coverage.
+            new_levels: "zero" predicts levels that were not in the data with a random
+                effect of zero; "error" refuses them.
+            offset: (n,) offset of new data, where the fit's was given as an array.
+
+        Returns:
+            A frame with a column a category; with se or interval its columns are pairs
+            such as ("se", category); of "class" (n,) labels.
+        """
+        from jaxglmm.postestimation.prediction.ordinal import predict_nominal
+
+        _predict.check(
+            re=re, type="response", se=se, interval=interval, new_levels=new_levels
+        )
+        return predict_nominal(
+            self,
+            newdata,
+            re=re,
+            type=type,
+            se=se,
+            interval=interval,
+            level=level,
+            new_levels=new_levels,
+            offset=offset,
+        )
+
+    def _means(self, type: str, re: str):
+        raise NotApplicableError(
+            "tables of means are for responses with one mean; categories without an "
+            "order have fit.predict(newdata, re='population', type='probs', se=True)"
+        )
+
+    @property
+    def icc(self):
+        """Refused: there is one variance a category, and none of the response."""
+        raise NotApplicableError(
+            "ICC and R2 are of one response on one scale; a multinomial model has a "
+            "scale for every category: see fit.varcorr"
+        )
+
+    def r2(self, *_, **__):
+        """Refused, as is ``icc``."""
+        return self.icc
+
+    def overdispersion(self, *_, **__):
+        """Refused: the categories of a row have the spread that their model says."""
+        raise NotApplicableError(
+            "categories cannot be overdispersed: their probabilities say their spread"
+        )
+
+    def zero_inflation(self, *_, **__):
+        """Refused: categories have no zero."""
+        raise NotApplicableError(
+            "categories have no zero; zero_inflation() is for counts"
+        )
