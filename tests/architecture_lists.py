@@ -30,6 +30,7 @@ FACE_FILES = {  # of the results: what a user holds
     "results/questions.py",
     "results/correlated_fit.py",
     "results/generalised_fit.py",
+    "results/multinomial_fit.py",
     "results/ordinal_fit.py",
     "results/components_fit.py",
     "results/posterior_fit.py",

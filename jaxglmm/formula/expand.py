@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm._errors import ModelError
 from jaxglmm.formula.components import joined
 from jaxglmm.formula.design import MARK, Design, NewRows, RandomTerm
 
@@ -58,6 +59,12 @@ class CategoriesRecipe:
 
 def wide(term: RandomTerm, names: Sequence[str]) -> RandomTerm:
     """A random term with the columns of every category, by their names."""
+    if term.covariance not in ("us", "diag"):
+        raise ModelError(
+            f"random effects of a multinomial model are correlated across categories, "
+            f"or independent by (x || {term.factor}); {term.covariance!r} is a "
+            "structure for one response"
+        )
     q = len(term.names)
     return replace(
         term,

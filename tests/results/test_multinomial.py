@@ -13,7 +13,7 @@ from jaxglmm._errors import ModelError, NotApplicableError
 LEVELS = ["car", "bus", "train"]
 
 
-def table(n=240, J=24, seed=1):
+def table(n=480, J=40, seed=3):
     rng = np.random.default_rng(seed)
     g, x = rng.permutation(n) % J, rng.normal(size=n)
     b = rng.multivariate_normal([0, 0], [[1.0, 0.5], [0.5, 0.8]], J)

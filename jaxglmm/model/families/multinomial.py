@@ -139,9 +139,11 @@ class Multinomial(AbstractFamily):
         _checks.finite(y, rows)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        if self.categories == 2:  # as the binomial family starts
+            return np.asarray(self.link.link((y + 0.5) / 2)), np.zeros(0)
         count = np.bincount(np.asarray(y, int), minlength=self.categories) + 0.5
         eta = np.repeat(np.log(count[1:] / count[0])[:, None], len(y), axis=1)
-        return eta[0] if len(eta) == 1 else eta, np.zeros(0)
+        return eta, np.zeros(0)
 
     def of_rows(self, y: np.ndarray, mu: np.ndarray) -> np.ndarray:
         """Probability of the observed category, (n,)."""
