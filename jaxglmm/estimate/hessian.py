@@ -16,6 +16,7 @@ from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.integrate.exact_marginal import Exact
 from jaxglmm.integrate.laplace_derivatives import RowTerms, Terms
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import Effects, scale
@@ -43,6 +44,10 @@ def hessian(
     """
     if not u:
         return _symmetric(_columns(partial(_fixed_score, problem), psi))
+    if isinstance(marginal, Exact):
+        cp = marginal.over(problem)
+        known = _columns(lambda x: marginal.score(cp, x, u), psi)
+        return _symmetric(known)
     folded = problem.folded()
     terms = marginal.terms(folded)
     if not marginal.beyond:

@@ -25,6 +25,7 @@ from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.integrate.exact_marginal import Exact, conditional
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.system import (
     AbstractFactor,
@@ -110,7 +111,9 @@ def evaluate(
         steps: Newton steps for each mode; without lanes the most of them.
         chunk: lanes at once where lanes are used, see ``chunk_size``.
     """
-    if posterior.problem.sides and _lanes.suits(posterior.problem):
+    if isinstance(marginal, Exact):
+        found = _exactly(marginal, posterior, x, numbers, chunk)
+    elif posterior.problem.sides and _lanes.suits(posterior.problem):
         found = _in_lanes(marginal, posterior, mode, x, numbers, chunk, steps)
     else:
         found = _one_by_one(marginal, posterior, mode, x, numbers, steps)
@@ -150,6 +153,32 @@ def _in_lanes(marginal, posterior, mode, x, numbers, chunk, steps):
     # whose output is turned is not over vectors
     levels, u = (jnp.moveaxis(a, -1, 1).reshape(S, *a.shape[1:-1]) for a in (levels, u))
     return jnp.sum(levels, axis=1), (u,), nu.ravel(), moved.ravel(), levels
+
+
+def _exactly(marginal, posterior, x, numbers, chunk):
+    """A Gaussian model by its cross-products; u is Gaussian given each x.
+
+    Moves of Metropolis from there are all accepted: their last proposal is the draw.
+    """
+    problem, belief = posterior.problem, posterior.belief
+    known = marginal.over(problem)
+
+    def one(args: tuple[Array, tuple[Array, ...]]):
+        x, z = args
+        at = conditional(known, belief.psi(x))
+        drawn = at.factor.backward(tuple(a[:, None] for a in z))
+        u = tuple((a + b)[:, 0] for a, b in zip(at.u, drawn, strict=True))
+        return -at.value / 2, u
+
+    if _lanes.suits(problem):
+        cut = x.reshape(-1, chunk, x.shape[1])
+        z = jnp.moveaxis(numbers.z[0][:, -1], -1, 1)
+        log_lik, (u,) = lax.map(jax.vmap(one), (cut, (z,)))
+        log_lik, u = log_lik.ravel(), (u.reshape(-1, *u.shape[2:]),)
+    else:
+        log_lik, u = lax.map(one, (x, numbers.z))
+    still = jnp.zeros_like(log_lik)
+    return log_lik, u, still, still + 1, jnp.zeros((len(x), 0))
 
 
 def _one_by_one(marginal, posterior, mode, x, numbers, steps):

@@ -26,10 +26,10 @@ from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.density.posterior import Posterior, log_joint
 from jaxglmm.estimate.importance import Near, follow
 from jaxglmm.estimate.posterior_mode import ARRIVED, Mode
-from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate import quadrature_points as _fisher
 from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.integrate.exact_marginal import Exact
 from jaxglmm.integrate.laplace import rows_at
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
@@ -155,14 +155,15 @@ def _marginal(
     marginal: AbstractMarginal, posterior: Posterior, white: White
 ) -> Callable[[Array], Scalar]:
     problem, belief, mode = posterior.problem, posterior.belief, white.mode
-    folded = problem.folded()
-    derivatives = _derivatives(marginal, folded) if mode.u else None
+    folded, exact = problem.folded(), isinstance(marginal, Exact)
+    derivatives = _derivatives(marginal, folded) if mode.u and not exact else None
+    known = marginal.over(problem)
     psi0 = belief.psi(mode.x)
 
     def both(z: Array) -> tuple[Scalar, Array]:
         x = white.x(z)
         psi, pull = jax.vjp(belief.psi, x)
-        if mode.u:
+        if derivatives is not None:
             beta, theta, phi = folded.split(psi)
             lam = folded.lambdas(theta)
             u = tuple(
@@ -170,11 +171,10 @@ def _marginal(
                 for a, s in zip(mode.u, mode.slope, strict=True)
             )
             near = follow(folded, beta, lam, phi, u, MOST, NEAR)
-            assert derivatives is not None
             value, score = derivatives(psi, near)
             value = jnp.where(near.nu < ARRIVED, value, jnp.inf)
         else:
-            found = _fixed_only.derivatives(problem, psi)
+            found = marginal.derivatives(known, psi, mode.u)
             value, score = found.value, found.score
         (back,) = pull(-score / 2)
         log_prior, slope = jax.value_and_grad(belief.log_prior)(x)

@@ -11,6 +11,7 @@ over the analytic score after one Newton step for the random effects.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,6 @@ from jaxglmm.density.posterior import Posterior
 from jaxglmm.estimate.generalised import zeros
 from jaxglmm.estimate.hessian import hessian as _likelihood_hessian
 from jaxglmm.estimate.start_generalised import starting_values
-from jaxglmm.integrate import fixed_only as _fixed_only
-from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale
@@ -50,16 +49,20 @@ class Mode(Module):
 
 
 def derivatives(
-    marginal: AbstractMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
+    marginal: AbstractMarginal,
+    posterior: Posterior,
+    over: Any,
+    x: Float[Array, " k"],
+    u: Effects,
 ) -> tuple[Scalar, Array, Array, Array, Effects]:
     """f, its gradient, a positive stand-in for its Hessian, its scale, the mode u.
 
     f is infinite where the mode of u is not found: what is corrected for the rest of
-    the way promises anything there.
+    the way promises anything there. over: ``marginal.over`` of the problem.
     """
     belief, p = posterior.belief, posterior.problem.p
     psi = belief.psi(x)
-    at = marginal.derivatives(posterior.problem, psi, u)
+    at = marginal.derivatives(over, psi, u)
     value = jnp.where(at.nu < ARRIVED, at.value, jnp.inf)
     J = jax.jacfwd(belief.psi)(x)
     log_prior, slope = jax.value_and_grad(belief.log_prior)(x)
@@ -77,13 +80,6 @@ def _bend(posterior: Posterior, score: Array, x: Float[Array, " k"]) -> Array:
     return jax.hessian(lambda z: score @ belief.psi(z) / 2 - belief.log_prior(z))(x)
 
 
-def _moved(posterior: Posterior, psi: Array, u: Effects) -> Effects:
-    """One Newton step for u, which carries the derivative of the mode."""
-    problem = posterior.problem
-    beta, theta, phi = problem.split(psi)
-    return _laplace.newton_step(problem, beta, problem.lambdas(theta), phi, u)
-
-
 def along_axes(f, x: Float[Array, " k"]):
     """Derivatives of f in every coordinate, one by one, stacked."""
     eye = jnp.eye(len(x), dtype=x.dtype)
@@ -92,18 +88,18 @@ def along_axes(f, x: Float[Array, " k"]):
 
 
 def hessian_at(
-    marginal: AbstractMarginal, posterior: Posterior, x: Float[Array, " k"], u: Effects
+    marginal: AbstractMarginal,
+    posterior: Posterior,
+    over: Any,
+    x: Float[Array, " k"],
+    u: Effects,
 ) -> Float[Array, "k k"]:
     """The exact Hessian of f at x, u its mode."""
-    belief, problem = posterior.belief, posterior.problem
+    belief = posterior.belief
     psi = belief.psi(x)
-    if u:
-        folded = problem.folded()
-        score = marginal.at(folded, marginal.terms(folded), psi, u, always=True).score
-    else:
-        score = _fixed_only.derivatives(problem, psi).score
+    score = marginal.score(over, psi, u)
     J = jax.jacfwd(belief.psi)(x)
-    H = _likelihood_hessian.__wrapped__(marginal, problem, psi, u)
+    H = _likelihood_hessian.__wrapped__(marginal, over, psi, u)
     return J.T @ H @ J / 2 + _bend(posterior, score, x)
 
 
@@ -116,8 +112,9 @@ def find(
     max_steps: Count | int,
 ) -> Mode:
     """The mode from x and u, its Hessian and how u moves there."""
+    over = marginal.over(posterior.problem)
     found = newton.minimise_carrying(
-        lambda z, aux: derivatives(marginal, posterior, z, aux),
+        lambda z, aux: derivatives(marginal, posterior, over, z, aux),
         x,
         u,
         tol,
@@ -127,11 +124,10 @@ def find(
     x, slope = found.x, ()
     u = found.aux
     if u:
-        beta, lam, phi = posterior.parameters(x)
-        u = _laplace.find_mode(posterior.problem, beta, lam, phi, u).u
         psi = posterior.belief.psi(x)
-        slope = along_axes(lambda z: _moved(posterior, z, u), psi)
-    H = hessian_at(marginal, posterior, x, u)
+        u = marginal.mode(over, psi, u)
+        slope = along_axes(lambda z: marginal.nearer(over, z, u), psi)
+    H = hessian_at(marginal, posterior, over, x, u)
     return Mode(
         x,
         found.value,

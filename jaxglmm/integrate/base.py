@@ -158,19 +158,38 @@ class AbstractMarginal(Module):
             score = jnp.where(near, score, found.score)
         return tree_at(lambda x: (x.value, x.score), found, (value, score))
 
+    def over(self, problem: Any) -> Any:
+        """What it needs of a problem's rows, found once: what the rest takes."""
+        return problem
+
+    def mode(self, problem: Any, psi: Array, u: Effects) -> Effects:
+        """The mode of u given psi, found from u."""
+        beta, theta, phi = problem.split(psi)
+        return _laplace.find_mode(problem, beta, problem.lambdas(theta), phi, u).u
+
+    def nearer(self, problem: Any, psi: Array, u: Effects) -> Effects:
+        """One Newton step from u to its mode: it carries the mode's derivative."""
+        beta, theta, phi = problem.split(psi)
+        return _laplace.newton_step(problem, beta, problem.lambdas(theta), phi, u)
+
     def derivatives(
         self, problem: GeneralisedProblem, psi: Array, u: Effects
     ) -> _laplace.Evaluation:
         """Value, score, curvature and the mode, found from u."""
         if not u:
             return _fixed_only.derivatives(problem, psi)
-        beta, theta, phi = problem.split(psi)
-        lam = problem.lambdas(theta)
-        mode = _laplace.find_mode(problem, beta, lam, phi, u).u
+        mode = self.mode(problem, psi, u)
         folded = problem.folded()
         at = self.at(folded, self.terms(folded), psi, mode, always=True)
         value = at.value + _point.constant(folded)
         return _laplace.Evaluation(value, at.score, at.curvature, at.scale, mode, at.nu)
+
+    def score(self, problem: Any, psi: Array, u: Effects) -> Float[Array, " k"]:
+        """The score where the mode u is known."""
+        if not u:
+            return _fixed_only.derivatives(problem, psi).score
+        folded = problem.folded()
+        return self.at(folded, self.terms(folded), psi, u, always=True).score
 
     def value(self, problem: GeneralisedProblem, psi: Array, u: Effects) -> Scalar:
         """-2 log-likelihood."""

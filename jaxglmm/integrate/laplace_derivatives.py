@@ -268,7 +268,7 @@ def evaluate(
     squares = [jnp.sum(x * x) for x in u]
     traces = inside.traces(selected)
     value = -2 * one.l + sum(squares) - nu + inside.log_det()
-    value = value + inner_all(move, Za)[0, 0] - _raised(traces, lam, kept)
+    value = value + inner_all(move, Za)[0, 0] - raised(traces, lam, kept)
     carried = inner_all(B, back)[:, 0]
     direct = jnp.concatenate([direct, jnp.stack(own)]) if own else direct
     slope = direct + carried
@@ -276,7 +276,7 @@ def evaluate(
         S - inner_levels(x, x) + 0.5 * (inner_levels(y, x) + inner_levels(x, y))
         for S, x, y in zip(traces, t, c, strict=True)
     )
-    J, theta_score, edge, v = _over_theta(problem, theta, lam, G, t)
+    J, theta_score, edge, v = over_theta(problem, theta, lam, G, t)
     score = jnp.concatenate([slope[:p], theta_score, slope[p:]])
 
     across = tuple(x[:, :p] for x in B)
@@ -323,14 +323,17 @@ def evaluate(
     )
 
 
-def _over_theta(
-    problem: GeneralisedProblem,
+def over_theta(
+    problem: Any,
     theta: Array,
     lam: Lambdas,
     G: tuple[Array, ...],
     t: Effects,
 ) -> tuple[Array | None, Array, Array, Effects]:
-    """How entries of Lambda move with theta, the score, 2 G+ and dSigma/dtheta t."""
+    """How entries of Lambda move with theta, the score, 2 G+ and dSigma/dtheta t.
+
+    problem: whatever has ``covariances``.
+    """
     own = problem.covariances
     J = jacobian(theta, own)
     score = 2 * pulled(J, pack([g @ x for g, x in zip(G, lam, strict=True)], own))
@@ -427,7 +430,7 @@ def inner_levels(a: Float[Array, "q 1 J"], b: Float[Array, "q 1 J"]) -> Array:
     return inner(jnp.swapaxes(a, 0, 1), jnp.swapaxes(b, 0, 1))
 
 
-def _raised(traces: tuple[Array, ...], lam: Lambdas, kept: Lambdas) -> Scalar | float:
+def raised(traces: tuple[Array, ...], lam: Lambdas, kept: Lambdas) -> Scalar | float:
     """What log |M| gained, to first order, where ``at_least`` raised a diagonal.
 
     Without it the value does not follow the score next to a variance of zero, and no

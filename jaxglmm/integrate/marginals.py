@@ -6,12 +6,13 @@ from typing import Any
 
 from jaxglmm._errors import DataError
 from jaxglmm.integrate.base import AbstractMarginal, Laplace
+from jaxglmm.integrate.exact_marginal import Exact
 from jaxglmm.integrate.laplace_derivatives import Hessian
 from jaxglmm.integrate.quadrature import AdaptiveQuadrature
 from jaxglmm.integrate.second_order import SecondOrder
 
 REGISTRY: dict[str, type[AbstractMarginal]] = {
-    kind.name: kind for kind in (Laplace, AdaptiveQuadrature, SecondOrder)
+    kind.name: kind for kind in (Exact, Laplace, AdaptiveQuadrature, SecondOrder)
 }
 
 

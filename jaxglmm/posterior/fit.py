@@ -21,6 +21,7 @@ from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import pack
 from jaxglmm.fitting.refit_generalised import response_again
 from jaxglmm.formula.design import Design
+from jaxglmm.integrate.exact_marginal import Exact
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.build import resolve
 from jaxglmm.model.priors.distributions import Priors
@@ -117,7 +118,9 @@ def warn(fit: FittedPosterior, stacklevel: int) -> None:
 def describe(method: BayesMethod, out: Outcome) -> str:
     """A method in words."""
     inside = "Laplace"
-    if out.marginal is not None and out.marginal.nodes > 1:
+    if isinstance(out.marginal, Exact):
+        inside = "random effects integrated out exactly"
+    elif out.marginal is not None and out.marginal.nodes > 1:
         inside = f"{out.marginal.nodes}-node quadrature"
     if isinstance(method, NestedLaplace):
         return f"importance sampling of the marginal posterior ({inside})"

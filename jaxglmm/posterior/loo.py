@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import pareto_smoothing as pareto
@@ -168,7 +169,7 @@ def group_log_likelihood(fit: FittedPosterior, by: str) -> np.ndarray:
     """(S, J) log p(y_g | parameters), the group's random effects integrated out."""
     from jaxglmm.integrate import curve_lanes as lanes
     from jaxglmm.posterior.evaluate import evaluate
-    from jaxglmm.posterior.mode import check_nodes, find_mode
+    from jaxglmm.posterior.mode import find_mode
 
     engine = fit.density
     factors = {term.factor for term in fit.design.terms}
@@ -182,7 +183,8 @@ def group_log_likelihood(fit: FittedPosterior, by: str) -> np.ndarray:
     @double_precision
     def run() -> np.ndarray:
         _, mode = find_mode(engine, fit.bayes)
-        marginal = check_nodes(engine, fit.posterior.facts.get("nodes", 1))
+        # what each level adds is known of rows, not of cross-products
+        marginal = integrator(nodes=fit.posterior.facts.get("nodes", 1))
         x = fit.posterior.draws.x
         found = evaluate(engine, marginal, mode, x, 0, steps=2, keep=False)
         return found.levels[:, : engine.factors[0].n_levels]

@@ -10,6 +10,7 @@ from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm.estimate import posterior_mode as _map
 from jaxglmm.estimate.methods import BayesMethod
 from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.integrate.exact_marginal import Exact
 from jaxglmm.integrate.marginals import integrator
 from jaxglmm.integrate.quadrature import AdaptiveQuadrature
 from jaxglmm.posterior.engine import PosteriorEngine
@@ -83,7 +84,10 @@ def curved(mode: _map.Mode) -> _map.Mode:
 
 
 def check_nodes(engine: PosteriorEngine, nodes: int) -> AbstractMarginal:
-    """Quadrature needs one grouping factor with at most three columns."""
+    """How u is integrated out by so many nodes; 1: exactly in linear models.
+
+    Quadrature needs one grouping factor with at most three columns.
+    """
     problem = engine.posterior.problem
     if nodes > 1 and (len(problem.sides) != 1 or problem.sides[0] > 3):
         raise NotApplicableError(
@@ -92,7 +96,8 @@ def check_nodes(engine: PosteriorEngine, nodes: int) -> AbstractMarginal:
             f"{len(problem.sides)} factors with {problem.sides} columns. Use nodes=1 "
             "(Laplace)"
         )
-    return integrator(nodes=nodes)
+    linear = problem.sides and problem.family.is_linear_model
+    return Exact() if linear and nodes == 1 else integrator(nodes=nodes)
 
 
 def small_binary_groups(engine: PosteriorEngine) -> bool:

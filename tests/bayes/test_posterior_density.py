@@ -121,7 +121,8 @@ def test_gradient_and_hessian_of_the_marginal_posterior(rng, nodes):
 
     @jax.jit
     def both(x):
-        value, gradient, *_ = _map.derivatives(marginal, posterior, x, u0)
+        over = posterior.problem
+        value, gradient, *_ = _map.derivatives(marginal, posterior, over, x, u0)
         return value, gradient
 
     x = jnp.asarray([0.9, 0.3, -0.5])
@@ -164,7 +165,8 @@ def test_density_of_the_sampler(rng, q):
     for z in rng.normal(size=(3, k)):
         value, gradient = both(jnp.asarray(z))
         x = white.x(jnp.asarray(z))
-        exact = _map.derivatives(marginal, posterior, x, zeros(posterior.problem))[0]
+        over, zero = posterior.problem, zeros(posterior.problem)
+        exact = _map.derivatives(marginal, posterior, over, x, zero)[0]
         assert float(value) == pytest.approx(float(mode.value - exact), abs=1e-6)
         eye, h = np.eye(k), 1e-4
         numeric = [(both(z + h * e)[0] - both(z - h * e)[0]) / (2 * h) for e in eye]
