@@ -132,6 +132,16 @@ def read_design(
     )
 
 
+def checked_ddf(ddf: Any, satterthwaite: bool = True) -> str:
+    """Degrees of freedom of a model with correlated residuals, in lower case."""
+    from jaxglmm.fitting.fitted_correlated import DDF
+
+    if ddf is None:
+        return "satterthwaite" if satterthwaite else "residual"
+    word = ddf.lower().replace(" ", "-") if isinstance(ddf, str) else ddf
+    return _arguments.choice("ddf", word, DDF)
+
+
 def check_numbers(tol: Any, max_iter: Any) -> tuple[float, int]:
     """Both as numbers that the search can take."""
     return _arguments.positive(

@@ -15,6 +15,7 @@ from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelEr
 from jaxglmm._hints import unknown_argument
 from jaxglmm.api.given import check_numbers, estimator_of, integration_of
 from jaxglmm.estimate.methods import bayes_method
+from jaxglmm.fitting.residual_checks import check as check_residuals
 from jaxglmm.formula import (
     caller_context,
     check_generalised,
@@ -25,6 +26,7 @@ from jaxglmm.formula import (
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.given import in_table
 from jaxglmm.formula.parse import parse
+from jaxglmm.formula.residual import read_residual
 from jaxglmm.formula.tables import Table, as_table
 from jaxglmm.formula.terms import read_atom
 from jaxglmm.many import plan as fits_engines
@@ -60,6 +62,7 @@ def fit_many(
     satterthwaite: bool = True,
     file: Any = None,
     priors: Any = None,
+    residual: str | None = None,
     **unknown: Any,
 ) -> Fits | Posteriors:
     """Fit one formula to many responses, or to many data sets.
@@ -95,6 +98,7 @@ def fit_many(
         file: a path where the table of results is kept while it grows. A run that was
             interrupted goes on from there when it is called again.
         priors: of a Bayesian method, ``jg.Priors(...)``.
+        residual: covariance of the residuals of linear models, as for ``lmm``.
         unknown: none; see ``lmm``.
 
     Returns:
@@ -131,7 +135,9 @@ def fit_many(
         known, model = family_from(family), bayes
     else:
         known, model = _model(family, method)
-    given = known, weights, offset, trials, caller_context()
+    if residual is not None and (bayes is not None or known is not None):
+        raise ModelError("residual= belongs to linear models by reml or ml")
+    given = known, weights, offset, trials, (caller_context(), residual)
     source, labels = _source(formula, data, responses, by, given)
     source = replace(
         source, model=model, family=known, tol=tol, satterthwaite=satterthwaite
@@ -235,7 +241,10 @@ def _of_responses(
             own[label] = given
         else:
             shared[label] = given
-    design = design_from_formula(formula, columns, context=context, **shared)
+    context, residual = context
+    design = design_from_formula(
+        formula, columns, context=context, residual=residual, **shared
+    )
     _check(design, family)
     rows = design.rows
     for label, given in (("responses", responses), *own.items()):
@@ -267,11 +276,14 @@ def _dimensions(given: Any) -> int:
 
 
 def _check(design: Design, family: Any) -> None:
+    if design.residual is not None:
+        return check_residuals(design)
     _has_random_effects(design)
     if family is None:
         check_linear(design)
     else:
         check_generalised(design)
+    return None
 
 
 def _has_random_effects(design: Design) -> None:
@@ -349,10 +361,14 @@ def _of_tables(
     )
     if trials is not None:
         options["trials"] = trials
+    context, residual = context
+    if residual is not None:
+        options["residual"] = replace(read_residual(residual), parted=True)
     design = design_from_formula(
         formula, columns, weights=weights, offset=offset, context=context, **options
     )
-    _has_random_effects(design)
+    if design.residual is None:
+        _has_random_effects(design)
     if design.rows is not None:
         codes = codes[design.rows]
     split = fits_engines.split(design, codes, D)

@@ -9,9 +9,9 @@ from typing import Any
 from jaxglmm import _arguments
 from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm._hints import unknown_argument
-from jaxglmm.api.given import check_numbers, estimator_of, read_design
+from jaxglmm.api.given import check_numbers, checked_ddf, estimator_of, read_design
 from jaxglmm.fitting.fit_design import fit_correlated
-from jaxglmm.fitting.fitted_correlated import DDF, VCOV
+from jaxglmm.fitting.fitted_correlated import VCOV
 from jaxglmm.formula.residual import PLACES, taken_apart
 from jaxglmm.results import faces
 from jaxglmm.results.correlated_fit import CorrelatedFit
@@ -82,8 +82,9 @@ def mmrm(
     if unknown:
         raise unknown_argument("jg.mmrm", unknown, signature(mmrm).parameters)
     estimator = estimator_of(None, reml)
-    ddf = _arguments.choice("ddf", _lower(ddf), DDF)
-    vcov = _arguments.choice("vcov", _lower(vcov), VCOV)
+    ddf = checked_ddf(ddf)
+    vcov = vcov.lower() if isinstance(vcov, str) else vcov
+    vcov = _arguments.choice("vcov", vcov, VCOV)
     if vcov != "asymptotic" and ddf.startswith("kenward-roger"):
         raise ModelError(
             f"ddf={ddf!r} has an adjusted covariance of its own, and vcov={vcov!r} "
@@ -116,7 +117,3 @@ def mmrm(
     fit = fit_correlated(design, estimator, tol, max_iter, started, **options)
     fit.diagnostics["conf_level"] = conf_level
     return fit
-
-
-def _lower(word: Any) -> Any:
-    return word.lower().replace(" ", "-") if isinstance(word, str) else word

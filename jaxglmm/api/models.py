@@ -12,6 +12,7 @@ from jaxglmm._hints import unknown_argument
 from jaxglmm.api.components import composed, right_sides, spelt
 from jaxglmm.api.given import (
     check_numbers,
+    checked_ddf,
     estimator_of,
     integration_of,
     priors_need_bayes,
@@ -54,6 +55,7 @@ def lmm(
     conf_level: float = 0.95,
     contrasts: dict | None = None,
     residual: str | None = None,
+    ddf: str | None = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a linear mixed model.
@@ -104,6 +106,7 @@ def lmm(
             "varexp(x)": standard deviations by levels, by |x|^d, by exp(d x); joined by
             "+". The order of times is that of a categorical, of numbers, or of the rows
             ("ar1(1 | g)"). Weights divide variances: V_ij / sqrt(w_i w_j).
+        ddf: with ``residual``, degrees of freedom as for ``mmrm``.
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -154,10 +157,8 @@ def lmm(
                 f"residual={residual!r} needs maximum likelihood or REML; posteriors "
                 "have independent residuals"
             )
-        ddf = None if satterthwaite else "residual"
-        fit = fit_correlated(
-            design, estimator, tol, max_iter, started, kinds=faces.face, ddf=ddf
-        )
+        own = {"ddf": checked_ddf(ddf, satterthwaite), "kinds": faces.face}
+        fit = fit_correlated(design, estimator, tol, max_iter, started, **own)
     elif bayes is not None:
         from jaxglmm.model.families import family_from
 

@@ -51,6 +51,7 @@ FAMILIES = (  # a test holds them to the table of families, which takes JAX to i
 EXAMPLE = """examples:
   jaxglmm fit sleep.csv "Reaction ~ Days + (Days | Subject)" --html report.html
   jaxglmm fit herds.csv "cbind(sick, well) ~ period + (1 | herd)" --family binomial
+  jaxglmm fit trial.csv "change ~ arm * visit" --residual "us(visit | id)"
   cat sleep.csv | jaxglmm fit - "Reaction ~ Days + (1 | Subject)" --tidy - | sort
 """
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
@@ -74,6 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--weights", metavar="COLUMN", help="prior weights")
     model.add_argument("--offset", metavar="COLUMN", help="known part of the predictor")
+    model.add_argument(
+        "--residual",
+        metavar="COVARIANCE",
+        help="of a gaussian model, such as 'us(visit | subject)', 'ar1(t | g)'",
+    )
+    model.add_argument(
+        "--ddf",
+        help="with --residual: satterthwaite (default), kenward-roger, "
+        "kenward-roger-linear, between-within, residual",
+    )
     model.add_argument(
         "--trials", metavar="COLUMN", help="trials of a binomial response"
     )
@@ -241,7 +252,13 @@ def fitted_by(args: argparse.Namespace, data: Any, method: str | None) -> Any:
     if gaussian:
         if args.trials is not None:
             raise NotApplicableError("--trials belongs to --family binomial")
+        if args.residual is not None:
+            options |= {"residual": args.residual, "ddf": args.ddf}
+        elif args.ddf is not None:
+            raise NotApplicableError("--ddf belongs to --residual")
         return jg.lmm(args.formula, data, **options)
+    if args.residual is not None:
+        raise NotApplicableError("--residual belongs to --family gaussian")
     family: Any = args.family
     if args.link is not None:
         family = with_link(args.family, args.link)

@@ -14,12 +14,11 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from jaxglmm import _status
-from jaxglmm._errors import ModelError
 from jaxglmm.estimate.base import Fitted
 from jaxglmm.estimate.maximise_blocks import MaximiseBlocks
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import SAFETY, SINGULAR, STEPS, TOLERANCE, judged
-from jaxglmm.formula.design import Design, RandomTerm, ResidualTerm
+from jaxglmm.formula.design import Design
 from jaxglmm.formula.residual import BY_VISIT
 from jaxglmm.integrate import exact_blocks
 from jaxglmm.model import covariances
@@ -32,6 +31,7 @@ from jaxglmm.runtime.host import on_host
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
 from jaxglmm.structure.patterns import Arrangement, BlockRows, arrange, fewest
 
+LEFT = 1e-2  # of the criterion, where a correlation runs to the end of its range
 PLAIN = 20_000  # numbers in the blocks up to which fewer are not looked for
 
 
@@ -92,26 +92,45 @@ class BlockEngine:
         """The structure's correlation."""
         return correlation_of(self.design)
 
+    @property
+    def start(self) -> np.ndarray:
+        """(m,) theta to start from."""
+        return self._start()
+
+    @property
+    def constants(self) -> tuple[float, float]:
+        """What the internal criteria lack, ML and REML."""
+        log_scale2 = 2 * float(np.log(self.fixed.scale))
+        weights = 0.0 if self.weights is None else float(np.log(self.weights).sum())
+        n, p = len(self.keep), self.design.p
+        ml = n * log_scale2 - weights
+        return ml, (n - p) * log_scale2 - weights + self.fixed.log_det
+
+    @property
+    def shared(self) -> MarginalProblem:
+        """The problem with every block of its own, whatever the response."""
+        return self._problem(fewer=False)
+
     @cached_property
     def problem(self) -> MarginalProblem:
         """All that a fit reads."""
+        return self._problem(fewer=True)
+
+    def _problem(self, fewer: bool) -> MarginalProblem:
         stacks = []
         for a in self.arrangements:
             blocks, pattern = a.padded(self.rows), a.pattern
-            if blocks.size > PLAIN and len(a.mask) < len(blocks):
+            if fewer and blocks.size > PLAIN and len(a.mask) < len(blocks):
                 blocks, pattern = fewest(blocks, pattern, a.mask)
             stacks.append(_stack(a, blocks, pattern))
         terms = tuple(covariances.of(t) for t in self.design.terms)
-        n = len(self.keep)
-        log_scale2 = 2 * float(np.log(self.fixed.scale))
-        weights = 0.0 if self.weights is None else float(np.log(self.weights).sum())
-        p = self.design.p
+        ml, reml = self.constants
         return MarginalProblem(
             tuple(stacks),
-            np.float64(n),
+            np.float64(len(self.keep)),
             self._start(),
-            np.float64(n * log_scale2 - weights),
-            np.float64((n - p) * log_scale2 - weights + self.fixed.log_det),
+            np.float64(ml),
+            np.float64(reml),
             self.correlation,
             terms,
         )
@@ -336,6 +355,9 @@ def estimates(
     absolute = host_lambdas(np.asarray(fitted.theta[problem.n_residual :]), terms)
     lam = tuple(_positive(fixed.scale / sigma * x) for x in absolute)
     status = judged(fitted, criterion)
+    ends = at_ends(design, phi)
+    if ends and status == _status.MAX_STEPS and fitted.decrement < LEFT:
+        status = _status.CONVERGED  # what is left lies beyond the end of a range
     beta = fixed.beta(np.asarray(fitted.beta))
     near = np.abs(fitted.theta[engine.scales]) < SINGULAR
     return Estimates(
@@ -349,12 +371,39 @@ def estimates(
         reml=engine.reml,
         converged=status == _status.CONVERGED,
         share=1.0,
-        singular=bool(near.any()),
+        singular=bool(near.any()) or bool(ends),
         status=status,
         n_iter=int(fitted.steps),
         decrement=float(fitted.decrement),
         phi=phi,
     )
+
+
+def at_ends(design: Design, phi: np.ndarray) -> list[str]:
+    """Correlations that are estimated at an end of their range, in words."""
+    term, own = design.residual, correlation_of(design)
+    if term is None or own is None:
+        return []
+    found = []
+    each = len(phi) // len(term.group_levels)
+    for g in range(len(term.group_levels)):
+        t = phi[(g + 1) * each - own.k : (g + 1) * each]
+        if isinstance(own, AnyCorrelation):
+            L = np.eye(own.size)
+            L[np.tril_indices(own.size, -1)] = t
+            sd = np.sqrt(np.sum(L * L, axis=1))
+            least = np.linalg.eigvalsh(L @ L.T / np.outer(sd, sd))[0]
+            if least < SINGULAR**2:
+                found.append("the residual covariance of the visits has not full rank")
+            continue
+        with on_host():
+            value = own.natural(t)[0]
+        found += [
+            f"the {name} of {term.text} is estimated at an end of its range ({v:.5g})"
+            for name, v, x in zip(own.names, value, t, strict=True)
+            if abs(x) > own.far
+        ]
+    return found
 
 
 def _positive(lam: np.ndarray) -> np.ndarray:
@@ -396,61 +445,3 @@ def solved(engine: BlockEngine, theta: np.ndarray, rows: np.ndarray) -> np.ndarr
             solution = P[a.pattern] @ a.padded(rows)
             out[a.at] = solution[a.block, a.slot]
     return out
-
-
-def check(design: Design) -> None:
-    """Refuse what the residual structure cannot tell apart.
-
-    Raises:
-        ModelError: naming the term and what to change.
-    """
-    term = design.residual
-    assert term is not None
-    n = design.n_counted
-    if design.p >= n:
-        raise ModelError(
-            f"{design.p} fixed effects and {n} rows leave nothing to estimate the "
-            "residual covariance from; drop terms or add data"
-        )
-    rows = block_rows(design).take(np.arange(design.n)[design.counted])
-    B = rows.scales
-    size = np.sqrt(np.einsum("ij,ij->j", B, B))
-    gram = B.T @ B / np.outer(size, size)
-    if not (size > 0).all() or np.linalg.eigvalsh(gram)[0] < 1e-10:
-        raise ModelError(
-            f"residual={term.text!r}: the standard deviations of "
-            f"{', '.join(term.scale_names)} cannot be told from those of "
-            f"{'the visits' if n_scales(design) > 1 else 'one another'}; leave one out"
-        )
-    each = B.shape[1]
-    own = correlation_of(design)
-    if own is not None:
-        each += own.k
-        if term.structure in ("cs", "csh") and np.bincount(term.codes).max() < 2:
-            raise ModelError(
-                f"residual={term.text!r}: every level of {term.subject!r} has one row; "
-                "there is no correlation to estimate"
-            )
-    total = each * rows.n_groups
-    if total + design.p >= n:
-        raise ModelError(
-            f"residual={term.text!r} has {total} parameters, and with {design.p} fixed "
-            f"effects these are as many as the {n} rows. Take a structure with fewer, "
-            "such as ar1 or cs"
-        )
-    for random in design.terms:
-        _refuse_twice(term, random)
-
-
-def _refuse_twice(term: ResidualTerm, random: RandomTerm) -> None:
-    """Random effects that the residual covariance holds already."""
-    pairs = np.unique(np.stack([random.codes, term.codes]), axis=1).shape[1]
-    same = len(random.levels) == len(term.levels) == pairs
-    if same and term.structure in ("us", "cs", "csh"):
-        holds = "any covariance" if term.structure == "us" else "a common correlation"
-        if term.structure == "us" or random.names == ("(Intercept)",):
-            raise ModelError(
-                f"residual={term.text!r} allows {holds} within {term.subject!r}, and "
-                f"({' + '.join(random.names)} | {random.factor}) adds nothing to it: "
-                "the two cannot be told apart. Leave one out"
-            )

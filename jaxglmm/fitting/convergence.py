@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxglmm import _errors, _status
 from jaxglmm.fitting import flatness
+from jaxglmm.fitting.blocks import at_ends
 from jaxglmm.fitting.components import sd_and_correlation
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula.design import Design, RandomTerm
@@ -179,6 +180,15 @@ def _singular(design: Design, estimates: Estimates) -> str:
         for term, lam in zip(design.terms, estimates.lam, strict=True)
         for fact in _degenerate(term.values[design.counted], term, lam, unit)
     ]
+    if design.residual is not None:
+        ends = at_ends(design, estimates.phi)
+        if ends and not facts:
+            return (
+                f"{'; '.join(ends)}. A structure with fewer parameters fits as well, "
+                "such as cs where rows are alike at any distance and independent rows "
+                "where they are not correlated; likelihood and predictions hold"
+            )
+        facts += ends
     what = "; ".join(facts) if facts else "a covariance matrix has not full rank"
     return (
         f"Singular fit: {what}. The data do not support all of the random effects: "

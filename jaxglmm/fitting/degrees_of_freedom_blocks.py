@@ -22,10 +22,15 @@ from jaxglmm.runtime.host import on_host
 
 def parameter_covariance(fit: Any) -> np.ndarray:
     """(m, m) of internal theta: 2 H^-1; flat directions count as known."""
-    H = np.asarray(fit.curvature.hessian)
+    d = fit.curvature
+    return covariance_of(np.asarray(d.hessian), np.asarray(d.fisher))
+
+
+def covariance_of(H: np.ndarray, fisher: np.ndarray) -> np.ndarray:
+    """The same from the Hessian and Fisher's information."""
     if not np.isfinite(H).all():
         return np.full_like(H, np.nan)
-    unit = np.sqrt(np.maximum(np.diagonal(fit.curvature.fisher), 1e-300))
+    unit = np.sqrt(np.maximum(np.diagonal(fisher), 1e-300))
     values, vectors = np.linalg.eigh(H / np.outer(unit, unit))
     keep = values > FLAT * np.abs(values).max()
     half = vectors[:, keep] / np.sqrt(values[keep]) / unit[:, None]

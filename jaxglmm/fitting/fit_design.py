@@ -92,9 +92,10 @@ def fit_correlated(
     options: ddf and vcov, as ``FittedCorrelated`` takes them.
     """
     from jaxglmm.fitting import blocks
+    from jaxglmm.fitting.residual_checks import check
 
     began = time.perf_counter() if started is None else started
-    blocks.check(design)
+    check(design)
     designed = time.perf_counter()
     engine = blocks.BlockEngine(design, estimator.reml)
     engine.problem  # noqa: B018  (its seconds are counted apart)

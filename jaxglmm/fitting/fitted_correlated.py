@@ -151,6 +151,16 @@ class FittedCorrelated(FittedModel):
         return self.design.p + len(self.estimates.theta) + len(self.estimates.phi)
 
     @property
+    def dispersions(self) -> dict[str, float]:
+        """Name -> parameter of the residual structure."""
+        return {x.label: x.value for x in _parameters.parameters(self)}
+
+    @property
+    def dispersion_names(self) -> tuple[str, ...]:
+        """Names of the parameters of the residual structure."""
+        return tuple(self.dispersions)
+
+    @property
     def structure(self) -> str:
         """Name of the residual structure, ``us``, ``ar1``, ...; "" for independent."""
         return self._term.structure

@@ -55,14 +55,20 @@ def group_labels(design: Design) -> list[str]:
 
 def parameters(fit: Any) -> list[ResidualParameter]:
     """All of them, group by group: standard deviations, correlations, then others."""
-    term, phi = fit.design.residual, fit.estimates.phi
-    correlation, s = correlation_of(fit.design), n_scales(fit.design)
+    phi = fit.estimates.phi
+    return parameters_of(fit.design, phi, len(phi) + len(fit.estimates.theta))
+
+
+def parameters_of(design: Design, phi: np.ndarray, m: int) -> list[ResidualParameter]:
+    """From the residual part of theta in the user's units, of m thetas in all."""
+    term = design.residual
+    assert term is not None
+    correlation, s = correlation_of(design), n_scales(design)
     by_visit = term.structure in BY_VISIT
     each = len(phi) // len(term.group_levels)
-    m = len(phi) + len(fit.estimates.theta)
     visits = [text_of(v) for v in term.visits]
     out = []
-    for g, label in enumerate(group_labels(fit.design)):
+    for g, label in enumerate(group_labels(design)):
         at = g * each
         own = phi[at : at + each]
 

@@ -28,7 +28,8 @@ from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.parse import Parsed, RandomPart, expand_dot, parse
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.recipe import FormulaRecipe
-from jaxglmm.formula.residual import given_residual
+from jaxglmm.formula.residual import Residual, given_residual
+from jaxglmm.formula.residual_rows import learn as learn_residual
 from jaxglmm.formula.response import (
     BINOMIAL,
     NUMERIC,
@@ -65,7 +66,7 @@ def design_from_formula(
     order: Sequence[Any] | None = None,
     also: Mapping[str, Column] | None = None,
     quiet: bool = False,
-    residual: str | None = None,
+    residual: str | Residual | None = None,
 ) -> Design:
     """Read a formula against a table.
 
@@ -218,7 +219,7 @@ def design_from_formula(
         variables=training,
         response_levels=response.levels,
         trials=response.trials,
-        residual=rest.learn(columns, n),
+        residual=learn_residual(rest, columns, n),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._brief import brief
 from jaxglmm._errors import DataError, JaxGLMMError, JaxGLMMWarning, ModelError
-from jaxglmm.fitting.fit_design import fit_design, fit_generalised
+from jaxglmm.fitting.fit_design import fit_correlated, fit_design, fit_generalised
 from jaxglmm.fitting.kinds import Kinds, record
 from jaxglmm.formula.design import Design
 from jaxglmm.many.columns import Columns
@@ -84,6 +84,9 @@ class Source:
                 raise DataError(f"data set {i}: {name} has infinite values")
         if design.weights is not None and (design.weights < 0).any():
             raise DataError(f"data set {i}: there are negative weights")
+        if design.residual is not None:
+            ddf = "satterthwaite" if self.satterthwaite else "residual"
+            return fit_correlated(design, self.model, self.tol, kinds=kinds, ddf=ddf)
         if self.family is None:
             return fit_design(
                 design,
@@ -141,7 +144,7 @@ def row_of(fit: FittedModel, columns: Columns) -> np.ndarray:
         se=by_name(fit.se),
         df=by_name(fit.df_satterthwaite if linear else np.inf),
         p_values=by_name(fit.p_values),
-        sd=np.concatenate(sd),
+        sd=np.concatenate([np.zeros(0), *sd]),
         theta=np.asarray(fit.theta),
         dispersion=np.array([*fit.dispersions.values()]),
         sigma=np.float64(fit.sigma if linear else np.nan),
@@ -161,6 +164,8 @@ def _scale(fit: FittedModel) -> float:
 
 def _df_sigma(fit: FittedModel) -> float:
     """Degrees of freedom of the residual variance, from its asymptotic variance."""
+    if fit.design.residual is not None:
+        return np.nan
     if fit.design.p == 0:
         return float(fit.nobs)
     return float(2 / fit.satterthwaite_parts.A[-1, -1])

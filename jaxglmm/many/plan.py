@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -104,6 +105,8 @@ def _linear(source: Source, devices: Devices) -> Plan:
     settings = Settings(reml, source.tol, source.satterthwaite)
     columns = fits_linear.columns(design)
     missing = None
+    if design.residual is not None:
+        return _correlated(source, columns, devices)
     if source.responses is None:
         stages = _ragged(source, settings, columns, devices)
         D = len(source.split.levels)  # type: ignore[union-attr]
@@ -118,6 +121,30 @@ def _linear(source: Source, devices: Devices) -> Plan:
         columns,
         D,
         f"linear mixed models fit by {'REML' if reml else 'maximum likelihood'}",
+        devices.describe(),
+    )
+
+
+def _correlated(source: Source, columns: Columns, devices: Devices) -> Plan:
+    """Of linear models with correlated residuals."""
+    from jaxglmm.many.residuals import SharedBlocks, residual_names
+
+    columns = replace(columns, dispersion=residual_names(source.design))
+    loop, missing, threads = Loop(source, columns), None, 1
+    if source.responses is None:
+        D = len(source.split.levels)  # type: ignore[union-attr]
+        engine: Any = loop
+    else:
+        D = len(source.responses)
+        engine, missing = SharedBlocks(source, columns), loop
+    how = "REML" if source.model.reml else "maximum likelihood"
+    return Plan(
+        (Stage(engine, np.arange(D), threads),),
+        missing,
+        partial(alone, source, columns),
+        columns,
+        D,
+        f"linear models with correlated residuals fit by {how}",
         devices.describe(),
     )
 
@@ -170,12 +197,13 @@ def _ragged(
 
 def split(design: Design, codes: np.ndarray, D: int) -> SplitTable:
     """Rows by data set; rows of weight zero or without a data set are left out."""
-    term = design.terms[0]
+    first = design.terms[0] if design.terms else design.residual
+    assert first is not None
     used = codes >= 0
     if design.weights is not None:
         used &= design.weights > 0
     rows = None if used.all() else np.flatnonzero(used)
-    return SplitTable(codes, D, term.codes, term.n_levels, rows)
+    return SplitTable(codes, D, first.codes, len(first.levels), rows)
 
 
 def table(

@@ -17,6 +17,7 @@ from jaxglmm._errors import DataError, ModelError
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.levels import compress
 from jaxglmm.formula.rank import drop_dependent
+from jaxglmm.formula.residual_rows import of_rows
 from jaxglmm.formula.tables import Columns
 
 
@@ -59,6 +60,7 @@ def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
         index=None if index is None else index[rows],
         recipe=_recipe(design.recipe, kept, used, rows),
         variables=_variables(design.variables, rows),
+        residual=None if design.residual is None else of_rows(design.residual, rows),
         **(given | changes),
     )
 

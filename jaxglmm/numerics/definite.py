@@ -10,6 +10,8 @@ from __future__ import annotations
 from jaxglmm._typing import Array, Float
 from jaxglmm.runtime.arrays import is_host, jnp, lax, put
 
+UNROLLED = 16  # rows up to which the sweeps are written out
+
 
 def inverse(
     V: Float[Array, "K T T"],
@@ -26,7 +28,7 @@ def inverse(
 def _swept(V: Float[Array, "K T T"]) -> tuple[Array, Array]:
     """Gauss and Jordan's elimination without pivoting: all pivots are positive."""
 
-    def body(j: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def body(j: Array | int, state: tuple[Array, Array]) -> tuple[Array, Array]:
         A, log_det = state
         pivot = A[:, j, j]
         pivot = jnp.where(pivot > 0, pivot, jnp.nan)
@@ -38,6 +40,12 @@ def _swept(V: Float[Array, "K T T"]) -> tuple[Array, Array]:
         B = put(B, (slice(None), j, j), 1 / pivot)
         return B, log_det + jnp.log(pivot)
 
-    start = V, jnp.zeros(V.shape[0], V.dtype)
-    P, log_det = lax.fori_loop(0, V.shape[-1], body, start)
+    state = V, jnp.zeros(V.shape[0], V.dtype)
+    T = V.shape[-1]
+    if T <= UNROLLED:
+        for j in range(T):
+            state = body(j, state)
+        P, log_det = state
+    else:
+        P, log_det = lax.fori_loop(0, T, body, state)
     return (P + jnp.swapaxes(P, 1, 2)) / 2, log_det

@@ -408,3 +408,17 @@ def test_other_packages_spelling():
         warnings.simplefilter("error")
         theirs = jg.lmm("y ~ x", data, residual=nlme)
     assert ours.criterion == theirs.criterion
+
+
+def test_correlations_at_an_end_of_their_range_are_said():
+    """A random intercept and noise: an ARMA(1, 1) whose phi runs to one."""
+    rng = np.random.default_rng(1)
+    subject = np.repeat(np.arange(40), 5)
+    y = 2 * rng.normal(size=40)[subject] + rng.normal(size=200)
+    data = pd.DataFrame({"y": y, "t": np.tile(np.arange(5), 40), "s": subject})
+    with pytest.warns(jg.SingularFitWarning, match="at an end of its range"):
+        fit = jg.lmm("y ~ 1", data, residual="arma11(t | s)")
+    assert fit.converged
+    assert fit.is_singular
+    plain = jg.lmm("y ~ 1 + (1 | s)", data)
+    assert fit.criterion < plain.criterion + 0.01

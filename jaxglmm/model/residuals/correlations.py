@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -64,9 +64,13 @@ def above(least: float) -> Link:
 
 
 class Correlation(ABC):
-    """k: number of parameters; names: of the natural ones."""
+    """k: number of parameters; names: of the natural ones.
+
+    far: t from which on a parameter is at an end of its range, to three digits
+    """
 
     k: int
+    far: ClassVar[float] = 22.0
 
     names: tuple[str, ...]
 
@@ -137,6 +141,7 @@ class CompoundSymmetry(Smooth):
 
     size: int
     k = 1
+    far = 12.0
     names = ("rho",)
 
     def natural(self, t: Array) -> tuple[Array, Array, Array]:
@@ -216,6 +221,7 @@ class Distance(Correlation):
     power: int
     nugget: bool = False
     range_name: str = "range"
+    far: ClassVar[float] = 12.0
 
     @property
     def k(self) -> int:  # type: ignore[override]
