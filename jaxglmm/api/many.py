@@ -131,13 +131,9 @@ def fit_many(
         raise ModelError(
             "priors= needs a Bayesian method: 'nested-laplace', 'map' or 'vb'"
         )
-    if bayes is not None:
-        known, model = family_from(family), bayes
-    else:
-        known, model = _model(family, method)
-    if residual is not None and (bayes is not None or known is not None):
-        raise ModelError("residual= belongs to linear models by reml or ml")
-    given = known, weights, offset, trials, (caller_context(), residual)
+    known, model = (family_from(family), bayes) if bayes else _model(family, method)
+    context = caller_context(), _of_linear(residual, bayes or known)
+    given = known, weights, offset, trials, context
     source, labels = _source(formula, data, responses, by, given)
     source = replace(
         source, model=model, family=known, tol=tol, satterthwaite=satterthwaite
@@ -148,6 +144,13 @@ def fit_many(
         check_quadrature(source.design, model.nodes)
     programs.spare()
     return _run(source, labels, formula, devices, progress, file, started)
+
+
+def _of_linear(residual: str | None, other: Any) -> str | None:
+    """A residual structure, refused beside a family or a posterior."""
+    if residual is not None and other is not None:
+        raise ModelError("residual= belongs to linear models by reml or ml")
+    return residual
 
 
 def _source(
