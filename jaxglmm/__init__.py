@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.families import Beta as Beta
     from jaxglmm.model.families import BetaBinomial as BetaBinomial
     from jaxglmm.model.families import Binomial as Binomial
+    from jaxglmm.model.families import ConwayMaxwellPoisson as ConwayMaxwellPoisson
     from jaxglmm.model.families import Cumulative as Cumulative
     from jaxglmm.model.families import Gamma as Gamma
     from jaxglmm.model.families import Gaussian as Gaussian
@@ -114,6 +115,7 @@ _FAMILIES = (
     "Beta",
     "BetaBinomial",
     "Binomial",
+    "ConwayMaxwellPoisson",
     "Cumulative",
     "Gamma",
     "Gaussian",
@@ -192,6 +194,7 @@ __all__ = [
     "CacheWarning",
     "ComparisonError",
     "ConvergenceWarning",
+    "ConwayMaxwellPoisson",
     "Cumulative",
     "DataError",
     "DispersionWarning",

@@ -45,6 +45,7 @@ FAMILIES = (  # a test holds them to the table of families, which takes JAX to i
     "lognormal",
     "skewnormal",
     "genpois",
+    "compois",
     "tweedie",
     "cumulative",
 )

@@ -303,3 +303,38 @@ def genpois(dispersion):
         return a.ln() + (y - 1) * A.ln() - A - lgamma(y + 1)
 
     return density
+
+
+@cache
+def log_factorial(y):
+    return lgamma(D(y) + 1)
+
+
+def compois(dispersion):
+    """Lambda by Newton's method, the sums term by term."""
+    nu = 1 / D(dispersion)
+
+    def sums(t):
+        # terms of 1e-70 of the largest are left out
+        total, first, second, largest, y = D(0), D(0), D(0), D(0), 0
+        while True:
+            term = (t * y - nu * log_factorial(y)).exp()
+            total, first, second = total + term, first + y * term, second + y * y * term
+            largest = max(largest, term)
+            if term < largest * D("1e-70"):
+                return total, first / total, second / total
+            y += 1
+
+    def density(y, eta, phi, m, link):
+        mu = MEAN[link](eta)
+        t = (nu * (mu + D("0.1")).ln()) if mu > 1 else mu.ln()
+        for _ in range(60):
+            total, mean, square = sums(t)
+            step = (mu.ln() - mean.ln()) * mean / (square - mean * mean)
+            t += max(min(step, D(1)), D(-1))
+            if abs(step) < D("1e-35"):
+                break
+        total = sums(t)[0]
+        return t * y - nu * log_factorial(int(y)) - total.ln()
+
+    return density

@@ -393,6 +393,7 @@ def test_expected_weights_stay_positive_far_out():
         ("lognormal", "lognormal", "log"),
         ("skewnormal", "skewnormal", "identity"),
         ("genpois", "genpois", "log"),
+        ("compois", "compois", "log"),
         ("tweedie", "tweedie", "log"),
         ("normal", "gaussian", "identity"),
         (jg.Poisson, "poisson", "log"),

@@ -41,6 +41,12 @@ CASES = {
         COUNTS,
         ("log", "sqrt", "identity"),
     ),
+    "compois": (
+        decimals.compois,
+        [(0.3,), (2.0,)],
+        (0.0, 7.0),
+        ("log",),
+    ),
     "tweedie": (
         decimals.tweedie,
         [(0.02, 1.05), (0.3, 1.5), (30.0, 1.01), (1.0, 1.99)],
@@ -62,6 +68,8 @@ def table(name, link):
             for eta in ETAS[link]:
                 if name == "genpois" and not positive(y, eta, link, natural[0]):
                     continue
+                if name == "compois" and not 0 < eta < 5:
+                    continue  # sums in decimals take their time
                 yield phi, y, eta, decimals.derivatives(density, y, eta, 0, 1, link)
 
 

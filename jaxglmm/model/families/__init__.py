@@ -20,6 +20,7 @@ from jaxglmm.model.families.beta import Beta as Beta
 from jaxglmm.model.families.beta_binomial import BetaBinomial as BetaBinomial
 from jaxglmm.model.families.binomial import Bernoulli as Bernoulli
 from jaxglmm.model.families.binomial import Binomial as Binomial
+from jaxglmm.model.families.compois import ConwayMaxwellPoisson as ConwayMaxwellPoisson
 from jaxglmm.model.families.cumulative import Cumulative as Cumulative
 from jaxglmm.model.families.gamma import Gamma as Gamma
 from jaxglmm.model.families.gaussian import Gaussian as Gaussian
@@ -51,6 +52,7 @@ FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
     "lognormal": LognormalFamily,
     "skewnormal": SkewNormal,
     "genpois": GeneralisedPoisson,
+    "compois": ConwayMaxwellPoisson,
     "tweedie": Tweedie,
     "cumulative": Cumulative,
     "multinomial": Multinomial,
