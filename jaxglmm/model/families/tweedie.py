@@ -198,7 +198,11 @@ def _log_factor(log_y: Array, log_phi: Array, x: Array) -> Array:
 
 def _all_terms(log_m: Array, x: Array, up: Array) -> Array:
     """log of the sum of the terms, j = 1, ..., 160."""
-    nodes = np.arange(1, TERMS + 1.0)
+    count = TERMS
+    if is_host():  # the terms that are something
+        m = np.exp(np.max(detached(log_m)))
+        count = int(min(TERMS, m + 9 * np.sqrt(m) + 24))
+    nodes = np.arange(1, count + 1.0)
     log_j = _series.column(np.log(nodes), jnp.ndim(x))
     errors = stirling_error(log_j + 0.0 * x) + stirling_error(log_j - x)
     errors = jnp.reshape(errors, _aligned(errors, jnp.ndim(log_m)))
