@@ -28,7 +28,7 @@ from jaxglmm.many.collection import Source
 from jaxglmm.many.columns import MISSING, Columns
 from jaxglmm.many.responses import Responses
 from jaxglmm.model import covariances
-from jaxglmm.model.covariances import base
+from jaxglmm.model.covariances.host import host_lambdas, host_theta
 from jaxglmm.model.marginal_problem import MarginalProblem
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure.fixed import EXACT
@@ -137,7 +137,7 @@ class SharedBlocks:
             df = Satterthwaite(A, vcov, moved).of_coefficients()
         terms = tuple(covariances.of(t) for t in design.terms)
         sigma = float(np.exp(phi[0]))
-        lam = base.host_lambdas(fitted.theta[n_residual:], terms)
+        lam = host_lambdas(fitted.theta[n_residual:], terms)
         relative = [fixed.scale / sigma * np.abs(x) for x in lam]
         values = [x.value for x in parameters_of(design, phi, len(fitted.theta))]
         near = np.abs(fitted.theta[engine.scales]) < SINGULAR
@@ -150,7 +150,7 @@ class SharedBlocks:
             sd=np.concatenate(
                 [np.zeros(0), *(sigma * np.sqrt(np.sum(x**2, 1)) for x in relative)]
             ),
-            theta=base.host_theta(relative, terms) if terms else np.zeros(0),
+            theta=host_theta(relative, terms) if terms else np.zeros(0),
             dispersion=np.array(values),
             sigma=np.float64(sigma),
             log_likelihood=np.float64(-criterion / 2),
