@@ -113,12 +113,17 @@ class FittedComponents(FittedGeneralised):
     @cached_property
     def fitted_values(self) -> np.ndarray:
         """Expected responses given the modes, zeros counted in, (n,)."""
-        return np.asarray(self.family.mean(self.linear_predictors), float)
+        return self.means(self.linear_predictors)
 
     @property
     def population_means(self) -> np.ndarray:
         """Expected responses with random effects of zero, (n,)."""
-        return np.asarray(self.family.mean(self.fixed_predictors), float)
+        return self.means(self.fixed_predictors)
+
+    def means(self, eta: np.ndarray) -> np.ndarray:
+        """Expected responses, zeros counted in, at linear predictors (K, n)."""
+        mu = self.family.parameters(eta)
+        return np.asarray(self.family.mean_of(mu, self.estimates.phi), float)
 
     def resid(self, type: str = "pearson", seed=0) -> np.ndarray:
         """Residuals given the modes, (n,).

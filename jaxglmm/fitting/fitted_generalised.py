@@ -84,9 +84,20 @@ class FittedGeneralised(FittedModel):
         super().__init__(
             design, estimates, engine, diagnostics, compute_satterthwaite=False
         )
-        self.family, self.marginal = family, marginal
+        self._family, self.marginal = family, marginal
         self.fitted: GeneralisedFitted | None = None
         self._ddf = "asymptotic"
+
+    @property
+    def family(self) -> AbstractFamily:
+        """That of the response."""
+        own = self._family
+        known = type(own).at is AbstractFamily.at
+        return own if known else own.at(self.estimates.phi)
+
+    @family.setter
+    def family(self, family: AbstractFamily) -> None:
+        self._family = family
 
     def keep(self, fitted: GeneralisedFitted) -> None:
         """Remember the fit in internal coordinates (left behind when pickled)."""
@@ -95,7 +106,7 @@ class FittedGeneralised(FittedModel):
     def _rebuilt(self) -> GeneralisedEngine:
         from jaxglmm.fitting.generalised import build
 
-        return build(self.design, self.family, self.marginal)
+        return build(self.design, self._family, self.marginal)
 
     def internal(self) -> Internal:
         """psi (k,) and the mode u in the engine's coordinates."""
@@ -117,7 +128,7 @@ class FittedGeneralised(FittedModel):
         diagnostics: dict | None = None,
     ) -> Self:
         """Another fit of this kind, of the same family and method."""
-        family, marginal = self.family, self.marginal
+        family, marginal = self._family, self.marginal
         return type(self)(design, estimates, family, marginal, engine, diagnostics)
 
     @classmethod
@@ -174,7 +185,7 @@ class FittedGeneralised(FittedModel):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"family": self.family, "marginal": self.marginal, "fitted": None}
+        own = {"_family": self._family, "marginal": self.marginal, "fitted": None}
         return super().__getstate__() | own
 
     # What was fitted -----------------------------------------------------------------

@@ -35,7 +35,7 @@ def resid(
     size = trials if family.family_kind == "binomial" else 1.0
     weights = 1.0 if design.weights is None else design.weights
     if type == "response":
-        return design.y / size - family.mean_of(mu)
+        return design.y / size - family.mean_of(mu, phi)
     if type == "working":
         return ratio(design.y / size - mu, family.link.slope(eta))
     if type == "quantile":

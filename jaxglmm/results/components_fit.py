@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_components import FittedComponents
+from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.results.generalised_fit import GeneralisedFit
 
 
@@ -20,3 +22,69 @@ class ComponentsFit(FittedComponents, GeneralisedFit):
         >>> {name: round(value, 3) for name, value in fit.fixef["zi"].items()}
         {'(Intercept)': 0.756, 'mined[T.no]': -1.859}
     """
+
+    @conf_level_too
+    def predict(
+        self,
+        newdata=None,
+        re: str = "conditional",
+        type: str = "response",
+        se: bool = False,
+        interval: str | None = None,
+        level: float = 0.95,
+        new_levels: str = "zero",
+        offset=None,
+        trials=None,
+    ):
+        """Predictions for the data of the fit or for new data.
+
+        Args:
+            newdata: data frame, mapping of arrays or list of dicts; default the data of
+                the fit.
+            re: "conditional" (with the random effects of each row's levels),
+                "population" (random effects zero) or "marginal" (the mean over random
+                effects, which needs no grouping factors in new data).
+            type: "response" (the mean, added zeros counted in), "conditional" (the mean
+                without them), "zprob" and "zlink" (the probability of an added zero and
+                its logit), "link" (the linear predictor of the mean), "disp" (the
+                dispersion parameter); as in glmmTMB.
+            se: also standard errors, by the delta method.
+            interval: "confidence", or "prediction" for a new observation (quantiles of
+                simulated ones, the uncertainty of the linear predictors drawn too).
+            level: coverage of the interval.
+            new_levels: "zero" predicts levels that were not in the data with a random
+                effect of zero and its prior variance; "error" refuses them.
+            offset: (n,) offset of the mean of new data, where the fit's was an array.
+            trials: numbers of trials, of families of successes out of trials.
+
+        Returns:
+            (n,) array; a frame with fit, se, lower, upper where these were asked for.
+
+        Raises:
+            NotApplicableError: a type of a component that the model has not.
+            DataError: missing columns, unseen levels of a fixed factor, bad trials.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = jg.datasets.load("Salamanders")
+            >>> fit = jg.glmm("count ~ mined + (1 | site)", data, family="poisson",
+            ...               zi="~ mined")
+            >>> new = {"mined": ["yes", "no"]}
+            >>> fit.predict(new, re="population", type="zprob").round(3).tolist()
+            [0.68, 0.249]
+        """
+        from jaxglmm.postestimation.prediction.components import predict
+
+        _predict.check(re=re, se=se, interval=interval, new_levels=new_levels)
+        return predict(
+            self,
+            newdata,
+            re=re,
+            type=type,
+            se=se,
+            interval=interval,
+            level=level,
+            new_levels=new_levels,
+            offset=offset,
+            trials=trials,
+        )

@@ -34,6 +34,13 @@ from jaxglmm.model.families.poisson import Poisson as Poisson
 from jaxglmm.model.families.skew_normal import SkewNormal as SkewNormal
 from jaxglmm.model.families.student import StudentT as StudentT
 from jaxglmm.model.families.tweedie import Tweedie as Tweedie
+from jaxglmm.model.families.truncated import (
+    TruncatedNegativeBinomial1 as TruncatedNegativeBinomial1,
+)
+from jaxglmm.model.families.truncated import (
+    TruncatedNegativeBinomial2 as TruncatedNegativeBinomial2,
+)
+from jaxglmm.model.families.truncated import TruncatedPoisson as TruncatedPoisson
 from jaxglmm.model.links import Link
 
 FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
@@ -54,10 +61,16 @@ FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
     "genpois": GeneralisedPoisson,
     "compois": ConwayMaxwellPoisson,
     "tweedie": Tweedie,
+    "truncated_poisson": TruncatedPoisson,
+    "truncated_nbinom2": TruncatedNegativeBinomial2,
+    "truncated_nbinom1": TruncatedNegativeBinomial1,
     "cumulative": Cumulative,
     "multinomial": Multinomial,
 }
 ALIASES = {
+    "truncatedpoisson": "truncated_poisson",
+    "truncatednbinom2": "truncated_nbinom2",
+    "truncatednbinom1": "truncated_nbinom1",
     "normal": "gaussian",
     "negativebinomial": "nbinom2",
     "negbin": "nbinom2",

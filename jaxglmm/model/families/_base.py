@@ -315,7 +315,7 @@ class AbstractFamily(NaturalValues, DispersionParameters):
         """Signed roots of the unit deviances."""
         size = trials if self.family_kind == "binomial" else 1.0
         deviance = np.maximum(self.unit_deviance(y, mu, phi, trials), 0.0)
-        return np.sign(y - size * self.mean_of(mu)) * np.sqrt(deviance)
+        return np.sign(y - size * self.mean_of(mu, phi)) * np.sqrt(deviance)
 
     def pearson_residuals(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
@@ -323,7 +323,7 @@ class AbstractFamily(NaturalValues, DispersionParameters):
         """(y - E y) / sd y; zero where both are, at the end of a range."""
         size = trials if self.family_kind == "binomial" else 1.0
         root = np.sqrt(self.variance(mu, phi, trials))
-        return ratio(y - size * self.mean_of(mu), root)
+        return ratio(y - size * self.mean_of(mu, phi), root)
 
     def cdf(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

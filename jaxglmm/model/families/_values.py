@@ -36,9 +36,13 @@ class NaturalValues(Module):
         """
         return self.mean(eta)
 
-    def mean_of(self, mu: Any) -> Any:
-        """The mean from ``parameters``."""
+    def mean_of(self, mu: Any, phi: Any = ()) -> Any:
+        """The mean from ``parameters`` and phi."""
         return mu
+
+    def at(self, phi: Any) -> Any:
+        """The family whose ``mean`` is that at phi, where it depends on phi."""
+        return self
 
     @property
     def has_mass(self) -> bool:

@@ -220,13 +220,8 @@ class Composed(AbstractFamily):
         return np.stack([np.asarray(x, float) for x in values])
 
     def mean(self, eta: Any) -> Any:
-        """E y: the mean of the base, less its share of added zeros."""
-        found = self.base.mean(eta[0])
-        return found * _complement(eta[1]) if self.zi else found
-
-    def conditional_mean(self, eta: Any) -> Any:
-        """E y where it is not an added zero."""
-        return self.base.mean(eta[0])
+        """E y where it does not depend on phi; see ``mean_of``."""
+        return self.mean_of(self.parameters(eta), (0.0,) * self.n_phi)
 
     def _split(self, mu: Any, phi: Any) -> tuple[Any, Any, Any]:
         """Mean, phi of the base, and p."""
@@ -241,12 +236,18 @@ class Composed(AbstractFamily):
         mean, phi, p = self._split(mu, phi)
         own = self.base.variance(mean, phi, trials)
         size = trials if self.family_kind == "binomial" else 1.0
-        m = size * self.base.mean_of(mean)
+        m = size * self.base.mean_of(mean, phi)
         return (1 - p) * (own + p * m * m)
 
-    def mean_of(self, mu: Any) -> Any:
-        p = mu[1] if self.zi else 0.0
-        return (1 - p) * self.base.mean_of(mu[0])
+    def mean_of(self, mu: Any, phi: Any = ()) -> Any:
+        """E y: the mean of the base less its share of added zeros."""
+        mean, own, p = self._split(mu, phi)
+        return (1 - p) * self.base.mean_of(mean, own)
+
+    def conditional_mean(self, mu: Any, phi: Any = ()) -> Any:
+        """E y where it is not an added zero."""
+        mean, own, _ = self._split(mu, phi)
+        return self.base.mean_of(mean, own)
 
     def cdf(self, y: Any, mu: Any, phi: Any, trials: Any = 1.0) -> np.ndarray:
         mean, phi, p = self._split(mu, phi)
@@ -328,11 +329,6 @@ class Composed(AbstractFamily):
     ) -> np.ndarray:
         mean, own, _ = self._split(mu, phi)
         return self.base.latent_variance(mean, own, trials, method)
-
-
-def _complement(zeta: Any) -> Any:
-    """1 - p from the logit of p."""
-    return link_from("logit").inverse(-zeta)
 
 
 def _wider(x: Array, order: int) -> Array:

@@ -90,13 +90,18 @@ def rows(
 
 def answerable(fit: FittedModel, new: NewRows) -> NewRows:
     """The rows, with NaN in X for those whose mean the data cannot tell."""
-    missing = fit.design.null_space
+    return answerable_of(fit.design, new)
+
+
+def answerable_of(design: Design, new: NewRows) -> NewRows:
+    """``answerable`` from the design alone."""
+    missing = design.null_space
     if missing is None or new.full is None:
         return new
     blind = missing.inestimable(new.full)
     if not blind.any():
         return new
-    warn_not_estimable(fit.design, int(blind.sum()), len(blind), "rows")
+    warn_not_estimable(design, int(blind.sum()), len(blind), "rows")
     X = np.where(blind[:, None], np.nan, new.X)
     return NewRows(X, new.offset, new.terms, new.index)
 

@@ -1,0 +1,329 @@
+"""Predictions of a model of several linear predictors, with glmmTMB's types.
+
+``response`` is E y with added zeros counted in, ``conditional`` E y without them (of a
+truncated family given y > 0), ``zprob`` and ``zlink`` the probability of an added zero
+and its logit, ``link`` the linear predictor of the mean, ``disp`` the dispersion.
+
+Standard errors by the delta method. Conditional predictions vary with beta and the
+random effects, the variances and a common dispersion taken as known, as elsewhere;
+those of the population, and means over random effects, with all parameters. Limits are
+made on the scale of the predictor, of ``response`` and ``conditional`` on the link
+scale of the mean. Prediction limits are quantiles of simulated observations, in which
+the uncertainty of the linear predictors is drawn too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm import _arguments
+from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting import predictor
+from jaxglmm.fitting.coefficients import t_quantile
+from jaxglmm.fitting.conditional_variance import prediction_variance
+from jaxglmm.fitting.linear import lambdas, roots
+from jaxglmm.fitting.model_frame import readable
+from jaxglmm.formula.design import NewRows, joined_rows
+from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.generalised import numbers_of_trials
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_components import FittedComponents
+
+TYPES = ("response", "conditional", "link", "zprob", "zlink", "disp")
+NODES = 15  # Gauss-Hermite nodes a predictor, for means over random effects
+STEP = 1e-4  # of central differences: of a predictor, and of a standard error
+DRAWS = 4000  # of a new observation
+AT_ONCE = 2_000_000  # draws in memory
+SEED = 0
+
+Rows = np.ndarray
+
+
+def predict(
+    fit: FittedComponents,
+    newdata,
+    *,
+    re: str,
+    type: str,
+    se: bool,
+    interval: str | None,
+    level: float,
+    new_levels: str,
+    offset,
+    trials,
+):
+    """(n,) values, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
+    _arguments.level(level)
+    _arguments.choice("type", type, TYPES)
+    _check(fit, type, interval)
+    _predict.check_offset(newdata, offset)
+    newdata = readable(newdata)
+    new = _rows(fit, newdata, re, new_levels, offset)
+    if re == "conditional":
+        _predict.warn_of_new_levels(new, newdata)
+    m = None if trials is None else numbers_of_trials(newdata, trials, len(new.X))
+    out = _Predicted(fit, new, type, re, 1.0 if m is None else m)
+    table = {"fit": out.values()}
+    if se or interval == "confidence":
+        table |= out.errors(table["fit"], level)
+    if not se and interval is None:
+        return table["fit"]
+    if interval == "prediction":
+        table["lower"], table["upper"] = out.observations(m, newdata is None, level)
+    asked = ["fit"] + ["se"] * bool(se) + ["lower", "upper"] * (interval is not None)
+    return pd.DataFrame({name: table[name] for name in asked}, index=new.index)
+
+
+def _check(fit: FittedComponents, type: str, interval) -> None:
+    """Refuse a type of what the model has not."""
+    if type in ("zprob", "zlink") and "zi" not in fit.components:
+        raise NotApplicableError(
+            f"type={type!r} is of a model of zeros; this fit has none (zi= in jg.glmm)"
+        )
+    if type == "disp" and "disp" not in fit.components and not fit.family.n_phi:
+        raise NotApplicableError(
+            f"type='disp': family {fit.family_name!r} has no dispersion parameter"
+        )
+    if interval == "prediction" and type != "response":
+        raise NotApplicableError(
+            "interval='prediction' is for a new observation: type='response'. For "
+            f"{type!r} use interval='confidence'"
+        )
+
+
+def _rows(
+    fit: FittedComponents, newdata, re: str, new_levels: str, offset
+) -> NewRows:
+    """The rows asked about, NaN where a predictor cannot be told."""
+    if newdata is None:
+        d = fit.design
+        zero = np.zeros((len(d.parts), d.n))
+        return NewRows(d.X, zero if d.offset is None else d.offset, d.terms, d.index)
+    if re == "marginal":
+        new = _predict.rows_at_random(fit, newdata, offset)
+    else:
+        new = _predict.rows(fit, newdata, new_levels, offset, re == "conditional")
+    pairs = zip(fit.design.parts.values(), new.parts, strict=True)
+    known = [_predict.answerable_of(part, rows) for part, rows in pairs]
+    return joined_rows(tuple(known))
+
+
+class _Predicted:
+    """One question about some rows."""
+
+    def __init__(
+        self, fit: FittedComponents, new: NewRows, type: str, re: str, trials: Any
+    ):
+        self.fit, self.new, self.type = fit, new, type
+        self.re = re if new.terms or re == "population" else "population"
+        self.trials = trials
+        self.names = fit.components
+
+    def values(self) -> Rows:
+        """The answer at the estimates."""
+        e = self.fit.estimates
+        if self.re == "conditional":
+            return self._of(self._predictors(), e.phi)
+        return self._at(e.beta, [e.sigma * lam for lam in e.lam], e.phi)
+
+    def errors(self, value: Rows, level: float) -> dict[str, Rows]:
+        """Standard errors and confidence limits."""
+        if self.re == "conditional":
+            error = np.sqrt(self._conditional_variance())
+        else:
+            error = self._parameter_error(value)
+        half = t_quantile(level, np.full(len(value), np.inf))
+        to, back, slope = self._scale()
+        middle = np.asarray(to(value / self._size), float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = half * error / self._size / np.abs(slope(middle))
+        ends = np.stack([back(middle - reach), back(middle + reach)]) * self._size
+        low, high = np.min(ends, axis=0), np.max(ends, axis=0)
+        return {"se": error, "lower": low, "upper": high}
+
+    @property
+    def _size(self) -> Any:
+        return self.trials if self.type in ("response", "conditional") else 1.0
+
+    def _scale(self) -> tuple[Callable, Callable, Callable]:
+        """To the scale of limits and back, and the slope of the way back."""
+        if self.type in ("link", "zlink"):
+            return (lambda x: x), (lambda x: x), np.ones_like
+        k = {"zprob": "zi", "disp": "disp"}.get(self.type, "cond")
+        links = dict(zip(self.names, self.fit.family.predictor_links, strict=True))
+        link = links.get(k, links["cond"])
+        if k == "disp" and k not in links:
+            return np.log, np.exp, np.exp
+        return link.link, link.inverse, link.slope
+
+    def _predictors(self) -> Rows:
+        """(K, n) with random effects."""
+        e, new, K = self.fit.estimates, self.new, len(self.names)
+        eta = self._fixed(e.beta)
+        return eta + predictor.random_parts(new.terms, e.b, K)
+
+    def _fixed(self, beta: Rows) -> Rows:
+        new = self.new
+        columns = self.fit.design.columns
+        return predictor.fixed_parts(new.X, beta, new.offset, columns)
+
+    def _of(self, eta: Rows, phi: Rows) -> Rows:
+        """The answer from predictors (K, ...)."""
+        family: Any = self.fit.family
+        if self.type == "link":
+            return eta[0]
+        if self.type in ("zlink", "zprob"):
+            own = eta[self.names.index("zi")]
+            return own if self.type == "zlink" else 1 / (1 + np.exp(-own))
+        if self.type == "disp":
+            last = eta[-1] if "disp" in self.names else phi[0] + 0 * eta[0]
+            return np.exp(last)
+        mu = family.parameters(eta)
+        mean = family.conditional_mean if self.type == "conditional" else family.mean_of
+        size = self._size
+        if np.ndim(size) and np.ndim(mu) > 2:
+            size = size[:, None]
+        return size * np.asarray(mean(mu, phi), float)
+
+    def _at(self, beta: Rows, lam: list[Rows], phi: Rows) -> Rows:
+        """The answer without random effects, or its mean over them."""
+        eta = self._fixed(beta)
+        if self.re != "marginal":
+            return self._of(eta, phi)
+        variance = np.zeros(eta.shape)
+        for term, root in zip(self.new.terms, lam, strict=True):
+            variance[term.predictor] += np.sum((term.values @ root) ** 2, axis=1)
+        some = [k for k in range(len(eta)) if variance[k].any()]
+        z, w = np.polynomial.hermite_e.hermegauss(NODES)
+        grids = np.meshgrid(*[z] * len(some), indexing="ij")
+        weight = np.ones(1)
+        for _ in some:
+            weight = np.multiply.outer(weight, w / w.sum()).ravel()
+        every = np.repeat(eta[:, :, None], len(weight), axis=2)
+        for k, grid in zip(some, grids, strict=True):
+            every[k] += np.sqrt(variance[k])[:, None] * grid.ravel()
+        return self._of(every, phi) @ weight
+
+    def _conditional_variance(self) -> Rows:
+        """By the slopes in the predictors, times their rows."""
+        eta, phi = self._predictors(), self.fit.estimates.phi
+        slopes = []
+        for k in range(len(eta)):
+            step = np.zeros((len(eta), 1))
+            step[k] = STEP
+            rise = self._of(eta + step, phi) - self._of(eta - step, phi)
+            slopes.append(rise / (2 * STEP))
+        return prediction_variance(self.fit, self._along(slopes))
+
+    def _along(self, slopes: list[Any]) -> NewRows:
+        """The rows of a combination of the predictors, one number a row each."""
+        ones = np.ones(len(self.new.X))
+        each = [np.asarray(s * ones)[:, None] for s in slopes]
+        X = self.new.X * np.hstack([each[k] for k in self.fit.design.of_x])
+        return _combined(self.new, X, each)
+
+    def _parameter_error(self, value: Rows) -> Rows:
+        """By the slopes in all parameters."""
+        fit = self.fit
+        psi, _ = fit.internal()
+        covariance = fit.parameter_covariance
+        engine = fit.engine
+
+        def at(x: Rows) -> Rows:
+            beta, theta, phi = engine.base.split(x)
+            own = roots(engine.factors, lambdas(engine.base, theta))
+            return self._at(engine.R_inverse @ beta, list(own), phi)
+
+        sizes = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+        J = np.zeros((len(value), len(psi)))
+        for j, size in enumerate(sizes):
+            if size > 0 and np.isfinite(size):
+                step = np.zeros(len(psi))
+                step[j] = STEP * min(size, 1.0)
+                J[:, j] = (at(psi + step) - at(psi - step)) / (2 * step[j])
+        variance = np.einsum("ij,jk,ik->i", J, covariance, J)
+        return np.sqrt(np.maximum(variance, 0.0))
+
+    def observations(self, m, own: bool, level: float) -> tuple[Rows, Rows]:
+        """Quantiles of new observations: at least ``level`` between them."""
+        fit = self.fit
+        eta = self._predictors() if self.re == "conditional" else None
+        eta = self._fixed(fit.estimates.beta) if eta is None else eta
+        trials = self._trials(m, own, eta.shape[1])
+        root = _roots_of(self._covariance())
+        rng = np.random.default_rng(SEED)
+        low, high = np.empty(eta.shape[1]), np.empty(eta.shape[1])
+        size = max(1, AT_ONCE // DRAWS)
+        for start in range(0, eta.shape[1], size):
+            here = slice(start, start + size)
+            z = rng.standard_normal((len(eta), eta[0, here].size, DRAWS))
+            drawn = eta[:, here, None] + np.einsum("nkm,mnd->knd", root[here], z)
+            out_of = 1.0 if trials is None else trials[here, None]
+            mu = fit.family.parameters(drawn)
+            y = fit.family.simulate(rng, mu, fit.estimates.phi, out_of)
+            tail = (1 - level) / 2
+            low[here] = np.quantile(y, tail, axis=1, method="lower")
+            high[here] = np.quantile(y, 1 - tail, axis=1, method="higher")
+        if trials is not None and m is None:
+            return low / trials, high / trials
+        return low, high
+
+    def _trials(self, m, own: bool, n: int) -> Rows | None:
+        known = self.fit.design.trials
+        if self.fit.family.family_kind != "binomial":
+            return known if own else None
+        if m is not None:
+            return m
+        if known is not None and own:
+            return known
+        if known is None or (known == 1).all():
+            return np.ones(n)
+        raise NotApplicableError(
+            "interval='prediction' of a binomial response needs the numbers of trials "
+            "of the new rows: pass trials= (a number, a column's name or an array)"
+        )
+
+    def _covariance(self) -> Rows:
+        """(n, K, K) of the linear predictors of a new observation."""
+        K, n = len(self.names), len(self.new.X)
+        re = "conditional" if self.re == "conditional" else "population"
+        unit = np.eye(K)
+        out = np.zeros((n, K, K))
+
+        def variance(a: Rows) -> Rows:
+            return prediction_variance(self.fit, self._along(list(a)), re)
+
+        for k in range(K):
+            out[:, k, k] = variance(unit[k])
+        for k, l in combinations(range(K), 2):
+            both = variance(unit[k] + unit[l])
+            out[:, k, l] = (both - out[:, k, k] - out[:, l, l]) / 2
+            out[:, l, k] = out[:, k, l]
+        if self.re == "marginal":
+            pairs = zip(self.new.terms, self.fit.estimates.lam, strict=True)
+            for term, lam in pairs:
+                k = term.predictor
+                out[:, k, k] += np.sum((term.values @ lam) ** 2, axis=1)
+        return out
+
+
+def _combined(new: NewRows, X: Rows, each: list[Rows]) -> NewRows:
+    """The rows with other columns, each term's values times its predictor's number."""
+    from dataclasses import replace
+
+    terms = tuple(replace(t, values=t.values * each[t.predictor]) for t in new.terms)
+    return NewRows(X, new.offset[0], terms, new.index)
+
+
+def _roots_of(covariance: Rows) -> Rows:
+    """(n, K, K) square roots; NaN stay."""
+    known = np.isfinite(covariance).all(axis=(1, 2))
+    values, vectors = np.linalg.eigh(np.where(known[:, None, None], covariance, 0.0))
+    root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
+    return np.where(known[:, None, None], root, np.nan)
