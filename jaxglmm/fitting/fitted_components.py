@@ -73,6 +73,16 @@ class FittedComponents(FittedGeneralised):
         return tuple(self.design.parts)
 
     @property
+    def formula(self) -> str:
+        """That of the response, then those of zi and disp."""
+        pairs = list(self.design.parts.items())[1:]
+        others = (
+            f"{name} ~{str(part.formula).partition('~')[2].rstrip()}"
+            for name, part in pairs
+        )
+        return ", ".join([super().formula, *others])
+
+    @property
     def fixef(self) -> dict[str, float]:
         """Name -> fixed effect; ``fixef["zi"]`` has those of one component."""
         return ByComponent(super().fixef, self.components)
@@ -142,6 +152,11 @@ class FittedComponents(FittedGeneralised):
             type,
             seed,
         )
+
+    @property
+    def deviance(self) -> float:
+        """``criterion``, -2 log-likelihood, as in glmmTMB."""
+        return self.criterion
 
     def drawn(self, n: int, seed, re: str | None) -> np.ndarray:
         """``simulate`` without its warning."""

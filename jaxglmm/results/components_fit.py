@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_components import FittedComponents
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.results.generalised_fit import GeneralisedFit
+
+_NO_SHARE = (
+    "a model of several linear predictors has no {}: the variance of a row given its "
+    "predictors differs from row to row with zeros and dispersion. varcorr has the "
+    "variances, component by component"
+)
 
 
 class ComponentsFit(FittedComponents, GeneralisedFit):
@@ -20,7 +27,7 @@ class ComponentsFit(FittedComponents, GeneralisedFit):
         >>> fit = jg.glmm("count ~ mined + (1 | site)", data, family="poisson",
         ...               zi="~ mined")
         >>> {name: round(value, 3) for name, value in fit.fixef["zi"].items()}
-        {'(Intercept)': 0.756, 'mined[T.no]': -1.859}
+        {'(Intercept)': 1.139, 'mined[T.no]': -1.736}
     """
 
     @conf_level_too
@@ -71,7 +78,7 @@ class ComponentsFit(FittedComponents, GeneralisedFit):
             ...               zi="~ mined")
             >>> new = {"mined": ["yes", "no"]}
             >>> fit.predict(new, re="population", type="zprob").round(3).tolist()
-            [0.68, 0.249]
+            [0.758, 0.355]
         """
         from jaxglmm.postestimation.prediction.components import predict
 
@@ -88,3 +95,25 @@ class ComponentsFit(FittedComponents, GeneralisedFit):
             offset=offset,
             trials=trials,
         )
+
+    def _means(self, type: str, re: str):
+        from jaxglmm.postestimation.prediction.component_means import ComponentMeans
+
+        return ComponentMeans(self, type, re)
+
+    @property
+    def icc(self):
+        """None of these models: their rows have no one variance on one scale.
+
+        Raises:
+            NotApplicableError: always.
+        """
+        raise NotApplicableError(_NO_SHARE.format("intraclass correlation"))
+
+    def r2(self, method: str | None = None, mean: float | None = None):
+        """None of these models, for the same reason as ``icc``.
+
+        Raises:
+            NotApplicableError: always.
+        """
+        raise NotApplicableError(_NO_SHARE.format("Nakagawa's R squared"))

@@ -15,6 +15,7 @@ the uncertainty of the linear predictors is drawn too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -58,17 +59,17 @@ def predict(
     offset,
     trials,
 ):
-    """(n,) values, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
+    """(n,) values, or a frame with ``fit`` and what else was asked for."""
     _arguments.level(level)
     _arguments.choice("type", type, TYPES)
-    _check(fit, type, interval)
+    refuse(fit, type, interval)
     _predict.check_offset(newdata, offset)
     newdata = readable(newdata)
     new = _rows(fit, newdata, re, new_levels, offset)
     if re == "conditional":
         _predict.warn_of_new_levels(new, newdata)
     m = None if trials is None else numbers_of_trials(newdata, trials, len(new.X))
-    out = _Predicted(fit, new, type, re, 1.0 if m is None else m)
+    out = Predicted(fit, new, type, re, 1.0 if m is None else m)
     table = {"fit": out.values()}
     if se or interval == "confidence":
         table |= out.errors(table["fit"], level)
@@ -80,7 +81,7 @@ def predict(
     return pd.DataFrame({name: table[name] for name in asked}, index=new.index)
 
 
-def _check(fit: FittedComponents, type: str, interval) -> None:
+def refuse(fit: FittedComponents, type: str, interval) -> None:
     """Refuse a type of what the model has not."""
     if type in ("zprob", "zlink") and "zi" not in fit.components:
         raise NotApplicableError(
@@ -97,9 +98,7 @@ def _check(fit: FittedComponents, type: str, interval) -> None:
         )
 
 
-def _rows(
-    fit: FittedComponents, newdata, re: str, new_levels: str, offset
-) -> NewRows:
+def _rows(fit: FittedComponents, newdata, re: str, new_levels: str, offset) -> NewRows:
     """The rows asked about, NaN where a predictor cannot be told."""
     if newdata is None:
         d = fit.design
@@ -114,14 +113,14 @@ def _rows(
     return joined_rows(tuple(known))
 
 
-class _Predicted:
+class Predicted:
     """One question about some rows."""
 
     def __init__(
-        self, fit: FittedComponents, new: NewRows, type: str, re: str, trials: Any
+        self, fit: FittedComponents, new: Any, type: str, re: str, trials: Any
     ):
         self.fit, self.new, self.type = fit, new, type
-        self.re = re if new.terms or re == "population" else "population"
+        self.re = re if fit.design.terms else "population"
         self.trials = trials
         self.names = fit.components
 
@@ -139,13 +138,17 @@ class _Predicted:
         else:
             error = self._parameter_error(value)
         half = t_quantile(level, np.full(len(value), np.inf))
+        low, high = self.limits(value, error, half)
+        return {"se": error, "lower": low, "upper": high}
+
+    def limits(self, value: Rows, error: Rows, half: Rows) -> tuple[Rows, Rows]:
+        """Confidence limits, half standard errors on the scale of the predictor."""
         to, back, slope = self._scale()
-        middle = np.asarray(to(value / self._size), float)
         with np.errstate(divide="ignore", invalid="ignore"):
+            middle = np.asarray(to(value / self._size), float)
             reach = half * error / self._size / np.abs(slope(middle))
         ends = np.stack([back(middle - reach), back(middle + reach)]) * self._size
-        low, high = np.min(ends, axis=0), np.max(ends, axis=0)
-        return {"se": error, "lower": low, "upper": high}
+        return np.min(ends, axis=0), np.max(ends, axis=0)
 
     @property
     def _size(self) -> Any:
@@ -230,25 +233,28 @@ class _Predicted:
 
     def _parameter_error(self, value: Rows) -> Rows:
         """By the slopes in all parameters."""
-        fit = self.fit
-        psi, _ = fit.internal()
-        covariance = fit.parameter_covariance
-        engine = fit.engine
+        J = self.jacobian(len(value))
+        variance = np.einsum("ij,jk,ik->i", J, self.fit.parameter_covariance, J)
+        return np.sqrt(np.maximum(variance, 0.0))
+
+    def jacobian(self, n: int) -> Rows:
+        """(n, k) slopes in the internal parameters, by central differences."""
+        engine = self.fit.engine
+        psi = np.asarray(self.fit.internal()[0], float)
 
         def at(x: Rows) -> Rows:
             beta, theta, phi = engine.base.split(x)
             own = roots(engine.factors, lambdas(engine.base, theta))
             return self._at(engine.R_inverse @ beta, list(own), phi)
 
-        sizes = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
-        J = np.zeros((len(value), len(psi)))
-        for j, size in enumerate(sizes):
+        spread = np.sqrt(np.maximum(np.diagonal(self.fit.parameter_covariance), 0.0))
+        J = np.zeros((n, len(psi)))
+        for j, size in enumerate(spread):
             if size > 0 and np.isfinite(size):
                 step = np.zeros(len(psi))
                 step[j] = STEP * min(size, 1.0)
                 J[:, j] = (at(psi + step) - at(psi - step)) / (2 * step[j])
-        variance = np.einsum("ij,jk,ik->i", J, covariance, J)
-        return np.sqrt(np.maximum(variance, 0.0))
+        return J
 
     def observations(self, m, own: bool, level: float) -> tuple[Rows, Rows]:
         """Quantiles of new observations: at least ``level`` between them."""
@@ -315,8 +321,6 @@ class _Predicted:
 
 def _combined(new: NewRows, X: Rows, each: list[Rows]) -> NewRows:
     """The rows with other columns, each term's values times its predictor's number."""
-    from dataclasses import replace
-
     terms = tuple(replace(t, values=t.values * each[t.predictor]) for t in new.terms)
     return NewRows(X, new.offset[0], terms, new.index)
 
@@ -324,6 +328,8 @@ def _combined(new: NewRows, X: Rows, each: list[Rows]) -> NewRows:
 def _roots_of(covariance: Rows) -> Rows:
     """(n, K, K) square roots; NaN stay."""
     known = np.isfinite(covariance).all(axis=(1, 2))
-    values, vectors = np.linalg.eigh(np.where(known[:, None, None], covariance, 0.0))
+    values, vectors = np.linalg.eigh(
+        np.where(np.reshape(known, (-1, 1, 1)), covariance, 0.0)
+    )
     root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
-    return np.where(known[:, None, None], root, np.nan)
+    return np.where(np.reshape(known, (-1, 1, 1)), root, np.nan)

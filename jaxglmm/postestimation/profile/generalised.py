@@ -70,7 +70,7 @@ def curves(fit: FittedGeneralised) -> list[Curve]:
         return structured.generalised_curves(fit)
     terms = fit.design.terms
     scalar = len(terms) == 1 and len(terms[0].names) == 1
-    if scalar and not fit.family.n_phi:
+    if scalar and not fit.family.n_phi and not fit.design.parts:
         models = lanes(fit)
         if models is not None:
             return profile.in_lanes(models)

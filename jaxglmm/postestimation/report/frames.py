@@ -17,6 +17,7 @@ from jaxglmm.fitting import model_frame as data
 from jaxglmm.fitting.kinds import is_generalised, is_ordinal
 from jaxglmm.model.links import LINKS
 from jaxglmm.postestimation.inference.intervals import confint
+from jaxglmm.postestimation.report import by_component
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
 
 EFFECTS = ("fixed", "ran_pars", "ran_vals", "all")
 COLUMNS = [
-    *["effect", "group", "level", "term", "estimate", "std_error", "statistic"],
+    *[
+        "effect",
+        "component",
+        "group",
+        "level",
+        "term",
+        "estimate",
+        "std_error",
+        "statistic",
+    ],
     *["df", "p_value", "conf_low", "conf_high"],
 ]
 
@@ -71,9 +81,12 @@ def tidy(
             exponentiated(part) if name == "fixed" else part
             for name, part in zip(asked, parts, strict=True)
         ]
+    if fit.design.parts:
+        parts = [by_component.named(fit.design, part) for part in parts]
     out = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     unused = set() if conf_int else {"conf_low", "conf_high"}
     unused |= set() if "ran_vals" in asked else {"level"}
+    unused |= set() if fit.design.parts else {"component"}
     return out.reindex(columns=[c for c in COLUMNS if c not in unused])
 
 

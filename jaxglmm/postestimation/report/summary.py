@@ -20,7 +20,7 @@ from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, Table
 from jaxglmm.formula.parse import parse
 from jaxglmm.model import covariances
-from jaxglmm.postestimation.report import thresholds
+from jaxglmm.postestimation.report import by_component, thresholds
 from jaxglmm.postestimation.report.residuals import correlated_heading, residual_blocks
 
 if TYPE_CHECKING:
@@ -80,15 +80,21 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
         *([] if quantiles is None else [_residuals(quantiles)]),
     ]
     alike = fit.design.residual is None
-    if fit.design.terms:
+    parts = bool(fit.design.parts)
+    if parts:
+        blocks += by_component.random_effects(fit, (_groups(fit),))
+    elif fit.design.terms:
         sigma = fit.varcorr.sigma if alike else None
         blocks.append(layout.random_effects(fit.varcorr, sigma, (_groups(fit),)))
     blocks += thresholds.table(fit)
     if not alike:
         blocks += residual_blocks(fit)
-    if len(shown):
+    if parts:
+        blocks += by_component.fixed_effects(fit.design, coefficients, fixed_effects)
+    elif len(shown):
         blocks.append(fixed_effects(shown, z=not fit.is_linear))
-    blocks += _correlation_block(correlation.loc[shown.index, shown.index])
+    short = correlation.loc[shown.index, shown.index]
+    blocks += [] if parts else _correlation_block(short)
     said = (*fit.warnings, *kept_together(fit.design))
     if said:
         notes = [textwrap.wrap(f"Note: {text}", WIDTH) for text in said]
@@ -119,7 +125,8 @@ def _generalised_heading(fit: FittedGeneralised) -> tuple[str, ...]:
     lines = [
         f"Generalised linear {kind} fit by maximum likelihood{how}",
         f"Family: {fit.family_name} ({fit.link_name})",
-        f"Formula: {fit.formula}",
+        f"Formula: {fit.design.formula or fit.formula}",
+        *by_component.formulas(fit.design),
         *modelled(fit.design),
     ]
     lines += [

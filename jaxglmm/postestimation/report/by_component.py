@@ -1,0 +1,81 @@
+"""Tables of a model of several linear predictors, component by component."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jaxglmm.formatting import tables as layout
+from jaxglmm.formatting.tables import Table
+from jaxglmm.formula.design import MARK, Design
+
+if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_model import FittedModel
+
+WORDS = {
+    "cond": "conditional model",
+    "zi": "zero-inflation model",
+    "disp": "dispersion model",
+}
+
+
+def named(design: Design, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the component that they are of in a column of its own.
+
+    The mark of the component (``zi~``) leaves names of terms and groups.
+    """
+    first, *others = design.parts
+    component = np.full(len(table), first, object)
+    out = table.copy()
+    for column in ("term", "group"):
+        values = list(out[column])
+        for i, value in enumerate(values):
+            for name in others:
+                mark = f"{name}{MARK}"
+                if isinstance(value, str) and mark in value:
+                    component[i], values[i] = name, value.replace(mark, "", 1)
+        out[column] = pd.Series(values, index=out.index, dtype=object)
+    return out.assign(component=component)
+
+
+def formulas(design: Design) -> list[str]:
+    """Those of the predictors beside the mean, a line each."""
+    words = {"zi": "Zero inflation", "disp": "Dispersion"}
+    return [
+        f"{words.get(name, name)}: ~{str(part.formula).partition('~')[2].rstrip()}"
+        for name, part in list(design.parts.items())[1:]
+    ]
+
+
+def random_effects(fit: FittedModel, footer: tuple[str, ...]) -> list[Table]:
+    """A table of variances for each component that has some."""
+    found = []
+    for k, name in enumerate(fit.design.parts):
+        pairs = zip(fit.varcorr.items(), fit.design.terms, strict=True)
+        own = {
+            label.removeprefix(term.mark): record
+            for (label, record), term in pairs
+            if term.predictor == k
+        }
+        if own:
+            title = f"Random effects, {WORDS.get(name, name)}:"
+            found.append(replace(layout.random_effects(own, None), title=title))
+    return [*found[:-1], replace(found[-1], footer=footer)] if found else []
+
+
+def fixed_effects(
+    design: Design, table: pd.DataFrame, show: Callable[..., Table]
+) -> list[Table]:
+    """A table of coefficients for each component that has some."""
+    found = []
+    for k, (name, part) in enumerate(design.parts.items()):
+        if part.p:
+            here = [of == k for of in design.of_x]
+            own = table[here].set_axis(list(part.x_names), axis=0)
+            title = f"Fixed effects, {WORDS.get(name, name)}:"
+            found.append(replace(show(own, z=True), title=title))
+    return found
