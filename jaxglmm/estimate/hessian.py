@@ -15,7 +15,7 @@ from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace as _laplace
 from jaxglmm.integrate import laplace_derivatives as _point
-from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.integrate.base import AT_MODE, AbstractMarginal
 from jaxglmm.integrate.exact_marginal import Exact
 from jaxglmm.integrate.laplace_derivatives import RowTerms, Terms
 from jaxglmm.model.generalised_problem import GeneralisedProblem
@@ -30,6 +30,29 @@ def slope(
 ) -> Float[Array, " k"]:
     """The gradient of -2 log-likelihood at psi, u next to its mode."""
     return marginal.derivatives(problem, psi, u).score
+
+
+@stored(static=("marginal",), host=True)
+def looked(
+    marginal: AbstractMarginal, problem: GeneralisedProblem, psi: Array, u: Effects
+) -> tuple[Array, Float[Array, " k"], Effects]:
+    """-2 log-likelihood at psi, its gradient and the mode, u next to it.
+
+    Infinite where the mode was not found.
+    """
+    at = marginal.derivatives(problem, psi, u)
+    value = jnp.where(at.nu < AT_MODE, at.value, jnp.inf) if u else at.value
+    return value, at.score, at.u
+
+
+@stored(host=True)
+def effects_at(
+    problem: GeneralisedProblem, psi: Array, u: Effects
+) -> tuple[Effects, Array]:
+    """Random effects b = Lambda u, and the linear predictors of the rows."""
+    beta, theta, _ = problem.split(psi)
+    b = scale(problem.lambdas(theta), u) if u else ()
+    return b, _point.predictor(problem, beta, b)
 
 
 @stored(static=("marginal",), host=True)

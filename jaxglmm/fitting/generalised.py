@@ -7,6 +7,7 @@ read a fit: it is rebuilt from the design when a saved or pickled fit is asked f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import jax
@@ -17,7 +18,7 @@ from jaxglmm._typing import Array
 from jaxglmm.estimate import generalised as laplace
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted
-from jaxglmm.fitting import ordinal
+from jaxglmm.fitting import exact_newton, ordinal
 from jaxglmm.fitting import restarts as again
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import (
@@ -122,12 +123,21 @@ class GeneralisedEngine:
                 return found
             return again.rescued(self, found, tol, max_steps)
 
-        def from_phi(phi: np.ndarray) -> GeneralisedFitted:
-            numbers = np.array([*phi, SAFETY * tol, max_steps])
-            flat, eta = laplace.fit_numbers(self.marginal, self.base, self.eta, numbers)
-            return laplace.unpack(self.shapes, np.asarray(flat), np.asarray(eta))
+        several = self.base.predictors.K > 1
+        most = min(max_steps, exact_newton.FIRST) if several else max_steps
+
+        def from_phi(phi: np.ndarray, start: Array | None = None) -> GeneralisedFitted:
+            numbers = np.array([*phi, SAFETY * tol, most])
+            start = self.eta if start is None else start
+            flat, eta = laplace.fit_numbers(self.marginal, self.base, start, numbers)
+            out = laplace.unpack(self.shapes, np.asarray(flat), np.asarray(eta))
+            if several and out.status != _status.CONVERGED and max_steps > most:
+                return exact_newton.finished(self, out, tol)
+            return out
 
         found = from_phi(self.phi)
+        if several:
+            found = self._better_of(found, from_phi, tol)
         if found.status != _status.CONVERGED:
             found = again.rescued(self, found, tol, max_steps)
         elif again.steep(self, found):
@@ -141,6 +151,25 @@ class GeneralisedEngine:
             if other.status == _status.CONVERGED:
                 break  # else phi was on its way to the limit: from closer to it
         return found
+
+    def _better_of(
+        self,
+        found: GeneralisedFitted,
+        fit: Callable[..., GeneralisedFitted],
+        tol: float,
+    ) -> GeneralisedFitted:
+        """The better of a fit and of one from where its family has another maximum."""
+        phi = self.base.split(found.psi)[2]
+        rival = self.base.family.rival(self.base.y, found.eta, np.asarray(phi))
+        if rival is None:
+            return found
+        eta, phi = rival
+        other = fit(phi, jax.device_put(np.asarray(eta)))
+        if not np.isfinite(other.criterion):
+            return found
+        worse = found.status != _status.CONVERGED and found.criterion > other.criterion
+        gains = other.criterion < found.criterion - tol
+        return other if gains or worse or np.isnan(found.criterion) else found
 
     @property
     def _has_rival(self) -> bool:

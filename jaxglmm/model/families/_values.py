@@ -44,6 +44,13 @@ class NaturalValues(Module):
         """The family whose ``mean`` is that at phi, where it depends on phi."""
         return self
 
+    def rival(self, y: Any, eta: Any, phi: Any) -> tuple[Any, Any] | None:
+        """Where else to start from: eta and phi near another maximum, of a fit.
+
+        None where the family has but one.
+        """
+        return None
+
     @property
     def has_mass(self) -> bool:
         """Whether some values of y have a probability of their own."""

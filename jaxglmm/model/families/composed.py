@@ -316,6 +316,30 @@ class Composed(AbstractFamily):
             phi = phi[1:]
         return np.stack(eta), np.asarray(phi, float)
 
+    def rival(self, y: Any, eta: Any, phi: Any) -> tuple[Any, Any] | None:
+        """Zeros of a family with dispersion are its own, or added: the other of both.
+
+        With next to no added zeros, and the dispersion found; or with two thirds of
+        the zeros added, and next to no dispersion.
+        """
+        ends = self.base.near_zero_dispersion
+        if not (self.zi and self.base.has_zeros and ends):
+            return None
+        y, eta = np.asarray(y), np.array(eta, float)
+        share = float(np.clip(np.mean(y == 0), LEAST_SHARE, 1 - LEAST_SHARE))
+        added = float(np.mean(1 / (1 + np.exp(-eta[1]))))
+        many = added < share / 3
+        to = 2 * share / 3 if many else LEAST_SHARE / 2
+        eta[1] = np.log(to / (1 - to))
+        phi = np.array(phi, float)
+        if many:
+            middle = ends[0] / 3
+            if self.disp:
+                eta[-1] = middle
+            else:
+                phi[0] = middle
+        return eta, phi
+
     def deviance_residuals(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
     ) -> np.ndarray:

@@ -15,7 +15,7 @@ from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.formula.design import NewRows, joined_rows
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.components import TYPES, Predicted, refuse
-from jaxglmm.postestimation.prediction.means import EFFECTS, Means, Rows
+from jaxglmm.postestimation.prediction.means import EFFECTS, MeanRows, Means
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_components import FittedComponents
@@ -40,7 +40,7 @@ class ComponentMeans(Means):
             fit.coefficient_covariance() if self.is_link else fit.parameter_covariance
         )
 
-    def at(self, new: NewRows) -> Rows:
+    def at(self, new: NewRows) -> MeanRows:
         if new.parts:
             pairs = zip(self.fit.design.parts.values(), new.parts, strict=True)
             new = joined_rows(tuple(_predict.answerable_of(*pair) for pair in pairs))
@@ -48,12 +48,12 @@ class ComponentMeans(Means):
         asked = Predicted(self.fit, new, self.type, re, 1.0)
         value = asked.values()
         if not self.is_link:
-            return Rows(value, asked.jacobian(len(value)), np.zeros(len(value)))
+            return MeanRows(value, asked.jacobian(len(value)), np.zeros(len(value)))
         k = self.fit.components.index(LINKS[self.type])
         own = [of == k for of in self.fit.design.of_x]
         K = len(self.fit.components)
         offset = np.broadcast_to(new.offset, (K, len(value)))[k]
-        return Rows(value, np.where(own, new.X, 0.0), offset)
+        return MeanRows(value, np.where(own, new.X, 0.0), offset)
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
         """Infinite: tests are asymptotic; NaN where there is nothing to test."""

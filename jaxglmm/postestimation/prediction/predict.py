@@ -29,8 +29,8 @@ from jaxglmm.fitting import predictor
 from jaxglmm.fitting.components import covariances
 from jaxglmm.fitting.kinds import is_correlated
 from jaxglmm.fitting.model_frame import readable
-from jaxglmm.formula.components import ComponentsRecipe
 from jaxglmm.formula.array_recipe import INTERCEPT, ArrayRecipe
+from jaxglmm.formula.components import ComponentsRecipe
 from jaxglmm.formula.design import Design, NewRows
 from jaxglmm.formula.notices import warn
 from jaxglmm.formula.recipe import FormulaRecipe
@@ -145,9 +145,7 @@ def rows_at_random(fit: FittedModel, newdata, offset=None) -> NewRows:
     return rows(fit, newdata, "zero", offset)
 
 
-def _with_unknown_groups(
-    recipe: FormulaRecipe | ComponentsRecipe, newdata
-) -> Table:
+def _with_unknown_groups(recipe: FormulaRecipe | ComponentsRecipe, newdata) -> Table:
     """New data with an empty column for each grouping factor it lacks."""
     table = as_table(newdata)
     parts = {part for coding in recipe.groups.values() for part in coding.parts}
