@@ -32,6 +32,7 @@ from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.compile import jit, stored
 from jaxglmm.runtime.trees import Module, tree_at
 
+CLOSE = 1e-6  # decrement of u at a step of several predictors, far from quadratic
 MOVED = 1e-3  # change of -2 log-likelihood by doubled nodes that is small enough
 
 
@@ -216,7 +217,7 @@ def fit_from(
     def evaluate(x: Array, mode: Effects, exact: Array) -> Point:
         return marginal.at(folded, terms, x, mode, exact)
 
-    near = AT_MODE if marginal.beyond else None
+    near = AT_MODE if marginal.beyond else CLOSE if problem.predictors.K > 1 else None
     found = _search.minimise(folded, evaluate, psi, u, tol, max_steps, near)
     return _fitted(problem, folded, found)
 

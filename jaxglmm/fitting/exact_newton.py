@@ -49,7 +49,7 @@ def finished(
     if not np.isfinite(value):
         return found
     left, status = float(found.decrement), int(found.status)
-    for count in range(MOST):
+    for _ in range(MOST):
         step, left, convex = _step(engine, psi, u, score)
         if step is None:
             break
@@ -61,13 +61,12 @@ def finished(
             break
         psi, value, score, u = ahead
         found = eqx.tree_at(lambda f: f.steps, found, found.steps + 1)
-        del count
     return _with(engine, found, psi, u, value, left, status)
 
 
 def _look(engine: Stepped, psi: np.ndarray, u: Any) -> tuple[float, np.ndarray, Any]:
     """-2 log-likelihood, its score and the mode."""
-    value, score, mode = exact.looked(engine.marginal, engine.base, psi, u)
+    value, score, mode = exact.looked.patient(engine.marginal, engine.base, psi, u)
     mode = tuple(np.asarray(x) for x in mode)
     return float(value), np.asarray(score), mode
 
@@ -77,7 +76,7 @@ def _step(
 ) -> tuple[np.ndarray | None, float, bool]:
     """The step, what it gains, and whether the Hessian is positive."""
     free = ~engine.pinned(psi)
-    H = np.asarray(exact.hessian(engine.marginal, engine.base, psi, u))
+    H = np.asarray(exact.hessian.patient(engine.marginal, engine.base, psi, u))
     g, H = score[free], H[np.ix_(free, free)]
     if not (np.isfinite(g).all() and np.isfinite(H).all()):
         return None, np.inf, False

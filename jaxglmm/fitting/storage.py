@@ -63,7 +63,6 @@ def load(
     if facts:
         kind = kind_of(facts.get("family", ""), bool(design.parts))
         kind = "posterior" if "bayes" in facts else kind
-        kind = "components" if "predictors" in facts else kind
         kind = "correlated" if "residual" in facts else kind
     return kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)
 

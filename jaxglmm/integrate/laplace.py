@@ -91,6 +91,11 @@ def find_mode(
         eta = predictor(problem, beta, scale(lam, u))
         r = rows_at(problem, eta, phi)
         factor = problem.rows.weigh(r.step).factor(lam)
+        if problem.predictors.K > 1:
+            # M may be positive where blocks of rows are not, and then steps by what
+            # bounds them would converge linearly
+            own = problem.rows.weigh(r.w).factor(lam)
+            factor = point.where_positive(own, factor)
         t = problem.rows.collect(r.s[None])
         grad = tuple(a - b for a, b in zip(u, scale_transposed(lam, t), strict=True))
         z = factor.forward(grad)

@@ -29,6 +29,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
+
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate import pieces
@@ -221,6 +223,12 @@ def evaluate(
     if not canonical:
         below = sum_rows(problem, lambda part: jnp.sum(model.below(visit(part)[1].w)))
         valid = exact | (below == 0)
+        if model.K > 1 and u:
+
+            def true(part: GeneralisedProblem) -> AbstractSystem:
+                return part.rows.weigh(visit(part)[1].w)
+
+            valid = valid | is_positive(sum_rows(problem, true).factor(kept))
         negative = valid & (below > 0)
 
     def first(part: GeneralisedProblem) -> _First:
@@ -338,6 +346,17 @@ def over_theta(
     J = jacobian(theta, own)
     score = 2 * pulled(J, pack([g @ x for g, x in zip(G, lam, strict=True)], own))
     return J, score, boundary(G, own, J), directions(problem, lam, t, J)
+
+
+def is_positive(factor: AbstractFactor) -> Bool[Array, ""]:
+    """Whether a matrix that was factored is positive definite."""
+    return jnp.isfinite(factor.log_det())
+
+
+def where_positive(own: AbstractFactor, other: AbstractFactor) -> AbstractFactor:
+    """The first factor where its matrix is positive definite, else the other."""
+    ok = is_positive(own)
+    return jax.tree.map(lambda a, b: jnp.where(ok, a, b), own, other)
 
 
 class _First(Module):

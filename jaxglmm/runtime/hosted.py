@@ -35,6 +35,11 @@ def suits(key: Hashable, leaves: Sequence[Any]) -> bool:
     return sum(getattr(x, "size", 1) for x in leaves) <= MOST
 
 
+def few(leaves: Sequence[Any]) -> bool:
+    """Whether the arguments are so small that NumPy stays quick."""
+    return sum(getattr(x, "size", 1) for x in leaves) <= MOST // 8
+
+
 @contextlib.contextmanager
 def timed(key: Hashable) -> Iterator[None]:
     """Count the seconds of a run in NumPy, of this thread: others may be at work."""

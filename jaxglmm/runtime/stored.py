@@ -75,6 +75,18 @@ class Stored:
             return self._jitted(*args, **kwargs)
         return self._call(args, self._flat(args))
 
+    def patient(self, *args: Any) -> Any:
+        """As called, but small problems stay in NumPy however often that is.
+
+        For loops of a single fit, which are over before a program would be compiled.
+        """
+        leaves = self._flat(args)[0]
+        if not self._hostable or not hosted.few(leaves):
+            return self(*args)
+        return hosted.attempt(
+            object(), leaves, lambda: self._on_host(args), lambda: self(*args)
+        )
+
     def bound(self, *first: Any) -> Callable[..., Any]:
         """The function of the arguments that follow, these looked at once.
 
