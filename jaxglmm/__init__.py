@@ -68,6 +68,13 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.families import Poisson as Poisson
     from jaxglmm.model.families import SkewNormal as SkewNormal
     from jaxglmm.model.families import StudentT as StudentT
+    from jaxglmm.model.families import (
+        TruncatedNegativeBinomial1 as TruncatedNegativeBinomial1,
+    )
+    from jaxglmm.model.families import (
+        TruncatedNegativeBinomial2 as TruncatedNegativeBinomial2,
+    )
+    from jaxglmm.model.families import TruncatedPoisson as TruncatedPoisson
     from jaxglmm.model.families import Tweedie as Tweedie
     from jaxglmm.model.priors.distributions import LKJ as LKJ
     from jaxglmm.model.priors.distributions import Exponential as Exponential
@@ -127,6 +134,9 @@ _FAMILIES = (
     "Poisson",
     "SkewNormal",
     "StudentT",
+    "TruncatedNegativeBinomial1",
+    "TruncatedNegativeBinomial2",
+    "TruncatedPoisson",
     "Tweedie",
 )
 
@@ -233,6 +243,9 @@ __all__ = [
     "SingularFitWarning",
     "SkewNormal",
     "StudentT",
+    "TruncatedNegativeBinomial1",
+    "TruncatedNegativeBinomial2",
+    "TruncatedPoisson",
     "Tweedie",
     "Uniform",
     "ZeroInflationWarning",

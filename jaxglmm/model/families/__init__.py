@@ -33,7 +33,6 @@ from jaxglmm.model.families.nbinom2 import NegativeBinomial2 as NegativeBinomial
 from jaxglmm.model.families.poisson import Poisson as Poisson
 from jaxglmm.model.families.skew_normal import SkewNormal as SkewNormal
 from jaxglmm.model.families.student import StudentT as StudentT
-from jaxglmm.model.families.tweedie import Tweedie as Tweedie
 from jaxglmm.model.families.truncated import (
     TruncatedNegativeBinomial1 as TruncatedNegativeBinomial1,
 )
@@ -41,6 +40,7 @@ from jaxglmm.model.families.truncated import (
     TruncatedNegativeBinomial2 as TruncatedNegativeBinomial2,
 )
 from jaxglmm.model.families.truncated import TruncatedPoisson as TruncatedPoisson
+from jaxglmm.model.families.tweedie import Tweedie as Tweedie
 from jaxglmm.model.links import Link
 
 FAMILIES: dict[str, Callable[..., AbstractFamily]] = {

@@ -327,9 +327,7 @@ def _combined(new: NewRows, X: Rows, each: list[Rows]) -> NewRows:
 
 def _roots_of(covariance: Rows) -> Rows:
     """(n, K, K) square roots; NaN stay."""
-    known = np.isfinite(covariance).all(axis=(1, 2))
-    values, vectors = np.linalg.eigh(
-        np.where(np.reshape(known, (-1, 1, 1)), covariance, 0.0)
-    )
+    known = np.isfinite(covariance).all(axis=(1, 2), keepdims=True)
+    values, vectors = np.linalg.eigh(np.where(known, covariance, 0.0))
     root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
-    return np.where(np.reshape(known, (-1, 1, 1)), root, np.nan)
+    return np.where(known, root, np.nan)
