@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.api.models import load as load
     from jaxglmm.api.ordinal import clm as clm
     from jaxglmm.api.ordinal import clmm as clmm
+    from jaxglmm.api.warm import warm as warm
     from jaxglmm.estimate.methods import MAP as MAP
     from jaxglmm.estimate.methods import NUTS as NUTS
     from jaxglmm.estimate.methods import VB as VB
@@ -87,6 +88,9 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.priors.distributions import Uniform as Uniform
     from jaxglmm.results.fit import Fit as Fit
     from jaxglmm.results.fits import Fits as Fits
+    from jaxglmm.runtime.cache import (
+        disable_compilation_cache as disable_compilation_cache,
+    )
     from jaxglmm.runtime.cache import (
         enable_compilation_cache as enable_compilation_cache,
     )
@@ -164,11 +168,13 @@ _WHERE = {  # public name -> module that holds it
     "anova": "jaxglmm.api.models",
     "clm": "jaxglmm.api.ordinal",
     "clmm": "jaxglmm.api.ordinal",
+    "disable_compilation_cache": "jaxglmm.runtime.cache",
     "enable_compilation_cache": "jaxglmm.runtime.cache",
     "fit_many": "jaxglmm.api.many",
     "glmm": "jaxglmm.api.models",
     "lmm": "jaxglmm.api.models",
     "load": "jaxglmm.api.models",
+    "warm": "jaxglmm.api.warm",
     "mmrm": "jaxglmm.api.mmrm",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
     **dict.fromkeys(_FAMILIES, "jaxglmm.model.families"),
@@ -253,12 +259,14 @@ __all__ = [
     "clm",
     "clmm",
     "datasets",
+    "disable_compilation_cache",
     "enable_compilation_cache",
     "fit_many",
     "glmm",
     "lmm",
     "load",
     "mmrm",
+    "warm",
 ]
 
 

@@ -1,6 +1,7 @@
 """Fits of every kind in one process with a cache on disk; prints their numbers.
 
-``python tests/programs.py folder``: run twice, the second time everything is read.
+``python tests/programs.py folder``: run twice, the second time everything is read;
+without a folder by what is on by default.
 """
 
 import json
@@ -75,5 +76,6 @@ def numbers(data):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    jg.enable_compilation_cache(sys.argv[1])
+    if sys.argv[1:]:
+        jg.enable_compilation_cache(sys.argv[1])
     print(json.dumps([(name, float(x)) for name, x in numbers(table())]))

@@ -419,12 +419,18 @@ print(json.dumps([[f.summary() for f in fits], len(traced)]))
 
 
 @pytest.mark.slow
-def test_programs_of_every_kind_are_read_by_a_second_process(tmp_path):
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_programs_of_every_kind_are_read_by_a_second_process(
+    tmp_path, monkeypatch, asked_for
+):
     """Nothing that is read ends the process, and the numbers are the same."""
-    script = str(Path(__file__).with_name("programs.py"))
-    first, second = (fresh(script, str(tmp_path)) for _ in range(2))
+    monkeypatch.setenv("JAXGLMM_CACHE", str(tmp_path))
+    words = [str(Path(__file__).with_name("programs.py"))]
+    words += [str(tmp_path)] * asked_for
+    first, second = (fresh(*words) for _ in range(2))
     assert first == second
     assert all(np.isfinite(number) for _, number in first)
+    assert list(tmp_path.glob("*/*/jaxglmm/*.program"))
 
 
 def fresh(*words):

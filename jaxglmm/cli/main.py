@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import jaxglmm
 from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning
-from jaxglmm.cli import calc, demo, doctor, fit, libreoffice, serve
+from jaxglmm.cli import calc, demo, doctor, fit, libreoffice, serve, warm
 from jaxglmm.cli.progress import end_line
 
-COMMANDS = (demo, fit, calc, serve, libreoffice, doctor)
+COMMANDS = (demo, fit, calc, serve, libreoffice, warm, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

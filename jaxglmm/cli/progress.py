@@ -8,7 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxglmm.runtime.cache import enable_compilation_cache, program_folder
+from jaxglmm.runtime.cache import (
+    enable_compilation_cache,
+    program_folder,
+    switched_off,
+)
 
 _begun: list[str] = []  # of a step whose line is not ended yet
 
@@ -40,5 +44,7 @@ def end_line() -> None:
 
 def keep_compiled_programs() -> Path | None:
     """The cache folder, or None (and a warning) where none can be used."""
+    if switched_off():
+        return None
     path = enable_compilation_cache()
     return path if program_folder() is not None else None

@@ -17,8 +17,7 @@ AFTER = 1.0  # seconds
 ENVIRONMENT = "JAXGLMM_QUIET"
 TEXT = (
     "jaxglmm: compiling for data of this size, some seconds once; the next fit like it "
-    "takes a fraction of one (jaxglmm.enable_compilation_cache() keeps programs for "
-    "later processes)"
+    "takes a fraction of one"
 )
 
 _said = False

@@ -21,6 +21,7 @@ import numpy as np
 class _Where(threading.local):
     host = False
     deadline = math.inf
+    question: tuple[float, Callable[[], bool]] = (math.inf, bool)  # asked at a time
 
 
 class TooLong(Exception):
@@ -36,23 +37,34 @@ def is_host() -> bool:
 
 
 @contextlib.contextmanager
-def on_host(seconds: float = math.inf) -> Iterator[None]:
+def on_host(
+    seconds: float = math.inf,
+    sooner: float = math.inf,
+    kept: Callable[[], bool] = bool,
+) -> Iterator[None]:
     """In here the functions of ``jnp`` and ``lax`` are NumPy's and Python's.
 
-    seconds: after which a loop raises ``TooLong`` rather than go on.
+    seconds: after which a loop raises ``TooLong`` rather than go on; sooner: likewise,
+    if ``kept()`` is true then.
     """
-    before = _where.host, _where.deadline
-    _where.host, _where.deadline = True, time.thread_time() + seconds
+    now, before = time.thread_time(), (_where.host, _where.deadline, _where.question)
+    _where.host, _where.deadline = True, now + seconds
+    _where.question = now + sooner, kept
     try:
         with np.errstate(all="ignore"):  # what is not finite says so in the result
             yield
     finally:
-        _where.host, _where.deadline = before
+        _where.host, _where.deadline, _where.question = before
 
 
 def go_on() -> None:
     """Raise ``TooLong`` where the time is up."""
-    if time.thread_time() > _where.deadline:
+    now, (moment, kept) = time.thread_time(), _where.question
+    if now > moment:
+        _where.question = math.inf, kept  # once
+        if kept():
+            raise TooLong
+    if now > _where.deadline:
         raise TooLong
 
 

@@ -20,17 +20,25 @@ from jaxglmm.runtime import host
 ENVIRONMENT = "JAXGLMM_COMPILE"  # "always": no run in NumPy
 MOST = 800_000  # numbers in the arguments up to which NumPy is quick
 PAYS = 0.3  # seconds in NumPy after which a program is compiled
+READS = 0.05  # seconds after which one that is on disk is read
 LONGEST = 2.0  # seconds after which a run in NumPy gives way to a program
 KEPT = 4_096  # shapes of which the seconds are known
 
 _seconds: OrderedDict[Hashable, float] = OrderedDict()
+_absent: OrderedDict[Hashable, None] = OrderedDict()  # shapes without a program on disk
 
 
-def suits(key: Hashable, leaves: Sequence[Any]) -> bool:
-    """Whether the next call of this shape is better made in NumPy."""
-    if os.environ.get(ENVIRONMENT) == "always":
+def suits(
+    key: Hashable, leaves: Sequence[Any], kept: Callable[[], bool] = lambda: False
+) -> bool:
+    """Whether the next call of this shape is better made in NumPy.
+
+    kept: asked, where it may matter, whether the program is on disk.
+    """
+    if _always or os.environ.get(ENVIRONMENT) == "always":
         return False
-    if _seconds.get(key, 0.0) >= PAYS:
+    spent = _seconds.get(key, 0.0)
+    if spent >= PAYS or (spent >= READS and kept()):
         return False
     return sum(getattr(x, "size", 1) for x in leaves) <= MOST
 
@@ -38,6 +46,20 @@ def suits(key: Hashable, leaves: Sequence[Any]) -> bool:
 def few(leaves: Sequence[Any]) -> bool:
     """Whether the arguments are so small that NumPy stays quick."""
     return sum(getattr(x, "size", 1) for x in leaves) <= MOST // 8
+
+
+@contextlib.contextmanager
+def always_compiled() -> Iterator[None]:
+    """In here nothing runs in NumPy: the programs of what is called are made."""
+    global _always
+    before, _always = _always, True
+    try:
+        yield
+    finally:
+        _always = before
+
+
+_always = False
 
 
 @contextlib.contextmanager
@@ -58,14 +80,24 @@ def attempt(
     leaves: Sequence[Any],
     run: Callable[[], Any],
     otherwise: Callable[[], Any],
+    kept: Callable[[], bool] = lambda: False,
 ) -> Any:
     """What ``run`` gives in NumPy where that suits, else what ``otherwise`` gives.
 
     Whatever goes wrong in NumPy, which may lack something, the program says again.
     """
-    if suits(key, leaves):
+
+    def known() -> bool:
+        """Asked once: what is not there now will be made by this process."""
+        if key not in _absent and not kept():
+            _absent[key] = None
+            if len(_absent) > KEPT:
+                _absent.popitem(last=False)
+        return key not in _absent
+
+    if suits(key, leaves, known):
         try:
-            with timed(key), host.on_host(LONGEST):
+            with timed(key), host.on_host(LONGEST, READS, known):
                 return run()
         except Exception:
             failed(key)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import numpy as np
 
 
 class Missing(Exception):
@@ -52,8 +53,41 @@ def load(code: bytes, device: Any) -> Any:
 
 def execute(executable: Any, leaves: Iterable[Any]) -> list[Any]:
     """What an executable of one device gives, array by array."""
-    found = executable.execute_sharded(jax.device_put(list(leaves)))
+    there = [x if isinstance(x, jax.Array) else placed(x) for x in leaves]
+    found = executable.execute_sharded(there)
     return [x[0] for x in found.disassemble_into_single_device_arrays()]
+
+
+def placed(x: Any) -> jax.Array:
+    """``jax.device_put`` of numbers to the first device, which takes forty us."""
+    put = _batched_device_put()
+    kind = getattr(x, "dtype", None)
+    if put is None or kind is None or kind != jax.dtypes.canonicalize_dtype(kind):
+        return jax.device_put(x)
+    aval, (sharding, device) = jax.core.ShapedArray(x.shape, kind), _first_device()
+    return put(aval, sharding, [x], [device])
+
+
+@functools.cache
+def _first_device() -> tuple[Any, Any]:
+    device = jax.devices()[0]
+    return jax.sharding.SingleDeviceSharding(device), device
+
+
+@functools.cache
+def _batched_device_put() -> Any:
+    """What ``jax.device_put`` comes to in the end; None where it is not found."""
+    try:
+        from jaxlib._jax import batched_device_put
+
+        one = np.zeros(1, "float32")
+        sharding, device = _first_device()
+        batched_device_put(
+            jax.core.ShapedArray((1,), one.dtype), sharding, [one], [device]
+        )
+    except Exception:
+        return None
+    return batched_device_put
 
 
 def lapack_ready(called: Iterable[str]) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 
 from jaxglmm.runtime import cache as _cache
-from jaxglmm.runtime import jax_internals
+from jaxglmm.runtime import jax_internals, store
 
 PACKAGE = __name__.split(".")[0]
 TARGET = re.compile(r'custom_call_target\s*=\s*"([^"]*)"')
@@ -37,10 +37,12 @@ class Unsuitable(Exception):
 class Program:
     """An executable for leaves of arguments, and the structure of its result."""
 
-    def __init__(self, executable: Any, tree: Any):
-        self.executable, self.tree = executable, tree
+    def __init__(self, executable: Any, tree: Any, compiled: Any = None):
+        self.executable, self.tree, self.compiled = executable, tree, compiled
 
     def __call__(self, *leaves: Any) -> Any:
+        if self.compiled is not None:  # made here, and called without a detour
+            return self.compiled(*leaves)
         found = jax_internals.execute(self.executable, leaves)
         return jax.tree.unflatten(self.tree, found)
 
@@ -53,10 +55,11 @@ class Program:
         """
         lowered = jitted.lower(*leaves)
         with _cache.set_aside():
-            executable = lowered.compile().runtime_executable()
+            compiled = lowered.compile()
         count = iter(range(10**9))
         numbered = jax.tree.map(lambda _: next(count), lowered.out_info)
-        program = Program(executable, jax.tree.structure(numbered))
+        tree = jax.tree.structure(numbered)
+        program = Program(compiled.runtime_executable(), tree, compiled)
         with contextlib.suppress(Exception):  # what was compiled is good all the same
             program._write(path, numbered)
         return program
@@ -73,6 +76,7 @@ class Program:
         content = b"\n".join([_digest(path, head, code), head, code])
         try:
             _write_whole(path, content)
+            store.tidy(path.parent)
         except OSError as error:
             _cache.keep_no_more(error)
 
@@ -95,6 +99,7 @@ class Program:
         if not jax_internals.lapack_ready(facts["calls"]):
             raise Unsuitable(f"{facts['calls']} cannot be called")
         executable = jax_internals.load(zlib.decompress(code), jax.devices()[0])
+        store.used(path)
         return Program(executable, jax.tree.structure(decode(facts["result"])))
 
 

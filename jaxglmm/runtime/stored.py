@@ -5,10 +5,9 @@ lowers first: half of a small first fit. Here a program is named by what it is m
 from, which is known beforehand: the function, the source of this package, the structure
 of its arguments with their shapes and types, JAX's version and settings, the processor.
 
-Only in use after ``enable_compilation_cache``, whose folder is private, on one CPU, and
-for functions and classes of this package: a user's own family may change between two
-processes and keep its name. Whatever goes wrong on the way, a file that cannot be read
-or an unknown version of JAX, leads back to ``jax.jit``.
+Only on one CPU, and for functions and classes of this package: a user's own family may
+change between two processes and keep its name. Whatever goes wrong on the way, a file
+that cannot be read or an unknown version of JAX, leads back to ``jax.jit``.
 
 What is in a file, and when it is read, is told in ``runtime.program``.
 """
@@ -31,7 +30,7 @@ import jax
 import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
-from jaxglmm.runtime import announce, hosted, jax_internals
+from jaxglmm.runtime import announce, hosted, jax_internals, store
 from jaxglmm.runtime import cache as _cache
 from jaxglmm.runtime.memory import give_back, programs
 from jaxglmm.runtime.program import PACKAGE, Program, Unsuitable, is_static, name_of
@@ -116,9 +115,8 @@ class Stored:
         leaves, trees, kinds = flat
         if _device() is None or None in kinds:
             return self._jitted(*args)
-        folder = _cache.program_folder()
         try:
-            key = (self, trees, kinds, folder, *_all_settings())
+            key = (self, trees, kinds, *_all_settings())
             program = programs.get(key)
         except Exception:  # not hashable, or a JAX that does not tell its settings
             return self._jitted(*args)
@@ -127,11 +125,17 @@ class Stored:
 
         def compiled() -> Any:
             with announce.compiling():
-                return self._first_call(key, folder, args, leaves)
+                return self._first_call(key, args, leaves)
 
         if not self._hostable:
             return compiled()
-        return hosted.attempt(key, leaves, lambda: self._on_host(args), compiled)
+        return hosted.attempt(
+            key,
+            leaves,
+            lambda: self._on_host(args),
+            compiled,
+            lambda: self._is_on_disk(args),
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name == "_jitted":  # while an object is made
@@ -146,15 +150,19 @@ class Stored:
         ]
         return self._function(*given)
 
+    def _is_on_disk(self, args: tuple[Any, ...]) -> bool:
+        """Whether an earlier process kept the program of these arguments."""
+        folder = _cache.program_folder()
+        with contextlib.suppress(Exception):
+            return folder is not None and self._path(folder, args).exists()
+        return False
+
     def _first_call(
-        self,
-        key: Hashable,
-        folder: Path | None,
-        args: tuple[Any, ...],
-        leaves: list[Any],
+        self, key: Hashable, args: tuple[Any, ...], leaves: list[Any]
     ) -> Any:
         """The program is read or made; what goes wrong, an ordinary call says."""
         jitted = self._apart(args)
+        folder = _cache.program_folder()
         if folder is not None:
             with contextlib.suppress(Exception):
                 path = self._path(folder, args)
@@ -201,7 +209,7 @@ class Stored:
             for name, value in zip(self._names, args, strict=False)
         ]
         name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-        return folder / f"{name}.program"
+        return folder / f"{name}{store.SUFFIX}"
 
 
 def _read_or_made(path: Path, jitted: Any, leaves: list[Any]) -> tuple[Program, Any]:
@@ -213,6 +221,8 @@ def _read_or_made(path: Path, jitted: Any, leaves: list[Any]) -> tuple[Program, 
     with contextlib.suppress(Exception):
         program = Program.read(path)
         return program, jax.block_until_ready(program(*leaves))
+    if _cache.is_jax_alone():
+        raise Unsuitable("JAX's own cache is on, and keeps what is compiled")
     program = Program.make(jitted, leaves, path)
     if _large(leaves):
         give_back()
