@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._errors import ModelError
@@ -24,6 +23,7 @@ from jaxglmm.model.families._interval import INTERVALS, Ends, curvature
 from jaxglmm.model.families.cumulative import Cumulative
 from jaxglmm.model.links import Link
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import field
 
 COND, DISP = "cond", "disp"
 
@@ -39,7 +39,7 @@ class CumulativeParts(Cumulative):
         scaled: whether the latent scale has a predictor.
     """
 
-    scaled: bool = eqx.field(static=True)
+    scaled: bool = field(static=True)
 
     def __init__(
         self, link: str | Link | None, levels: Sequence[Any], scaled: bool = False

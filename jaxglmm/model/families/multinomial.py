@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm._typing import Array, Float
@@ -22,6 +21,7 @@ from jaxglmm.model.families._base import AbstractFamily, Derivatives, Rows
 from jaxglmm.model.families.cumulative import category_levels
 from jaxglmm.model.links import Link
 from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.trees import field
 
 
 class Multinomial(AbstractFamily):
@@ -46,7 +46,7 @@ class Multinomial(AbstractFamily):
     )
     discrete: ClassVar[bool] = True
 
-    levels: tuple[Any, ...] | None = eqx.field(static=True)
+    levels: tuple[Any, ...] | None = field(static=True)
 
     def __init__(
         self, link: str | Link | None = None, levels: Sequence[Any] | None = None
