@@ -35,6 +35,38 @@ def always_compiled(monkeypatch):
     monkeypatch.setenv("JAXGLMM_COMPILE", "always")
 
 
+@pytest.fixture(scope="module")
+def in_a_hurry():
+    """Programs are compiled in half the time: they run on a few numbers, once or twice.
+
+    Nothing but the effort of the compiler is another.
+    """
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+CORE = {"batch", "estimate", "integrate", "numerics", "structure"}  # folders
+
+
+@pytest.fixture(autouse=True)
+def _as_below_the_entry_points(request):
+    """The core runs in double precision; programs of lanes are looked at themselves."""
+    folder = request.path.parent.name
+    if folder not in CORE:
+        yield
+        return
+    import jax
+
+    request.getfixturevalue("in_a_hurry")
+    if folder == "batch":
+        request.getfixturevalue("always_compiled")
+    with jax.enable_x64(True):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _close_figures():
     """Figures of a test end with it."""
