@@ -152,7 +152,7 @@ class MarginalProblem(Module):
             square = 2 * S[i][:, i] * (j[:, None] == j)
             slopes = 2 * (S @ lam)[i, j]
             bent = c.bend(part, list(slopes))
-            square = base.pulled_square(J, square)
+            square = square if J is None else J.T @ square @ J
             if bent is not None:
                 square = square + jnp.stack([jnp.stack(row) for row in bent])
             blocks.append(square)

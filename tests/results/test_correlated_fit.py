@@ -422,3 +422,13 @@ def test_correlations_at_an_end_of_their_range_are_said():
     assert fit.is_singular
     plain = jg.lmm("y ~ 1 + (1 | s)", data)
     assert fit.criterion < plain.criterion + 0.01
+
+
+def test_structured_random_effects_beside():
+    """Compound symmetry of two levels of a factor is two correlated effects."""
+    data = trial()
+    residual = "ar1(time | subject)"
+    us_effects = jg.lmm("y ~ x + (0 + arm | site)", data, residual=residual)
+    cs = jg.lmm("y ~ x + cs(0 + arm | site)", data, residual=residual)
+    assert cs.converged
+    assert abs(cs.criterion - us_effects.criterion) < 1e-6
