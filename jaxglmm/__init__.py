@@ -53,6 +53,9 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.estimate.presets import ML as ML
     from jaxglmm.estimate.presets import REML as REML
     from jaxglmm.estimate.presets import Laplace as Laplace
+    from jaxglmm.formula.known import KnownPrecision as KnownPrecision
+    from jaxglmm.formula.relatedness import pedigree as pedigree
+    from jaxglmm.formula.relatedness import phylogeny as phylogeny
     from jaxglmm.model.families import Bernoulli as Bernoulli
     from jaxglmm.model.families import Beta as Beta
     from jaxglmm.model.families import BetaBinomial as BetaBinomial
@@ -176,6 +179,9 @@ _WHERE = {  # public name -> module that holds it
     "load": "jaxglmm.api.models",
     "warm": "jaxglmm.api.warm",
     "mmrm": "jaxglmm.api.mmrm",
+    "pedigree": "jaxglmm.formula.relatedness",
+    "phylogeny": "jaxglmm.formula.relatedness",
+    "KnownPrecision": "jaxglmm.formula.known",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
     **dict.fromkeys(_FAMILIES, "jaxglmm.model.families"),
     **dict.fromkeys(_BAYES, "jaxglmm.estimate.methods"),
@@ -227,6 +233,7 @@ __all__ = [
     "InverseGaussian",
     "JaxGLMMError",
     "JaxGLMMWarning",
+    "KnownPrecision",
     "Laplace",
     "LogNormal",
     "LognormalFamily",
@@ -266,6 +273,8 @@ __all__ = [
     "lmm",
     "load",
     "mmrm",
+    "pedigree",
+    "phylogeny",
     "warm",
 ]
 

@@ -86,12 +86,25 @@ def read_design(
     correlated: bool | dict,
     contrasts: dict | None,
     others: dict[str, str] | None = None,
+    known: dict | None = None,
     **options: Any,
 ) -> Design:
     """A design from either form of ``lmm`` or ``glmm``.
 
     others: right sides of the formulas of other predictors, by name.
+    known: covariances between levels, by grouping factor.
     """
+    if known is not None:
+        if not isinstance(formula, str) or others:
+            raise ModelError(
+                "known= is for a formula of one linear predictor: (1 | id), known={'id'"
+                ": K}"
+            )
+        from jaxglmm.formula.known import with_known
+
+        given = {"random_effects": random_effects, "random_data": random_data}
+        given |= {"correlated": correlated, "contrasts": contrasts} | options
+        return with_known(read_design(name, formula, data, groups, **given), known)
     if isinstance(formula, str):
         _only_arrays(name, groups, random_effects, random_data, correlated)
         if data is None:

@@ -56,6 +56,7 @@ def lmm(
     contrasts: dict | None = None,
     residual: str | None = None,
     ddf: str | None = None,
+    known: dict | None = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a linear mixed model.
@@ -107,6 +108,9 @@ def lmm(
             "+". The order of times is that of a categorical, of numbers, or of the rows
             ("ar1(1 | g)"). Weights divide variances: V_ij / sqrt(w_i w_j).
         ddf: with ``residual``, degrees of freedom as for ``mmrm``.
+        known: grouping factor -> covariance between its levels, up to a variance: a
+            frame labelled by level (``jg.pedigree``, ``jg.phylogeny``), (matrix,
+            levels), a SciPy matrix, or ``jg.KnownPrecision`` of one; for ``(1 | id)``.
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -149,6 +153,7 @@ def lmm(
         offset=offset,
         missing=missing,
         contrasts=contrasts,
+        known=known,
         **({} if residual is None else {"residual": residual}),
     )
     if design.residual is not None:
@@ -192,6 +197,7 @@ def glmm(
     contrasts: dict | None = None,
     zi: Any = None,
     dispersion: Any = None,
+    known: Any = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a generalised linear mixed model by maximum likelihood.
@@ -234,6 +240,9 @@ def glmm(
             ``ziformula``.
         dispersion: right side of the formula of the logarithm of the dispersion
             parameter (of the residual sd in a Gaussian model). Also ``dispformula``.
+        known: grouping factor -> covariance between its levels, up to a variance: a
+            frame labelled by level (``jg.pedigree``, ``jg.phylogeny``), (matrix,
+            levels), a SciPy matrix, or ``jg.KnownPrecision`` of one; for ``(1 | id)``.
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -259,7 +268,7 @@ def glmm(
     zi, dispersion, nominal = spelt(unknown, zi, dispersion)
     if unknown:
         raise unknown_argument("jg.glmm", unknown, signature(glmm).parameters)
-    known = family_from(family)
+    between, known = known, family_from(family)
     others = right_sides(formula, zi, dispersion, known, nominal)
     bayes = bayes_method(method)
     estimator = None if bayes else integration_of(method)
@@ -282,6 +291,7 @@ def glmm(
         trials=trials,
         contrasts=contrasts,
         others=others,
+        known=between,
     )
     if others:
         design, known = composed(design, known)

@@ -58,7 +58,7 @@ class TermCovariance:
     @property
     def correlated(self) -> bool:
         """Whether correlations are not zero by assumption."""
-        return bool(named(self.structure, len(self.sd)).pairs)
+        return len(self.sd) > 1 and bool(named(self.structure, len(self.sd)).pairs)
 
     def __repr__(self) -> str:
         return repr(VarCorr({self.factor: self}, None))
@@ -97,8 +97,10 @@ def varcorr(design: Design, estimates: Estimates, residual: bool = True) -> VarC
 
 
 def _named(term: RandomTerm, cov: np.ndarray) -> TermCovariance:
-    sd, corr = sd_and_correlation(cov)
     names = list(term.names)
+    if term.known is not None:  # of a level whose own known variance is one
+        cov, names = cov[:1, :1], list(term.levels)
+    sd, corr = sd_and_correlation(cov)
     return TermCovariance(
         factor=term.factor,
         sd=pd.Series(sd, index=names, name="sd"),
@@ -112,7 +114,7 @@ def _named(term: RandomTerm, cov: np.ndarray) -> TermCovariance:
 def _own(term: RandomTerm, cov: np.ndarray) -> dict[str, float]:
     """What a structure has in place of all sds and correlations."""
     own = of(term)
-    if not own.has_own:
+    if not own.has_own or term.known is not None:
         return {}
     sds, others = own.parameters(term.names)
     sd, value = own.natural(cov)
@@ -148,7 +150,8 @@ def flat(
     for term, cov in zip(design.terms, covariances(estimates), strict=True):
         sd, corr = sd_and_correlation(cov)
         own = of(term)
-        for k, name in enumerate(term.names):
+        shown = term.names if term.known is None else term.levels
+        for k, name in enumerate(shown):
             with_first = float(corr[k, 0]) if own.pairs else 0.0
             with_first = None if k == 0 else with_first
             variance = float(cov[k, k])

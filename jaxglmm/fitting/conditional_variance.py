@@ -193,4 +193,4 @@ def _prior(fit: Neighboured, new: NewRows) -> np.ndarray:
 
 def _prior_of(term: RandomTerm, lam: np.ndarray) -> np.ndarray:
     spread = np.sum((term.values @ lam) ** 2, axis=1)
-    return np.where(term.codes < 0, spread, 0.0)
+    return np.where(term.codes < 0, spread, 0.0) + term.variance_beyond(lam)

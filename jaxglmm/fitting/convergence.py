@@ -214,6 +214,9 @@ def _degenerate(
     values: of its rows that count; unit: of the weights: sigma / unit is the residual
     sd of a typical row.
     """
+    own = covariances.of(term)
+    if own.has_own:
+        return _ends(term, lam)
     size = unit * np.sqrt(np.mean(values**2, axis=0))
     scaled = lam * np.where(size > 0, size, 1.0)[:, None]
     sd, corr = sd_and_correlation(scaled @ scaled.T)
@@ -237,3 +240,21 @@ def _degenerate(
             f"{len(sd) - int(small.sum())}"
         )
     return facts
+
+
+def _ends(term: RandomTerm, lam: np.ndarray) -> list[str]:
+    """The parameters of a structure that are at an end of their range, in words."""
+    own = covariances.of(term)
+    sds, others = own.parameters(term.names)
+    sd, values = own.natural(lam @ lam.T)
+    facts = [
+        f"the standard deviation of {name} by {term.label} is estimated as 0"
+        for (name,), x in zip(sds, sd, strict=True)
+        if x < NEAR_ZERO
+    ]
+    return facts + [
+        f"the correlation of {'.'.join(words)} by {term.label} is estimated as "
+        f"{x:+.3g}, the end of its range"
+        for (kind, words), x in zip(others, values, strict=True)
+        if kind == "cor" and (sd > NEAR_ZERO).all() and own.is_end(float(x))
+    ]

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.formula.structures import SHARED
 
 NOTHING = 1e-10  # share of a column's length outside the span of the fixed effects
 
@@ -53,13 +54,18 @@ def _inside(design: Design, estimates: Estimates) -> list[str]:
             continue
         if Q is None:
             Q = np.linalg.qr(design.X * root[:, None])[0]
+        held = []
         for i, name in enumerate(term.names):
             column = term.values[:, i] * root
             products = np.zeros((term.n_levels, Q.shape[1]))
             np.add.at(products, term.codes, column[:, None] * Q)
             size = float(column @ column)
             if size - float(np.sum(products**2)) <= NOTHING * size:
-                out.append(_nothing(term, name, _sd(estimates, k, i)))
+                held.append(_nothing(term, name, _sd(estimates, k, i)))
+        if term.structure not in SHARED:
+            out += held
+        elif len(held) == len(term.names):  # one variance, known from any column
+            out += held[:1]
     return out
 
 

@@ -38,6 +38,7 @@ from jaxglmm.integrate.base import AbstractMarginal, Laplace
 from jaxglmm.integrate.working_model import mode_at, working
 from jaxglmm.model import assemble
 from jaxglmm.model.covariances.base import AbstractCovariance, is_scale
+from jaxglmm.model.covariances.host import any_at_end
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.linear_problem import Problem
@@ -355,7 +356,7 @@ def estimates(
         criterion=float(fitted.criterion),
         reml=False,
         converged=status == _status.CONVERGED,
-        singular=bool(at_zero.any()),
+        singular=bool(at_zero.any()) or any_at_end(theta, engine.base.covariances),
         status=status,
         n_iter=int(fitted.steps),
         decrement=float(fitted.decrement),

@@ -23,7 +23,7 @@ from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.covariances import base
-from jaxglmm.model.covariances.host import host_lambdas, host_theta
+from jaxglmm.model.covariances.host import any_at_end, host_lambdas, host_theta
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
@@ -197,7 +197,8 @@ def judged(fitted: Fitted, criterion: float) -> int:
 
 def is_singular(engine: Engine, fitted: Fitted) -> bool:
     """Whether a standard deviation, of internal columns, is next to zero."""
-    return bool(next_to_zero(fitted.theta, engine.scales))
+    zero = next_to_zero(fitted.theta, engine.scales)
+    return bool(zero) or any_at_end(fitted.theta, engine.base.covariances)
 
 
 def next_to_zero(theta: np.ndarray, scales: np.ndarray) -> np.ndarray:

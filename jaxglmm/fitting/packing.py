@@ -18,7 +18,13 @@ import pandas as pd
 from jaxglmm._errors import DataError
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula import jsonable
-from jaxglmm.formula.design import Design, FixedTerm, RandomTerm, ResidualTerm
+from jaxglmm.formula.design import (
+    Design,
+    FixedTerm,
+    KnownLevels,
+    RandomTerm,
+    ResidualTerm,
+)
 from jaxglmm.formula.estimable import NullSpace
 from jaxglmm.formula.recipes import recipe_from_dict
 from jaxglmm.formula.tables import Column, Columns
@@ -30,6 +36,7 @@ RECORDS = {
         Design,
         Estimates,
         FixedTerm,
+        KnownLevels,
         NullSpace,
         RandomTerm,
         ResidualTerm,

@@ -70,6 +70,7 @@ def random_variance(
     return sum(
         (
             np.einsum("ij,jk,ik->i", term.values, cov, term.values)
+            + (0.0 if term.beyond is None else term.beyond * cov[0, 0])
             for term, cov in zip(terms, covariances, strict=True)
         ),
         0.0,

@@ -37,10 +37,25 @@ def modes(design: Design, b: Sequence[np.ndarray]) -> dict[str, pd.DataFrame]:
     out = {}
     for factor, positions in by_factor(design.terms).items():
         terms = [design.terms[k] for k in positions]
+        known = terms[0].known
+        if known is not None:
+            index = pd.Index(known.labels, name=factor)
+            values = known.shown(b[positions[0]])
+            out[factor] = pd.DataFrame(values, index=index, columns=terms[0].levels)
+            continue
         values = np.concatenate([b[k] for k in positions], axis=1)
         index = pd.Index(terms[0].levels, name=factor)
         out[factor] = pd.DataFrame(values, index=index, columns=column_names(terms))
     return out
+
+
+def _shown(
+    term: RandomTerm, b: np.ndarray
+) -> tuple[Sequence[str], np.ndarray, np.ndarray]:
+    """Columns, levels, effects (J, q), as people read them."""
+    if term.known is None:
+        return term.names, term.levels, b
+    return [str(x) for x in term.levels], term.known.labels, term.known.shown(b)
 
 
 def coefficients(
@@ -51,17 +66,20 @@ def coefficients(
     As lme4's ``coef``: a column of random effects that is no fixed effect has a mean of
     zero; fixed effects that do not vary stand in every row.
     """
+    shown = [_shown(term, x) for term, x in zip(design.terms, b, strict=True)]
+    b = [x for _, _, x in shown]
     names = list(design.x_names)
-    more = dict.fromkeys(t.mark + name for t in design.terms for name in t.names)
+    marked = zip(design.terms, shown, strict=True)
+    more = dict.fromkeys(t.mark + name for t, (own, _, _) in marked for name in own)
     names += [name for name in more if name not in names]
     mean = np.concatenate([beta, np.zeros(len(names) - len(beta))])
     out = {}
     for factor, positions in by_factor(design.terms).items():
-        levels = design.terms[positions[0]].levels
+        levels = shown[positions[0]][1]
         values = np.tile(mean, (len(levels), 1))
         for k in positions:
             term = design.terms[k]
-            at = [names.index(term.mark + name) for name in term.names]
+            at = [names.index(term.mark + name) for name in shown[k][0]]
             values[:, at] += b[k]
         index = pd.Index(levels, name=factor)
         out[factor] = pd.DataFrame(values, index=index, columns=names)
@@ -92,6 +110,12 @@ def coefficients_of(
 def n_levels(design: Design) -> dict[str, int]:
     """Factor -> number of levels with rows that count."""
     return {
-        factor: design.levels_counted(design.terms[positions[0]])
+        factor: _counted(design, design.terms[positions[0]])
         for factor, positions in by_factor(design.terms).items()
     }
+
+
+def _counted(design: Design, term: RandomTerm) -> int:
+    if term.known is None:
+        return design.levels_counted(term)
+    return len(term.known.labels)

@@ -21,6 +21,22 @@ MARK = "~"  # between the name of a linear predictor and that of its column
 
 @brief
 @dataclass(frozen=True)
+class KnownLevels:
+    """Levels and a root of their known covariance: K = root root'.
+
+    labels: (J,); root: (J, J).
+    """
+
+    labels: np.ndarray
+    root: np.ndarray
+
+    def shown(self, b: np.ndarray) -> np.ndarray:
+        """(J, 1) effects of the levels from those of the columns, (1, J)."""
+        return self.root @ b[0][:, None]
+
+
+@brief
+@dataclass(frozen=True)
 class RandomTerm:
     """One term ``(columns | factor)``.
 
@@ -36,6 +52,10 @@ class RandomTerm:
         numbers; a place without a column has a row of zeros in ``values``
     predictor: number of the linear predictor that it belongs to
         or of each column where these belong to several
+    known: of a covariance between levels that is known, these levels: the columns are
+        then those of its root, and there is one level
+    beyond: (n,) share of its variance that an effect at a new place has beyond what
+        the others say of it; None without such places
     """
 
     label: str
@@ -47,6 +67,14 @@ class RandomTerm:
     covariance: str = "us"
     predictor: int | tuple[int, ...] = 0
     at: np.ndarray | None = None
+    known: KnownLevels | None = None
+    beyond: np.ndarray | None = None
+
+    @property
+    def first(self) -> float:
+        """The number of the first of whole steps, which its column is named for."""
+        text = self.names[0].rpartition("[")[2].removesuffix("]")
+        return float(text) if self.structure in ("ar1", "hetar1") else 0.0
 
     @property
     def n_levels(self) -> int:
@@ -66,8 +94,13 @@ class RandomTerm:
     def take(self, rows: slice | np.ndarray) -> RandomTerm:
         """The term of some of the rows."""
         at = None if self.at is None else self.at[rows]
+        beyond = None if self.beyond is None else self.beyond[rows]
         codes, values = self.codes[rows], self.values[rows]
-        return replace(self, codes=codes, values=values, at=at)
+        return replace(self, codes=codes, values=values, at=at, beyond=beyond)
+
+    def variance_beyond(self, lam: np.ndarray) -> np.ndarray | float:
+        """That of effects at new places, their covariance being lam lam'."""
+        return 0.0 if self.beyond is None else self.beyond * float(np.sum(lam[0] ** 2))
 
 
 @brief

@@ -20,11 +20,12 @@ from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula import jsonable
 from jaxglmm.formula.coding import plan
 from jaxglmm.formula.contrasts import Coding, sum_to_zero
-from jaxglmm.formula.design import NewRows, RandomTerm
+from jaxglmm.formula.design import KnownLevels, NewRows, RandomTerm
 from jaxglmm.formula.encode import Encoder, build
 from jaxglmm.formula.expressions import context_used, variables_of
 from jaxglmm.formula.given import beside
 from jaxglmm.formula.groups import GroupCoding, from_numbers
+from jaxglmm.formula.known import known_groups, known_rows
 from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.parse import RandomPart, parse
 from jaxglmm.formula.structures import placed
@@ -65,6 +66,7 @@ class FormulaRecipe:
     offset_name: str | None = None
     offset_array: bool = False
     training: Columns | None = field(default=None, repr=False)
+    known: Mapping[str, KnownLevels] = field(default_factory=dict, repr=False)
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
@@ -129,9 +131,11 @@ class FormulaRecipe:
             else:
                 columns_of, Z, _ = build(self._plan(part.terms), codings, values, n)
             name, levels = part.grouping.name, coding.levels
-            terms.append(
-                RandomTerm(part.label, name, columns_of, codes, Z, levels, kind, at=at)
+            term = RandomTerm(
+                part.label, name, columns_of, codes, Z, levels, kind, at=at
             )
+            known = self.known.get(name)
+            terms.append(term if known is None else known_rows(term, known))
         whole = None if X.shape == full.shape else full
         return NewRows(X, total, tuple(terms), table.index, whole)
 
@@ -205,6 +209,13 @@ class FormulaRecipe:
             "offsets": list(self.offsets),
             "offset_name": self.offset_name,
             "offset_array": self.offset_array,
+            "known": {
+                name: {
+                    "labels": jsonable.pack_labels(k.labels),
+                    "root": jsonable.pack(k.root),
+                }
+                for name, k in self.known.items()
+            },
         }
 
     @classmethod
@@ -248,6 +259,13 @@ class FormulaRecipe:
             offset_name=saved["offset_name"],
             offset_array=saved["offset_array"],
             training=read_columns(variables),
+            known={
+                name: KnownLevels(
+                    np.asarray(jsonable.unpack(k["labels"])),
+                    np.asarray(jsonable.unpack(k["root"])),
+                )
+                for name, k in saved.get("known", {}).items()
+            },
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -272,6 +290,11 @@ class FormulaRecipe:
         context = {**self.encoder.context, **functions}
         encoder = replace(self.encoder, context=context, trusted=trusted)
         return replace(self, encoder=encoder)
+
+    def knowing(self, known: Mapping[str, KnownLevels]) -> FormulaRecipe:
+        """The same where covariances between levels of these factors are known."""
+        groups = known_groups(self.groups, known)
+        return replace(self, groups=groups, known=dict(known))
 
     def _plan(self, terms):
         return plan(terms, self.encoder.is_factor)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxglmm._errors import DataError, FormulaError
+from jaxglmm._errors import DataError, FormulaError, ModelError
 from jaxglmm.formula.terms import Term
 from jaxglmm.formula.text import call, shown, split
 
@@ -22,7 +22,7 @@ STEPS = ("ar1", "hetar1", "toep", "homtoep")
 KERNELS = ("ou", "exp", "gau", "mat")
 WORDS = ("us", "diag", "homdiag", "cs", "homcs", *STEPS, *KERNELS, "rr")
 # One variance for all columns: one that is never seen is known from the others.
-SHARED = ("homdiag", "homcs", "ar1", "homtoep", *KERNELS)
+SHARED = ("homdiag", "homcs", "ar1", "homtoep", *KERNELS, "known")
 # With one row an effect these cannot be told from the residual; what to write instead.
 ALIKE = {
     "homdiag": "Leave the term out",
@@ -215,3 +215,19 @@ def placed(
         state[key] = learn(kind, names, at).places
     own = Positions(names, np.asarray(state[key], float))
     return Placed(own.names, own.indicators(at), own.spelled(kind), at)
+
+
+def refuse_posterior(design) -> None:
+    """Posteriors take priors of sds and correlations of any two columns alone.
+
+    Raises:
+        ModelError: naming the term.
+    """
+    for term in design.terms:
+        if term.structure not in ("us", "diag"):
+            raise ModelError(
+                f"{term.structure}(... | {term.label}): posteriors have us and diag, "
+                "whose priors are of all standard deviations and correlations; "
+                "structures and known covariances are fitted by maximum likelihood or "
+                "REML"
+            )

@@ -21,6 +21,7 @@ from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import pack
 from jaxglmm.fitting.refit_generalised import response_again
 from jaxglmm.formula.design import Design
+from jaxglmm.formula.structures import refuse_posterior
 from jaxglmm.integrate.exact_marginal import Exact
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.build import resolve
@@ -59,6 +60,7 @@ def fit_posterior(
         data: rows of the design where they are built already.
         make: the class of what is made.
     """
+    refuse_posterior(design)
     engine = _engine.build(design, family, priors, data)
     out = run(engine, method)
     words = describe(method, out)

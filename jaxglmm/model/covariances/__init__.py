@@ -24,6 +24,7 @@ from jaxglmm.model.covariances.base import AbstractCovariance as AbstractCovaria
 from jaxglmm.model.covariances.diagonal import Diagonal as Diagonal
 from jaxglmm.model.covariances.factor_analytic import FactorAnalytic as FactorAnalytic
 from jaxglmm.model.covariances.structured import Homogeneous as Homogeneous
+from jaxglmm.model.covariances.structured import KnownBetweenLevels
 from jaxglmm.model.covariances.structured import Structured as Structured
 from jaxglmm.model.covariances.unstructured import Unstructured as Unstructured
 
@@ -57,6 +58,7 @@ REGISTRY: dict[str, Made] = {
     "gau": _kernel("gau", GaussianKernel),
     "mat": _kernel("mat", MaternKernel),
     "rr": lambda q, inside: FactorAnalytic(q, min(int(inside or 2), q)),
+    "known": lambda q, inside: KnownBetweenLevels(q, inside or "(Intercept)"),
 }
 
 
@@ -72,7 +74,7 @@ def named(name: str, q: int) -> AbstractCovariance:
 
     name: as ``RandomTerm.covariance`` has it, ``ar1``, ``rr(2)``, ``ou(0;1.5;3)``.
     """
-    return _made(name if q > 1 else "diag", q)
+    return _made(name if q > 1 or name.startswith("known") else "diag", q)
 
 
 @cache

@@ -195,6 +195,23 @@ class AbstractCovariance(ABC):
             E[k, i, j] = E[k, j, i] = 1.0
         return E, None
 
+    def elsewhere(
+        self, lam: Float[np.ndarray, "q q"], at: Float[np.ndarray, "r k"], first: float
+    ) -> Float[np.ndarray, "r q"]:
+        """Weights of the q effects in the expectation of others at places ``at``.
+
+        first: the place of the first column, where columns are whole steps.
+        """
+        raise NotImplementedError
+
+    def is_end(self, correlation: float) -> bool:
+        """Whether a correlation of the structure is at an end of its range."""
+        return False
+
+    def at_end(self, theta: Float[np.ndarray, " m"]) -> bool:
+        """Whether one of them is, with all standard deviations above zero."""
+        return False
+
     def from_natural(self, x: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
         """theta of the values of the parameters, where it ``has_own``."""
         raise NotImplementedError
@@ -295,6 +312,10 @@ class SideBySide(AbstractCovariance):
     @property
     def sharing(self) -> tuple[int, ...]:
         return sharing(self.blocks)
+
+    def at_end(self, theta: np.ndarray) -> bool:
+        parts = self._cut(theta, [block.m for block in self.blocks])
+        return any(b.at_end(x) for b, x in zip(self.blocks, parts, strict=True))
 
     def start(self, sd: Sequence[Any]) -> list[Any]:
         parts = self._cut(sd, [block.q for block in self.blocks])

@@ -41,3 +41,15 @@ def host_curves(
         found.append(c.curves(theta[at : at + c.m], sigma2))
         at += c.m
     return tuple(E for E, _ in found), tuple(bend for _, bend in found)
+
+
+def any_at_end(
+    theta: Float[np.ndarray, " m"], covariances: Sequence[AbstractCovariance]
+) -> bool:
+    """Whether a correlation of a structure is at an end of its range."""
+    at = 0
+    for c in covariances:
+        if c.at_end(theta[at : at + c.m]):
+            return True
+        at += c.m
+    return False

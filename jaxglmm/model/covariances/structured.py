@@ -15,8 +15,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from jaxglmm._errors import DataError
 from jaxglmm._typing import Array, Float
-from jaxglmm.model.correlations import AbstractByDistance, AbstractCorrelation
+from jaxglmm.model.correlations import (
+    AbstractByDistance,
+    AbstractCorrelation,
+    AbstractKernel,
+    Toeplitz,
+)
 from jaxglmm.model.covariances import names
 from jaxglmm.model.covariances.base import AbstractCovariance, Natural
 from jaxglmm.numerics import small_matrices as small
@@ -24,6 +30,7 @@ from jaxglmm.runtime.arrays import jnp, jvp_rows, put
 from jaxglmm.runtime.host import on_host
 from jaxglmm.structure.factors import ColumnMaps
 
+END = 1e-6  # of a correlation that counts as at an end of its range
 JITTER = 1e-11  # on the diagonal of smooth kernels, whose R has eigenvalues of rounding
 
 
@@ -238,6 +245,39 @@ class Structured(AbstractCovariance):
         sd, found = self._read(np.asarray(cov))
         return sd, np.stack(found, axis=-1)
 
+    def elsewhere(self, lam: np.ndarray, at: np.ndarray, first: float) -> np.ndarray:
+        """As ``base`` has it; of steps as far as the correlation is known."""
+        own = self.correlation
+        assert isinstance(own, AbstractByDistance)
+        natural = own.free(self._read(lam @ lam.T)[1])
+        natural = own.natural(natural)
+        there = at if isinstance(own, AbstractKernel) else at - first
+        if not isinstance(own, AbstractKernel):
+            far = (
+                isinstance(own, Toeplitz) and ((there < 0) | (there > self.q - 1)).any()
+            )
+            if far or (there != np.rint(there)).any():
+                raise DataError(
+                    f"{self.kind}() knows correlations of whole steps"
+                    f"{' between those of the fit' if far else ''}; a new row lies at "
+                    f"{at.ravel()[0]:g}. ou(0 + t | g) has one at any distance"
+                )
+        cross = own.between(natural, there, own.positions)
+        R = own.matrix(natural) + (JITTER * np.eye(self.q) if self.smooth else 0.0)
+        return np.linalg.solve(R, cross.T).T
+
+    def is_end(self, correlation: float) -> bool:
+        """As ``base`` has it."""
+        lowest = getattr(self.correlation, "lowest", -1.0)
+        return min(1.0 - correlation, correlation - lowest) < END
+
+    def at_end(self, theta: np.ndarray) -> bool:
+        """As ``base`` has it."""
+        if not self.correlation.names[0].startswith("rho"):
+            return False
+        natural = self.correlation.natural([np.float64(x) for x in theta[self.n_sd :]])
+        return any(self.is_end(float(x)) for x in natural)
+
     def from_natural(self, x: np.ndarray) -> np.ndarray:
         """theta of standard deviations and natural parameters, NumPy."""
         z = self.correlation.free([np.float64(v) for v in x[self.n_sd :]])
@@ -352,3 +392,23 @@ class Homogeneous(AbstractCovariance):
     def natural_jacobian(self, theta: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """d sd / d theta, NumPy."""
         return np.array([[np.where(theta[0] < 0, -1.0, 1.0) / scale[0]]])
+
+
+@dataclass(frozen=True)
+class KnownBetweenLevels(Homogeneous):
+    """The same, whose columns are those of a root of a known covariance.
+
+    column: what varies by level, in whose name the standard deviation is.
+    """
+
+    column: str = "(Intercept)"
+
+    def sd_names(self, columns: Sequence[str], label: str) -> list[str]:
+        """One."""
+        return [names.sd(self.column, label)]
+
+    def parameters(
+        self, columns: Sequence[str]
+    ) -> tuple[list[tuple[str, ...]], list[Natural]]:
+        """As ``base`` has them."""
+        return [(self.column,)], []

@@ -13,6 +13,7 @@ variance parameters as if known.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from jaxglmm.formula.design import Design, NewRows
 from jaxglmm.formula.notices import warn
 from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.formula.tables import Table, as_table
+from jaxglmm.model.covariances import of as covariance_of
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
@@ -84,9 +86,35 @@ def rows(
             "with your own arrays"
         )
     given = {} if offset is None else {"offset": offset}
-    return design.recipe.new_rows(
+    new = design.recipe.new_rows(
         readable(newdata), new_levels=new_levels, random=random, **given
     )
+    return new_places(fit, new)
+
+
+def new_places(fit: FittedModel, new: NewRows) -> NewRows:
+    """The rows, those at places that the data lack as what the others say of them.
+
+    The expectation of an effect at a new time of a level is R_new R^-1 b, of b at the
+    known ones, with R by the structure of the term.
+    """
+    terms = []
+    for term, own in zip(new.terms, fit.design.terms, strict=False):
+        lost = np.zeros(0, int)
+        if term.at is not None and hasattr(fit, "estimates"):
+            lost = np.flatnonzero(~term.values.any(axis=1))
+        if len(lost):
+            assert term.at is not None
+            kind = covariance_of(own)
+            lam = fit.estimates.lam[len(terms)]
+            values = term.values.copy()
+            values[lost] = W = kind.elsewhere(lam, term.at[lost], own.first)
+            share = np.sum((W @ lam) ** 2, axis=1) / np.sum(lam[0] ** 2)
+            beyond = np.zeros(len(values))
+            beyond[lost] = np.maximum(1.0 - share, 0.0)
+            term = replace(term, values=values, beyond=beyond)
+        terms.append(term)
+    return replace(new, terms=(*terms, *new.terms[len(terms) :]))
 
 
 def answerable(fit: FittedModel, new: NewRows) -> NewRows:

@@ -32,7 +32,7 @@ SCALES = {"sd": PLAIN, "cor": FISHER}
 
 
 @dataclass(frozen=True)
-class Place:
+class TermPlace:
     """One term's part of a factor: columns from ``start``, coordinates from ``at``."""
 
     factor: int
@@ -51,7 +51,7 @@ class Place:
         return slice(self.at, self.at + self.covariance.m)
 
 
-def blocks(factors) -> dict[int, Place]:
+def blocks(factors) -> dict[int, TermPlace]:
     """Of each term (its number) where it lies."""
     out, at = {}, 0
     for f, factor in enumerate(factors):
@@ -61,12 +61,12 @@ def blocks(factors) -> dict[int, Place]:
         if len(parts) != len(factor.spans) or sizes != {c.q for c in parts}:
             parts = tuple(type(own)(b - a) for _, a, b in factor.spans)  # diagonals
         for (term, start, _), part in zip(factor.spans, parts, strict=True):
-            out[term] = Place(f, start, at, part)
+            out[term] = TermPlace(f, start, at, part)
             at += part.m
     return out
 
 
-def _pieces(fit, block: Place, term: int) -> list[VarianceParameter]:
+def _pieces(fit, block: TermPlace, term: int) -> list[VarianceParameter]:
     """The term's parameters in the order of its coordinates; none that are not."""
     label = fit.design.terms[term].label
     found = [x for x in parameters(fit.design, fit.estimates) if x.group == label]

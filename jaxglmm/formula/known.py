@@ -1,0 +1,231 @@
+"""Known covariances between the levels of a factor: kinship, phylogeny, adjacency.
+
+b ~ N(0, sd^2 K) is b = L u, K = L L', u independent with one standard deviation: a
+term ``(1 | id)`` becomes one whose columns are L's and which has a single level. All
+levels of K take part, those without a row too, so that they are predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import DataError, ModelError
+from jaxglmm.formula.design import Design, KnownLevels, RandomTerm
+from jaxglmm.formula.groups import GroupCoding
+from jaxglmm.formula.levels import match
+from jaxglmm.formula.notices import listed
+
+SYMMETRIC = 1e-8  # largest difference from its transpose, of the largest entry
+NEGATIVE = 1e-8  # an eigenvalue below minus this times the largest is no rounding
+MOST = 4000  # levels of a dense matrix
+
+
+class KnownPrecision:
+    """A known precision (inverse covariance) between levels, as ``known=`` takes it.
+
+    Args:
+        matrix: (J, J) frame labelled by level, or an array (dense or sparse).
+        levels: (J,) labels, where the matrix has none.
+    """
+
+    def __init__(self, matrix: Any, levels: Any = None):
+        self.matrix, self.levels = matrix, levels
+
+
+def with_known(design: Design, known: Mapping[str, Any]) -> Design:
+    """The design with the covariances of ``known``, by grouping factor.
+
+    Raises:
+        ModelError: no such factor, several columns a level, a matrix that is none.
+        DataError: levels of the data that the matrix lacks.
+    """
+    if not isinstance(known, Mapping):
+        raise ModelError(
+            "known= is a dict, from a grouping factor to its covariance: known={'id': "
+            "K}, K a frame labelled by level"
+        )
+    factors = [term.factor for term in design.terms]
+    for name in known:
+        if name not in factors:
+            there = ", ".join(map(repr, dict.fromkeys(factors))) or "none"
+            raise ModelError(
+                f"known={{{name!r}: ...}}: no random term groups by it; there are "
+                f"{there}"
+            )
+    recipe, terms = design.recipe, []
+    found: dict[str, KnownLevels] = {}
+    for term in design.terms:
+        if term.factor not in known:
+            terms.append(term)
+            continue
+        own = found.get(term.factor)
+        if own is None:
+            own = found[term.factor] = read(term.factor, known[term.factor], term)
+        terms.append(_known_term(term, own, _labels_to(own, term), design))
+    if recipe is not None and hasattr(recipe, "knowing"):
+        recipe = recipe.knowing(found)
+    return replace(design, terms=tuple(terms), recipe=recipe)
+
+
+def _labels_to(own: KnownLevels, term: RandomTerm) -> np.ndarray:
+    """(n,) the place of each row's level among K's."""
+    places = match(own.labels, np.asarray(term.levels))
+    missing = np.flatnonzero(places < 0)
+    if len(missing):
+        absent = [str(term.levels[i]) for i in missing[:50]]
+        raise DataError(
+            f"known={{{term.factor!r}: ...}} lacks {len(missing)} of the "
+            f"{term.n_levels} levels in the data: {listed(absent)}. Its rows and "
+            "columns are labelled by level; leave these rows out, or add them to it"
+        )
+    return places[term.codes]
+
+
+def _known_term(
+    term: RandomTerm, own: KnownLevels, codes: np.ndarray, design: Design | None
+) -> RandomTerm:
+    if len(term.names) != 1:
+        raise ModelError(
+            f"({' + '.join(term.names)} | {term.factor}) has {len(term.names)} columns "
+            "and a known covariance between levels, which is for one: write (1 | "
+            f"{term.factor}) + (0 + x | {term.factor})"
+        )
+    seen = codes >= 0
+    Z = np.where(seen[:, None], own.root[codes], 0.0) * term.values
+    if design is not None:
+        _refuse_residual(term, own, codes, design)
+    return replace(
+        term,
+        factor=term.label,
+        names=tuple(map(str, own.labels)),
+        codes=np.where(seen, 0, -1).astype(np.int32),
+        values=Z,
+        levels=np.array([term.names[0]], dtype=object),
+        covariance=f"known({term.names[0]})",
+        known=own,
+    )
+
+
+def known_rows(term: RandomTerm, own: KnownLevels) -> RandomTerm:
+    """The term of new rows, whose codes are those of K's levels."""
+    return _known_term(term, own, term.codes, None)
+
+
+def _refuse_residual(
+    term: RandomTerm, own: KnownLevels, codes: np.ndarray, design: Design
+) -> None:
+    """One row a level and levels that are alike and unrelated: the residual itself."""
+    used, count = np.unique(codes, return_counts=True)
+    if count.max() > 1 or design.trials is not None:
+        return
+    K = own.root[used] @ own.root[used].T
+    if np.allclose(K, K[0, 0] * np.eye(len(K)), atol=1e-10 * abs(K[0, 0])):
+        raise ModelError(
+            f"known={{{term.factor!r}: ...}} says that levels are unrelated, and each "
+            "has one row: their variance cannot be told from the residual one. Leave "
+            "the term out"
+        )
+
+
+def read(name: str, given: Any, term: RandomTerm | None = None) -> KnownLevels:
+    """The levels and a root of what is known of them."""
+    if isinstance(given, KnownLevels):
+        return given
+    inverse = isinstance(given, KnownPrecision)
+    matrix, labels = (given.matrix, given.levels) if inverse else (given, None)
+    if isinstance(matrix, tuple) and len(matrix) == 2:
+        matrix, labels = matrix
+    K, labels = _dense(name, matrix, labels, term)
+    if inverse:
+        root = _root(name, K, "precision")
+        if not (np.abs(np.diagonal(root)) > 1e-12 * np.abs(root).max()).all():
+            raise ModelError(
+                f"known={{{name!r}: ...}}: the precision is singular, so that no "
+                "covariance belongs to it; add a little to its diagonal"
+            )
+        K = np.linalg.inv(K)
+        K = (K + K.T) / 2
+    return KnownLevels(labels, _root(name, K, "covariance"))
+
+
+def _dense(
+    name: str, matrix: Any, labels: Any, term: RandomTerm | None
+) -> tuple[np.ndarray, np.ndarray]:
+    own = getattr(matrix, "index", None)
+    if labels is None and own is not None and hasattr(matrix, "columns"):
+        labels = np.asarray(own)
+        if list(map(str, matrix.columns)) != list(map(str, labels)):
+            matrix = matrix.copy()
+            matrix.columns = [str(c) for c in matrix.columns]
+            order = [str(x) for x in labels]
+            if sorted(order) != sorted(matrix.columns):
+                raise DataError(
+                    f"known={{{name!r}: ...}}: rows and columns have other labels"
+                )
+            matrix = matrix[order]
+    if hasattr(matrix, "toarray"):
+        matrix = matrix.toarray()
+    K = np.asarray(matrix, dtype=float)
+    if K.ndim != 2 or K.shape[0] != K.shape[1]:
+        raise ModelError(
+            f"known={{{name!r}: ...}} has the shape {K.shape}; it is a square matrix, "
+            "a row and a column for each level"
+        )
+    if labels is None:
+        if term is None or term.n_levels != len(K):
+            raise ModelError(
+                f"known={{{name!r}: ...}} has no labels: give a frame whose index and "
+                "columns are the levels, or (matrix, levels)"
+            )
+        labels = np.asarray(term.levels)
+    labels = np.asarray(labels)
+    if len(labels) != len(K):
+        raise DataError(
+            f"known={{{name!r}: ...}}: {len(labels)} labels for {len(K)} rows"
+        )
+    if len(set(labels.tolist())) < len(labels):
+        raise DataError(f"known={{{name!r}: ...}}: a level stands there twice")
+    if len(K) > MOST:
+        raise ModelError(
+            f"known={{{name!r}: ...}}: {len(K):,} levels, at most {MOST:,} are fitted"
+        )
+    if not np.isfinite(K).all():
+        raise DataError(f"known={{{name!r}: ...}} holds numbers that are not finite")
+    size = np.abs(K).max()
+    if np.abs(K - K.T).max() > SYMMETRIC * size:
+        i, j = np.unravel_index(np.abs(K - K.T).argmax(), K.shape)
+        raise DataError(
+            f"known={{{name!r}: ...}} is not symmetric: {K[i, j]:.6g} and {K[j, i]:.6g}"
+            f" between {labels[i]} and {labels[j]}"
+        )
+    return (K + K.T) / 2, labels
+
+
+def _root(name: str, K: np.ndarray, what: str) -> np.ndarray:
+    try:
+        return np.linalg.cholesky(K)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(K)
+        if values[0] < -NEGATIVE * max(values[-1], 0.0) or values[-1] <= 0:
+            raise ModelError(
+                f"known={{{name!r}: ...}} is no {what}: its smallest eigenvalue is "
+                f"{values[0]:.3g}, the largest {values[-1]:.3g}. Estimated kinship is "
+                "made one by adding minus the smallest to its diagonal"
+            ) from None
+        return vectors * np.sqrt(np.maximum(values, 0.0))
+
+
+def known_groups(
+    groups: dict[str, GroupCoding], found: Mapping[str, KnownLevels]
+) -> dict[str, GroupCoding]:
+    """Codes of new data are places among K's levels."""
+    out = dict(groups)
+    for name, own in found.items():
+        if name in out and out[name].combinations is None:
+            labels = own.labels
+            out[name] = replace(out[name], part_levels=(labels,), levels=labels)
+    return out
