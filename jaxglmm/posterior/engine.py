@@ -175,7 +175,7 @@ def build(
     if data is None:
         # priors are of the user's columns: these may be scaled, and not mixed
         columns = assemble.columns(design, ColumnMaps.SCALES)
-        data = build_rows(design.X, columns)
+        data = build_rows(assemble.fixed(design), columns)
     own = tuple(f.covariance for f in data.factors)
     belief = assemble_belief.belief(resolved, design, family, data.factors, own, data.R)
     precise = assemble.precise(design, family)

@@ -22,6 +22,7 @@ from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
+from jaxglmm.posterior.predictive import of_one_predictor
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import filter_jit
 
@@ -102,6 +103,7 @@ def _with_rows(fit: FittedPosterior, by: str) -> np.ndarray:
 def predictors(fit: FittedPosterior, draws: np.ndarray) -> np.ndarray:
     """(m, n) linear predictors of the draws at positions (m,), random effects in."""
     d, all_draws = fit.design, fit.posterior.draws
+    of_one_predictor(d)
     eta = all_draws.beta[draws] @ d.X.T
     if d.offset is not None:
         eta = eta + d.offset

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.simulate import asked, draws_new_effects
-from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.formula.design import Design, NewRows, RandomTerm
 from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.posterior.draws import Posterior
@@ -33,8 +34,20 @@ class RowsToPredict:
             yield slice(start, min(start + size, len(self.X)))
 
 
+def of_one_predictor(rows: Design | NewRows) -> None:
+    """Refuse rows of several linear predictors."""
+    if rows.parts:
+        raise NotApplicableError(
+            "what a posterior says of rows is for models of one linear predictor. Of "
+            "zero inflation and dispersion models it has the draws, their tables and "
+            "intervals; predictions come from the fit by maximum likelihood, without "
+            "method="
+        )
+
+
 def own_rows(design: Design) -> RowsToPredict:
     """The rows of a design."""
+    of_one_predictor(design)
     return RowsToPredict(design.X, design.offset, design.terms)
 
 

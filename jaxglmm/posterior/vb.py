@@ -33,6 +33,13 @@ CHUNK = 256  # draws of a node at once
 
 def run_vb(engine: PosteriorEngine, method: VB) -> Outcome:
     """The Gaussian of a method's family."""
+    several = engine.posterior.problem.predictors
+    if several.K > 1 and method.family != "stochastic":
+        raise NotApplicableError(
+            "variational Bayes takes expectations over one normal linear predictor a "
+            f"row; this model has {several.K}: {', '.join(several.names)}. Use "
+            "method='nested-laplace', 'map', 'nuts' or jg.VB(family='stochastic')"
+        )
     if not np.isfinite(engine.belief.constant) or (
         engine.design.p
         and np.linalg.matrix_rank(engine.belief.precision) < engine.design.p

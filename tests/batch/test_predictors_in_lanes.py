@@ -1,5 +1,7 @@
 """Many responses of models with several predictors: lanes are single fits."""
 
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import jaxglmm as jg
 from jaxglmm.many import generalised, plan
 from jaxglmm.many.collection import Source
 from jaxglmm.many.responses import Responses
+from jaxglmm.postestimation.profile import generalised as profile
 from jaxglmm.runtime.devices import choose
 
 J, ROWS, L = 12, 8, 3
@@ -58,3 +61,14 @@ def test_bootstraps_of_several_predictors():
     fits = fit.bootstrap(n=4, seed=1)
     assert [*fits.frame().columns[:3]] == ["(Intercept)", "x", "zi~(Intercept)"]
     assert np.isfinite(fits.frame()).to_numpy().all()
+
+
+@pytest.mark.slow
+def test_profiles_in_lanes_are_those_one_by_one():
+    data = pd.DataFrame({"x": X, "g": G, "y": counts(0)})
+    found = []
+    for lanes in (True, False):
+        with mock.patch.object(profile, "suits", lambda source, use=lanes: use):
+            fit = jg.glmm("y ~ x + (1 | g)", data, family="poisson", zi="~ 1")
+            found.append(fit.confint(method="profile"))
+    np.testing.assert_allclose(*found, atol=1e-4)

@@ -51,6 +51,11 @@ def methods(family: AbstractFamily) -> tuple[str, ...]:
 
 def method_of(family: AbstractFamily, method: str | None) -> str:
     """The method asked for, or the default."""
+    if len(family.predictors) > 1:
+        raise NotApplicableError(
+            "R2 and ICC are for models of one linear predictor; this one has "
+            f"{len(family.predictors)}: {', '.join(family.predictors)}"
+        )
     there_are = methods(family)
     if method is None:
         return there_are[0]

@@ -18,6 +18,7 @@ from jaxglmm.posterior.predictive import (
     factors,
     fixed_predictor,
     new_effects,
+    of_one_predictor,
     own_rows,
     random_predictor,
 )
@@ -88,6 +89,7 @@ def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[RowsToPredict
     new = _predict.answerable(fit, new)
     if re == "conditional":
         _predict.warn_of_new_levels(new, newdata)
+    of_one_predictor(new)
     return RowsToPredict(new.X, new.offset, new.terms), new.index
 
 

@@ -44,6 +44,7 @@ class PosteriorMeans(Means):
         self.at_once = max(1, predictive.AT_ONCE // fit.posterior.n_draws)
 
     def at(self, new: NewRows) -> MeanRows:
+        predictive.of_one_predictor(new)
         offset = np.broadcast_to(np.asarray(new.offset, float), (len(new.X),))
         rows = predict.RowsToPredict(new.X, offset, new.terms)
         scale = "response" if self.random else self.type

@@ -22,6 +22,7 @@ from jaxglmm.many.collection import Source
 from jaxglmm.many.generalised import SharedRows, suits
 from jaxglmm.many.linear import is_free
 from jaxglmm.many.responses import Responses
+from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.postestimation.profile import curves as profile
 from jaxglmm.postestimation.profile import structured
@@ -383,7 +384,14 @@ class GeneralisedInLanes:
 
     def __init__(self, rows: ModelRows, devices: Devices, D: int, p: int):
         self.rows, self.devices, self.shape = rows, devices, (D, p)
-        self.program = HeldRowsFit(rows.family, rows.marginal, rows.factor.covariance)
+        model = assemble.predictors(rows.design)
+        self.program = HeldRowsFit(
+            rows.family,
+            rows.marginal,
+            rows.factor.covariance,
+            model,
+            rows.factor.predictors if model.K > 1 else None,
+        )
         parameters = rows.factor.covariance.m + rows.family.n_phi + p
         self.lanes = size_of(D, parameters, rows.chunk)
         self.common = (rows.shared, np.float64(TOLERANCE), np.int64(STEPS))

@@ -8,7 +8,7 @@ by an affine subspace.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from jaxglmm.integrate.base import AT_MODE, AbstractMarginal
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.predictors import Predictors
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.trees import Module, tree_at
 
@@ -64,6 +65,8 @@ class HeldRowsFit:
     family: AbstractFamily
     marginal: AbstractMarginal
     covariance: AbstractCovariance
+    predictors: Predictors = field(default_factory=Predictors)
+    of: tuple[int, ...] | None = None
 
     def __call__(self, common: Any, lanes: Any) -> Maxima:
         """common: (arrays, tol, max_steps); lanes: (arrays, hold, free, u)."""
@@ -78,6 +81,8 @@ class HeldRowsFit:
             given["weights"],
             given.get("offset"),
             self.family,
+            predictors=self.predictors,
+            of=self.of,
         )
         return fit(self, d, hold, free, u, given["n_levels"], tol, max_steps)
 

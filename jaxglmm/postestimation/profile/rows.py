@@ -47,6 +47,7 @@ def of_responses(engine: SharedRows, which: np.ndarray) -> ModelRows:
         name: _columns(values, which, Y.shape)
         for name in ("weights", "trials", "offset")
         if (values := getattr(source, name)) is not None
+        and not (name == "offset" and source.design.parts)  # the design's, of each
     }
     lost = np.isnan(Y)
     for values in given.values():
