@@ -13,7 +13,12 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelError
 from jaxglmm._hints import unknown_argument
-from jaxglmm.api.given import check_numbers, estimator_of, integration_of
+from jaxglmm.api.given import (
+    check_numbers,
+    estimator_of,
+    integration_of,
+    no_categories,
+)
 from jaxglmm.estimate.methods import bayes_method
 from jaxglmm.fitting.residual_checks import check as check_residuals
 from jaxglmm.formula import (
@@ -131,7 +136,7 @@ def fit_many(
         raise ModelError(
             "priors= needs a Bayesian method: 'nested-laplace', 'map' or 'vb'"
         )
-    known, model = (family_from(family), bayes) if bayes else _model(family, method)
+    known, model = _model(family, method, bayes)
     context = caller_context(), _of_linear(residual, bayes or known)
     given = known, weights, offset, trials, context
     source, labels = _source(formula, data, responses, by, given)
@@ -172,9 +177,12 @@ def _source(
     return _of_responses(formula, data, responses, *given)
 
 
-def _model(family: Any, method: Any) -> tuple[Any, Any]:
+def _model(family: Any, method: Any, bayes: Any = None) -> tuple[Any, Any]:
     """The family (None for a linear model) and the estimator."""
     known = family_from(family)
+    no_categories(known, "batches", "fit one after the other, by jg.glmm")
+    if bayes:
+        return known, bayes
     if known.name == "gaussian" and known.link.name == "identity":
         return None, estimator_of(method, True)
     return known, integration_of("laplace" if method is None else method)

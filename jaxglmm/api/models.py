@@ -15,6 +15,7 @@ from jaxglmm.api.given import (
     checked_ddf,
     estimator_of,
     integration_of,
+    no_categories,
     priors_need_bayes,
     read_design,
     reading,
@@ -319,6 +320,7 @@ def fit_bayes(
     from jaxglmm.results.posterior_fit import PosteriorFit
 
     began = time.perf_counter() if started is None else started
+    no_categories(family, "posteriors", "maximise the likelihood (method='laplace')")
     check_response(design, family, priors)
     check_generalised(design)
     programs.spare()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting import ordinal
 from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.fitted_components import FittedComponents
@@ -103,6 +105,25 @@ class FittedOrdinal(FittedGeneralised):
 
         names = [*self.cumulative.phi_names, *self.design.x_names]
         return pd.DataFrame(self.joint_covariance, index=names, columns=names)
+
+    def about(self, j: int | None) -> FittedGeneralised:
+        """The same fit with threshold j as a coefficient and the others as spacings.
+
+        None: without a location, all thresholds by spacings alone.
+        """
+        design, family, found = self.design, self.cumulative.about(j), self.estimates
+        beta = found.beta
+        if j is not None:
+            design = ordinal.with_threshold(design, self.cumulative.threshold_names[j])
+            theta = self.cumulative.theta(found.phi)[j : j + 1]
+            beta = np.concatenate([theta, beta])
+        moved = replace(
+            found,
+            beta=beta,
+            phi=found.phi[int(self.cumulative.located) :],
+            vcov=None,
+        )
+        return FittedGeneralised(design, moved, family, self.marginal, None, {})
 
     # Rows ----------------------------------------------------------------------------
 

@@ -211,7 +211,7 @@ class GeneralisedEngine:
         if self.located:
             beta, phi = np.concatenate([-phi[:1], beta]), phi[1:]
         psi = np.concatenate([self.R @ beta, theta, phi])
-        u = jax.device_get(mode_at(self.base, psi))
+        u = jax.device_get(mode_at(self.base, psi)) if self.factors else ()
         return psi, u
 
     @double_precision

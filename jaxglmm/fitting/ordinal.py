@@ -119,6 +119,19 @@ def with_ones(X: np.ndarray) -> np.ndarray:
     return np.concatenate([np.ones((len(X), 1)), X], axis=1)
 
 
+def with_threshold(design: Design, name: str) -> Design:
+    """The design with a threshold as its first coefficient: a column of minus one."""
+    X = np.concatenate([-np.ones((design.n, 1)), design.X], axis=1)
+    terms = tuple(
+        replace(term, columns=tuple(k + 1 for k in term.columns))
+        for term in design.fixed_terms
+    )
+    names = (name, *design.x_names)
+    return replace(
+        design, X=X, x_names=names, fixed_terms=terms, null_space=None, recipe=None
+    )
+
+
 def has_location(family: AbstractFamily) -> bool:
     """Whether the first dispersion parameter is minus an intercept."""
     return isinstance(family, Cumulative) and family.located

@@ -79,6 +79,13 @@ class MultinomialFit(FittedMultinomial, GeneralisedFit):
             "order have fit.predict(newdata, re='population', type='probs', se=True)"
         )
 
+    def profile(self, which=None):
+        """Refused: variances of several categories are not profiled."""
+        raise NotApplicableError(
+            "profiles are of models whose effects are of one predictor; a multinomial "
+            "model has fit.confint() and fit.confint(method='bootstrap')"
+        )
+
     @property
     def icc(self):
         """Refused: there is one variance a category, and none of the response."""

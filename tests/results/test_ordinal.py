@@ -327,3 +327,45 @@ def test_separation_is_named():
         warnings.simplefilter("always")
         jg.clm("y ~ x", {"y": y, "x": table["x"]})
     assert any("coefficient of x is infinite" in str(w.message) for w in told)
+
+
+def test_profiles_hold_every_parameter():
+    """Limits of R's confint(clm, type = 'profile'), and thresholds refitted by hand."""
+    d = data("wine_rating")
+    fit = jg.clm("rating ~ temp + contact", d)
+    limits = fit.profile().intervals()
+    known = [[1.5097627, 3.595225], [0.6157925, 2.492404]]
+    np.testing.assert_allclose(
+        limits.loc[list(fit.coefficient_names)], known, atol=1e-4
+    )
+    assert list(limits.index[:4]) == ["1|2", "2|3", "3|4", "4|5"]
+    theta = fit.thresholds.to_numpy()
+    assert (limits["lower"][:4] < theta).all()
+    assert (limits["upper"][:4] > theta).all()
+    # at a limit the other parameters' maximum is 3.84 / 2 lower
+    from scipy import optimize
+
+    X, y = fit.design.X, fit.design.y.astype(int)
+
+    def loss(free, held):
+        gaps, beta = np.exp(free[:3]), free[3:]
+        ends = held + np.concatenate([[0.0], np.cumsum(gaps)])
+        phi = np.array([ends[1], *free[:3]])
+        P = fit.cumulative.probabilities(X @ beta, phi)
+        return -2 * np.sum(np.log(P[np.arange(len(y)), y]))
+
+    begin = np.concatenate([fit.estimates.phi[1:], fit.coefficients])
+    for end in limits.loc["1|2"]:
+        found = optimize.minimize(loss, begin, args=(end,), method="BFGS")
+        assert found.fun - fit.criterion == pytest.approx(3.8414588, abs=1e-3)
+    even = jg.clm("rating ~ temp", d, link="probit", threshold="equidistant")
+    assert list(even.profile().intervals().index) == ["temp[T.warm]"]
+
+
+def test_what_is_not_offered_says_so():
+    d = data("wine_rating")
+    for family in (jg.Cumulative(), "multinomial"):
+        with pytest.raises(NotApplicableError, match="posteriors of categories"):
+            jg.glmm("rating ~ temp", d, family=family, method="nested-laplace")
+        with pytest.raises(NotApplicableError, match="batches of categories"):
+            jg.fit_many("rating ~ temp + (1 | judge)", [d, d], family=family)

@@ -66,6 +66,7 @@ class Cumulative(JetFamily):
     levels: tuple[Any, ...] | None = field(static=True)
     categories: int = field(static=True)
     located: bool = field(static=True)
+    reference: int | None = field(static=True)
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Cumulative(JetFamily):
         levels: Sequence[Any] | None = None,
         categories: int | None = None,
         located: bool = True,
+        reference: int | None = None,
     ):
         super().__init__(link)
         if self.link.name not in self.links:
@@ -87,12 +89,17 @@ class Cumulative(JetFamily):
         self.levels = category_levels(levels)
         known = 0 if self.levels is None else len(self.levels)
         self.categories = known if categories is None else categories
+        self.reference = reference
         self.located = located and _thresholds.has_location(self.thresholds)
 
     def __repr__(self) -> str:
         shown = f"link={self.link!r}, thresholds={self.thresholds!r}"
         if self.levels is not None:
             shown += f", levels={list(self.levels)}"
+        elif self.categories:
+            shown += f", categories={self.categories}, located={self.located}"
+        if self.reference is not None:
+            shown += f", reference={self.reference}"
         return f"Cumulative({shown})"
 
     # -- of a response ---------------------------------------------------------------
@@ -105,9 +112,21 @@ class Cumulative(JetFamily):
     @property
     def core(self) -> Cumulative:
         """The same with thresholds about zero; their location is X's intercept."""
+        return self if self._is_core else self.about(None)
+
+    def about(self, reference: int | None) -> Cumulative:
+        """``core`` whose thresholds are about one of them, or about their middle."""
         return Cumulative(
-            self.link, self.thresholds, categories=self.categories, located=False
+            self.link,
+            self.thresholds,
+            categories=self.categories,
+            located=False,
+            reference=reference,
         )
+
+    @property
+    def _is_core(self) -> bool:
+        return self.levels is None and not self.located
 
     @property
     def L(self) -> int:
@@ -115,15 +134,24 @@ class Cumulative(JetFamily):
         return self.categories - 1
 
     @property
+    def _A(self) -> np.ndarray:
+        A = _thresholds.spacings(self.thresholds, self.L)
+        return A if self.reference is None else A - A[self.reference]
+
+    @property
     def n_phi(self) -> int:  # type: ignore[override]
-        """Location and log spacings."""
-        return self.located + _thresholds.spacings(self.thresholds, self.L).shape[1]
+        """Location and log spacings; 0 before the categories are known."""
+        if self.categories == 0:
+            return 0
+        return self.located + self._A.shape[1]
 
     @property
     def phi_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the threshold parameters, ``1|2``, ... where they are flexible."""
         if self.categories == 0:
             return ()
+        if self._is_core:
+            return tuple(f"spacing.{k + 1}" for k in range(self.n_phi))
         labels = range(self.categories) if self.levels is None else self.levels
         return _thresholds.parameter_names(self.thresholds, tuple(labels))
 
@@ -136,15 +164,14 @@ class Cumulative(JetFamily):
 
     def theta(self, phi: Any) -> np.ndarray:
         """(L,) thresholds, or (..., L) from (..., n_phi)."""
-        A = _thresholds.spacings(self.thresholds, self.L)
-        phi = np.asarray(phi, float)
+        A, phi = self._A, np.asarray(phi, float)
         if not self.located:
             return np.exp(phi) @ A.T
         return phi[..., :1] + np.exp(phi[..., 1:]) @ A.T
 
     def theta_jacobian(self, phi: Any) -> np.ndarray:
         """(L, n_phi) derivatives of ``theta``."""
-        A = _thresholds.spacings(self.thresholds, self.L)
+        A = self._A
         if not self.located:
             return A * np.exp(phi)
         return np.column_stack([np.ones(self.L), A * np.exp(phi[1:])])
@@ -155,6 +182,19 @@ class Cumulative(JetFamily):
         c, d = np.split(phi, [int(self.located)])
         return np.tensordot(self._reported, np.concatenate([c, np.exp(d)]), axes=1)
 
+    @property
+    def phi_apart(self) -> bool:  # type: ignore[override]
+        """Whether each of what is reported is a function of its own phi."""
+        return self._is_core
+
+    def from_natural(self, values: Any) -> np.ndarray:
+        """phi (n_phi, ...) of what is reported."""
+        values = np.asarray(values, float)
+        wide = values.reshape(len(values), -1)
+        d = np.linalg.solve(self._reported, wide).reshape(values.shape)
+        c, d = np.split(d, [int(self.located)])
+        return np.concatenate([c, np.log(d)])
+
     def natural_jacobian(self, phi: Any) -> np.ndarray:
         """(n_phi, n_phi) derivatives of ``natural``."""
         c, d = np.split(np.asarray(phi, float), [int(self.located)])
@@ -162,6 +202,8 @@ class Cumulative(JetFamily):
 
     @property
     def _reported(self) -> np.ndarray:
+        if self._is_core:
+            return np.eye(self.n_phi)
         B = _thresholds.reported(self.thresholds, self.L)
         return B if self.located else B[:, B.shape[1] - self.n_phi :]
 
@@ -175,7 +217,7 @@ class Cumulative(JetFamily):
 
     def _ends(self, y: Rows, eta: Rows, phi: Float[Array, " r"]) -> Ends:
         """The interval of each row's category, less eta."""
-        A = _thresholds.spacings(self.thresholds, self.L)
+        A = self._A
         c, a = (phi[0], phi[1:]) if self.located else (0.0, phi)
         t = c + jnp.sum(A * jnp.exp(a), axis=1)
         log_gap = _log_gaps(np.diff(A, axis=0), a)

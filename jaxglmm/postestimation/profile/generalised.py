@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from jaxglmm import _status
+from jaxglmm.fitting.kinds import is_ordinal
 from jaxglmm.many.collection import Source
 from jaxglmm.many.generalised import SharedRows, suits
 from jaxglmm.many.linear import is_free
@@ -25,7 +26,7 @@ from jaxglmm.many.responses import Responses
 from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.postestimation.profile import curves as profile
-from jaxglmm.postestimation.profile import structured
+from jaxglmm.postestimation.profile import structured, thresholds
 from jaxglmm.postestimation.profile.constraint import (
     COR,
     Covariances,
@@ -69,6 +70,8 @@ def curves(fit: FittedGeneralised) -> list[Curve]:
     """
     if not is_free(fit.design):
         return structured.generalised_curves(fit)
+    if is_ordinal(fit) and not fit.design.parts:
+        return thresholds.curves(fit, lambda other: profile.alone(one(other)))
     terms = fit.design.terms
     scalar = len(terms) == 1 and len(terms[0].names) == 1
     if scalar and not fit.family.n_phi and not fit.design.parts:
