@@ -329,6 +329,7 @@ def test_separation_is_named():
     assert any("coefficient of x is infinite" in str(w.message) for w in told)
 
 
+@pytest.mark.slow
 def test_profiles_hold_every_parameter():
     """Limits of R's confint(clm, type = 'profile'), and thresholds refitted by hand."""
     d = data("wine_rating")
