@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from benchmarks import batches, doors, inference, posteriors, session
+from benchmarks import batches, doors, inference, posteriors, repeated, session
 from benchmarks.problem import Problem
 
 Run = Callable[[], "float | None"]
@@ -34,7 +34,8 @@ def adapter(engine: str, work: str) -> Callable[[Problem, pd.DataFrame], Run]:
     """The function of this module that makes the work."""
     name = f"{engine}_{work}"
     rooms = (
-        vars(module) for module in (batches, doors, inference, posteriors, session)
+        vars(module)
+        for module in (batches, doors, inference, posteriors, repeated, session)
     )
     return next((room[name] for room in rooms if name in room), None) or globals()[name]
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from benchmarks import batches, data, doors, inference, posteriors, session
+from benchmarks import (
+    batches,
+    data,
+    doors,
+    inference,
+    posteriors,
+    repeated,
+    session,
+)
 from benchmarks.problem import Problem
 
 CBPP = {
@@ -421,6 +429,7 @@ PROBLEMS = (
     ),
     *(Problem(**line) for line in posteriors.LINES),
     *(Problem(**line) for line in inference.LINES),
+    *(Problem(**line) for line in repeated.LINES),
     *(Problem(**line) for line in session.LINES),
 )
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
