@@ -34,7 +34,7 @@ trial = trial[stays[patient] | (visit < 2)]
 print(trial.head(8))
 
 # %% [markdown]
-# `us(visit | patient)` is the covariance: four standard deviations and six correlations,
+# `us(visit | patient)` is the covariance: four standard deviations, six correlations,
 # each estimated. Degrees of freedom are Satterthwaite's; Kenward and Roger's adjust the
 # standard errors as well.
 
