@@ -4,7 +4,6 @@ import numpy as np
 
 import jaxglmm as jg
 
-# CACHE
 sleep, penicillin = jg.datasets.load("sleepstudy"), jg.datasets.load("Penicillin")
 cbpp = jg.datasets.load("cbpp")
 cbpp["row"] = np.arange(len(cbpp)).astype(str)

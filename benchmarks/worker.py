@@ -26,7 +26,6 @@ NOT_FRESH = ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE")
 
 FRESH = """
 import jaxglmm as jg
-{cache}
 data = jg.datasets.load("sleepstudy")
 fit = jg.lmm("Reaction ~ Days + (Days | Subject)", data)
 fit.summary()
@@ -34,7 +33,6 @@ print(fit.log_likelihood)
 """
 FRESH_GLMM = """
 import jaxglmm as jg
-{cache}
 data = jg.datasets.load("cbpp")
 fit = jg.glmm("cbind(incidence, size - incidence) ~ period + (1 | herd)", data)
 fit.summary()
@@ -112,18 +110,13 @@ def fresh(problem: Problem, engine: str, budget: float) -> dict[str, Any]:
         cached = problem.work.endswith("cached")
         linear = problem.family == "gaussian"
         env = {k: v for k, v in os.environ.items() if k not in NOT_FRESH}
-        cache = f"jg.enable_compilation_cache({folder!r})" if cached else ""
-        command = [
-            sys.executable,
-            "-c",
-            (FRESH if linear else FRESH_GLMM).format(cache=cache),
-        ]
+        env["JAXGLMM_CACHE"] = folder if cached else "off"
+        command = [sys.executable, "-c", FRESH if linear else FRESH_GLMM]
         if engine == "lme4":
             command = ["Rscript", "-e", FRESH_R if linear else FRESH_GLMM_R]
         if "session" in problem.work:
             here = Path(__file__).parent
-            script = (here / "first_session.py").read_text().replace("# CACHE", cache)
-            command = [sys.executable, "-c", script]
+            command = [sys.executable, "-c", (here / "first_session.py").read_text()]
             if engine == "lme4":
                 command = ["Rscript", str(here / "first_session.R")]
 

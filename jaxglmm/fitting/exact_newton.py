@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import equinox as eqx
 import numpy as np
 
 from jaxglmm import _status
@@ -19,6 +18,7 @@ from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.runtime.trees import tree_at
 
 FIRST = 60  # steps of the search before it is told that it is slow
 MOST = 25  # steps here
@@ -60,7 +60,7 @@ def finished(
         if ahead is None:
             break
         psi, value, score, u = ahead
-        found = eqx.tree_at(lambda f: f.steps, found, found.steps + 1)
+        found = tree_at(lambda f: f.steps, found, found.steps + 1)
     return _with(engine, found, psi, u, value, left, status)
 
 
@@ -123,7 +123,7 @@ def _with(
         np.float64(left),
         np.int64(status),
     )
-    return eqx.tree_at(
+    return tree_at(
         lambda f: (f.psi, f.u, f.b, f.eta, f.criterion, f.decrement, f.status),
         found,
         new,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -31,6 +30,7 @@ from jaxglmm.model import covariances
 from jaxglmm.model.covariances.host import host_lambdas, host_theta
 from jaxglmm.model.marginal_problem import MarginalProblem
 from jaxglmm.runtime.precision import double_precision
+from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.fixed import EXACT
 
 CHUNK = 256  # lanes of one call
@@ -174,7 +174,7 @@ def _lanes(
     """Fit every lane; the Hessian, Fisher's information and F at its end."""
 
     def one(own: list[Array], start: Array) -> Any:
-        mine = eqx.tree_at(
+        mine = tree_at(
             lambda p: [s.rows for s in p.stacks],
             problem,
             [
