@@ -23,7 +23,7 @@ from jaxglmm.formula.residual import BY_VISIT
 from jaxglmm.integrate import exact_blocks
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
-from jaxglmm.model.covariances.host import host_lambdas, host_theta
+from jaxglmm.model.covariances.host import any_at_end, host_lambdas, host_theta
 from jaxglmm.model.marginal_problem import BlockEffect, MarginalProblem, Stack
 from jaxglmm.model.residuals import Correlation, Pairs, correlation
 from jaxglmm.model.residuals.correlations import AnyCorrelation, Distance
@@ -246,6 +246,14 @@ class BlockEngine:
         rest = host_theta(absolute, terms) if terms else np.zeros(0)
         return np.concatenate([own, rest])
 
+    def is_singular(self, fitted: Fitted) -> bool:
+        """Whether a standard deviation is next to zero, or a correlation at an end."""
+        theta = np.asarray(fitted.theta)
+        rest, terms = theta[self.problem.n_residual :], self.problem.covariances
+        own = at_ends(self.design, theta[: self.problem.n_residual])
+        near = bool((np.abs(theta[self.scales]) < SINGULAR).any())
+        return near or bool(own) or (bool(terms) and any_at_end(rest, terms))
+
     def estimates(self, design: Design, fitted: Fitted, criterion: float) -> Estimates:
         """Back to the user's coordinates."""
         return estimates(self, design, fitted, criterion)
@@ -359,7 +367,6 @@ def estimates(
     if ends and status == _status.MAX_STEPS and fitted.decrement < LEFT:
         status = _status.CONVERGED  # what is left lies beyond the end of a range
     beta = fixed.beta(np.asarray(fitted.beta))
-    near = np.abs(fitted.theta[engine.scales]) < SINGULAR
     return Estimates(
         beta=beta,
         vcov=fixed.vcov(np.asarray(fitted.LQ), fixed.scale),
@@ -371,7 +378,7 @@ def estimates(
         reml=engine.reml,
         converged=status == _status.CONVERGED,
         share=1.0,
-        singular=bool(near.any()) or bool(ends),
+        singular=engine.is_singular(fitted),
         status=status,
         n_iter=int(fitted.steps),
         decrement=float(fitted.decrement),

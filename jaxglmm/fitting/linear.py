@@ -73,6 +73,10 @@ class Engine:
         """Which rows of the design count; None where all do."""
         return self.moments.keep
 
+    def is_singular(self, fitted: Fitted) -> bool:
+        """Whether a standard deviation is next to zero, or a correlation to one."""
+        return is_singular(self, fitted)
+
     def estimates(self, design: Design, fitted: Fitted, criterion: float) -> Estimates:
         """Back to the user's coordinates."""
         return estimates(self, design, fitted, criterion)

@@ -64,6 +64,6 @@ def _again(fit: L, design: Design, engine: Engine) -> L:
         engine,
         {**settings, "evaluations": int(fitted.steps)},
     )
-    if fitted.status != _status.CONVERGED or _engine.is_singular(engine, fitted):
+    if fitted.status != _status.CONVERGED or engine.is_singular(fitted):
         diagnose.warn(design, out.estimates, stacklevel=5)
     return out
