@@ -11,8 +11,15 @@ from typing import Any
 import numpy as np
 
 from jaxglmm import _arguments
-from jaxglmm._errors import ConvergenceWarning, DataError, FormulaError, ModelError
+from jaxglmm._errors import (
+    ConvergenceWarning,
+    DataError,
+    FormulaError,
+    ModelError,
+    NotApplicableError,
+)
 from jaxglmm._hints import unknown_argument
+from jaxglmm.api.components import composed, right_sides, spelt
 from jaxglmm.api.given import (
     check_numbers,
     estimator_of,
@@ -27,6 +34,7 @@ from jaxglmm.formula import (
     check_linear,
     check_quadrature,
     design_from_formula,
+    design_of_components,
 )
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.given import in_table
@@ -68,6 +76,8 @@ def fit_many(
     file: Any = None,
     priors: Any = None,
     residual: str | None = None,
+    zi: Any = None,
+    dispersion: Any = None,
     **unknown: Any,
 ) -> Fits | Posteriors:
     """Fit one formula to many responses, or to many data sets.
@@ -104,6 +114,8 @@ def fit_many(
             interrupted goes on from there when it is called again.
         priors: of a Bayesian method, ``jg.Priors(...)``.
         residual: covariance of the residuals of linear models, as for ``lmm``.
+        zi: formula of the probability of added zeros, as for ``glmm``; ``responses``.
+        dispersion: formula of the dispersion, likewise.
         unknown: none; see ``lmm``.
 
     Returns:
@@ -124,22 +136,18 @@ def fit_many(
     >>> fits.coefficients.shape, fits.converged.sum().item()
     ((50, 2), 50)
     """
-    if unknown:
-        raise unknown_argument("jg.fit_many", unknown, signature(fit_many).parameters)
+    parts = _parts(formula, zi, dispersion, family, unknown)
     started = time.perf_counter()
     tol, _ = check_numbers(tol, 1)
     satterthwaite = _arguments.flag("satterthwaite", satterthwaite)
     progress = None if progress is None else _arguments.flag("progress", progress)
     file = None if file is None else _arguments.new_file(file, "file")
-    bayes = bayes_method(method)
-    if bayes is None and priors is not None:
-        raise ModelError(
-            "priors= needs a Bayesian method: 'nested-laplace', 'map' or 'vb'"
-        )
-    known, model = _model(family, method, bayes)
-    context = caller_context(), _of_linear(residual, bayes or known)
+    known, model, bayes = _model(family, method, priors, parts)
+    _may_have_parts(parts, known, responses, bayes, weights)
+    context = caller_context(), _of_linear(residual, bayes or known), parts
     given = known, weights, offset, trials, context
     source, labels = _source(formula, data, responses, by, given)
+    known = composed(source.design, known)[1] if parts else known
     source = replace(
         source, model=model, family=known, tol=tol, satterthwaite=satterthwaite
     )
@@ -149,6 +157,43 @@ def fit_many(
         check_quadrature(source.design, model.nodes)
     programs.spare()
     return _run(source, labels, formula, devices, progress, file, started)
+
+
+def _parts(
+    formula: Any, zi: Any, dispersion: Any, family: Any, unknown: dict[str, Any]
+) -> dict[str, str]:
+    """Right sides of the other predictors; refuses arguments that are not known."""
+    zi, dispersion, nominal = spelt(unknown, zi, dispersion)
+    if nominal is not None:
+        unknown["nominal"] = nominal
+    if unknown:
+        raise unknown_argument("jg.fit_many", unknown, signature(fit_many).parameters)
+    if zi is None and dispersion is None:
+        return {}
+    return right_sides(formula, zi, dispersion, family_from(family))
+
+
+def _may_have_parts(
+    parts: dict[str, str], family: Any, responses: Any, bayes: Any, weights: Any
+) -> None:
+    """Refuse what is not fitted in lanes of several linear predictors."""
+    if not parts:
+        return
+    if bayes is not None:
+        raise NotApplicableError(
+            "zi= and dispersion= go with maximum likelihood in fit_many: leave method= "
+            "out, or give 'laplace' or 'agq'"
+        )
+    if responses is None:
+        raise NotApplicableError(
+            "zi= and dispersion= go with responses=Y in fit_many; for data sets of "
+            "their own rows call jg.glmm for each"
+        )
+    if weights is not None and family.is_linear_model:
+        raise NotApplicableError(
+            "weights= of a Gaussian model with dispersion= are not fitted in lanes: "
+            "call jg.glmm for each response, or model them by dispersion="
+        )
 
 
 def _of_linear(residual: str | None, other: Any) -> str | None:
@@ -177,15 +222,22 @@ def _source(
     return _of_responses(formula, data, responses, *given)
 
 
-def _model(family: Any, method: Any, bayes: Any = None) -> tuple[Any, Any]:
-    """The family (None for a linear model) and the estimator."""
+def _model(
+    family: Any, method: Any, priors: Any, parts: dict[str, str]
+) -> tuple[Any, Any, Any]:
+    """The family (None for a linear model), the estimator, the Bayesian method."""
+    bayes = bayes_method(method)
     known = family_from(family)
     no_categories(known, "batches", "fit one after the other, by jg.glmm")
-    if bayes:
-        return known, bayes
-    if known.name == "gaussian" and known.link.name == "identity":
-        return None, estimator_of(method, True)
-    return known, integration_of("laplace" if method is None else method)
+    if bayes is not None:
+        return known, bayes, bayes
+    if priors is not None:
+        raise ModelError(
+            "priors= needs a Bayesian method: 'nested-laplace', 'map' or 'vb'"
+        )
+    if known.is_linear_model and not parts:
+        return None, estimator_of(method, True), None
+    return known, integration_of("laplace" if method is None else method), None
 
 
 def _posteriors(source, family, method, priors, labels, progress, file) -> Posteriors:
@@ -252,10 +304,15 @@ def _of_responses(
             own[label] = given
         else:
             shared[label] = given
-    context, residual = context
-    design = design_from_formula(
-        formula, columns, context=context, residual=residual, **shared
-    )
+    context, residual, others = context
+    if others:
+        design = design_of_components(
+            formula, columns, others, context=context, **shared
+        )
+    else:
+        design = design_from_formula(
+            formula, columns, context=context, residual=residual, **shared
+        )
     _check(design, family)
     rows = design.rows
     for label, given in (("responses", responses), *own.items()):
@@ -372,7 +429,7 @@ def _of_tables(
     )
     if trials is not None:
         options["trials"] = trials
-    context, residual = context
+    context, residual, _ = context
     if residual is not None:
         options["residual"] = replace(read_residual(residual), parted=True)
     design = design_from_formula(

@@ -7,7 +7,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from jaxglmm import _arguments
-from jaxglmm._errors import ModelError
+from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm._hints import unknown_argument
 from jaxglmm.api.components import composed, right_sides, spelt
 from jaxglmm.api.given import (
@@ -319,6 +319,11 @@ def fit_bayes(
     from jaxglmm.posterior.fit import check_response, fit_posterior, warn
     from jaxglmm.results.posterior_fit import PosteriorFit
 
+    if design.parts:
+        raise NotApplicableError(
+            "models with zi= or dispersion= have no posterior here yet: fit them by "
+            "method='laplace' or jg.AGQ(nodes)"
+        )
     began = time.perf_counter() if started is None else started
     no_categories(family, "posteriors", "maximise the likelihood (method='laplace')")
     check_response(design, family, priors)

@@ -228,3 +228,20 @@ def test_rows_that_miss_a_value_of_any_formula_are_dropped(salamanders):
         fit = jg.glmm("count ~ 1 + (1 | site)", data, family="poisson", zi="~ z")
     assert fit.nobs == len(data) - 2
     assert sum(w.category is jg.MissingRowsWarning for w in said) == 1
+
+
+def test_many_responses_in_lanes_are_the_single_fits(salamanders):
+    formula, options = "y ~ mined + (1 | site)", {"family": "poisson", "zi": "~ mined"}
+    data = salamanders.rename(columns={"count": "y"})
+    one = jg.glmm(formula, data, **options)
+    Y = one.simulate(3, seed=1).T
+    fits = jg.fit_many(formula, data, responses=Y, **options)
+    for j, single in enumerate(one.refit(y) for y in Y.T):
+        np.testing.assert_allclose(
+            fits.log_likelihood[j], single.log_likelihood, atol=1e-6
+        )
+        np.testing.assert_allclose(fits.coefficients[j], single.coefficients, atol=1e-4)
+        np.testing.assert_allclose(fits.se[j], single.se, rtol=1e-3)
+    assert fits.frame().columns.tolist()[2] == "zi~(Intercept)"
+    with pytest.raises(jg.NotApplicableError, match="responses=Y"):
+        jg.fit_many(formula, data, by="spp", **options)
