@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import SingularFitWarning as SingularFitWarning
     from jaxglmm._errors import ZeroInflationWarning as ZeroInflationWarning
     from jaxglmm.api.many import fit_many as fit_many
+    from jaxglmm.api.meta import meta as meta
     from jaxglmm.api.mmrm import mmrm as mmrm
     from jaxglmm.api.models import anova as anova
     from jaxglmm.api.models import glmm as glmm
@@ -179,6 +180,7 @@ _WHERE = {  # public name -> module that holds it
     "load": "jaxglmm.api.models",
     "warm": "jaxglmm.api.warm",
     "mmrm": "jaxglmm.api.mmrm",
+    "meta": "jaxglmm.api.meta",
     "pedigree": "jaxglmm.formula.relatedness",
     "phylogeny": "jaxglmm.formula.relatedness",
     "KnownPrecision": "jaxglmm.formula.known",
@@ -272,6 +274,7 @@ __all__ = [
     "glmm",
     "lmm",
     "load",
+    "meta",
     "mmrm",
     "pedigree",
     "phylogeny",
