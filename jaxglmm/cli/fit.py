@@ -48,6 +48,7 @@ FAMILIES = (  # a test holds them to the table of families, which takes JAX to i
     "compois",
     "tweedie",
     "cumulative",
+    "multinomial",
 )
 EXAMPLE = """examples:
   jaxglmm fit sleep.csv "Reaction ~ Days + (Days | Subject)" --html report.html

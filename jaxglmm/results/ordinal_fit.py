@@ -22,7 +22,7 @@ class OrdinalFit(FittedOrdinal, GeneralisedFit):
         >>> data = {"y": [1, 2, 3, 2, 1, 3, 3, 2], "x": [0, 1, 1, 0, 0, 1, 0, 1]}
         >>> fit = jg.glmm("y ~ x", data, family=jg.Cumulative())
         >>> fit.thresholds.round(3).to_dict(), fit.coefficients.round(3).tolist()
-        ({'1|2': -0.053, '2|3': 1.749}, [1.766])
+        ({'1|2': -0.259, '2|3': 1.707}, [1.913])
     """
 
     @conf_level_too
@@ -69,7 +69,7 @@ class OrdinalFit(FittedOrdinal, GeneralisedFit):
             >>> data = {"y": [1, 2, 3, 2, 1, 3, 3, 2], "x": [0, 1, 1, 0, 0, 1, 0, 1]}
             >>> fit = jg.clmm("y ~ x", data)
             >>> fit.predict({"x": [0, 1]}, type="probs").round(3).to_numpy().tolist()
-            [[0.487, 0.365, 0.148], [0.139, 0.357, 0.504]]
+            [[0.436, 0.411, 0.153], [0.102, 0.347, 0.551]]
             >>> fit.predict({"x": [0, 1]}, type="class").tolist()
             [1, 3]
         """
@@ -117,7 +117,7 @@ class OrdinalFit(FittedOrdinal, GeneralisedFit):
             >>> fit = jg.clmm("y ~ x", data)
             >>> table = fit.predictions(by="x", type="probs")
             >>> table[["x", "category", "estimate"]].round(3).to_numpy()[0].tolist()
-            [0.0, 1.0, 0.487]
+            [0.0, 1.0, 0.436]
         """
         from jaxglmm.postestimation.prediction.ordinal import predictions
 
