@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxglmm.estimate import information, refine
-from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.estimate import information
 from jaxglmm.many.linear import CELLS, LANES, is_free, suits
 from jaxglmm.postestimation.profile import linear_lanes, structured
 from jaxglmm.postestimation.profile import moments as held_moments
@@ -37,7 +36,6 @@ from jaxglmm.postestimation.profile.root_search import PLAIN
 from jaxglmm.runtime.devices import Devices, choose
 from jaxglmm.runtime.host import on_host
 from jaxglmm.runtime.precision import double_precision
-from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure import shared_design as shared
 
 if TYPE_CHECKING:
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 
 STEPS = (8, 20, 100)  # of a search for the free coordinates: all lanes, the rest
 LEAST_SIGMA = 1e-6  # of its estimate: the lower end of sigma's range
-TOLERANCE, MOST_STEPS = 1e-10, 200  # of a fit with a fixed effect held
 
 Minimise = Callable[[np.ndarray, Hold, np.ndarray, int], LinearEnds]
 
@@ -263,7 +260,8 @@ class LinearAlone:
 
     def _one(self, hold: Hold, free: np.ndarray, steps: int) -> LinearEnds:
         if hold.kind[0] == BETA:
-            value = self._with_offset(hold.contrast[:, 0], float(hold.value[0]))
+            row, held = hold.contrast[:, 0], float(hold.value[0])
+            value = held_moments.with_contrast(self.engine, row, held)
             unknown, yes = np.array([np.nan]), np.array([True])
             return LinearEnds(free, np.array([value]), unknown, ~yes, yes)
         with on_host():
@@ -279,24 +277,6 @@ class LinearAlone:
                 break
         with on_host():
             return search.end(state)
-
-    def _with_offset(self, row: np.ndarray, held: float) -> float:
-        """Criterion with row'beta held: y loses its part, X its direction."""
-        m, problem = self.engine.moments, self.engine.problem
-        size = np.linalg.norm(row)
-        # an orthonormal basis of internal beta whose first vector is the row
-        U = np.linalg.qr(np.column_stack([row, np.eye(len(row))]))[0]
-        U[:, 0] *= np.sign(U[:, 0] @ row)
-        change = np.zeros((len(row) + 1, len(row)))
-        change[:-1, :-1] = U[:, 1:]
-        change[:-1, -1] = -held / size * U[:, 0]
-        change[-1, -1] = 1.0
-        B = tuple(np.einsum("irg,rc->icg", b, change) for b in problem.B)
-        RR = change.T @ np.asarray(problem.RR) @ change
-        put = jax.device_put((B, RR))
-        own = tree_at(lambda s: (s.B, s.RR), problem, put)
-        found = refine.fit(m, own, Maximise(False), TOLERANCE, MOST_STEPS)
-        return float(found.criterion)
 
     def _derivatives(self, hold: Hold, full: np.ndarray) -> linear_lanes.Deviance:
         """Value, score and the stand-in Hessian over (entries, log sigma^2)."""

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from jaxglmm.estimate import refine
+from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.formula.design import Design
 from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.linear import LANES, spans
 from jaxglmm.model import assemble
 from jaxglmm.postestimation.profile.constraint import run
 from jaxglmm.runtime.devices import Devices
+from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import per_dataset_design as own
 from jaxglmm.structure.factors import Factor
@@ -22,6 +25,9 @@ from jaxglmm.structure.moments_of_design import Moments
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
+    from jaxglmm.fitting.linear import Engine
+
+TOLERANCE, MOST_STEPS = 1e-10, 200  # of a fit with a fixed effect held
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,26 @@ def of_fit(fit: FittedModel) -> Internal:
         np.array([float(m.n)]),
         tuple(np.array([float(f.n_levels)]) for f in m.factors),
     )
+
+
+def with_contrast(engine: Engine, row: np.ndarray, held: float) -> float:
+    """The internal criterion of ML with row'beta held, row (p,).
+
+    y loses its part and X its direction.
+    """
+    problem, size = engine.problem, np.linalg.norm(row)
+    # an orthonormal basis of internal beta whose first vector is the row
+    U = np.linalg.qr(np.column_stack([row, np.eye(len(row))]))[0]
+    U[:, 0] *= np.sign(U[:, 0] @ row)
+    change = np.zeros((len(row) + 1, len(row)))
+    change[:-1, :-1] = U[:, 1:]
+    change[:-1, -1] = -held / size * U[:, 0]
+    change[-1, -1] = 1.0
+    B = tuple(np.einsum("irg,rc->icg", b, change) for b in problem.B)
+    RR = change.T @ np.asarray(problem.RR) @ change
+    own = tree_at(lambda s: (s.B, s.RR), problem, jax.device_put((B, RR)))
+    found = refine.fit(engine.moments, own, Maximise(False), TOLERANCE, MOST_STEPS)
+    return float(found.criterion)
 
 
 def of_responses(

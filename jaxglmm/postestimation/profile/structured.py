@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxglmm.estimate import information, refine
+from jaxglmm.estimate import information
 from jaxglmm.estimate.generalised import zeros
-from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting.components import VarianceParameter, parameters
 from jaxglmm.model import assemble
 from jaxglmm.model.covariances.base import AbstractCovariance, SideBySide, is_scale
 from jaxglmm.postestimation.profile.curves import FISHER, LOG, PLAIN, Curve
+from jaxglmm.postestimation.profile.moments import with_contrast
 from jaxglmm.postestimation.profile.subspace import Subspace, maximise_along
-from jaxglmm.runtime.trees import tree_at
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -285,25 +284,13 @@ def _linear_fixed(fit: FittedModel) -> list[Curve]:
 
 
 def _fixed_deviance(fit: FittedModel, j: int) -> Callable[[float], float]:
-    """Deviance with beta_j held: y loses its part, X its direction."""
-    m, problem = fit.engine.moments, fit.engine.problem
-    constant = assemble.constants(m)[0]
-    row = m.fixed.R_inverse[j]
-    size = np.linalg.norm(row)
-    U = np.linalg.qr(np.column_stack([row, np.eye(len(row))]))[0]
-    U[:, 0] *= np.sign(U[:, 0] @ row)
+    """Deviance with beta_j held."""
+    m = fit.engine.moments
+    constant, row = assemble.constants(m)[0], m.fixed.R_inverse[j]
 
     def deviance(value: float) -> float:
-        held = (value - m.fixed.beta0[j]) / (m.fixed.scale * size)
-        change = np.zeros((len(row) + 1, len(row)))
-        change[:-1, :-1] = U[:, 1:]
-        change[:-1, -1] = -held * U[:, 0]
-        change[-1, -1] = 1.0
-        B = tuple(np.einsum("irg,rc->icg", np.asarray(b), change) for b in problem.B)
-        RR = change.T @ np.asarray(problem.RR) @ change
-        own = tree_at(lambda s: (s.B, s.RR), problem, (B, RR))
-        found = refine.fit(m, own, Maximise(False), 1e-10, 200)
-        return float(found.criterion) + constant
+        held = (value - m.fixed.beta0[j]) / m.fixed.scale
+        return with_contrast(fit.engine, row, held) + constant
 
     return deviance
 
