@@ -225,6 +225,18 @@ def test_importing_loads_nothing_heavy():
     assert heavy.isdisjoint(loaded)
 
 
+def test_a_first_fit_loads_what_it_needs():
+    loaded = run_python("""
+        import json, sys
+        import jaxglmm as jg
+        data = jg.datasets.load("sleepstudy")
+        str(jg.lmm("Reaction ~ Days + (Days | Subject)", data).summary())
+        print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+    """)
+    heavy = {"formulaic", "matplotlib", "arviz", "scipy", "optax", "blackjax"}
+    assert heavy.isdisjoint(loaded)
+
+
 def test_importing_starts_no_device():
     started = run_python("""
         import json

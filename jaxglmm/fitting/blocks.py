@@ -10,8 +10,6 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from jaxglmm import _status
 from jaxglmm.estimate.base import Fitted
@@ -318,6 +316,9 @@ def _joined(parts: list[np.ndarray], n: int) -> np.ndarray:
     """The finest blocks that hold whole levels of every factor."""
     if len(parts) == 1:
         return parts[0]
+    from scipy import sparse  # slow to import
+    from scipy.sparse import csgraph
+
     rows = np.arange(n)
     columns, at = [], n
     for codes in parts:

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import lapack
 
 from jaxglmm._errors import ModelError
 from jaxglmm._typing import Float, Int
@@ -243,6 +242,8 @@ def fewest(
 
     The sums are a Gram matrix; its pivoted Cholesky factor ends at its rank.
     """
+    from scipy.linalg import lapack  # slow to import
+
     kept, of = [], []
     for k, here in _runs(pattern):
         mine = blocks[here]
