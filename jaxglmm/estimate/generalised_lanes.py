@@ -20,6 +20,7 @@ from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate import hessian_lanes as gh
 from jaxglmm.estimate import search_lanes as gs
+from jaxglmm.estimate.generalised import CLOSE
 from jaxglmm.estimate.start_generalised import ENOUGH, MOST, STRONGEST, WEAKEST
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
 from jaxglmm.integrate.base import AT_MODE, AbstractMarginal
@@ -131,7 +132,8 @@ def fit(
     def evaluate(psi: Array, u: Array, exact: Array) -> pt.Point:
         return marginal.at_lanes(d, split, psi, u, exact)
 
-    near = AT_MODE if marginal.beyond else None
+    several = d.predictors.K > 1
+    near = AT_MODE if marginal.beyond else CLOSE if several else None
     found = gs.minimise(d, split, evaluate, start, u, tol, max_steps, near, n_levels)
     beta, theta, _ = split(found.psi)
     b = small.apply(pt.crit.lambdas(theta, covariance), list(found.u))

@@ -16,7 +16,7 @@ mode by chord steps: the factor of M of the last evaluation serves until it no l
 gains, which costs passes over the rows but no factorisation.
 
 Where the first trial fails, because its modes leave the domain of the link or overflow,
-the random effects start smaller. Steps stay within reach (``_shortened``).
+the random effects start smaller. Steps stay within reach (``shortened``).
 
 Curvature: average information is not the Hessian, so convergence is linear; E is
 learned as in ``numerics.newton`` (BFGS). At the end diagonals of Lambda next to zero
@@ -152,7 +152,7 @@ def minimise(
         moving = judged | stuck  # psi changes: not an inner step
         restart = moving & ~ok & first & (s.tries < MOST_TRIES)
 
-        E = _learn(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
+        E = learned(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
         x = jnp.where(ok, s.trial, s.x)
         f = jnp.where(ok, at.value, s.f)
         g = jnp.where(ok, at.score, s.g)
@@ -172,7 +172,7 @@ def minimise(
         mu = jnp.where(ok, less, jnp.where(moving & ~restart, more, s.mu))
         step, mu, E = _step(H, E, D, g, mu, ok)
         gain = jnp.where(moving & ~look, jnp.sum(g * step), s.gain)
-        short = _shortened(step, x, reach)
+        short = shortened(step, x, reach)
         beyond = within(problem.family, x - short * step)
         trial = jnp.where(moving, jnp.where(look, x, beyond), s.trial)
 
@@ -189,7 +189,7 @@ def minimise(
 
         taken = ok & (short == 1.0)
         failed = moving & ~ok & ~look
-        status = _judge(s, taken, failed, first, gain, mu, at.nu, tol, finer)
+        status = judged_status(s, taken, failed, first, gain, mu, at.nu, tol, finer)
         status = jnp.where(restart, -1, status)
         steps = s.steps + (moving & ~look)
         out = (steps >= max_steps) | (s.evaluations >= MOST_INNER * max_steps)
@@ -281,12 +281,15 @@ def minimise(
     return Found(end.x, end.u, end.f, end.gain, end.steps, end.status)
 
 
-def _learn(s: _State, at: Point, accepted: Array) -> Array:
-    """E such that H + E maps the step just taken to the change of the score."""
+def learned(s: Any, at: Any, accepted: Array) -> Array:
+    """E such that H + E maps the step just taken to the change of the score.
+
+    Of one model or, last axis, of lanes; so are ``shortened`` and ``judged_status``.
+    """
     step, change = s.trial - s.x, at.score - s.g
     B = at.curvature + s.E
-    Bs = jnp.sum(B * step, axis=1)
-    old, new = jnp.sum(step * Bs), jnp.sum(step * change)
+    Bs = jnp.sum(B * step[None], axis=1)
+    old, new = jnp.sum(step * Bs, axis=0), jnp.sum(step * change, axis=0)
     believed = accepted & (s.gain < NEAR) & (old > 0)
     # where the curvature is far below H, and may be negative, it is learned in steps
     # that keep H + E positive (Powell 1978)
@@ -296,7 +299,9 @@ def _learn(s: _State, at: Point, accepted: Array) -> Array:
     new = jnp.where(less, LEAST * old, new)
     safe_old = jnp.where(believed, old, 1.0)
     safe_new = jnp.where(believed, new, 1.0)
-    update = change[:, None] * change / safe_new - Bs[:, None] * Bs / safe_old
+    update = (
+        change[:, None] * change[None] / safe_new - Bs[:, None] * Bs[None] / safe_old
+    )
     return s.E + jnp.where(believed, update, 0.0)
 
 
@@ -317,17 +322,17 @@ def _step(
     return jnp.where(solved, step, g / bound), mu, E
 
 
-def _shortened(step: Array, x: Array, reach: tuple[np.ndarray, bool]) -> Scalar:
+def shortened(step: Array, x: Array, reach: tuple[np.ndarray, bool]) -> Scalar:
     """How much of a step stays where the curvature may be believed.
 
     A variance parameter at most doubles or grows by one, other parameters move by
     ``REACH``; times the largest parameter where eta has a unit.
     """
     effects, unitless = reach
-    unit = 1.0 if unitless else jnp.maximum(1.0, jnp.max(jnp.abs(x)))
+    unit = 1.0 if unitless else jnp.maximum(1.0, jnp.max(jnp.abs(x), axis=0))
     least = jnp.where(effects, unit, REACH * unit)
     longest = jnp.maximum(least, jnp.abs(x))
-    return jnp.minimum(1.0, 1.0 / jnp.max(jnp.abs(step) / longest))
+    return jnp.minimum(1.0, 1.0 / jnp.max(jnp.abs(step) / longest, axis=0))
 
 
 def within(family: AbstractFamily, psi: Array) -> Array:
@@ -348,8 +353,8 @@ def left(gain: Array, before: Array) -> Array:
     return gain / (1 - jnp.clip(ratio, 0.0, SLOWEST))
 
 
-def _judge(
-    s: _State,
+def judged_status(
+    s: Any,
     ok: Array,
     failed: Array,
     first: Array,

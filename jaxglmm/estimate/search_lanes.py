@@ -1,7 +1,10 @@
 """Modes and parameters of many generalised models, searched together.
 
 ``estimate.search`` with the lanes last: the same inner and outer steps, the same tests,
-lane by lane. A lane that is done keeps its state while others go on.
+lane by lane. A lane that is done keeps its state while others go on. What a step
+learns, how long it may be and when a search is over are one code for both; the loops
+are two, since one model goes on to several factors and LAPACK, and lanes to what all of
+them need at once (``lax.cond``), which costs one model more than it saves.
 """
 
 from __future__ import annotations
@@ -12,30 +15,28 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate.search import (
+    EXACT,
     FINER,
     INDIFFERENT,
-    LEAST,
     MOST_AT_FIRST,
     MOST_INNER,
     MOST_TRIES,
     NEAR_ZERO,
-    PATIENCE,
-    REACH,
     ROUGH,
     ROUGH_LEVEL,
     SETTLED,
-    left,
+    judged_status,
+    learned,
+    shortened,
     within,
 )
 from jaxglmm.integrate.laplace_derivatives_lanes import Evaluate, Point, Split, moved
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.numerics import small_matrices as small
-from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
+from jaxglmm.numerics.newton import START_DAMPING
 from jaxglmm.numerics.newton_lanes import RUNNING
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.trees import Module
-
-EXACT = 1e-9  # decrement of u up to which a value is believed
 
 
 class LanesFound(Module):
@@ -128,7 +129,7 @@ def minimise(
         moving = ok | (judged & ~ok) | stuck
         restart = moving & ~ok & first & (s.tries < MOST_TRIES) & (not damped)
 
-        E = _learn(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
+        E = learned(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
         x = jnp.where(ok, s.trial, s.x)
         f = jnp.where(ok, at.value, s.f)
         g = jnp.where(ok, at.score, s.g)
@@ -147,7 +148,7 @@ def minimise(
         needed = moving & (s.status == RUNNING)
         step, mu, E = _step(H, E, D, g, mu, ok, needed)
         gain = jnp.where(moving, jnp.sum(g * step, axis=0), s.gain)
-        short = 1.0 if damped else _shortened(step, x, effects, unitless)
+        short = 1.0 if damped else shortened(step, x, (effects, unitless))
         beyond = within(family, x - short * step)
         trial = jnp.where(moving, jnp.where(again_here, x, beyond), s.trial)
 
@@ -165,7 +166,7 @@ def minimise(
 
         taken = ok & (short == 1.0)
         failed = moving & ~ok & ~restart
-        status = _judge(s, taken, failed, first, gain, mu, at.nu, tol)
+        status = judged_status(s, taken, failed, first, gain, mu, at.nu, tol, FINER)
         done = status == _status.CONVERGED
         end = jnp.where(done & ok, trial, x)
         end_u = jnp.where(done & ok, v, kept)
@@ -256,25 +257,6 @@ def damping(reach: list[Array | float], change: list[Array]) -> Array:
     return jnp.where(r < 1e-2, 1.0, jnp.log1p(r) / jnp.maximum(r, 1e-300))
 
 
-def _learn(s: _State, at: Point, accepted: Array) -> Array:
-    """E such that H + E maps the step just taken to the change of the score."""
-    step, change = s.trial - s.x, at.score - s.g
-    B = at.curvature + s.E
-    Bs = jnp.sum(B * step[None], axis=1)
-    old, new = jnp.sum(step * Bs, axis=0), jnp.sum(step * change, axis=0)
-    believed = accepted & (s.gain < NEAR) & (old > 0)
-    less = believed & (new < LEAST * old)  # as in ``estimate.search``
-    share = jnp.where(less, (1 - LEAST) * old / jnp.where(less, old - new, 1.0), 1.0)
-    change = share * change + (1 - share) * Bs
-    new = jnp.where(less, LEAST * old, new)
-    safe_old = jnp.where(believed, old, 1.0)
-    safe_new = jnp.where(believed, new, 1.0)
-    update = (
-        change[:, None] * change[None] / safe_new - Bs[:, None] * Bs[None] / safe_old
-    )
-    return s.E + jnp.where(believed, update, 0.0)
-
-
 def solve(H: Float[Array, "k k L"], g: Float[Array, "k L"]) -> tuple[Array, Array]:
     """H^-1 g by elimination without pivots, and whether H is positive definite."""
     H = jnp.broadcast_to(H, (*H.shape[:2], *g.shape[1:]))
@@ -307,42 +289,6 @@ def _step(
     mu = jnp.where(solved | ~needed, mu, jnp.maximum(10 * mu, 0.1))
     bound = jnp.sum(jnp.abs(H), axis=1) + mu * (1e-12 + jnp.abs(D))
     return jnp.where(solved, step, g / bound), mu, jnp.where(usable, E, 0.0)
-
-
-def _shortened(step: Array, x: Array, effects: np.ndarray, unitless: bool) -> Array:
-    """How much of a step stays where the curvature may be believed, (L,)."""
-    unit = 1.0 if unitless else jnp.maximum(1.0, jnp.max(jnp.abs(x), axis=0))
-    longest = jnp.maximum(jnp.where(effects, unit, REACH * unit), jnp.abs(x))
-    return jnp.minimum(1.0, 1.0 / jnp.max(jnp.abs(step) / longest, axis=0))
-
-
-def _judge(
-    s: _State,
-    ok: Array,
-    failed: Array,
-    first: Array,
-    gain: Array,
-    mu: Array,
-    nu: Array,
-    tol: Array,
-) -> Array:
-    """Converged, failed, or RUNNING."""
-    light = mu <= LIGHT_DAMPING
-    ratio = jnp.minimum(1.0, gain / jnp.where(jnp.isinf(s.gain), gain, s.gain))
-    fine = FINER * tol
-    little = (gain < SETTLED) & (gain * ratio < 0.01 * fine) & ~first
-    nothing = gain < 1e-3 * fine
-    slow = (s.steps > PATIENCE) & (left(gain, s.gain) < 1e-4 * tol)
-    converged = ok & light & (nu < SETTLED) & (little | nothing | slow)
-    converged = converged | (
-        failed & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
-    )
-    failed = jnp.where(
-        failed & first,
-        _status.NOT_FINITE,
-        jnp.where(mu > HOPELESS, _status.STALLED, RUNNING),
-    )
-    return jnp.where(converged, _status.CONVERGED, failed)
 
 
 def _inner(

@@ -183,6 +183,9 @@ def evaluate(
     w, valid = r.w, jnp.ones(u.shape[-1], bool)
     if not d.family.has_canonical_link:
         valid = exact | ~jnp.any(model.below(w), axis=(0, 1))
+        if model.K > 1:  # M may be positive where blocks of rows are not
+            own = small.log_diagonal(_factor(d.blocks(w), Lam))
+            valid = valid | jnp.isfinite(jnp.sum(own, axis=0))
         w = jnp.where(valid, w, step_weights(d, eta, phi, w))
     A = d.blocks(w)
     C = _factor(A, Lam)
