@@ -7,6 +7,7 @@ import pytest
 import jaxglmm as jg
 from jaxglmm import _arguments
 from jaxglmm._errors import JaxGLMMError, ModelError, NotApplicableError
+from jaxglmm.runtime import hosted
 
 HUGE = 10**20
 NOT_WHOLE = (1.5, True, np.bool_(True), np.nan, np.inf, -np.inf, "a", "3", [3], HUGE)
@@ -161,7 +162,9 @@ SEEDS = {
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_seeds(fits, name):
+def test_seeds(fits, name, monkeypatch):
+    # last bits change when a shape that has been seen often becomes a program
+    monkeypatch.setattr(hosted, "PAYS", np.inf)
     for value in NO_SEED:
         with pytest.raises(NotApplicableError, match=r"seed=.* must be a whole number"):
             SEEDS[name](fits, value)
