@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import DataError, JaxGLMMWarning, ModelError
+from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.notices import listed, warn
 from jaxglmm.formula.response import Response
 from jaxglmm.formula.tables import Column
@@ -131,6 +132,7 @@ def _key(x: Any) -> str:
 def _numbers(column: Column, rows) -> tuple[np.ndarray, np.ndarray]:
     values = np.asarray(column.values)
     if column.kind == "number":
+        check_finite(column.name, (values,), rows)
         broken = np.flatnonzero(values != np.round(values))
         if len(broken):
             i = broken[0]

@@ -370,3 +370,21 @@ def test_what_is_not_offered_says_so():
             jg.glmm("rating ~ temp", d, family=family, method="nested-laplace")
         with pytest.raises(NotApplicableError, match="batches of categories"):
             jg.fit_many("rating ~ temp + (1 | judge)", [d, d], family=family)
+
+
+def test_type_three_tests_do_not_depend_on_the_coding():
+    d = data("wine_rating")
+    plain = jg.clm("rating ~ temp * contact", d)
+    coded = jg.clm(
+        "rating ~ temp * contact", d, contrasts={"temp": "sum", "contact": "sum"}
+    )
+    one, two = plain.anova(), coded.anova()
+    z = (coded.coefficients / coded.se) ** 2
+    np.testing.assert_allclose(two["statistic"], z, rtol=1e-6)
+    np.testing.assert_allclose(one["statistic"], z, rtol=1e-5)
+
+
+def test_infinite_responses_are_refused():
+    d = data("wine_rating").assign(y=np.inf)
+    with pytest.raises(DataError, match="infinite"):
+        jg.clm("y ~ temp", d)

@@ -154,13 +154,18 @@ def _third(
         )
     if design.recipe is None:
         return {t.name: np.eye(design.p)[list(t.columns)] for t in terms}
-    coded = design.recipe.sum_coded()
-    if coded.shape != design.X.shape:
+    coded, X = design.recipe.sum_coded(), design.X
+    # thresholds stand for an intercept that X has not
+    left_out = coded.shape[1] == X.shape[1] + 1 and INTERCEPT not in design.x_names
+    ones = int(left_out and bool((coded[:, 0] == 1.0).all()))
+    if ones:
+        X = np.concatenate([coded[:, :1], X], axis=1)
+    if coded.shape != X.shape:
         raise NotApplicableError(
             f"type 3 tests: the design has {design.p} columns, in sum-to-zero "
             f"contrasts {coded.shape[1]}. Use anova(type=2), or test(L)"
         )
-    change = np.linalg.lstsq(coded, design.X, rcond=None)[0]
+    change = np.linalg.lstsq(coded, X, rcond=None)[0][ones:, ones:]
     return {t.name: _reduced(change[list(t.columns)], list(t.columns)) for t in terms}
 
 
