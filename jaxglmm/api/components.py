@@ -131,3 +131,44 @@ def composed(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFa
         return design, family  # its parts are made once its categories are known
     made = Composed(family, ZI in design.parts, DISP in design.parts)
     return assemble.precise(design, family), made
+
+
+def dispersion_of(
+    formula: Any, dispersion: Any, method: Any, reml: Any, residual: Any
+) -> dict[str, str]:
+    """Right sides of the other predictors of a linear model.
+
+    Raises:
+        ModelError: by REML, or beside a residual structure.
+    """
+    if dispersion is None:
+        return {}
+    from jaxglmm.model.families import family_from
+
+    others = right_sides(formula, None, dispersion, family_from("gaussian"))
+    if not others:
+        return {}
+    if residual is not None:
+        raise ModelError(
+            "dispersion= and residual= are two models of the residuals; give one"
+        )
+    by_ml = method is None and reml is False
+    if not by_ml and not (isinstance(method, str) and method.lower() == "ml"):
+        raise ModelError(
+            "dispersion= is fitted by maximum likelihood here: write reml=False; REML "
+            "with a residual sd for each level is residual= with a covariance whose "
+            "name ends in h"
+        )
+    return others
+
+
+def dispersed(design: Design, tol: float, max_iter: int, started: float) -> Any:
+    """A linear model with a formula of its residual sd."""
+    from jaxglmm.estimate.presets import Laplace
+    from jaxglmm.fitting.fit_design import fit_generalised
+    from jaxglmm.model.families import family_from
+    from jaxglmm.results import faces
+
+    design, family = composed(design, family_from("gaussian"))
+    marginal = Laplace()
+    return fit_generalised(design, family, marginal, tol, max_iter, started, faces.face)

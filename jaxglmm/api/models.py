@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from jaxglmm import _arguments
 from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm._hints import unknown_argument
-from jaxglmm.api.components import composed, right_sides, spelt
+from jaxglmm.api.components import (
+    composed,
+    dispersed,
+    dispersion_of,
+    right_sides,
+    spelt,
+)
 from jaxglmm.api.given import (
     check_numbers,
     checked_ddf,
@@ -58,6 +64,7 @@ def lmm(
     residual: str | None = None,
     ddf: str | None = None,
     known: dict | None = None,
+    dispersion: Any = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a linear mixed model.
@@ -112,6 +119,8 @@ def lmm(
         known: grouping factor -> covariance between its levels, up to a variance: a
             frame labelled by level (``jg.pedigree``, ``jg.phylogeny``), (matrix,
             levels), a SciPy matrix, or ``jg.KnownPrecision`` of one; for ``(1 | id)``.
+        dispersion: right side of the formula of the log residual sd, ``"~ x"``; by
+            maximum likelihood, ``reml=False``.
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -135,6 +144,7 @@ def lmm(
     """
     if unknown:
         raise unknown_argument("jg.lmm", unknown, signature(lmm).parameters)
+    others = dispersion_of(formula, dispersion, method, reml, residual)
     bayes = bayes_method(method)
     estimator = estimator_of(None if bayes else method, reml)
     satterthwaite = _arguments.flag("compute_satterthwaite", compute_satterthwaite)
@@ -155,9 +165,12 @@ def lmm(
         missing=missing,
         contrasts=contrasts,
         known=known,
+        others=others,
         **({} if residual is None else {"residual": residual}),
     )
-    if design.residual is not None:
+    if others:
+        fit = dispersed(design, tol, max_iter, started)
+    elif design.residual is not None:
         if bayes is not None:
             raise ModelError(
                 f"residual={residual!r} needs maximum likelihood or REML; posteriors "

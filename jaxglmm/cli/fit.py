@@ -91,6 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trials", metavar="COLUMN", help="trials of a binomial response"
     )
     model.add_argument(
+        "--zi", metavar="FORMULA", help="of the probability of added zeros, '~ x'"
+    )
+    model.add_argument(
+        "--dispersion", metavar="FORMULA", help="of the dispersion, '~ x'"
+    )
+    model.add_argument(
         "--missing", choices=("drop", "raise"), default="drop", help="rows with gaps"
     )
     model.add_argument(
@@ -250,8 +256,9 @@ def fitted_by(args: argparse.Namespace, data: Any, method: str | None) -> Any:
     }
     if method is not None or args.method is not None:
         options["method"] = method or args.method
+    parts = {"zi": args.zi, "dispersion": args.dispersion}
     gaussian = args.family.lower() == "gaussian" and args.link in (None, "identity")
-    if gaussian:
+    if gaussian and not any(parts.values()):
         if args.trials is not None:
             raise NotApplicableError("--trials belongs to --family binomial")
         if args.residual is not None:
@@ -264,7 +271,8 @@ def fitted_by(args: argparse.Namespace, data: Any, method: str | None) -> Any:
     family: Any = args.family
     if args.link is not None:
         family = with_link(args.family, args.link)
-    return jg.glmm(args.formula, data, family=family, trials=args.trials, **options)
+    options |= {"trials": args.trials, **parts}
+    return jg.glmm(args.formula, data, family=family, **options)
 
 
 def with_link(family: str, link: str) -> Any:

@@ -245,3 +245,18 @@ def test_many_responses_in_lanes_are_the_single_fits(salamanders):
     assert fits.frame().columns.tolist()[2] == "zi~(Intercept)"
     with pytest.raises(jg.NotApplicableError, match="responses=Y"):
         jg.fit_many(formula, data, by="spp", **options)
+
+
+def test_a_linear_model_with_a_dispersion_is_the_gaussian_family():
+    sleep = jg.datasets.load("sleepstudy")
+    formula = "Reaction ~ Days + (1 | Subject)"
+    one = jg.lmm(formula, sleep, reml=False, dispersion="~ Days")
+    two = jg.glmm(formula, sleep, family="gaussian", dispersion="~ Days")
+    np.testing.assert_allclose(one.criterion, two.criterion, rtol=1e-12)
+    plain = jg.lmm(formula, sleep, reml=False)
+    assert one.criterion < plain.criterion
+    same = jg.lmm(formula, sleep.assign(a=1.0), reml=False, dispersion="~ 0 + a")
+    np.testing.assert_allclose(same.criterion, plain.criterion, atol=1e-6)
+    np.testing.assert_allclose(np.exp(same.fixef["disp"]["a"]), plain.sigma, rtol=1e-5)
+    with pytest.raises(jg.ModelError, match="reml=False"):
+        jg.lmm(formula, sleep, dispersion="~ Days")
