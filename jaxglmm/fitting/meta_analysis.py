@@ -85,8 +85,8 @@ def tau2_of(
         return tau2, float(se)
     if method == "PM":
         tau2 = _paule_mandel(y, X, v, k - p)
-        P = Weighted(y, X, 1.0 / (v + tau2)).P
-        return tau2, float(np.sqrt(2 * (k - p)) / np.trace(P))
+        mean = (k - p) / k * float(np.sum(1.0 / (v + tau2)))  # trace P, if alike
+        return tau2, float(np.sqrt(2 * (k - p))) / mean
     return _likely(y, X, v, reml=method == "REML")
 
 
