@@ -10,6 +10,7 @@ from jaxglmm import _errors
 from jaxglmm.fitting.convergence import Note
 from jaxglmm.formatting import numbers
 
+FAR = 15.0  # logit of an added zero that is as good as infinite
 NEVER, ALWAYS = 1e-4, 1 - 1e-4  # largest, and smallest, probability of an added zero
 
 
@@ -45,4 +46,14 @@ def _zeros(fit: Any) -> Note | None:
             "which is next to all zeros."
         )
         return Note(_errors.ZeroInflationWarning, text)
-    return None
+    far = int(np.sum(np.abs(zeta) > FAR))
+    if not far:
+        return None
+    text = (
+        f"The probability of an added zero is at 0 or 1 in {far} of {len(zeta)} rows "
+        f"(logits from {numbers.general(float(zeta.min()), 3)} to "
+        f"{numbers.general(float(zeta.max()), 3)}): coefficients of zi run off to "
+        "infinity, and their numbers say where the optimiser stopped. Leave terms out "
+        "of zi=, or merge levels."
+    )
+    return Note(_errors.ZeroInflationWarning, text)

@@ -127,5 +127,4 @@ def _with(
         lambda f: (f.psi, f.u, f.b, f.eta, f.criterion, f.decrement, f.status),
         found,
         new,
-        is_leaf=lambda x: x is None,
     )

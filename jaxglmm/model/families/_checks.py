@@ -69,7 +69,7 @@ def positive(family: str, y: np.ndarray, rows: Any = None) -> None:
         raise DataError(
             f"family={family!r} needs values greater than zero; the response has "
             f"{shown(bad, y, rows)}. Zeros need another model (counts, or a separate "
-            "model of zero against positive)"
+            "model of zero against positive: zi='~ 1')"
         )
 
 
