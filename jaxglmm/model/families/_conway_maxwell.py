@@ -35,7 +35,7 @@ MOST = 100  # steps of the search for t
 CLOSE = 1e-13  # in log mean
 
 
-class Moments(NamedTuple):
+class CountMoments(NamedTuple):
     """log Z (less nu x where ``far``), mean and central moments of y."""
 
     log_z: Array
@@ -66,7 +66,7 @@ def is_far(t: Array, log_nu: Array) -> Array:
     return detached(log_nu + t * jnp.exp(-log_nu)) > np.log(NEAR)
 
 
-def moments(t: Array, log_nu: Array, far: Array) -> Moments:
+def moments(t: Array, log_nu: Array, far: Array) -> CountMoments:
     """Of rows (...), log_nu of the same shape."""
     e, y, middle = _from_zero(jnp.where(far, -1.0, t), jnp.where(far, 0.0, log_nu))
     found = _weighted(e, y, middle)
@@ -74,10 +74,10 @@ def moments(t: Array, log_nu: Array, far: Array) -> Moments:
         return found
     some = jnp.where(far, t, 10.0), jnp.where(far, log_nu, 0.0)
     others = _weighted(*_around(*some))
-    return Moments(*(jnp.where(far, b, a) for a, b in zip(found, others, strict=True)))
+    return CountMoments(*(jnp.where(far, b, a) for a, b in zip(found, others, strict=True)))
 
 
-def _weighted(e: Array, y: Array, middle: Array) -> Moments:
+def _weighted(e: Array, y: Array, middle: Array) -> CountMoments:
     log_z = _series.log_sum(e)
     p = jnp.exp(e - log_z)
     off = y - middle
@@ -86,7 +86,7 @@ def _weighted(e: Array, y: Array, middle: Array) -> Moments:
     square = p * d * d
     second, third = jnp.sum(square, axis=0), jnp.sum(square * d, axis=0)
     fourth = jnp.sum(square * d * d, axis=0)
-    return Moments(log_z, middle + shift, second, third, fourth)
+    return CountMoments(log_z, middle + shift, second, third, fourth)
 
 
 def _from_zero(t: Array, log_nu: Array) -> tuple[Array, Array, Array]:
