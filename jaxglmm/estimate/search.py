@@ -170,7 +170,7 @@ def minimise(
         less = s.mu * jnp.where(first | s.look, 1.0, 0.1)
         more = jnp.where(look, s.mu, jnp.maximum(10 * s.mu, 0.1))
         mu = jnp.where(ok, less, jnp.where(moving & ~restart, more, s.mu))
-        step, mu, E = _step(H, E, D, g, mu, ok)
+        step, mu, E = _step(*free(family, x, H, E, D, g), mu, ok)
         gain = jnp.where(moving & ~look, jnp.sum(g * step), s.gain)
         short = shortened(step, x, reach)
         beyond = within(problem.family, x - short * step)
@@ -345,6 +345,35 @@ def within(family: AbstractFamily, psi: Array) -> Array:
         across = (-1, *(1,) * (psi.ndim - 1))
         low, high = (np.reshape(x, across) for x in (low, high))
     return jnp.concatenate([psi[:p], jnp.clip(psi[p:], low, high)])
+
+
+def stopped(family: AbstractFamily, psi: Array, score: Array) -> Array | None:
+    """Which of psi (k, ...) are at an end beyond which the criterion falls.
+
+    score: of the criterion. None of families whose likelihood is flat there.
+    """
+    if not family.phi_stops:
+        return None
+    p = len(psi) - family.n_phi
+    across = (-1, *(1,) * (psi.ndim - 1))
+    ends = (np.broadcast_to(end, (family.n_phi,)) for end in family.phi_range)
+    low, high = (np.reshape(end, across) for end in ends)
+    phi, slope = psi[p:], score[p:]
+    at_end = ((phi <= low) & (slope > 0)) | ((phi >= high) & (slope < 0))
+    return jnp.concatenate([jnp.zeros(psi[:p].shape, bool), at_end])
+
+
+def free(
+    family: AbstractFamily, psi: Array, H: Array, E: Array, D: Array, score: Array
+) -> tuple[Array, Array, Array, Array]:
+    """H, E, D and the score of what is not ``stopped``: a step moves nothing else."""
+    stop = stopped(family, psi, score)
+    if stop is None:
+        return H, E, D, score
+    both = stop[:, None] | stop[None]
+    unit = np.eye(len(H)).reshape(*H.shape[:2], *(1,) * (H.ndim - 2))
+    H, E = jnp.where(both, unit, H), jnp.where(both, 0.0, E)
+    return H, E, D, jnp.where(stop, 0.0, score)
 
 
 def left(gain: Array, before: Array) -> Array:

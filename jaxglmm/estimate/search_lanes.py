@@ -25,6 +25,7 @@ from jaxglmm.estimate.search import (
     ROUGH,
     ROUGH_LEVEL,
     SETTLED,
+    free,
     judged_status,
     learned,
     shortened,
@@ -146,7 +147,7 @@ def minimise(
         more = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
         mu = jnp.where(ok, less, jnp.where(moving & ~restart, more, s.mu))
         needed = moving & (s.status == RUNNING)
-        step, mu, E = _step(H, E, D, g, mu, ok, needed)
+        step, mu, E = _step(*free(family, x, H, E, D, g), mu, ok, needed)
         gain = jnp.where(moving, jnp.sum(g * step, axis=0), s.gain)
         short = 1.0 if damped else shortened(step, x, (effects, unitless))
         beyond = within(family, x - short * step)

@@ -232,10 +232,10 @@ class GeneralisedEngine:
 
     def pinned(self, psi: np.ndarray) -> np.ndarray:
         """(k,) which parameters lie on the boundary."""
-        theta = self.base.split(psi)[1]
+        _, theta, phi = self.base.split(psi)
         at_zero = self.scales & (np.abs(theta) < SINGULAR)
-        p, n_phi = self.base.p, self.base.family.n_phi
-        return np.concatenate([np.zeros(p, bool), at_zero, np.zeros(n_phi, bool)])
+        at_end = self.base.family.at_end(np.asarray(phi))
+        return np.concatenate([np.zeros(self.base.p, bool), at_zero, at_end])
 
     def beta_covariance(self, root: np.ndarray) -> np.ndarray:
         """(p, p) of the user's beta, from ``parameter_root``.

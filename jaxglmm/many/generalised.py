@@ -384,7 +384,7 @@ def table(
         [
             np.zeros((p, len(status)), bool),
             scales[:, None] & (np.abs(theta) < _engine.SINGULAR),
-            np.zeros(phi.shape, bool),
+            family.at_end(phi),
         ]
     )
     for i in np.flatnonzero((report.unsure == 1) & usable):

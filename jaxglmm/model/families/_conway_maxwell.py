@@ -74,7 +74,9 @@ def moments(t: Array, log_nu: Array, far: Array) -> CountMoments:
         return found
     some = jnp.where(far, t, 10.0), jnp.where(far, log_nu, 0.0)
     others = _weighted(*_around(*some))
-    return CountMoments(*(jnp.where(far, b, a) for a, b in zip(found, others, strict=True)))
+    return CountMoments(
+        *(jnp.where(far, b, a) for a, b in zip(found, others, strict=True))
+    )
 
 
 def _weighted(e: Array, y: Array, middle: Array) -> CountMoments:

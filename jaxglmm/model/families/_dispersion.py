@@ -11,6 +11,8 @@ from jaxglmm.numerics.array_namespace import exp, functions
 from jaxglmm.numerics.scales import LOG, Scale
 from jaxglmm.runtime.trees import Module
 
+END = 1e-8  # this close is at an end of a range
+
 
 class DispersionParameters(Module):
     """phi (n_phi,), numbers without bounds, and the natural values that people read.
@@ -23,6 +25,7 @@ class DispersionParameters(Module):
         phi_apart: whether each natural value is a function of its own phi alone.
         phi_range: where phi is looked for, an end one number or one a parameter; beyond
             it the likelihood is flat: the family is another one to rounding.
+        phi_stops: whether the likelihood may still rise at an end of ``phi_range``.
         phi_centre: where a prior of a logarithm of a dispersion parameter is centred,
             one number or one a parameter.
         phi_in_units: whether the dispersion is measured in units of y.
@@ -33,6 +36,7 @@ class DispersionParameters(Module):
     phi_scales: ClassVar[tuple[Scale, ...]] = ()
     phi_apart: ClassVar[bool] = True
     phi_range: ClassVar[tuple[Any, Any]] = (-np.inf, np.inf)
+    phi_stops: ClassVar[bool] = False
     phi_centre: ClassVar[Any] = 0.0
     phi_in_units: ClassVar[bool] = False
 
@@ -76,6 +80,15 @@ class DispersionParameters(Module):
         where all values are.
         """
         return self, np.asarray(phi)
+
+    def at_end(self, phi: np.ndarray) -> np.ndarray:
+        """Which phi (n_phi, ...) are at an end where the likelihood may still rise."""
+        if not self.phi_stops:
+            return np.zeros(np.shape(phi), bool)
+        across = (-1, *(1,) * (np.ndim(phi) - 1))
+        ends = (np.broadcast_to(end, (self.n_phi,)) for end in self.phi_range)
+        low, high = (np.reshape(end, across) for end in ends)
+        return (phi <= low + END) | (phi >= high - END)
 
     def dispersion(self, phi: Any) -> dict[str, float]:
         """Natural values of the dispersion parameters by name."""

@@ -34,6 +34,7 @@ class ConwayMaxwellPoisson(JetFamily):
     links: ClassVar[tuple[str, ...]] = ("log", "sqrt", "identity")
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
+    phi_stops: ClassVar[bool] = True
     phi_range: ClassVar[tuple[float, float]] = (-9.0, 4.5)
     discrete: ClassVar[bool] = True
 

@@ -115,6 +115,10 @@ class Composed(AbstractFamily):
         return None if self.disp else self.base.limit
 
     @property
+    def phi_stops(self) -> bool:
+        return self.base.phi_stops
+
+    @property
     def phi_centre(self) -> Any:
         centre = self.base.phi_centre
         return centre[self.disp :] if np.ndim(centre) else centre

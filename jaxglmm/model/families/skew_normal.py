@@ -39,6 +39,7 @@ class SkewNormal(JetFamily):
     n_phi: ClassVar[int] = 2
     phi_names: ClassVar[tuple[str, ...]] = ("sigma", "alpha")
     phi_scales: ClassVar[tuple[Scale, ...]] = (LOG, PLAIN)
+    phi_stops: ClassVar[bool] = True
     phi_range: ClassVar[tuple[Any, Any]] = ((-np.inf, -100.0), (np.inf, 100.0))
     phi_in_units: ClassVar[bool] = True
 

@@ -77,6 +77,10 @@ class StudentT(JetFamily):
     def phi_centre(self) -> Any:  # type: ignore[override]
         return (0.0, 2.0) if self.df is None else 0.0
 
+    @property
+    def phi_stops(self) -> bool:  # type: ignore[override]
+        return self.df is None
+
     def _df(self, phi: Any) -> Any:
         """Degrees of freedom, known or from phi."""
         return exp(phi[1]) if self.df is None else self.df

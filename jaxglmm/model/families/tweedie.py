@@ -46,6 +46,7 @@ class Tweedie(JetFamily):
     n_phi: ClassVar[int] = 2
     phi_names: ClassVar[tuple[str, ...]] = ("phi", "power")
     phi_scales: ClassVar[tuple[Scale, ...]] = (LOG, between(1.0, 2.0))
+    phi_stops: ClassVar[bool] = True
     phi_range: ClassVar[tuple[Any, Any]] = (
         (-np.inf, -float(np.log(99.0))),
         (np.inf, float(np.log(99.0))),

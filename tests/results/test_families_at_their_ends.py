@@ -1,0 +1,63 @@
+"""Families that data push to an end of their range: they stop there and say so."""
+
+import numpy as np
+import pytest
+
+import jaxglmm as jg
+from jaxglmm.estimate import search
+from jaxglmm.model.families import FAMILIES
+
+N, J = 200, 20
+FORMULA = "y ~ x + (1 | g)"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    g, x = np.arange(N) % J, rng.normal(size=N)
+    eta = 0.7 + 0.4 * x + 0.4 * rng.normal(size=J)[g]
+    return {"g": g, "x": x, "counts": rng.poisson(np.exp(eta)) * 1.0, "eta": eta}
+
+
+def test_counts_are_a_tweedie_of_the_smallest_power(rows):
+    fit = jg.glmm(FORMULA, rows | {"y": rows["counts"]}, family="tweedie")
+    poisson = jg.glmm(FORMULA, rows | {"y": rows["counts"]}, family="poisson")
+    assert fit.converged
+    assert fit.dispersions["power"] == pytest.approx(1.01)
+    np.testing.assert_allclose(fit.coefficients, poisson.coefficients, atol=0.02)
+    errors = fit.tidy(effects="ran_pars").set_index("term")["std_error"]
+    assert np.isnan(errors["power"])
+    assert errors["phi"] > 0
+
+
+def test_gaussian_residuals_are_t_of_endless_degrees(rows):
+    rng = np.random.default_rng(4)
+    y = rows["eta"] + rng.uniform(-1, 1, N)
+    fit = jg.glmm(FORMULA, rows | {"y": y}, family="t")
+    gaussian = jg.lmm(FORMULA, rows | {"y": y}, method="ml")
+    assert fit.converged
+    assert fit.dispersions["df"] > 1e5
+    assert fit.log_likelihood == pytest.approx(gaussian.log_likelihood, abs=1e-4)
+    np.testing.assert_allclose(fit.coefficients, gaussian.coefficients, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["genpois", "compois"])
+def test_poisson_counts_lose_nothing(rows, name):
+    fit = jg.glmm(FORMULA, rows | {"y": rows["counts"]}, family=name)
+    poisson = jg.glmm(FORMULA, rows | {"y": rows["counts"]}, family="poisson")
+    assert fit.converged
+    assert 0 <= fit.log_likelihood - poisson.log_likelihood < 3
+    np.testing.assert_allclose(fit.coefficients, poisson.coefficients, atol=0.05)
+
+
+def test_what_is_stopped():
+    family = FAMILIES["tweedie"]()
+    (_, low), (_, high) = family.phi_range
+    psi = np.array([0.3, 0.5, low])
+    for slope, stays in ((1.0, True), (-1.0, False)):
+        found = search.stopped(family, psi, np.array([1.0, 1.0, slope]))
+        assert np.asarray(found).tolist() == [False, False, stays]
+    found = search.stopped(family, np.array([0.3, 0.5, high]), -np.ones(3))
+    assert np.asarray(found).tolist() == [False, False, True]
+    assert search.stopped(FAMILIES["nbinom2"](), psi, psi) is None
+    assert family.at_end(psi[1:]).tolist() == [False, True]
