@@ -58,7 +58,7 @@ def gather() -> dict[str, Any]:
         "system": f"{platform.platform()}, {os.cpu_count()} processors",
         "packages": {name: _version(name) for name in (*CORE, *OPTIONAL)},
         "devices": _devices(),
-        "cache": {"folder": str(cache), "files": files, "bytes": size},
+        "cache": {"folder": cache and str(cache), "files": files, "bytes": size},
         "seconds": seconds,
         "checks": {
             "double precision inside, the user's setting outside": _precision(),
@@ -94,7 +94,7 @@ def as_text(report: dict[str, Any]) -> str:
             *[f"  {device}" for device in report["devices"]],
             "",
             "Compiled programs are kept in",
-            f"  {cache['folder']}",
+            f"  {cache['folder'] or 'no folder (switched off, or it cannot be used)'}",
             f"  {cache['files']} files, {cache['bytes'] / 1e6:.1f} MB",
             "",
             "Time of a small fit",
