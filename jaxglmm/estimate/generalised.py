@@ -247,7 +247,17 @@ def _fit_fixed_only(
         at = _fixed_only.derivatives(problem, x)
         return at.value, at.score, at.curvature, at.scale, aux
 
-    found = newton.minimise_carrying(evaluate, psi, None, tol, max_steps, secant=True)
+    family = problem.family
+    found = newton.minimise_carrying(
+        evaluate,
+        psi,
+        None,
+        tol,
+        max_steps,
+        secant=True,
+        within=partial(_search.within, family),
+        free=partial(_search.free, family),
+    )
     beta, _, phi = problem.split(found.x)
     return GeneralisedFitted(
         found.x,

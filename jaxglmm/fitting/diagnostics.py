@@ -32,6 +32,7 @@ OF_THE_FIT = (
     _errors.DispersionWarning,
     _errors.ZeroInflationWarning,
 )
+CLOSE = 0.01  # to the end of a range of a dispersion parameter, on its own scale
 SHOWN = 6  # names and cells in a message
 
 
@@ -75,8 +76,9 @@ def notes(fit: Generalised) -> tuple[Note, ...]:
     if fit.design.parts:
         from jaxglmm.fitting.component_notes import notes as of_components
 
-        return (*diagnose.notes(fit.design, fit.estimates), *of_components(fit))
-    found = [_separated(fit), *_running_off(fit), _dispersion(fit)]
+        own = (*of_components(fit), *at_ends(fit))
+        return (*diagnose.notes(fit.design, fit.estimates), *own)
+    found = [_separated(fit), *_running_off(fit), _dispersion(fit), *at_ends(fit)]
     own = [note for note in found if note is not None]
     return (*diagnose.notes(fit.design, fit.estimates), *own)
 
@@ -244,14 +246,35 @@ def _dispersion(fit: Generalised) -> Note | None:
             "all rows of a level, or for as many levels as rows."
         )
         return Note(_errors.DispersionWarning, text)
-    if np.abs(phi).max() > AT_END and not fit.family.phi_in_units:
+    far = np.abs(phi) > AT_END
+    if far.any() and not fit.family.phi_in_units:
+        name, value = [*fit.family.dispersion(phi).items()][int(np.argmax(far))]
         text = (
             f"The dispersion of family {fit.family.name!r} ran to the end of its "
-            f"range: {shown}. The data ask for less or more spread than the family "
-            "has: use another one."
+            f"range: {name} = {numbers.general(value, 3)}. The data ask for less or "
+            "more spread than the family has: use another one."
         )
         return Note(_errors.DispersionWarning, text)
     return None
+
+
+def at_ends(fit: Generalised) -> list[Note]:
+    """Dispersion parameters at an end where the family is another one, or none."""
+    family, phi = fit.family, np.asarray(fit.estimates.phi)
+    if not family.phi_ends or not np.isfinite(phi).all():
+        return []
+    found = []
+    ends, values = family.end_of(phi, CLOSE), family.dispersion(phi)
+    for end, (name, value) in zip(ends, values.items(), strict=True):
+        if not end or name not in family.phi_ends:
+            continue
+        text = (
+            f"Family {family.name!r}: {name} = {numbers.general(value, 3)} is at the "
+            f"{'upper' if end > 0 else 'lower'} end of its range; "
+            f"{family.phi_ends[name][int(end > 0)]}."
+        )
+        found.append(Note(_errors.DispersionWarning, text))
+    return found
 
 
 def _excess(fit: Generalised) -> float:

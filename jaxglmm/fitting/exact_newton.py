@@ -16,6 +16,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted
+from jaxglmm.estimate.search import within
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.runtime.trees import tree_at
@@ -96,7 +97,7 @@ def _ahead(
 ) -> tuple[np.ndarray, float, np.ndarray, Any] | None:
     """The first point along the step where the likelihood is not lower."""
     for k in range(HALVED):
-        trial = psi + 0.5**k * step
+        trial = np.asarray(within(engine.base.family, psi + 0.5**k * step))
         new, score, mode = _look(engine, trial, u)
         if np.isfinite(new) and new <= value + 1e-10 * (1 + abs(value)):
             return trial, new, score, mode

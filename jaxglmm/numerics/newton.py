@@ -86,8 +86,14 @@ def minimise_carrying(
     tol: float | Scalar,
     max_steps: int | Count,
     secant: bool,
+    within: Callable[[Array], Array] = lambda x: x,
+    free: Callable[..., tuple[Array, Array, Array, Array]] | None = None,
 ) -> Minimum:
-    """The same for an evaluation (x, aux) -> (f, g, H, D, aux)."""
+    """The same for an evaluation (x, aux) -> (f, g, H, D, aux).
+
+    within: the nearest point of the region that is searched. free: (x, H, E, D, g) to
+    (H, E, D, g) that move nothing which the end of the region holds.
+    """
     m = len(start)
     dtype = start.dtype
     running = jnp.asarray(-1)
@@ -107,10 +113,11 @@ def minimise_carrying(
         mu = jnp.where(
             ok, jnp.where(first, s.mu, s.mu * 0.1), jnp.maximum(10 * s.mu, 0.1)
         )
-        damped = H + mu * (np.eye(m) * D)
-        step = spd.solve(spd.cholesky(damped), g)
+        H1, E1, D1, g1 = (H, E, D, g) if free is None else free(x, H, E, D, g)
+        damped = H1 + mu * (np.eye(m) * D1)
+        step = spd.solve(spd.cholesky(damped), g1)
         if secant:
-            better = spd.solve(spd.cholesky(damped + E), g)
+            better = spd.solve(spd.cholesky(damped + E1), g1)
             usable = jnp.isfinite(better).all()
             step = jnp.where(usable, better, step)
             E = jnp.where(usable, E, 0.0)
@@ -136,7 +143,8 @@ def minimise_carrying(
         status = jnp.where(
             (status < 0) & (steps >= max_steps), _status.MAX_STEPS, status
         )
-        return _State(x, value, g, H, D, E, x - step, mu, gain, steps, status, aux)
+        ahead = within(x - step)
+        return _State(x, value, g, H, D, E, ahead, mu, gain, steps, status, aux)
 
     init = _State(
         x=start,

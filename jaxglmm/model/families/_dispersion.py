@@ -26,6 +26,8 @@ class DispersionParameters(Module):
         phi_range: where phi is looked for, an end one number or one a parameter; beyond
             it the likelihood is flat: the family is another one to rounding.
         phi_stops: whether the likelihood may still rise at an end of ``phi_range``.
+        phi_ends: what to do where a parameter, by its name, ends up at the lower and at
+            the upper end of its range.
         phi_centre: where a prior of a logarithm of a dispersion parameter is centred,
             one number or one a parameter.
         phi_in_units: whether the dispersion is measured in units of y.
@@ -37,6 +39,7 @@ class DispersionParameters(Module):
     phi_apart: ClassVar[bool] = True
     phi_range: ClassVar[tuple[Any, Any]] = (-np.inf, np.inf)
     phi_stops: ClassVar[bool] = False
+    phi_ends: ClassVar[Mapping[str, tuple[str, str]]] = {}
     phi_centre: ClassVar[Any] = 0.0
     phi_in_units: ClassVar[bool] = False
 
@@ -83,12 +86,16 @@ class DispersionParameters(Module):
 
     def at_end(self, phi: np.ndarray) -> np.ndarray:
         """Which phi (n_phi, ...) are at an end where the likelihood may still rise."""
+        return self.end_of(phi) != 0
+
+    def end_of(self, phi: np.ndarray, close: float = END) -> np.ndarray:
+        """-1 and 1 for phi (n_phi, ...) at such an end, the lower and the upper."""
         if not self.phi_stops:
-            return np.zeros(np.shape(phi), bool)
+            return np.zeros(np.shape(phi), int)
         across = (-1, *(1,) * (np.ndim(phi) - 1))
         ends = (np.broadcast_to(end, (self.n_phi,)) for end in self.phi_range)
         low, high = (np.reshape(end, across) for end in ends)
-        return (phi <= low + END) | (phi >= high - END)
+        return (phi >= high - close) * 1 - (phi <= low + close)
 
     def dispersion(self, phi: Any) -> dict[str, float]:
         """Natural values of the dispersion parameters by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -36,6 +37,13 @@ class ConwayMaxwellPoisson(JetFamily):
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     phi_stops: ClassVar[bool] = True
     phi_range: ClassVar[tuple[float, float]] = (-9.0, 4.5)
+    phi_ends: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "phi": (
+            "counts are next to equal to their means: look for a response that the "
+            "covariates determine",
+            "counts spread more than geometric ones: use family='nbinom2'",
+        )
+    }
     discrete: ClassVar[bool] = True
 
     def log_jet(

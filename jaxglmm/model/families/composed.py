@@ -18,6 +18,7 @@ r' = v = r (1 - r), v' = v (1 - 2 r).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,10 @@ class Composed(AbstractFamily):
     @property
     def phi_stops(self) -> bool:
         return self.base.phi_stops
+
+    @property
+    def phi_ends(self) -> Mapping[str, tuple[str, str]]:
+        return self.base.phi_ends
 
     @property
     def phi_centre(self) -> Any:

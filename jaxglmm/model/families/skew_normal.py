@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,10 @@ from jaxglmm.runtime.arrays import jnp
 
 TWO_OVER_PI = 2 / np.pi
 LOG_2 = float(np.log(2.0))
+SHARP = (
+    "the residuals begin at a sharp edge: transform the response, or use a family of "
+    "positive values ('gamma', 'lognormal') of the distance from the edge"
+)
 
 
 class SkewNormal(JetFamily):
@@ -42,6 +47,7 @@ class SkewNormal(JetFamily):
     phi_stops: ClassVar[bool] = True
     phi_range: ClassVar[tuple[Any, Any]] = ((-np.inf, -100.0), (np.inf, 100.0))
     phi_in_units: ClassVar[bool] = True
+    phi_ends: ClassVar[Mapping[str, tuple[str, str]]] = {"alpha": (SHARP, SHARP)}
 
     def log_jet(
         self,

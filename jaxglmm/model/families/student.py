@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import lgamma, log
 from typing import Any, ClassVar
 
@@ -42,6 +43,13 @@ class StudentT(JetFamily):
 
     default_link: ClassVar[str] = "identity"
     phi_in_units: ClassVar[bool] = True
+    phi_ends: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "df": (
+            "residuals differ by orders of magnitude: look at the largest ones, or "
+            "transform the response",
+            "there are no outliers, and family='gaussian' fits as well",
+        )
+    }
 
     df: float | None = field(static=True)
 

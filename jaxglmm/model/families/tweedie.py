@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -51,6 +52,13 @@ class Tweedie(JetFamily):
         (-np.inf, -float(np.log(99.0))),
         (np.inf, float(np.log(99.0))),
     )
+    phi_ends: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "power": (
+            "the response is as good as a count times a constant: for counts use "
+            "family='poisson', 'nbinom1' or 'nbinom2'",
+            "for a response without zeros use family='gamma', which fits as well",
+        )
+    }
 
     def log_jet(
         self,
