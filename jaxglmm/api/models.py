@@ -332,11 +332,6 @@ def fit_bayes(
     from jaxglmm.posterior.fit import check_response, fit_posterior, warn
     from jaxglmm.results.posterior_fit import PosteriorFit
 
-    if design.parts:
-        raise NotApplicableError(
-            "models with zi= or dispersion= have no posterior here yet: fit them by "
-            "method='laplace' or jg.AGQ(nodes)"
-        )
     began = time.perf_counter() if started is None else started
     no_categories(family, "posteriors", "maximise the likelihood (method='laplace')")
     check_response(design, family, priors)

@@ -321,8 +321,11 @@ class Predicted:
 
 def _combined(new: NewRows, X: Rows, each: list[Rows]) -> NewRows:
     """The rows with other columns, each term's values times its predictor's number."""
-    terms = tuple(replace(t, values=t.values * each[t.predictor]) for t in new.terms)
-    return NewRows(X, new.offset[0], terms, new.index)
+    terms = []
+    for t in new.terms:
+        assert isinstance(t.predictor, int)  # effects across predictors: categories alone
+        terms.append(replace(t, values=t.values * each[t.predictor]))
+    return NewRows(X, new.offset[0], tuple(terms), new.index)
 
 
 def _roots_of(covariance: Rows) -> Rows:
