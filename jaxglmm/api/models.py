@@ -7,7 +7,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from jaxglmm import _arguments
-from jaxglmm._errors import ModelError, NotApplicableError
+from jaxglmm._errors import ModelError
 from jaxglmm._hints import unknown_argument
 from jaxglmm.api.components import (
     composed,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jaxglmm.posterior.fitted_posterior import FittedPosterior
 
 MOST = 30_000_000  # draws times rows of log_likelihood and posterior_predictive
-DIMENSIONS = ("chain", "draw", "term", "obs")
+DIMENSIONS = ("chain", "draw", "term", "obs", "predictor")
 VARIABLES = ("beta", "X", "offset", "weights", "trials", "lp")
 GROUPS = (
     "posterior",
@@ -125,10 +125,12 @@ class _Names:
             "beta": ["term"],
             "X": ["obs", "term"],
             self.response: ["obs"],
-            "offset": ["obs"],
+            "offset": ["obs"] if len(design.columns) == 1 else ["predictor", "obs"],
             "weights": ["obs"],
             "trials": ["obs"],
         }
+        if design.parts:
+            self.coords["predictor"] = list(design.parts)
         for term in design.terms:
             g = self.labels[term.label]
             columns = [str(n) for n in term.names]
@@ -249,7 +251,7 @@ def _predictive(fit: FittedPosterior, thin: np.ndarray, seed: int) -> np.ndarray
     out = np.empty((thin.size, fit.design.n))
     for where, here in _loo.blocks(thin.ravel(), fit.design.n):
         own = here[: where.stop - where.start]
-        mu = np.asarray(fit.family.mean(_loo.predictors(fit, own)), float)
+        mu = np.asarray(fit.family.parameters(_loo.predictors(fit, own)), float)
         out[where] = fit.family.simulate(rng, mu, phi[own].T[:, :, None], trials)
     return _whole(fit, out.reshape(*thin.shape, -1))
 

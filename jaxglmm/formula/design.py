@@ -172,7 +172,9 @@ class NewRows:
             return joined_rows(tuple(part.take(rows) for part in self.parts))
         terms = tuple(t.take(rows) for t in self.terms)
         full = None if self.full is None else self.full[rows]
-        offset = np.broadcast_to(self.offset, (len(self.X),))[rows]
+        offset = np.asarray(self.offset)  # of several predictors (K, n)
+        every = np.broadcast_to(offset, (*offset.shape[:-1], len(self.X)))
+        offset = every[..., rows]
         return NewRows(self.X[rows], offset, terms, None, full)
 
 

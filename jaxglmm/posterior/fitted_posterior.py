@@ -14,6 +14,8 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm.estimate.methods import BayesMethod
+from jaxglmm.fitting import predictor as _predictor
+from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised, family_of
 from jaxglmm.fitting.random_effects import modes
@@ -254,6 +256,41 @@ class FittedPosterior(FittedGeneralised):
         return _status.message(e.status, steps=e.n_iter, decrement=e.decrement)
 
     # Rows -------------------------------------------------------------------------
+
+    @cached_property
+    def linear_predictors(self) -> np.ndarray:
+        """X beta + Z b + offset at the posterior means, (K, n)."""
+        d, e = self.design, self.estimates
+        fixed = _predictor.fixed_parts(d.X, e.beta, d.offset, d.columns)
+        return fixed + _predictor.random_parts(d.terms, e.b, len(d.columns))
+
+    @property
+    def linear_predictor(self) -> np.ndarray:
+        """The same of the mean, (n,)."""
+        return self.linear_predictors[0]
+
+    @property
+    def fixed_part(self) -> np.ndarray:
+        """X beta + offset of the mean at the posterior mean, (n,)."""
+        d = self.design
+        return _predictor.fixed_parts(d.X, self.estimates.beta, d.offset, d.columns)[0]
+
+    def resid(self, type: str = "deviance", seed=0) -> np.ndarray:
+        """Residuals at the posterior means, (n,).
+
+        Args:
+            type: "deviance", "pearson", "response", "working", "scaled" or "quantile";
+                of a model with zi= or dispersion= not "working".
+            seed: of the randomisation of quantile residuals.
+        """
+        if not self.design.parts:
+            return super().resid(type, seed)
+        if type == "response":
+            binomial = self.family.family_kind == "binomial"
+            size = self.design.trials if binomial else None
+            return self.design.y / (1.0 if size is None else size) - self.fitted_values
+        own = self.design, self.family, self.estimates.phi, self.linear_predictors
+        return _residuals.of_components(*own, type, seed)
 
     @cached_property
     def fitted_values(self) -> np.ndarray:

@@ -22,7 +22,7 @@ from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import pareto_smoothing as pareto
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
-from jaxglmm.posterior.predictive import of_one_predictor
+from jaxglmm.posterior.predictive import own_rows
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import filter_jit
 
@@ -101,16 +101,13 @@ def _with_rows(fit: FittedPosterior, by: str) -> np.ndarray:
 
 
 def predictors(fit: FittedPosterior, draws: np.ndarray) -> np.ndarray:
-    """(m, n) linear predictors of the draws at positions (m,), random effects in."""
-    d, all_draws = fit.design, fit.posterior.draws
-    of_one_predictor(d)
-    eta = all_draws.beta[draws] @ d.X.T
-    if d.offset is not None:
-        eta = eta + d.offset
-    for term in d.terms:
+    """(m, n) linear predictors of the draws at positions (m,), of several (K, m, n)."""
+    rows = own_rows(fit.design)
+    eta = rows.fixed(fit.posterior.draws.beta[draws], slice(0, len(rows.X)))
+    for term in rows.terms:
         b = fit.posterior.effects(term.label)[draws]
         for i in range(b.shape[2]):
-            eta += b[:, term.codes, i] * term.values[:, i]
+            rows.add(eta, term, b[:, term.codes, i] * term.values[:, i])
     return eta
 
 
@@ -164,7 +161,9 @@ def _log_densities(
 
 @filter_jit
 def _evaluate(family: AbstractFamily, y: Any, eta: Any, phi: Any, trials: Any) -> Any:
-    return jax.vmap(lambda e, f: family.log_density(y, e, f, trials))(eta, phi)
+    own = 0 if len(family.predictors) == 1 else 1  # the axis of the draws
+    each = jax.vmap(lambda e, f: family.log_density(y, e, f, trials), (own, 0))
+    return each(eta, phi)
 
 
 def group_log_likelihood(fit: FittedPosterior, by: str) -> np.ndarray:

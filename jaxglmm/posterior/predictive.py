@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.simulate import asked, draws_new_effects
 from jaxglmm.formula.design import Design, NewRows, RandomTerm
 from jaxglmm.model import assemble
@@ -21,48 +20,72 @@ AT_ONCE = 5_000_000  # draws times rows in one piece
 
 
 class RowsToPredict:
-    """Rows to predict: X (n, p), offset (n,), terms with codes (-1: a new level)."""
+    """Rows to predict: X (n, p), offset (n,), terms with codes (-1: a new level).
 
-    def __init__(self, X: np.ndarray, offset: np.ndarray | None, terms: Any):
+    Of several linear predictors offset is (K, n) and ``columns`` how many of X's are
+    each one's; what is found of them has K in front.
+    """
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        offset: np.ndarray | None,
+        terms: Any,
+        columns: tuple[int, ...] = (),
+    ):
         self.X, self.terms = X, terms
-        self.offset = np.zeros(len(X)) if offset is None else offset
+        self.columns = columns if len(columns) > 1 else ()
+        K = len(self.columns)
+        shape = (K, len(X)) if K else (len(X),)
+        self.offset = np.zeros(shape) if offset is None else offset
 
     def pieces(self, S: int) -> Iterator[slice]:
         """Slices of rows."""
-        size = max(1, AT_ONCE // S)
+        size = max(1, AT_ONCE // (S * max(1, len(self.columns))))
         for start in range(0, len(self.X), size):
             yield slice(start, min(start + size, len(self.X)))
 
+    def fixed(self, beta: np.ndarray, here: slice) -> np.ndarray:
+        """(..., m) X beta + offset for beta (..., p); K in front where there are."""
+        X, offset = self.X[here], self.offset[..., here]
+        if not self.columns:
+            return beta @ X.T + offset
+        ends = np.cumsum(self.columns)
+        own = [slice(end - p, end) for end, p in zip(ends, self.columns, strict=True)]
+        parts = [beta[..., k] @ X[:, k].T for k in own]
+        return np.stack([x + o for x, o in zip(parts, offset, strict=True)])
 
-def of_one_predictor(rows: Design | NewRows) -> None:
-    """Refuse rows of several linear predictors."""
-    if rows.parts:
-        raise NotApplicableError(
-            "what a posterior says of rows is for models of one linear predictor. Of "
-            "zero inflation and dispersion models it has the draws, their tables and "
-            "intervals; predictions come from the fit by maximum likelihood, without "
-            "method="
-        )
+    def add(self, total: np.ndarray, term: RandomTerm, values: np.ndarray) -> None:
+        """Add a term's values to the predictor that it belongs to."""
+        at = total[term.predictor] if self.columns else total
+        at += values
 
 
 def own_rows(design: Design) -> RowsToPredict:
     """The rows of a design."""
-    of_one_predictor(design)
-    return RowsToPredict(design.X, design.offset, design.terms)
+    return RowsToPredict(design.X, design.offset, design.terms, design.columns)
+
+
+def rows_of(new: NewRows, design: Design) -> RowsToPredict:
+    """New rows of a model that has this design."""
+    shape = (len(design.parts), len(new.X)) if design.parts else (len(new.X),)
+    offset = np.broadcast_to(np.asarray(new.offset, float), shape)
+    return RowsToPredict(new.X, offset, new.terms, design.columns)
 
 
 def fixed_predictor(
     posterior: Posterior, rows: RowsToPredict, here: slice
 ) -> np.ndarray:
     """(S, m) X beta + offset."""
-    return posterior.draws.beta @ rows.X[here].T + rows.offset[here]
+    return rows.fixed(posterior.draws.beta, here)
 
 
 def random_predictor(
     posterior: Posterior, rows: RowsToPredict, here: slice, new: dict[str, np.ndarray]
 ) -> np.ndarray:
     """(S, m) Z b; new: label -> (S, q) effects of any level that is new."""
-    total = np.zeros((posterior.n_draws, here.stop - here.start))
+    K = (len(rows.columns),) if rows.columns else ()
+    total = np.zeros((*K, posterior.n_draws, here.stop - here.start))
     for term in rows.terms:
         b = posterior.effects(term.label)
         codes, values = term.codes[here], term.values[here]
@@ -70,8 +93,30 @@ def random_predictor(
             own = np.where(codes >= 0, b[:, np.maximum(codes, 0), i], 0.0)
             if (codes < 0).any():
                 own = np.where(codes >= 0, own, new[term.label][:, i : i + 1])
-            total += own * values[:, i]
+            rows.add(total, term, own * values[:, i])
     return total
+
+
+def mean_of(
+    family: AbstractFamily, eta: np.ndarray, phi: np.ndarray, type: str = "response"
+) -> np.ndarray:
+    """What rows are expected to be, by the types of ``predict``.
+
+    Args:
+        family: of the fit.
+        eta: (S, m) predictors, of several (K, S, m).
+        phi: (n_phi, S) or (n_phi,) dispersion parameters.
+        type: "response", "link"; of several "conditional", "zprob", "zlink", "disp".
+    """
+    if type == "link":
+        return eta if len(family.predictors) == 1 else eta[0]
+    if type == "zlink":
+        return eta[1]
+    mu = family.parameters(eta)
+    if type in ("zprob", "disp"):
+        return mu[1 if type == "zprob" else -1]
+    find = family.conditional_mean if type == "conditional" else family.mean_of
+    return np.asarray(find(mu, phi[..., None]), float)
 
 
 def new_effects(
@@ -97,13 +142,13 @@ def factors(posterior: Posterior, term: RandomTerm) -> np.ndarray:
 
 def fitted(design: Design, family: AbstractFamily, posterior: Posterior) -> np.ndarray:
     """(n,) posterior means of the rows' means."""
-    rows = own_rows(design)
+    rows, phi = own_rows(design), family.phi_of(posterior.draws.dispersion)
     out = np.empty(len(rows.X))
     for here in rows.pieces(posterior.n_draws):
         eta = fixed_predictor(posterior, rows, here)
         if design.terms:
             eta = eta + random_predictor(posterior, rows, here, {})
-        out[here] = np.asarray(family.mean(eta), float).mean(axis=0)
+        out[here] = mean_of(family, eta, phi).mean(axis=0)
     return out
 
 
@@ -111,11 +156,12 @@ def population(
     design: Design, family: AbstractFamily, posterior: Posterior, link: bool
 ) -> np.ndarray:
     """(n,) the same with random effects of zero; link: of the predictors."""
-    rows = own_rows(design)
+    rows, phi = own_rows(design), family.phi_of(posterior.draws.dispersion)
     out = np.empty(len(rows.X))
     for here in rows.pieces(posterior.n_draws):
         eta = fixed_predictor(posterior, rows, here)
-        out[here] = (eta if link else np.asarray(family.mean(eta), float)).mean(axis=0)
+        type = "link" if link else "response"
+        out[here] = mean_of(family, eta, phi, type).mean(axis=0)
     return out
 
 
@@ -138,14 +184,14 @@ def simulate(
     phi = family.phi_of(draws.dispersion)
     out = np.empty((n, len(rows.X)))
     for row, s in zip(out, index, strict=True):
-        eta = rows.X @ draws.beta[s] + rows.offset
+        eta = rows.fixed(draws.beta[s], slice(0, len(rows.X)))
         for term in rows.terms:
             if fresh:
                 L = factors(posterior, term)[s]
                 b = rng.standard_normal((term.n_levels, len(L))) @ L.T
             else:
                 b = posterior.effects(term.label)[s]
-            eta = eta + np.einsum("iq,iq->i", term.values, b[term.codes])
-        mu = np.asarray(family.mean(eta), float)
+            rows.add(eta, term, np.einsum("iq,iq->i", term.values, b[term.codes]))
+        mu = np.asarray(family.parameters(eta), float)
         row[:] = family.simulate(rng, mu, phi[..., s] if len(phi) else phi, trials)
     return out

@@ -116,7 +116,8 @@ class PosteriorFit(FittedPosterior, GeneralisedFit):
             newdata: data frame or mapping of arrays; default the data of the fit.
             re: "conditional" (with the effects of each row's levels), "population"
                 (random effects zero) or "marginal" (averaged over new levels).
-            type: "response", or "link" for the linear predictor.
+            type: "response", or "link" for the linear predictor; of a model with zi= or
+                dispersion= also "conditional", "zprob", "zlink", "disp".
             se: also posterior standard deviations.
             interval: "confidence": quantiles of the mean; "prediction": of a new
                 observation.
@@ -130,9 +131,7 @@ class PosteriorFit(FittedPosterior, GeneralisedFit):
         Returns:
             (n,) array; a frame with fit, se, lower, upper where these were asked for.
         """
-        _predict.check(
-            re=re, type=type, se=se, interval=interval, new_levels=new_levels
-        )
+        _predict.check(re=re, se=se, interval=interval, new_levels=new_levels)
         return _predictive.predict(
             self,
             newdata,

@@ -55,11 +55,60 @@ def test_the_density_of_the_rows(fit, data):
     np.testing.assert_allclose(jnp.sum(rows), np.log(mass).sum(), rtol=1e-12)
 
 
-def test_what_is_for_one_predictor_says_so(fit, data):
+def test_rows_from_the_draws(fit):
+    """Types of ``predict`` by the draws, written out."""
+    new = {"x": [0.0, 1.0], "g": [3, 3]}
+    draws = fit.posterior.draws
+    mean = np.exp(draws.beta[:, :2] @ np.array([[1.0, 1.0], [0.0, 1.0]]))
+    p = special.expit(draws.beta[:, 2:])
+    ask = {"re": "population", "interval": "confidence"}
+    for type, expected in (
+        ("response", (1 - p) * mean),
+        ("conditional", mean),
+        ("zprob", p + 0 * mean),
+        ("zlink", special.logit(p) + 0 * mean),
+        ("link", np.log(mean)),
+    ):
+        found = fit.predict(new, type=type, **ask)
+        np.testing.assert_allclose(found["fit"], expected.mean(axis=0), rtol=1e-12)
+        upper = np.quantile(expected, 0.975, axis=0)
+        np.testing.assert_allclose(found["upper"], upper, rtol=1e-12)
+    # over new levels: E exp(b) = exp(sd^2 / 2)
+    more = np.exp(draws.sd["g"] ** 2 / 2)
+    found = fit.predict(new, re="marginal")
+    np.testing.assert_allclose(found, ((1 - p) * mean * more).mean(axis=0), rtol=1e-7)
+    own = np.exp(fit.posterior.effects("g")[:, 3])
+    found = fit.predict(new, re="conditional")
+    np.testing.assert_allclose(found, ((1 - p) * mean * own).mean(axis=0), rtol=1e-12)
+    averages = fit.predictions(new, by="x")
+    population = fit.predict(new, re="population")
+    np.testing.assert_allclose(averages["estimate"], population, rtol=1e-12)
+
+
+def test_new_data_and_checks(fit, data):
+    drawn = fit.simulate(200, seed=1)
+    zeros = (drawn == 0).mean()
+    assert abs(zeros - (data["y"] == 0).mean()) < 0.06
+    assert fit.predict(data.head(), interval="prediction")["upper"].min() >= 1
+    np.testing.assert_allclose(fit.residuals, data["y"] - fit.fitted_values)
+    assert fit.resid("quantile", seed=2).std() == pytest.approx(1, abs=0.15)
+    assert fit.check().ok
+    assert fit.loo().elpd < 0
+
+
+def test_arviz_has_all_groups(fit):
+    tree = fit.to_arviz(draws=50)
+    logs = np.asarray(tree["log_likelihood"]["y"])
+    assert logs.shape[-1] == J * ROWS
+    assert np.isfinite(logs).all()
+    simulated = np.asarray(tree["posterior_predictive"]["y"])
+    assert 0.1 < (simulated == 0).mean() < 0.6
+
+
+def test_what_a_model_has_not_is_refused(fit, data):
     formula, options = ZI
-    for ask in (fit.predict, lambda: fit.predict(data.head()), fit.loo, fit.simulate):
-        with pytest.raises(NotApplicableError, match="one linear predictor"):
-            ask()
+    with pytest.raises(NotApplicableError, match="has no dispersion parameter"):
+        fit.predict(type="disp")
     with pytest.raises(NotApplicableError, match="this model has 2: cond, zi"):
         jg.glmm(formula, data, method="vb", **options)
     with pytest.raises(NotApplicableError, match="one linear predictor"):

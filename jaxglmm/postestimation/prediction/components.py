@@ -83,11 +83,11 @@ def predict(
 
 def refuse(fit: FittedComponents, type: str, interval) -> None:
     """Refuse a type of what the model has not."""
-    if type in ("zprob", "zlink") and "zi" not in fit.components:
+    if type in ("zprob", "zlink") and "zi" not in fit.design.parts:
         raise NotApplicableError(
             f"type={type!r} is of a model of zeros; this fit has none (zi= in jg.glmm)"
         )
-    if type == "disp" and "disp" not in fit.components and not fit.family.n_phi:
+    if type == "disp" and "disp" not in fit.design.parts and not fit.family.n_phi:
         raise NotApplicableError(
             f"type='disp': family {fit.family_name!r} has no dispersion parameter"
         )
@@ -323,7 +323,9 @@ def _combined(new: NewRows, X: Rows, each: list[Rows]) -> NewRows:
     """The rows with other columns, each term's values times its predictor's number."""
     terms = []
     for t in new.terms:
-        assert isinstance(t.predictor, int)  # effects across predictors: categories alone
+        assert isinstance(
+            t.predictor, int
+        )  # effects across predictors: categories alone
         terms.append(replace(t, values=t.values * each[t.predictor]))
     return NewRows(X, new.offset[0], tuple(terms), new.index)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from jaxglmm.posterior.predictive import (
     RowsToPredict,
     factors,
     fixed_predictor,
+    mean_of,
     new_effects,
-    of_one_predictor,
     own_rows,
     random_predictor,
+    rows_of,
 )
+from jaxglmm.postestimation.prediction import components
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.generalised import numbers_of_trials
 
@@ -46,6 +49,11 @@ def predict(
     _arguments.level(level)
     seed = _arguments.seed(seed)
     _predict.check_offset(newdata, offset)
+    if fit.design.parts:
+        _arguments.choice("type", type, components.TYPES)
+        components.refuse(fit, type, interval)
+    else:
+        _predict.check(type=type)
     if type == "link" and interval == "prediction":
         raise NotApplicableError(
             "a new observation has no link scale: interval='prediction' goes with "
@@ -83,14 +91,16 @@ def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[RowsToPredict
             "this fit does not remember how its design was made, so it cannot predict "
             "new data"
         )
-    new = recipe.new_rows(
-        newdata, new_levels=new_levels, random=re == "conditional", offset=offset
-    )
+    if re == "marginal" and fit.design.parts:
+        new = _predict.rows_at_random(fit, newdata, offset)
+    else:
+        new = recipe.new_rows(
+            newdata, new_levels=new_levels, random=re == "conditional", offset=offset
+        )
     new = _predict.answerable(fit, new)
     if re == "conditional":
         _predict.warn_of_new_levels(new, newdata)
-    of_one_predictor(new)
-    return RowsToPredict(new.X, new.offset, new.terms), new.index
+    return rows_of(new, fit.design), new.index
 
 
 def means(
@@ -105,33 +115,46 @@ def means(
     if re == "conditional" and fit.design.terms:
         rng = np.random.default_rng() if rng is None else rng
         new = new_effects(fit.posterior, fit.design.terms, rng)
-    z, w = np.polynomial.hermite_e.hermegauss(NODES)
-    w = w / w.sum()
+    phi = fit.family.phi_of(fit.posterior.draws.dispersion)
 
     def of_piece(here: slice) -> np.ndarray:
         eta = fixed_predictor(fit.posterior, rows, here)
         if re == "conditional" and fit.design.terms:
             eta = eta + random_predictor(fit.posterior, rows, here, new)
-        if type == "link":
-            return eta
-        if re != "marginal" or not fit.design.terms:
-            return np.asarray(fit.family.mean(eta), float)
+        if type in ("link", "zlink") or re != "marginal" or not fit.design.terms:
+            return mean_of(fit.family, eta, phi, type)
         s = np.sqrt(_new_variance(fit, rows, here))
         return sum(
-            wk * np.asarray(fit.family.mean(eta + zk * s), float)
-            for zk, wk in zip(z, w, strict=True)
+            wk * mean_of(fit.family, eta + _each(zk, s), phi, type)
+            for zk, wk in _nodes(fit)
         )
 
     return of_piece
 
 
+def _nodes(fit: FittedPosterior) -> list[tuple[np.ndarray, float]]:
+    """Standard normal nodes, one a predictor, and their weights."""
+    z, w = np.polynomial.hermite_e.hermegauss(NODES)
+    K, pairs = len(fit.family.predictors), list(zip(z, w / w.sum(), strict=True))
+    random = {term.predictor for term in fit.design.terms}
+    axes = [pairs if k in random else [(0.0, 1.0)] for k in range(K)]
+    each = [zip(*chosen, strict=True) for chosen in product(*axes)]
+    return [(np.array(list(at)), float(np.prod(list(by)))) for at, by in each]
+
+
+def _each(z: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """z times s, predictor by predictor."""
+    return z[0] * s if len(z) == 1 else z[:, None, None] * s
+
+
 def _new_variance(fit: FittedPosterior, rows: RowsToPredict, here: slice) -> np.ndarray:
     """(S, m) variance of Z b for new levels."""
-    total = np.zeros((fit.posterior.n_draws, here.stop - here.start))
+    K = (len(rows.columns),) if rows.columns else ()
+    total = np.zeros((*K, fit.posterior.n_draws, here.stop - here.start))
     for term in _terms_of(fit, rows):
         L = factors(fit.posterior, term)
         zL = np.einsum("mi,sij->smj", term.values[here], L)
-        total += np.sum(zL**2, axis=2)
+        rows.add(total, term, np.sum(zL**2, axis=2))
     return total
 
 
@@ -167,7 +190,7 @@ def _observed(
     if m is None and newdata is None:
         m = assemble.precise(fit.design, fit.family).trials
         divide = m is not None and fit.family.family_kind == "binomial"
-    count = 1.0 if m is None else np.broadcast_to(m[here], eta.shape)
+    count = 1.0 if m is None else np.broadcast_to(m[here], eta.shape[-2:])
     y = observations(fit, eta, count, rng)
     return y / count if divide else y
 
@@ -176,7 +199,7 @@ def observations(
     fit: FittedPosterior, eta: np.ndarray, trials: Any, rng: np.random.Generator
 ) -> np.ndarray:
     """(S, m) one observation for every predictor, each draw with its dispersion."""
-    mu = np.asarray(fit.family.mean(eta), float)
+    mu = np.asarray(fit.family.parameters(eta), float)
     named = fit.posterior.draws.dispersion
     if not named:
         return fit.family.simulate(rng, mu, np.zeros(0), trials)

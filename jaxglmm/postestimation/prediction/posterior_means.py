@@ -44,14 +44,13 @@ class PosteriorMeans(Means):
         self.at_once = max(1, predictive.AT_ONCE // fit.posterior.n_draws)
 
     def at(self, new: NewRows) -> MeanRows:
-        predictive.of_one_predictor(new)
-        offset = np.broadcast_to(np.asarray(new.offset, float), (len(new.X),))
-        rows = predict.RowsToPredict(new.X, offset, new.terms)
+        rows = predictive.rows_of(new, self.fit.design)
         scale = "response" if self.random else self.type
         draws = predict.means(self.fit, rows, self.re, scale)(slice(0, len(new.X))).T
         if self.random and self.is_link:
             with np.errstate(all="ignore"):
                 draws = np.asarray(self.fit.family.link.link(draws), float)
+        offset = rows.offset[0] if rows.columns else rows.offset
         return MeanRows(draws.mean(axis=1), draws, offset)
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
