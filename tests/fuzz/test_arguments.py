@@ -139,7 +139,17 @@ def _makers():
 SLOW = {(PlotAccessor, "profile"), (Fit, "bootstrap"), (GeneralisedFit, "bootstrap")}
 HIDDEN = {  # of the package's own use, or without an argument
     *("keep", "kept_estimates", "kept_diagnostics", "model_facts", "restored"),
-    *("like", "with_design", "unfolded", "drawn", "working", "internal", "limits"),
+    *(
+        "like",
+        "with_design",
+        "unfolded",
+        "drawn",
+        "working",
+        "internal",
+        "limits",
+        "plain_df",
+        "kenward_roger_of",
+    ),
     *("from_table", "showing", "one", "part", "place", "checked_ddf"),
     *("copy", "in_words"),
     *("items", "keys", "values", "get", "pop", "popitem", "update", "setdefault"),
