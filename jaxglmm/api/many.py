@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 from inspect import signature
 from typing import Any
@@ -35,6 +34,7 @@ from jaxglmm.formula import (
     check_quadrature,
     design_from_formula,
     design_of_components,
+    notices,
 )
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.given import in_table
@@ -276,7 +276,7 @@ def _run(
     fits = Fits.from_table(table, plan.columns, labels, source=source, facts=facts)
     if not fits.converged.all():
         text = "; ".join(fits_tables.counts(fits))
-        warnings.warn(f"{text}. See .status", ConvergenceWarning, stacklevel=3)
+        notices.warn(f"{text}. See .status", ConvergenceWarning)
     return fits
 
 

@@ -326,7 +326,6 @@ def fit_bayes(
     method: BayesMethod,
     priors: Any = None,
     started: float | None = None,
-    stacklevel: int = 3,
 ) -> Fit:
     """The steps after the formula: check, find the posterior, name."""
     from jaxglmm.posterior.fit import check_response, fit_posterior, warn
@@ -341,7 +340,7 @@ def fit_bayes(
     fit = fit_posterior(
         design, family, method, priors, {"seconds": seconds}, make=PosteriorFit
     )
-    warn(fit, stacklevel=stacklevel + 1)
+    warn(fit)
     return fit
 
 

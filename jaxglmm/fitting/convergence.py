@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxglmm.fitting import flatness
 from jaxglmm.fitting.blocks import at_ends
 from jaxglmm.fitting.components import sd_and_correlation
 from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.formula import notices
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.model import covariances
 from jaxglmm.structure.factors import ColumnMaps
@@ -68,9 +68,7 @@ def notes(design: Design, estimates: Estimates) -> tuple[Note, ...]:
     return tuple(found)
 
 
-def warn(
-    design: Design, estimates: Estimates, stacklevel: int = 3, far: bool = False
-) -> None:
+def warn(design: Design, estimates: Estimates, far: bool = False) -> None:
     """Warn, once each, of what the fit found (the formula has warned of the data).
 
     far: whether a covariate may lie too far from zero.
@@ -81,7 +79,7 @@ def warn(
         return
     for note in notes(design, estimates):
         if note.of_fit or note.category in OF_THE_FIT:
-            warnings.warn(note.text, note.category, stacklevel=stacklevel)
+            notices.warn(note.text, note.category)
 
 
 def _missing(design: Design) -> str:
@@ -252,6 +250,13 @@ def _ends(term: RandomTerm, lam: np.ndarray) -> list[str]:
         for (name,), x in zip(sds, sd, strict=True)
         if x < NEAR_ZERO
     ]
+    common = own.common(values) if (sd > NEAR_ZERO).all() else None
+    if common is not None:
+        facts.append(
+            f"the range of {'.'.join(others[0][1])} by {term.label} is estimated as "
+            f"{values[0]:.3g}, "
+            f"at which all correlations are {common:.0f}: the end of its range"
+        )
     return facts + [
         f"the correlation of {'.'.join(words)} by {term.label} is estimated as "
         f"{x:+.3g}, the end of its range"

@@ -7,7 +7,6 @@ fit pays for a few comparisons of numbers that it has at hand.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +19,7 @@ from jaxglmm.fitting.convergence import Note
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.separation import Separation
 from jaxglmm.formatting import numbers
+from jaxglmm.formula import notices
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.model.families import AbstractFamily
 
@@ -83,11 +83,11 @@ def notes(fit: Generalised) -> tuple[Note, ...]:
     return (*diagnose.notes(fit.design, fit.estimates), *own)
 
 
-def warn(fit: Generalised, stacklevel: int = 3) -> None:
+def warn(fit: Generalised) -> None:
     """Warn, once each, of what the fit found (the formula has warned of the data)."""
     for note in notes(fit):
         if note.category in OF_THE_FIT:
-            warnings.warn(note.text, note.category, stacklevel=stacklevel)
+            notices.warn(note.text, note.category)
 
 
 def separated(fit: Generalised) -> Separation | None:

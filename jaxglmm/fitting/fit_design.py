@@ -30,7 +30,6 @@ def fit_design(
     max_iter: int = 200,
     compute_satterthwaite: bool = True,
     started: float | None = None,
-    stacklevel: int = 4,
     *,
     make: Callable[..., L] = FittedModel,
 ) -> L:
@@ -73,7 +72,7 @@ def fit_design(
     moments = engine.moments
     tops = (moments.fixed.R, *(factor.T for factor in moments.factors))
     far = any(map(diagnose.may_be_far, tops))
-    diagnose.warn(design, fit.estimates, stacklevel=stacklevel, far=far)
+    diagnose.warn(design, fit.estimates, far=far)
     return fit
 
 
@@ -83,7 +82,6 @@ def fit_correlated(
     tol: float = 1e-8,
     max_iter: int = 200,
     started: float | None = None,
-    stacklevel: int = 4,
     kinds: Kinds = record,
     **options: Any,
 ) -> Any:
@@ -120,7 +118,7 @@ def fit_correlated(
         diagnostics,
         **options,
     )
-    diagnose.warn(design, fit.estimates, stacklevel=stacklevel)
+    diagnose.warn(design, fit.estimates)
     return fit
 
 
@@ -147,7 +145,7 @@ def fit_generalised(
     if _is_linear(design, family):
         linear = kinds("linear")
         return fit_design(
-            design, Maximise(False), tol, max_iter, False, began, 5, make=linear
+            design, Maximise(False), tol, max_iter, False, began, make=linear
         )
     check_generalised(design)
     if not design.terms:
@@ -184,7 +182,7 @@ def fit_generalised(
         diagnostics,
     )
     fit.keep(fitted)
-    found_out.warn(fit, stacklevel=4)
+    found_out.warn(fit)
     return fit
 
 

@@ -144,7 +144,7 @@ class FittedGeneralised(FittedModel):
         marginal = from_facts(facts["integration"])
         return cls(design, estimates, family_of(facts), marginal, None, diagnostics)
 
-    def unfolded(self, what: str, keep: bool = False, stacklevel: int = 6) -> Self:
+    def unfolded(self, what: str, keep: bool = False) -> Self:
         """The same estimates for the rows that draws are made for.
 
         Rows that stand for several, by weights of counts, as often as that; where the
@@ -153,11 +153,8 @@ class FittedGeneralised(FittedModel):
         Args:
             what: the method that draws, for the warning.
             keep: leave such weights where they are, for draws that are fitted again.
-            stacklevel: of the warning.
         """
-        design = _frequencies.drawn_for(
-            self.design, self.family, what, keep, stacklevel
-        )
+        design = _frequencies.drawn_for(self.design, self.family, what, keep)
         return self if design is self.design else self.with_design(design)
 
     def kept_estimates(self) -> Estimates:

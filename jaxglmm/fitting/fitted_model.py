@@ -113,7 +113,7 @@ class FittedModel(FixedEffects):
         """The diagnostics as a file keeps them."""
         return self.diagnostics
 
-    def unfolded(self, what: str, keep: bool = False, stacklevel: int = 6) -> Self:
+    def unfolded(self, what: str, keep: bool = False) -> Self:
         """The same estimates for the rows that draws are made for: here the same."""
         return self
 

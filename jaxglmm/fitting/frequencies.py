@@ -9,13 +9,13 @@ could be drawn from: there draws are those of single rows, and a warning says so
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxglmm._errors import PriorWeightsWarning
+from jaxglmm.formula import notices
 from jaxglmm.model import assemble
 
 if TYPE_CHECKING:
@@ -82,7 +82,6 @@ def drawn_for(
     family: AbstractFamily,
     what: str,
     keep: bool,
-    stacklevel: int,
 ) -> Design:
     """``unfolded``; else, with a warning, the design without its weights.
 
@@ -93,7 +92,7 @@ def drawn_for(
         return design
     if frequencies(design, family):
         return unfolded(design, family)
-    warn(what, family, stacklevel)
+    warn(what, family)
     if keep:
         return design
     assert design.weights is not None
@@ -101,18 +100,17 @@ def drawn_for(
     return replace(design, weights=None if used.all() else used.astype(float))
 
 
-def warn_single(stacklevel: int = 4) -> None:
+def warn_single() -> None:
     """Say that ``simulate`` draws one response a row."""
-    warnings.warn(
+    notices.warn(
         "simulate() ignores the prior weights: it draws one response for each row. "
         "Repeat rows that stand for several; bootstrap() and check() do so where the "
         "weights are whole numbers and the responses counts",
         PriorWeightsWarning,
-        stacklevel=stacklevel,
     )
 
 
-def warn(what: str, family: AbstractFamily, stacklevel: int) -> None:
+def warn(what: str, family: AbstractFamily) -> None:
     """Say that draws know nothing of the weights."""
     why = (
         "weights that are no whole numbers count no responses"
@@ -120,10 +118,9 @@ def warn(what: str, family: AbstractFamily, stacklevel: int) -> None:
         else f"weights of family {family.name!r} multiply its log density, and belong "
         "to no distribution of the response"
     )
-    warnings.warn(
+    notices.warn(
         f"{what} ignores the prior weights: it draws one response for each row, for "
         f"{why}. Repeat rows that stand for several, or say how variances differ by "
         "another model",
         PriorWeightsWarning,
-        stacklevel=stacklevel,
     )

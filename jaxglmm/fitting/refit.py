@@ -65,5 +65,5 @@ def _again(fit: L, design: Design, engine: Engine) -> L:
         {**settings, "evaluations": int(fitted.steps)},
     )
     if fitted.status != _status.CONVERGED or engine.is_singular(fitted):
-        diagnose.warn(design, out.estimates, stacklevel=5)
+        diagnose.warn(design, out.estimates)
     return out

@@ -23,7 +23,7 @@ TOLERANCE, STEPS = 1e-8, 200
 G = TypeVar("G", bound=FittedGeneralised)
 
 
-def refit(fit: G, y, stacklevel: int = 4) -> G:
+def refit(fit: G, y) -> G:
     """The same model for another response; of the binomial kind successes, or both."""
     response, trials = response_again(fit.design, fit.family.family_kind, y)
     is_counted = fit.family.family_kind == "binomial"  # others have precisions there
@@ -44,7 +44,7 @@ def refit(fit: G, y, stacklevel: int = 4) -> G:
         {**settings, "evaluations": int(fitted.steps)},
     )
     out.keep(fitted)
-    diagnostics.warn(out, stacklevel=stacklevel)
+    diagnostics.warn(out)
     return out
 
 

@@ -7,16 +7,14 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 
-_PACKAGE = __name__.partition(".")[0]
+from jaxglmm.formula.context import is_inside
 
 
 def warn(message: str, category: type[Warning]) -> None:
     """Warn at the first frame outside this package."""
     level = 2
     frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(
-        _PACKAGE
-    ):
+    while frame is not None and is_inside(frame):
         frame = frame.f_back
         level += 1
     warnings.warn(message, category, stacklevel=level)

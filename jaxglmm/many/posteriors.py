@@ -25,6 +25,7 @@ from jaxglmm._errors import (
     NotApplicableError,
 )
 from jaxglmm.estimate.methods import NUTS, BayesMethod
+from jaxglmm.formula import notices
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import Priors
 from jaxglmm.posterior.fit import check_response, fit_posterior
@@ -317,11 +318,10 @@ def _joined(
     )
     if not out.converged.all():
         bad = int((~out.converged).sum())
-        warnings.warn(
+        notices.warn(
             f"{bad:,} of {len(out):,} posteriors did not converge or could not be "
             "found. See .status and .errors",
             ConvergenceWarning,
-            stacklevel=5,
         )
     return out
 

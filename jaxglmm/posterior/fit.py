@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +19,7 @@ from jaxglmm.fitting import convergence as diagnose
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import pack
 from jaxglmm.fitting.refit_generalised import response_again
+from jaxglmm.formula import notices
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.structures import refuse_posterior
 from jaxglmm.integrate.exact_marginal import Exact
@@ -106,15 +106,15 @@ def check_response(
             raise
 
 
-def warn(fit: FittedPosterior, stacklevel: int) -> None:
+def warn(fit: FittedPosterior) -> None:
     """Warn of what the search and the draws found (the formula has warned of data)."""
     data = {n.text for n in diagnose.notes(fit.design, fit.estimates)}
     found = fit.warnings
     if not fit.converged:
-        warnings.warn(f"Not converged: {fit.status}.", ConvergenceWarning, stacklevel)
+        notices.warn(f"Not converged: {fit.status}.", ConvergenceWarning)
     for text in found:
         if text not in data and not any(known in text for known in EXPECTED):
-            warnings.warn(text, PosteriorWarning, stacklevel=stacklevel)
+            notices.warn(text, PosteriorWarning)
 
 
 def describe(method: BayesMethod, out: Outcome) -> str:

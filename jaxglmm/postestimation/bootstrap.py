@@ -67,7 +67,7 @@ def bootstrap(
     if fit.is_linear:
         return _linear(fit, n, _arguments.seed(seed), progress)
     sequence = _arguments.sequence(seed)
-    fit = fit.unfolded("bootstrap()", keep=True, stacklevel=8)
+    fit = fit.unfolded("bootstrap()", keep=True)
     if n * fit.design.n >= WORTH_LANES:
         found = _in_lanes(fit, n, sequence, progress)
         if found is not None:

@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 
 from jaxglmm._errors import JaxGLMMWarning, NewLevelsWarning
 from jaxglmm.api.models import glmm
+from jaxglmm.formula import notices
 from jaxglmm.formula.matrix import unmasked
 from jaxglmm.sklearn.reading import (
     GROUP,
@@ -203,12 +204,11 @@ class MixedModel(BaseEstimator):
         self._coefficients(whole)
 
     def _say_no_groups(self) -> None:
-        warnings.warn(
+        notices.warn(
             f"{type(self).__name__} without groups has no random effects. Name the "
             "column of X that says which rows belong together, groups='...', or pass "
             "fit(X, y, groups=labels)",
             JaxGLMMWarning,
-            stacklevel=4,
         )
 
     # Predictions ----------------------------------------------------------------------

@@ -41,8 +41,7 @@ Natural = tuple[str, tuple[str, ...]]  # its kind ("cor", "range", ...) and its 
 class AbstractCovariance(ABC):
     """The covariance of q effects; hashable, static in compiled programs.
 
-    free: whether theta are the entries themselves; maps: of the columns of Z, which the
-    structure survives.
+    free: whether theta are the entries themselves; maps: of Z that it survives.
     """
 
     q: int
@@ -207,6 +206,10 @@ class AbstractCovariance(ABC):
     def is_end(self, correlation: float) -> bool:
         """Whether a correlation of the structure is at an end of its range."""
         return False
+
+    def common(self, natural: Sequence[float]) -> float | None:
+        """One or zero where a range is so long, or so short, that R is all that."""
+        return None
 
     def at_end(self, theta: Float[np.ndarray, " m"]) -> bool:
         """Whether one of them is, with all standard deviations above zero."""

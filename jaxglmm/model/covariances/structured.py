@@ -273,10 +273,18 @@ class Structured(AbstractCovariance):
 
     def at_end(self, theta: np.ndarray) -> bool:
         """As ``base`` has it."""
-        if not self.correlation.names[0].startswith("rho"):
-            return False
         natural = self.correlation.natural([np.float64(x) for x in theta[self.n_sd :]])
+        if not self.correlation.names[0].startswith("rho"):
+            return self.common(natural) is not None
         return any(self.is_end(float(x)) for x in natural)
+
+    def common(self, natural: Sequence[float]) -> float | None:
+        """As ``base`` has it, of the farthest and of the nearest two positions."""
+        own = self.correlation
+        if not isinstance(own, AbstractKernel) or self.q < 2:
+            return None
+        near, far = np.asarray(own.at(list(natural), own.distances[[1, -1]]))
+        return 1.0 if far > 1 - END else 0.0 if near < END else None
 
     def from_natural(self, x: np.ndarray) -> np.ndarray:
         """theta of standard deviations and natural parameters, NumPy."""
