@@ -55,7 +55,8 @@ def meta(
     if unknown:
         raise unknown_argument("jg.meta", unknown, signature(meta).parameters)
     method = method.upper() if isinstance(method, str) else method
-    method = {"FE": "EE", "CE": "EE"}.get(method, method)
+    if method in ("FE", "CE"):
+        method = "EE"
     if method not in METHODS:
         raise ModelError(f"method={method!r} is not one of {', '.join(METHODS)}")
     if test not in TESTS:

@@ -169,8 +169,13 @@ def _dense(
             matrix = matrix[order]
     if hasattr(matrix, "toarray"):
         matrix = matrix.toarray()
-    K = np.asarray(matrix, dtype=float)
-    if K.ndim != 2 or K.shape[0] != K.shape[1]:
+    try:
+        K = np.asarray(matrix, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"known={{{name!r}: ...}} is not a matrix of numbers: {error}"
+        ) from None
+    if K.ndim != 2 or K.shape[0] != K.shape[1] or not K.size:
         raise ModelError(
             f"known={{{name!r}: ...}} has the shape {K.shape}; it is a square matrix, "
             "a row and a column for each level"

@@ -205,3 +205,9 @@ def test_a_generalised_model():
     known = jg.glmm("count ~ x + (1 | id)", d, family="poisson", known={"id": eye})
     assert known.criterion == pytest.approx(plain.criterion, abs=1e-6)
     np.testing.assert_allclose(known.coefficients, plain.coefficients, rtol=1e-4)
+
+
+@pytest.mark.parametrize("given", ["text", [["a", "b"], ["b", "a"]], np.eye(0), None])
+def test_what_is_no_matrix(given):
+    with pytest.raises((DataError, ModelError), match=r"known=\{'id': \.\.\.\}"):
+        jg.lmm("y ~ x + (1 | id)", data(), known={"id": given})

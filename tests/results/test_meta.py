@@ -116,3 +116,11 @@ def test_what_is_refused():
         assert message in str(caught.value)
     with pytest.raises(ModelError, match="given moderators"):
         jg.meta("yi ~ ablat", BCG, "vi").predict()
+
+
+@pytest.mark.parametrize("method", [["REML"], {}, 3, None])
+def test_an_unknown_method(method):
+    with pytest.raises(jg.ModelError, match="is not one of REML"):
+        jg.meta(
+            "y ~ 1", {"y": [0.1, 0.4, 0.2], "v": [1.0, 2.0, 1.0]}, "v", method=method
+        )

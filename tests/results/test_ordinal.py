@@ -388,3 +388,12 @@ def test_infinite_responses_are_refused():
     d = data("wine_rating").assign(y=np.inf)
     with pytest.raises(DataError, match="infinite"):
         jg.clm("y ~ temp", d)
+
+
+def test_no_icc_beside_a_scale_effect():
+    rng = np.random.default_rng(0)
+    d = {"y": rng.integers(1, 4, 60), "x": rng.normal(size=60), "g": np.arange(60) // 5}
+    fit = jg.clmm("y ~ x + (1 | g)", d, scale="~ x")
+    for ask in (lambda: fit.icc, lambda: fit.r2()):
+        with pytest.raises(jg.NotApplicableError, match="scale="):
+            ask()

@@ -52,9 +52,11 @@ def methods(family: AbstractFamily) -> tuple[str, ...]:
 def method_of(family: AbstractFamily, method: str | None) -> str:
     """The method asked for, or the default."""
     if len(family.predictors) > 1:
+        own = ", ".join(family.predictors)
+        if family.family_kind == "ordinal":
+            own = "effects of scale= or nominal= beside those of the latent variable"
         raise NotApplicableError(
-            "R2 and ICC are for models of one linear predictor; this one has "
-            f"{len(family.predictors)}: {', '.join(family.predictors)}"
+            f"R2 and ICC are for models of one linear predictor; this one has {own}"
         )
     there_are = methods(family)
     if method is None:
