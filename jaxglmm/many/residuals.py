@@ -175,7 +175,7 @@ def _lanes(
 
     def one(own: list[Array], start: Array) -> Any:
         mine = tree_at(
-            lambda p: [s.rows for s in p.stacks],
+            lambda p: [p.stacks[k].rows for k in range(len(own))],
             problem,
             [
                 jax.numpy.concatenate([s.rows[..., :-1], y[..., None]], axis=-1)

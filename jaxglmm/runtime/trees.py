@@ -138,11 +138,14 @@ class _Path:
     def __getitem__(self, index: Any) -> _Path:
         return _Path((*self._steps, (False, index)))
 
+    def __iter__(self) -> Any:  # by indices it would go on for ever
+        raise TypeError("a path has no length: name its parts by their indices")
+
 
 def tree_at(where: Callable[[Any], Any], tree: T, replacements: Any) -> T:
     """A copy of the tree in which some parts are others; the rest is shared.
 
-    where: leads to the part, or to a tuple of parts, by attributes and indices.
+    where: leads to the part, or to a tuple or list of parts, by attributes and indices.
 
     >>> class Pair(Module):
     ...     a: float

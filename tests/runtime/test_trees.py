@@ -105,3 +105,11 @@ def test_a_compiled_function_traces_arrays_and_holds_the_rest():
     assert traced == ["x"]
     assert float(total(Leaf(np.ones(2), "y"), 7)) == 11
     assert traced == ["x", "y"]
+
+
+def test_a_path_cannot_be_walked_without_end():
+    class Row(Module):
+        parts: list
+
+    with pytest.raises(TypeError, match="indices"):
+        tree_at(lambda r: [x.real for x in r.parts], Row([1.0, 2.0]), [3.0, 4.0])
