@@ -14,6 +14,7 @@ DOMAIN = {
     "logit": MIDDLE,
     "probit": MIDDLE,
     "cloglog": np.linspace(-8, 2, 33),
+    "loglog": np.linspace(-2, 8, 33),
     "cauchit": MIDDLE * 10,
     "log": MIDDLE,
     "sqrt": np.linspace(0.1, 9, 33),
@@ -103,8 +104,10 @@ def test_links_by_name():
     assert link_from(" LOGIT ").name == "logit"
     assert repr(link_from("log")) == "Log()"
     assert link_from(type(link_from("log"))).name == "log"
-    with pytest.raises(jg.ModelError, match="unknown link 'loglog'; there are 'logit'"):
-        link_from("loglog")
+    with pytest.raises(
+        jg.ModelError, match="unknown link 'logloss'; there are 'logit'"
+    ):
+        link_from("logloss")
 
 
 class Scaled(Link):
