@@ -49,6 +49,9 @@ FAMILIES = (  # a test holds them to the table of families, which takes JAX to i
     "tweedie",
     "cumulative",
     "multinomial",
+    "truncated_poisson",
+    "truncated_nbinom2",
+    "truncated_nbinom1",
 )
 EXAMPLE = """examples:
   jaxglmm fit sleep.csv "Reaction ~ Days + (Days | Subject)" --html report.html

@@ -52,7 +52,13 @@ def response_again(
     design: Design, kind: str, y
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Response (n,) and trials, from (n,) or, for the binomial kind, (n, 2)."""
-    values = np.asarray(unmasked(by_labels("the response", y, design.index)))
+    own = unmasked(by_labels("the response", y, design.index))
+    try:
+        values = np.asarray(own)
+    except ValueError as error:  # NumPy's
+        raise DataError(
+            f"refit needs a response of shape ({design.n},), not lists of several lengths"
+        ) from error
     if values.dtype.kind not in "biuf" or kind == "ordinal":
         values = _coded(design, values)
     values = values.astype(float)
