@@ -57,7 +57,7 @@ def response_again(
         values = np.asarray(own)
     except ValueError as error:  # NumPy's
         raise DataError(
-            f"refit needs a response of shape ({design.n},), not lists of several lengths"
+            f"refit needs a response of shape ({design.n},), not lists of any length"
         ) from error
     if values.dtype.kind not in "biuf" or kind == "ordinal":
         values = _coded(design, values)
