@@ -221,7 +221,7 @@ def one_by_one(models: Models, number: int) -> Callable[[float], float]:
 # Covariances of random effects --------------------------------------------------------
 
 SMALL, AWAY = 0.02, 0.1  # a diagonal this small starts from there: zero is stationary
-SD, COR, BETA, SIGMA, PHI = range(5)  # kinds of parameters
+SD, COR, BETA, SIGMA, ENTRY = range(5)  # kinds of parameters
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,8 @@ class Turned:
 
     The columns of its term are turned, Z' = Z~ M with M (D or 1, q, q) for all columns
     of ``factor``: a standard deviation is then Lambda_11 / unit, with unit (D,); a
-    correlation is rho where (Lambda_21, Lambda_22) = size (rho, sqrt(1 - rho^2)).
+    correlation is rho where (Lambda_21, Lambda_22) = size (rho, sqrt(1 - rho^2)); what
+    is an ENTRY is the coordinate itself, or ``to`` of values.
     places: of these entries in theta; theta: (D, m) there, none a stationary zero.
     """
 
@@ -240,6 +241,7 @@ class Turned:
     places: tuple[int, ...]
     unit: np.ndarray
     theta: np.ndarray
+    to: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,11 @@ class Covariances:
         """(factor, i, j) of every theta."""
         own = [factor.covariance.entries for factor in self.factors]
         return [(f, i, j) for f, pairs in enumerate(own) for i, j in pairs]
+
+    @property
+    def m(self) -> int:
+        """Number of coordinates."""
+        return len(self.entries)
 
     @cached_property
     def internal(self) -> tuple[np.ndarray, ...]:

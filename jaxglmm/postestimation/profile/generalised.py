@@ -11,6 +11,7 @@ structure is maximised one value after the other (``GeneralisedAlone``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from jaxglmm.many.responses import Responses
 from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.postestimation.profile import curves as profile
-from jaxglmm.postestimation.profile import structured, thresholds
+from jaxglmm.postestimation.profile import thresholds
 from jaxglmm.postestimation.profile.constraint import (
     COR,
     Covariances,
@@ -44,6 +45,7 @@ from jaxglmm.postestimation.profile.generalised_lanes import (
 )
 from jaxglmm.postestimation.profile.root_search import PLAIN, Scale
 from jaxglmm.postestimation.profile.rows import ModelRows, of_responses
+from jaxglmm.postestimation.profile.structured import StructuredCovariances
 from jaxglmm.postestimation.profile.subspace import Subspace, maximise_along
 from jaxglmm.runtime.devices import Devices, choose
 from jaxglmm.runtime.precision import double_precision
@@ -68,13 +70,12 @@ def curves(fit: FittedGeneralised) -> list[Curve]:
     parameter it is the slower one (epil2, nbinom2: 120 against 86 ms), for all lanes
     wait for the slowest of dear evaluations. Crossed factors have no program of lanes.
     """
-    if not is_free(fit.design):
-        return structured.generalised_curves(fit)
     if is_ordinal(fit) and not fit.design.parts:
         return thresholds.curves(fit, lambda other: profile.alone(one(other)))
     terms = fit.design.terms
     scalar = len(terms) == 1 and len(terms[0].names) == 1
-    if scalar and not fit.family.n_phi and not fit.design.parts:
+    free = is_free(fit.design)
+    if scalar and free and not fit.family.n_phi and not fit.design.parts:
         models = lanes(fit)
         if models is not None:
             return profile.in_lanes(models)
@@ -109,7 +110,13 @@ def one(fit: FittedGeneralised) -> GeneralisedModels:
     engine, factors = fit.engine, fit.engine.factors
     T, J = (tuple(f.T[None] for f in factors), [float(f.n_levels) for f in factors])
     found, levels = _optima(fit, factors), tuple(np.array([x]) for x in J)
-    own = Covariances(fit.design, factors, T, found.lam, levels, np.ones(1))
+    own: Covariances | StructuredCovariances
+    if is_free(fit.design):
+        own = Covariances(fit.design, factors, T, found.lam, levels, np.ones(1))
+    else:
+        p, m = engine.base.p, engine.base.m
+        theta = np.asarray(fit.internal()[0])[p : p + m]
+        own = StructuredCovariances(fit, factors, theta, 1.0, False)
     R_inverse = engine.R_inverse[None]
     alone = GeneralisedAlone(engine.base, engine.marginal)
     return GeneralisedModels(fit.family, own, R_inverse, found, alone)
@@ -127,8 +134,8 @@ class GeneralisedModels:
     """D generalised models whose parameters can be held; see ``constraint.Models``.
 
     A parameter is held where psi = origin + basis f. basis: (P, D, k, k); the origin is
-    ``direction`` (P, D, k) times value times ``unit``, or times the value on its scale
-    where ``scales`` has one; ``cor``, ``places``: correlations, and where Lambda_11,
+    ``direction`` (P, D, k) times value times ``unit``, or times ``to`` of the
+    value where there is one; ``cor``, ``places``: correlations, and where Lambda_11,
     Lambda_21 and Lambda_22 of theirs are in psi; ``others``: what maximises where a
     parameter is held in other coordinates of phi.
     """
@@ -136,7 +143,7 @@ class GeneralisedModels:
     def __init__(
         self,
         family: AbstractFamily,
-        own: Covariances,
+        own: Covariances | StructuredCovariances,
         R_inverse: np.ndarray,
         found: Optima,
         maximise: GeneralisedInLanes | GeneralisedAlone,
@@ -145,7 +152,7 @@ class GeneralisedModels:
         self.R_inverse, self.maximise = R_inverse, maximise
         self.D, self.p = found.beta.shape
         assert found.phi is not None
-        self.m, r = len(own.entries), found.phi.shape[1]
+        self.m, r = own.m, found.phi.shape[1]
         self.k = self.p + self.m + r
         turned = list(own.held())
         names = [*(p for p, _ in turned), *self._dispersion(), *self._fixed()]
@@ -156,14 +163,15 @@ class GeneralisedModels:
         self.direction = np.zeros((P, D, k))
         self.begin = np.tile(self._psi(found.phi), (P, 1, 1))
         self.idle, self.unit = np.zeros((P, k)), np.ones((P, D))
-        self.cor, self.scales = np.zeros(P, bool), {}
+        self.cor = np.zeros(P, bool)
+        self.to: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
         self.others: dict[int, GeneralisedInLanes | GeneralisedAlone] = {}
         self.places = np.zeros((P, 3), int)
         for a, (_, way) in enumerate(turned):
             self._turn(a, way)
         for j in range(r):
             a = len(turned) + j
-            self.scales[a] = family.scales[j]
+            self.to[a] = family.scales[j].to
             self._entry(a, self.p + self.m + j)
             self._in_own_coordinates(a, j)
         for j in range(self.p):
@@ -230,9 +238,9 @@ class GeneralisedModels:
     ) -> AffineHold:
         at = parameter, model
         inner = value * self.unit[at]
-        for a, scale in self.scales.items():
+        for a, to in self.to.items():
             here = parameter == a
-            inner[here] = np.clip(scale.to(value[here]), *BOUNDS)
+            inner[here] = np.clip(to(value[here]), *BOUNDS)
         origin = self.direction[at] * inner[:, None]
         basis = self.basis[at].copy()
         which = np.flatnonzero(self.cor[parameter])
@@ -313,6 +321,8 @@ class GeneralisedModels:
         else:
             self.unit[a] = way.unit
             self._entry(a, places[0])
+            if way.to is not None:
+                self.to[a] = way.to
 
     def _entry(self, a: int, place: int) -> None:
         """Parameter ``a`` is one entry of psi."""

@@ -3,7 +3,8 @@
 D models of one shape in internal coordinates, and how each parameter is held there
 (``constraint.Covariances``): a standard deviation by Lambda_11 = sd / sigma, a
 correlation by the ratio of Lambda_21 and Lambda_22, a fixed effect by an offset; the
-other entries and log sigma^2 are free. Models with one grouping factor are lanes of one
+other entries and log sigma^2 are free; parameters of structures are coordinates
+themselves (``structured``). Models with one grouping factor are lanes of one
 compiled program (``linear_lanes``); a single model of any other structure takes the
 same steps one value after the other (``LinearAlone``).
 """
@@ -18,10 +19,11 @@ import numpy as np
 
 from jaxglmm.estimate import information
 from jaxglmm.many.linear import CELLS, LANES, is_free, suits
-from jaxglmm.postestimation.profile import linear_lanes, structured
+from jaxglmm.postestimation.profile import linear_lanes
 from jaxglmm.postestimation.profile import moments as held_moments
 from jaxglmm.postestimation.profile.constraint import (
     BETA,
+    SD,
     SIGMA,
     Covariances,
     Optima,
@@ -33,6 +35,7 @@ from jaxglmm.postestimation.profile.curves import Curve, alone, in_lanes
 from jaxglmm.postestimation.profile.linear_lanes import HeldFit, Hold, LinearEnds
 from jaxglmm.postestimation.profile.moments import Internal
 from jaxglmm.postestimation.profile.root_search import PLAIN
+from jaxglmm.postestimation.profile.structured import StructuredCovariances
 from jaxglmm.runtime.devices import Devices, choose
 from jaxglmm.runtime.host import on_host
 from jaxglmm.runtime.precision import double_precision
@@ -40,6 +43,7 @@ from jaxglmm.structure import shared_design as shared
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
+    from jaxglmm.model.linear_problem import Problem
 
 STEPS = (8, 20, 100)  # of a search for the free coordinates: all lanes, the rest
 LEAST_SIGMA = 1e-6  # of its estimate: the lower end of sigma's range
@@ -51,8 +55,6 @@ def curves(fit: FittedModel) -> list[Curve]:
     """Standard deviations, correlations, sigma, fixed effects."""
     if suits(fit.design):
         return in_lanes(lanes(fit))
-    if not is_free(fit.design):
-        return structured.linear_curves(fit)
     return alone(one(fit))
 
 
@@ -74,7 +76,12 @@ def lanes(fit: FittedModel) -> LinearModels:
 def one(fit: FittedModel) -> LinearModels:
     """One model of any structure, fitted by ML, whose parameters can be held."""
     own = _by_ml(fit)
-    return LinearModels(held_moments.of_fit(own), _optima(own), LinearAlone(own))
+    internal, found = held_moments.of_fit(own), _optima(own)
+    if is_free(own.design):
+        return LinearModels(internal, found, LinearAlone(own))
+    theta, sigma = own.engine.theta(own.estimates), float(own.sigma)
+    structures = StructuredCovariances(own, internal.factors, theta, sigma, True)
+    return LinearModels(internal, found, LinearAlone(own, structures), structures)
 
 
 def _by_ml(fit: FittedModel) -> FittedModel:
@@ -92,13 +99,19 @@ def _optima(fit: FittedModel) -> Optima:
 class LinearModels:
     """D linear models whose parameters can be held; see ``constraint.Models``."""
 
-    def __init__(self, internal: Internal, found: Optima, minimise: Minimise):
+    def __init__(
+        self,
+        internal: Internal,
+        found: Optima,
+        minimise: Minimise,
+        structures: StructuredCovariances | None = None,
+    ):
         self.internal, self.found, self.minimise = internal, found, minimise
         self.D, self.p = found.beta.shape
         assert found.sigma is not None
         self.sigma: np.ndarray = found.sigma
         self.best = found.criterion - internal.constant
-        self.covariances = Covariances(
+        self.covariances = structures or Covariances(
             internal.design,
             internal.factors,
             internal.T,
@@ -106,13 +119,13 @@ class LinearModels:
             internal.J,
             found.sigma,
         )
-        self.k = len(self.covariances.entries) + 1
+        self.k = self.covariances.m + 1
         turned = list(self.covariances.held())
         ends = [self._sigma(), *self._fixed()]
         self.parameters: list[Parameter] = [p for p, *_ in (*turned, *ends)]
         P, D = len(self.parameters), self.D
         self.kind = np.array([t.kind for _, t in turned] + [k for _, k in ends])
-        self.M = [np.tile(np.eye(f.q), (P, D, 1, 1)) for f in self.covariances.factors]
+        self.M = [np.tile(np.eye(f.q), (P, D, 1, 1)) for f in internal.factors]
         self.places = np.zeros((3, P, self.k))  # ones at Lambda_11, _21, _22
         self.begin = np.empty((P, D, self.k))
         self.begin[:, :, :-1] = self.covariances.start()
@@ -126,7 +139,7 @@ class LinearModels:
             self.begin[a, :, :-1] = way.theta
             for place, at in zip(self.places[:, a], way.places, strict=False):
                 place[at] = 1.0
-            if len(way.places) == 1:  # a correlation has no unit
+            if way.kind == SD:  # the others have no unit
                 self.unit[a], self.size[a] = way.unit, internal.scale
         self.size[len(turned) :] = internal.scale
         for j in range(self.p):
@@ -247,8 +260,10 @@ class LinearInLanes:
 class LinearAlone:
     """One model of any structure, one value after the other."""
 
-    def __init__(self, fit: FittedModel):
-        self.engine = fit.engine
+    def __init__(
+        self, fit: FittedModel, structures: StructuredCovariances | None = None
+    ):
+        self.engine, self.structures = fit.engine, structures
 
     def __call__(
         self, model: np.ndarray, hold: Hold, free: np.ndarray, steps: int
@@ -276,44 +291,63 @@ class LinearAlone:
             if state.done.all():
                 break
         with on_host():
-            return search.end(state)
+            out = search.end(state)
+        # what a structure's search ends in may depend on where it began: both are tried
+        edge = out.at_edge if self.structures is None else np.array([True])
+        return LinearEnds(out.free, out.value, out.slope, edge, out.done)
 
     def _derivatives(self, hold: Hold, full: np.ndarray) -> linear_lanes.Deviance:
-        """Value, score and the stand-in Hessian over (entries, log sigma^2)."""
-        problem = self.engine.problem
-        entries = [
-            (f, i, j) for f, c in enumerate(problem.covariances) for i, j in c.entries
-        ]
-        turn = [M[..., 0] for M in hold.M]
-        own = [np.zeros((q, q)) for q in problem.sides]
-        for value, (f, i, j) in zip(full, entries, strict=False):
-            own[f][i, j] = value
-        internal, m = [], len(entries)
-        for M, lam in zip(turn, own, strict=True):
-            L = M @ lam
-            if len(L) > 1 and np.triu(L, 1).any():
-                L = np.linalg.qr(L.T, mode="r").T
-            internal.append(L)
-        changes = [np.zeros((m, q, q)) for q in problem.sides]
-        for a, (f, i, j) in enumerate(entries):
-            outer = np.outer(turn[f][:, i], turn[f] @ own[f][:, j])
-            changes[f][a] = outer + outer.T
-        found = information.along(
-            problem, tuple(internal), np.float64(np.exp(full[-1])), tuple(changes)
-        )
+        """Value, score and the stand-in Hessian over (coordinates, log sigma^2)."""
+        if self.structures is not None:
+            lam, changes = self.structures.at(full[:-1])
+        else:
+            lam, changes = _turned(self.engine.problem, hold, full)
+        m = len(full) - 1
+        if not all(np.isfinite(x).all() for x in (*lam, *changes)):
+            score, H = np.zeros((m + 1, 1)), np.zeros((m + 1, m + 1, 1))
+            return linear_lanes.Deviance(np.array([np.nan]), score, H)
+        s2 = np.float64(np.exp(full[-1]))
+        found = information.along(self.engine.problem, tuple(lam), s2, tuple(changes))
         n, r2 = float(self.engine.moments.n), float(found.r2_ratio)
         H = np.zeros((m + 1, m + 1))
         H[:m, :m] = found.info
         H[:m, m] = H[m, :m] = found.tv
         H[m, m] = max(r2, 0.5 * n)
-        H[:m, :m] += _boundary(found.G, turn, entries)
+        if self.structures is None:
+            H[:m, :m] += _boundary(found.G, hold, self.engine.problem)
         score = np.append(np.asarray(found.score), n - r2)
         value = np.array([float(found.value)])
         return linear_lanes.Deviance(value, score[:, None], H[:, :, None])
 
 
-def _boundary(G: Any, turn: list[np.ndarray], entries: list) -> np.ndarray:
+def _entries(problem: Problem) -> list[tuple[int, int, int]]:
+    """(factor, i, j) of every theta."""
+    pairs = enumerate(problem.covariances)
+    return [(f, i, j) for f, c in pairs for i, j in c.entries]
+
+
+def _turned(problem: Problem, hold: Hold, full: np.ndarray) -> tuple[list, list]:
+    """Lambda and d Sigma of every factor, whose columns ``hold`` has turned."""
+    entries, turn = _entries(problem), [M[..., 0] for M in hold.M]
+    own = [np.zeros((q, q)) for q in problem.sides]
+    for value, (f, i, j) in zip(full, entries, strict=False):
+        own[f][i, j] = value
+    internal = []
+    for M, lam in zip(turn, own, strict=True):
+        L = M @ lam
+        if len(L) > 1 and np.triu(L, 1).any():
+            L = np.linalg.qr(L.T, mode="r").T
+        internal.append(L)
+    changes = [np.zeros((len(entries), q, q)) for q in problem.sides]
+    for a, (f, i, j) in enumerate(entries):
+        outer = np.outer(turn[f][:, i], turn[f] @ own[f][:, j])
+        changes[f][a] = outer + outer.T
+    return internal, changes
+
+
+def _boundary(G: Any, hold: Hold, problem: Problem) -> np.ndarray:
     """2 (M'GM)+ where columns agree."""
+    entries, turn = _entries(problem), [M[..., 0] for M in hold.M]
     m = len(entries)
     out, positive = np.zeros((m, m)), []
     for M, g in zip(turn, G, strict=True):

@@ -8,6 +8,7 @@ first, Z' = Z~ M, so that
     sd      Lambda_11 = value unit / sigma
     cor     (Lambda_21, Lambda_22) = size (rho, sqrt(1 - rho^2))
     sigma   log sigma^2 = 2 log value
+    entry   of a structure: value
 
 and all other coordinates are free. A fixed effect c'beta needs no coordinates: with
 beta^ at theta the constrained minimum is r^2 + delta^2 / c'Q^-1c, delta = c'beta^ -
@@ -29,7 +30,7 @@ from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.special import LOG_2PI
-from jaxglmm.postestimation.profile.constraint import BETA, COR, SD, SIGMA
+from jaxglmm.postestimation.profile.constraint import BETA, COR, ENTRY, SD, SIGMA
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.trees import Module, tree_at
 from jaxglmm.structure.level_types import Groups, Sums, entries, weighted
@@ -41,8 +42,8 @@ LIGHT, HOPELESS = 1e-2, 1e10  # damping at which a decrement counts, or all is l
 class Hold(Module):
     """What L lanes hold, in internal coordinates; k = m + 1 with log sigma^2 last.
 
-    kind: (L,) one of BETA, SIGMA, SD, COR; M: (q, q, L) for every factor, what turns
-    the columns of Z;
+    kind: (L,) one of BETA, SIGMA, SD, COR, ENTRY; M: (q, q, L) for every factor, what
+    turns the columns of Z;
     first, below, second: (k, L) ones at Lambda_11, Lambda_21, Lambda_22 of the held
     term, zeros where a lane has none; contrast: (p, L) of the held fixed effect; unit:
     (L,); value: (L,).
@@ -134,16 +135,18 @@ def point(h: Hold, free: Array) -> tuple[Array, Array, Array]:
     eye = jnp.broadcast_to(jnp.eye(k)[:, :, None], (k, *free.shape))
     last = (np.arange(k) == k - 1)[:, None] * 1.0
     sd, cor, sigma = h.kind == SD, h.kind == COR, h.kind == SIGMA
+    entry = h.kind == ENTRY
     scale = h.unit * jnp.exp(-free[-1] / 2)
     rho, rest = h.value, jnp.sqrt(jnp.maximum(1 - h.value**2, 0.0))
     size = jnp.sum(h.second * free, axis=0)
     along = h.below * rho + h.second * rest
     log_value = 2 * jnp.log(jnp.where(sigma, h.value, 1.0))
 
-    keep = 1 - jnp.where(sd, h.first, jnp.where(cor, h.below + h.second, 0.0))
+    keep = 1 - jnp.where(sd | entry, h.first, jnp.where(cor, h.below + h.second, 0.0))
     keep = keep - jnp.where(sigma, last, 0.0)
     full = keep * free
     full = full + jnp.where(sd, h.first * h.value * scale, 0.0)
+    full = full + jnp.where(entry, h.first * h.value, 0.0)
     full = full + jnp.where(cor, along * size, 0.0)
     full = full + jnp.where(sigma, last * log_value, 0.0)
 
@@ -153,6 +156,7 @@ def point(h: Hold, free: Array) -> tuple[Array, Array, Array]:
 
     bend = h.below - h.second * rho / jnp.maximum(rest, 1e-300)
     slope = jnp.where(sd, h.first * scale, jnp.where(cor, bend * size, 0.0))
+    slope = slope + jnp.where(entry, h.first, 0.0)
     slope = slope + jnp.where(sigma, last * 2 / jnp.where(sigma, h.value, 1.0), 0.0)
     return full, J, slope
 
@@ -245,9 +249,9 @@ class NewtonSteps(Module):
     @staticmethod
     def of(hold: Hold, free: Float[Array, "k L"]) -> NewtonSteps:
         """With what is held taken out."""
-        cor = hold.kind == COR
+        cor, first = hold.kind == COR, (hold.kind == SD) | (hold.kind == ENTRY)
         last = (np.arange(len(free)) == len(free) - 1)[:, None]
-        idle = jnp.where(hold.kind == SD, hold.first, jnp.where(cor, hold.below, 0.0))
+        idle = jnp.where(first, hold.first, jnp.where(cor, hold.below, 0.0))
         idle = jnp.where(last & (hold.kind == SIGMA), 1.0, idle)
         return NewtonSteps(free, cor & (hold.first + hold.second > 0), idle > 0)
 
