@@ -7,6 +7,7 @@ the user's units. It runs on the host: blocks with the same rows are replaced by
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -77,8 +78,15 @@ class BlockEngine:
 
     @cached_property
     def block_rows(self) -> BlockRows:
-        """Where the rows are."""
-        return block_rows(self.design).take(self.keep)
+        """Where the rows are, their random effects times the roots of the weights too.
+
+        Those divide variances of residuals alone: with rows times root w, Z b is too.
+        """
+        rows = block_rows(self.design).take(self.keep)
+        if self.weights is None:
+            return rows
+        effects = tuple((z * self.root[:, None], level) for z, level in rows.effects)
+        return replace(rows, effects=effects)
 
     @cached_property
     def arrangements(self) -> tuple[Arrangement, ...]:

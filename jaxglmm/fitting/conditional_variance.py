@@ -131,6 +131,16 @@ def effects_tangents(fit: Neighboured, new: NewRows) -> np.ndarray:
     return out
 
 
+@double_precision
+def regression_on_modes(fit: Neighboured) -> np.ndarray:
+    """Z b of the columns of X, each as a response without fixed effects, (n, p)."""
+    design = fit.design
+    if not design.terms:
+        return np.zeros_like(design.X)
+    rows = NewRows(design.X, np.zeros(design.n), design.terms)
+    return _given_theta(fit, rows)[1] @ (fit.engine.R / fit.estimates.sigma)
+
+
 def _given_theta(fit: Neighboured, new: NewRows) -> tuple[np.ndarray, np.ndarray]:
     one = len(fit.engine.factors) == 1
     return (_one_factor if one else _crossed)(fit, new)

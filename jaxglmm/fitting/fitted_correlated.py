@@ -15,10 +15,12 @@ from jaxglmm import _arguments
 from jaxglmm.fitting import components as _components
 from jaxglmm.fitting import residual_parameters as _parameters
 from jaxglmm.fitting.blocks import BlockEngine
+from jaxglmm.fitting.clusters import clusters_of
 from jaxglmm.fitting.components import VarCorr
 from jaxglmm.fitting.degrees_of_freedom import KenwardRoger, Satterthwaite
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.fitted_model import FittedModel
+from jaxglmm.fitting.fixed_effects import Robust
 from jaxglmm.formula.design import Design, NewRows
 from jaxglmm.formula.residual import BY_VISIT
 
@@ -58,7 +60,8 @@ class FittedCorrelated(FittedModel):
         )
         if ddf is not None:
             self._ddf = ddf
-        self.vcov_type = vcov
+        if vcov != "asymptotic":
+            self._robust = Robust(vcov, clusters_of(design))
 
     # Another of its kind -------------------------------------------------------------
 
@@ -95,9 +98,6 @@ class FittedCorrelated(FittedModel):
         return cls(
             design, estimates, None, diagnostics, ddf=ddf, vcov=facts["residual"]
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"vcov_type": self.vcov_type}
 
     def model_facts(self) -> dict[str, Any] | None:
         """How the covariance of the fixed effects was asked for."""
@@ -210,7 +210,7 @@ class FittedCorrelated(FittedModel):
         ddf = self._ddf if ddf is None else ddf
         if isinstance(ddf, str):
             ddf = ddf.lower()
-        return _arguments.choice("ddf", ddf, DDF)
+        return self._fitting_ddf(_arguments.choice("ddf", ddf, DDF))
 
     def coefficient_covariance(self, ddf: str | None = None) -> np.ndarray:
         """(p, p) of the fixed effects; adjusted for Kenward and Roger's methods."""
@@ -218,19 +218,6 @@ class FittedCorrelated(FittedModel):
         if ddf.startswith("kenward-roger"):
             return self.kenward_roger_of(ddf).adjusted
         return self._given_covariance
-
-    @cached_property
-    def _given_covariance(self) -> np.ndarray:
-        if self.vcov_type == "asymptotic":
-            return np.asarray(self.estimates.vcov)
-        return self.empirical_parts.covariance
-
-    @cached_property
-    def empirical_parts(self) -> Any:
-        """The covariance by the residuals of subjects, and what its tests need."""
-        from jaxglmm.fitting.empirical import Empirical
-
-        return Empirical(self, self.vcov_type)
 
     def _degrees_of_freedom(self, ddf: str) -> np.ndarray:
         if ddf == "between-within":
@@ -247,7 +234,7 @@ class FittedCorrelated(FittedModel):
     @cached_property
     def satterthwaite_parts(self) -> Satterthwaite:
         """What Satterthwaite's degrees of freedom are made of."""
-        if self.vcov_type != "asymptotic":
+        if self._robust is not None:
             return self.empirical_parts
         from jaxglmm.fitting.degrees_of_freedom_blocks import satterthwaite
 

@@ -159,7 +159,7 @@ class FittedGeneralised(FittedModel):
 
     def kept_estimates(self) -> Estimates:
         """The estimates with the covariance of beta filled in."""
-        return replace(self.estimates, vcov=self.coefficient_covariance())
+        return replace(self.estimates, vcov=self._model_covariance())
 
     def model_facts(self) -> dict[str, Any]:
         """Family, link and method by name."""
@@ -211,18 +211,35 @@ class FittedGeneralised(FittedModel):
         parameters in it, as lme4's (``use.hessian``) and glmmTMB's have.
         """
         self.checked_ddf(ddf)
-        if self.estimates.vcov is not None:
-            return self.estimates.vcov
-        return self._beta_covariance
+        return self._given_covariance
 
     @cached_property
-    def _beta_covariance(self) -> np.ndarray:
+    def _given_covariance(self) -> np.ndarray:
+        if self._robust is None:
+            return self._model_covariance()
         return self.engine.beta_covariance(self.parameter_root)
+
+    def _model_covariance(self) -> np.ndarray:
+        vcov = self.estimates.vcov
+        return self.engine.beta_covariance(self._model_root) if vcov is None else vcov
+
+    @cached_property
+    def _model_root(self) -> np.ndarray:
+        return self.engine.parameter_root(*self.internal())
 
     @cached_property
     def parameter_root(self) -> np.ndarray:
         """(k, r) root of ``parameter_covariance``."""
-        return self.engine.parameter_root(*self.internal())
+        root = self._model_root
+        if self._robust is None:
+            return root
+        from jaxglmm.fitting.empirical import root_by_scores
+
+        return root_by_scores(self, root, *self._robust)
+
+    def vcov_kinds(self) -> tuple[str, ...]:
+        """Those without an adjustment of the residuals, which is a linear model's."""
+        return ("CR0", "CR1")
 
     @cached_property
     def parameter_covariance(self) -> np.ndarray:

@@ -74,9 +74,11 @@ class FittedModel(FixedEffects):
     ) -> Self:
         """Another fit of this kind, of the same family and options."""
         plain = self._ddf == "residual"
-        return type(self)(
+        out = type(self)(
             design, estimates, engine, diagnostics, compute_satterthwaite=not plain
         )
+        out._robust = self._robust
+        return out
 
     def with_design(self, design: Design) -> Self:
         """The same estimates for other rows."""
@@ -103,7 +105,12 @@ class FittedModel(FixedEffects):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: self.__dict__[name] for name in ("design", "diagnostics", "_ddf")}
-        return kept | {"_estimates": self.kept_estimates(), "_engine": None}
+        estimates = self.kept_estimates()
+        return kept | {
+            "_estimates": estimates,
+            "_engine": None,
+            "_robust": self._robust,
+        }
 
     def kept_estimates(self) -> Estimates:
         """The estimates as a file keeps them."""

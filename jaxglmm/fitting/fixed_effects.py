@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from jaxglmm import _arguments
+from jaxglmm._errors import NotApplicableError
 from jaxglmm._hints import Hinted
 from jaxglmm.fitting import coefficients as _coefficients
 from jaxglmm.fitting.estimates import Estimates
@@ -17,9 +19,17 @@ from jaxglmm.formula.design import Design
 if TYPE_CHECKING:
     import pandas as pd
 
+    from jaxglmm.fitting.clusters import Clusters
     from jaxglmm.fitting.degrees_of_freedom import KenwardRoger, Satterthwaite
 
 DDF = ("satterthwaite", "kenward-roger", "residual")
+
+
+class Robust(NamedTuple):
+    """A covariance of the fixed effects from residuals, and the clusters it sums."""
+
+    kind: str
+    clusters: Clusters
 
 
 class FixedEffects(Hinted):
@@ -50,6 +60,7 @@ class FixedEffects(Hinted):
         self.diagnostics = {} if diagnostics is None else diagnostics
         self._engine = engine
         self._ddf = "satterthwaite" if compute_satterthwaite else "residual"
+        self._robust: Robust | None = None
 
     @property
     def estimates(self) -> Estimates:
@@ -152,10 +163,99 @@ class FixedEffects(Hinted):
     def coefficient_covariance(self, ddf: str | None = None) -> np.ndarray:
         """(p, p) covariance of the fixed effects; adjusted for "kenward-roger"."""
         if self.checked_ddf(ddf) == "kenward-roger":
-            return self.kenward_roger_parts.adjusted
+            return self.kenward_roger_of("kenward-roger").adjusted
+        return self._given_covariance
+
+    @cached_property
+    def _given_covariance(self) -> np.ndarray:
+        """(p, p) by the model, or by the residuals of clusters."""
+        if self._robust is not None:
+            return self.empirical_parts.covariance
         vcov = self.estimates.vcov
         assert vcov is not None
-        return vcov
+        return np.asarray(vcov)
+
+    def with_vcov(self, vcov: str, cluster: Any = None) -> Self:
+        """The same fit with another covariance of its fixed effects.
+
+        Standard errors, tests, intervals, means and contrasts of what is returned go by
+        it, with degrees of freedom after Bell and McCaffrey (2002). The model is not
+        fitted again: random effects, variances and likelihood stay.
+
+        Args:
+            vcov: "asymptotic" (the model's own), or from residuals of clusters: "CR0",
+                "CR1" (times m/(m - 1) for m clusters), "CR1S" (Stata's factor), "CR1p"
+                (m/(m - p)), "CR2" (unbiased under the model), "CR3" (like a jackknife).
+            cluster: rows of different clusters are independent: a grouping factor, a
+                variable of the model, or labels, one a row of the data
+                (``data["school"]``); by default the grouping factor that contains the
+                others.
+
+        Raises:
+            NotApplicableError: clusters that share random effects, or fewer than two.
+            DataError: labels that are missing or too few.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = jg.datasets.load("sleepstudy")
+            >>> fit = jg.lmm("Reaction ~ Days + (1 | Subject)", data)
+            >>> fit.se.round(2).tolist(), fit.with_vcov("CR2").se.round(2).tolist()
+            ([9.75, 0.8], [6.82, 1.55])
+        """
+        robust = self.vcov_kinds()
+        if not robust and vcov != "asymptotic":
+            raise NotApplicableError(
+                f"vcov={_arguments.shown(vcov)}: robust covariances belong to fits by "
+                "maximum likelihood or REML; a posterior's spread is its draws'"
+            )
+        kind = _arguments.choice("vcov", vcov, ("asymptotic", *robust))
+        out = copy.copy(self)
+        out._engine, out._robust = self._engine, None
+        if kind != "asymptotic":
+            from jaxglmm.fitting.clusters import clusters_of
+
+            out._robust = Robust(kind, clusters_of(self.design, cluster))
+            out._fitting_ddf(out._ddf)
+        return out
+
+    def vcov_kinds(self) -> tuple[str, ...]:
+        """The robust covariances that this kind of fit has."""
+        from jaxglmm.fitting.empirical import KINDS
+
+        return KINDS
+
+    def robust_facts(self) -> dict[str, Any] | None:
+        """The robust covariance as a file keeps it; None of the model's own."""
+        if self._robust is None:
+            return None
+        kind, clusters = self._robust
+        return {"kind": kind, "name": clusters.name, "codes": clusters.codes}
+
+    def take_robust(self, facts: dict[str, Any] | None) -> None:
+        """The covariance that ``robust_facts`` describes."""
+        if facts is not None:
+            from jaxglmm.fitting.clusters import Clusters
+
+            clusters = Clusters(facts["name"], np.asarray(facts["codes"]))
+            self._robust = Robust(facts["kind"], clusters)
+
+    @property
+    def vcov_type(self) -> str:
+        """How the covariance of the fixed effects is found: "asymptotic", "CR2", ..."""
+        return "asymptotic" if self._robust is None else self._robust.kind
+
+    @property
+    def cluster(self) -> str | None:
+        """Name of the clusters of a robust covariance; None of the model's own."""
+        return None if self._robust is None else self._robust.clusters.name
+
+    @cached_property
+    def empirical_parts(self) -> Any:
+        """The covariance by the residuals of clusters, and what its tests need."""
+        from jaxglmm.fitting.empirical import Empirical
+
+        assert self._robust is not None
+        return Empirical(self, self._robust.kind, self._robust.clusters)
 
     @property
     def ddf(self) -> str:
@@ -167,7 +267,17 @@ class FixedEffects(Hinted):
         ddf = self._ddf if ddf is None else ddf
         if isinstance(ddf, str):  # lmerTest writes "Kenward-Roger"
             ddf = ddf.lower()
-        return _arguments.choice("ddf", ddf, DDF)
+        return self._fitting_ddf(_arguments.choice("ddf", ddf, DDF))
+
+    def _fitting_ddf(self, ddf: str) -> str:
+        """Refuses what adjusts the model's own covariance where it is not used."""
+        if self._robust is not None and ddf.startswith("kenward-roger"):
+            raise NotApplicableError(
+                f"ddf={ddf!r} adjusts the covariance of the model, and this fit has "
+                f"vcov={self.vcov_type!r}: use ddf='satterthwaite', or with_vcov("
+                "'asymptotic')"
+            )
+        return ddf
 
     @property
     def denominator_df(self) -> np.ndarray:
@@ -196,6 +306,8 @@ class FixedEffects(Hinted):
     @cached_property
     def satterthwaite_parts(self) -> Satterthwaite:
         """What Satterthwaite's degrees of freedom are made of."""
+        if self._robust is not None:
+            return self.empirical_parts
         from jaxglmm.fitting.degrees_of_freedom import satterthwaite_parts
 
         return satterthwaite_parts(self.engine, self.estimates)

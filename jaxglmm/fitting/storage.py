@@ -33,6 +33,7 @@ def save(fit: FittedModel, path) -> None:
         "diagnostics": pack(_plain(fit.kept_diagnostics()), arrays, "diagnostics"),
         "ddf": fit.ddf,
         "model": fit.model_facts(),
+        "robust": pack(fit.robust_facts(), arrays, "robust"),
     }
     FIT.write(path, tree, arrays)
 
@@ -64,7 +65,9 @@ def load(
         kind = kind_of(facts.get("family", ""), bool(design.parts))
         kind = "posterior" if "bayes" in facts else kind
         kind = "correlated" if "residual" in facts else kind
-    return kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)
+    fit = kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)
+    fit.take_robust(unpack(tree.get("robust"), arrays))
+    return fit
 
 
 def _plain(values: Mapping) -> dict:

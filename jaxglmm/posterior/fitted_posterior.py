@@ -79,6 +79,10 @@ class FittedPosterior(FittedGeneralised):
         own = self.family, self.given_priors, self.bayes, self.posterior
         return type(self)(design, *own, estimates, engine, diagnostics)
 
+    def vcov_kinds(self) -> tuple[str, ...]:
+        """None: a posterior has no estimator whose errors could be."""
+        return ()
+
     @classmethod
     def restored(
         cls,

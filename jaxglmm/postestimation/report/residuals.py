@@ -34,8 +34,6 @@ def correlated_heading(fit: Any, tests: str, how: str) -> tuple[str, ...]:
         lines.append(f"Number of obs: {fit.nobs}, subjects: {subjects}{visits}")
     else:
         lines.append(f"Number of obs: {fit.nobs}")
-    if fit.vcov_type != "asymptotic":
-        lines.append(f"Covariance of the coefficients: {fit.vcov_type}")
     return tuple(lines)
 
 

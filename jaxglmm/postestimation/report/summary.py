@@ -75,7 +75,7 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
     quantiles = _scaled(fit)
     correlation = correlations(vcov, fit.design.x_names)
     blocks = [
-        Paragraph(_heading(fit, ddf)),
+        Paragraph((*_heading(fit, ddf), *_robust(fit))),
         _criteria(fit),
         *([] if quantiles is None else [_residuals(quantiles)]),
     ]
@@ -178,6 +178,14 @@ def _heading(fit: FittedModel, ddf: str) -> tuple[str, ...]:
         f"Linear mixed model fit by {how}. {TESTS[ddf]}",
         f"Formula: {fit.formula}",
     )
+
+
+def _robust(fit: FittedModel) -> tuple[str, ...]:
+    """How the covariance of the fixed effects was found, where not by the model."""
+    if fit.vcov_type == "asymptotic":
+        return ()
+    of = f" by {fit.cluster}" if fit.cluster else " by clusters"
+    return (f"Covariance of the fixed effects: {fit.vcov_type}{of}",)
 
 
 def _criteria(fit: FittedModel) -> Paragraph | Table:
