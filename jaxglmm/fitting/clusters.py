@@ -225,7 +225,7 @@ class Rows:
     def dense(
         self, most: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Clusters of one size at a time: which (k,), V (k, T, T), X (k, T, p), e (k, T).
+        """Clusters of one size at a time: which (k,), V (k, T, T), X (k, T, p), e.
 
         Raises:
             NotApplicableError: a cluster of more than ``most`` rows.

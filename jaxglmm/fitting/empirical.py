@@ -8,7 +8,8 @@ e the residuals, H = X A X'V^-1 and S = (I - H) V:
     CR1p                    ... m / (m - p)
     CR1S                    ... m (n - 1) / ((m - 1)(n - p)), what Stata has
     CR2                     e replaced by B e, B symmetric and B S B = V
-    empirical-bias-reduced  e replaced by V^(1/2) (I - V^(-1/2) H V^(1/2))^(-1/2) V^(-1/2) e
+    empirical-bias-reduced  e replaced by V^(1/2) (I - H~)^(-1/2) V^(-1/2) e,
+                            H~ = V^(-1/2) H V^(1/2)
     CR3, empirical-jackknife  e replaced by (I - H)^-1 e
 
 (Liang and Zeger 1986; Bell and McCaffrey 2002; Mancl and DeRouen 2001; Pustejovsky and
@@ -150,8 +151,9 @@ def _powered(own: np.ndarray, power: float) -> np.ndarray:
 def _with_symmetric_root(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores, squares and own sums of all clusters by the symmetric B.
 
-    With V = L L', X~ = L^-1 X and K = L'L it is B = L C L', C = (K (I - X~X~') K)^(-1/2),
-    so that the score is X~'C K e~ in whitened residuals e~ = L^-1 e.
+    With V = L L', X~ = L^-1 X and K = L'L it is B = L C L' with
+    C = (K (I - X~X~') K)^(-1/2), so that the score is X~'C K e~ in whitened residuals
+    e~ = L^-1 e.
     """
     m, p = rows.m, len(rows.half)
     score, square, own = np.zeros((m, p)), np.zeros((m, p, p)), np.zeros((m, p, p))

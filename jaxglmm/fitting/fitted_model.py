@@ -82,9 +82,7 @@ class FittedModel(FixedEffects):
 
     def with_design(self, design: Design) -> Self:
         """The same estimates for other rows."""
-        out = copy.copy(
-            self
-        )  # by __getstate__: without what was computed from the rows
+        out = copy.copy(self)  # by __getstate__: nothing that was computed from rows
         out.design = design
         return out
 
@@ -105,12 +103,8 @@ class FittedModel(FixedEffects):
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: self.__dict__[name] for name in ("design", "diagnostics", "_ddf")}
-        estimates = self.kept_estimates()
-        return kept | {
-            "_estimates": estimates,
-            "_engine": None,
-            "_robust": self._robust,
-        }
+        own = {"_estimates": self.kept_estimates(), "_robust": self._robust}
+        return kept | own | {"_engine": None}
 
     def kept_estimates(self) -> Estimates:
         """The estimates as a file keeps them."""
