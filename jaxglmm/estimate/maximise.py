@@ -8,10 +8,6 @@ values is a status, never an exception.
 
 from __future__ import annotations
 
-import functools
-import math
-from typing import Any
-
 import jax
 import numpy as np
 
@@ -153,19 +149,13 @@ def fit_numbers(
 def unpack(problem: Problem, flat: np.ndarray) -> Fitted:
     """The ``Fitted`` whose leaves ``fit_numbers`` put end to end, as NumPy."""
     m, p = problem.m, problem.p
-    shapes = [(m,), (p,), (p, p), ()]
-    shapes += [(b.shape[0], 1, b.shape[2]) for b in problem.B]
-    parts, start = [], 0
-    for shape in shapes:
-        size = math.prod(shape)
-        parts.append(flat[start : start + size].reshape(shape))
-        start += size
-    criterion, decrement, steps, status = flat[start:]
-    leaves = [*parts, criterion, decrement, int(steps), int(status)]
-    return jax.tree.unflatten(_structure(len(problem.B)), leaves)
-
-
-@functools.cache
-def _structure(n_factors: int) -> Any:
-    b = (0.0,) * n_factors
-    return jax.tree.structure(Fitted(0.0, 0.0, 0.0, 0.0, b, 0.0, 0.0, 0, 0))
+    theta, beta = flat[:m], flat[m : m + p]
+    start = m + p + p * p
+    LQ, sigma2 = flat[m + p : start].reshape(p, p), flat[start]
+    b, start = [], start + 1
+    for q, _, J in (x.shape for x in problem.B):
+        b.append(flat[start : start + q * J].reshape(q, 1, J))
+        start += q * J
+    criterion, decrement, steps, status = flat[start:].tolist()
+    found = theta, beta, LQ, sigma2, tuple(b), criterion, decrement
+    return Fitted(*found, int(steps), int(status))

@@ -6,6 +6,7 @@ triangular with diagonal >= 0, so that a term's covariance is sigma^2 Lambda Lam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,3 +46,15 @@ class Estimates:
     decrement: float
     share: float = 1.0
     phi: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Estimates that are made when they are read; ``criterion`` is known before.
+
+    Of many refits only the likelihood may be asked for, and the way back to the user's
+    coordinates takes as long as the search does.
+    """
+
+    made: Callable[[], Estimates]
+    criterion: float

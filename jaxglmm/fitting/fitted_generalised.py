@@ -6,7 +6,6 @@ residual variance is the family's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -20,7 +19,7 @@ from jaxglmm.fitting import diagnostics as _looked
 from jaxglmm.fitting import frequencies as _frequencies
 from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting import simulate as _simulate
-from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.estimates import Estimates, Unread
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.base import AbstractMarginal
@@ -75,7 +74,7 @@ class FittedGeneralised(FittedModel):
     def __init__(
         self,
         design: Design,
-        estimates: Estimates | Callable[[], Estimates],
+        estimates: Estimates | Unread,
         family: AbstractFamily,
         marginal: AbstractMarginal,
         engine: GeneralisedEngine | None = None,
@@ -123,7 +122,7 @@ class FittedGeneralised(FittedModel):
     def like(
         self,
         design: Design,
-        estimates: Estimates | Callable[[], Estimates],
+        estimates: Estimates | Unread,
         engine: Any = None,
         diagnostics: dict | None = None,
     ) -> Self:

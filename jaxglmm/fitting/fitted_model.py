@@ -23,7 +23,7 @@ from jaxglmm.fitting import convergence as _diagnose
 from jaxglmm.fitting import predictor as _predictor
 from jaxglmm.fitting import random_effects as _effects
 from jaxglmm.fitting import simulate as _simulate
-from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.estimates import Estimates, Unread
 from jaxglmm.fitting.fixed_effects import FixedEffects
 from jaxglmm.formula.design import Design, formula_of
 
@@ -68,7 +68,7 @@ class FittedModel(FixedEffects):
     def like(
         self,
         design: Design,
-        estimates: Estimates | Callable[[], Estimates],
+        estimates: Estimates | Unread,
         engine: object = None,
         diagnostics: dict | None = None,
     ) -> Self:
@@ -324,7 +324,7 @@ class FittedModel(FixedEffects):
     @property
     def criterion(self) -> float:
         """-2 log-likelihood (restricted under REML), with all constants."""
-        return float(self.estimates.criterion)
+        return float(self._estimates.criterion)
 
     @property
     def log_likelihood(self) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -13,7 +12,7 @@ from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._hints import Hinted
 from jaxglmm.fitting import coefficients as _coefficients
-from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.estimates import Estimates, Unread
 from jaxglmm.formula.design import Design
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class FixedEffects(Hinted):
 
     Args:
         design: names and arrays of the model.
-        estimates: what the fit found, or a function that makes them when they are read.
+        estimates: what the fit found, or what makes them when they are read.
         engine: whatever computes for this design again (refit, profile, Satterthwaite);
             rebuilt from the design when it is first needed.
         diagnostics: facts about the computation (seconds, steps, system, ...).
@@ -49,7 +48,7 @@ class FixedEffects(Hinted):
     def __init__(
         self,
         design: Design,
-        estimates: Estimates | Callable[[], Estimates],
+        estimates: Estimates | Unread,
         engine: object = None,
         diagnostics: dict | None = None,
         *,
@@ -65,8 +64,8 @@ class FixedEffects(Hinted):
     @property
     def estimates(self) -> Estimates:
         """What the fit found, in the user's coordinates."""
-        if not isinstance(self._estimates, Estimates):
-            self._estimates = self._estimates()
+        if isinstance(self._estimates, Unread):
+            self._estimates = self._estimates.made()
         return self._estimates
 
     @property

@@ -148,8 +148,7 @@ class Engine:
         """
         for factor, b in zip(self.factors, fitted.b, strict=True):
             if factor.covariance.pairs and factor.n_levels > 1:
-                total = np.add.reduce(b, axis=2)
-                square = np.einsum("...l,...l", b, b)
+                total, square = np.add.reduce(b, axis=2), np.vecdot(b, b)
                 if (total * total > ONE_SIDED * factor.n_levels * square).any():
                     return True
         return False
@@ -170,7 +169,9 @@ class Engine:
     def for_response(self, y: np.ndarray) -> Engine:
         """The same design with another response (n,), offset taken off."""
         moments = self.moments.respond(y)
-        return Engine(moments, self.base, self.estimator, self._search)
+        out = Engine(moments, self.base, self.estimator, self._search)
+        out.__dict__["scales"] = self.scales  # of the design alone, and known
+        return out
 
     def with_method(self, reml: bool) -> Engine:
         """The same problem by the other criterion."""

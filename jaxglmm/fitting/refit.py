@@ -12,6 +12,7 @@ from jaxglmm import _status
 from jaxglmm._errors import DataError
 from jaxglmm.fitting import convergence as diagnose
 from jaxglmm.fitting import linear as _engine
+from jaxglmm.fitting.estimates import Unread
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.linear import Engine
 from jaxglmm.formula.align import by_labels
@@ -60,7 +61,7 @@ def _again(fit: L, design: Design, engine: Engine) -> L:
     )
     out = fit.like(
         design,
-        partial(engine.estimates, design, fitted, criterion),
+        Unread(partial(engine.estimates, design, fitted, criterion), criterion),
         engine,
         {**settings, "evaluations": int(fitted.steps)},
     )

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxglmm._errors import DataError
 from jaxglmm.fitting import diagnostics
 from jaxglmm.fitting import generalised as _generalised
+from jaxglmm.fitting.estimates import Unread
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.design import Design
@@ -39,7 +40,10 @@ def refit(fit: G, y) -> G:
     fitted = engine.fit(settings.get("tol", TOLERANCE), settings.get("max_iter", STEPS))
     out = fit.like(
         design,
-        partial(_generalised.estimates, engine, design, fitted),
+        Unread(
+            partial(_generalised.estimates, engine, design, fitted),
+            float(fitted.criterion),
+        ),
         engine,
         {**settings, "evaluations": int(fitted.steps)},
     )

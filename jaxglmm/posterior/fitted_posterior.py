@@ -6,7 +6,6 @@ intervals quantiles. What belongs to maximum likelihood alone is None or NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,7 +15,7 @@ from jaxglmm import _status
 from jaxglmm.estimate.methods import BayesMethod
 from jaxglmm.fitting import predictor as _predictor
 from jaxglmm.fitting import residuals as _residuals
-from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.estimates import Estimates, Unread
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised, family_of
 from jaxglmm.fitting.random_effects import modes
 from jaxglmm.formula.design import Design
@@ -57,7 +56,7 @@ class FittedPosterior(FittedGeneralised):
         priors: Priors | None,
         bayes: BayesMethod,
         posterior: Posterior,
-        estimates: Estimates | Callable[[], Estimates],
+        estimates: Estimates | Unread,
         engine: PosteriorEngine | None = None,
         diagnostics: dict | None = None,
     ):
@@ -71,7 +70,7 @@ class FittedPosterior(FittedGeneralised):
     def like(
         self,
         design: Design,
-        estimates: Estimates | Callable[[], Estimates],
+        estimates: Estimates | Unread,
         engine: Any = None,
         diagnostics: dict | None = None,
     ) -> Self:

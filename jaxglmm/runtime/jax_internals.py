@@ -64,8 +64,13 @@ def placed(x: Any) -> jax.Array:
     kind = getattr(x, "dtype", None)
     if put is None or kind is None or kind != jax.dtypes.canonicalize_dtype(kind):
         return jax.device_put(x)
-    aval, (sharding, device) = jax.core.ShapedArray(x.shape, kind), _first_device()
-    return put(aval, sharding, [x], [device])
+    sharding, device = _first_device()
+    return put(_shaped(x.shape, kind), sharding, [x], [device])
+
+
+@functools.lru_cache(256)
+def _shaped(shape: tuple[int, ...], kind: np.dtype) -> Any:
+    return jax.core.ShapedArray(shape, kind)
 
 
 @functools.cache

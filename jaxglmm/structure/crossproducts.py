@@ -34,14 +34,13 @@ def count(codes: np.ndarray, size: int, *columns: np.ndarray | None) -> np.ndarr
     By pieces of rows: ``np.bincount`` makes copies of what it is given.
     """
     n, rows = len(codes), max(ROWS, 4 * size)
+    if n <= rows:
+        return np.bincount(codes, _times(*columns), size).astype(float, copy=False)
     total = np.zeros(size)
     for start in range(0, n, rows):
         here = slice(start, start + rows)
         product = _times(*(None if c is None else c[here] for c in columns))
-        piece = np.bincount(codes[here], product, size)
-        if n <= rows:
-            return piece.astype(float, copy=False)
-        total += piece
+        total += np.bincount(codes[here], product, size)
     return total
 
 
