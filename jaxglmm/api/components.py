@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jaxglmm._errors import ArgumentError, ModelError
-from jaxglmm.formula.components import right_side
-from jaxglmm.formula.design import Design
+from jaxglmm.formula.components import (
+    right_side,
+    with_dispersion,
+    without_residual,
+)
+from jaxglmm.formula.design import DISP, Design
 
 if TYPE_CHECKING:
+    from jaxglmm.estimate.maximise import Maximise
     from jaxglmm.model.families import AbstractFamily
 
 SPELLINGS = {"zi": "ziformula", "dispersion": "dispformula"}
+NOTHING = "0"  # the right side of no residual
 
 
 def spelt(unknown: dict[str, Any], zi: Any, dispersion: Any) -> tuple[Any, Any, Any]:
@@ -59,7 +65,7 @@ def right_sides(
             "zi= and dispersion= go with a formula and a table: "
             "jg.glmm('y ~ x + (1 | g)', data, zi='~ x')"
         )
-    from jaxglmm.model.families.composed import DISP, ZI
+    from jaxglmm.model.families.composed import ZI
 
     out = {}
     zeros = right_side(zi, "zi", formula)
@@ -67,11 +73,21 @@ def right_sides(
         _may_have_zeros(family)
         out[ZI] = zeros
     spread = right_side(dispersion, "dispersion", formula)
-    if spread is None and dispersion is not None:
-        raise ModelError(
-            "dispersion='~ 0' leaves rows without a spread of their own, which is not "
-            "fitted here; dispersion='~ 1' or None is one number for all rows"
-        )
+    if is_zero(dispersion, spread):
+        if not family.is_linear_model:
+            raise ModelError(
+                "dispersion='~ 0' leaves rows without a spread of their own: it is for "
+                "Gaussian models with the identity link, whose random effects may say "
+                "all of the covariance; dispersion='~ 1' or None is one number for "
+                "all rows"
+            )
+        if out:
+            raise ModelError(
+                "dispersion='~ 0' and zi= do not go together: a response without a "
+                "residual has no zeros of its own"
+            )
+        out[DISP] = NOTHING
+        return out
     if spread is not None and spread != "1":
         if not family.n_phi:
             raise ModelError(
@@ -97,7 +113,6 @@ def _of_ordinal(formula: Any, zi: Any, dispersion: Any, nominal: Any) -> dict[st
             "jg.clmm('y ~ x + (1 | g)', data, nominal='~ z')"
         )
     from jaxglmm.fitting.ordinal import NOMINAL
-    from jaxglmm.model.families.composed import DISP
 
     out = {NOMINAL: right_side(nominal, "nominal", formula) or "1"}
     spread = right_side(dispersion, "dispersion", formula)
@@ -125,7 +140,7 @@ def composed(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFa
     Weights of a linear model are precisions.
     """
     from jaxglmm.model import assemble
-    from jaxglmm.model.families.composed import DISP, ZI, Composed
+    from jaxglmm.model.families.composed import ZI, Composed
 
     if family.family_kind == "ordinal":
         return design, family  # its parts are made once its categories are known
@@ -133,13 +148,18 @@ def composed(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFa
     return assemble.precise(design, family), made
 
 
+def is_zero(dispersion: Any, right: str | None) -> bool:
+    """Whether ``dispersion`` is ``"~ 0"``, no residual; ``right`` its right side."""
+    return right is None and isinstance(dispersion, str)
+
+
 def dispersion_of(
-    formula: Any, dispersion: Any, method: Any, reml: Any, residual: Any
+    formula: Any, dispersion: Any, bayes: Any, residual: Any
 ) -> dict[str, str]:
     """Right sides of the other predictors of a linear model.
 
     Raises:
-        ModelError: by REML, or beside a residual structure.
+        ModelError: beside a residual structure, or for a posterior.
     """
     if dispersion is None:
         return {}
@@ -152,23 +172,78 @@ def dispersion_of(
         raise ModelError(
             "dispersion= and residual= are two models of the residuals; give one"
         )
-    by_ml = method is None and reml is False
-    if not by_ml and not (isinstance(method, str) and method.lower() == "ml"):
+    if bayes is not None:
         raise ModelError(
-            "dispersion= is fitted by maximum likelihood here: write reml=False; REML "
-            "with a residual sd for each level is residual= with a covariance whose "
-            "name ends in h"
+            "posteriors of a model with dispersion= come from "
+            "jg.glmm(..., family='gaussian', dispersion=..., method='nested-laplace')"
         )
     return others
 
 
-def dispersed(design: Design, tol: float, max_iter: int, started: float) -> Any:
-    """A linear model with a formula of its residual sd."""
-    from jaxglmm.estimate.presets import Laplace
-    from jaxglmm.fitting.fit_design import fit_generalised
-    from jaxglmm.model.families import family_from
+def formulas(others: dict[str, str]) -> dict[str, str]:
+    """Those that are read: ``"0"`` has no columns."""
+    return {name: right for name, right in others.items() if right != NOTHING}
+
+
+def gaussian(
+    design: Design,
+    others: dict[str, str],
+    family: AbstractFamily,
+    reml: bool,
+    tol: float,
+    max_iter: int,
+    started: float,
+) -> Any:
+    """A Gaussian model of ``glmm`` as the linear model that it is."""
+    from jaxglmm.estimate.maximise import Maximise
+    from jaxglmm.fitting.fit_design import fit_design
     from jaxglmm.results import faces
 
-    design, family = composed(design, family_from("gaussian"))
-    marginal = Laplace()
-    return fit_generalised(design, family, marginal, tol, max_iter, started, faces.face)
+    family.check(design.y, design.trials, design.rows)
+    estimator = Maximise(reml)
+    if others:
+        return dispersed(design, estimator, tol, max_iter, started, "satterthwaite")
+    make = faces.face("linear")
+    return fit_design(design, estimator, tol, max_iter, True, started, make=make)
+
+
+def dispersed(
+    design: Design,
+    estimator: Maximise,
+    tol: float,
+    max_iter: int,
+    started: float,
+    ddf: str,
+) -> Any:
+    """A linear model with a formula of its residual sd, or without a residual.
+
+    Raises:
+        ModelError: by REML with random effects in the formula of the sd.
+    """
+    from jaxglmm.fitting.fit_design import fit_correlated, fit_generalised
+    from jaxglmm.results import faces
+
+    part = design.parts.get(DISP)
+    if part is None:
+        design = without_residual(design)
+    elif not part.terms:
+        design = with_dispersion(design)
+    elif estimator.reml:
+        raise ModelError(
+            f"dispersion='~ {_right(part)}' has random effects, whose integral REML "
+            "does not go with: write reml=False, or model the residual sd by fixed "
+            "effects"
+        )
+    else:
+        from jaxglmm.estimate.presets import Laplace
+        from jaxglmm.model.families import family_from
+
+        design, family = composed(design, family_from("gaussian"))
+        rest = (Laplace(), tol, max_iter, started, faces.face)
+        return fit_generalised(design, family, *rest)
+    own = {"ddf": ddf, "kinds": faces.face}
+    return fit_correlated(design, estimator, tol, max_iter, started, **own)
+
+
+def _right(part: Design) -> str:
+    return str(part.formula).partition("~")[2].strip()

@@ -48,6 +48,31 @@ def estimator_of(method: str | Maximise | None, reml: bool) -> Maximise:
     )
 
 
+def by_reml(reml: Any, family: Any, bayes: Any, method: Any) -> bool:
+    """Whether a model of ``glmm`` is fitted by REML: a Gaussian one, which is linear.
+
+    Raises:
+        ModelError: another family, another link, or a posterior.
+    """
+    named = isinstance(method, str) and method.lower() == "reml"
+    named = named and family.is_linear_model  # others are told of their methods
+    if not _arguments.is_flag(reml):
+        raise ModelError(
+            f"reml={_arguments.shown(reml)} must be True (REML) or False (ML)"
+        )
+    if not (named or reml):
+        return False
+    if bayes is not None:
+        raise ModelError("reml=True is no posterior; leave it out, or leave method out")
+    if not family.is_linear_model:
+        raise ModelError(
+            "REML is for Gaussian models with the identity link; family "
+            f"{family.name!r} with link {family.link.name!r} is fitted by maximum "
+            "likelihood. Leave reml out"
+        )
+    return True
+
+
 def integration_of(method: Any) -> AbstractMarginal:
     """The estimator of a generalised model."""
     from jaxglmm.estimate.presets import AGQ, ML, REML, Laplace

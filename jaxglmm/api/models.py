@@ -10,13 +10,17 @@ from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 from jaxglmm._hints import unknown_argument
 from jaxglmm.api.components import (
+    NOTHING,
     composed,
     dispersed,
     dispersion_of,
+    formulas,
+    gaussian,
     right_sides,
     spelt,
 )
 from jaxglmm.api.given import (
+    by_reml,
     check_numbers,
     checked_ddf,
     estimator_of,
@@ -33,7 +37,7 @@ from jaxglmm.fitting.fit_design import (
     fit_generalised,
 )
 from jaxglmm.formula import check_generalised
-from jaxglmm.formula.design import Design
+from jaxglmm.formula.design import DISP, Design
 from jaxglmm.results import faces
 from jaxglmm.results.fit import Fit
 from jaxglmm.runtime.memory import programs
@@ -115,12 +119,13 @@ def lmm(
             "varexp(x)": standard deviations by levels, by |x|^d, by exp(d x); joined by
             "+". The order of times is that of a categorical, of numbers, or of the rows
             ("ar1(1 | g)"). Weights divide variances: V_ij / sqrt(w_i w_j).
-        ddf: with ``residual``, degrees of freedom as for ``mmrm``.
+        ddf: with ``residual`` or ``dispersion``, degrees of freedom as for ``mmrm``.
         known: grouping factor -> covariance between its levels, up to a variance: a
             frame labelled by level (``jg.pedigree``, ``jg.phylogeny``), (matrix,
             levels), a SciPy matrix, or ``jg.KnownPrecision`` of one; for ``(1 | id)``.
-        dispersion: right side of the formula of the log residual sd, ``"~ x"``; by
-            maximum likelihood, ``reml=False``.
+        dispersion: right side of the formula of the log residual sd, ``"~ x"``; with
+            random effects in it by maximum likelihood alone, ``reml=False``. ``"~ 0"``:
+            no residual, where random effects say all of the covariance.
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -144,8 +149,8 @@ def lmm(
     """
     if unknown:
         raise unknown_argument("jg.lmm", unknown, signature(lmm).parameters)
-    others = dispersion_of(formula, dispersion, method, reml, residual)
     bayes = bayes_method(method)
+    others = dispersion_of(formula, dispersion, bayes, residual)
     estimator = estimator_of(None if bayes else method, reml)
     satterthwaite = _arguments.flag("compute_satterthwaite", compute_satterthwaite)
     priors_need_bayes(bayes, priors)
@@ -165,11 +170,12 @@ def lmm(
         missing=missing,
         contrasts=contrasts,
         known=known,
-        others=others,
+        others=formulas(others),
         **({} if residual is None else {"residual": residual}),
     )
     if others:
-        fit = dispersed(design, tol, max_iter, started)
+        how = checked_ddf(ddf, satterthwaite)
+        fit = dispersed(design, estimator, tol, max_iter, started, how)
     elif design.residual is not None:
         if bayes is not None:
             raise ModelError(
@@ -212,6 +218,7 @@ def glmm(
     zi: Any = None,
     dispersion: Any = None,
     known: Any = None,
+    reml: bool = False,
     **unknown: Any,
 ) -> Fit:
     """Fit a generalised linear mixed model by maximum likelihood.
@@ -257,6 +264,8 @@ def glmm(
         known: grouping factor -> covariance between its levels, up to a variance: a
             frame labelled by level (``jg.pedigree``, ``jg.phylogeny``), (matrix,
             levels), a SciPy matrix, or ``jg.KnownPrecision`` of one; for ``(1 | id)``.
+        reml: restricted maximum likelihood, of Gaussian models with the identity link,
+            which are linear models, with ``dispersion`` too.
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -285,7 +294,8 @@ def glmm(
     between, known = known, family_from(family)
     others = right_sides(formula, zi, dispersion, known, nominal)
     bayes = bayes_method(method)
-    estimator = None if bayes else integration_of(method)
+    restricted = by_reml(reml, known, bayes, method)
+    estimator = None if bayes or restricted else integration_of(method)
     priors_need_bayes(bayes, priors)
     conf_level = _arguments.level(conf_level, "conf_level", ModelError)
     tol, max_iter = check_numbers(tol, max_iter)
@@ -304,9 +314,19 @@ def glmm(
         **reading(known),
         trials=trials,
         contrasts=contrasts,
-        others=others,
+        others=formulas(others),
         known=between,
     )
+    silent = others.get(DISP) == NOTHING
+    if silent and bayes is not None:
+        raise ModelError(
+            "dispersion='~ 0' has no posteriors here; maximise the likelihood, "
+            "method='laplace'"
+        )
+    if restricted or silent:
+        fit = gaussian(design, others, known, restricted, tol, max_iter, started)
+        fit.diagnostics["conf_level"] = conf_level
+        return fit
     if others:
         design, known = composed(design, known)
     if bayes is not None:

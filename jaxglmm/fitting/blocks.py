@@ -15,16 +15,23 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.estimate.base import Fitted
 from jaxglmm.estimate.maximise_blocks import MaximiseBlocks
+from jaxglmm.fitting.block_rows import (
+    block_rows,
+    correlation_of,
+    n_columns,
+    n_scales,
+    precisions,
+    turn_of,
+)
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import SAFETY, SINGULAR, STEPS, TOLERANCE, judged
 from jaxglmm.formula.design import Design
-from jaxglmm.formula.residual import BY_VISIT
 from jaxglmm.integrate import exact_blocks
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.covariances.host import any_at_end, host_lambdas, host_theta
 from jaxglmm.model.marginal_problem import BlockEffect, MarginalProblem, Stack
-from jaxglmm.model.residuals import Correlation, Pairs, correlation
+from jaxglmm.model.residuals import Correlation, Pairs
 from jaxglmm.model.residuals.correlations import AnyCorrelation, Distance
 from jaxglmm.runtime.host import on_host
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
@@ -41,10 +48,15 @@ class BlockEngine:
         self.design, self.reml = design, reml
         here = design.counted
         self.keep = np.arange(design.n)[here]
-        w = design.weights
+        w = precisions(design)
         self.weights = None if w is None else w[here]
-        self.root = np.ones(len(self.keep)) if w is None else np.sqrt(w[here])
         self._y = y
+
+    @cached_property
+    def root(self) -> np.ndarray:
+        """(n,) roots of the weights."""
+        w = self.weights
+        return np.ones(len(self.keep)) if w is None else np.sqrt(w)
 
     @cached_property
     def y(self) -> np.ndarray:
@@ -62,6 +74,9 @@ class BlockEngine:
     def _response(self) -> tuple[np.ndarray, FixedBasis]:
         R, basis = self._basis
         y, coefficients, scale = residual(self.y, basis, self.weights)
+        if len(self.is_level) and not self.is_level.any():
+            # none of the parameters takes the unit of y up
+            y, scale = y * scale, 1.0
         return y, FixedBasis(R, coefficients, scale)
 
     @property
@@ -78,15 +93,24 @@ class BlockEngine:
 
     @cached_property
     def block_rows(self) -> BlockRows:
-        """Where the rows are, their random effects times the roots of the weights too.
-
-        Those divide variances of residuals alone: with rows times root w, Z b is too.
-        """
+        """Where the rows are; weights are of the residuals, so effects take them."""
         rows = block_rows(self.design).take(self.keep)
-        if self.weights is None:
-            return rows
-        effects = tuple((z * self.root[:, None], level) for z, level in rows.effects)
+        root = self.root[:, None]
+        effects = tuple((z * root, c) for z, c in rows.effects)
+        if self.turn is not None:
+            rows = replace(rows, scales=rows.scales @ self.turn)
         return replace(rows, effects=effects)
+
+    @cached_property
+    def turn(self) -> np.ndarray | None:
+        """See ``turn_of``; None where parameters are the user's."""
+        term = self.design.residual
+        return None if term is None or term.part is None else turn_of(self.design)
+
+    def user_phi(self, own: np.ndarray) -> np.ndarray:
+        """Residual parameters in the user's units from internal ones."""
+        own = own if self.turn is None else self.turn @ own
+        return own + np.log(self.fixed.scale) * self.is_level
 
     @cached_property
     def arrangements(self) -> tuple[Arrangement, ...]:
@@ -139,7 +163,13 @@ class BlockEngine:
             np.float64(reml),
             self.correlation,
             terms,
+            not self._is_silent,
         )
+
+    @property
+    def _is_silent(self) -> bool:
+        term = self.design.residual
+        return term is not None and term.is_silent
 
     def _start(self) -> np.ndarray:
         """No correlation, scales by moments, half the variance for random effects."""
@@ -147,11 +177,15 @@ class BlockEngine:
         share = 0.5 if self.design.terms else 1.0
         B = rows.scales
         base_columns = n_scales(self.design)
-        first = B[:, :base_columns]
-        total = np.maximum(first.sum(axis=0), 1.0)
-        mean = np.maximum(first.T @ y2 / total, 1e-4)
         scales = np.zeros(B.shape[1])
-        scales[:base_columns] = np.log(share * mean) / 2
+        if base_columns:
+            first = B[:, :base_columns]
+            total = np.maximum(first.sum(axis=0), 1.0)
+            mean = np.maximum(first.T @ y2 / total, 1e-4)
+            scales[:base_columns] = np.log(share * mean) / 2
+        elif B.shape[1]:
+            level = np.log(share * max(float(np.mean(y2)), 1e-300)) / 2
+            scales = np.linalg.lstsq(B, np.full(len(B), level), rcond=None)[0]
         # powers of a variable that is far from one: the level takes them up later
         own = self.correlation
         t = np.zeros(0) if own is None else own.start()
@@ -163,7 +197,9 @@ class BlockEngine:
         sd = []
         for z, _ in rows.effects:
             size = np.maximum(np.mean(z * z, axis=0), 1e-12)
-            sd += [np.sqrt(0.5 / len(rows.effects) / z.shape[1] / s) for s in size]
+            scaled = self.is_level.any() or not len(self.is_level)
+            whole = 0.5 if scaled else 0.5 * float(np.mean(y2))
+            sd += [np.sqrt(whole / len(rows.effects) / z.shape[1] / s) for s in size]
         terms = tuple(covariances.of(x) for x in self.design.terms)
         return np.concatenate([start, np.asarray(base.start(terms, sd), float)])
 
@@ -237,7 +273,8 @@ class BlockEngine:
 
     def _like(self, reml: bool, y: np.ndarray) -> BlockEngine:
         out = BlockEngine(self.design, reml, y)
-        for name in ("_basis", "block_rows", "arrangements", "correlation"):
+        known = ("_basis", "block_rows", "arrangements", "correlation", "turn")
+        for name in (*known, "is_level"):
             if name in self.__dict__:
                 out.__dict__[name] = self.__dict__[name]
         return out
@@ -247,6 +284,7 @@ class BlockEngine:
     def theta(self, estimates: Estimates) -> np.ndarray:
         """(m,) internal theta of estimates in the user's units."""
         own = estimates.phi - np.log(self.fixed.scale) * self.is_level
+        own = own if self.turn is None else np.linalg.solve(self.turn, own)
         absolute = [x * (estimates.sigma / self.fixed.scale) for x in estimates.lam]
         terms = tuple(covariances.of(t) for t in self.design.terms)
         rest = host_theta(absolute, terms) if terms else np.zeros(0)
@@ -266,10 +304,17 @@ class BlockEngine:
 
     @cached_property
     def is_level(self) -> np.ndarray:
-        """(residual parameters,) which are logs of standard deviations."""
-        each = np.zeros(self.problem.each)
-        each[: n_scales(self.design)] = 1.0
-        return np.tile(each, self.problem.n_groups)
+        """(residual parameters,) how they rise with the log of the unit of y."""
+        term, own = self.design.residual, self.correlation
+        assert term is not None
+        each = np.zeros(n_columns(self.design) + (0 if own is None else own.k))
+        if term.part is None:
+            each[: n_scales(self.design)] = 1.0
+        elif len(each):
+            found = np.linalg.lstsq(term.scales, np.ones(len(term.scales)), rcond=None)
+            if np.allclose(term.scales @ found[0], 1.0, rtol=0, atol=1e-9):
+                each = found[0]
+        return np.tile(each, len(term.group_levels))
 
     @cached_property
     def scales(self) -> np.ndarray:
@@ -277,66 +322,6 @@ class BlockEngine:
         terms = tuple(covariances.of(t) for t in self.design.terms)
         own = np.zeros(self.problem.n_residual, bool)
         return np.concatenate([own, base.is_scale(terms)])
-
-
-def n_scales(design: Design) -> int:
-    """Standard deviations a group: one, or one a visit."""
-    term = design.residual
-    assert term is not None
-    return len(term.visits) if term.structure in BY_VISIT else 1
-
-
-def correlation_of(design: Design) -> Correlation | None:
-    """The correlation that the design's residual structure names."""
-    term = design.residual
-    assert term is not None
-    return correlation(term.structure, len(term.visits), term.nugget)
-
-
-def block_rows(design: Design) -> BlockRows:
-    """Blocks: subjects, joined where a random effect spans several."""
-    term = design.residual
-    assert term is not None
-    n = design.n
-    parts = [t.codes for t in design.terms]
-    if term.structure:
-        parts.append(term.codes)
-    block = _joined(parts, n) if parts else np.arange(n)
-    scales = (
-        np.eye(len(term.visits))[term.position]
-        if term.structure in BY_VISIT
-        else np.ones((n, 1))
-    )
-    independent = not term.structure
-    return BlockRows(
-        block,
-        term.codes if term.structure else block,
-        np.zeros(n, int) if independent and not parts else term.position,
-        np.zeros((n, 1)) if independent else term.times,
-        term.group_codes,
-        len(term.group_levels),
-        np.concatenate([scales, term.scales], axis=1),
-        tuple((t.values, t.codes) for t in design.terms),
-    )
-
-
-def _joined(parts: list[np.ndarray], n: int) -> np.ndarray:
-    """The finest blocks that hold whole levels of every factor."""
-    if len(parts) == 1:
-        return parts[0]
-    from scipy import sparse  # slow to import
-    from scipy.sparse import csgraph
-
-    rows = np.arange(n)
-    columns, at = [], n
-    for codes in parts:
-        columns.append(codes + at)
-        at += int(codes.max()) + 1
-    edges = sparse.coo_matrix(
-        (np.ones(n * len(parts)), (np.tile(rows, len(parts)), np.concatenate(columns))),
-        shape=(at, at),
-    )
-    return csgraph.connected_components(edges, directed=False)[1][:n]
 
 
 def _stack(a: Arrangement, blocks: np.ndarray, pattern: np.ndarray) -> Stack:
@@ -366,8 +351,8 @@ def estimates(
     """Back to the user's coordinates; phi: the residual parameters."""
     fixed, problem = engine.fixed, engine.problem
     own = np.asarray(fitted.theta[: problem.n_residual])
-    phi = own + np.log(fixed.scale) * engine.is_level
-    sigma = float(np.exp(phi[0]))
+    phi = engine.user_phi(own)
+    sigma = 1.0 if design.residual.part is not None else float(np.exp(phi[0]))
     terms = problem.covariances
     absolute = host_lambdas(np.asarray(fitted.theta[problem.n_residual :]), terms)
     lam = tuple(_positive(fixed.scale / sigma * x) for x in absolute)

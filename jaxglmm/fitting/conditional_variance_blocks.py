@@ -40,7 +40,10 @@ def covariances(fit: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             at += k
         ZPX = np.zeros((J, q, design.p))
         np.add.at(ZPX, codes, z[:, :, None] * PX[:, None, :])
-        out[name] = (S - S @ _within(engine, theta, z, codes, J) @ S, S @ ZPX)
+        D = S - S @ _within(engine, theta, z, codes, J) @ S
+        own = np.arange(q)  # without a residual rounding is all that is left
+        D[:, own, own] = np.maximum(D[:, own, own], 0.0)
+        out[name] = (D, S @ ZPX)
     return out
 
 
@@ -86,4 +89,6 @@ def prediction_variance(fit: Any, new: NewRows) -> np.ndarray:
     unseen = codes < 0
     a = np.where(unseen[:, None], new.X, a)
     V = fit.coefficient_covariance()
-    return np.where(unseen, prior, square) + np.einsum("ni,ij,nj->n", a, V, a)
+    return np.where(unseen, prior, np.maximum(square, 0.0)) + np.einsum(
+        "ni,ij,nj->n", a, V, a
+    )

@@ -19,6 +19,8 @@ from jaxglmm.formula.design import Design
 from jaxglmm.integrate import exact_blocks
 from jaxglmm.runtime.host import on_host
 
+STILL = 1e-12  # share of the largest information below which there is none
+
 
 def parameter_covariance(fit: Any) -> np.ndarray:
     """(m, m) of internal theta: 2 H^-1; flat directions count as known."""
@@ -30,11 +32,17 @@ def covariance_of(H: np.ndarray, fisher: np.ndarray) -> np.ndarray:
     """The same from the Hessian and Fisher's information."""
     if not np.isfinite(H).all():
         return np.full_like(H, np.nan)
-    unit = np.sqrt(np.maximum(np.diagonal(fisher), 1e-300))
-    values, vectors = np.linalg.eigh(H / np.outer(unit, unit))
+    out, size = np.zeros_like(H), np.diagonal(fisher)
+    # standard deviations at zero, and correlations at an end, move nothing
+    some = np.flatnonzero(size > STILL * size.max(initial=0.0))
+    if not len(some):
+        return out
+    unit = np.sqrt(size[some])
+    values, vectors = np.linalg.eigh(H[np.ix_(some, some)] / np.outer(unit, unit))
     keep = values > FLAT * np.abs(values).max()
     half = vectors[:, keep] / np.sqrt(values[keep]) / unit[:, None]
-    return 2 * half @ half.T
+    out[np.ix_(some, some)] = 2 * half @ half.T
+    return out
 
 
 def satterthwaite(fit: Any) -> Satterthwaite:
@@ -43,6 +51,16 @@ def satterthwaite(fit: Any) -> Satterthwaite:
     back = _back(fit)
     moved = back @ np.asarray(fit.curvature.F) @ back.T
     return Satterthwaite(parameter_covariance(fit), vcov, np.moveaxis(moved, 0, 2))
+
+
+def joint_covariance(fit: Any) -> np.ndarray:
+    """(p, p) of the fixed effects by the joint curvature in them and theta.
+
+    The inverse of the joint information has Q^-1 and what beta moves by as theta does.
+    """
+    moved = _back(fit) @ np.asarray(fit.curvature.f).T
+    A = parameter_covariance(fit)
+    return np.asarray(fit.estimates.vcov) + moved @ A @ moved.T
 
 
 def _back(fit: Any) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_correlated import FittedCorrelated
+    from jaxglmm.fitting.fitted_dispersed import FittedDispersed
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.fitted_model import FittedModel
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
@@ -24,6 +25,10 @@ def record(kind: str) -> Any:
         from jaxglmm.fitting.fitted_correlated import FittedCorrelated
 
         return FittedCorrelated
+    if kind == "dispersed":
+        from jaxglmm.fitting.fitted_dispersed import FittedDispersed
+
+        return FittedDispersed
     if kind == "generalised":
         from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
@@ -50,6 +55,12 @@ def record(kind: str) -> Any:
 def is_correlated(fit: FittedModel) -> TypeGuard[FittedCorrelated]:
     """Whether a fit has a residual structure; asked without importing its class."""
     return fit.design.residual is not None
+
+
+def is_dispersed(fit: Any) -> TypeGuard[FittedDispersed]:
+    """Whether a fit is linear with a formula of its residual standard deviation."""
+    term = fit.design.residual
+    return term is not None and term.part is not None
 
 
 def kind_of(family: str, parts: bool = False) -> str:

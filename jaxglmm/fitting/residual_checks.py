@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from jaxglmm._errors import ModelError
-from jaxglmm.fitting.blocks import block_rows, correlation_of, n_scales
+from jaxglmm.fitting.block_rows import block_rows, correlation_of, n_scales
+from jaxglmm.fitting.blocks import BlockEngine
 from jaxglmm.formula.design import Design, RandomTerm, ResidualTerm
+from jaxglmm.runtime.host import on_host
+
+SINGULAR_ROWS = 1e-10  # least eigenvalue of a correlation matrix that counts as zero
 
 
 def check(design: Design) -> None:
@@ -18,6 +22,11 @@ def check(design: Design) -> None:
     term = design.residual
     assert term is not None
     n = design.n_counted
+    if term.is_silent and not design.terms:
+        raise ModelError(
+            "dispersion='~ 0' leaves no residual, and the model has no random effects "
+            "either: nothing says how rows vary. Leave dispersion out"
+        )
     if design.p >= n:
         raise ModelError(
             f"{design.p} fixed effects and {n} rows leave nothing to estimate the "
@@ -26,8 +35,9 @@ def check(design: Design) -> None:
     rows = block_rows(design).take(np.arange(design.n)[design.counted])
     B = rows.scales
     size = np.sqrt(np.einsum("ij,ij->j", B, B))
-    gram = B.T @ B / np.outer(size, size)
-    if not (size > 0).all() or np.linalg.eigvalsh(gram)[0] < 1e-10:
+    gram = B.T @ B / np.outer(size, size) if term.part is None else B[:0]
+    apart = term.part is None  # those of a formula were made independent
+    if apart and (not (size > 0).all() or np.linalg.eigvalsh(gram)[:1].min() < 1e-10):
         raise ModelError(
             f"residual={term.text!r}: the standard deviations of "
             f"{', '.join(term.scale_names)} cannot be told from those of "
@@ -45,12 +55,52 @@ def check(design: Design) -> None:
     total = each * rows.n_groups
     if total + design.p >= n:
         raise ModelError(
-            f"residual={term.text!r} has {total} parameters, and with {design.p} fixed "
-            f"effects these are as many as the {n} rows. Take a structure with fewer, "
-            "such as ar1 or cs"
+            f"{'residual' if term.part is None else 'dispersion'}={term.text!r} has "
+            f"{total} parameters, and with {design.p} fixed effects these are as many "
+            f"as the {n} rows. Take "
+            + (
+                "a structure with fewer, such as ar1 or cs"
+                if term.part is None
+                else "a formula with fewer"
+            )
         )
     for random in design.terms:
         _refuse_twice(term, random)
+
+
+def check_silent(engine: BlockEngine) -> None:
+    """Refuse a model without a residual whose random effects leave rows without one.
+
+    Raises:
+        ModelError: some rows have the same random effects, so that nothing says how
+            they differ.
+    """
+    problem, design = engine.problem, engine.design
+    if problem.noise:
+        return
+    for a, stack in zip(engine.arrangements, problem.stacks, strict=True):
+        with on_host():
+            V = np.asarray(problem.tables(problem.start, stack)[0])[stack.template]
+        pad = np.eye(V.shape[1]) * (1 - stack.mask)[:, None]
+        both = stack.mask[:, :, None] * stack.mask[:, None, :]
+        V = V * both + pad
+        sd = np.sqrt(np.maximum(np.diagonal(V, axis1=1, axis2=2), 1e-300))
+        least = np.linalg.eigvalsh(V / sd[:, :, None] / sd[:, None, :])[:, 0]
+        if least.min() > SINGULAR_ROWS:
+            continue
+        block = np.flatnonzero(a.pattern == int(np.argmin(least)))[0]
+        rows = engine.keep[a.at[a.block == block]]
+        if design.rows is not None:
+            rows = design.rows[rows]
+        few = ", ".join(str(int(r)) for r in sorted(rows)[:4])
+        raise ModelError(
+            "dispersion='~ 0' leaves no residual, and the random effects do not say "
+            f"how all rows differ: the covariance of rows {few}"
+            f"{', ...' if len(rows) > 4 else ''} (counted from 0) is singular, since "
+            f"{len(rows)} rows share fewer random effects. Add an effect that every "
+            "row has of its own, such as us(factor(time) + 0 | g) or (1 | row), or "
+            "leave dispersion out"
+        )
 
 
 def _refuse_twice(term: ResidualTerm, random: RandomTerm) -> None:

@@ -16,14 +16,21 @@ import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting import blocks, predictor
-from jaxglmm.fitting.blocks import correlation_of, n_scales
+from jaxglmm.fitting import predictor
+from jaxglmm.fitting.block_rows import (
+    block_rows,
+    correlation_of,
+    n_scales,
+    precisions,
+    turn_of,
+)
 from jaxglmm.fitting.components import TermCovariance, VarCorr
 from jaxglmm.fitting.simulate import asked, draws_new_effects
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.levels import text_of
 from jaxglmm.formula.residual import BY_VISIT
 from jaxglmm.formula.residual_rows import new_places
+from jaxglmm.formula.tables import as_table
 from jaxglmm.model.covariances import names as words
 from jaxglmm.model.residuals import Pairs
 from jaxglmm.runtime.host import on_host
@@ -95,7 +102,9 @@ def parameters_of(design: Design, phi: np.ndarray, m: int) -> list[ResidualParam
                 kind = "range" if name in ("range",) else "cor"
                 add(f"{name}|{label}", kind, value[k], slope[k] * unit[t_at + k])
         for k, name in enumerate(term.scale_names, s):
-            if name.startswith("varident"):
+            if term.part is not None:
+                add(name, "power", own[k], turn_of(design)[k])
+            elif name.startswith("varident"):
                 add(
                     f"{name}|{label}", "range", np.exp(own[k]), np.exp(own[k]) * unit[k]
                 )
@@ -227,6 +236,12 @@ def residuals_of(fit: Any, type: str) -> np.ndarray:
     residuals = fit.residuals
     if type == "response":
         return residuals
+    if fit.design.residual.is_silent:
+        raise NotApplicableError(
+            f"resid(type={_arguments.shown(type)}): there is no residual in this model "
+            "(dispersion='~ 0'), whose effects reproduce every row. "
+            "simulated_residuals() compares the rows with draws from the fit"
+        )
     engine = fit.engine
     rooted = (residuals[engine.keep] * engine.root)[:, None]
     out = np.full(fit.design.n, np.nan)
@@ -279,18 +294,22 @@ def row_variances(fit: Any, newdata: Any = None) -> np.ndarray:
             of it that the fit had not.
     """
     design = fit.design
-    rows = blocks.block_rows(design)
+    rows = block_rows(design)
     group, position, scales = rows.group, rows.position, rows.scales
-    if newdata is not None:
+    known = precisions(design)
+    if newdata is not None and design.residual.part is not None:
+        scales, known = _new_dispersion(design.residual.part, newdata)
+        position = group = np.zeros(len(scales), int)
+    elif newdata is not None:
         group, position, extra = new_places(design.residual, newdata)
-        s = blocks.n_scales(design)
+        s = n_scales(design)
         visits = np.eye(s)[position if s > 1 else np.zeros(len(position), int)]
         scales = np.concatenate([visits, extra], axis=1)
     each = len(fit.estimates.phi) // rows.n_groups
     own = fit.estimates.phi.reshape(rows.n_groups, each)[group, : scales.shape[1]]
     variance = np.exp(2 * np.sum(scales * own, axis=1))
     if design.residual.structure == "us":  # U beside the scales
-        correlation, k = blocks.correlation_of(design), rows.scales.shape[1]
+        correlation, k = correlation_of(design), rows.scales.shape[1]
         assert correlation is not None
         pairs = Pairs(np.arange(correlation.size)[None], None)  # type: ignore
         with on_host():
@@ -299,5 +318,22 @@ def row_variances(fit: Any, newdata: Any = None) -> np.ndarray:
                 for t in fit.estimates.phi.reshape(rows.n_groups, each)[:, k:]
             ]
         variance = variance * np.array(U)[group, position, position]
-    w = design.weights
-    return variance if newdata is not None or w is None else variance / w
+    if design.residual.is_silent:
+        variance = 0.0 * variance
+    if newdata is not None and design.residual.part is None:
+        return variance
+    return variance if known is None else variance / known
+
+
+def _new_dispersion(part: Design, newdata: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Columns of a dispersion formula and precisions by its offset, of new rows."""
+    if part.recipe is None:
+        if part.p:
+            raise NotApplicableError(
+                "the dispersion of new rows: the formula of this fit is not known any "
+                "more; predict for the rows of the fit"
+            )
+        return np.zeros((as_table(newdata).n, 0)), None
+    new = part.recipe.new_rows(newdata, random=False)
+    known = None if part.offset is None else np.exp(-2 * np.asarray(new.offset))
+    return new.X, known

@@ -64,7 +64,8 @@ def load(
     if facts:
         kind = kind_of(facts.get("family", ""), bool(design.parts))
         kind = "posterior" if "bayes" in facts else kind
-        kind = "correlated" if "residual" in facts else kind
+        if design.residual is not None:
+            kind = "correlated" if design.residual.part is None else "dispersed"
     fit = kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)
     fit.take_robust(unpack(tree.get("robust"), arrays))
     return fit

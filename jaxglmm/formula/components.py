@@ -17,6 +17,7 @@ from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula.build import design_from_formula, variables_in
 from jaxglmm.formula.design import MARK, Design, FixedTerm, NewRows, joined_rows
 from jaxglmm.formula.given import OFFSET, in_table
+from jaxglmm.formula.residual_rows import of_dispersion
 from jaxglmm.formula.tables import Columns, as_table
 from jaxglmm.formula.text import call, shown, split, translate
 
@@ -212,6 +213,31 @@ def joined(parts: Mapping[str, Design]) -> Design:
         variables=kept,
         parts=own,
     )
+
+
+def with_dispersion(design: Design) -> Design:
+    """The mean's design, the dispersion's as what residuals are; of both parts."""
+    first, part = design.parts.values()
+    first = replace(first, variables=design.variables)
+    return replace(first, residual=of_dispersion(part))
+
+
+def without_residual(design: Design) -> Design:
+    """The same design of a model whose random effects say all of the covariance."""
+    part = replace(
+        design,
+        X=design.X[:, :0],
+        x_names=(),
+        terms=(),
+        offset=None,
+        formula=f"{design.response} ~ 0",
+        fixed_terms=(),
+        dropped_columns=(),
+        null_space=None,
+        recipe=None,
+        variables={},
+    )
+    return replace(design, residual=of_dispersion(part))
 
 
 def _moved(term: FixedTerm, mark: str, start: int) -> FixedTerm:

@@ -17,6 +17,7 @@ from jaxglmm._brief import brief
 from jaxglmm.formula.estimable import NullSpace
 
 MARK = "~"  # between the name of a linear predictor and that of its column
+DISP = "disp"  # the linear predictor of the dispersion
 
 
 @brief
@@ -117,6 +118,8 @@ class ResidualTerm:
     scales: (n, s) what the log standard deviation depends on besides visits
     scale_names: (s,), ``varpower(x)`` or ``varident(f): level``
     nugget: whether correlations start below one
+    part: of a dispersion formula its design, whose columns are the scales: there is no
+        other level of the standard deviations then, and with no columns no residual
     """
 
     text: str
@@ -134,6 +137,17 @@ class ResidualTerm:
     scales: np.ndarray
     scale_names: tuple[str, ...] = ()
     nugget: bool = False
+    part: Design | None = None
+
+    @property
+    def offset(self) -> np.ndarray | None:
+        """(n,) known part of the log standard deviation."""
+        return None if self.part is None else self.part.offset
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is no residual: random effects say all of the covariance."""
+        return self.part is not None and not self.scales.shape[1]
 
 
 @dataclass(frozen=True)

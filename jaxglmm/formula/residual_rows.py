@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxglmm._errors import DataError, ModelError, ScaleWarning
 from jaxglmm.formula.column import Column
-from jaxglmm.formula.design import ResidualTerm
+from jaxglmm.formula.design import DISP, MARK, Design, ResidualTerm
 from jaxglmm.formula.groups import combine
 from jaxglmm.formula.levels import match, text_of
 from jaxglmm.formula.notices import listed, warn
@@ -58,6 +58,30 @@ def learn(
         scales=scales,
         scale_names=names,
         nugget=residual.nugget,
+    )
+
+
+def of_dispersion(part: Design) -> ResidualTerm:
+    """Independent rows whose log standard deviation is the part's linear predictor."""
+    n = part.n
+    nowhere = np.zeros(n, int)
+    right = str(part.formula).partition("~")[2].strip()
+    return ResidualTerm(
+        text=f"~ {right}",
+        structure="",
+        time="",
+        subject="",
+        group="",
+        codes=nowhere,
+        levels=np.array([""], object),
+        position=nowhere,
+        visits=np.array([""], object),
+        times=np.zeros((n, 1)),
+        group_codes=nowhere,
+        group_levels=np.array([""], object),
+        scales=part.X,
+        scale_names=tuple(f"{DISP}{MARK}{name}" for name in part.x_names),
+        part=part,
     )
 
 

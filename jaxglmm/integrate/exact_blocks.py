@@ -83,7 +83,8 @@ class BlockDerivatives(Module):
     """The criterion at one theta.
 
     score (m,); hessian (m, m), exact; fisher (m, m); F: (m, p, p) L^-1 X'P dV_a P X
-    L'^-1, so that dQ_a = -L F_a L'.
+    L'^-1, so that dQ_a = -L F_a L'; f: (m, p) L^-1 X'P dV_a r, so that beta falls by
+    L'^-1 f_a.
     """
 
     at: BlockMarginal
@@ -92,6 +93,7 @@ class BlockDerivatives(Module):
     hessian: Float[Array, "m m"]
     fisher: Float[Array, "m m"]
     F: Float[Array, "m p p"]
+    f: Float[Array, "m p"]
 
 
 def derivatives(
@@ -126,7 +128,7 @@ def derivatives(
         flat = F.reshape(len(F), -1)
         hessian = hessian - flat @ flat.T
     value = value_of(problem, at, reml)
-    return BlockDerivatives(at, value, score, (hessian + hessian.T) / 2, fisher, F)
+    return BlockDerivatives(at, value, score, (hessian + hessian.T) / 2, fisher, F, f)
 
 
 def _alike(stack: Stack) -> bool:

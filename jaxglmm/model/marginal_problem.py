@@ -55,7 +55,10 @@ class Stack(Module):
 
 
 class MarginalProblem(Module):
-    """n: rows; start: (m,); constant, constant_reml: what the criterion lacks."""
+    """n: rows; start: (m,); constant, constant_reml: what the criterion lacks.
+
+    noise: whether there are residuals beside the random effects
+    """
 
     stacks: tuple[Stack, ...]
     n: Scalar
@@ -64,6 +67,7 @@ class MarginalProblem(Module):
     constant_reml: Scalar
     correlation: Correlation | None = field(static=True)
     covariances: tuple[AbstractCovariance, ...] = field(static=True)
+    noise: bool = field(static=True, default=True)
 
     @property
     def p(self) -> int:
@@ -102,7 +106,7 @@ class MarginalProblem(Module):
     ) -> tuple[Float[Array, "G T T"], Float[Array, "m G T T"]]:
         """V and dV / dtheta of every template."""
         V, parts = 0.0, []
-        for g in range(self.n_groups):
+        for g in range(self.n_groups if self.noise else 0):
             own = stack.group[:, g, None, None]
             scale, R, dR = self._group(theta, stack, g)
             covariance = own * scale * R

@@ -13,6 +13,7 @@ from typing import Any
 WHERE = {
     "linear": "jaxglmm.results.fit:Fit",
     "correlated": "jaxglmm.results.correlated_fit:CorrelatedFit",
+    "dispersed": "jaxglmm.results.correlated_fit:DispersedFit",
     "generalised": "jaxglmm.results.generalised_fit:GeneralisedFit",
     "ordinal": "jaxglmm.results.ordinal_fit:OrdinalFit",
     "multinomial": "jaxglmm.results.multinomial_fit:MultinomialFit",

@@ -259,4 +259,4 @@ def test_a_linear_model_with_a_dispersion_is_the_gaussian_family():
     np.testing.assert_allclose(same.criterion, plain.criterion, atol=1e-6)
     np.testing.assert_allclose(np.exp(same.fixef["disp"]["a"]), plain.sigma, rtol=1e-5)
     with pytest.raises(jg.ModelError, match="reml=False"):
-        jg.lmm(formula, sleep, dispersion="~ Days")
+        jg.lmm(formula, sleep, dispersion="~ Days + (1 | Subject)")

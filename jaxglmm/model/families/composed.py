@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._typing import Array, Float
+from jaxglmm.formula.design import DISP
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import AbstractFamily, Derivatives, Method, Rows
 from jaxglmm.model.links import Link, link_from
@@ -32,7 +33,7 @@ from jaxglmm.numerics.scales import Scale
 from jaxglmm.runtime.arrays import jnp, nn
 from jaxglmm.runtime.trees import field
 
-COND, ZI, DISP = "cond", "zi", "disp"
+COND, ZI = "cond", "zi"
 PARTS = (COND, ZI, DISP)
 LEAST_SHARE = 0.02  # of zeros beyond those of the base, to start from
 

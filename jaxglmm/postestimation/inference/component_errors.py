@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxglmm.fitting.components import VarianceParameter, parameters
 from jaxglmm.fitting.fitted_model import FittedModel
-from jaxglmm.fitting.kinds import is_correlated, is_generalised
+from jaxglmm.fitting.kinds import is_correlated, is_dispersed, is_generalised
 from jaxglmm.fitting.linear import lambdas
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances.base import jacobian as jacobian_of
@@ -62,6 +62,8 @@ def _of_residuals(
 ) -> tuple[tuple[VarianceParameter, ...], np.ndarray]:
     """Of random effects, without errors, and of the residuals."""
     effects = parameters(fit.design, fit.estimates, residual=False)
+    if is_dispersed(fit):  # whose coefficients stand among the others
+        return effects, np.full(len(effects), np.nan)
     table = fit.residual_parameters
     own = [
         VarianceParameter("dispersion", "Residual", (str(name),), float(value))

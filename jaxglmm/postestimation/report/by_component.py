@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Table
-from jaxglmm.formula.design import MARK, Design
+from jaxglmm.formula.design import DISP, MARK, Design
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
 
+COND = "cond"
 WORDS = {
     "cond": "conditional model",
     "zi": "zero-inflation model",
@@ -23,12 +24,19 @@ WORDS = {
 }
 
 
+def components(design: Design) -> tuple[str, ...]:
+    """Names of the linear predictors where there are several, else none."""
+    if design.residual is not None and design.residual.part is not None:
+        return (COND, DISP)
+    return tuple(design.parts)
+
+
 def named(design: Design, table: pd.DataFrame) -> pd.DataFrame:
     """Rows with the component that they are of in a column of its own.
 
     The mark of the component (``zi~``) leaves names of terms and groups.
     """
-    first, *others = design.parts
+    first, *others = components(design)
     component = np.full(len(table), first, object)
     out = table.copy()
     for column in ("term", "group"):
@@ -65,6 +73,30 @@ def random_effects(fit: FittedModel, footer: tuple[str, ...]) -> list[Table]:
             title = f"Random effects, {WORDS.get(name, name)}:"
             found.append(replace(layout.random_effects(own, None), title=title))
     return [*found[:-1], replace(found[-1], footer=footer)] if found else []
+
+
+def dispersion_table(fit: Any) -> pd.DataFrame:
+    """Estimate, std_error, df, statistic, p_value of a dispersion's coefficients.
+
+    Of a linear model, whose names here have the component's mark.
+    """
+    from scipy import special
+
+    names = fit.design.residual.scale_names
+    value = np.asarray(fit.estimates.phi)
+    error = np.sqrt(np.diagonal(fit.dispersion_covariance))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = value / error
+    return pd.DataFrame(
+        {
+            "estimate": value,
+            "std_error": error,
+            "df": np.inf,
+            "statistic": z,
+            "p_value": 2 * special.ndtr(-np.abs(z)),
+        },
+        index=pd.Index(names, name="term"),
+    )
 
 
 def fixed_effects(

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import model_frame as data
-from jaxglmm.fitting.kinds import is_generalised, is_ordinal
+from jaxglmm.fitting.kinds import is_dispersed, is_generalised, is_ordinal
 from jaxglmm.model.links import LINKS
 from jaxglmm.postestimation.inference.intervals import confint
 from jaxglmm.postestimation.report import by_component
@@ -81,12 +81,13 @@ def tidy(
             exponentiated(part) if name == "fixed" else part
             for name, part in zip(asked, parts, strict=True)
         ]
-    if fit.design.parts:
+    several = bool(by_component.components(fit.design))
+    if several:
         parts = [by_component.named(fit.design, part) for part in parts]
     out = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     unused = set() if conf_int else {"conf_low", "conf_high"}
     unused |= set() if "ran_vals" in asked else {"level"}
-    unused |= set() if fit.design.parts else {"component"}
+    unused |= set() if several else {"component"}
     return out.reindex(columns=[c for c in COLUMNS if c not in unused])
 
 
@@ -126,7 +127,10 @@ def _limits(frame: pd.DataFrame, limits: pd.DataFrame | None, labels) -> pd.Data
 
 
 def _fixed(fit: FittedModel, conf_int: bool, limits, level: float) -> pd.DataFrame:
-    frame = fit.coefficient_table().reset_index()
+    table = fit.coefficient_table()
+    if is_dispersed(fit):
+        table = pd.concat([table, by_component.dispersion_table(fit)])
+    frame = table.rename_axis("term").reset_index()
     frame.insert(0, "effect", "fixed")
     if is_ordinal(fit) and fit.design.parts:
         own = frame["term"].isin(fit.threshold_coefficients.index)

@@ -18,6 +18,8 @@ WIDE = 12  # visits up to which their correlations are shown
 def correlated_heading(fit: Any, tests: str, how: str) -> tuple[str, ...]:
     """Method, formula, structure and sizes, as the R package mmrm has them."""
     term = fit.design.residual
+    if term.part is not None:
+        return _dispersed_heading(fit, tests, how)
     kind = "Linear mixed model" if fit.design.terms else "Linear model"
     lines = [f"{kind} with correlated residuals fit by {how}. {tests}"]
     if not term.structure:
@@ -37,8 +39,23 @@ def correlated_heading(fit: Any, tests: str, how: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _dispersed_heading(fit: Any, tests: str, how: str) -> tuple[str, ...]:
+    """Method, both formulas, size."""
+    term = fit.design.residual
+    kind = "Linear mixed model" if fit.design.terms else "Linear model"
+    what = "without a residual" if term.is_silent else "with a residual sd by formula"
+    lines = [f"{kind} {what} fit by {how}. {tests}", f"Formula: {fit.design.formula}"]
+    lines += [] if term.is_silent else [f"Dispersion: {term.text}"]
+    lines += [] if fit.design.terms else [f"Number of obs: {fit.nobs}"]
+    if fit.vcov_type != "asymptotic":
+        lines.append(f"Covariance of the coefficients: {fit.vcov_type}")
+    return tuple(lines)
+
+
 def residual_blocks(fit: Any) -> list[Paragraph | Table]:
     """Standard deviations and correlations by visit, or the few parameters."""
+    if fit.design.residual.part is not None:
+        return []
     by_visit = fit.design.residual.structure in BY_VISIT
     if by_visit and len(fit.design.residual.visits) <= WIDE:
         tables = [_matrix(k, v) for k, v in fit.residual_covariance.items()]

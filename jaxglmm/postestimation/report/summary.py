@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting.kinds import is_generalised, is_ordinal
+from jaxglmm.fitting.kinds import is_dispersed, is_generalised, is_ordinal
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, Table
+from jaxglmm.formula.design import DISP, MARK
 from jaxglmm.formula.parse import parse
 from jaxglmm.model import covariances
 from jaxglmm.postestimation.report import by_component, thresholds
@@ -91,6 +93,8 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
         blocks += residual_blocks(fit)
     if parts:
         blocks += by_component.fixed_effects(fit.design, coefficients, fixed_effects)
+    elif is_dispersed(fit):
+        blocks += _by_formula(fit, coefficients)
     elif len(shown):
         blocks.append(fixed_effects(shown, z=not fit.is_linear))
     short = correlation.loc[shown.index, shown.index]
@@ -105,6 +109,21 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
     out.correlation, out.notes = correlation, said
     out.varcorr, out.sigma = fit.varcorr, fit.sigma
     out.criteria = criteria(fit)
+    return out
+
+
+def _by_formula(fit: FittedModel, coefficients: pd.DataFrame) -> list[Table]:
+    """Coefficients of the mean, then those of the residual sd."""
+    out = []
+    own = by_component.dispersion_table(fit)
+    mark = f"{DISP}{MARK}"
+    own.index = pd.Index([name.removeprefix(mark) for name in own.index])
+    tables = {by_component.COND: coefficients, DISP: own}
+    for name, table in tables.items():
+        if len(table):
+            title = f"Fixed effects, {by_component.WORDS[name]}:"
+            shown = fixed_effects(table, z=name == DISP)
+            out.append(replace(shown, title=title))
     return out
 
 
