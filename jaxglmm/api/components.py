@@ -185,6 +185,21 @@ def formulas(others: dict[str, str]) -> dict[str, str]:
     return {name: right for name, right in others.items() if right != NOTHING}
 
 
+def no_residual(others: dict[str, str], bayes: Any) -> bool:
+    """Whether a model of ``glmm`` has no residual.
+
+    Raises:
+        ModelError: a posterior of one is asked for.
+    """
+    silent = others.get(DISP) == NOTHING
+    if silent and bayes is not None:
+        raise ModelError(
+            "dispersion='~ 0' has no posteriors here; maximise the likelihood, "
+            "method='laplace'"
+        )
+    return silent
+
+
 def gaussian(
     design: Design,
     others: dict[str, str],

@@ -10,12 +10,12 @@ from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
 from jaxglmm._hints import unknown_argument
 from jaxglmm.api.components import (
-    NOTHING,
     composed,
     dispersed,
     dispersion_of,
     formulas,
     gaussian,
+    no_residual,
     right_sides,
     spelt,
 )
@@ -37,7 +37,7 @@ from jaxglmm.fitting.fit_design import (
     fit_generalised,
 )
 from jaxglmm.formula import check_generalised
-from jaxglmm.formula.design import DISP, Design
+from jaxglmm.formula.design import Design
 from jaxglmm.results import faces
 from jaxglmm.results.fit import Fit
 from jaxglmm.runtime.memory import programs
@@ -162,13 +162,10 @@ def lmm(
         formula,
         data,
         groups,
-        random_effects=random_effects,
-        random_data=random_data,
-        correlated=correlated,
+        **{"random_effects": random_effects, "random_data": random_data},
+        **{"correlated": correlated, "contrasts": contrasts, "missing": missing},
         weights=weights,
         offset=offset,
-        missing=missing,
-        contrasts=contrasts,
         known=known,
         others=formulas(others),
         **({} if residual is None else {"residual": residual}),
@@ -264,8 +261,7 @@ def glmm(
         known: grouping factor -> covariance between its levels, up to a variance: a
             frame labelled by level (``jg.pedigree``, ``jg.phylogeny``), (matrix,
             levels), a SciPy matrix, or ``jg.KnownPrecision`` of one; for ``(1 | id)``.
-        reml: restricted maximum likelihood, of Gaussian models with the identity link,
-            which are linear models, with ``dispersion`` too.
+        reml: restricted maximum likelihood, of Gaussian models with identity link.
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -295,7 +291,8 @@ def glmm(
     others = right_sides(formula, zi, dispersion, known, nominal)
     bayes = bayes_method(method)
     restricted = by_reml(reml, known, bayes, method)
-    estimator = None if bayes or restricted else integration_of(method)
+    linear = restricted or no_residual(others, bayes)
+    estimator = None if bayes or linear else integration_of(method)
     priors_need_bayes(bayes, priors)
     conf_level = _arguments.level(conf_level, "conf_level", ModelError)
     tol, max_iter = check_numbers(tol, max_iter)
@@ -305,31 +302,17 @@ def glmm(
         formula,
         data,
         groups,
-        random_effects=random_effects,
-        random_data=random_data,
-        correlated=correlated,
-        weights=weights,
-        offset=offset,
-        missing=missing,
+        **{"random_effects": random_effects, "random_data": random_data},
+        **{"correlated": correlated, "contrasts": contrasts, "missing": missing},
+        **{"weights": weights, "offset": offset, "trials": trials},
+        **{"others": formulas(others), "known": between},
         **reading(known),
-        trials=trials,
-        contrasts=contrasts,
-        others=formulas(others),
-        known=between,
     )
-    silent = others.get(DISP) == NOTHING
-    if silent and bayes is not None:
-        raise ModelError(
-            "dispersion='~ 0' has no posteriors here; maximise the likelihood, "
-            "method='laplace'"
-        )
-    if restricted or silent:
-        fit = gaussian(design, others, known, restricted, tol, max_iter, started)
-        fit.diagnostics["conf_level"] = conf_level
-        return fit
-    if others:
+    if others and not linear:
         design, known = composed(design, known)
-    if bayes is not None:
+    if linear:
+        fit = gaussian(design, others, known, restricted, tol, max_iter, started)
+    elif bayes is not None:
         fit = fit_bayes(design, known, bayes, priors, started)
     else:
         assert estimator is not None
