@@ -38,6 +38,8 @@ from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
 from jaxglmm.structure.patterns import Arrangement, BlockRows, arrange, fewest
 
 LEFT = 1e-2  # of the criterion, where a correlation runs to the end of its range
+MODERATE = 0.7  # t of a correlation that is clearly there
+SHARES = (0.3, 1.5)  # of the usual start's random effects, where another is tried
 PLAIN = 20_000  # numbers in the blocks up to which fewer are not looked for
 
 
@@ -203,6 +205,22 @@ class BlockEngine:
         terms = tuple(covariances.of(x) for x in self.design.terms)
         return np.concatenate([start, np.asarray(base.start(terms, sd), float)])
 
+    def _rivals(self) -> list[np.ndarray]:
+        """Starts with positive correlation, and little or much of random effects."""
+        problem, own = self.problem, self.correlation
+        if own is None or not problem.covariances:
+            return []
+        start = np.array(problem.start)
+        if not isinstance(own, AnyCorrelation):
+            own_t = np.arange(problem.n_residual) % problem.each >= problem.each - own.k
+            start[: problem.n_residual][own_t] += MODERATE
+        out = []
+        for share in SHARES:
+            other = start.copy()
+            other[problem.n_residual :] *= share
+            out.append(other)
+        return out
+
     def _moments(self, own: AnyCorrelation) -> np.ndarray:
         """Scales and t of an unstructured covariance: mean products of residuals.
 
@@ -243,11 +261,25 @@ class BlockEngine:
     def fit(
         self, tol: float = TOLERANCE, max_steps: int = STEPS, theta=None
     ) -> tuple[Fitted, float]:
-        """Fit; arrays as NumPy, and the criterion with its constants."""
-        with on_host():
-            fitted = MaximiseBlocks(self.reml).fit(
-                self.problem, theta, SAFETY * tol, max_steps
-            )
+        """Fit; arrays as NumPy, and the criterion with its constants.
+
+        An end of a range may be one of several maxima: a correlation that goes to one
+        is a random intercept. Then other starts are tried, and the best end is kept.
+        """
+
+        def found(start: np.ndarray | None) -> Fitted:
+            with on_host():
+                return MaximiseBlocks(self.reml).fit(
+                    self.problem, start, SAFETY * tol, max_steps
+                )
+
+        fitted = found(theta)
+        if fitted.status != _status.CONVERGED or self.is_singular(fitted):
+            for start in self._rivals():
+                other = found(start)
+                gains = other.criterion < fitted.criterion - tol
+                if gains or not np.isfinite(fitted.criterion):
+                    fitted = other
         constant = self.problem.constant_reml if self.reml else self.problem.constant
         return fitted, float(fitted.criterion) + float(constant)
 

@@ -3,6 +3,7 @@
 import functools
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import jaxglmm as jg
 
 VISITS, SUBJECTS = 4, 30
+DATA = Path(__file__).parents[1] / "data"
 
 
 @functools.cache
@@ -333,6 +335,20 @@ def test_empirical_covariances_against_the_dense_ones(kind):
     np.testing.assert_allclose(fit.vcov, A @ middle @ A, rtol=1e-6)
     assert (fit.denominator_df > 2).all()
     assert (fit.denominator_df < fit.nobs).all()
+
+
+def test_the_better_of_two_maxima_is_found():
+    """A correlation that goes to one is a random intercept; nlme: -656.04254."""
+    data = pd.read_csv(DATA / "arma_two_maxima.csv")
+    fit = jg.lmm(
+        "y ~ x + f + (1 | g)",
+        data,
+        reml=False,
+        residual="arma11(t | g) + varident(f)",
+    )
+    assert fit.log_likelihood == pytest.approx(-656.0425428, abs=1e-5)
+    assert fit.dispersions["phi|Residual"] == pytest.approx(0.94197, abs=1e-4)
+    assert not fit.is_singular
 
 
 # Trouble ------------------------------------------------------------------------------
