@@ -9,6 +9,8 @@ import pytest
 
 import jaxglmm as jg
 
+pytest_plugins = ["small_fits"]
+
 # Kept on disk between runs, for the processes that tests start as well: a second run
 # spends its time on tests and not on compiling.
 CACHE = jg.enable_compilation_cache()
@@ -48,23 +50,27 @@ def in_a_hurry():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-CORE = {"batch", "estimate", "integrate", "numerics", "structure"}  # folders
+@pytest.fixture
+def double():
+    """Below the entry points, which do this themselves."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+CORE = {"density", "estimate", "integrate", "model", "numerics", "structure"}  # folders
+SHORT = CORE - {"density", "model"}  # folders of short programs
 
 
 @pytest.fixture(autouse=True)
 def _as_below_the_entry_points(request):
-    """The core runs in double precision; programs of lanes are looked at themselves."""
+    """The core runs in double precision."""
     folder = request.path.parent.name
-    if folder not in CORE:
-        yield
-        return
-    import jax
-
-    request.getfixturevalue("in_a_hurry")
-    if folder == "batch":
-        request.getfixturevalue("always_compiled")
-    with jax.enable_x64(True):
-        yield
+    if folder in SHORT:
+        request.getfixturevalue("in_a_hurry")
+    if folder in CORE:
+        request.getfixturevalue("double")
 
 
 @pytest.fixture(autouse=True)

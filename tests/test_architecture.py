@@ -158,6 +158,20 @@ def test_the_exceptions_are_used():
         assert True in found, f"{relative} no longer imports {target}: unlist it"
 
 
+OF_THE_WHOLE = {"agreement", "data", "fuzz", "golden", "reference"}
+TOP = {"test_architecture.py", "test_examples.py", "test_readme.py"}
+
+
+def test_tests_lie_in_a_folder_for_each_room():
+    """A room's tests are found by its name; what is asked of the whole has its own."""
+    here = Path(__file__).parent
+    files = {p.relative_to(here).parts for p in here.rglob("test_*.py")}
+    assert {first for first, *rest in files if not rest} == TOP, "put it into a room"
+    rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir()}
+    folders = {first for first, *rest in files if rest}
+    assert folders - OF_THE_WHOLE <= rooms, "no folder of jaxglmm has this name"
+
+
 LISTED = json.loads((Path(__file__).parent / "architecture.json").read_text())
 
 

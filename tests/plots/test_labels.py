@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from results import twin
+import twin
 
 from jaxglmm.plots import labels
 

@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import twin
 from matplotlib.colors import to_rgb
-from results import twin
 
 import jaxglmm as jg
 from jaxglmm._errors import NotApplicableError

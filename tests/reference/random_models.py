@@ -1,6 +1,6 @@
 """Random models of all families, the same in every run: data, formula, arguments.
 
-What peers and we are compared on in ``tests/test_random_models.py``: slopes far from
+What peers and we are compared on in ``tests/agreement/test_random_models.py``: slopes far from
 zero, means of random slopes that are not among the fixed effects, covariates of any
 origin and scale, weights and offsets of any size. ``python random_models.py FOLDER``
 writes the data and ``models.json`` for ``random_models.R``.

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from results import twin
+import twin
 
 
 def test_no_fixed_effects(sleepstudy):

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from results import twin
+import twin
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.results.fit import Fit
