@@ -3,6 +3,12 @@
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Programs of tests run on a few numbers, once or twice, and most of the time would go
+# into compiling them: the compiler takes half the effort, here and in processes that
+# are started. Nothing else differs. What is compared with numbers from elsewhere or of
+# before, and programs on disk, is compiled ``at_full_effort``; everything is, where the
+# environment says JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import numpy as np
 import pytest
@@ -38,16 +44,21 @@ def always_compiled(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def in_a_hurry():
-    """Programs are compiled in half the time: they run on a few numbers, once or twice.
-
-    Nothing but the effort of the compiler is another.
-    """
+def at_full_effort():
+    """Programs are compiled as users have them."""
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _as_users_have_them(request):
+    """What is compared with numbers from elsewhere."""
+    if request.path.parent.name in {"agreement", "golden"}:
+        request.getfixturevalue("at_full_effort")
 
 
 @pytest.fixture
@@ -60,16 +71,12 @@ def double():
 
 
 CORE = {"density", "estimate", "integrate", "model", "numerics", "structure"}  # folders
-SHORT = CORE - {"density", "model"}  # folders of short programs
 
 
 @pytest.fixture(autouse=True)
 def _as_below_the_entry_points(request):
     """The core runs in double precision."""
-    folder = request.path.parent.name
-    if folder in SHORT:
-        request.getfixturevalue("in_a_hurry")
-    if folder in CORE:
+    if request.path.parent.name in CORE:
         request.getfixturevalue("double")
 
 

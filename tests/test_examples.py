@@ -8,7 +8,6 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
-@pytest.mark.usefixtures("in_a_hurry")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_example(path, capsys):
     source = path.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from jaxglmm.model.covariances import Unstructured
 from jaxglmm.structure.factors import Columns
 from jaxglmm.structure.moments_of_design import build
 
-pytestmark = pytest.mark.usefixtures("always_compiled", "in_a_hurry", "double")
+pytestmark = pytest.mark.usefixtures("always_compiled", "double")
 
 S = 20_000
 SIGMA = 0.8

@@ -6,7 +6,7 @@ import pytest
 
 import jaxglmm as jg
 
-pytestmark = pytest.mark.usefixtures("always_compiled", "in_a_hurry")
+pytestmark = pytest.mark.usefixtures("always_compiled")
 
 SUBJECTS, VISITS = 24, 3
 

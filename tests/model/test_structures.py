@@ -42,15 +42,6 @@ TERMS = {
 EVERY = pytest.mark.parametrize("kind", TERMS)
 
 
-@pytest.fixture(autouse=True)
-def _in_a_hurry():
-    """Every program here runs on a few numbers, once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.enable_x64(True):
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def table():
     rng = np.random.default_rng(3)

@@ -16,10 +16,7 @@ from jaxglmm.postestimation.profile.curves import Profile, in_lanes
 from jaxglmm.postestimation.profile.curves import alone as one_by_one
 from jaxglmm.postestimation.profile.root_search import FISHER, LOG, PLAIN
 
-pytestmark = [
-    pytest.mark.usefixtures("in_a_hurry"),
-    pytest.mark.filterwarnings("ignore::jaxglmm._errors.SingularFitWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::jaxglmm._errors.SingularFitWarning")
 
 FORMULA = "y ~ x + (x | g)"
 J, ROWS = 10, 6

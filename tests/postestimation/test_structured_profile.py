@@ -11,8 +11,6 @@ import pytest
 
 import jaxglmm as jg
 
-pytestmark = pytest.mark.usefixtures("in_a_hurry")
-
 
 @functools.cache
 def frame():

@@ -127,7 +127,9 @@ def test_nothing_is_computed_before_it_is_asked_for(sleep):
         "diagnostics",
         "_engine",
         "_ddf",
+        "_robust",
     }
+    assert fit._robust is None
 
 
 def test_formula_of_arrays(sleep):

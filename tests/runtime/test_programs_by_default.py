@@ -23,6 +23,8 @@ from jaxglmm.runtime import stored as _stored
 from jaxglmm.runtime.compile import stored
 from jaxglmm.runtime.memory import programs as programs_in_memory
 
+pytestmark = pytest.mark.usefixtures("at_full_effort")
+
 SETTINGS = (*_cache.CHANGED, "jax_enable_compilation_cache")
 X = np.arange(3.0)
 

@@ -28,7 +28,7 @@ from jaxglmm.runtime.program import Unsuitable
 from jaxglmm.runtime.stored import Stored
 from jaxglmm.runtime.trees import Module
 
-pytestmark = pytest.mark.usefixtures("always_compiled")
+pytestmark = pytest.mark.usefixtures("always_compiled", "at_full_effort")
 
 
 @pytest.fixture
