@@ -47,7 +47,7 @@ class GeneralisedProblem(Module):
     @property
     def sides(self) -> tuple[int, ...]:
         """Random effects a level, factor by factor."""
-        return tuple(len(z) for z in self.rows.z)
+        return self.rows.sides
 
     def folded(self) -> GeneralisedProblem:
         """The same with arrays of rows in the shape that sums run best over."""

@@ -369,7 +369,7 @@ def _sandwich_inverse(head: AbstractFactor, lam: Float[Array, "q q"]) -> Array:
     (inverse,) = head.inverse_blocks()
     if len(lam) == 1:
         return lam[0, 0] ** 2 * inverse
-    return jnp.einsum("ia,abg,jb->ijg", lam, inverse, lam)
+    return jnp.einsum("iag,ja->ijg", jnp.tensordot(lam, inverse, 1), lam)
 
 
 class Selected(Module):
@@ -444,7 +444,8 @@ class ArrowFactor(AbstractFactor):
             fine = own + own**2 * lam[0, 0] ** 2 * middle
         else:
             left = jnp.einsum("ijg,kj->ikg", own, lam)  # M_g^-1 Lam'
-            fine = own + jnp.einsum("iag,abg,jbg->ijg", left, middle, left)
+            both = jnp.einsum("iag,abg->ibg", left, middle)
+            fine = own + jnp.einsum("ibg,jbg->ijg", both, left)
         return (fine, *self._rest_blocks(inverse))
 
     def _scaled(self, inverse: Array) -> Array:

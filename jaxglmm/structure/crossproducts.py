@@ -7,9 +7,11 @@ product with a sparse indicator; no dense Z and no array larger than the data is
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from jaxglmm.structure.alike import FEW
 from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.fixed import Basis
 
@@ -47,6 +49,12 @@ def count(codes: np.ndarray, size: int, *columns: np.ndarray | None) -> np.ndarr
 def gram(factor: Factor, w: np.ndarray | None, size: int) -> np.ndarray:
     """(q, q, size) blocks Z_g'WZ_g."""
     q = factor.q
+    if q > FEW:
+        out = np.zeros((q, q, size))
+        for g, here in _by_level(factor):
+            Z = factor.whole[here]
+            out[:, :, g] = Z.T @ (Z if w is None else Z * w[here, None])
+        return out
     out = np.empty((q, q, size))
     for i in range(q):
         for j in range(i + 1):
@@ -55,9 +63,24 @@ def gram(factor: Factor, w: np.ndarray | None, size: int) -> np.ndarray:
     return out
 
 
+def _by_level(factor: Factor) -> Iterator[tuple[int, Any]]:
+    """Each level with its rows."""
+    if factor.n_levels == 1:
+        yield 0, slice(None)
+        return
+    order = np.argsort(factor.codes, kind="stable")
+    ends = np.cumsum(np.bincount(factor.codes, minlength=factor.n_levels))
+    yield from enumerate(np.split(order, ends[:-1]))
+
+
 def times(factor: Factor, R: np.ndarray, size: int) -> np.ndarray:
     """(q, r, size) products Z_g'R for R (n, r), weights already in R."""
     q, r = factor.q, R.shape[1]
+    if q > FEW:
+        out = np.zeros((q, r, size))
+        for g, here in _by_level(factor):
+            out[:, :, g] = factor.whole[here].T @ R[here]
+        return out
     out = np.empty((q, r, size))
     if r <= 6:
         for i in range(q):

@@ -87,6 +87,11 @@ class Factor:
         """(q, q) T^-1: takes internal effects to the user's coordinates."""
         return np.linalg.solve(self.T, np.eye(len(self.T)))
 
+    @property
+    def whole(self) -> np.ndarray:
+        """(n, q) values, ones too."""
+        return np.ones((len(self.codes), 1)) if self.values is None else self.values
+
     def column(self, i: int) -> np.ndarray | None:
         """Values of one column; None for all ones."""
         return None if self.values is None else self.values[:, i]

@@ -14,6 +14,7 @@ import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +29,13 @@ from jaxglmm.numerics.arrow import (
     SparseCoupling,
 )
 from jaxglmm.numerics.blocks import Blocks
+from jaxglmm.numerics.chains import ChainSystem
 from jaxglmm.numerics.dense import DenseSystem
 from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.structure import crossproducts as cross
+from jaxglmm.structure.alike import FEW, chain_of, padded_levels
 from jaxglmm.structure.factors import Columns as Columns
 from jaxglmm.structure.factors import Factor, join
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
@@ -160,7 +163,10 @@ def _system(
     if structure == "dense":
         return _dense(factors, w)
     if len(factors) == 1 and structure != "nested":
-        size = bucket(factors[0].n_levels)
+        size = padded_levels(factors[0])
+        chain = None if structure else chain_of(factors[0])
+        if chain is not None:
+            return _chains(factors[0], *chain, w, size), factors, [size]
         A = cross.gram(factors[0], w, size)
         wide = factors[0].q > UNROLLED or structure == "wide"
         return (Wide(A) if wide else Blocks(A)), factors, [size]
@@ -168,7 +174,47 @@ def _system(
         found = _nested(factors, w)
         if found is not None:
             return found
+    others = factors[1:]
+    if structure is None and any(f.q > FEW and f.n_levels == 1 for f in others):
+        return _beside_one_level(factors, w)
     return _arrow(factors, w, structure)
+
+
+def _chains(
+    factor: Factor, column: np.ndarray, value: np.ndarray, w: Any, size: int
+) -> ChainSystem:
+    """Sums of squares by cell."""
+    cell = column * size + factor.codes
+    square = value**2 if w is None else w * value**2
+    A = np.bincount(cell, square, factor.q * size).reshape(factor.q, size)
+    return ChainSystem(A)
+
+
+def _beside_one_level(
+    factors: list[Factor], w: np.ndarray | None
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    """An arrow whose later factors have many columns: by products of whole columns."""
+    first, others = factors[0], factors[1:]
+    sizes = [padded_levels(f) for f in factors]
+    sides = tuple((s, f.q) for s, f in zip(sizes[1:], others, strict=True))
+    n, at = len(first.codes), np.arange(len(first.codes))
+    columns = []
+    for f, (J, q) in zip(others, sides, strict=True):
+        Z = np.zeros((n, J, q))
+        Z[at, f.codes] = f.whole
+        columns.append(Z.reshape(n, J * q))
+    Z = np.concatenate(columns, axis=1)
+    check_size(factors, Z.shape[1])
+    WZ = Z if w is None else Z * w[:, None]
+    A = cross.gram(first, w, sizes[0])
+    head = Wide(A) if first.q > UNROLLED else Blocks(A)
+    if first.n_levels == 1:
+        N = (first.whole.T @ WZ)[:, None]
+        N = np.pad(N, ((0, 0), (0, sizes[0] - 1), (0, 0)))
+    else:
+        each = (cross.indicator(first, i, sizes[0]) @ WZ for i in range(first.q))
+        N = np.stack(list(each))
+    return Arrow(head, DenseCoupling(N), Z.T @ WZ, sides), factors, sizes
 
 
 def _nested(

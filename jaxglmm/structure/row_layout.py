@@ -25,6 +25,7 @@ from jaxglmm.structure.rows import (
     OneFactorRows,
     PaddedRows,
 )
+from jaxglmm.structure.wide_rows import wide_rows
 
 WASTE = 1.5  # padded rows over rows, beyond which levels are not padded
 SMALL_ROWS = 1024  # padded rows that are few anyway
@@ -55,6 +56,9 @@ def rows(factors: list[Factor], n_padded: int, predictors: int = 1) -> Layout:
     factors: largest first, rows in their final order; n_padded: rows after padding,
     where their number is free; predictors: how many linear predictors there are.
     """
+    wide = wide_rows(factors, n_padded) if predictors == 1 and factors else None
+    if wide is not None:
+        return Layout(wide, n_padded)
     found = _rows(factors, n_padded)
     if predictors == 1:
         return found

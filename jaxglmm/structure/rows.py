@@ -49,6 +49,17 @@ class AbstractRows(Module):
     )
     K: int = field(static=True, default=1, kw_only=True)
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Columns of each factor."""
+        return tuple(len(z) for z in self.z)
+
+    def turned(self, k: int, T: Any) -> AbstractRows:
+        """The rows with the columns of factor k turned, Z' = Z T."""
+        z = list(self.z)
+        z[k] = jnp.asarray(T).T @ jnp.asarray(z[k])
+        return tree_at(lambda rows: rows.z, self, tuple(z))
+
     def folded(self) -> AbstractRows:
         """The same rows in their folded shape."""
         return self

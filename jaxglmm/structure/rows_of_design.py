@@ -14,6 +14,7 @@ from jaxglmm.structure.fixed import orthonormal
 from jaxglmm.structure.padding import bucket, empty
 from jaxglmm.structure.row_layout import order, rows
 from jaxglmm.structure.rows import LARGE_ROWS, AbstractRows
+from jaxglmm.structure.wide_rows import AlikeRows, CellRows, OneLevelRows
 
 SAME = 1e-12  # of columns whose mean square is one: the rounding of their making
 
@@ -98,10 +99,11 @@ def build_rows(X: np.ndarray | Sequence[np.ndarray], terms: list[Columns]) -> Ro
             columns[start + j] = _spread(column, sort, places, size, 0.0)
         start = here.stop
     index = layout.rows
-    if size > LARGE_ROWS:
+    by_row = not isinstance(index, CellRows | OneLevelRows | AlikeRows)
+    if size > LARGE_ROWS and by_row:
         z = tuple(_held_once(x, columns) for x in index.z)
         index = tree_at(lambda r: r.z, index, z)
-    if places is None:  # what was made of them is theirs, without a copy
+    if places is None and by_row:  # what was made of them is theirs, without a copy
         sorted_factors = [
             replace(f, codes=codes[:n], values=None if f.values is None else z[:, :n].T)
             for f, codes, z in zip(sorted_factors, index.codes, index.z, strict=True)

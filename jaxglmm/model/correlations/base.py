@@ -50,6 +50,11 @@ class AbstractCorrelation(ABC):
         """Of the natural parameters."""
 
     @property
+    def is_chain(self) -> bool:
+        """Whether R^-1 has a diagonal and its neighbours alone (Markov)."""
+        return False
+
+    @property
     def n(self) -> int:
         """Number of parameters."""
         return len(self.names)

@@ -59,6 +59,12 @@ class AbstractKernel(AbstractByDistance):
 class ExponentialKernel(AbstractKernel):
     """exp(-d / range): of times an Ornstein-Uhlenbeck process, a continuous AR(1)."""
 
+    @property
+    def is_chain(self) -> bool:
+        """Of times in their order."""
+        at = self.positions
+        return at.shape[1] == 1 and bool((np.diff(at[:, 0]) > 0).all())
+
     def at(self, natural: Sequence[Any], distance: np.ndarray) -> Any:
         """exp(-d / range)."""
         r = lift(natural[0])
@@ -81,6 +87,11 @@ class ExponentialKernel(AbstractKernel):
 
 class GaussianKernel(ExponentialKernel):
     """exp(-(d / range)^2)."""
+
+    @property
+    def is_chain(self) -> bool:
+        """Smooth processes depend on more than their neighbours."""
+        return False
 
     def at(self, natural: Sequence[Any], distance: np.ndarray) -> Any:
         """exp(-(d / range)^2)."""

@@ -95,6 +95,11 @@ class Autoregressive(AbstractBySteps):
     q: int
 
     @property
+    def is_chain(self) -> bool:
+        """Each depends on its neighbours."""
+        return True
+
+    @property
     def names(self) -> tuple[str, ...]:
         """rho."""
         return ("rho",)

@@ -41,13 +41,15 @@ Natural = tuple[str, tuple[str, ...]]  # its kind ("cor", "range", ...) and its 
 class AbstractCovariance(ABC):
     """The covariance of q effects; hashable, static in compiled programs.
 
-    free: whether theta are the entries themselves; maps: of Z that it survives.
+    free: whether theta are the entries themselves; maps: of Z that it survives;
+    is_chain: whether Sigma^-1 is tridiagonal, beside one standard deviation.
     """
 
     q: int
     free: ClassVar[bool] = False
     has_own: ClassVar[bool] = False  # parameters in place of all sds and correlations
     maps: ClassVar[ColumnMaps]
+    is_chain: Any = False
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -104,10 +106,8 @@ class AbstractCovariance(ABC):
         """d values / d theta, a row an entry; None: the identity."""
         if self.free:
             return None
-        columns = [
-            jvp_rows(self._values, tuple(theta), _unit(theta, a))[1]
-            for a in range(self.m)
-        ]
+        units = (_unit(theta, a) for a in range(self.m))
+        columns = [jvp_rows(self._values, tuple(theta), x)[1] for x in units]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def bend(
@@ -189,9 +189,9 @@ class AbstractCovariance(ABC):
         In the parameters in which Kenward and Roger's method is stated: variances,
         covariances, and of a structure its natural ones. None: G is linear in them.
         """
-        E = np.zeros((len(self.entries), self.q, self.q))
-        for k, (i, j) in enumerate(self.entries):
-            E[k, i, j] = E[k, j, i] = 1.0
+        (i, j), k = self.at, np.arange(len(self.entries))
+        E = np.zeros((len(k), self.q, self.q))
+        E[k, i, j] = E[k, j, i] = 1.0
         return E, None
 
     def elsewhere(
@@ -380,8 +380,7 @@ def sharing(covariances: Sequence[AbstractCovariance]) -> tuple[int, ...]:
     """For each column of all the number of its standard deviation."""
     out: list[int] = []
     for c in covariances:
-        first = max(out, default=-1) + 1
-        out += [first + k for k in c.sharing]
+        out += [max(out, default=-1) + 1 + k for k in c.sharing]
     return tuple(out)
 
 

@@ -54,6 +54,11 @@ class Structured(AbstractCovariance):
         return ColumnMaps.COMMON if self.one else ColumnMaps.SCALES
 
     @property
+    def is_chain(self) -> bool:  # type: ignore[override]
+        """As the correlation is, beside one standard deviation."""
+        return self.one and self.correlation.is_chain
+
+    @property
     def n_sd(self) -> int:
         """Number of standard deviations."""
         return 1 if self.one else self.q
@@ -334,6 +339,7 @@ class Homogeneous(AbstractCovariance):
     """Independent columns with one standard deviation."""
 
     q: int
+    is_chain: ClassVar[bool] = True
     maps: ClassVar[ColumnMaps] = ColumnMaps.COMMON
     has_own: ClassVar[bool] = True
 

@@ -477,6 +477,6 @@ class GeneralisedAlone:
         problem = self.problem
         for f, own in enumerate(M):
             if not np.array_equal(own, np.eye(len(own))):
-                z = jax.device_put(own.T @ np.asarray(problem.rows.z[f]))
-                problem = tree_at(lambda p, f=f: p.rows.z[f], problem, z)
+                rows = jax.device_put(problem.rows.turned(f, own))
+                problem = tree_at(lambda p: p.rows, problem, rows)
         return problem
