@@ -38,6 +38,8 @@ from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import filter_jit
 
 Rows = Float[Array, "..."]
+Phi = Float[Array, " r"]  # the dispersion parameters, without bounds
+Trials = Rows | float
 Derivatives = tuple[Rows, Rows, Rows, Rows]
 Method = Literal["lognormal", "delta", "trigamma"]
 
@@ -134,9 +136,7 @@ class AbstractFamily(NaturalValues, DispersionParameters):
     # -- inside jit ------------------------------------------------------------------
 
     @abc.abstractmethod
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def log_density(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         """log f(y | eta, phi), elementwise, with all constants; JAX and pure.
 
         Args:
@@ -146,7 +146,7 @@ class AbstractFamily(NaturalValues, DispersionParameters):
             trials: (n,) or 1.0; the other kinds ignore it.
         """
 
-    def log_base(self, y: Rows, trials: Rows | float = 1.0) -> Rows:
+    def log_base(self, y: Rows, trials: Trials = 1.0) -> Rows:
         """The part of the log density that is a function of y and trials alone.
 
         ``log_density`` less this is what ``kernel_derivatives`` starts from; a loop
@@ -155,14 +155,14 @@ class AbstractFamily(NaturalValues, DispersionParameters):
         return jnp.zeros_like(y)
 
     def derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         """(l, s, w, w1): log density, dl/deta, -d2l/deta2 (observed), dw/deta."""
         kernel, s, w, w1 = self.kernel_derivatives(y, eta, phi, trials)
         return kernel + self.log_base(y, trials), s, w, w1
 
     def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         """``derivatives`` with ``log_base`` left out of the first; by autodiff."""
 
@@ -180,26 +180,24 @@ class AbstractFamily(NaturalValues, DispersionParameters):
         """Whether ``log_separable`` holds what is dear to evaluate."""
         return False
 
-    def log_separable(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+    def log_separable(self, y: Rows, phi: Phi) -> Rows:
         """A part of the log density, beyond ``log_base``, without eta.
 
         Rows with the same y share it, so a loop may sum it over the distinct values.
         """
         return jnp.zeros_like(y)
 
-    def log_separable_step(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+    def log_separable_step(self, y: Rows, phi: Phi) -> Rows:
         """``log_separable`` of y + 1 less that of y, of counts: cheaper than both."""
         return self.log_separable(y + 1.0, phi) - self.log_separable(y, phi)
 
     def coupled_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         """``kernel_derivatives`` with ``log_separable`` left out of the first."""
         return self.kernel_derivatives(y, eta, phi, trials)
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         """Fisher information of a row about eta, positive; of one predictor.
 
         (d mu / d eta)^2 / variance: exact for exponential families, a lower bound
@@ -214,19 +212,12 @@ class AbstractFamily(NaturalValues, DispersionParameters):
         found = jnp.where(variance > 0, variance, 1.0)  # it may underflow far out
         return positive(jnp.where(variance > 0, (size * slope) ** 2 / found, 0.0))
 
-    def expected_block(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows | None:
+    def expected_block(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows | None:
         """Fisher information of several predictors, (K, K, n); None: not known."""
         return None
 
     def kernel_over_normal(
-        self,
-        y: Rows,
-        mean: Rows,
-        variance: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float = 1.0,
+        self, y: Rows, mean: Rows, variance: Rows, phi: Phi, trials: Trials = 1.0
     ) -> tuple[Rows, Rows, Rows] | None:
         """Means of the first three ``kernel_derivatives`` at a normal eta.
 
@@ -455,23 +446,14 @@ class JetFamily(AbstractFamily):
     """A family whose log density is one formula in jets, of order 0 or 3."""
 
     @abc.abstractmethod
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         """The log density as a jet in eta, of order 0 or 3."""
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def log_density(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         return self.log_jet(y, eta, phi, trials, 0).value
 
     def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         l, s, w, w1 = signed(self.log_jet(y, eta, phi, trials, 3))
         return l - self.log_base(y, trials), s, w, w1

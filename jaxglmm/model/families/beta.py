@@ -14,9 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import JetFamily, Rows, positive
+from jaxglmm.model.families._base import JetFamily, Phi, Rows, Trials, positive
 from jaxglmm.model.links import Link
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, together
@@ -42,14 +41,7 @@ class Beta(JetFamily):
     has_zeros: ClassVar[bool] = False
     phi_centre: ClassVar[float] = 2.0
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_p, log_q, ok = probability_jets(self.link, eta, order)
         log_a, log_b = log_p + phi[0], log_q + phi[0]
         a, b = log_a.exp(), log_b.exp()
@@ -66,9 +58,7 @@ class Beta(JetFamily):
         )
         return only(ok, l + (constant - log_y - log_1y))
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         log_p, log_q = (j.value for j in probability_jets(self.link, eta, 0)[:2])
         slope = self.link.log_slope(eta)
         total = 0.0

@@ -17,9 +17,8 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import ModelError
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import JetFamily, Method, Rows, positive
+from jaxglmm.model.families._base import JetFamily, Method, Phi, Rows, Trials, positive
 from jaxglmm.model.families.beta import only, probability_jets
 from jaxglmm.model.families.binomial import probability_variance, saturated
 from jaxglmm.numerics.array_namespace import exp
@@ -51,14 +50,7 @@ class BetaBinomial(JetFamily):
     limit: ClassVar[str | None] = "binomial"
     phi_centre: ClassVar[float] = 2.0
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_p, log_q, ok = probability_jets(self.link, eta, order)
         log_size = jnp.clip(phi[0], -300.0, 100.0)
         m = jnp.broadcast_to(trials, y.shape)
@@ -73,9 +65,7 @@ class BetaBinomial(JetFamily):
         l = (log_p - log_p0) * y + (log_q - log_q0) * (m - y) + up + down
         return only(ok, l + (saturated(y, m) - whole.value))
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         log_p, log_q = (j.value for j in probability_jets(self.link, eta, 0)[:2])
         binomial = trials * jnp.exp(2 * self.link.log_slope(eta) - log_p - log_q)
         share = nn.sigmoid(phi[0])  # phi / (phi + 1)

@@ -16,13 +16,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import (
     Derivatives,
     JetFamily,
     Method,
+    Phi,
     Rows,
+    Trials,
     gain,
     positive,
 )
@@ -59,14 +60,7 @@ class Binomial(JetFamily):
     starts_alone: ClassVar[bool] = True
     overdispersed: ClassVar[str | None] = "betabinomial"
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         p, q = self.link.log_jet(eta, order), self.link.log_complement_jet(eta, order)
         allowed = (p.value > -jnp.inf) & (q.value > -jnp.inf)
         both = (y > 0) & (y < trials)
@@ -78,13 +72,13 @@ class Binomial(JetFamily):
         value = l.value + saturated(y, trials)
         return Jet((jnp.where(allowed, value, -jnp.inf), *parts))
 
-    def log_base(self, y: Rows, trials: Rows | float = 1.0) -> Rows:
+    def log_base(self, y: Rows, trials: Trials = 1.0) -> Rows:
         if self.link.name != "logit":
             return jnp.zeros_like(y)
         return log_choose(y, trials)
 
     def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         if self.link.name != "logit":
             return super().kernel_derivatives(y, eta, phi, trials)
@@ -97,9 +91,7 @@ class Binomial(JetFamily):
         w = trials * (e * r * r)
         return kernel, y * q - (trials - y) * p, w, w * (q - p)
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         log_p, log_q = self.link.log_inverse(eta), self.link.log_complement(eta)
         allowed = (log_p > -jnp.inf) & (log_q > -jnp.inf)
         log_p, log_q = jnp.where(allowed, log_p, 0.0), jnp.where(allowed, log_q, 0.0)
@@ -158,7 +150,7 @@ def Bernoulli(link: str | Link = "logit") -> Binomial:
     return Binomial(link)
 
 
-def saturated(y: Rows, trials: Rows | float) -> Rows:
+def saturated(y: Rows, trials: Trials) -> Rows:
     """log f(y) at p = y / m: the constant c above."""
     both = (y > 0) & (y < trials)
     y1, m = jnp.where(both, y, 1.0), jnp.where(both, trials, 2.0)
@@ -170,7 +162,7 @@ def saturated(y: Rows, trials: Rows | float) -> Rows:
     return jnp.where(both, value, 0.0)
 
 
-def log_choose(y: Rows, trials: Rows | float) -> Rows:
+def log_choose(y: Rows, trials: Trials) -> Rows:
     """log of the binomial coefficient."""
     both = (y > 0) & (y < trials)
     y1, m = jnp.where(both, y, 1.0), jnp.where(both, trials, 2.0)

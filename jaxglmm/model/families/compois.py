@@ -8,10 +8,16 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks, _draws
 from jaxglmm.model.families import _conway_maxwell as conway_maxwell
-from jaxglmm.model.families._base import JetFamily, Rows, harmless, where_inside
+from jaxglmm.model.families._base import (
+    JetFamily,
+    Phi,
+    Rows,
+    Trials,
+    harmless,
+    where_inside,
+)
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.host import is_host, on_host
@@ -46,14 +52,7 @@ class ConwayMaxwellPoisson(JetFamily):
     }
     discrete: ClassVar[bool] = True
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
         zeta = harmless(log_mu)
         y, log_mean, log_nu = jnp.broadcast_arrays(y, zeta.value, -phi[0])

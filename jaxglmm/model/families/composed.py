@@ -23,10 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array
 from jaxglmm.formula.design import DISP
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import AbstractFamily, Derivatives, Method, Rows
+from jaxglmm.model.families._base import (
+    AbstractFamily,
+    Derivatives,
+    Method,
+    Phi,
+    Rows,
+    Trials,
+)
 from jaxglmm.model.links import Link, link_from
 from jaxglmm.numerics.jets import nested
 from jaxglmm.numerics.scales import Scale
@@ -139,7 +146,7 @@ class Composed(AbstractFamily):
 
     # -- inside jit ------------------------------------------------------------------
 
-    def _of_base(self, eta: Rows, phi: Float[Array, " r"]) -> tuple[Rows, Any]:
+    def _of_base(self, eta: Rows, phi: Phi) -> tuple[Rows, Any]:
         """eta and phi of the base; its first phi row by row where it has a model."""
         return eta[0], (eta[-1], *phi) if self.disp else phi
 
@@ -149,9 +156,7 @@ class Composed(AbstractFamily):
             return y
         return jnp.where(y == 0, self.base.padding, y)
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def log_density(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         own, rest = self._of_base(eta, phi)
         found = self.base.log_density(self._inside(y), own, rest, trials)
         if not self.zi:
@@ -161,7 +166,7 @@ class Composed(AbstractFamily):
         return jnp.where(y == 0, at_zero, found) - nn.softplus(zeta)
 
     def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         own, rest = self._of_base(eta, phi)
         parts = self._base_parts(self._inside(y), own, rest, trials)
@@ -171,7 +176,7 @@ class Composed(AbstractFamily):
         return l, one, -two, -three
 
     def _base_parts(
-        self, y: Rows, eta: Rows, phi: Any, trials: Rows | float
+        self, y: Rows, eta: Rows, phi: Any, trials: Trials
     ) -> tuple[Array, Array, Array, Array]:
         """log f of the base with its first three derivatives in its own predictors."""
         if not self.disp:

@@ -20,9 +20,9 @@ import numpy as np
 
 from jaxglmm import _arguments, _status
 from jaxglmm._errors import DataError, ModelError
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array
 from jaxglmm.model.families import _checks, _thresholds
-from jaxglmm.model.families._base import JetFamily, Method, Rows, positive
+from jaxglmm.model.families._base import JetFamily, Method, Phi, Rows, Trials, positive
 from jaxglmm.model.families._interval import INTERVALS, Ends
 from jaxglmm.model.families.binomial import probability_variance
 from jaxglmm.model.links import Link
@@ -215,7 +215,7 @@ class Cumulative(JetFamily):
 
     # -- the likelihood --------------------------------------------------------------
 
-    def _ends(self, y: Rows, eta: Rows, phi: Float[Array, " r"]) -> Ends:
+    def _ends(self, y: Rows, eta: Rows, phi: Phi) -> Ends:
         """The interval of each row's category, less eta."""
         A = self._A
         c, a = (phi[0], phi[1:]) if self.located else (0.0, phi)
@@ -228,19 +228,10 @@ class Cumulative(JetFamily):
         gap = log_gap[jnp.clip(i - 1, 0, last - 2)] if last > 1 else jnp.zeros_like(eta)
         return Ends(upper - eta, lower - eta, gap, y > 0, y < last)
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         return INTERVALS[self.link.name](self._ends(y, eta, phi), order)
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         total = jnp.zeros_like(eta)
         for k in range(self.categories):
             l = self.log_jet(jnp.full_like(eta, float(k)), eta, phi, 1.0, 3)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import ModelError
-from jaxglmm._typing import Array, Float
-from jaxglmm.model.families._base import Derivatives, Rows
+from jaxglmm._typing import Array
+from jaxglmm.model.families._base import Derivatives, Phi, Rows, Trials
 from jaxglmm.model.families._interval import INTERVALS, Ends, curvature
 from jaxglmm.model.families.cumulative import Cumulative
 from jaxglmm.model.links import Link
@@ -161,13 +161,11 @@ class CumulativeParts(Cumulative):
             places.append(jnp.stack(last))
         return jnp.stack(variables), places
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def log_density(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         return self._of_row(y.real, self._own(y, eta)[0])
 
     def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         v, S = self._own(y, eta)
         y = y.real
@@ -186,9 +184,7 @@ class CumulativeParts(Cumulative):
         )
         return l, s, w, w1  # type: ignore[return-value]
 
-    def expected_block(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_block(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         """Sum over the categories of P s s'."""
         total: Any = 0.0
         for k in range(self.categories):

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import (
     JetFamily,
+    Phi,
     Rows,
+    Trials,
     harmless,
     positive,
     where_inside,
@@ -51,14 +52,7 @@ class Gamma(JetFamily):
     padding: ClassVar[float] = 1.0
     has_zeros: ClassVar[bool] = False
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
         zeta = harmless(log_mu)
         shape, log_y = jnp.exp(-phi[0]), jnp.log(y)
@@ -74,21 +68,14 @@ class Gamma(JetFamily):
         w = shape * jnp.exp(d)
         return where_inside(chain((value, excess, -w, w), zeta), log_mu)
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         if self.link.name == "log":
             return jnp.exp(-phi[0]) * jnp.ones_like(eta)
         ratio = self.link.slope(eta) / self.link.inverse(eta)
         return positive(jnp.exp(-phi[0]) * ratio**2)
 
     def kernel_over_normal(
-        self,
-        y: Rows,
-        mean: Rows,
-        variance: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float = 1.0,
+        self, y: Rows, mean: Rows, variance: Rows, phi: Phi, trials: Trials = 1.0
     ) -> tuple[Rows, Rows, Rows] | None:
         if self.link.name != "log":
             return None

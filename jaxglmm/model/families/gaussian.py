@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import (
     AbstractFamily,
     Derivatives,
+    Phi,
     Rows,
+    Trials,
     positive,
 )
 from jaxglmm.numerics.array_namespace import exp
@@ -43,18 +44,16 @@ class Gaussian(AbstractFamily):
     def is_linear_model(self) -> bool:
         return self.link.name == "identity"
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def log_density(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         z = (y - self.link.inverse(eta)) * jnp.exp(-phi[0])
         base = 0.5 * jnp.log(trials) - HALF_LOG_2PI
         return base - phi[0] - 0.5 * trials * z * z
 
-    def log_base(self, y: Rows, trials: Rows | float = 1.0) -> Rows:
+    def log_base(self, y: Rows, trials: Trials = 1.0) -> Rows:
         return 0.5 * jnp.log(trials) + jnp.zeros_like(y)
 
     def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         if self.link.name != "identity":
             return super().kernel_derivatives(y, eta, phi, trials)
@@ -64,21 +63,14 @@ class Gaussian(AbstractFamily):
         return l, r * w, w, jnp.zeros_like(eta)
 
     def kernel_over_normal(
-        self,
-        y: Rows,
-        mean: Rows,
-        variance: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float = 1.0,
+        self, y: Rows, mean: Rows, variance: Rows, phi: Phi, trials: Trials = 1.0
     ) -> tuple[Rows, Rows, Rows] | None:
         if not self.is_linear_model:
             return None
         l, s, w, _ = self.kernel_derivatives(y, mean, phi, trials)
         return l - w * variance / 2, s, w
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         return positive(trials * (self.link.slope(eta) * jnp.exp(-phi[0])) ** 2)
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:

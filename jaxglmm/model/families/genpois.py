@@ -6,9 +6,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array
 from jaxglmm.model.families import _checks, _draws
-from jaxglmm.model.families._base import JetFamily, Rows, harmless, where_inside
+from jaxglmm.model.families._base import (
+    JetFamily,
+    Phi,
+    Rows,
+    Trials,
+    harmless,
+    where_inside,
+)
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
@@ -37,14 +44,7 @@ class GeneralisedPoisson(JetFamily):
     phi_range: ClassVar[tuple[float, float]] = (-30.0, 60.0)
     discrete: ClassVar[bool] = True
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
         zeta = harmless(log_mu)
         half = 0.5 * phi[0]

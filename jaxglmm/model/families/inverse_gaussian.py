@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import (
     JetFamily,
+    Phi,
     Rows,
+    Trials,
     harmless,
     positive,
     where_inside,
@@ -43,14 +44,7 @@ class InverseGaussian(JetFamily):
     has_zeros: ClassVar[bool] = False
     phi_in_units: ClassVar[bool] = True
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
         zeta = harmless(log_mu)
         log_y = jnp.log(y)
@@ -69,9 +63,7 @@ class InverseGaussian(JetFamily):
         )
         return where_inside(l, log_mu)
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         mu = self.link.inverse(eta)
         ratio = self.link.slope(eta) / mu
         return positive(jnp.exp(-phi[0]) * ratio**2 / mu)

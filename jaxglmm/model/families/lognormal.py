@@ -6,9 +6,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import JetFamily, Rows, harmless, where_inside
+from jaxglmm.model.families._base import (
+    JetFamily,
+    Phi,
+    Rows,
+    Trials,
+    harmless,
+    where_inside,
+)
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI
@@ -37,14 +43,7 @@ class LognormalFamily(JetFamily):
     padding: ClassVar[float] = 1.0
     has_zeros: ClassVar[bool] = False
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
         zeta = harmless(log_mu)
         log_y, r = jnp.log(y), 2 * (phi[0] - zeta.value)

@@ -15,9 +15,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import AbstractFamily, Derivatives, Rows
+from jaxglmm.model.families._base import AbstractFamily, Derivatives, Phi, Rows, Trials
 from jaxglmm.model.families.cumulative import category_levels
 from jaxglmm.model.links import Link
 from jaxglmm.runtime.arrays import jnp
@@ -86,13 +85,11 @@ class Multinomial(AbstractFamily):
         l = sum(m * x for m, x in zip(here, own, strict=True)) - top - jnp.log(total)
         return l, [x / total for x in e], here
 
-    def log_density(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def log_density(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         return self._parts(y, eta)[0]
 
     def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         l, p, here = self._parts(y, eta)
         s = [m - x for m, x in zip(here, p, strict=True)]
@@ -110,15 +107,11 @@ class Multinomial(AbstractFamily):
         )
         return l, jnp.stack(s), w, w1
 
-    def expected_block(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_block(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         zero = jnp.zeros_like(eta[0])
         return self.kernel_derivatives(zero, eta, phi)[2]
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         return self.kernel_derivatives(jnp.zeros_like(eta), eta, phi)[2]
 
     # -- on the host -----------------------------------------------------------------

@@ -6,9 +6,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks, _negative_binomial, nbinom2
-from jaxglmm.model.families._base import JetFamily, Rows, harmless, where_inside
+from jaxglmm.model.families._base import (
+    JetFamily,
+    Phi,
+    Rows,
+    Trials,
+    harmless,
+    where_inside,
+)
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.runtime.arrays import jnp
@@ -30,14 +36,7 @@ class NegativeBinomial1(JetFamily):
     discrete: ClassVar[bool] = True
     limit: ClassVar[str | None] = "poisson"
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
         zeta = harmless(log_mu)
         log_ratio = jnp.clip(phi[0], -100.0, 300.0)

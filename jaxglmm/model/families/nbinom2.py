@@ -6,13 +6,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array
 from jaxglmm.model.families import _checks, _draws, _negative_binomial
 from jaxglmm.model.families._base import (
     Derivatives,
     JetFamily,
     Method,
+    Phi,
     Rows,
+    Trials,
     gain,
     harmless,
     where_inside,
@@ -40,14 +42,7 @@ class NegativeBinomial2(JetFamily):
     self_concordant: ClassVar[tuple[str, ...]] = ("log",)
     limit: ClassVar[str | None] = "poisson"
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
         zeta = harmless(log_mu)
         log_size = jnp.broadcast_to(_bounded(phi), zeta.value.shape)
@@ -58,26 +53,24 @@ class NegativeBinomial2(JetFamily):
     def has_separable_term(self) -> bool:
         return self.link.name == "log"
 
-    def log_separable(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+    def log_separable(self, y: Rows, phi: Phi) -> Rows:
         if not self.has_separable_term:
             return jnp.zeros_like(y)
         return _negative_binomial.coefficient(y, _bounded(phi))
 
-    def log_separable_step(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+    def log_separable_step(self, y: Rows, phi: Phi) -> Rows:
         if not self.has_separable_term:
             return jnp.zeros_like(y)
         return jnp.log1p(y * jnp.exp(-_bounded(phi))) - jnp.log1p(y)
 
     def coupled_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         if not self.has_separable_term:
             return super().coupled_derivatives(y, eta, phi, trials)
         return _negative_binomial.kernel(y, eta, _bounded(phi))
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         if self.link.name != "log":
             return super().expected_weight(eta, phi, trials)
         log_size = _bounded(phi)

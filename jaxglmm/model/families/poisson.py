@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks, _draws
 from jaxglmm.model.families._base import (
     Derivatives,
     JetFamily,
+    Phi,
     Rows,
+    Trials,
     gain,
     harmless,
     where_inside,
@@ -45,14 +46,7 @@ class Poisson(JetFamily):
     starts_alone: ClassVar[bool] = True
     overdispersed: ClassVar[str | None] = "nbinom2"
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
         zeta = harmless(log_mu)
         some = y > 0
@@ -69,11 +63,11 @@ class Poisson(JetFamily):
         l = chain((jnp.where(some, value, -mu), y - mu, -mu, -mu), zeta)
         return where_inside(l, log_mu)
 
-    def log_base(self, y: Rows, trials: Rows | float = 1.0) -> Rows:
+    def log_base(self, y: Rows, trials: Trials = 1.0) -> Rows:
         return -lgamma(y + 1.0) if self.link.name == "log" else jnp.zeros_like(y)
 
     def kernel_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         if self.link.name != "log":
             return super().kernel_derivatives(y, eta, phi, trials)
@@ -92,12 +86,7 @@ class Poisson(JetFamily):
         return np.asarray(self.link.link(y + 0.3)), np.zeros(0)
 
     def kernel_over_normal(
-        self,
-        y: Rows,
-        mean: Rows,
-        variance: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float = 1.0,
+        self, y: Rows, mean: Rows, variance: Rows, phi: Phi, trials: Trials = 1.0
     ) -> tuple[Rows, Rows, Rows] | None:
         if self.link.name != "log":
             return None

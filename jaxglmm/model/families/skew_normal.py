@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import JetFamily, Rows
+from jaxglmm.model.families._base import JetFamily, Phi, Rows, Trials
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain, nested
 from jaxglmm.numerics.scales import LOG, PLAIN, Scale
@@ -49,14 +49,7 @@ class SkewNormal(JetFamily):
     phi_in_units: ClassVar[bool] = True
     phi_ends: ClassVar[Mapping[str, tuple[str, str]]] = {"alpha": (SHARP, SHARP)}
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         mu = nested(self.link.inverse, eta, order)
         alpha = phi[1]
         shift, log_ratio = _shape(alpha)

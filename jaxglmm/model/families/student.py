@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import JetFamily, Rows, positive
+from jaxglmm.model.families._base import JetFamily, Phi, Rows, Trials, positive
 from jaxglmm.model.links import Link
 from jaxglmm.numerics.array_namespace import exp, functions
 from jaxglmm.numerics.jets import Jet, chain, nested
@@ -93,14 +93,7 @@ class StudentT(JetFamily):
         """Degrees of freedom, known or from phi."""
         return exp(phi[1]) if self.df is None else self.df
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         mu = nested(self.link.inverse, eta, order)
         z = (mu - y) * -jnp.exp(-phi[0])
         df = self._df(phi)
@@ -119,9 +112,7 @@ class StudentT(JetFamily):
             z,
         )
 
-    def expected_weight(
-        self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
-    ) -> Rows:
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         df = self._df(phi)
         scale = (df + 1) / (df + 3)
         return positive(scale * (self.link.slope(eta) * jnp.exp(-phi[0])) ** 2)

@@ -15,9 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxglmm._errors import DataError
-from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import JetFamily, Rows
+from jaxglmm.model.families._base import JetFamily, Phi, Rows, Trials
 from jaxglmm.model.families.nbinom1 import NegativeBinomial1
 from jaxglmm.model.families.nbinom2 import NegativeBinomial2
 from jaxglmm.model.families.poisson import Poisson
@@ -50,17 +49,10 @@ class Truncated(JetFamily):
         return out
 
     @abc.abstractmethod
-    def log_t_jet(self, eta: Rows, phi: Float[Array, " r"], order: int) -> Jet:
+    def log_t_jet(self, eta: Rows, phi: Phi, order: int) -> Jet:
         """The logarithm of -log f(0) of the whole family, as a jet in eta."""
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         tau = self.log_t_jet(eta, phi, order)
         t = jnp.exp(jnp.minimum(tau.value, 300.0))
         small = t < 1e-4
@@ -149,7 +141,7 @@ class TruncatedPoisson(Truncated):
     overdispersed: ClassVar[str | None] = "truncated_nbinom2"
     whole: ClassVar[JetFamily] = Poisson("log")
 
-    def log_t_jet(self, eta: Rows, phi: Float[Array, " r"], order: int) -> Jet:
+    def log_t_jet(self, eta: Rows, phi: Phi, order: int) -> Jet:
         return self.link.log_jet(eta, order)
 
     def _t(self, mu: Any, phi: Any) -> Any:
@@ -190,7 +182,7 @@ class TruncatedNegativeBinomial2(_TruncatedNegativeBinomial):
     near_zero_dispersion: ClassVar[tuple[float, ...]] = (9.0, 25.0)
     whole: ClassVar[JetFamily] = NegativeBinomial2("log")
 
-    def log_t_jet(self, eta: Rows, phi: Float[Array, " r"], order: int) -> Jet:
+    def log_t_jet(self, eta: Rows, phi: Phi, order: int) -> Jet:
         """t = r log(1 + mu / r): with a = p / log(1 + mu / r), a' = a (q - a)."""
         log_size = jnp.clip(phi[0], -300.0, 100.0)
         d = jnp.maximum(eta - log_size, SMALLEST)
@@ -215,7 +207,7 @@ class TruncatedNegativeBinomial1(_TruncatedNegativeBinomial):
     near_zero_dispersion: ClassVar[tuple[float, ...]] = (-9.0, -25.0)
     whole: ClassVar[JetFamily] = NegativeBinomial1("log")
 
-    def log_t_jet(self, eta: Rows, phi: Float[Array, " r"], order: int) -> Jet:
+    def log_t_jet(self, eta: Rows, phi: Phi, order: int) -> Jet:
         """t = mu log(1 + phi) / phi."""
         log_ratio = jnp.clip(phi[0], -100.0, 300.0)
         shift = jnp.log(nn.softplus(log_ratio)) - log_ratio

@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._typing import Array, Float
+from jaxglmm._typing import Array
 from jaxglmm.model.families import _checks, _draws, _series
 from jaxglmm.model.families._base import (
     Derivatives,
     JetFamily,
+    Phi,
     Rows,
+    Trials,
     harmless,
     where_inside,
 )
@@ -60,19 +62,12 @@ class Tweedie(JetFamily):
         )
     }
 
-    def log_jet(
-        self,
-        y: Rows,
-        eta: Rows,
-        phi: Float[Array, " r"],
-        trials: Rows | float,
-        order: int,
-    ) -> Jet:
+    def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         found = self._coupled(y, eta, phi, order)
         return found + self.log_separable(y, phi)
 
     def coupled_derivatives(
-        self, y: Rows, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
     ) -> Derivatives:
         l, s, s1, s2 = self._coupled(y, eta, phi, 3).parts
         return l, s, -s1, -s2
@@ -104,7 +99,7 @@ class Tweedie(JetFamily):
     def has_separable_term(self) -> bool:
         return True
 
-    def log_separable(self, y: Rows, phi: Float[Array, " r"]) -> Rows:
+    def log_separable(self, y: Rows, phi: Phi) -> Rows:
         some = y > 0
         log_y = jnp.log(jnp.where(some, y, 1.0))
         return jnp.where(some, _log_factor(log_y, phi[0], phi[1]), 0.0)
