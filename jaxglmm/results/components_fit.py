@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_components import FittedComponents
-from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.asked import Asked
 from jaxglmm.results.generalised_fit import GeneralisedFit
 
 _NO_SHARE = (
@@ -82,19 +82,10 @@ class ComponentsFit(FittedComponents, GeneralisedFit):
         """
         from jaxglmm.postestimation.prediction.components import predict
 
-        _predict.check(re=re, se=se, interval=interval, new_levels=new_levels)
-        return predict(
-            self,
-            newdata,
-            re=re,
-            type=type,
-            se=se,
-            interval=interval,
-            level=level,
-            new_levels=new_levels,
-            offset=offset,
-            trials=trials,
+        asked = Asked(
+            newdata, re, type, se, interval, level, new_levels, offset, trials
         )
+        return predict(self, asked)
 
     def _means(self, type: str, re: str):
         from jaxglmm.postestimation.prediction.component_means import ComponentMeans

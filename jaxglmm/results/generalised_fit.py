@@ -16,7 +16,7 @@ from jaxglmm.postestimation.checking import (
     generalised_variance_explained as _explained_generalised,
 )
 from jaxglmm.postestimation.checking import variance_explained as _explained
-from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.asked import Asked
 from jaxglmm.postestimation.report import frames as _frames
 from jaxglmm.postestimation.report import params as _params
 from jaxglmm.results import faces
@@ -117,21 +117,10 @@ class GeneralisedFit(FittedGeneralised, Fit):
         """
         from jaxglmm.postestimation.prediction.generalised import predict
 
-        _predict.check(
-            re=re, type=type, se=se, interval=interval, new_levels=new_levels
+        asked = Asked(
+            newdata, re, type, se, interval, level, new_levels, offset, trials
         )
-        return predict(
-            self,
-            newdata,
-            re=re,
-            type=type,
-            se=se,
-            interval=interval,
-            level=level,
-            new_levels=new_levels,
-            offset=offset,
-            trials=trials,
-        )
+        return predict(self, asked)
 
     def _means(self, type: str, re: str):
         from jaxglmm.postestimation.prediction import means

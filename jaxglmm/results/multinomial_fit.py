@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_multinomial import FittedMultinomial
-from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.asked import Asked
 from jaxglmm.results.generalised_fit import GeneralisedFit
 
 
@@ -58,20 +58,8 @@ class MultinomialFit(FittedMultinomial, GeneralisedFit):
         """
         from jaxglmm.postestimation.prediction.ordinal import predict_nominal
 
-        _predict.check(
-            re=re, type="response", se=se, interval=interval, new_levels=new_levels
-        )
-        return predict_nominal(
-            self,
-            newdata,
-            re=re,
-            type=type,
-            se=se,
-            interval=interval,
-            level=level,
-            new_levels=new_levels,
-            offset=offset,
-        )
+        asked = Asked(newdata, re, type, se, interval, level, new_levels, offset)
+        return predict_nominal(self, asked)
 
     def _means(self, type: str, re: str):
         raise NotApplicableError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_ordinal import FittedOrdinal, FittedOrdinalParts
-from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.asked import Asked
 from jaxglmm.results.generalised_fit import GeneralisedFit
 
 if TYPE_CHECKING:
@@ -75,20 +75,8 @@ class OrdinalFit(FittedOrdinal, GeneralisedFit):
         """
         from jaxglmm.postestimation.prediction.ordinal import predict
 
-        _predict.check(
-            re=re, type="response", se=se, interval=interval, new_levels=new_levels
-        )
-        return predict(
-            self,
-            newdata,
-            re=re,
-            type=type,
-            se=se,
-            interval=interval,
-            level=level,
-            new_levels=new_levels,
-            offset=offset,
-        )
+        asked = Asked(newdata, re, type, se, interval, level, new_levels, offset)
+        return predict(self, asked)
 
     def _means(self, type: str, re: str):
         from jaxglmm.postestimation.prediction.ordinal import means

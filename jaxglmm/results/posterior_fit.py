@@ -16,7 +16,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
 from jaxglmm.postestimation.prediction import posterior as _predictive
-from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.asked import Asked
 from jaxglmm.postestimation.report import posterior as _summary
 from jaxglmm.results.generalised_fit import GeneralisedFit
 
@@ -131,20 +131,10 @@ class PosteriorFit(FittedPosterior, GeneralisedFit):
         Returns:
             (n,) array; a frame with fit, se, lower, upper where these were asked for.
         """
-        _predict.check(re=re, se=se, interval=interval, new_levels=new_levels)
-        return _predictive.predict(
-            self,
-            newdata,
-            re=re,
-            type=type,
-            se=se,
-            interval=interval,
-            level=level,
-            new_levels=new_levels,
-            offset=offset,
-            trials=trials,
-            seed=seed,
+        asked = Asked(
+            newdata, re, type, se, interval, level, new_levels, offset, trials
         )
+        return _predictive.predict(self, asked, seed)
 
     @conf_level_too
     def summary(self, ddf: str | None = None, level: float = 0.95):

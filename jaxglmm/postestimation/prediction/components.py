@@ -20,18 +20,15 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import predictor
 from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.fitting.conditional_variance import prediction_variance
 from jaxglmm.fitting.linear import lambdas, roots
-from jaxglmm.fitting.model_frame import readable
 from jaxglmm.formula.design import NewRows, joined_rows
 from jaxglmm.postestimation.prediction import predict as _predict
-from jaxglmm.postestimation.prediction.generalised import numbers_of_trials
+from jaxglmm.postestimation.prediction.asked import Asked
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_components import FittedComponents
@@ -46,39 +43,21 @@ SEED = 0
 Rows = np.ndarray
 
 
-def predict(
-    fit: FittedComponents,
-    newdata,
-    *,
-    re: str,
-    type: str,
-    se: bool,
-    interval: str | None,
-    level: float,
-    new_levels: str,
-    offset,
-    trials,
-):
+def predict(fit: FittedComponents, asked: Asked):
     """(n,) values, or a frame with ``fit`` and what else was asked for."""
-    _arguments.level(level)
-    _arguments.choice("type", type, TYPES)
-    refuse(fit, type, interval)
-    _predict.check_offset(newdata, offset)
-    newdata = readable(newdata)
-    new = _rows(fit, newdata, re, new_levels, offset)
-    if re == "conditional":
-        _predict.warn_of_new_levels(new, newdata)
-    m = None if trials is None else numbers_of_trials(newdata, trials, len(new.X))
-    out = Predicted(fit, new, type, re, 1.0 if m is None else m)
+    asked = asked.read(TYPES)
+    refuse(fit, asked.type, asked.interval)
+    new = _rows(fit, asked)
+    asked.warn(new)
+    m = asked.numbers_of_trials(len(new.X))
+    out = Predicted(fit, new, asked.type, asked.re, 1.0 if m is None else m)
     table = {"fit": out.values()}
-    if se or interval == "confidence":
-        table |= out.errors(table["fit"], level)
-    if not se and interval is None:
-        return table["fit"]
-    if interval == "prediction":
-        table["lower"], table["upper"] = out.observations(m, newdata is None, level)
-    asked = ["fit"] + ["se"] * bool(se) + ["lower", "upper"] * (interval is not None)
-    return pd.DataFrame({name: table[name] for name in asked}, index=new.index)
+    if asked.se or asked.interval == "confidence":
+        table |= out.errors(table["fit"], asked.level)
+    if asked.interval == "prediction":
+        limits = out.observations(m, asked.newdata is None, asked.level)
+        table["lower"], table["upper"] = limits
+    return asked.answer(table, new.index)
 
 
 def refuse(fit: FittedComponents, type: str, interval) -> None:
@@ -98,17 +77,13 @@ def refuse(fit: FittedComponents, type: str, interval) -> None:
         )
 
 
-def _rows(fit: FittedComponents, newdata, re: str, new_levels: str, offset) -> NewRows:
+def _rows(fit: FittedComponents, asked: Asked) -> NewRows:
     """The rows asked about, NaN where a predictor cannot be told."""
-    if newdata is None:
+    if asked.newdata is None:
         d = fit.design
         zero = np.zeros((len(d.parts), d.n))
         return NewRows(d.X, zero if d.offset is None else d.offset, d.terms, d.index)
-    if re == "marginal":
-        new = _predict.rows_at_random(fit, newdata, offset)
-    else:
-        new = _predict.rows(fit, newdata, new_levels, offset, re == "conditional")
-    pairs = zip(fit.design.parts.values(), new.parts, strict=True)
+    pairs = zip(fit.design.parts.values(), asked.design(fit).parts, strict=True)
     known = [_predict.answerable_of(part, rows) for part, rows in pairs]
     return joined_rows(tuple(known))
 

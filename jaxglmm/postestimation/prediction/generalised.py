@@ -17,60 +17,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from jaxglmm import _arguments
-from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import predictor
 from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.fitting.components import covariances
-from jaxglmm.fitting.model_frame import readable
 from jaxglmm.formula.design import NewRows
-from jaxglmm.formula.recipe import numbers
-from jaxglmm.formula.tables import as_table
 from jaxglmm.postestimation.prediction import averages, predictive
 from jaxglmm.postestimation.prediction import generalised_means as means
 from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.asked import Asked
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 
 
-def predict(
-    fit: FittedGeneralised,
-    newdata,
-    *,
-    re: str,
-    type: str,
-    se: bool,
-    interval: str | None,
-    level: float,
-    new_levels: str,
-    offset,
-    trials,
-):
+def predict(fit: FittedGeneralised, asked: Asked):
     """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
-    _arguments.level(level)
-    _check_words(fit, type, interval, trials)
-    _predict.check_offset(newdata, offset)
-    newdata = readable(newdata)
-    new = rows_asked(fit, newdata, re, new_levels, offset)
-    if re == "conditional":
-        _predict.warn_of_new_levels(new, newdata)
-    m = None if trials is None else numbers_of_trials(newdata, trials, len(new.X))
+    asked = asked.read()
+    newdata, re, type, level = asked.newdata, asked.re, asked.type, asked.level
+    _check_words(fit, type, asked.interval, asked.trials)
+    new = asked.rows(fit)
+    asked.warn(new)
+    m = asked.numbers_of_trials(len(new.X))
     averaged = re == "marginal" and bool(fit.design.terms)
     table = (_averaged if averaged else _plain)(
-        fit, new, re, type, level, errors=se or interval == "confidence"
+        fit, new, re, type, level, errors=asked.se or asked.interval == "confidence"
     )
     scale = 1.0 if m is None else m
     table = {name: scale * values for name, values in table.items()}
-    if not se and interval is None:
-        return table["fit"]
-    if interval == "prediction":
+    if asked.interval == "prediction":
         own = newdata is None
         table["lower"], table["upper"] = _observation(fit, new, re, own, m, level)
-    asked = ["fit"] + ["se"] * bool(se) + ["lower", "upper"] * (interval is not None)
-    return pd.DataFrame({name: table[name] for name in asked}, index=new.index)
+    return asked.answer(table, new.index)
 
 
 def _check_words(fit: FittedGeneralised, type: str, interval, trials) -> None:
@@ -92,43 +71,6 @@ def _check_words(fit: FittedGeneralised, type: str, interval, trials) -> None:
             "trials= asks for counts, which are on the scale of the response: "
             "type='response'"
         )
-
-
-def rows_asked(
-    fit: FittedGeneralised, newdata, re: str, new_levels: str, offset
-) -> NewRows:
-    """The design of the rows that a prediction is of."""
-    if re == "marginal":
-        new = _predict.rows_at_random(fit, newdata, offset)
-    else:
-        new = _predict.rows(fit, newdata, new_levels, offset, re == "conditional")
-    return _predict.answerable(fit, new)
-
-
-def numbers_of_trials(newdata, trials, n: int) -> np.ndarray:
-    """(n,) numbers of trials from a number, a column's name or an array.
-
-    Raises:
-        DataError: for a wrong length, or what is no whole number from 0 on.
-    """
-    if isinstance(trials, str):
-        if newdata is None:
-            raise DataError(
-                f"trials={trials!r} names a column, which needs newdata; give an array "
-                "of the numbers of trials"
-            )
-        trials = as_table(newdata).column(trials)
-    elif _arguments.is_number(trials) or getattr(trials, "ndim", None) == 0:
-        trials = np.full(n, trials)
-    labels = newdata.index if isinstance(newdata, pd.DataFrame) else None
-    m = numbers("trials", trials, n, labels)
-    bad = np.flatnonzero((m < 0) | (m != np.floor(m)) | np.isinf(m))
-    bad = bad[~np.isnan(m[bad])]
-    if len(bad):
-        raise DataError(
-            f"trials must be whole numbers from 0 on; row {bad[0]} has {m[bad[0]]:g}"
-        )
-    return m
 
 
 def _plain(

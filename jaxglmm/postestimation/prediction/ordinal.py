@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,44 +11,33 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coefficients import t_quantile
-from jaxglmm.fitting.model_frame import readable
 from jaxglmm.postestimation.prediction import categories
 from jaxglmm.postestimation.prediction import generalised as _generalised
 from jaxglmm.postestimation.prediction import marginal_effects as _tables
-from jaxglmm.postestimation.prediction import predict as _predict
+from jaxglmm.postestimation.prediction.asked import Asked
 from jaxglmm.postestimation.prediction.generalised_means import GeneralisedMeans
 from jaxglmm.postestimation.prediction.means import EFFECTS, Means
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_multinomial import FittedMultinomial
     from jaxglmm.fitting.fitted_ordinal import FittedOrdinal
+    from jaxglmm.formula.design import NewRows
 
     Categorical = FittedOrdinal | FittedMultinomial
 
 TYPES = ("response", "mean_class", "probs", "cum_probs", "class", "link")
 
 
-def predict(
-    fit: FittedOrdinal,
-    newdata,
-    *,
-    re: str,
-    type: str,
-    se: bool,
-    interval: str | None,
-    level: float,
-    new_levels: str,
-    offset,
-):
+def predict(fit: FittedOrdinal, asked: Asked):
     """See ``OrdinalFit.predict``."""
-    _arguments.level(level)
+    type = asked.type
     _arguments.choice("type", type, TYPES, where="predict")
-    if interval == "prediction":
+    if asked.interval == "prediction":
         raise NotApplicableError(
             "interval='prediction' of a category is its probabilities: type='probs'; "
             "interval='confidence' has limits of these"
         )
-    if type == "class" and (se or interval is not None):
+    if type == "class" and asked.errors:
         raise NotApplicableError(
             "type='class' is a label, without a standard error: ask for type='probs' "
             "or 'mean_class'"
@@ -58,55 +48,46 @@ def predict(
             "have theirs: ask for type='probs', 'cum_probs' or 'mean_class'"
         )
     if type == "link":
-        return _generalised.predict(
-            fit,
-            newdata,
-            re="population" if re == "marginal" else re,
-            type="link",
-            se=se,
-            interval=interval,
-            level=level,
-            new_levels=new_levels,
-            offset=offset,
-            trials=None,
-        )
-    _predict.check_offset(newdata, offset)
-    newdata = readable(newdata)
-    new = _generalised.rows_asked(fit, newdata, re, new_levels, offset)
-    if re == "conditional":
-        _predict.warn_of_new_levels(new, newdata)
-    errors = se or interval is not None
-    at = categories.latent(fit, new, re, errors)
+        re = "population" if asked.re == "marginal" else asked.re
+        return _generalised.predict(fit, replace(asked, re=re))
+    asked, new, at = _latent(fit, asked, TYPES)
     weights, names = _weights(fit, type)
-    found = categories.functionals(fit, at, weights, errors)
+    found = categories.functionals(fit, at, weights, asked.errors)
     if type == "class":
         return _most_probable(fit, found.value)
     several = type in ("probs", "cum_probs")
     ends = (0.0, 1.0) if several else (1.0, float(len(fit.levels)))
-    table = _with_errors(fit, found, ends, se, interval, level)
+    table = _with_errors(fit, found, ends, asked)
     if several:
         return _frames(table, new.index, names)
-    single = {name: x[:, 0] for name, x in table.items()}
-    return pd.DataFrame(single, index=new.index) if errors else single["fit"]
+    return asked.answer({name: x[:, 0] for name, x in table.items()}, new.index)
+
+
+def _latent(
+    fit: Categorical, asked: Asked, types: tuple[str, ...]
+) -> tuple[Asked, NewRows, categories.Latent]:
+    """What was asked, read; its rows; their predictors."""
+    asked = asked.read(types)
+    new = asked.rows(fit)
+    asked.warn(new)
+    return asked, new, categories.latent(fit, new, asked.re, asked.errors)
 
 
 def _with_errors(
     fit: Categorical,
     found: categories.Functionals,
     ends: tuple[float, float],
-    se: bool,
-    interval: str | None,
-    level: float,
+    asked: Asked,
 ) -> dict[str, np.ndarray]:
     """Values (n, c), and what was asked of se, lower and upper."""
     table = {"fit": found.value}
-    if not se and interval is None:
+    if not asked.errors:
         return table
     error = found.error(fit.parameter_root)
-    half = t_quantile(level, np.full(error.shape, np.inf)) * error
-    if se:
+    half = t_quantile(asked.level, np.full(error.shape, np.inf)) * error
+    if asked.se:
         table["se"] = error
-    if interval is not None:
+    if asked.interval is not None:
         lower, upper = categories.bounded_limits(found.value, half, *ends)
         table |= {"lower": lower, "upper": upper}
     return table
@@ -127,41 +108,23 @@ def _most_probable(fit: Categorical, P: np.ndarray) -> np.ndarray:
     return out if None in out else fit.levels[best]
 
 
-def predict_nominal(
-    fit: FittedMultinomial,
-    newdata,
-    *,
-    re: str,
-    type: str,
-    se: bool,
-    interval: str | None,
-    level: float,
-    new_levels: str,
-    offset,
-):
+def predict_nominal(fit: FittedMultinomial, asked: Asked):
     """See ``MultinomialFit.predict``."""
-    _arguments.level(level)
-    _arguments.choice(
-        "type", type, ("probs", "response", "class", "link"), where="predict"
-    )
-    if interval == "prediction" or (type in ("class", "link") and (se or interval)):
+    type, types = asked.type, ("probs", "response", "class", "link")
+    _arguments.choice("type", type, types, where="predict")
+    unerring = type in ("class", "link")
+    if asked.interval == "prediction" or (unerring and asked.errors):
         raise NotApplicableError(
             "standard errors and confidence limits are those of probabilities: "
             "type='probs'"
         )
-    _predict.check_offset(newdata, offset)
-    newdata = readable(newdata)
-    new = _generalised.rows_asked(fit, newdata, re, new_levels, offset)
-    if re == "conditional":
-        _predict.warn_of_new_levels(new, newdata)
-    errors = se or interval is not None
-    at = categories.latent(fit, new, re, errors)
+    asked, new, at = _latent(fit, asked, types)
     if type == "link":
         return pd.DataFrame(at.eta.T, index=new.index, columns=list(fit.levels[1:]))
-    found = categories.functionals(fit, at, np.eye(len(fit.levels)), errors)
+    found = categories.functionals(fit, at, np.eye(len(fit.levels)), asked.errors)
     if type == "class":
         return _most_probable(fit, found.value)
-    table = _with_errors(fit, found, (0.0, 1.0), se, interval, level)
+    table = _with_errors(fit, found, (0.0, 1.0), asked)
     return _frames(table, new.index, list(fit.levels))
 
 

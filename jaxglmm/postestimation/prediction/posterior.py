@@ -7,11 +7,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting.model_frame import readable
 from jaxglmm.model import assemble
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
 from jaxglmm.posterior.predictive import (
@@ -26,42 +24,26 @@ from jaxglmm.posterior.predictive import (
 )
 from jaxglmm.postestimation.prediction import components
 from jaxglmm.postestimation.prediction import predict as _predict
-from jaxglmm.postestimation.prediction.generalised import numbers_of_trials
+from jaxglmm.postestimation.prediction.asked import Asked
 
 NODES = 15  # of the mean over new levels
 
 
-def predict(
-    fit: FittedPosterior,
-    newdata,
-    *,
-    re: str,
-    type: str,
-    se: bool,
-    interval: str | None,
-    level: float,
-    new_levels: str,
-    offset,
-    trials,
-    seed,
-):
+def predict(fit: FittedPosterior, asked: Asked, seed):
     """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
-    _arguments.level(level)
-    seed = _arguments.seed(seed)
-    _predict.check_offset(newdata, offset)
+    types = components.TYPES if fit.design.parts else ("response", "link")
+    asked, seed = asked.read(types), _arguments.seed(seed)
+    re, type, interval, level = asked.re, asked.type, asked.interval, asked.level
+    newdata = asked.newdata
     if fit.design.parts:
-        _arguments.choice("type", type, components.TYPES)
         components.refuse(fit, type, interval)
-    else:
-        _predict.check(type=type)
     if type == "link" and interval == "prediction":
         raise NotApplicableError(
             "a new observation has no link scale: interval='prediction' goes with "
             "type='response'"
         )
-    newdata = readable(newdata)
-    rows, index = _rows(fit, newdata, re, new_levels, offset)
-    m = None if trials is None else numbers_of_trials(newdata, trials, len(rows.X))
+    rows, index = _rows(fit, newdata, re, asked.new_levels, asked.offset)
+    m = asked.numbers_of_trials(len(rows.X))
     means_of = means(fit, rows, re, type, np.random.default_rng(seed))
     out = {name: np.empty(len(rows.X)) for name in ("fit", "se", "lower", "upper")}
     tails = [(1 - level) / 2, (1 + level) / 2]
@@ -76,10 +58,7 @@ def predict(
         if interval == "prediction":
             scaled = _observed(fit, rows, here, re, newdata, m, rng)
         out["lower"][here], out["upper"][here] = np.quantile(scaled, tails, axis=0)
-    if not se and interval is None:
-        return out["fit"]
-    kept = ["fit"] + (["se"] if se else []) + (["lower", "upper"] if interval else [])
-    return pd.DataFrame({name: out[name] for name in kept}, index=index)
+    return asked.answer(out, index)
 
 
 def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[RowsToPredict, Any]:
