@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.estimate import search as _search
+from jaxglmm.estimate import search_steps
 from jaxglmm.estimate.start_generalised import start
 from jaxglmm.integrate import fixed_only as _fixed_only
 from jaxglmm.integrate import laplace_derivatives as _point
@@ -255,8 +256,8 @@ def _fit_fixed_only(
         tol,
         max_steps,
         secant=True,
-        within=partial(_search.within, family),
-        free=partial(_search.free, family),
+        within=partial(search_steps.within, family),
+        free=partial(search_steps.free, family),
     )
     beta, _, phi = problem.split(found.x)
     return GeneralisedFitted(

@@ -20,6 +20,7 @@ from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate import hessian_lanes as gh
 from jaxglmm.estimate import search_lanes as gs
+from jaxglmm.estimate import search_steps
 from jaxglmm.estimate.generalised import CLOSE
 from jaxglmm.estimate.start_generalised import ENOUGH, MOST, STRONGEST, WEAKEST
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
@@ -146,7 +147,7 @@ def fit(
     step = jnp.sum(inverse * slope[None], axis=1) / 2
     gain = jnp.sum(step * slope, axis=0)
     done = (found.status == _status.CONVERGED) & (unsure == 0) & (gain < LAST)
-    psi = jnp.where(done, gs.within(d.family, found.psi - step), found.psi)
+    psi = jnp.where(done, search_steps.within(d.family, found.psi - step), found.psi)
     p = d.p
     along = jnp.sum(back[:, :, None] * inverse[:p, :p][None], axis=1)
     se = jnp.sqrt(jnp.sum(along * back, axis=1))

@@ -26,40 +26,49 @@ are set to zero where that costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
+from jaxglmm.estimate.search_steps import (
+    RUNNING,
+    SETTLED,
+    State,
+    accepted,
+    begin,
+    either,
+    ended,
+    free,
+    is_finite,
+    judged_status,
+    learned,
+    left,
+    next_damping,
+    not_higher,
+    shortened,
+    within,
+)
 from jaxglmm.estimate.start_generalised import damping
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate.laplace_derivatives import Point
 from jaxglmm.model.covariances.base import is_scale
-from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import spd
-from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
+from jaxglmm.numerics.newton import LIGHT_DAMPING
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.trees import Module
 
-NEAR_ZERO = 1e-3  # diagonals of Lambda that are tried at zero
-INDIFFERENT = 1e-8
 ROUGH, ROUGH_LEVEL = 1.0, 0.05  # decrement of u, in all and a level, of an outer step
-SETTLED = 1e-6  # decrement of u at the end
 EXACT = 1e-9  # decrement of u up to which a value is believed
 FINEST = 1e-12  # decrement of u that is never waited for
 MOST_INNER = 40
 MOST_AT_FIRST = 200  # inner steps before the first accepted point
 MOST_TRIES = 8  # starts, each with a quarter of the last one's random effects
-LEAST = 0.1  # share of the curvature along a step that stays at the next one
-PATIENCE = 40  # steps after which convergence is taken for linear
-SLOWEST = 0.9999  # ratio of the gains of two steps that is told from one
-REACH = 3.0  # longest step of a coefficient, in units of eta where these mean the same
 CHEAP, FINER = 20_000, 1e-6  # rows up to which an evaluation more is made, and for what
-SEARCH, PIN = 0, 1
 
 Evaluate = Callable[[Array, Effects, Bool[Array, ""]], Point]
 
@@ -75,40 +84,6 @@ class Found(Module):
     status: Int[Array, ""]
 
 
-class _State(Module):
-    """x, u, f, g, H, D: of the last accepted point; trial, v: the next one.
-
-    base, level: last u of each level at the trial that did not raise its deviance, and
-    that deviance; exact: whether M must be the true one; rough: decrement of u at x;
-    look: whether x is evaluated again, at its mode; tries: starts that failed; steps:
-    trials judged, evaluations: with the inner ones.
-    """
-
-    x: Array
-    u: Effects
-    f: Scalar
-    g: Array
-    H: Array
-    D: Array
-    E: Array
-    trial: Array
-    v: Effects
-    base: Effects
-    level: Array
-    mu: Scalar
-    gain: Scalar
-    inner: Count
-    exact: Bool[Array, ""]
-    steps: Count
-    accepted: Count
-    stage: Count
-    rough: Scalar
-    look: Bool[Array, ""]
-    tries: Count
-    evaluations: Count
-    status: Int[Array, ""]
-
-
 def minimise(
     problem: GeneralisedProblem,
     evaluate: Evaluate,
@@ -119,117 +94,114 @@ def minimise(
     near: float | None = None,
 ) -> Found:
     """From ``start`` and u; near: decrement of u that counts as the mode."""
-    k, dtype = len(start), start.dtype
     levels = problem.rows.sizes[0] if len(u) == 1 else sum(problem.rows.sizes)
-    rough = near if near is not None else max(ROUGH, ROUGH_LEVEL * levels)
-    diagonal = _diagonal(problem)
-    finer = FINER if len(problem.y) <= CHEAP else 1.0
-    effects = np.arange(k)
-    effects = (effects >= problem.p) & (effects < problem.p + problem.m)
-    reach = effects, problem.family.is_unit_free
-    family = problem.family
-    canonical = family.has_canonical_link
-    damped = family.is_self_concordant and len(u) == 1
+    search = _Search(
+        problem,
+        evaluate,
+        tol,
+        max_steps,
+        near if near is not None else max(ROUGH, ROUGH_LEVEL * levels),
+        FINER if len(problem.y) <= CHEAP else 1.0,
+        _diagonal(problem),
+        _of_effects(problem),
+        damped=problem.family.is_self_concordant and len(u) == 1,
+    )
+    init = begin(start, u, (problem.rows.sizes[0],) if len(u) == 1 else ())
+    end = lax.while_loop(lambda s: s.status < 0, search, init)
+    return Found(end.x, end.u, end.f, end.gain, end.steps, end.status)
 
-    def body(s: _State) -> _State:
-        at = evaluate(s.trial, s.v, s.exact)
-        finite = jnp.isfinite(at.value) & jnp.isfinite(jnp.sum(at.score))
-        finite = finite & jnp.isfinite(at.nu)
+
+@dataclass(frozen=True)
+class _Search:
+    """One evaluation, and what follows from it.
+
+    rough: decrement of u of an outer step; finer: times the tolerance, for an
+    evaluation more; diagonal, effects: (k,) which of psi are diagonals of Lambda, which
+    its; damped: whether a level's step damped by its length is enough, whatever u.
+    """
+
+    problem: GeneralisedProblem
+    evaluate: Evaluate
+    tol: Scalar | float
+    max_steps: Count | int
+    rough: float
+    finer: float
+    diagonal: np.ndarray
+    effects: np.ndarray
+    damped: bool
+
+    def __call__(self, s: State) -> State:
+        """The state after the next evaluation."""
+        family, damped, rough = self.problem.family, self.damped, self.rough
+        at = self.evaluate(s.trial, s.v, s.exact)
         first = s.accepted == 0
         # the value is right to the order of nu, so nu stays below what is to gain
-        closely = (s.stage == PIN) | s.look
         limit = jnp.clip(0.1 * s.gain, FINEST, rough)
-        limit = jnp.where(closely, min(EXACT, rough), limit)
+        limit = jnp.where(s.pinning | s.look, min(EXACT, rough), limit)
+        finite = is_finite(at)
         arrived = finite & at.valid & (at.nu < limit)
-        again = ~finite & s.exact & (not canonical)  # M was not positive definite
+        # M was not positive definite
+        again = ~finite & s.exact & (not family.has_canonical_link)
         outside = ~finite & jnp.all(jnp.isfinite(s.level)) & (not damped)
         most = jnp.where(first, MOST_AT_FIRST, MOST_INNER)
         stuck = (~finite & ~again & ~outside) | (s.inner > most)
-        slack = 1e-9 + 1e-13 * jnp.abs(s.f)
         judged = arrived & ~stuck
-        lower = jnp.isinf(s.f) | s.look | (at.value <= s.f + slack)
-        ok = judged & (s.stage == SEARCH) & lower
+        ok = judged & ~s.pinning & not_higher(s, at)
         moving = judged | stuck  # psi changes: not an inner step
         restart = moving & ~ok & first & (s.tries < MOST_TRIES)
 
         E = learned(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
-        x = jnp.where(ok, s.trial, s.x)
-        f = jnp.where(ok, at.value, s.f)
-        g = jnp.where(ok, at.score, s.g)
-        H = jnp.where(ok, at.curvature, s.H)
-        D = jnp.where(ok, at.scale, s.D)
+        x, f, g, H, D = accepted(s, at, ok)
         # the mode is a step ahead, which may leave the domain of the link
         ahead = ok & (damped | (at.nu < EXACT))
-        kept = jax.tree.map(
-            lambda a, b, c: jnp.where(ahead, a, jnp.where(ok, b, c)), at.mode, s.v, s.u
-        )
+        kept = either(ahead, at.mode, either(ok, s.v, s.u))
         # the value of a point that was not at its mode may be too low for any other to
         # pass: it is looked at once more before a step is blamed
         doubtful = (s.rough > 1e-3 * s.gain) & (s.rough > EXACT)
-        look = moving & ~ok & ~first & (s.stage == SEARCH) & doubtful & ~s.look
-        less = s.mu * jnp.where(first | s.look, 1.0, 0.1)
-        more = jnp.where(look, s.mu, jnp.maximum(10 * s.mu, 0.1))
-        mu = jnp.where(ok, less, jnp.where(moving & ~restart, more, s.mu))
+        look = moving & ~ok & ~first & ~s.pinning & doubtful & ~s.look
+        mu = next_damping(s, ok, moving & ~restart, look)
         step, mu, E = _step(*free(family, x, H, E, D, g), mu, ok)
         gain = jnp.where(moving & ~look, jnp.sum(g * step), s.gain)
-        short = shortened(step, x, reach)
-        beyond = within(problem.family, x - short * step)
+        short = shortened(step, x, (self.effects, family.is_unit_free))
+        beyond = within(family, x - short * step)
         trial = jnp.where(moving, jnp.where(look, x, beyond), s.trial)
 
-        follow = _point.moved(problem, at, trial - s.trial)
-        nearer, base, level = _inner(problem, s, at, damped)
-        nearer = jax.tree.map(lambda a, b: jnp.where(again, b, a), nearer, s.v)
-        v = jax.tree.map(
-            lambda a, b, c: jnp.where(ok, a, jnp.where(moving, b, c)),
-            follow,
-            kept,
-            nearer,
-        )
+        follow = _point.moved(self.problem, at, trial - s.trial)
+        nearer, base, level = _inner(self.problem, s, at, damped)
+        nearer = either(again, s.v, nearer)
+        v = either(ok, follow, either(moving, kept, nearer))
         level = jnp.where(moving, jnp.inf, level)
 
         taken = ok & (short == 1.0)
-        failed = moving & ~ok & ~look
-        status = judged_status(s, taken, failed, first, gain, mu, at.nu, tol, finer)
-        status = jnp.where(restart, -1, status)
         steps = s.steps + (moving & ~look)
-        out = (steps >= max_steps) | (s.evaluations >= MOST_INNER * max_steps)
         remaining = left(gain, s.gain)
+        failed = moving & ~ok & ~look
+        status = judged_status(
+            s, taken, failed, first, gain, mu, at.nu, self.tol, self.finer
+        )
+        status = jnp.where(restart, RUNNING, status)
+        out = (steps >= self.max_steps) | (s.evaluations >= MOST_INNER * self.max_steps)
         status = jnp.where((status < 0) & out, _status.MAX_STEPS, status)
-        enough = taken & (mu <= LIGHT_DAMPING) & (at.nu < SETTLED) & (remaining < tol)
-        status = jnp.where(
-            (status == _status.MAX_STEPS) & enough, _status.CONVERGED, status
+        enough = taken & (mu <= LIGHT_DAMPING) & (at.nu < SETTLED)
+        enough = enough & (remaining < self.tol) & (status == _status.MAX_STEPS)
+        status = jnp.where(enough, _status.CONVERGED, status)
+        now, (trial, v), status, pin = ended(
+            s,
+            at,
+            (ok, judged, moving),
+            (x, kept, f),
+            (trial, v, gain),
+            status,
+            self.diagonal,
         )
-        # the last step is taken where it was accepted, and its gain is known
-        done = status == _status.CONVERGED
-        end = jnp.where(done & ok, trial, x)
-        end_u = jax.tree.map(lambda a, b: jnp.where(done & ok, a, b), v, kept)
-        end_f = jnp.where(done & ok, f - 0.5 * gain, f)
-        # then diagonals next to zero are tried at zero
-        pin = done & (s.stage == SEARCH)
-        close = diagonal & (jnp.abs(end) < NEAR_ZERO) & (end != 0.0)
-        pin = pin & jnp.any(close)
-        cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(s.f))
-        held = (s.stage == PIN) & judged & (at.value <= s.f + cost)
-        over = (s.stage == PIN) & moving
-        x = jnp.where(held, s.trial, jnp.where(pin, end, jnp.where(done, end, x)))
-        kept = jax.tree.map(
-            lambda a, b, c: jnp.where(held, a, jnp.where(done, b, c)),
-            at.mode,
-            end_u,
-            kept,
-        )
-        f = jnp.where(held, at.value, jnp.where(done, end_f, f))
-        trial = jnp.where(pin, jnp.where(close, 0.0, end), trial)
-        v = jax.tree.map(lambda a, b: jnp.where(pin, a, b), end_u, v)
-        status = jnp.where(pin, -1, jnp.where(over, _status.CONVERGED, status))
-        gain = jnp.where(s.stage == PIN, s.gain, gain)
+        gain = jnp.where(s.pinning, s.gain, gain)
         gain = jnp.where(status > _status.CONVERGED, remaining, gain)
-        trial = jnp.where(restart, jnp.where(effects, 0.25 * s.trial, s.trial), trial)
+        trial = jnp.where(
+            restart, jnp.where(self.effects, 0.25 * s.trial, s.trial), trial
+        )
         v = jax.tree.map(lambda a: jnp.where(restart, 0.0, a), v)
-        return _State(
-            x,
-            kept,
-            f,
+        return State(
+            *now,
             g,
             H,
             D,
@@ -244,65 +216,13 @@ def minimise(
             finite & (at.nu < limit),
             steps,
             s.accepted + ok,
-            jnp.where(pin, PIN, s.stage),
+            s.pinning | pin,
             jnp.where(ok, jnp.where(s.look, 0.0, at.nu), s.rough),
             jnp.where(moving, look, s.look),
             s.tries + restart,
             s.evaluations + 1,
             status,
         )
-
-    init = _State(
-        x=start,
-        u=u,
-        f=jnp.asarray(jnp.inf, dtype),
-        g=jnp.zeros(k, dtype),
-        H=jnp.eye(k, dtype=dtype),
-        D=jnp.ones(k, dtype),
-        E=jnp.zeros((k, k), dtype),
-        trial=start,
-        v=u,
-        base=u,
-        level=jnp.full(problem.rows.sizes[0] if len(u) == 1 else (), jnp.inf, dtype),
-        mu=jnp.asarray(START_DAMPING, dtype),
-        gain=jnp.asarray(jnp.inf, dtype),
-        inner=jnp.asarray(0),
-        exact=jnp.asarray(False),
-        steps=jnp.asarray(0),
-        accepted=jnp.asarray(0),
-        stage=jnp.asarray(SEARCH),
-        rough=jnp.asarray(0.0, dtype),
-        look=jnp.asarray(False),
-        tries=jnp.asarray(0),
-        evaluations=jnp.asarray(0),
-        status=jnp.asarray(-1),
-    )
-    end = lax.while_loop(lambda s: s.status < 0, body, init)
-    return Found(end.x, end.u, end.f, end.gain, end.steps, end.status)
-
-
-def learned(s: Any, at: Any, accepted: Array) -> Array:
-    """E such that H + E maps the step just taken to the change of the score.
-
-    Of one model or, last axis, of lanes; so are ``shortened`` and ``judged_status``.
-    """
-    step, change = s.trial - s.x, at.score - s.g
-    B = at.curvature + s.E
-    Bs = jnp.sum(B * step[None], axis=1)
-    old, new = jnp.sum(step * Bs, axis=0), jnp.sum(step * change, axis=0)
-    believed = accepted & (s.gain < NEAR) & (old > 0)
-    # where the curvature is far below H, and may be negative, it is learned in steps
-    # that keep H + E positive (Powell 1978)
-    less = believed & (new < LEAST * old)
-    share = jnp.where(less, (1 - LEAST) * old / jnp.where(less, old - new, 1.0), 1.0)
-    change = share * change + (1 - share) * Bs
-    new = jnp.where(less, LEAST * old, new)
-    safe_old = jnp.where(believed, old, 1.0)
-    safe_new = jnp.where(believed, new, 1.0)
-    update = (
-        change[:, None] * change[None] / safe_new - Bs[:, None] * Bs[None] / safe_old
-    )
-    return s.E + jnp.where(believed, update, 0.0)
 
 
 def _step(
@@ -322,99 +242,8 @@ def _step(
     return jnp.where(solved, step, g / bound), mu, E
 
 
-def shortened(step: Array, x: Array, reach: tuple[np.ndarray, bool]) -> Scalar:
-    """How much of a step stays where the curvature may be believed.
-
-    A variance parameter at most doubles or grows by one, other parameters move by
-    ``REACH``; times the largest parameter where eta has a unit.
-    """
-    effects, unitless = reach
-    unit = 1.0 if unitless else jnp.maximum(1.0, jnp.max(jnp.abs(x), axis=0))
-    least = jnp.where(effects, unit, REACH * unit)
-    longest = jnp.maximum(least, jnp.abs(x))
-    return jnp.minimum(1.0, 1.0 / jnp.max(jnp.abs(step) / longest, axis=0))
-
-
-def within(family: AbstractFamily, psi: Array) -> Array:
-    """psi (k, ...) with its dispersion parameters inside the family's range."""
-    low, high = family.phi_range
-    if not family.n_phi or (np.isinf(low).all() and np.isinf(high).all()):
-        return psi
-    p = len(psi) - family.n_phi
-    if np.ndim(low) or np.ndim(high):  # one a parameter
-        across = (-1, *(1,) * (psi.ndim - 1))
-        low, high = (np.reshape(x, across) for x in (low, high))
-    return jnp.concatenate([psi[:p], jnp.clip(psi[p:], low, high)])
-
-
-def stopped(family: AbstractFamily, psi: Array, score: Array) -> Array | None:
-    """Which of psi (k, ...) are at an end beyond which the criterion falls.
-
-    score: of the criterion. None of families whose likelihood is flat there.
-    """
-    if not family.phi_stops:
-        return None
-    p = len(psi) - family.n_phi
-    across = (-1, *(1,) * (psi.ndim - 1))
-    ends = (np.broadcast_to(end, (family.n_phi,)) for end in family.phi_range)
-    low, high = (np.reshape(end, across) for end in ends)
-    phi, slope = psi[p:], score[p:]
-    at_end = ((phi <= low) & (slope > 0)) | ((phi >= high) & (slope < 0))
-    return jnp.concatenate([jnp.zeros(psi[:p].shape, bool), at_end])
-
-
-def free(
-    family: AbstractFamily, psi: Array, H: Array, E: Array, D: Array, score: Array
-) -> tuple[Array, Array, Array, Array]:
-    """H, E, D and the score of what is not ``stopped``: a step moves nothing else."""
-    stop = stopped(family, psi, score)
-    if stop is None:
-        return H, E, D, score
-    both = stop[:, None] | stop[None]
-    unit = np.eye(len(H)).reshape(*H.shape[:2], *(1,) * (H.ndim - 2))
-    H, E = jnp.where(both, unit, H), jnp.where(both, 0.0, E)
-    return H, E, D, jnp.where(stop, 0.0, score)
-
-
-def left(gain: Array, before: Array) -> Array:
-    """What all further steps gain where each gains as much less than the one before."""
-    ratio = gain / jnp.where(jnp.isinf(before) | (before == 0.0), gain, before)
-    return gain / (1 - jnp.clip(ratio, 0.0, SLOWEST))
-
-
-def judged_status(
-    s: Any,
-    ok: Array,
-    failed: Array,
-    first: Array,
-    gain: Scalar,
-    mu: Scalar,
-    nu: Scalar,
-    tol: Any,
-    finer: float,
-) -> Array:
-    """Converged, failed, or -1."""
-    light = mu <= LIGHT_DAMPING
-    ratio = jnp.minimum(1.0, gain / jnp.where(jnp.isinf(s.gain), gain, s.gain))
-    small = (gain < SETTLED) & (gain * ratio < 0.01 * tol * finer) & ~first
-    nothing = gain < 1e-3 * tol * finer
-    # convergence that stayed linear will not get better than that
-    slow = (s.steps > PATIENCE) & (left(gain, s.gain) < 1e-4 * tol)
-    converged = ok & light & (nu < SETTLED) & (small | nothing | slow)
-    # the last gain was lost in the rounding of f
-    converged = converged | (
-        failed & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
-    )
-    failed = jnp.where(
-        failed & first,
-        _status.NOT_FINITE,
-        jnp.where(mu > HOPELESS, _status.STALLED, -1),
-    )
-    return jnp.where(converged, _status.CONVERGED, failed)
-
-
 def _inner(
-    problem: GeneralisedProblem, s: _State, at: Point, damped: bool
+    problem: GeneralisedProblem, s: State, at: Point, damped: bool
 ) -> tuple[Effects, Effects, Array]:
     """The next u at the same psi; the u to go back to, and its deviances."""
     if damped:
@@ -438,3 +267,10 @@ def _diagonal(problem: GeneralisedProblem) -> np.ndarray:
     inside = is_scale(problem.covariances).tolist()
     n_phi = problem.family.n_phi
     return np.array([False] * problem.p + inside + [False] * n_phi)
+
+
+def _of_effects(problem: GeneralisedProblem) -> np.ndarray:
+    """(k,) which parameters are those of the random effects."""
+    inside = np.zeros(problem.p + problem.m + problem.family.n_phi, bool)
+    inside[problem.p : problem.p + problem.m] = True
+    return inside

@@ -1,41 +1,47 @@
 """Modes and parameters of many generalised models, searched together.
 
 ``estimate.search`` with the lanes last: the same inner and outer steps, the same tests,
-lane by lane. A lane that is done keeps its state while others go on. What a step
-learns, how long it may be and when a search is over are one code for both; the loops
-are two, since one model goes on to several factors and LAPACK, and lanes to what all of
-them need at once (``lax.cond``), which costs one model more than it saves.
+lane by lane. A lane that is done keeps its state while others go on. The state, what is
+accepted and learned, how long a step may be, when a search is over and what is tried
+then are one code for both (``search_steps``); the loops are two, since one model goes
+on to several factors and LAPACK, and lanes to what all of them need at once
+(``lax.cond``), which costs one model more than it saves.
 """
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
-from jaxglmm import _status
 from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate.search import (
     EXACT,
     FINER,
-    INDIFFERENT,
     MOST_AT_FIRST,
     MOST_INNER,
     MOST_TRIES,
-    NEAR_ZERO,
     ROUGH,
     ROUGH_LEVEL,
+)
+from jaxglmm.estimate.search_steps import (
+    RUNNING,
     SETTLED,
+    State,
+    accepted,
+    begin,
+    either,
+    ended,
     free,
+    is_finite,
     judged_status,
     learned,
+    next_damping,
+    not_higher,
     shortened,
     within,
 )
 from jaxglmm.integrate.laplace_derivatives_lanes import Evaluate, Point, Split, moved
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.numerics import small_matrices as small
-from jaxglmm.numerics.newton import START_DAMPING
-from jaxglmm.numerics.newton_lanes import RUNNING
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.trees import Module
 
@@ -51,36 +57,6 @@ class LanesFound(Module):
     status: Int[Array, " L"]
 
 
-class _State(Module):
-    """As in ``estimate.search``; rough: decrement of u at the last accepted point.
-
-    tries: starts that failed, which self-concordant families do not count.
-    """
-
-    x: Array
-    u: Array
-    f: Array
-    g: Array
-    H: Array
-    D: Array
-    E: Array
-    trial: Array
-    v: Array
-    base: Array
-    level: Array
-    mu: Array
-    gain: Array
-    inner: Array
-    exact: Array
-    steps: Array
-    accepted: Array
-    pinning: Array
-    rough: Array
-    look: Array
-    tries: Array
-    status: Array
-
-
 def minimise(
     d: LaneRows,
     split: Split,
@@ -93,65 +69,52 @@ def minimise(
     n_levels: Array | None = None,
 ) -> LanesFound:
     """From ``start`` and u; near: decrement of u that counts as the mode."""
-    k, L = start.shape
-    _, J, _ = d.shape
+    (k, L), J = start.shape, d.shape[1]
     size = J if n_levels is None else n_levels
     rough = near if near is not None else jnp.maximum(ROUGH, ROUGH_LEVEL * size)
     family = d.family
-    canonical = family.has_canonical_link
     damped = family.is_self_concordant
     diagonal = np.array(
         [False] * split.p + [*split.covariance.is_scale] + [False] * split.n_phi
     )[:, None]
     effects = np.zeros((k, 1), bool)
     effects[split.p : split.p + split.m] = True
-    unitless = family.is_unit_free
-    reach = reaches(d)
+    largest = reaches(d)
 
-    def body(carry: tuple[Array, _State]) -> tuple[Array, _State]:
+    def body(carry: tuple[Array, State]) -> tuple[Array, State]:
         count, s = carry
         at = evaluate(s.trial, s.v, s.exact)
-        finite = jnp.isfinite(at.value) & jnp.isfinite(jnp.sum(at.score, axis=0))
-        finite = finite & jnp.isfinite(at.nu)
+        finite, first = is_finite(at), s.accepted == 0
         limit = jnp.where(s.pinning, SETTLED, rough)
         arrived = finite & at.valid & (at.nu < limit)
-        again = ~finite & s.exact & (not canonical)
-        first = s.accepted == 0
+        again = ~finite & s.exact & (not family.has_canonical_link)
         if damped:
             stuck = (~finite & ~again) | (s.inner > MOST_INNER)
         else:  # u may leave the domain of the link: it is halved back
             outside = ~finite & jnp.all(jnp.isfinite(s.level), axis=0)
             most = jnp.where(first, MOST_AT_FIRST, MOST_INNER)
             stuck = (~finite & ~again & ~outside) | (s.inner > most)
-        slack = 1e-9 + 1e-13 * jnp.abs(s.f)
         judged = arrived & ~stuck
-        lower = jnp.isinf(s.f) | s.look | (at.value <= s.f + slack)
-        ok = judged & ~s.pinning & lower
-        moving = ok | (judged & ~ok) | stuck
+        ok = judged & ~s.pinning & not_higher(s, at)
+        moving = judged | stuck
         restart = moving & ~ok & first & (s.tries < MOST_TRIES) & (not damped)
 
         E = learned(s, at, ok & ~first & (at.nu < 1e-2 * s.gain))
-        x = jnp.where(ok, s.trial, s.x)
-        f = jnp.where(ok, at.value, s.f)
-        g = jnp.where(ok, at.score, s.g)
-        H = jnp.where(ok, at.curvature, s.H)
-        D = jnp.where(ok, at.scale, s.D)
-        if damped:
-            kept = jnp.where(ok, at.mode, s.u)
-        else:  # the mode is a step ahead, which may leave the domain of the link
-            kept = jnp.where(ok, jnp.where(at.nu < EXACT, at.mode, s.v), s.u)
+        x, f, g, H, D = accepted(s, at, ok)
+        # the mode is a step ahead, which may leave the domain of the link
+        step_ahead = ok if damped else ok & (at.nu < EXACT)
+        kept = jnp.where(step_ahead, at.mode, jnp.where(ok, s.v, s.u))
         # the value of a point that was not at its mode may be too low for any other to
         # pass: it is looked at once more before a step is blamed
-        again_here = moving & ~ok & ~first & ~s.pinning & (s.rough > EXACT) & ~s.look
-        less = s.mu * jnp.where(first | s.look, 1.0, 0.1)
-        more = jnp.where(again_here, s.mu, jnp.maximum(10 * s.mu, 0.1))
-        mu = jnp.where(ok, less, jnp.where(moving & ~restart, more, s.mu))
+        look = moving & ~ok & ~first & ~s.pinning & (s.rough > EXACT) & ~s.look
+        mu = next_damping(s, ok, moving & ~restart, look)
         needed = moving & (s.status == RUNNING)
         step, mu, E = _step(*free(family, x, H, E, D, g), mu, ok, needed)
         gain = jnp.where(moving, jnp.sum(g * step, axis=0), s.gain)
-        short = 1.0 if damped else shortened(step, x, (effects, unitless))
+        reach = effects, family.is_unit_free
+        short = 1.0 if damped else shortened(step, x, reach)
         beyond = within(family, x - short * step)
-        trial = jnp.where(moving, jnp.where(again_here, x, beyond), s.trial)
+        trial = jnp.where(moving, jnp.where(look, x, beyond), s.trial)
 
         # settled for a lane here, not again for each of its levels
         trial, ok, moving = lax.optimization_barrier((trial, ok, moving))
@@ -159,7 +122,7 @@ def minimise(
         ahead, base, level = lax.cond(
             jnp.all(moving | (s.status != RUNNING)),  # most often nobody waits for u
             lambda: (s.v, s.base, s.level),
-            lambda: _inner(s, at, damped, reach),
+            lambda: _inner(s, at, damped, largest),
         )
         ahead = jnp.where(again, s.v, ahead)
         v = jnp.where(ok, follow, jnp.where(moving, kept, ahead))
@@ -168,30 +131,16 @@ def minimise(
         taken = ok & (short == 1.0)
         failed = moving & ~ok & ~restart
         status = judged_status(s, taken, failed, first, gain, mu, at.nu, tol, FINER)
-        done = status == _status.CONVERGED
-        end = jnp.where(done & ok, trial, x)
-        end_u = jnp.where(done & ok, v, kept)
-        end_f = jnp.where(done & ok, f - 0.5 * gain, f)
-        # then diagonals next to zero are tried at zero
-        close = diagonal & (jnp.abs(end) < NEAR_ZERO) & (end != 0.0)
-        pin = done & ~s.pinning & jnp.any(close, axis=0)
-        cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(s.f))
-        held = s.pinning & judged & (at.value <= s.f + cost)
-        over = s.pinning & moving
-        x = jnp.where(held, s.trial, jnp.where(done, end, x))
-        kept = jnp.where(held, at.mode, jnp.where(done, end_u, kept))
-        f = jnp.where(held, at.value, jnp.where(done, end_f, f))
-        trial = jnp.where(pin, jnp.where(close, 0.0, end), trial)
-        v = jnp.where(pin, end_u, v)
+        words, point = (ok, judged, moving), (x, kept, f)
+        now, (trial, v), status, pin = ended(
+            s, at, words, point, (trial, v, gain), status, diagonal
+        )
         if not damped:  # again, from a quarter of the random effects
             weaker = jnp.where(effects, 0.25 * s.trial, s.trial)
             trial = jnp.where(restart, weaker, trial)
             v = jnp.where(restart, 0.0, v)
-        status = jnp.where(pin, RUNNING, jnp.where(over, _status.CONVERGED, status))
-        new = _State(
-            x,
-            kept,
-            f,
+        new = State(
+            *now,
             g,
             H,
             D,
@@ -208,41 +157,18 @@ def minimise(
             s.accepted + ok,
             s.pinning | pin,
             jnp.where(ok, jnp.where(s.look, 0.0, at.nu), s.rough),
-            jnp.where(moving, again_here, s.look),
+            jnp.where(moving, look, s.look),
             s.tries + restart,
+            s.evaluations,
             status,
         )
         active = s.status == RUNNING
-        return count + 1, jax.tree.map(lambda a, b: jnp.where(active, a, b), new, s)
+        return count + 1, either(active, new, s)
 
-    init = _State(
-        x=start,
-        u=u,
-        f=jnp.full(L, jnp.inf),
-        g=jnp.zeros((k, L)),
-        H=jnp.zeros((k, k, L)) + jnp.eye(k)[:, :, None],
-        D=jnp.ones((k, L)),
-        E=jnp.zeros((k, k, L)),
-        trial=start,
-        v=u,
-        base=u,
-        level=jnp.full((J, L), jnp.inf),
-        mu=jnp.full(L, START_DAMPING),
-        gain=jnp.full(L, jnp.inf),
-        inner=jnp.zeros(L, int),
-        exact=jnp.zeros(L, bool),
-        steps=jnp.zeros(L, int),
-        accepted=jnp.zeros(L, int),
-        pinning=jnp.zeros(L, bool),
-        rough=jnp.zeros(L),
-        look=jnp.zeros(L, bool),
-        tries=jnp.zeros(L, int),
-        status=jnp.full(L, RUNNING),
-    )
     _, end = lax.while_loop(
         lambda c: (c[0] < max_steps) & jnp.any(c[1].status == RUNNING),
         body,
-        (jnp.zeros((), int), init),
+        (jnp.zeros((), int), begin(start, u, (J, L))),
     )
     return LanesFound(end.x, end.u, end.f, end.gain, end.steps, end.status)
 
@@ -293,7 +219,7 @@ def _step(
 
 
 def _inner(
-    s: _State, at: Point, damped: bool, reach: list[Array | float]
+    s: State, at: Point, damped: bool, reach: list[Array | float]
 ) -> tuple[Array, Array, Array]:
     """The next u at the same psi; the u to go back to, and its deviances."""
     if damped:

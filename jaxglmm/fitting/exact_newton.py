@@ -16,7 +16,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted
-from jaxglmm.estimate.search import within
+from jaxglmm.estimate.search_steps import within
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.runtime.trees import tree_at

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.estimate import search
+from jaxglmm.estimate import search_steps
 from jaxglmm.model.families import FAMILIES
 
 N, J = 200, 20
@@ -111,9 +111,9 @@ def test_what_is_stopped():
     (_, low), (_, high) = family.phi_range
     psi = np.array([0.3, 0.5, low])
     for slope, stays in ((1.0, True), (-1.0, False)):
-        found = search.stopped(family, psi, np.array([1.0, 1.0, slope]))
+        found = search_steps.stopped(family, psi, np.array([1.0, 1.0, slope]))
         assert np.asarray(found).tolist() == [False, False, stays]
-    found = search.stopped(family, np.array([0.3, 0.5, high]), -np.ones(3))
+    found = search_steps.stopped(family, np.array([0.3, 0.5, high]), -np.ones(3))
     assert np.asarray(found).tolist() == [False, False, True]
-    assert search.stopped(FAMILIES["nbinom2"](), psi, psi) is None
+    assert search_steps.stopped(FAMILIES["nbinom2"](), psi, psi) is None
     assert family.at_end(psi[1:]).tolist() == [False, True]

@@ -18,7 +18,7 @@ import jaxglmm as jg
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.estimate import generalised as estimate
 from jaxglmm.estimate import hessian as exact
-from jaxglmm.estimate import search
+from jaxglmm.estimate import search_steps
 from jaxglmm.integrate import laplace, working_model
 from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.covariances.unstructured import Unstructured
@@ -460,8 +460,8 @@ def test_ranges_of_dispersion_parameters():
         phi_range: ClassVar[tuple] = ((-1.0, -np.inf), (1.0, 2.0))
 
     psi = jnp.asarray([5.0, -3.0, -4.0])
-    assert search.within(Ranges(), psi).tolist() == [5.0, -1.0, -4.0]
-    both = search.within(Ranges(), jnp.stack([psi, -psi], axis=1))
+    assert search_steps.within(Ranges(), psi).tolist() == [5.0, -1.0, -4.0]
+    both = search_steps.within(Ranges(), jnp.stack([psi, -psi], axis=1))
     assert both[:, 1].tolist() == [-5.0, 1.0, 2.0]
 
 
