@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm._errors import DataError, ModelError
+from jaxglmm.formula.against_table import refuse_trials
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.array_recipe import ArrayRecipe
-from jaxglmm.formula.build import checked_weights, refuse_trials
+from jaxglmm.formula.build import checked_weights
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, beside
@@ -101,15 +102,14 @@ def design_from_arrays(
     every = {**targets, **fixed, **labels, **{t: slopes[t] for t in used}, **extras}
     rows = complete_rows(every, n, missing)
     if rows is not None:
-        matrix, left = matrix[rows], [column.take(rows) for column in left]
-        labels = {name: column.take(rows) for name, column in labels.items()}
-        slopes = {name: column.take(rows) for name, column in slopes.items()}
-        extras = {name: column.take(rows) for name, column in extras.items()}
-    else:  # ``take`` has copied; here the user's arrays are still shared
-        left = [column.owned() for column in left]
-        labels = {name: column.owned() for name, column in labels.items()}
-        slopes = {name: slopes[name].owned() for name in used}
-        extras = {name: column.owned() for name, column in extras.items()}
+        matrix = matrix[rows]
+    # ``take`` copies; where every row stays the user's arrays are still shared
+    left = [_kept(column, rows) for column in left]
+    labels, extras = (
+        {name: _kept(column, rows) for name, column in part.items()}
+        for part in (labels, extras)
+    )
+    slopes = {name: _kept(slopes[name], rows) for name in sorted(used)}
     w = checked_weights(extras.get(WEIGHTS), rows)
     form = "failures" if len(left) == 2 else "plain"
     kind, given = (family_kind, order), extras.get(TRIALS)
@@ -119,26 +119,7 @@ def design_from_arrays(
         check_finite(f"X[{name!r}]", (matrix[:, j],), rows)
     names = _named_ones(names, matrix)
 
-    terms, coded = [], {}
-    for factor, columns in parts.items():
-        coding, codes = learn_groups(Grouping(factor, (factor,)), labels)
-        refuse_one_level(coding)
-        coded[factor] = coding
-        Z = np.empty((len(matrix), len(columns)))
-        for k, name in enumerate(columns):
-            Z[:, k] = _slope(name, slopes, matrix, names)
-            check_finite(f"random_data[{name!r}]", (Z[:, k],), rows)
-        terms.append(
-            RandomTerm(
-                factor,
-                factor,
-                columns,
-                codes,
-                Z,
-                coding.levels,
-                "diag" if diagonal[factor] and len(columns) > 1 else "us",
-            )
-        )
+    terms, coded = _random_terms(parts, diagonal, labels, slopes, matrix, names, rows)
     kept_X, kept_names, kept, dropped, untold = drop_dependent(matrix, names, weights=w)
     total = None
     if OFFSET in extras:
@@ -185,6 +166,35 @@ def design_from_arrays(
         response_levels=response.levels,
         trials=response.trials,
     )
+
+
+def _kept(column: Column, rows: np.ndarray | None) -> Column:
+    return column.owned() if rows is None else column.take(rows)
+
+
+def _random_terms(
+    parts: Mapping[str, tuple[str, ...]],
+    diagonal: Mapping[str, bool],
+    labels: Mapping[str, Column],
+    slopes: Mapping[str, Column],
+    matrix: np.ndarray,
+    names: tuple[str, ...],
+    rows: np.ndarray | None,
+) -> tuple[list[RandomTerm], dict[str, Any]]:
+    """One term a factor, and the codings of the factors."""
+    terms, coded = [], {}
+    for factor, columns in parts.items():
+        coding, codes = learn_groups(Grouping(factor, (factor,)), labels)
+        refuse_one_level(coding)
+        coded[factor] = coding
+        Z = np.empty((len(matrix), len(columns)))
+        for k, name in enumerate(columns):
+            Z[:, k] = _slope(name, slopes, matrix, names)
+            check_finite(f"random_data[{name!r}]", (Z[:, k],), rows)
+        kind = "diag" if diagonal[factor] and len(columns) > 1 else "us"
+        term = RandomTerm(factor, factor, columns, codes, Z, coding.levels, kind)
+        terms.append(term)
+    return terms, coded
 
 
 def _row_names(y, X, groups) -> pd.Index | None:

@@ -9,6 +9,13 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import DataError, FormulaError
+from jaxglmm.formula.against_table import (
+    ReadFormula,
+    columns_used,
+    of_atoms,
+    pair,
+    read_formula,
+)
 from jaxglmm.formula.coding import Product, plan
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import (
@@ -25,28 +32,20 @@ from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, in_table
 from jaxglmm.formula.groups import learn_groups, refuse_one_level
 from jaxglmm.formula.missing import complete_rows
 from jaxglmm.formula.notices import nearest
-from jaxglmm.formula.parse import Parsed, RandomPart, expand_dot, parse
+from jaxglmm.formula.parse import RandomPart
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.formula.residual import Residual, given_residual
 from jaxglmm.formula.residual_rows import learn as learn_residual
 from jaxglmm.formula.response import (
-    BINOMIAL,
     NUMERIC,
-    read_left,
 )
 from jaxglmm.formula.responses import response_of
 from jaxglmm.formula.structures import SHARED, placed
 from jaxglmm.formula.tables import Column, Columns, Table, as_table
 from jaxglmm.formula.terms import (
     Atom,
-    apart,
-    apart_atom,
     quoted_again,
-    read_atom,
-    read_terms,
-    resolve,
-    resolve_atom,
 )
 from jaxglmm.formula.text import find_name
 
@@ -107,40 +106,21 @@ def design_from_formula(
         (('(Intercept)', 'x'), ['a', 'b'])
     """
     table = as_table(data)
-    parsed = parse(formula)
+    read = read_formula(formula, table, family_kind, (weights, offset, trials), trials)
+    known, atoms, offsets = read.known, read.atoms, read.offsets
     trusted = TRUST.get()
     context = (context or {}) if trusted else {}
-    known = frozenset(table.names)
-    left = read_left(parsed.response, family_kind)
-    left = replace(left, atoms=tuple(resolve_atom(a, known) for a in left.atoms))
-    if trials is not None:
-        refuse_trials(family_kind)
-    fixed = _fixed_text(parsed, table, left.atoms, (weights, offset, trials))
-    terms = resolve(read_terms(fixed), known)
-    parts = parsed.resolve_random(known)
-    offset_atoms = [resolve_atom(read_atom(text), known) for text in parsed.offsets]
-    named = frozenset(_of_atoms([*_atoms(terms, parts), *offset_atoms], known))
-    terms = apart(terms, named)
-    parts = tuple(_apart(part, named) for part in parts)
-    offset_atoms = [apart_atom(a, named) for a in offset_atoms]
-    atoms = _atoms(terms, parts)
-    used = _used(parsed, parts, [*left.atoms, *atoms, *offset_atoms], known, context)
-    predictors = _of_atoms([*left.atoms, *atoms, *offset_atoms], known)
+    used = columns_used(read, context)
+    predictors = of_atoms(read.every, known)
     rest = given_residual(residual, table.names)
     columns = {name: table.column(name) for name in (*used, *rest.columns)}
     extras = _extras(table, weights, offset, trials)
     rows = complete_rows({**columns, **extras, **(also or {})}, table.n, missing, quiet)
-    if rows is not None:
-        columns = {name: column.take(rows) for name, column in columns.items()}
-        extras = {name: column.take(rows) for name, column in extras.items()}
-    else:  # ``take`` has copied; here the user's arrays are still shared
-        early = [a for a in (*atoms, *offset_atoms) if not a.bare]
-        early = _of_atoms([*left.atoms, *offset_atoms, *early], known)
-        columns |= {name: columns[name].owned() for name in early}
-        extras = {name: column.owned() for name, column in extras.items()}
+    early = () if rows is not None else read.evaluated()
+    columns, extras = _taken(columns, rows, early), _taken(extras, rows, extras)
     n = table.n if rows is None else len(rows)
 
-    texts = [a.expr for a in (*left.atoms, *atoms, *offset_atoms) if not a.bare]
+    texts = [a.expr for a in read.every if not a.bare]
     encoder = Encoder(
         context=context_used(texts, known, context),
         trusted=trusted,
@@ -148,24 +128,25 @@ def design_from_formula(
     )
     values = encoder.learn(atoms, columns, n, rows)
     w = checked_weights(extras.get(WEIGHTS), rows)
-    parts_of_y = [
-        _left_column(atom, columns, n, context, trusted) for atom in left.atoms
-    ]
-    kind, given = (family_kind, order), extras.get(TRIALS)
-    response = response_of(
-        kind, parts_of_y, left.form, given, w, rows, allow_nonnumeric_response
+    form, y = (
+        read.left.form,
+        [_left_column(atom, columns, n, context, trusted) for atom in read.left.atoms],
     )
-    total = _total_offset(encoder, offset_atoms, extras, columns, n, rows)
+    kind, given = (family_kind, order), extras.get(TRIALS)
+    text = allow_nonnumeric_response
+    response = response_of(kind, y, form, given, w, rows, text)
+    total = _total_offset(encoder, offsets, extras, columns, n, rows)
 
-    plans = plan(terms, encoder.is_factor)
+    plans = plan(read.terms, encoder.is_factor)
     recipes, spans = recipes_of(plans, encoder.codings)
     names, X = _names(recipes, known), fill(recipes, values, n)
     X, names, kept, dropped, null_space = drop_dependent(
         X, names, _anchor(plans, encoder, spans), w
     )
     made = [recipes[j] for j in kept]
-    random, groups = _random_terms(parts, encoder, values, columns, n, made, X, known)
-    place = {j: i for i, j in enumerate(kept)}
+    random, groups = _random_terms(
+        read.parts, encoder, values, columns, n, made, X, known
+    )
     coded = _coded_columns(columns, groups, random)
     shared = set() if rows is not None else {*predictors} - {*early}
     for name in predictors:
@@ -178,27 +159,11 @@ def design_from_formula(
         X=X,
         x_names=names,
         terms=random,
-        response=parsed.response,
+        response=read.parsed.response,
         formula=formula,
         weights=response.weights,
         offset=total,
-        fixed_terms=tuple(
-            FixedTerm(
-                term.name,
-                frozenset(
-                    v for a in term.atoms for v in variables_of(*_pair(a), known)
-                ),
-                tuple(place[j] for j in span if j in place),
-                frozenset(
-                    v
-                    for a in term.atoms
-                    if encoder.is_factor(a.expr)
-                    for v in variables_of(*_pair(a), known)
-                ),
-                span,
-            )
-            for term, span in zip(terms, spans, strict=True)
-        ),
+        fixed_terms=_fixed_terms(read, spans, kept, encoder),
         dropped_columns=dropped,
         null_space=null_space,
         n_missing=table.n - n,
@@ -206,12 +171,12 @@ def design_from_formula(
         index=table.index if rows is None or table.index is None else table.index[rows],  # type: ignore
         recipe=FormulaRecipe(
             formula=formula,
-            fixed=fixed,
-            columns=tuple(_of_atoms([*atoms, *offset_atoms], known)),
+            fixed=read.fixed,
+            columns=tuple(of_atoms([*atoms, *offsets], known)),
             encoder=encoder,
             groups=groups,
             kept=kept,
-            offsets=parsed.offsets,
+            offsets=read.parsed.offsets,
             offset_name=offset if isinstance(offset, str) else None,
             offset_array=offset is not None and not isinstance(offset, str),
             training=training,
@@ -220,6 +185,40 @@ def design_from_formula(
         response_levels=response.levels,
         trials=response.trials,
         residual=learn_residual(rest, columns, n),
+    )
+
+
+def _taken(
+    columns: Mapping[str, Column], rows: np.ndarray | None, early: Iterable[str]
+) -> dict[str, Column]:
+    """Columns at rows; at all of them the ``early`` ones are no longer the user's.
+
+    ``take`` has copied; where every row stays the user's arrays are still shared.
+    """
+    if rows is not None:
+        return {name: column.take(rows) for name, column in columns.items()}
+    return {**columns, **{name: columns[name].owned() for name in early}}
+
+
+def _fixed_terms(
+    read: ReadFormula, spans: Any, kept: Sequence[int], encoder: Encoder
+) -> tuple[FixedTerm, ...]:
+    """The terms of the fixed part, with the columns of X that are theirs."""
+    place = {j: i for i, j in enumerate(kept)}
+
+    def variables(atoms: Iterable[Atom]) -> frozenset[str]:
+        pairs = (variables_of(*pair(a), read.known) for a in atoms)
+        return frozenset(v for own in pairs for v in own)
+
+    return tuple(
+        FixedTerm(
+            term.name,
+            variables(term.atoms),
+            tuple(place[j] for j in span if j in place),
+            variables(a for a in term.atoms if encoder.is_factor(a.expr)),
+            span,
+        )
+        for term, span in zip(read.terms, spans, strict=True)
     )
 
 
@@ -245,17 +244,6 @@ def _wishes(
     return wishes
 
 
-def _apart(part: RandomPart, named: frozenset[str]) -> RandomPart:
-    terms = apart(part.terms, named)
-    return part if terms == part.terms else replace(part, terms=terms)
-
-
-def _atoms(terms, parts) -> list[Atom]:
-    """Those of the fixed terms, then those of the random ones."""
-    fixed = [a for term in terms for a in term.atoms]
-    return fixed + [a for part in parts for t in part.terms for a in t.atoms]
-
-
 def _names(recipes: list[Recipe], known: frozenset[str]) -> tuple[str, ...]:
     """Names of columns of a matrix, told apart where two are equal."""
     names = [name for name, _ in recipes]
@@ -263,92 +251,6 @@ def _names(recipes: list[Recipe], known: frozenset[str]) -> tuple[str, ...]:
         return tuple(names)
     literal = [len(p) == 1 and p[0][1] is None and p[0][0] in known for _, p in recipes]
     return quoted_again(names, literal)
-
-
-def _pair(atom: Atom) -> tuple[str, bool]:
-    return atom.expr, atom.bare
-
-
-def refuse_trials(family_kind: str) -> None:
-    """``trials=`` for a family that has none."""
-    if family_kind != BINOMIAL:
-        raise DataError(
-            "trials= is for family='binomial' and 'betabinomial': other families have "
-            "no number of trials"
-        )
-
-
-def variables_in(formula: str, names: Iterable[str], given: tuple) -> set[str]:
-    """The columns that a model uses, found before any is read.
-
-    Args:
-        formula: of the model.
-        names: of the columns there are.
-        given: weights, offset, trials: names among them.
-    """
-    names = tuple(names)
-    known = frozenset(names)
-    parsed = parse(formula)
-    left = tuple(
-        resolve_atom(a, known) for a in read_left(parsed.response, BINOMIAL).atoms
-    )
-    parts = parsed.resolve_random(known)
-    fixed = _fixed_text(parsed, Table(names, 0, known.__contains__), left, given)
-    atoms = [*left, *_atoms(resolve(read_terms(fixed), known), parts)]
-    atoms += [resolve_atom(read_atom(text), known) for text in parsed.offsets]
-    groups = {name for part in parts for name in part.grouping.parts}
-    return {*_of_atoms(atoms, known), *groups} & known
-
-
-def _fixed_text(
-    parsed: Parsed, table: Table, left: tuple[Atom, ...], given: tuple
-) -> str:
-    """The fixed part with ``.`` written out: the columns that have no other part."""
-    if not parsed.has_dot:
-        return parsed.fixed
-    known = frozenset(table.names)
-    parts = parsed.resolve_random(known)
-    taken = {p for part in parts for p in part.grouping.parts}
-    offsets = [resolve_atom(read_atom(text), known) for text in parsed.offsets]
-    for atom in (*left, *offsets):
-        taken |= variables_of(atom.expr, atom.bare, known)
-    taken |= {find_name(v, known) or v for v in given if isinstance(v, str)}
-    return expand_dot(parsed.fixed, [c for c in table.names if c not in taken])
-
-
-def _used(
-    parsed: Parsed,
-    parts: tuple[RandomPart, ...],
-    atoms: list[Atom],
-    known: frozenset[str],
-    context: Mapping,
-) -> list[str]:
-    """Columns of the table that the model uses, in order of appearance."""
-    for atom in atoms:
-        if atom.bare and atom.expr not in known:
-            raise FormulaError(_unknown(atom.expr, parsed.text, known, context))
-    used = dict.fromkeys(_of_atoms(atoms, known))
-    for part in parts:
-        for name in part.grouping.parts:
-            if name not in known:
-                raise FormulaError(_unknown(name, parsed.text, known, context))
-            used[name] = None
-    return list(used)
-
-
-def _of_atoms(atoms: Iterable[Atom], known: frozenset[str]) -> list[str]:
-    """Columns that atoms use, in order of appearance."""
-    used: dict[str, None] = {}
-    for atom in atoms:
-        used |= dict.fromkeys(sorted(variables_of(atom.expr, atom.bare, known)))
-    return list(used)
-
-
-def _unknown(name: str, text: str, known: frozenset[str], context: Mapping) -> str:
-    message = f"no column {name!r} in the data (formula {text!r})"
-    if name in context and np.ndim(context[name]) > 0:
-        return message + "; a variable of that name exists: put it into the data"
-    return message + nearest(name, sorted(known))
 
 
 def _extras(table: Table, weights, offset, trials) -> dict[str, Column]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import DataError, FormulaError
-from jaxglmm.formula.build import design_from_formula, variables_in
+from jaxglmm.formula.against_table import variables_in
+from jaxglmm.formula.build import design_from_formula
 from jaxglmm.formula.design import MARK, Design, FixedTerm, NewRows, joined_rows
 from jaxglmm.formula.given import OFFSET, in_table
 from jaxglmm.formula.residual_rows import of_dispersion

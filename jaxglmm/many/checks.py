@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import DataError, MissingRowsWarning
-from jaxglmm.formula.build import variables_in
+from jaxglmm.formula.against_table import variables_in
 from jaxglmm.formula.notices import warn
 from jaxglmm.formula.tables import Column, read_column
 
