@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int, Scalar
-from jaxglmm.estimate.base import Fitted
 from jaxglmm.estimate.information import Curvature, curvature
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.model.linear_problem import Problem
@@ -63,29 +62,23 @@ def fit_lanes(
     estimator: Maximise,
     problem: Problem,
     responses: ResponseProducts,
-    theta: Float[Array, " m"],
+    theta: Float[Array, " m"] | None,
     tol: Scalar,
     chunk: int,
     max_steps: Int[Array, ""],
 ) -> ResponseFits:
-    """Fit D responses (D a multiple of ``chunk``), all from ``theta``."""
+    """Fit D responses (D a multiple of ``chunk``), all from ``theta``.
+
+    None: each from its own start by moments, as a single fit.
+    """
 
     def one(r: ResponseProducts) -> ResponseFits:
         own = problem.with_response(r.Zy, r.Xy, r.yy)
-        return _lane(estimator.fit(own, theta, tol, max_steps))
+        found = estimator.fit(own, theta, tol, max_steps)
+        kept = ResponseFits.__dataclass_fields__
+        return ResponseFits(**{name: getattr(found, name) for name in kept})
 
     return _chunked(one, responses, len(responses.yy), chunk)
-
-
-def _lane(fitted: Fitted) -> ResponseFits:
-    return ResponseFits(
-        fitted.theta,
-        fitted.beta,
-        fitted.sigma2,
-        fitted.criterion,
-        fitted.status,
-        fitted.steps,
-    )
 
 
 def _chunked(
@@ -101,24 +94,6 @@ def _chunked(
     cut = jax.tree.map(lambda x: x.reshape(D // chunk, chunk, *x.shape[1:]), responses)
     lanes = lax.map(jax.vmap(one), cut)
     return jax.tree.map(lambda x: x.reshape(D, *x.shape[2:]), lanes)
-
-
-@stored(static=("estimator", "chunk"), fast=False, host=True)
-def fit_by_moments(
-    estimator: Maximise,
-    problem: Problem,
-    responses: ResponseProducts,
-    tol: Scalar,
-    chunk: int,
-    max_steps: Int[Array, ""],
-) -> ResponseFits:
-    """The same, each lane from its own start by moments, as a single fit."""
-
-    def one(r: ResponseProducts) -> ResponseFits:
-        own = problem.with_response(r.Zy, r.Xy, r.yy)
-        return _lane(estimator.fit(own, None, tol, max_steps))
-
-    return _chunked(one, responses, len(responses.yy), chunk)
 
 
 @stored(static=("reml",), fast=False, host=True)

@@ -34,7 +34,6 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
 from jaxglmm.estimate.search_steps import (
-    RUNNING,
     SETTLED,
     State,
     accepted,
@@ -57,7 +56,7 @@ from jaxglmm.integrate.laplace_derivatives import Point
 from jaxglmm.model.covariances.base import is_scale
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import spd
-from jaxglmm.numerics.newton import LIGHT_DAMPING
+from jaxglmm.numerics.newton import LIGHT_DAMPING, RUNNING
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.trees import Module

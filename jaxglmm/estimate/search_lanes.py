@@ -23,7 +23,6 @@ from jaxglmm.estimate.search import (
     ROUGH_LEVEL,
 )
 from jaxglmm.estimate.search_steps import (
-    RUNNING,
     SETTLED,
     State,
     accepted,
@@ -42,6 +41,7 @@ from jaxglmm.estimate.search_steps import (
 from jaxglmm.integrate.laplace_derivatives_lanes import Evaluate, Point, Split, moved
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics.newton import RUNNING
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.trees import Module
 

@@ -15,7 +15,13 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._typing import Array, Scalar
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.numerics.newton import HOPELESS, LIGHT_DAMPING, NEAR, START_DAMPING
+from jaxglmm.numerics.newton import (
+    HOPELESS,
+    LIGHT_DAMPING,
+    NEAR,
+    RUNNING,
+    START_DAMPING,
+)
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.trees import Module
 
@@ -26,7 +32,6 @@ LEAST = 0.1  # share of the curvature along a step that stays at the next one
 PATIENCE = 40  # steps after which convergence is taken for linear
 SLOWEST = 0.9999  # ratio of the gains of two steps that is told from one
 REACH = 3.0  # longest step of a coefficient, in units of eta where these mean the same
-RUNNING = -1  # a status before there is one
 
 
 class State(Module):

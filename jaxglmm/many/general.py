@@ -75,10 +75,11 @@ class GenericLinear(OnHost):
         yy = np.einsum("nd,nd->d", E, weighted)
         responses = lanes.ResponseProducts(Zy, jnp.asarray(Xy), jnp.asarray(yy))
         chunk = min(self.chunk, len(which))
-        found = lanes.fit_by_moments(
+        found = lanes.fit_lanes(
             engine.estimator,
             engine.problem,
             responses,
+            None,
             self.settings.stop,
             chunk,
             np.int64(steps),

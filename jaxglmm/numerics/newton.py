@@ -35,6 +35,7 @@ Derivatives = tuple[Scalar, Array, Array, Array]
 START_DAMPING = 1e-2
 LIGHT_DAMPING = 1e-2
 HOPELESS = 1e12
+RUNNING = -1  # a status before there is one
 NEAR = 10.0  # decrement of the last step below which its secant is believed
 
 
@@ -96,7 +97,6 @@ def minimise_carrying(
     """
     m = len(start)
     dtype = start.dtype
-    running = jnp.asarray(-1)
 
     def body(s: _State) -> _State:
         f, g, H, D, aux = evaluate(s.trial, s.aux)
@@ -122,23 +122,7 @@ def minimise_carrying(
             step = jnp.where(usable, better, step)
             E = jnp.where(usable, E, 0.0)
         gain = jnp.sum(g * step)
-        ratio = jnp.minimum(1.0, gain / jnp.where(first, gain, s.gain))
-        light = mu <= LIGHT_DAMPING
-        small = (gain < 1e-4) & (to_gain(gain, ratio) < tol) & light
-        status = jnp.where(
-            ok & small & jnp.isfinite(gain) & ~first,
-            _status.CONVERGED,
-            jnp.where(
-                first & ~ok,
-                _status.NOT_FINITE,
-                jnp.where(mu > HOPELESS, _status.STALLED, running),
-            ),
-        )
-        # nothing left to gain at all: an exact optimum is met, or was the start; or
-        # the last gain is lost in the rounding of f
-        nothing = ok & (gain < 1e-3 * tol) & light
-        rounding = ~ok & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
-        status = jnp.where(nothing | rounding, _status.CONVERGED, status)
+        status = judged(s, ok, gain, mu, tol)
         steps = s.steps + 1
         status = jnp.where(
             (status < 0) & (steps >= max_steps), _status.MAX_STEPS, status
@@ -157,7 +141,7 @@ def minimise_carrying(
         mu=jnp.asarray(START_DAMPING, dtype),
         gain=jnp.asarray(jnp.inf, dtype),
         steps=jnp.asarray(0),
-        status=running,
+        status=jnp.asarray(RUNNING),
         aux=aux,
     )
     end = lax.while_loop(lambda s: s.status < 0, body, init)
@@ -211,6 +195,28 @@ def minimise_on_host(
             return Minimum(x, value, gain, step, _status.STALLED)
         trial = x - change
     return Minimum(x, best[0], gain, max_steps, _status.MAX_STEPS)
+
+
+def judged(s: Any, ok: Array, gain: Array, mu: Array, tol: Any) -> Array:
+    """The status after a step, of one search or of lanes; RUNNING where it goes on."""
+    first = s.steps == 0
+    ratio = jnp.minimum(1.0, gain / jnp.where(first, gain, s.gain))
+    light = mu <= LIGHT_DAMPING
+    small = (gain < 1e-4) & (to_gain(gain, ratio) < tol) & light
+    status = jnp.where(
+        ok & small & jnp.isfinite(gain) & ~first,
+        _status.CONVERGED,
+        jnp.where(
+            first & ~ok,
+            _status.NOT_FINITE,
+            jnp.where(mu > HOPELESS, _status.STALLED, RUNNING),
+        ),
+    )
+    # nothing left to gain at all: an exact optimum is met, or was the start; or
+    # the last gain is lost in the rounding of f
+    nothing = ok & (gain < 1e-3 * tol) & light
+    rounding = ~ok & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
+    return jnp.where(nothing | rounding, _status.CONVERGED, status)
 
 
 def to_gain(decrement: Array, ratio: Array) -> Array:

@@ -14,16 +14,10 @@ import jax
 from jaxglmm import _status
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
 from jaxglmm.numerics import small_matrices as small
-from jaxglmm.numerics.newton import (
-    HOPELESS,
-    LIGHT_DAMPING,
-    START_DAMPING,
-    to_gain,
-)
+from jaxglmm.numerics.newton import LIGHT_DAMPING, RUNNING, START_DAMPING, judged
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.trees import Module
 
-RUNNING = -1
 Evaluated = tuple[Array, Array, Array, Array]
 
 
@@ -71,7 +65,7 @@ def minimise(
         )
         step = _solve(H, mu * D, g)
         gain = jnp.sum(g * step, axis=0)
-        status = _judge(s, ok, gain, mu, tol)
+        status = judged(s, ok, gain, mu, tol)
         new = _State(
             x, jnp.where(ok, f, s.f), g, H, D, x - step, mu, gain, s.steps + 1, status
         )
@@ -106,23 +100,3 @@ def _solve(H: Array, damping: Array, g: Array) -> Array:
     m = len(g)
     rows = [[H[i, j] + damping[i] * (i == j) for j in range(m)] for i in range(m)]
     return jnp.stack(small.solve(small.cholesky(rows), list(g)))
-
-
-def _judge(s: _State, ok: Array, gain: Array, mu: Array, tol: Array) -> Array:
-    """The status after a step, as in ``numerics.newton``."""
-    first = s.steps == 0
-    ratio = jnp.minimum(1.0, gain / jnp.where(first, gain, s.gain))
-    light = mu <= LIGHT_DAMPING
-    small_step = (gain < 1e-4) & (to_gain(gain, ratio) < tol) & light
-    status = jnp.where(
-        ok & small_step & jnp.isfinite(gain) & ~first,
-        _status.CONVERGED,
-        jnp.where(
-            first & ~ok,
-            _status.NOT_FINITE,
-            jnp.where(mu > HOPELESS, _status.STALLED, RUNNING),
-        ),
-    )
-    nothing = ok & (gain < 1e-3 * tol) & light
-    rounding = ~ok & ~first & (s.gain < 10 * tol) & (s.mu <= LIGHT_DAMPING)
-    return jnp.where(nothing | rounding, _status.CONVERGED, status)
