@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm.compat.statsmodels.bayes.state import PosteriorState
-from jaxglmm.compat.statsmodels.bayes.summary import Summary
+from jaxglmm.compat.statsmodels.bayes.summary import BayesSummary
 
 MOST_MATRIX = 5_000  # unknowns up to which a covariance is written as a matrix
 
@@ -102,14 +102,14 @@ class BayesMixedGLMResults(PosteriorState):
         """The model's ``predict`` at the posterior means."""
         return self.model.predict(self.params, exog, linear)
 
-    def summary(self, alpha: float | None = None) -> Summary:
+    def summary(self, alpha: float | None = None) -> BayesSummary:
         """The table of coefficients and standard deviations.
 
         Args:
             alpha: 1 - level of the bounds of the standard deviations; statsmodels'
                 two posterior standard deviations where None.
         """
-        return Summary.of(self, alpha)
+        return BayesSummary.of(self, alpha)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.method}>"

@@ -17,7 +17,7 @@ FOOTNOTES = (
 )
 
 
-class Summary:
+class BayesSummary:
     """title: str; tables: the frame of parameters; facts: a frame; it prints itself."""
 
     def __init__(
@@ -30,7 +30,7 @@ class Summary:
         self.title, self.tables, self.notes, self.facts = title, tables, notes, facts
 
     @classmethod
-    def of(cls, results: PosteriorState, alpha: float | None) -> Summary:
+    def of(cls, results: PosteriorState, alpha: float | None) -> BayesSummary:
         """The summary of some results."""
         title = f"{results.model.family.name.capitalize()} Mixed GLM Results"
         notes = (*FOOTNOTES, *results.notes)

@@ -16,7 +16,7 @@ from jaxglmm.compat.statsmodels.mixedlm import contrasts, profile, surface
 from jaxglmm.compat.statsmodels.mixedlm import covariance as covariances
 from jaxglmm.compat.statsmodels.mixedlm.estimate import known_options
 from jaxglmm.compat.statsmodels.mixedlm.estimates import NamedEstimates
-from jaxglmm.compat.statsmodels.mixedlm.summary import Summary, summarise
+from jaxglmm.compat.statsmodels.mixedlm.summary import MixedLMSummary, summarise
 
 
 class MixedLMResults(NamedEstimates):
@@ -248,7 +248,7 @@ class MixedLMResults(NamedEstimates):
         xname_re: Any = None,
         title: str | None = None,
         alpha: float = 0.05,
-    ) -> Summary:
+    ) -> MixedLMSummary:
         """The fit on a page, laid out as statsmodels does.
 
         Args:

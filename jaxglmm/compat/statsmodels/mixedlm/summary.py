@@ -15,7 +15,7 @@ STYLE = 'class="simpletable"'
 TITLE = "Mixed Linear Model Regression Results"
 
 
-class Summary:
+class MixedLMSummary:
     """Two tables with a title: ``tables``, ``as_text``, ``as_html``, ``as_latex``."""
 
     def __init__(self, title: str, info: list[tuple[str, str]], table: pd.DataFrame):
@@ -159,7 +159,7 @@ def summarise(
     xname_re: Sequence[str] | None,
     title: str | None,
     alpha: float,
-) -> Summary:
+) -> MixedLMSummary:
     """See ``MixedLMResults.summary``."""
     facts = results.facts
     names = list(results._names)
@@ -205,4 +205,4 @@ def summarise(
         },
         index=names,
     )
-    return Summary(TITLE if title is None else title, info, table)
+    return MixedLMSummary(TITLE if title is None else title, info, table)
