@@ -110,7 +110,7 @@ def minimise(
     return Found(end.x, end.u, end.f, end.gain, end.steps, end.status)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # JAX keys loops by their bodies: by identity
 class _Search:
     """One evaluation, and what follows from it.
 

@@ -1,0 +1,100 @@
+"""The page "to add something, touch these files" of jaxglmm/README.md is true.
+
+Each kind is added here as the page says, by its own class and a row in a table, and is
+then used by name like those that are shipped: no other file need know it.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxglmm as jg
+from jaxglmm.formula import parse, residual, structures
+from jaxglmm.integrate import marginals
+from jaxglmm.integrate.base import Laplace
+from jaxglmm.model import covariances
+from jaxglmm.model.covariances import Homogeneous
+from jaxglmm.model.families import FAMILIES, Poisson
+from jaxglmm.model.residuals import structures as correlations
+
+PACKAGE = Path(jg.__file__).parent
+README = (PACKAGE / "README.md").read_text()
+PAGE = README.split("## To add something, touch these files")[1].split("\n## ")[0]
+
+pytestmark = pytest.mark.usefixtures("in_a_hurry")
+
+
+def paths():
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", PAGE)
+    return sorted({name for name in named if "/" in name})
+
+
+def there(name):
+    root = PACKAGE.parent if name.startswith("tests/") else PACKAGE
+    return (root / name).exists()
+
+
+def test_the_files_of_the_page_are_there():
+    assert len(paths()) > 12
+    assert [name for name in paths() if not there(name)] == []
+    assert not there("model/nowhere.py")
+
+
+@pytest.fixture
+def counts():
+    rng = np.random.default_rng(2)
+    g, t = np.repeat(np.arange(12), 4), np.tile(np.arange(4), 12)
+    effect = rng.normal(size=12)[g]
+    return {
+        "g": [f"g{k}" for k in g],
+        "t": [f"t{k}" for k in t],
+        "time": t,
+        "y": rng.poisson(np.exp(0.5 + 0.6 * effect)),
+        "x": effect + rng.normal(size=48),
+    }
+
+
+def test_a_family(counts, monkeypatch):
+    class Toy(Poisson):
+        name = "toy"
+
+    monkeypatch.setitem(FAMILIES, "toy", Toy)
+    toy = jg.glmm("y ~ 1 + (1 | g)", counts, family="toy")
+    assert toy.family_name == "toy"
+    known = jg.glmm("y ~ 1 + (1 | g)", counts, family="poisson")
+    assert toy.log_likelihood == pytest.approx(known.log_likelihood, abs=1e-10)
+
+
+def test_a_covariance(counts, monkeypatch):
+    words = (*structures.WORDS, "toy")
+    for module in (structures, parse):
+        if hasattr(module, "WORDS"):
+            monkeypatch.setattr(module, "WORDS", words)
+    monkeypatch.setitem(covariances.REGISTRY, "toy", lambda q, _: Homogeneous(q))
+    toy = jg.glmm("y ~ 1 + toy(0 + t | g)", counts, family="poisson")
+    known = jg.glmm("y ~ 1 + homdiag(0 + t | g)", counts, family="poisson")
+    assert toy.design.terms[0].covariance == "toy"
+    assert toy.log_likelihood == pytest.approx(known.log_likelihood, abs=1e-10)
+
+
+def test_a_residual_structure(counts, monkeypatch):
+    monkeypatch.setitem(correlations.MAKE, "toy", correlations.MAKE["ar1"])
+    monkeypatch.setitem(correlations.TITLES, "toy", "a toy")
+    monkeypatch.setitem(residual.PLACES, "toy", "whole")
+    toy = jg.mmrm("x ~ 1 + toy(time | g)", counts)
+    known = jg.mmrm("x ~ 1 + ar1(time | g)", counts)
+    assert toy.log_likelihood == pytest.approx(known.log_likelihood, abs=1e-10)
+    assert "a toy" in str(toy.summary())
+
+
+def test_a_marginal(counts, monkeypatch):
+    class Toy(Laplace):
+        name = "toy"
+
+    monkeypatch.setitem(marginals.REGISTRY, "toy", Toy)
+    toy = jg.glmm("y ~ 1 + (1 | g)", counts, family="poisson", method=Toy())
+    known = jg.glmm("y ~ 1 + (1 | g)", counts, family="poisson")
+    assert toy.log_likelihood == pytest.approx(known.log_likelihood, abs=1e-10)
+    assert isinstance(marginals.from_facts(toy.marginal.facts), Toy)
