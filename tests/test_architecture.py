@@ -90,13 +90,13 @@ MOST = {  # exceptions of each kind in architecture.json; to be lowered, never r
     "circle files": 0,
     "upward": 0,
     "faces": 0,
-    "classes": 9,
+    "classes": 6,
     "long file": 0,
     "long class": 0,
-    "long function": 9,
+    "long function": 6,
     "longest file": 500,
     "longest class": 350,
-    "longest function": 170,
+    "longest function": 150,
 }
 
 FILES = [

@@ -35,7 +35,7 @@ from jaxglmm import _status
 from jaxglmm._typing import Array, Bool, Count, Float, Int, Scalar
 from jaxglmm.estimate.search_steps import (
     SETTLED,
-    State,
+    SearchState,
     accepted,
     begin,
     either,
@@ -129,7 +129,7 @@ class _Search:
     effects: np.ndarray
     damped: bool
 
-    def __call__(self, s: State) -> State:
+    def __call__(self, s: SearchState) -> SearchState:
         """The state after the next evaluation."""
         family, damped, rough = self.problem.family, self.damped, self.rough
         at = self.evaluate(s.trial, s.v, s.exact)
@@ -199,7 +199,7 @@ class _Search:
             restart, jnp.where(self.effects, 0.25 * s.trial, s.trial), trial
         )
         v = jax.tree.map(lambda a: jnp.where(restart, 0.0, a), v)
-        return State(
+        return SearchState(
             *now,
             g,
             H,
@@ -242,7 +242,7 @@ def _step(
 
 
 def _inner(
-    problem: GeneralisedProblem, s: State, at: Point, damped: bool
+    problem: GeneralisedProblem, s: SearchState, at: Point, damped: bool
 ) -> tuple[Effects, Effects, Array]:
     """The next u at the same psi; the u to go back to, and its deviances."""
     if damped:

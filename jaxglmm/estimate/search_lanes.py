@@ -24,7 +24,7 @@ from jaxglmm.estimate.search import (
 )
 from jaxglmm.estimate.search_steps import (
     SETTLED,
-    State,
+    SearchState,
     accepted,
     begin,
     either,
@@ -81,7 +81,7 @@ def minimise(
     effects[split.p : split.p + split.m] = True
     largest = reaches(d)
 
-    def body(carry: tuple[Array, State]) -> tuple[Array, State]:
+    def body(carry: tuple[Array, SearchState]) -> tuple[Array, SearchState]:
         count, s = carry
         at = evaluate(s.trial, s.v, s.exact)
         finite, first = is_finite(at), s.accepted == 0
@@ -139,7 +139,7 @@ def minimise(
             weaker = jnp.where(effects, 0.25 * s.trial, s.trial)
             trial = jnp.where(restart, weaker, trial)
             v = jnp.where(restart, 0.0, v)
-        new = State(
+        new = SearchState(
             *now,
             g,
             H,
@@ -219,7 +219,7 @@ def _step(
 
 
 def _inner(
-    s: State, at: Point, damped: bool, reach: list[Array | float]
+    s: SearchState, at: Point, damped: bool, reach: list[Array | float]
 ) -> tuple[Array, Array, Array]:
     """The next u at the same psi; the u to go back to, and its deviances."""
     if damped:

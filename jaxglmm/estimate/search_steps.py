@@ -34,7 +34,7 @@ SLOWEST = 0.9999  # ratio of the gains of two steps that is told from one
 REACH = 3.0  # longest step of a coefficient, in units of eta where these mean the same
 
 
-class State(Module):
+class SearchState(Module):
     """A search of one model or, last axis, of lanes.
 
     x, u, f, g, H, D: of the last accepted point; trial, v: the next one.
@@ -71,13 +71,13 @@ class State(Module):
     status: Array
 
 
-def begin(start: Array, u: Any, levels: tuple[int, ...]) -> State:
+def begin(start: Array, u: Any, levels: tuple[int, ...]) -> SearchState:
     """Nothing evaluated yet; start: (k, ...); levels: shape of their deviances."""
     k, lanes, dtype = len(start), start.shape[1:], start.dtype
     eye = np.eye(k).reshape(k, k, *(1,) * len(lanes))
     endless = jnp.full(lanes, jnp.inf, dtype)
     none, no = jnp.zeros(lanes, int), jnp.zeros(lanes, bool)
-    return State(
+    return SearchState(
         x=start,
         u=u,
         f=endless,
@@ -115,20 +115,20 @@ def is_finite(at: Any) -> Array:
     return finite & jnp.isfinite(at.nu)
 
 
-def not_higher(s: State, at: Any) -> Array:
+def not_higher(s: SearchState, at: Any) -> Array:
     """Whether the value has not risen, its rounding aside, or is the first."""
     slack = 1e-9 + 1e-13 * jnp.abs(s.f)
     return jnp.isinf(s.f) | s.look | (at.value <= s.f + slack)
 
 
-def accepted(s: State, at: Any, ok: Array) -> tuple[Array, ...]:
+def accepted(s: SearchState, at: Any, ok: Array) -> tuple[Array, ...]:
     """x, f, g, H, D of the trial where it is taken, else those that were."""
     new = s.trial, at.value, at.score, at.curvature, at.scale
     old = s.x, s.f, s.g, s.H, s.D
     return tuple(jnp.where(ok, a, b) for a, b in zip(new, old, strict=True))
 
 
-def next_damping(s: State, ok: Array, moved: Array, look: Array) -> Array:
+def next_damping(s: SearchState, ok: Array, moved: Array, look: Array) -> Array:
     """A tenth after a step that was taken, ten times as much after another."""
     less = s.mu * jnp.where((s.accepted == 0) | s.look, 1.0, 0.1)
     more = jnp.where(look, s.mu, jnp.maximum(10 * s.mu, 0.1))
@@ -136,7 +136,7 @@ def next_damping(s: State, ok: Array, moved: Array, look: Array) -> Array:
 
 
 def ended(
-    s: State,
+    s: SearchState,
     at: Any,
     words: tuple[Array, Array, Array],
     now: tuple[Array, Any, Array],
