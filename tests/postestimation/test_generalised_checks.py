@@ -53,7 +53,7 @@ def of_response(fit, y):
 def test_ranks_are_uniform_whatever_the_ties():
     rng = np.random.default_rng(0)
     Y = rng.poisson(1.0, size=(40, 3000)).astype(float)
-    scaled = simulated.scaled_ranks(Y, rng)
+    scaled = simulated.ranks(Y, simulated.Ties.drawn(rng, Y.shape))
     assert ((scaled > 0) & (scaled < 1)).all()
     # within a column each of 40 intervals is hit once, and the order is kept
     np.testing.assert_array_equal(

@@ -20,7 +20,7 @@ from jax.scipy.special import gammaln
 
 from jaxglmm import _arguments
 from jaxglmm._errors import ModelError
-from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm._typing import Array, Float
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.runtime.trees import Module
 
@@ -399,9 +399,3 @@ def of(given: Mapping[str, Any], known: list[str], *names: str) -> Any:
     if found or OTHERS in known:
         return found[0] if found else None
     return given.get(OTHERS)
-
-
-def log_normal(x: Float[Array, " p"], mean: Array, sd: Array) -> Scalar:
-    """Sum of normal log densities."""
-    z = (x - mean) / sd
-    return -jnp.sum(z**2 / 2 + jnp.log(sd)) - x.size * HALF_LOG_2PI

@@ -350,11 +350,6 @@ class Ties:
         return Ties(rng.uniform(size=shape), rng.uniform(size=shape))
 
 
-def scaled_ranks(Y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(d, n) ranks within each column, ties at random, uniform in (0, 1)."""
-    return ranks(Y, Ties.drawn(rng, Y.shape))
-
-
 def ranks(Y: np.ndarray, ties: Ties) -> np.ndarray:
     """(d, n) ranks within each column as numbers in (0, 1)."""
     columns = np.ascontiguousarray(Y.T)
