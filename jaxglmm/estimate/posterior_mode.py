@@ -67,6 +67,7 @@ def derivatives(
     J = jax.jacfwd(belief.psi)(x)
     log_prior, slope = jax.value_and_grad(belief.log_prior)(x)
     E = _bend(posterior, at.score, x)
+    # a prior with long tails is not concave: its curvature counts where it helps
     positive = jnp.diag(jnp.maximum(jnp.diagonal(E), 0.0))
     own = positive.at[:p, :p].set(E[:p, :p])
     H = J.T @ at.curvature @ J / 2 + own

@@ -54,6 +54,7 @@ class SplitT:
         mean = w @ x
         rest = x - mean
         V = (w[:, None] * rest).T @ rest
+        # few draws, or draws that agree, have a singular covariance
         V += 1e-6 * np.diag(np.diagonal(V)) + 1e-12 * np.eye(len(V))
         L = np.linalg.cholesky(np.linalg.inv(V))
         return cls(mean, L, *(WIDER * s for s in side_scales(rest @ L, w)))

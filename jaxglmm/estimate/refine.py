@@ -234,6 +234,7 @@ def search(
         steps += 1
         if here is None and not at.finite:
             return Refined(theta, at.value, np.inf, steps, _status.NOT_FINITE)
+        # rounding of a sum of n terms: a step that loses no more has lost nothing
         slack = 1e-9 + 1e-12 * abs(here.value) if here is not None else 0.0
         ok = at.finite and (here is None or at.value <= here.value + slack)
         if ok:
@@ -281,6 +282,7 @@ def _newton(at: _Point, mu: float) -> _Step:
     """|H|^-1 g with eigenvalues of the scaled Hessian raised by mu."""
     size = np.sqrt(np.maximum(np.abs(np.diagonal(at.H)), 1e-8))
     values, vectors = np.linalg.eigh(at.H / np.outer(size, size))
+    # descent along directions of negative curvature, too, and no step without end
     kept = np.maximum(np.abs(values), LEAST * np.abs(values).max()) + mu
     along = vectors.T @ (at.g / size)
     x = vectors @ (along / kept) / size

@@ -228,6 +228,7 @@ def _step(
     H: Array, E: Array, D: Array, g: Array, mu: Scalar, ok: Array
 ) -> tuple[Array, Scalar, Array]:
     """The damped Newton step, with what was learned where that is usable."""
+    # D is zero for a parameter that no row depends on
     damped = H + mu * (np.eye(len(g)) * (1e-12 + jnp.abs(D)))
     plain = spd.solve(spd.cholesky(damped), g)
     better = spd.solve(spd.cholesky(damped + E), g)
@@ -251,6 +252,7 @@ def _inner(
         change = _point.scale((lam,), (delta,))[0]
         rho = damping(problem.rows.largest(change))
         return (s.v[0] + rho * delta,), s.base, s.level
+    # a level at its mode goes neither up nor down, but for rounding
     slack = 1e-10 * (1 + jnp.abs(s.level))
     ok = jnp.isfinite(at.level) & (jnp.isinf(s.level) | (at.level <= s.level + slack))
     base = tuple(jnp.where(ok, a, b) for a, b in zip(s.v, s.base, strict=True))

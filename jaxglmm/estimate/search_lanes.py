@@ -203,6 +203,7 @@ def _step(
     H: Array, E: Array, D: Array, g: Array, mu: Array, ok: Array, needed: Array
 ) -> tuple[Array, Array, Array]:
     """The damped Newton step, with what was learned where that is usable."""
+    # D is zero for a parameter that no row depends on
     damping = (mu * (1e-12 + jnp.abs(D)))[:, None] * np.eye(len(g))[:, :, None]
     better, usable = solve(H + damping + E, g)
     usable = usable & ok

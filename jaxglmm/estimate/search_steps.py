@@ -117,6 +117,7 @@ def is_finite(at: Any) -> Array:
 
 def not_higher(s: SearchState, at: Any) -> Array:
     """Whether the value has not risen, its rounding aside, or is the first."""
+    # rounding of a sum over the rows
     slack = 1e-9 + 1e-13 * jnp.abs(s.f)
     return jnp.isinf(s.f) | s.look | (at.value <= s.f + slack)
 
@@ -157,6 +158,7 @@ def ended(
     end_f = jnp.where(last, f - 0.5 * gain, f)
     close = diagonal & (jnp.abs(end) < NEAR_ZERO) & (end != 0.0)
     pin = done & ~s.pinning & jnp.any(close, axis=0)
+    # a variance of zero is the simpler answer, where the likelihood does not mind
     cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(s.f))
     held = s.pinning & judged & (at.value <= s.f + cost)
     over = s.pinning & moving

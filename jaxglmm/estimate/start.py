@@ -45,7 +45,9 @@ def moments(problem: Problem) -> Float[Array, " m"]:
     A = jnp.concatenate([jnp.concatenate([C, trace[:, None]], 1), last[None]])
     right = jnp.append(own, problem.RR[p, p])
     # A is a Gram matrix; a trace of ridge where two components are the same
+    # two terms with the same levels have the same equations
     gamma = spd.solve(spd.cholesky(A * (1 + 1e-10 * np.eye(len(A)))), right)
+    # MINQUE is unbiased and no more: its residual variance may be negative
     base = jnp.maximum(gamma[K], 1e-3 * problem.RR[p, p] / problem.n)
     sd = jnp.sqrt(jnp.clip(gamma[:K] / base, LEAST**2, MOST**2))
     sd = jnp.where(jnp.isfinite(sd), sd, 1.0)[shared]

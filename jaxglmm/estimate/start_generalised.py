@@ -91,6 +91,7 @@ def _without_effects(
 
     used, target, square = pieces.summed(problem, level_of, guess)
     n = jnp.maximum(used, 1)
+    # columns may be all but dependent in the rows that have weight
     root = spd.cholesky(square + 1e-9 * n * jnp.eye(problem.p))
 
     def toward(part: GeneralisedProblem) -> Array:
@@ -126,6 +127,7 @@ def _without_effects(
             H, score, l = sums(problem, s, w, l)
             kept = s, w
         H = 2 * H
+        # weights underflow where a first guess is far off
         H = H + 1e-9 * (1e-300 + jnp.trace(H)) * jnp.eye(len(H))
         value = jnp.where(first, 1e300, -2 * l)
         return value, -2 * score, H, spd.diagonal(H), (*kept, jnp.asarray(False))
@@ -163,6 +165,7 @@ def _moments(
     squares, traces = system.squares()
     own = jnp.concatenate([jnp.sum(x[:, 0] ** 2, axis=-1) for x in t])
     alone = spd.diagonal(squares)
+    # a column that is zero wherever rows have weight says nothing of its variance
     variance = (own - traces) / jnp.maximum(alone, 1e-12)
     if len(own) > 1:
         scale = 1 / jnp.sqrt(jnp.maximum(alone, 1e-12))

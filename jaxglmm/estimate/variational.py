@@ -207,6 +207,8 @@ def maximise(
         gain = left @ db + sum(jnp.sum(a * c) for a, c in zip(r, du, strict=True))
         change = predictor(problem, db, scale(lam, du)) - problem.offset
         size = jnp.max(jnp.where(problem.weights > 0, jnp.abs(change), 0.0))
+        # far off, weights change by more than a step may assume; near the mode they do
+        # not
         step = jnp.where(size < 1e-2, 1.0, jnp.log1p(size) / jnp.maximum(size, 1e-300))
         beta = s.beta + step * db
         u = tuple(a + step * c for a, c in zip(s.u, du, strict=True))
@@ -216,6 +218,7 @@ def maximise(
             move = jnp.linalg.solve(H, g)
             decrement = jnp.abs(g @ move)
             y = s.y - jnp.clip(move, -FAR, FAR)
+        # a predictor without a variance does not hold the others up
         moved = jnp.max(jnp.abs(tv - s.tv) / (1e-3 + tv))
         return _State(
             beta,

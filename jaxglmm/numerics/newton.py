@@ -32,6 +32,7 @@ from jaxglmm.runtime.trees import Module
 
 Derivatives = tuple[Scalar, Array, Array, Array]
 
+# enough to keep a first step short, little enough to count as light
 START_DAMPING = 1e-2
 LIGHT_DAMPING = 1e-2
 HOPELESS = 1e12
@@ -189,6 +190,8 @@ def minimise_on_host(
         ratio = min(1.0, gain / before) if np.isfinite(before) else 1.0
         if mu <= LIGHT_DAMPING and gain < 1e-4 and gain * ratio < tol and step > 1:
             return Minimum(x - change, value, gain, step, _status.CONVERGED)
+        # an exact optimum, or a start that was one: there is no last gain to compare
+        # with
         if mu <= LIGHT_DAMPING and gain < 1e-3 * tol:
             return Minimum(x, value, gain, step, _status.CONVERGED)
         if mu > HOPELESS:
@@ -226,6 +229,7 @@ def to_gain(decrement: Array, ratio: Array) -> Array:
     times the Hessian; with it the rest is (1/2) decrement ratio / (1 - sqrt ratio).
     Decrements that do not shrink promise nothing: infinity.
     """
+    # a ratio may be negative by rounding, or above one far from the optimum
     rest = jnp.maximum(1 - jnp.sqrt(jnp.maximum(ratio, 0.0)), 0.0)
     return jnp.where(
         rest > 0, decrement * ratio / jnp.where(rest > 0, rest, 1), jnp.inf

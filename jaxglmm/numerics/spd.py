@@ -96,6 +96,7 @@ def positive_part(G: Float[Array, "q q"]) -> Float[Array, "q q"]:
         return jnp.maximum(G, 0)
     if q == 2:
         middle, half, off = (G[0, 0] + G[1, 1]) / 2, (G[0, 0] - G[1, 1]) / 2, G[1, 0]
+        # of a double eigenvalue w, below, would be 0 / 0
         radius = jnp.sqrt(half * half + off * off) + 1e-300
         one, two = jnp.maximum(middle + radius, 0), jnp.maximum(middle - radius, 0)
         h, w = (one + two) / 2, (one - two) / (2 * radius)

@@ -226,6 +226,7 @@ def moments(draws: Draws, w: np.ndarray) -> MomentsOfDraws:
         mean = np.tensordot(w, b, axes=1)
         effects[label] = mean
         second = np.einsum("s,sjq,sjq->jq", w, b, b)
+        # a difference of means: below zero by rounding where draws agree
         spread[label] = np.sqrt(np.maximum(second - mean**2, 0.0))
     return MomentsOfDraws(
         beta,

@@ -158,6 +158,7 @@ def correlation_factors(y: np.ndarray, K: int) -> np.ndarray:
 
 def correlations(L: np.ndarray) -> np.ndarray:
     """(S, K, K) matrices L L' with a diagonal of ones, not of 1 - 1e-16."""
+    # products of unit rows pass one by a rounding
     out = np.clip(L @ np.swapaxes(L, 1, 2), -1.0, 1.0)
     out[:, np.arange(L.shape[1]), np.arange(L.shape[1])] = 1.0
     return out

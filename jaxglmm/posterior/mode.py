@@ -77,6 +77,7 @@ def curved(mode: _map.Mode) -> _map.Mode:
     least = FLAT * values.max()
     if values.min() > least:
         return mode
+    # draws along a direction without curvature would have no end
     values = np.maximum(np.abs(values), max(LEAST_CURVED, least))
     mended = (vectors * values) @ vectors.T * np.outer(size, size)
     status = int(mode.status) or _status.STALLED

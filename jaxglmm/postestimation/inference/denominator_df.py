@@ -19,6 +19,7 @@ def _satterthwaite_test(
     """F as a mean of squared independent t's, each with its degrees of freedom."""
     parts = fit.satterthwaite_parts
     values, vectors = np.linalg.eigh(L @ fit.coefficient_covariance() @ L.T)
+    # a contrast that repeats others has no variance of its own
     keep = values > 1e-10 * values.max()
     rows = vectors[:, keep].T @ L
     distance = vectors[:, keep].T @ (L @ fit.coefficients - rhs)
@@ -30,6 +31,7 @@ def _satterthwaite_test(
 def _pooled(df: np.ndarray) -> float:
     """Denominator degrees of freedom of a mean of squared t's (Fai, Cornelius 1996)."""
     q = len(df)
+    # equal ones are their own average; E - q would lose its digits
     if q == 1 or np.ptp(df) < 1e-8:
         return float(df.mean())
     if (df <= 2).any():

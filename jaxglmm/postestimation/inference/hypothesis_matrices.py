@@ -123,6 +123,7 @@ def _scaled(columns: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """What is left of columns after the constant, to length one (0 if nothing is)."""
     left = columns - np.outer(unit, unit @ columns)
     size = np.linalg.norm(left, axis=0)
+    # what is left of a column after the others is rounding
     real = size > 1e-13 * np.linalg.norm(columns, axis=0)
     return np.where(real, left / np.where(real, size, 1.0), 0.0)
 
@@ -176,4 +177,5 @@ def _reduced(L: np.ndarray, own: list[int]) -> np.ndarray:
     are written; this form is the usual one.
     """
     L = np.linalg.solve(L[:, own], L)
+    # rounding would make a hypothesis depend on coefficients that it does not name
     return np.where(np.abs(L) < 1e-12 * np.abs(L).max(), 0.0, L)

@@ -222,6 +222,7 @@ class Predicted:
             own = roots(engine.factors, lambdas(engine.base, theta))
             return self._at(engine.R_inverse @ beta, list(own), phi)
 
+        # a parameter at an end of its range has no variance, or less by rounding
         spread = np.sqrt(np.maximum(np.diagonal(self.fit.parameter_covariance), 0.0))
         J = np.zeros((n, len(psi)))
         for j, size in enumerate(spread):

@@ -186,6 +186,7 @@ class Means(abc.ABC):
         estimate = np.where(blind, np.nan, rows.value)
         jacobian = np.where(blind[:, None], 0.0, rows.jacobian)
         error = np.sqrt(
+            # zero for a row of zeros, or less by rounding
             np.maximum(predict.fixed_variance(jacobian, self.covariance), 0.0)
         )
         error = np.where(blind, np.nan, error)

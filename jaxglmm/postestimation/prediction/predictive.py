@@ -196,6 +196,7 @@ def _invert(distribution, centre, wide, p: float) -> np.ndarray:
 
     def miss(t: np.ndarray, where: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
+            # its logarithms are wanted, on both sides
             F = np.clip(distribution(to_y(t), where), 1e-300, 1 - 1e-16)
         return special.ndtri(F) - target
 
@@ -263,6 +264,7 @@ def _scale(distribution, n: int):
     every = np.arange(n)
     if distribution(np.zeros(n), every).any():
         return _same, _same
+    # nothing is above one: proportions
     if (distribution(np.ones(n), every) >= 1 - 1e-12).all():
         return special.expit, special.logit
     return np.exp, np.log

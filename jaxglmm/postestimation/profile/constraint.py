@@ -142,6 +142,7 @@ class Path:
         with np.errstate(all="ignore"):
             share = np.where(past == 0, 0.0, (value - self.value[rows]) / past)
         reach = self.reach[rows]
+        # a guess far outside what is known leads astray more often than it saves a step
         share = np.where(np.isfinite(share), np.clip(share, -reach, reach), 0.0)
 
         def ahead(now: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -337,6 +338,8 @@ class Covariances:
         M, theta = self._turned(at, own)
         places = tuple(self._at(at, *x) for x in ((0, 0), (1, 0), (1, 1)))
         length = np.hypot(theta[:, places[1]], theta[:, places[2]])
+        # of two effects without variance every correlation is the same: the score is
+        # zero
         theta[:, places[2]] = np.maximum(length, AWAY)
         rho = correlation(self.lam[at.factor][:, at.columns, at.columns], i, j)
         # Fisher's z has a variance of 1 / (J - 3)

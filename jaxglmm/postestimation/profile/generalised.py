@@ -240,6 +240,7 @@ class GeneralisedModels:
         inner = value * self.unit[at]
         for a, to in self.to.items():
             here = parameter == a
+            # beyond, exp() is zero or infinite and the end itself has been reached
             inner[here] = np.clip(to(value[here]), *BOUNDS)
         origin = self.direction[at] * inner[:, None]
         basis = self.basis[at].copy()

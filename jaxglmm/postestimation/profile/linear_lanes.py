@@ -154,6 +154,7 @@ def point(h: Hold, free: Array) -> tuple[Array, Array, Array]:
     J = J + jnp.where(sd, h.first * (-h.value * scale / 2), 0.0)[:, None] * last[None]
     J = J + jnp.where(cor, along, 0.0)[:, None] * h.second[None]
 
+    # at a correlation of one the slope has no end
     bend = h.below - h.second * rho / jnp.maximum(rest, 1e-300)
     slope = jnp.where(sd, h.first * scale, jnp.where(cor, bend * size, 0.0))
     slope = slope + jnp.where(entry, h.first, 0.0)
@@ -218,6 +219,7 @@ def _evaluate(
         info = [[info[a][b] + own[a] * own[b] / s2 for b in range(m)] for a in range(m)]
     edge = crit.boundary(t.G, covariance, at.J, crit.positive_part)
     rows = [[info[a][b] + edge[a][b] for b in range(m)] + [tv[a]] for a in range(m)]
+    # the true second derivative vanishes far above sigma, and Newton would leap
     rows.append([*tv, jnp.maximum(r2 / s2, 0.5 * g.n)])
     H = jnp.stack([jnp.stack(row) for row in rows])
     score = jnp.stack([*crit.score(t, at, covariance), g.n - r2 / s2])
@@ -279,6 +281,7 @@ class NewtonSteps(Module):
         )
         free = ~(self.bounded & (x <= 0) & (at.g >= 0)) & ~self.idle
         H = jnp.where(free[:, None] & free[None], at.H, eye)
+        # an entry beside a variance of zero has no curvature
         D = 1e-8 + jnp.sum(H * eye, axis=1)
         step, usable = solve(H + (mu * D)[:, None] * eye, jnp.where(free, at.g, 0.0))
         step = jnp.where(usable & free, step, 0.0)

@@ -249,6 +249,7 @@ class _Search:
         inside, inside_gap = self.inside[a], self.inside_gap[a]
         outside, outside_gap = self.outside[a], self.outside_gap[a]
         share = inside_gap / (inside_gap - outside_gap)
+        # a step onto an end of the bracket would evaluate what is known
         secant = inside + np.clip(share, 1e-3, 1 - 1e-3) * (outside - inside)
         newton = self.guess[a] - gap / slope
         low, high = np.minimum(inside, outside), np.maximum(inside, outside)
