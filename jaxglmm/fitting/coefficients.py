@@ -6,8 +6,8 @@ import contextlib
 import sys
 
 import numpy as np
-import pandas as pd
 
+from jaxglmm._pandas import pd
 from jaxglmm.numerics.student_t import two_sided
 
 FEW = 100  # values that are faster found without SciPy where that is not imported

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout

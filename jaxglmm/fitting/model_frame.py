@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import DataError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.tables import Columns, as_table, read_column

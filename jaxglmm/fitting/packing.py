@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import DataError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula import jsonable
 from jaxglmm.formula.design import (

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import DataError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting import diagnostics
 from jaxglmm.fitting import generalised as _generalised
 from jaxglmm.fitting.estimates import Unread

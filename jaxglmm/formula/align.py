@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
 from jaxglmm._errors import DataError
+from jaxglmm._pandas import pd
 
 
 def row_labels(values: Any) -> pd.Index | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._brief import brief
 from jaxglmm._errors import DataError, FormulaError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.design import NewRows, RandomTerm
 from jaxglmm.formula.groups import GroupCoding

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import DataError, ModelError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.against_table import refuse_trials
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.array_recipe import ArrayRecipe

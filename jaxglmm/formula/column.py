@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
+from jaxglmm._pandas import pd
 from jaxglmm.formula.levels import compress, factorize
 
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import DataError, FormulaError
+from jaxglmm._pandas import pd
 from jaxglmm.formula import functions
 from jaxglmm.formula.contrasts import Marked
 from jaxglmm.formula.expressions import (

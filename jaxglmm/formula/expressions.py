@@ -17,9 +17,9 @@ from keyword import iskeyword
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import DataError, FormulaError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.contrasts import Marked
 from jaxglmm.formula.tables import Column, read_column
 from jaxglmm.formula.text import find_name, pieces, shown, unquoted, word_end

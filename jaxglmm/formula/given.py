@@ -6,9 +6,9 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import DataError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.notices import nearest
 from jaxglmm.formula.reading import not_numeric

@@ -10,7 +10,8 @@ from __future__ import annotations
 import datetime as dt
 
 import numpy as np
-import pandas as pd
+
+from jaxglmm._pandas import pd
 
 
 def factorize(values) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import DataError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.column import Column
 from jaxglmm.formula.levels import factorize
 

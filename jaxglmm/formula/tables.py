@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import DataError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.column import Column, Columns
 from jaxglmm.formula.notices import nearest

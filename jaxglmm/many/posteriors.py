@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _status
 from jaxglmm._errors import (
@@ -24,6 +23,7 @@ from jaxglmm._errors import (
     JaxGLMMWarning,
     NotApplicableError,
 )
+from jaxglmm._pandas import pd
 from jaxglmm.estimate.methods import NUTS, BayesMethod
 from jaxglmm.formula import notices
 from jaxglmm.model.families import AbstractFamily

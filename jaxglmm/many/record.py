@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _status
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._hints import Hinted
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.kinds import Kinds
 from jaxglmm.fitting.kinds import record as records
 from jaxglmm.many import correlations as _correlations

@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._brief import listed
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.many.record import FittedModels
 from jaxglmm.postestimation.collection import tables as _tables

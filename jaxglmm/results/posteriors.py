@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._brief import listed
 from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.matrix import as_numbers
 from jaxglmm.many.posteriors import FittedPosteriors
 from jaxglmm.postestimation.collection import posteriors as _tables

@@ -6,11 +6,11 @@ import collections
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
 from jaxglmm import _arguments, _status
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Block, Paragraph
 from jaxglmm.postestimation.collection.tables import block

@@ -6,10 +6,10 @@ import collections
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments, _status
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout

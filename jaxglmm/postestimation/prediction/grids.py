@@ -12,10 +12,10 @@ import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.recipe import FormulaRecipe
 
 if TYPE_CHECKING:

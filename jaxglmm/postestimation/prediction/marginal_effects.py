@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError, DataError, NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.model_frame import frame, pandas_frame
 from jaxglmm.formula.design import NewRows
 from jaxglmm.numerics import multiplicity

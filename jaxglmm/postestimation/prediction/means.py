@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.coefficients import t_p_values, t_quantile
 from jaxglmm.formula.design import NewRows
 from jaxglmm.postestimation.prediction import predict

@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import (
@@ -26,6 +25,7 @@ from jaxglmm._errors import (
     NotApplicableError,
     NotEstimableWarning,
 )
+from jaxglmm._pandas import pd
 from jaxglmm.fitting import predictor
 from jaxglmm.fitting.components import covariances
 from jaxglmm.fitting.kinds import is_correlated

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from jaxglmm._pandas import pd
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Table
 from jaxglmm.formula.design import DISP, MARK, Design

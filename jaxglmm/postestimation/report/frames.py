@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting import model_frame as data
 from jaxglmm.fitting.kinds import is_dispersed, is_generalised, is_ordinal
 from jaxglmm.model.links import LINKS

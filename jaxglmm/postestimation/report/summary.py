@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.kinds import is_dispersed, is_generalised, is_ordinal
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
