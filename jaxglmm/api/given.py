@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,6 +169,35 @@ def read_design(
         correlated=correlated,
         **options,
     )
+
+
+def known_or_held(
+    design: Design,
+    residual: Any,
+    fixed: dict | None,
+    start: dict | None,
+    bayes: BayesMethod | None,
+    others: bool,
+) -> Design:
+    """The design with a known residual covariance, and one to hold parameters in."""
+    from jaxglmm.formula import known_residual
+
+    asked = "fixed" if fixed is not None else "start" if start is not None else ""
+    if asked and bayes is not None:
+        raise ModelError(
+            f"{asked}= is for maximum likelihood and REML; with a posterior hold a "
+            "parameter by its prior: priors=jg.Priors(sigma=jg.Fixed(1.0))"
+        )
+    if asked and others:
+        raise ModelError(
+            f"{asked}= beside dispersion= is not offered: hold a residual standard "
+            "deviation by residual='varident(f)' and its names"
+        )
+    if residual is not None and not isinstance(residual, str):
+        return known_residual.with_covariance(design, residual)
+    if asked and design.residual is None:
+        return replace(design, residual=known_residual.independent(design.n))
+    return design
 
 
 def checked_ddf(ddf: Any, satterthwaite: bool = True) -> str:

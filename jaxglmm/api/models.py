@@ -25,6 +25,7 @@ from jaxglmm.api.given import (
     checked_ddf,
     estimator_of,
     integration_of,
+    known_or_held,
     no_categories,
     priors_need_bayes,
     read_design,
@@ -65,10 +66,12 @@ def lmm(
     priors: Any = None,
     conf_level: float = 0.95,
     contrasts: dict | None = None,
-    residual: str | None = None,
+    residual: Any = None,
     ddf: str | None = None,
     known: dict | None = None,
     dispersion: Any = None,
+    fixed: dict | None = None,
+    start: dict | None = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a linear mixed model.
@@ -118,7 +121,8 @@ def lmm(
             group as in "us(visit | arm / subject)"; "varident(f)", "varpower(x)",
             "varexp(x)": standard deviations by levels, by |x|^d, by exp(d x); joined by
             "+". The order of times is that of a categorical, of numbers, or of the rows
-            ("ar1(1 | g)"). Weights divide variances: V_ij / sqrt(w_i w_j).
+            ("ar1(1 | g)"). Weights divide variances: V_ij / sqrt(w_i w_j). Or V itself,
+            (n, n), sparse or a list of blocks: residuals of covariance sigma^2 V.
         ddf: with ``residual`` or ``dispersion``, degrees of freedom as for ``mmrm``.
         known: grouping factor -> covariance between its levels, up to a variance: a
             frame labelled by level (``jg.pedigree``, ``jg.phylogeny``), (matrix,
@@ -126,6 +130,10 @@ def lmm(
         dispersion: right side of the formula of the log residual sd, ``"~ x"``; with
             random effects in it by maximum likelihood alone, ``reml=False``. ``"~ 0"``:
             no residual, where random effects say all of the covariance.
+        fixed: name -> value of parameters that are held there, named as in every table
+            (``"sigma"``, ``"sd_(Intercept)|g"``, ``"Days"``): no degree of freedom, no
+            standard error.
+        start: name -> value of parameters from which the search begins.
         unknown: none; other packages' names of arguments raise an ``ArgumentError``
             with the name here.
 
@@ -149,6 +157,7 @@ def lmm(
     """
     if unknown:
         raise unknown_argument("jg.lmm", unknown, signature(lmm).parameters)
+    structure = residual if isinstance(residual, str) else None
     bayes = bayes_method(method)
     others = dispersion_of(formula, dispersion, bayes, residual)
     estimator = estimator_of(None if bayes else method, reml)
@@ -168,8 +177,9 @@ def lmm(
         offset=offset,
         known=known,
         others=formulas(others),
-        **({} if residual is None else {"residual": residual}),
+        **({} if structure is None else {"residual": structure}),
     )
+    design = known_or_held(design, residual, fixed, start, bayes, bool(others))
     if others:
         how = checked_ddf(ddf, satterthwaite)
         fit = dispersed(design, estimator, tol, max_iter, started, how)
@@ -180,6 +190,7 @@ def lmm(
                 "have independent residuals"
             )
         own = {"ddf": checked_ddf(ddf, satterthwaite), "kinds": faces.face}
+        own |= {"fixed": fixed, "start": start}
         fit = fit_correlated(design, estimator, tol, max_iter, started, **own)
     elif bayes is not None:
         from jaxglmm.model.families import family_from

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.estimate.base import AbstractEstimator, Fitted
+from jaxglmm.estimate.held import HeldCoordinates, least
 from jaxglmm.estimate.maximise import INDIFFERENT, NEAR_ZERO
 from jaxglmm.integrate import exact_blocks
 from jaxglmm.model.covariances.base import is_scale
@@ -67,6 +69,54 @@ class MaximiseBlocks(AbstractEstimator):
             found.steps,
             found.status,
         )
+
+    def held(
+        self,
+        problem: MarginalProblem,
+        pieces: HeldCoordinates,
+        tol: float,
+        max_steps: int,
+    ) -> Fitted:
+        """Fit where some parameters are held, in the coordinates of the others."""
+        chart = pieces.chart
+
+        def evaluate(f: np.ndarray):
+            theta = chart.theta(f)
+            if not np.isfinite(theta).all():
+                return np.inf, f, np.eye(len(f))
+            d = exact_blocks.derivatives(problem, theta, self.reml)
+            J, score = chart.slopes(f), np.asarray(d.score)
+            H = J.T @ np.asarray(d.hessian) @ J + chart.bend(f, score)
+            return float(d.value), J.T @ score, H
+
+        f, decrement, steps, done = pieces.start, np.float64(0.0), 1, True
+        if chart.k:
+            f, decrement, steps, done = least(evaluate, f, tol, max_steps)
+        f, at, value = self._settled(problem, f, chart.scales, chart.theta)
+        status = _status.CONVERGED if done else _status.MAX_STEPS
+        theta = chart.theta(f)
+        return Fitted(
+            theta,
+            at.beta,
+            at.LQ,
+            np.ones(()),
+            (),
+            value,
+            np.float64(decrement),
+            steps,
+            status,
+        )
+
+    def _settled(self, problem: MarginalProblem, x, scales, to):
+        """Standard deviations next to zero at zero, where that costs nothing."""
+        at, value = self._point(problem, to(x))
+        near = scales & (np.abs(x) < NEAR_ZERO)
+        if near.any():
+            pinned = np.where(near, 0.0, x)
+            there, other = self._point(problem, to(pinned))
+            if other <= value + INDIFFERENT * max(1.0, abs(float(value))):
+                return pinned, there, other
+        return x, at, value
 
     def _point(self, problem: MarginalProblem, x: Array):
         tables = [problem.tables(x, stack)[0] for stack in problem.stacks]

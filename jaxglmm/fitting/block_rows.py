@@ -6,8 +6,10 @@ import numpy as np
 
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.residual import BY_VISIT
-from jaxglmm.model.residuals import Correlation, correlation
-from jaxglmm.structure.patterns import BlockRows
+from jaxglmm.model.marginal_problem import BlockEffect, Stack
+from jaxglmm.model.residuals import Correlation, Pairs, correlation
+from jaxglmm.model.residuals.correlations import Distance
+from jaxglmm.structure.patterns import Arrangement, BlockRows
 
 
 def precisions(design: Design) -> np.ndarray | None:
@@ -78,8 +80,15 @@ def block_rows(design: Design) -> BlockRows:
         term.group_codes,
         len(term.group_levels),
         np.concatenate([scales, term.scales], axis=1),
-        tuple((t.values, t.codes) for t in design.terms),
+        tuple((_rooted(t.values, design), t.codes) for t in design.terms),
+        term.known,
     )
+
+
+def _rooted(values: np.ndarray, design: Design) -> np.ndarray:
+    """Of rows that are multiplied by the roots of their weights."""
+    w = precisions(design)
+    return values if w is None else values * np.sqrt(w)[:, None]
 
 
 def _joined(parts: list[np.ndarray], n: int) -> np.ndarray:
@@ -99,3 +108,25 @@ def _joined(parts: list[np.ndarray], n: int) -> np.ndarray:
         shape=(at, at),
     )
     return csgraph.connected_components(edges, directed=False)[1][:n]
+
+
+def stack_of(a: Arrangement, blocks: np.ndarray, pattern: np.ndarray) -> Stack:
+    """The blocks of an arrangement with their rows put in."""
+    return Stack(
+        a.scales,
+        Pairs(a.position, a.lag, a.within),
+        a.group,
+        tuple(BlockEffect(z, same) for z, same in a.effects),
+        a.mask,
+        a.template,
+        a.count.astype(float),
+        blocks,
+        pattern,
+    )
+
+
+def distance_start(arrangements: tuple[Arrangement, ...], c: Distance) -> float:
+    """The t for which rows at a middling distance have a correlation of a half."""
+    lags = np.concatenate([a.lag[a.lag > 0].ravel() for a in arrangements])
+    z = np.log(2) / np.median(lags) ** c.power
+    return float(-np.log(np.expm1(z))) if z < 500 else float(-z)

@@ -14,24 +14,30 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm.estimate.base import Fitted
+from jaxglmm.estimate.held import Chart, HeldCoordinates
 from jaxglmm.estimate.maximise_blocks import MaximiseBlocks
+from jaxglmm.fitting import held
+from jaxglmm.fitting import residual_coordinates as coordinates
 from jaxglmm.fitting.block_rows import (
     block_rows,
     correlation_of,
+    distance_start,
     n_columns,
     n_scales,
     precisions,
+    stack_of,
     turn_of,
 )
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import SAFETY, SINGULAR, STEPS, TOLERANCE, judged
+from jaxglmm.fitting.residual_coordinates import at_ends
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate import exact_blocks
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.covariances.host import any_at_end, host_lambdas, host_theta
-from jaxglmm.model.marginal_problem import BlockEffect, MarginalProblem, Stack
-from jaxglmm.model.residuals import Correlation, Pairs
+from jaxglmm.model.marginal_problem import MarginalProblem
+from jaxglmm.model.residuals import Correlation
 from jaxglmm.model.residuals.correlations import AnyCorrelation, Distance
 from jaxglmm.runtime.host import on_host
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
@@ -52,6 +58,7 @@ class BlockEngine:
         self.keep = np.arange(design.n)[here]
         w = precisions(design)
         self.weights = None if w is None else w[here]
+        self.held, _ = held.coefficients(design)
         self._y = y
 
     @cached_property
@@ -70,12 +77,14 @@ class BlockEngine:
 
     @cached_property
     def _basis(self) -> tuple[np.ndarray, Basis]:
-        return orthonormal(self.design.X[self.keep], self.weights)
+        return orthonormal(self.design.X[self.keep][:, ~self.held], self.weights)
 
     @cached_property
     def _response(self) -> tuple[np.ndarray, FixedBasis]:
         R, basis = self._basis
-        y, coefficients, scale = residual(self.y, basis, self.weights)
+        y, _ = held.without_held(self.design, self.y, self.design.X[self.keep])
+        least = self.design.fixed.get("sigma", 0.0)
+        y, coefficients, scale = residual(y, basis, self.weights, least)
         if len(self.is_level) and not self.is_level.any():
             # none of the parameters takes the unit of y up
             y, scale = y * scale, 1.0
@@ -134,7 +143,7 @@ class BlockEngine:
         """What the internal criteria lack, ML and REML."""
         log_scale2 = 2 * float(np.log(self.fixed.scale))
         weights = 0.0 if self.weights is None else float(np.log(self.weights).sum())
-        n, p = len(self.keep), self.design.p
+        n, p = len(self.keep), int((~self.held).sum())
         ml = n * log_scale2 - weights
         return ml, (n - p) * log_scale2 - weights + self.fixed.log_det
 
@@ -154,7 +163,7 @@ class BlockEngine:
             blocks, pattern = a.padded(self.rows), a.pattern
             if fewer and blocks.size > PLAIN and len(a.mask) < len(blocks):
                 blocks, pattern = fewest(blocks, pattern, a.mask)
-            stacks.append(_stack(a, blocks, pattern))
+            stacks.append(stack_of(a, blocks, pattern))
         terms = tuple(covariances.of(t) for t in self.design.terms)
         ml, reml = self.constants
         return MarginalProblem(
@@ -192,7 +201,7 @@ class BlockEngine:
         own = self.correlation
         t = np.zeros(0) if own is None else own.start()
         if isinstance(own, Distance):
-            t[0] = _distance_start(self.arrangements, own)
+            t[0] = distance_start(self.arrangements, own)
         if isinstance(own, AnyCorrelation) and not self.design.terms:
             return self._moments(own)
         start = np.tile(np.concatenate([scales, t]), rows.n_groups)
@@ -259,29 +268,54 @@ class BlockEngine:
     # Fitting -------------------------------------------------------------------------
 
     def fit(
-        self, tol: float = TOLERANCE, max_steps: int = STEPS, theta=None
+        self,
+        tol: float = TOLERANCE,
+        max_steps: int = STEPS,
+        start: held.Given | None = None,
     ) -> tuple[Fitted, float]:
         """Fit; arrays as NumPy, and the criterion with its constants.
 
         An end of a range may be one of several maxima: a correlation that goes to one
         is a random intercept. Then other starts are tried, and the best end is kept.
-        """
 
-        def found(start: np.ndarray | None) -> Fitted:
+        start: values of parameters by name to start from.
+        """
+        estimator, step = MaximiseBlocks(self.reml), (SAFETY * tol, max_steps)
+        if start and not self.design.fixed:
+            theta = self._placed(self.problem.start, start)
+
+        def found(theta: np.ndarray | None) -> Fitted:
             with on_host():
-                return MaximiseBlocks(self.reml).fit(
-                    self.problem, start, SAFETY * tol, max_steps
-                )
+                if not self.design.fixed:
+                    return estimator.fit(self.problem, theta, *step)
+                first = self.problem.start if theta is None else theta
+                pieces = self.pieces(first, start or {})
+                return estimator.held(self.problem, pieces, *step)
 
         fitted = found(theta)
         if fitted.status != _status.CONVERGED or self.is_singular(fitted):
-            for start in self._rivals():
-                other = found(start)
+            for other_start in self._rivals():
+                other = found(other_start)
                 gains = other.criterion < fitted.criterion - tol
                 if gains or not np.isfinite(fitted.criterion):
                     fitted = other
         constant = self.problem.constant_reml if self.reml else self.problem.constant
         return fitted, float(fitted.criterion) + float(constant)
+
+    def pieces(self, theta: np.ndarray, given: held.Given) -> HeldCoordinates:
+        """What is held and what moves, from internal theta and values by name."""
+        return coordinates.of_engine(self, theta, given)
+
+    def _placed(self, theta: np.ndarray, given: held.Given) -> np.ndarray:
+        pieces = self.pieces(theta, given)
+        return pieces.chart.theta(pieces.start)
+
+    def chart_at(self, theta: np.ndarray) -> tuple[Chart, np.ndarray] | None:
+        """Coordinates of what is not held, and where theta is; None: theta itself."""
+        if not self.design.fixed:
+            return None
+        pieces = self.pieces(theta, {})
+        return pieces.chart, pieces.start
 
     def derivatives(self, theta: np.ndarray, reml: bool | None = None):
         """Value, score, Hessian at internal theta."""
@@ -327,7 +361,11 @@ class BlockEngine:
         theta = np.asarray(fitted.theta)
         rest, terms = theta[self.problem.n_residual :], self.problem.covariances
         own = at_ends(self.design, theta[: self.problem.n_residual])
-        near = bool((np.abs(theta[self.scales]) < SINGULAR).any())
+        zeros = [held.has_zero(t, self.design.fixed) for t in self.design.terms]
+        each = [c.m for c in self.problem.covariances]
+        asked = np.repeat(np.array(zeros, bool), each)
+        free = self.scales[self.problem.n_residual :] & ~asked
+        near = bool((np.abs(rest[free]) < SINGULAR).any())
         return near or bool(own) or (bool(terms) and any_at_end(rest, terms))
 
     def estimates(self, design: Design, fitted: Fitted, criterion: float) -> Estimates:
@@ -356,27 +394,6 @@ class BlockEngine:
         return np.concatenate([own, base.is_scale(terms)])
 
 
-def _stack(a: Arrangement, blocks: np.ndarray, pattern: np.ndarray) -> Stack:
-    return Stack(
-        a.scales,
-        Pairs(a.position, a.lag, a.within),
-        a.group,
-        tuple(BlockEffect(z, same) for z, same in a.effects),
-        a.mask,
-        a.template,
-        a.count.astype(float),
-        blocks,
-        pattern,
-    )
-
-
-def _distance_start(arrangements: tuple[Arrangement, ...], c: Distance) -> float:
-    """The t for which rows at a middling distance have a correlation of a half."""
-    lags = np.concatenate([a.lag[a.lag > 0].ravel() for a in arrangements])
-    z = np.log(2) / np.median(lags) ** c.power
-    return float(-np.log(np.expm1(z))) if z < 500 else float(-z)
-
-
 def estimates(
     engine: BlockEngine, design: Design, fitted: Fitted, criterion: float
 ) -> Estimates:
@@ -392,10 +409,13 @@ def estimates(
     ends = at_ends(design, phi)
     if ends and status == _status.MAX_STEPS and fitted.decrement < LEFT:
         status = _status.CONVERGED  # what is left lies beyond the end of a range
-    beta = fixed.beta(np.asarray(fitted.beta))
+    free, (_, beta) = ~engine.held, held.coefficients(design)
+    beta[free] = fixed.beta(np.asarray(fitted.beta))
+    vcov = np.zeros((len(beta), len(beta)))
+    vcov[np.ix_(free, free)] = fixed.vcov(np.asarray(fitted.LQ), fixed.scale)
     return Estimates(
         beta=beta,
-        vcov=fixed.vcov(np.asarray(fitted.LQ), fixed.scale),
+        vcov=vcov,
         sigma=sigma,
         lam=lam,
         theta=host_theta(lam, terms) if terms else np.zeros(0),
@@ -410,33 +430,6 @@ def estimates(
         decrement=float(fitted.decrement),
         phi=phi,
     )
-
-
-def at_ends(design: Design, phi: np.ndarray) -> list[str]:
-    """Correlations that are estimated at an end of their range, in words."""
-    term, own = design.residual, correlation_of(design)
-    if term is None or own is None:
-        return []
-    found = []
-    each = len(phi) // len(term.group_levels)
-    for g in range(len(term.group_levels)):
-        t = phi[(g + 1) * each - own.k : (g + 1) * each]
-        if isinstance(own, AnyCorrelation):
-            L = np.eye(own.size)
-            L[np.tril_indices(own.size, -1)] = t
-            sd = np.sqrt(np.sum(L * L, axis=1))
-            least = np.linalg.eigvalsh(L @ L.T / np.outer(sd, sd))[0]
-            if least < SINGULAR**2:
-                found.append("the residual covariance of the visits has not full rank")
-            continue
-        with on_host():
-            value = own.natural(t)[0]
-        found += [
-            f"the {name} of {term.text} is estimated at an end of its range ({v:.5g})"
-            for name, v, x in zip(own.names, value, t, strict=True)
-            if abs(x) > own.far
-        ]
-    return found
 
 
 def _positive(lam: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxglmm import _errors, _status
 from jaxglmm.fitting import flatness
-from jaxglmm.fitting.blocks import at_ends
 from jaxglmm.fitting.components import sd_and_correlation
 from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.residual_coordinates import at_ends
 from jaxglmm.formula import notices
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.model import covariances

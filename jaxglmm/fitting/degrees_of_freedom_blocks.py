@@ -24,8 +24,15 @@ STILL = 1e-12  # share of the largest information below which there is none
 
 def parameter_covariance(fit: Any) -> np.ndarray:
     """(m, m) of internal theta: 2 H^-1; flat directions count as known."""
-    d = fit.curvature
-    return covariance_of(np.asarray(d.hessian), np.asarray(d.fisher))
+    d, engine = fit.curvature, fit.engine
+    H, fisher = np.asarray(d.hessian), np.asarray(d.fisher)
+    found = engine.chart_at(engine.theta(fit.estimates))
+    if found is None:
+        return covariance_of(H, fisher)
+    chart, f = found  # what is held is known, and the rest moves along it
+    J = chart.slopes(f)
+    bend = chart.bend(f, np.asarray(d.score))
+    return J @ covariance_of(J.T @ H @ J + bend, J.T @ fisher @ J) @ J.T
 
 
 def covariance_of(H: np.ndarray, fisher: np.ndarray) -> np.ndarray:
@@ -64,10 +71,12 @@ def joint_covariance(fit: Any) -> np.ndarray:
 
 
 def _back(fit: Any) -> np.ndarray:
-    """(p, p) B with Cov(beta) = B B': s R^-1 L'^-1."""
-    fixed = fit.engine.fixed
+    """(p, r) B with Cov(beta) = B B': s R^-1 L'^-1, nothing for what is held."""
+    fixed, free = fit.engine.fixed, ~fit.engine.held
     LQ = np.asarray(fit.curvature.at.LQ)
-    return fixed.scale * np.linalg.solve(LQ, fixed.R_inverse.T).T
+    out = np.zeros((len(free), int(free.sum())))
+    out[free] = fixed.scale * np.linalg.solve(LQ, fixed.R_inverse.T).T
+    return out
 
 
 def kenward_roger(fit: Any, linear: bool) -> KenwardRoger:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxglmm._errors import ModelError
@@ -83,22 +84,30 @@ def fit_correlated(
     max_iter: int = 200,
     started: float | None = None,
     kinds: Kinds = record,
+    fixed: Mapping[str, float] | None = None,
+    start: Mapping[str, float] | None = None,
+    zero: bool = False,
     **options: Any,
 ) -> Any:
     """The same for a linear model with a residual structure.
 
-    options: ddf and vcov, as ``FittedCorrelated`` takes them.
+    fixed: name -> value of parameters that are held there; start: of others, where the
+    search begins; options: ddf and vcov, as ``FittedCorrelated`` takes them.
     """
-    from jaxglmm.fitting import blocks
+    from jaxglmm.fitting import blocks, held, residual_coordinates
     from jaxglmm.fitting.residual_checks import check, check_silent
 
     began = time.perf_counter() if started is None else started
+    if fixed is not None or start is not None:
+        kinds_of = held.of_design(design) | residual_coordinates.kinds(design)
+        design = replace(design, fixed=held.checked("fixed", fixed, kinds_of))
+        start = held.checked("start", start, kinds_of)
     check(design)
     designed = time.perf_counter()
     engine = blocks.BlockEngine(design, estimator.reml)
     check_silent(engine)  # makes the problem, whose seconds are counted apart
     built = time.perf_counter()
-    fitted, criterion = engine.fit(tol, max_iter)
+    fitted, criterion = engine.fit(tol, max_iter, start)
     diagnostics = {
         "system": f"{len(engine.problem.stacks)} stacks of blocks",
         "seconds": {
@@ -119,7 +128,8 @@ def fit_correlated(
         diagnostics,
         **options,
     )
-    diagnose.warn(design, fit.estimates)
+    found = fit.estimates
+    diagnose.warn(design, replace(found, singular=False) if zero else found)
     return fit
 
 

@@ -106,7 +106,8 @@ class FittedCorrelated(FittedModel):
     @property
     def formula(self) -> str:
         """The formula with the residual covariance, as ``jg.mmrm`` reads it."""
-        return f"{super().formula} + {self._term.text}"
+        text = self._term.text
+        return f"{super().formula} + {text}" if text else super().formula
 
     # Numbers -------------------------------------------------------------------------
 
@@ -147,8 +148,9 @@ class FittedCorrelated(FittedModel):
 
     @property
     def npar(self) -> int:
-        """Number of parameters: fixed effects, thetas, and those of the residuals."""
-        return self.design.p + len(self.estimates.theta) + len(self.estimates.phi)
+        """Number of parameters that are not held: effects, thetas, the residuals'."""
+        every = self.design.p + len(self.estimates.theta) + len(self.estimates.phi)
+        return every - len(self.design.fixed)
 
     @property
     def dispersions(self) -> dict[str, float]:

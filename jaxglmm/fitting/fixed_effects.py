@@ -98,7 +98,15 @@ class FixedEffects(Hinted):
     @cached_property
     def se(self) -> np.ndarray:
         """Standard errors of the fixed effects, (p,)."""
-        return _coefficients.standard_errors(self.coefficient_covariance())
+        return self._errors(self.coefficient_covariance())
+
+    def _errors(self, vcov: np.ndarray) -> np.ndarray:
+        """Roots of the diagonal; of what is held at a value there is none."""
+        se = _coefficients.standard_errors(vcov)
+        if not self.design.fixed:
+            return se
+        held = [name in self.design.fixed for name in self.design.x_names]
+        return np.where(held, np.nan, se)
 
     @cached_property
     def vcov(self) -> pd.DataFrame:
@@ -155,7 +163,7 @@ class FixedEffects(Hinted):
     def coefficient_table(self, ddf: str | None = None) -> pd.DataFrame:
         """Estimate, standard error, df, t and p, one row a fixed effect."""
         ddf = self.checked_ddf(ddf)
-        se = _coefficients.standard_errors(self.coefficient_covariance(ddf))
+        se = self._errors(self.coefficient_covariance(ddf))
         df = self._degrees_of_freedom(ddf)
         return _coefficients.table(self.design.x_names, self.coefficients, se, df)
 

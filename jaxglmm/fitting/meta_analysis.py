@@ -1,228 +1,143 @@
-"""Random-effects meta-analysis and meta-regression with known sampling variances.
+"""Meta-analyses: linear mixed models whose residual covariance is known.
 
-y_i = x_i'beta + u_i + e_i, u_i ~ N(0, tau^2), e_i ~ N(0, v_i), v_i known. With W =
-diag(1 / (v + tau^2)) and P = W - WX (X'WX)^-1 X'W the criteria' scores in tau^2 are
-y'PPy - tr P (REML) and y'PPy - tr W (ML). Moment estimators: DerSimonian and Laird
-(1986), Hedges and Olkin (1985), Sidik and Jonkman (2005), Paule and Mandel (1982);
-tests by Knapp and Hartung (2003). Small dense algebra in NumPy: a study is a row.
+y = X beta + Z b + e, e ~ N(0, V), V known: the model of ``lmm`` with sigma held. Here
+is what is said of one beside: heterogeneity (Cochran's Q, I^2 by Higgins and Thompson
+2002 and by Nakagawa and Santos 2012 of several levels), the tests of Knapp and Hartung
+(2003), prediction intervals.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxglmm._errors import ConvergenceWarning, ModelError
+from jaxglmm._errors import ModelError
+from jaxglmm.fitting import meta_moments as moments
+from jaxglmm.fitting.blocks import BlockEngine
+from jaxglmm.fitting.components import covariances, parameters
+from jaxglmm.fitting.fitted_correlated import FittedCorrelated
 from jaxglmm.formatting import numbers
-from jaxglmm.formula.notices import warn
-from jaxglmm.numerics.special import LOG_2PI
+from jaxglmm.integrate import exact_blocks
+from jaxglmm.runtime.host import on_host
 
-METHODS = ("REML", "ML", "DL", "HE", "SJ", "PM", "EE")
+if TYPE_CHECKING:
+    from jaxglmm.formula.design import Design, NewRows
+
+METHODS = ("REML", "ML", *moments.MOMENTS, "EE")
 TESTS = ("z", "t", "knha")
-STEPS, CLOSE = 200, 1e-13
+STUDY = "study"
+
+
+class Equal(NamedTuple):
+    """Of the model of equal effects: y'Py, sigma, sigma^2 tr P, k - p."""
+
+    Q: float
+    sigma: float
+    trace: float
+    df: int
+
+    @property
+    def typical(self) -> float:
+        """The typical sampling variance (Higgins and Thompson 2002)."""
+        return self.sigma**2 * (self.df / self.trace) if self.df > 0 else np.nan
+
+
+def equal_effects(design: Design) -> Equal:
+    """Generalised least squares with V alone."""
+    held = {name: x for name, x in design.fixed.items() if name == "sigma"}
+    engine = BlockEngine(replace(design, terms=(), fixed=held), False)
+    scale, sigma = engine.fixed.scale, held["sigma"]
+    theta = np.zeros(1)  # V in units of sigma^2: no product is too large then
+    problem, p = engine.shared, engine.rows.shape[1] - 1
+    trace = 0.0
+    with on_host():
+        tables = [problem.tables(theta, stack)[0] for stack in problem.stacks]
+        at = exact_blocks.marginal(problem, tables)
+        moved = np.zeros((p, p))
+        for a, part in zip(engine.arrangements, at.parts, strict=True):
+            P = np.asarray(part.P)[a.pattern]
+            root = a.padded(engine.root[:, None])[..., 0]
+            trace += float(np.einsum("nii,ni->", P, root**2))
+            G = np.asarray(part.PR)[..., :p] * root[..., None]
+            moved += np.einsum("ntc,ntd->cd", G, G)
+        if p:
+            half = np.linalg.solve(np.asarray(at.LQ), moved)
+            trace -= float(np.trace(np.linalg.solve(np.asarray(at.LQ), half.T)))
+    Q = float(at.r2) * (scale / sigma) ** 2
+    return Equal(Q, sigma, trace, len(engine.keep) - p)
 
 
 @dataclass(frozen=True)
-class Weighted:
-    """Weighted least squares at one tau^2."""
-
-    y: np.ndarray
-    X: np.ndarray
-    w: np.ndarray
-
-    @cached_property
-    def vcov(self) -> np.ndarray:
-        """(X'WX)^-1."""
-        return np.linalg.inv((self.X.T * self.w) @ self.X)
-
-    @cached_property
-    def P(self) -> np.ndarray:
-        """(k, k) W - WX (X'WX)^-1 X'W."""
-        WX = self.w[:, None] * self.X
-        return np.diag(self.w) - WX @ self.vcov @ WX.T
-
-    @cached_property
-    def beta(self) -> np.ndarray:
-        """Coefficients."""
-        return self.vcov @ ((self.X.T * self.w) @ self.y)
-
-    @cached_property
-    def Q(self) -> float:
-        """The weighted residual sum of squares."""
-        r = self.y - self.X @ self.beta
-        return float(np.sum(self.w * r * r))
-
-
-def tau2_of(
-    y: np.ndarray, X: np.ndarray, v: np.ndarray, method: str
-) -> tuple[float, float]:
-    """tau^2 and its standard error by one of ``METHODS``."""
-    k, p = X.shape
-    if method == "EE":
-        return 0.0, np.nan
-    fixed = Weighted(y, X, 1.0 / v)
-    if method == "DL":
-        trace = float(np.trace(fixed.P))
-        tau2 = (fixed.Q - (k - p)) / trace
-        t = max(tau2, 0.0)
-        inner = 2 * (k - p) + 4 * t * trace + 2 * t * t * float(np.sum(fixed.P**2))
-        return t, float(np.sqrt(inner)) / trace
-    if method == "HE":
-        plain = Weighted(y, X, np.ones(k))
-        tau2 = (plain.Q - float(np.sum(np.diagonal(plain.P) * v))) / (k - p)
-        t, PV = max(tau2, 0.0), plain.P * v
-        inner = 2 * np.trace(PV @ PV) + 4 * t * np.trace(PV) + 2 * t * t * (k - p)
-        return t, float(np.sqrt(inner)) / (k - p)
-    if method == "SJ":
-        first = float(np.var(y))
-        at = Weighted(y, X, 1.0 / (v + first))
-        tau2 = first * at.Q / (k - p)
-        PV = at.P * (v + tau2)
-        se = np.sqrt((first / (k - p)) ** 2 * 2 * np.trace(PV @ PV))
-        return tau2, float(se)
-    if method == "PM":
-        tau2 = _paule_mandel(y, X, v, k - p)
-        mean = (k - p) / k * float(np.sum(1.0 / (v + tau2)))  # trace P, if alike
-        return tau2, float(np.sqrt(2 * (k - p))) / mean
-    return _likely(y, X, v, reml=method == "REML")
-
-
-def _paule_mandel(y: np.ndarray, X: np.ndarray, v: np.ndarray, df: int) -> float:
-    """Where Q(tau^2) is its expectation, by Newton's method from the left."""
-    tau2 = 0.0
-    for _ in range(STEPS):
-        at = Weighted(y, X, 1.0 / (v + tau2))
-        excess = at.Q - df
-        if tau2 == 0.0 and excess <= 0:
-            return 0.0
-        slope = float(np.sum((at.P @ y) ** 2))
-        step = excess / slope
-        tau2 += step
-        if abs(step) <= CLOSE * max(tau2, 1e-10):
-            break
-    return max(tau2, 0.0)
-
-
-def _likely(
-    y: np.ndarray, X: np.ndarray, v: np.ndarray, reml: bool
-) -> tuple[float, float]:
-    """By Fisher's scoring with steps that stay at or above zero."""
-    tau2 = max(float(np.var(y, ddof=1) - np.mean(v)), 0.1 * float(np.mean(v)))
-    best = _criterion(y, X, v, tau2, reml)
-    for _ in range(STEPS):
-        at = Weighted(y, X, 1.0 / (v + tau2))
-        Py = at.P @ y
-        down = np.trace(at.P) if reml else np.sum(at.w)
-        size = np.sum(at.P**2) if reml else np.sum(at.w**2)
-        step = float((Py @ Py - down) / size)
-        to = max(tau2 + step, 0.0)
-        value = _criterion(y, X, v, to, reml)
-        while value > best + 1e-12 and abs(to - tau2) > CLOSE * (tau2 + 1e-10):
-            to = (to + tau2) / 2
-            value = _criterion(y, X, v, to, reml)
-        done = abs(to - tau2) <= CLOSE * max(tau2, 1e-10)
-        tau2, best = to, min(value, best)
-        if done:
-            break
-    else:
-        warn(
-            f"tau^2 = {tau2:.4g} had not converged after {STEPS} steps; try "
-            "method='PM', which always does",
-            ConvergenceWarning,
-        )
-    at = Weighted(y, X, 1.0 / (v + tau2))
-    size = np.sum(at.P**2) if reml else np.sum(at.w**2)
-    return tau2, float(np.sqrt(2.0 / size))
-
-
-def _criterion(
-    y: np.ndarray, X: np.ndarray, v: np.ndarray, tau2: float, reml: bool
-) -> float:
-    """-2 log-likelihood; of REML with |X'X|, which makes it free of X's units."""
-    at, (k, p) = Weighted(y, X, 1.0 / (v + tau2)), X.shape
-    out = float(np.sum(np.log(v + tau2))) + at.Q + (k - p * reml) * LOG_2PI
-    if reml:
-        out -= np.linalg.slogdet(at.vcov)[1] + np.linalg.slogdet(X.T @ X)[1]
-    return out
-
-
-@dataclass(frozen=True)
-class MetaFit:
+class MetaAnalysis:
     """A meta-analysis: effects, heterogeneity, and what is asked of them.
 
-    coefficients: Series; vcov: (p, p); tau2, se_tau2: between-study variance;
-    Q, Q_df, Q_p: Cochran's test of heterogeneity; I2 in per cent, H2;
-    log_likelihood: of ML or REML (with log|X'X| / 2, as metafor); method, test.
+    model: the linear mixed model beneath, sigma held; method, test, level: as asked
+    se_tau2: standard error of a single variance between studies, else NaN
     """
 
-    coefficients: pd.Series
-    vcov: np.ndarray
-    tau2: float
-    se_tau2: float
-    Q: float
-    I2: float
-    H2: float
-    log_likelihood: float
+    model: FittedCorrelated
     method: str
     test: str
     level: float
-    y: np.ndarray = field(repr=False)
-    X: np.ndarray = field(repr=False)
-    v: np.ndarray = field(repr=False)
+    se_tau2: float = np.nan
+
+    # Effects -------------------------------------------------------------------------
+
+    @property
+    def design(self) -> Design:
+        """Names and arrays of the model."""
+        return self.model.design
 
     @property
     def nobs(self) -> int:
-        """Number of studies."""
-        return len(self.y)
+        """Number of effects."""
+        return self.model.nobs
+
+    @property
+    def coefficients(self) -> pd.Series:
+        """The fixed effects by name."""
+        names = list(self.design.x_names)
+        return pd.Series(self.model.coefficients, index=names, name="estimate")
+
+    @cached_property
+    def vcov(self) -> np.ndarray:
+        """(p, p) covariance of the coefficients; by Knapp and Hartung times Q / df."""
+        vcov = np.asarray(self.model.estimates.vcov)
+        if self.test != "knha":
+            return vcov
+        engine = self.model.engine
+        at = engine.theta(self.model.estimates)
+        with on_host():
+            stacks = engine.problem.stacks
+            tables = [engine.problem.tables(at, stack)[0] for stack in stacks]
+            found = exact_blocks.marginal(engine.problem, tables)
+        return vcov * float(found.r2) / max(self.Q_df, 1)
 
     @property
     def df(self) -> float:
         """Of the tests: k - p, or infinite of z."""
-        return np.inf if self.test == "z" else float(self.nobs - self.X.shape[1])
-
-    @property
-    def Q_df(self) -> int:
-        """Degrees of freedom of Q."""
-        return self.nobs - self.X.shape[1]
-
-    @property
-    def Q_p(self) -> float:
-        """p-value of Q."""
-        from scipy.stats import chi2
-
-        return float(chi2.sf(self.Q, self.Q_df))
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion."""
-        return -2 * self.log_likelihood + 2 * self._npar
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion; of REML with k - p studies."""
-        n = self.Q_df if self.method == "REML" else self.nobs
-        return -2 * self.log_likelihood + np.log(n) * self._npar
-
-    @property
-    def _npar(self) -> int:
-        return self.X.shape[1] + (self.method != "EE")
+        return np.inf if self.test == "z" else float(self.Q_df)
 
     @property
     def table(self) -> pd.DataFrame:
         """estimate, std_error, statistic, df, p_value, conf_low, conf_high."""
-        se = np.sqrt(np.diagonal(self.vcov))
+        held = [name in self.design.fixed for name in self.design.x_names]
+        se = np.where(held, np.nan, np.sqrt(np.diagonal(self.vcov)))
         estimate = self.coefficients.to_numpy()
         half = self._quantile * se
+        with np.errstate(divide="ignore", invalid="ignore"):
+            statistic = estimate / se
         return pd.DataFrame(
             {
                 "estimate": estimate,
                 "std_error": se,
-                "statistic": estimate / se,
+                "statistic": statistic,
                 "df": self.df,
-                "p_value": self._p(estimate / se),
+                "p_value": self._p(statistic),
                 "conf_low": estimate - half,
                 "conf_high": estimate + half,
             },
@@ -230,11 +145,19 @@ class MetaFit:
         )
 
     def moderators(self) -> dict[str, float]:
-        """The test of all coefficients but the intercept (of it, where it is alone)."""
+        """The test of all coefficients but the intercept (of it, where it is alone).
+
+        Raises:
+            ModelError: the model has no coefficient.
+        """
         from scipy.stats import chi2, f
 
         names = [*self.coefficients.index]
-        at = [i for i, n in enumerate(names) if n != "(Intercept)"] or [0]
+        held = set(self.design.fixed)
+        at = [i for i, n in enumerate(names) if n != "(Intercept)" and n not in held]
+        at = at or [i for i, n in enumerate(names) if n not in held]
+        if not at:
+            raise ModelError("the model has no coefficient to test")
         beta = self.coefficients.to_numpy()[at]
         QM = float(beta @ np.linalg.solve(self.vcov[np.ix_(at, at)], beta))
         m = len(at)
@@ -244,21 +167,136 @@ class MetaFit:
         p = float(f.sf(F, m, self.df))
         return {"QM": F, "df": m, "den_df": self.df, "p_value": p}
 
-    def predict(self, X: np.ndarray | None = None) -> pd.DataFrame:
+    # Heterogeneity -------------------------------------------------------------------
+
+    @cached_property
+    def equal(self) -> Equal:
+        """What is left of the model of equal effects."""
+        return equal_effects(self.design)
+
+    @property
+    def Q(self) -> float:
+        """Cochran's Q, of the residuals under equal effects."""
+        return self.equal.Q
+
+    @property
+    def Q_df(self) -> int:
+        """Degrees of freedom of Q."""
+        return self.equal.df
+
+    @property
+    def Q_p(self) -> float:
+        """p-value of Q."""
+        from scipy.stats import chi2
+
+        return float(chi2.sf(self.Q, self.Q_df)) if self.Q_df else 1.0
+
+    @property
+    def tau2(self) -> float:
+        """The variance between studies; of several levels their sum, mean over rows."""
+        return float(sum(self.variances.values()))
+
+    @cached_property
+    def variances(self) -> dict[str, float]:
+        """Term -> variance of its effects, mean over the rows where it differs."""
+        found = zip(self.design.terms, covariances(self.model.estimates), strict=True)
+        return {
+            term.label: float(
+                np.mean(np.einsum("ni,ij,nj->n", term.values, S, term.values))
+            )
+            for term, S in found
+        }
+
+    @property
+    def components(self) -> pd.DataFrame:
+        """Standard deviations and correlations by name: estimate."""
+        found = parameters(self.design, self.model.estimates, residual=False)
+        values = [x.value for x in found]
+        return pd.DataFrame({"estimate": values}, index=[x.label for x in found])
+
+    @property
+    def _between(self) -> dict[str, float]:
+        if self.design.terms:
+            return self.variances
+        excess = self.Q / self.Q_df - 1.0 if self.Q_df else 0.0
+        return {STUDY: self._typical * max(excess, 0.0)}
+
+    @property
+    def _typical(self) -> float:
+        """The typical sampling variance; where Q says nothing, the mean."""
+        if self.Q_df > 0:
+            return self.equal.typical
+        return float(np.mean(self.sampling_variances))
+
+    @property
+    def I2(self) -> float:
+        """Per cent of the variance that is not sampling variance."""
+        return float(sum(self.I2_by_level.values()))
+
+    @property
+    def I2_by_level(self) -> dict[str, float]:
+        """Term -> per cent of the total variance, the sampling variance in it."""
+        own, typical = self._between, self._typical
+        total = sum(own.values()) + typical
+        return {name: 100.0 * x / total for name, x in own.items()}
+
+    @property
+    def H2(self) -> float:
+        """Total over sampling variance."""
+        return sum(self._between.values()) / self._typical + 1.0
+
+    # Likelihood ----------------------------------------------------------------------
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of ML or REML; of REML with log|X'X| / 2, as in metafor.
+
+        ``model.log_likelihood`` is without, as in lme4.
+        """
+        out = self.model.log_likelihood
+        if not self.model.reml:
+            return out
+        held = [name in self.design.fixed for name in self.design.x_names]
+        X = self.design.X[self.design.counted][:, ~np.array(held, bool)]
+        R = np.linalg.qr(X, mode="r")
+        return out + float(np.sum(np.log(np.abs(np.diagonal(R)))))
+
+    @property
+    def npar(self) -> int:
+        """Coefficients and variance parameters that are estimated."""
+        by_moments = self.method in moments.MOMENTS
+        return self.model.npar + int(by_moments)
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion."""
+        return -2 * self.log_likelihood + 2 * self.npar
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion; of REML with k - p studies."""
+        n = self.Q_df if self.method == "REML" else self.nobs
+        return -2 * self.log_likelihood + np.log(n) * self.npar
+
+    # Predictions ---------------------------------------------------------------------
+
+    def predict(self, newdata: Any = None) -> pd.DataFrame:
         """Mean effects with confidence and prediction intervals.
 
         Args:
-            X: (m, p) design rows; None for the mean effect, where that is the model.
+            newdata: a table with the moderators, or (m, p) rows of the design; None
+                for the mean effect, where that is the model.
+
+        Returns:
+            fit, se, lower, upper, pred_lower, pred_upper: a row each.
+
+        Raises:
+            ModelError: moderators are needed and none are given.
         """
-        if X is None and self.X.shape[1] > 1:
-            raise ModelError(
-                "a meta-regression predicts for given moderators: predict(X), a row of "
-                f"{self.X.shape[1]} numbers ({', '.join(self.coefficients.index)})"
-            )
-        rows = np.ones((1, 1)) if X is None else np.atleast_2d(np.asarray(X, float))
-        mean = rows @ self.coefficients.to_numpy()
-        var = np.einsum("ij,jk,ik->i", rows, self.vcov, rows)
-        half, wide = (self._quantile * np.sqrt(x) for x in (var, var + self.tau2))
+        X, between = self._new(newdata)
+        mean = X @ self.coefficients.to_numpy()
+        var = np.einsum("ij,jk,ik->i", X, self.vcov, X)
+        half, wide = (self._quantile * np.sqrt(x) for x in (var, var + between))
         return pd.DataFrame(
             {
                 "fit": mean,
@@ -270,10 +308,46 @@ class MetaFit:
             }
         )
 
+    def _new(self, newdata: Any) -> tuple[np.ndarray, np.ndarray | float]:
+        """Rows of X, and the variance of the effects there."""
+        design, names = self.design, self.design.x_names
+        plain = all(t.names == ("(Intercept)",) for t in design.terms)
+        if newdata is None:
+            if names not in ((), ("(Intercept)",)) or not plain:
+                raise ModelError(
+                    "a meta-regression predicts for given moderators: predict(table), "
+                    f"or rows of {len(names)} numbers ({', '.join(names)})"
+                )
+            return np.ones((1, len(names))), self.tau2
+        if isinstance(newdata, np.ndarray | list | tuple):
+            X = np.atleast_2d(np.asarray(newdata, float))
+            if X.shape[1] != len(names) or not plain:
+                raise ModelError(
+                    f"predict takes rows of {len(names)} numbers ({', '.join(names)}), "
+                    f"not of {X.shape[1]}"
+                    if plain
+                    else "predict takes a table here, for effects differ in variance"
+                )
+            return X, self.tau2
+        if design.recipe is None:
+            raise ModelError("predict takes rows of numbers here: arrays were fitted")
+        rows: NewRows = design.recipe.new_rows(newdata, random=not plain)
+        if plain:
+            return rows.X, self.tau2
+        found = zip(rows.terms, covariances(self.model.estimates), strict=True)
+        each = [np.einsum("ni,ij,nj->n", t.values, S, t.values) for t, S in found]
+        return rows.X, np.sum(each, axis=0)
+
     def blup(self) -> np.ndarray:
-        """(k,) effects of the studies, shrunk towards their means."""
-        mean = self.X @ self.coefficients.to_numpy()
-        return mean + self.tau2 / (self.tau2 + self.v) * (self.y - mean)
+        """(k,) true effects of the rows, shrunk towards their means."""
+        return np.asarray(self.model.fitted_values)
+
+    @property
+    def sampling_variances(self) -> np.ndarray:
+        """(k,) the known variances."""
+        w = self.design.weights
+        assert w is not None
+        return self.model.sigma**2 / w
 
     @property
     def _quantile(self) -> float:
@@ -290,47 +364,44 @@ class MetaFit:
 
     def __repr__(self) -> str:
         p = numbers.p_value(self.Q_p)
-        head = (
-            f"Meta-analysis of {self.nobs} studies ({self.method}; tests: {self.test})",
-            f"tau^2 {self.tau2:.4f} (SE {self.se_tau2:.4f}), I^2 {self.I2:.1f}%, "
-            f"H^2 {self.H2:.2f}",
-            f"Heterogeneity: Q({self.Q_df}) = {self.Q:.3f}, p {p}",
+        several = len(self.components) > 1
+        what = "effects" if several else "study" if self.nobs == 1 else "studies"
+        head = [
+            f"Meta-analysis of {self.nobs} {what} ({self.method}; tests: {self.test})"
+        ]
+        shares = f"I^2 {self.I2:.1f}%, H^2 {numbers.general(self.H2)}"
+        if several:
+            levels = ", ".join(f"{k} {x:.1f}%" for k, x in self.I2_by_level.items())
+            head += [f"I^2 {self.I2:.1f}% ({levels})", "", self._shown_components()]
+        elif self.design.terms:
+            error = f" (SE {self.se_tau2:.4g})" if np.isfinite(self.se_tau2) else ""
+            head.append(f"tau^2 {self.tau2:.4g}{error}, {shares}")
+        else:
+            head.append(shares)
+        head.append(
+            f"Heterogeneity: Q({self.Q_df}) = {numbers.general(self.Q, 6)}, p {p}"
         )
-        return "\n".join((*head, "", self.table.to_string(float_format="%.4f")))
+        return "\n".join((*head, "", self._shown_table())).rstrip()
 
+    def _shown_table(self) -> str:
+        table = self.table
+        if not len(table):
+            return ""
+        estimate, error = numbers.with_errors(table["estimate"], table["std_error"])
+        shown = {"estimate": estimate, "std_error": error}
+        shown["statistic"] = [numbers.general(x) for x in table["statistic"]]
+        if np.isfinite(self.df):
+            shown["df"] = numbers.df(table["df"].tolist())
+        shown["p_value"] = [numbers.p_value(x) for x in table["p_value"]]
+        for name in ("conf_low", "conf_high"):
+            shown[name] = numbers.column(table[name].tolist())
+        return pd.DataFrame(shown, index=table.index).to_string()
 
-def analyse(
-    y: np.ndarray,
-    X: np.ndarray,
-    names: tuple[str, ...],
-    v: np.ndarray,
-    method: str,
-    test: str,
-    level: float,
-) -> MetaFit:
-    """Estimate tau^2, then everything at it."""
-    k, p = X.shape
-    tau2, se = tau2_of(y, X, v, method)
-    at, fixed = Weighted(y, X, 1.0 / (v + tau2)), Weighted(y, X, 1.0 / v)
-    typical = (k - p) / float(np.trace(fixed.P))
-    between = tau2  # of equal effects what Q says beyond its expectation
-    if method == "EE":
-        between = typical * max(fixed.Q / (k - p) - 1.0, 0.0)
-    vcov = at.vcov * (at.Q / (k - p) if test == "knha" else 1.0)
-    minus2 = _criterion(y, X, v, tau2, method == "REML")
-    return MetaFit(
-        pd.Series(at.beta, index=list(names), name="estimate"),
-        vcov,
-        tau2,
-        se,
-        fixed.Q,
-        100 * between / (typical + between),
-        between / typical + 1,
-        -minus2 / 2,
-        method,
-        test,
-        level,
-        y,
-        X,
-        v,
-    )
+    def _shown_components(self) -> str:
+        fixed = self.design.fixed
+        shown = self.components.assign(
+            held=["held" if name in fixed else "" for name in self.components.index]
+        )
+        if not (shown["held"] != "").any():
+            shown = shown.drop(columns="held")
+        return shown.to_string(float_format="%.4f")

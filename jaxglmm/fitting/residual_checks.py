@@ -7,6 +7,7 @@ import numpy as np
 from jaxglmm._errors import ModelError
 from jaxglmm.fitting.block_rows import block_rows, correlation_of, n_scales
 from jaxglmm.fitting.blocks import BlockEngine
+from jaxglmm.fitting.residual_coordinates import kinds
 from jaxglmm.formula.design import Design, RandomTerm, ResidualTerm
 from jaxglmm.runtime.host import on_host
 
@@ -27,9 +28,11 @@ def check(design: Design) -> None:
             "dispersion='~ 0' leaves no residual, and the model has no random effects "
             "either: nothing says how rows vary. Leave dispersion out"
         )
-    if design.p >= n:
+    held = sum(name in design.fixed for name in kinds(design))
+    p = design.p - sum(name in design.fixed for name in design.x_names)
+    if p >= n and held < len(kinds(design)):
         raise ModelError(
-            f"{design.p} fixed effects and {n} rows leave nothing to estimate the "
+            f"{p} fixed effects and {n} rows leave nothing to estimate the "
             "residual covariance from; drop terms or add data"
         )
     rows = block_rows(design).take(np.arange(design.n)[design.counted])
@@ -52,11 +55,11 @@ def check(design: Design) -> None:
                 f"residual={term.text!r}: every level of {term.subject!r} has one row; "
                 "there is no correlation to estimate"
             )
-    total = each * rows.n_groups
-    if total + design.p >= n:
+    total = each * rows.n_groups - held
+    if total and total + p >= n:
         raise ModelError(
             f"{'residual' if term.part is None else 'dispersion'}={term.text!r} has "
-            f"{total} parameters, and with {design.p} fixed effects these are as many "
+            f"{total} parameters, and with {p} fixed effects these are as many "
             f"as the {n} rows. Take "
             + (
                 "a structure with fewer, such as ar1 or cs"

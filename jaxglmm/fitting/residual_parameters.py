@@ -7,8 +7,6 @@ is ``Residual.PBO``.
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,129 +20,27 @@ from jaxglmm.fitting.block_rows import (
     correlation_of,
     n_scales,
     precisions,
-    turn_of,
 )
 from jaxglmm.fitting.components import TermCovariance, VarCorr
+from jaxglmm.fitting.residual_coordinates import (
+    ResidualParameter,
+    group_labels,
+    parameters_of,
+)
 from jaxglmm.fitting.simulate import asked, draws_new_effects
-from jaxglmm.formula.design import Design
 from jaxglmm.formula.levels import text_of
-from jaxglmm.formula.residual import BY_VISIT
 from jaxglmm.formula.residual_rows import new_places
 from jaxglmm.formula.tables import as_table
-from jaxglmm.model.covariances import names as words
 from jaxglmm.model.residuals import Pairs
 from jaxglmm.runtime.host import on_host
 
 MOST_VISITS = 60  # up to which there are tables of them
 
 
-@dataclass(frozen=True)
-class ResidualParameter:
-    """One number: its label, kind ("sd", "cor", "range" or "power") and value.
-
-    slope: (m,) its derivatives in internal theta.
-    """
-
-    label: str
-    kind: str
-    value: float
-    slope: np.ndarray
-
-
-def group_labels(design: Design) -> list[str]:
-    """``Residual``, or one a group."""
-    term = design.residual
-    assert term is not None
-    if len(term.group_levels) == 1:
-        return ["Residual"]
-    return [f"Residual.{text_of(x)}" for x in term.group_levels]
-
-
 def parameters(fit: Any) -> list[ResidualParameter]:
     """All of them, group by group: standard deviations, correlations, then others."""
     phi = fit.estimates.phi
     return parameters_of(fit.design, phi, len(phi) + len(fit.estimates.theta))
-
-
-def parameters_of(design: Design, phi: np.ndarray, m: int) -> list[ResidualParameter]:
-    """From the residual part of theta in the user's units, of m thetas in all."""
-    term = design.residual
-    assert term is not None
-    correlation, s = correlation_of(design), n_scales(design)
-    by_visit = term.structure in BY_VISIT
-    each = len(phi) // len(term.group_levels)
-    visits = [text_of(v) for v in term.visits]
-    out = []
-    for g, label in enumerate(group_labels(design)):
-        at = g * each
-        own = phi[at : at + each]
-
-        def add(
-            name: str, kind: str, value: float, slope: np.ndarray, at: int = at
-        ) -> None:
-            wide = np.zeros(m)
-            wide[at : at + len(slope)] = slope
-            out.append(ResidualParameter(name, kind, float(value), wide))
-
-        unit = np.eye(each)
-        if term.structure == "us":
-            _unstructured(add, correlation, own, s, visits, label)
-            continue
-        for k in range(s):
-            one = "sigma" if label == "Residual" else f"sigma|{label}"
-            name = words.sd(visits[k], label) if by_visit else one
-            add(name, "sd", np.exp(own[k]), np.exp(own[k]) * unit[k])
-        t_at = s + len(term.scale_names)
-        if correlation is not None:
-            with on_host():
-                value, slope, _ = correlation.natural(own[t_at:])
-            for k, name in enumerate(_names(term.structure, correlation.names, visits)):
-                kind = "range" if name in ("range",) else "cor"
-                add(f"{name}|{label}", kind, value[k], slope[k] * unit[t_at + k])
-        for k, name in enumerate(term.scale_names, s):
-            if term.part is not None:
-                add(name, "power", own[k], turn_of(design)[k])
-            elif name.startswith("varident"):
-                add(
-                    f"{name}|{label}", "range", np.exp(own[k]), np.exp(own[k]) * unit[k]
-                )
-            else:
-                add(f"{name}|{label}", "power", own[k], unit[k])
-    return out
-
-
-def _names(structure: str, names: tuple[str, ...], visits: list[str]) -> list[str]:
-    """Neighbours by their visits, distances by their number."""
-    if structure in ("ad", "adh"):
-        return [f"cor_{b}.{a}" for a, b in itertools.pairwise(visits)]
-    return [name.replace("lag ", "rho_") for name in names]
-
-
-def _unstructured(add, correlation, own, s, visits, label) -> None:
-    """Standard deviations and correlations of a covariance without structure."""
-    T = len(visits)
-    pairs = Pairs(np.arange(T)[None], np.zeros((1, T, T)))
-    with on_host():
-        U, dU = correlation.tables(own[-correlation.k :], pairs)
-    U, dU = U[0], dU[:, 0]
-    scale = np.exp(own[:T])
-    root = np.sqrt(np.diagonal(U))
-    sd, each = scale * root, len(own)
-    log_slope = np.zeros((T, each))  # of log sd
-    log_slope[:, :T] = np.eye(T)
-    log_slope[:, s + (each - s - correlation.k) :] = (
-        np.diagonal(dU, axis1=1, axis2=2).T / (2 * root**2)[:, None]
-    )
-    for k in range(T):
-        add(words.sd(visits[k], label), "sd", sd[k], sd[k] * log_slope[k])
-    relative = np.diagonal(dU, axis1=1, axis2=2) / (2 * root**2)  # (k, T)
-    for j in range(T):
-        for i in range(j + 1, T):
-            r = U[i, j] / (root[i] * root[j])
-            slope = np.zeros(each)
-            moved = dU[:, i, j] / (root[i] * root[j])
-            slope[-correlation.k :] = moved - r * (relative[:, i] + relative[:, j])
-            add(words.correlation(visits[i], visits[j], label), "cor", r, slope)
 
 
 def table(fit: Any, level: float) -> pd.DataFrame:
@@ -159,6 +55,7 @@ def table(fit: Any, level: float) -> pd.DataFrame:
     rows = {}
     for each in found:
         se = float(np.sqrt(max(each.slope @ A @ each.slope, 0.0))) or np.nan
+        se = np.nan if each.label in fit.design.fixed else se
         rows[each.label] = (each.value, se, *_limits(each, z * se))
     columns = ["estimate", "std_error", "lower", "upper"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
@@ -180,7 +77,8 @@ def covariance_of_visits(fit: Any) -> VarCorr:
     term = fit.design.residual
     out: dict[str, TermCovariance] = {}
     T = len(term.visits)
-    if term.structure and T <= MOST_VISITS and not term.scale_names:
+    visits = term.structure and term.known is None
+    if visits and T <= MOST_VISITS and not term.scale_names:
         s = n_scales(fit.design)
         each = len(fit.estimates.phi) // len(term.group_levels)
         correlation = correlation_of(fit.design)

@@ -120,6 +120,8 @@ class ResidualTerm:
     nugget: whether correlations start below one
     part: of a dispersion formula its design, whose columns are the scales: there is no
         other level of the standard deviations then, and with no columns no residual
+    known: (n, w) of a covariance that is known up to a variance, over the roots of the
+        variances: that of each row with the row at each position of its block
     """
 
     text: str
@@ -138,6 +140,7 @@ class ResidualTerm:
     scale_names: tuple[str, ...] = ()
     nugget: bool = False
     part: Design | None = None
+    known: np.ndarray | None = None
 
     @property
     def offset(self) -> np.ndarray | None:
@@ -246,6 +249,9 @@ class Design:
     trials: np.ndarray | None = None
     parts: Mapping[str, Design] = field(default_factory=dict)
     residual: ResidualTerm | None = None  # where rows are correlated or unlike
+    fixed: Mapping[str, float] = field(
+        default_factory=dict
+    )  # parameters held at values
 
     @property
     def columns(self) -> tuple[int, ...]:

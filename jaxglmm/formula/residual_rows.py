@@ -92,7 +92,10 @@ def of_rows(term: ResidualTerm, rows: np.ndarray) -> ResidualTerm:
         ModelError: a visit stands twice in a subject, or a subject is in two groups.
     """
     names = ("codes", "position", "times", "group_codes", "scales")
+    names += () if term.known is None else ("known",)
     out = replace(term, **{name: getattr(term, name)[rows] for name in names})
+    if not term.text or term.known is not None:
+        return out
     residual = read_residual(term.text)
     if not residual.times and term.structure:
         position, _, times = _in_order(out.codes)
@@ -300,6 +303,9 @@ def new_places(
         DataError: a column is missing, or a level of it was not in the fit.
     """
     table = as_table(newdata)
+    if not term.text or term.known is not None:
+        zeros = np.zeros(table.n, int)
+        return zeros, zeros, np.zeros((table.n, 0))
     residual = read_residual(term.text).resolved(table.names)
     group = np.zeros(table.n, int)
     if residual.group:

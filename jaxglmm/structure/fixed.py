@@ -162,10 +162,11 @@ def _root_mean_square(r: np.ndarray, root: np.ndarray | None) -> float:
 
 
 def residual(
-    y: np.ndarray, basis: Basis, w: np.ndarray | None
+    y: np.ndarray, basis: Basis, w: np.ndarray | None, least: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """y~ (n,), the coefficients of y on the basis, and s.
 
+    least: what s is at least, the residual's standard deviation where that is known.
     Raises ModelError where the fixed effects reproduce the response exactly.
     """
     weighted = y if w is None else y * w
@@ -177,8 +178,8 @@ def residual(
     rest += y
     change = basis.dot(rest if w is None else rest * w)
     rest -= basis.times(change)
-    scale = _root_mean_square(rest, root)
-    if not scale > EXACT * size:
+    scale = max(_root_mean_square(rest, root), least)
+    if not least and not scale > EXACT * size:
         if np.ptp(y) == 0:
             raise ModelError(
                 f"the response is constant ({y[0]:g} in every row): there is no "

@@ -41,6 +41,7 @@ class BlockRows:
     n_groups: int
     scales: Float[np.ndarray, "n s"]
     effects: tuple[tuple[np.ndarray, np.ndarray], ...]
+    known: Float[np.ndarray, "n w"] | None = None
 
     def take(self, keep: np.ndarray) -> BlockRows:
         """Some of the rows."""
@@ -53,6 +54,7 @@ class BlockRows:
             self.n_groups,
             self.scales[keep],
             tuple((z[keep], level[keep]) for z, level in self.effects),
+            None if self.known is None else self.known[keep],
         )
 
 
@@ -108,7 +110,7 @@ def arrange(rows: BlockRows) -> tuple[Arrangement, ...]:
 def _by_visits(rows: BlockRows) -> bool:
     """Whether a row's visit and group say all of its covariance with others."""
     T = int(rows.position.max()) + 1
-    if rows.effects or T > MOST_VISITS:
+    if rows.effects or rows.known is not None or T > MOST_VISITS:
         return False
     if 3 * np.bincount(rows.block).max() < T:
         return False
@@ -186,6 +188,12 @@ def _own(rows: BlockRows, at: np.ndarray, slot: np.ndarray, T: int) -> Arrangeme
     parts = [mask, times, scales, position, *(z for z, _ in effects)]
     parts += [within] if several else []
     parts += [same for _, same in effects]
+    lag = None
+    if rows.known is not None:
+        index = np.broadcast_to(position[:, None, :, 0], (N, T, T))
+        lag = np.take_along_axis(spread(rows.known[at]), index, axis=2)
+        lag = lag * mask * mask[:, None, :, 0]
+        parts.append(lag)
     keys = np.concatenate(
         [group[:, None] * 1.0, *(x.reshape(N, -1) * 1.0 for x in parts)], axis=1
     )
@@ -202,7 +210,7 @@ def _own(rows: BlockRows, at: np.ndarray, slot: np.ndarray, T: int) -> Arrangeme
         mask[first, :, 0],
         np.arange(len(first)),
         position[first, :, 0],
-        _distances(times[first]),
+        _distances(times[first]) if lag is None else lag[first],
         within[first] if several else 1.0,
         np.eye(rows.n_groups)[group[first]],
         scales[first],

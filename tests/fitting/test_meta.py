@@ -108,7 +108,24 @@ def test_what_is_refused():
         ({"method": "EB"}, ModelError, "is not one of REML"),
         ({"test": "x"}, ModelError, "is not one of z"),
         ({"variance": BCG.vi * (BCG.trial != 2)}, DataError, "are not positive"),
-        ({"formula": "yi ~ 1 + (1 | ablat)"}, ModelError, "has 9 levels in 13 rows"),
+        ({"variance": np.eye(3)}, DataError, "a row and a column for each of the 13"),
+        ({"variance": np.ones((13, 13))}, DataError, "is not positive definite"),
+        ({"variance": np.eye(13) + np.eye(13, k=1)}, DataError, "not symmetric: 1 and"),
+        ({"variance": "vj"}, DataError, "no such column"),
+        ({"variance": 0 * BCG.vi}, DataError, "all sampling variances are zero"),
+        ({"data": BCG[:1]}, ModelError, "1 study and 1 coefficient"),
+        (
+            {"formula": "yi ~ (1 | ablat)", "method": "DL"},
+            ModelError,
+            "one variance between independent studies",
+        ),
+        (
+            {"formula": "yi ~ (1 | ablat)", "test": "knha"},
+            ModelError,
+            "take test='t'",
+        ),
+        ({"fixed": {"sigma": 1.0}}, ModelError, "sigma is what variance= says"),
+        ({"fixed": {"tau": 1.0}}, ModelError, "there are '(Intercept)', 'sd_("),
     ]:
         given = {"formula": "yi ~ 1", "data": BCG, "variance": "vi"} | options
         with pytest.raises(error) as caught:
@@ -124,3 +141,181 @@ def test_an_unknown_method(method):
         jg.meta(
             "y ~ 1", {"y": [0.1, 0.4, 0.2], "v": [1.0, 2.0, 1.0]}, "v", method=method
         )
+
+
+# Berkey et al. 1998: two outcomes of five trials, with their sampling covariances
+BERKEY = pd.DataFrame(
+    {
+        "trial": [1, 1, 2, 2, 3, 3, 4, 4, 5, 5],
+        "outcome": ["PD", "AL"] * 5,
+        "yi": [0.47, -0.32, 0.2, -0.6, 0.4, -0.12, 0.26, -0.31, 0.56, -0.39],
+    }
+)
+BLOCKS = [
+    np.array([[a, b], [b, c]])
+    for a, b, c in [
+        (0.0075, 0.003, 0.0077),
+        (0.0057, 0.0009, 0.0008),
+        (0.0021, 0.0007, 0.0014),
+        (0.0029, 0.0009, 0.0015),
+        (0.0148, 0.0072, 0.0304),
+    ]
+]
+
+
+def dense(fit, Sigma, V, reml):
+    """-2 log-likelihood of the model by outcome, computed densely."""
+    y, X = fit.design.y, fit.design.X
+    same = BERKEY.trial.to_numpy()[:, None] == BERKEY.trial.to_numpy()
+    z = pd.get_dummies(BERKEY.outcome).to_numpy(float)
+    M = V + same * (z @ Sigma @ z.T)
+    P = np.linalg.inv(M)
+    beta = np.linalg.solve(X.T @ P @ X, X.T @ P @ y)
+    r = y - X @ beta
+    out = np.linalg.slogdet(M)[1] + r @ P @ r
+    n = len(y) - X.shape[1] * reml
+    out += n * np.log(2 * np.pi)
+    if reml:
+        out += np.linalg.slogdet(X.T @ P @ X)[1]
+    return out, beta
+
+
+@pytest.mark.parametrize("given", ["list", "matrix", "sparse"])
+def test_outcomes_with_correlated_errors(given):
+    """Metafor's UN; the likelihood, Q and errors by dense algebra."""
+    from scipy import sparse
+    from scipy.linalg import block_diag
+
+    V = block_diag(*BLOCKS)
+    kinds = {"list": BLOCKS, "matrix": V, "sparse": sparse.csr_matrix(V)}
+    fit = jg.meta("yi ~ 0 + outcome + (0 + outcome | trial)", BERKEY, kinds[given])
+    Sigma = fit.model.varcorr["trial"].cov.to_numpy()
+    value, beta = dense(fit, Sigma, V, True)
+    assert fit.model.criterion == pytest.approx(value, abs=1e-8)
+    assert fit.coefficients.to_numpy() == pytest.approx(beta, abs=1e-8)
+    assert [fit.tau2] == pytest.approx([np.trace(Sigma) / 2])
+    near = [dense(fit, Sigma * s, V, True)[0] for s in (0.98, 1.02)]
+    assert min(near) > value  # a minimum
+    y, X = fit.design.y, fit.design.X
+    P = np.linalg.inv(V)
+    P = P - P @ X @ np.linalg.solve(X.T @ P @ X, X.T @ P)
+    assert pytest.approx(y @ P @ y, rel=1e-9) == fit.Q
+    assert fit.equal.typical == pytest.approx(8 / np.trace(P), rel=1e-9)
+    assert fit.components.index.tolist() == [
+        "sd_outcome[AL]|trial",
+        "sd_outcome[PD]|trial",
+        "cor_outcome[PD].outcome[AL]|trial",
+    ]
+    pred = fit.predict(pd.DataFrame({"outcome": ["AL", "PD"], "trial": [1, 1]}))
+    wide = pred.pred_upper - pred.fit
+    half = pred.upper - pred.fit
+    assert (wide**2 - half**2).to_numpy() == pytest.approx(
+        1.959963984540054**2 * np.diag(Sigma), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("structure", ["homcs", "cs", "ar1", "diag"])
+def test_structures_of_outcomes(structure):
+    fit = jg.meta(
+        f"yi ~ 0 + outcome + {structure}(0 + outcome | trial)", BERKEY, BLOCKS
+    )
+    from scipy.linalg import block_diag
+
+    Sigma = fit.model.varcorr["trial"].cov.to_numpy()
+    value, _ = dense(fit, Sigma, block_diag(*BLOCKS), True)
+    assert fit.model.criterion == pytest.approx(value, abs=1e-8)
+
+
+def test_levels():
+    """Schools in districts: shares of I^2 add up, and Q is that of independent rows."""
+    rng = np.random.default_rng(3)
+    n = 60
+    district = np.repeat(np.arange(12), 5)
+    y = 0.3 * rng.normal(size=12)[district] + 0.2 * rng.normal(size=n)
+    v = rng.uniform(0.01, 0.05, n)
+    data = pd.DataFrame({"d": district, "s": np.tile(np.arange(5), 12)})
+    data["v"], data["y"] = v, y + np.sqrt(v) * rng.normal(size=n)
+    fit = jg.meta("y ~ 1 + (1 | d/s)", data, "v", test="t")
+    assert sum(fit.I2_by_level.values()) == pytest.approx(fit.I2)
+    w = 1 / data.v
+    mean = np.sum(w * data.y) / w.sum()
+    assert np.sum(w * (data.y - mean) ** 2) == pytest.approx(fit.Q)
+    assert fit.table.df.tolist() == [59.0]
+    assert "s:d" in repr(fit)
+    again = jg.lmm(
+        "y ~ 1 + (1 | d/s)", data, residual=np.diag(data.v), fixed={"sigma": 1.0}
+    )
+    assert again.criterion == pytest.approx(fit.model.criterion, abs=1e-8)
+    assert again.npar == 3
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-12, 1e12, 1e300])
+def test_any_unit(scale):
+    """Effects in other units, variances in the square of these."""
+    fit = jg.meta("yi ~ ablat", BCG, "vi")
+    root = np.sqrt(scale)
+    other = jg.meta("yi ~ ablat", BCG.assign(yi=BCG.yi * root, vi=BCG.vi * scale), "vi")
+    assert other.tau2 / scale == pytest.approx(fit.tau2, rel=1e-6)
+    assert other.table.statistic.to_numpy() == pytest.approx(
+        fit.table.statistic.to_numpy(), rel=1e-6
+    )
+    assert pytest.approx((other.I2, other.Q), rel=1e-6) == (fit.I2, fit.Q)
+
+
+@pytest.mark.parametrize("method", ["REML", "ML", "DL", "PM", "HE", "SJ", "EE"])
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_variances_far_from_the_effects(method, scale):
+    """Next to none: the effects' own variance; huge: equal effects."""
+    with np.errstate(all="ignore"):
+        fit = jg.meta("yi ~ 1", BCG.assign(vi=BCG.vi * scale), "vi", method=method)
+    if scale < 1 and method not in ("EE", "SJ", "DL"):
+        denominator = 13 if method == "ML" else 12
+        assert fit.tau2 == pytest.approx(BCG.yi.var() * 12 / denominator, rel=1e-6)
+        assert pytest.approx(100) == fit.I2
+    if scale > 1 and method != "SJ":
+        w = 1 / BCG.vi
+        assert fit.tau2 == 0
+        assert fit.coefficients.iloc[0] == pytest.approx(np.sum(w * BCG.yi) / w.sum())
+    assert "Heterogeneity" in repr(fit)
+
+
+def test_no_coefficients_and_arrays():
+    fit = jg.meta("yi ~ 0", BCG, "vi")
+    assert len(fit.table) == 0
+    assert pytest.approx(np.sum(BCG.yi**2 / BCG.vi)) == fit.Q
+    assert fit.predict().fit.tolist() == [0.0]
+    with pytest.raises(ModelError, match="no coefficient"):
+        fit.moderators()
+    named = jg.meta("yi ~ 1", BCG, "vi")
+    plain = jg.meta(BCG.yi.to_numpy(), variance=BCG.vi.to_numpy())
+    assert plain.tau2 == pytest.approx(named.tau2, rel=1e-9)
+    one = jg.meta("yi ~ 1", BCG[:1], "vi", method="EE")
+    assert one.table.std_error.tolist() == pytest.approx([np.sqrt(BCG.vi[0])])
+    assert one.I2 == 0
+
+
+def test_held_and_begun():
+    at = jg.meta("yi ~ 1", BCG, "vi", fixed={"sd_(Intercept)|study": 0.5})
+    assert at.tau2 == pytest.approx(0.25)
+    assert np.isnan(at.se_tau2)
+    assert at.npar == 1
+    free = jg.meta("yi ~ ablat", BCG, "vi")
+    far = jg.meta("yi ~ ablat", BCG, "vi", start={"sd_(Intercept)|study": 5.0})
+    assert far.tau2 == pytest.approx(free.tau2, rel=1e-5)
+    none = jg.meta("yi ~ ablat", BCG, "vi", fixed={"ablat": 0.0})
+    mean = jg.meta("yi ~ 1", BCG, "vi")
+    assert none.tau2 == pytest.approx(mean.tau2, rel=1e-6)
+    assert np.isnan(none.table.std_error["ablat"])
+
+
+def test_figures():
+    fit = jg.meta("yi ~ 1", BCG, "vi")
+    ax = fit.plot.forest(labels=[f"T{i}" for i in range(13)], sort="effect")
+    names = [t.get_text() for t in ax.get_yticklabels()]
+    assert names[0] == "mean"
+    assert names[-1] == f"T{int(BCG.yi.argmax())}"
+    ax = fit.plot.funnel()
+    assert ax.get_ylim()[0] > ax.get_ylim()[1] == 0
+    assert jg.meta("yi ~ ablat", BCG, "vi").plot.forest() is not None
+    with pytest.raises(jg.NotApplicableError, match="2 names for 13"):
+        fit.plot.forest(labels=["a", "b"])

@@ -416,3 +416,23 @@ class AnyCorrelation(Correlation):
         same = (column[:, None] == column).astype(float)
         pick = np.eye(self.size)[row]
         return (2 * pick.T @ (W * same) @ pick)[i, j]
+
+
+@dataclass(frozen=True)
+class Known(Correlation):
+    """A correlation that is given, in the place of the lags; no parameter."""
+
+    k = 0
+    names = ()
+
+    def natural(self, t: Array) -> tuple[Array, Array, Array]:
+        return t, t, t
+
+    def tables(self, t: Array, at: Pairs) -> tuple[Array, Array]:
+        return at.lag, at.lag[None][:0]
+
+    def bend(self, t: Array, at: Pairs, M: Array) -> Array:
+        return jnp.zeros((0, 0), at.lag.dtype)
+
+    def second(self, t: Array, at: Pairs, W: Array) -> Array:
+        return jnp.zeros_like(at.lag)

@@ -21,6 +21,7 @@ from jaxglmm.model.residuals.correlations import (
     Correlation,
     Distance,
     FirstOrder,
+    Known,
 )
 
 TITLES = {
@@ -33,6 +34,7 @@ TITLES = {
     "car1": "continuous-time AR(1)",
     "sp_exp": "spatial exponential",
     "sp_gau": "spatial Gaussian",
+    "known": "known",
     "": "independent",
 }
 # of visits, and whether there is a nugget
@@ -46,6 +48,7 @@ MAKE: dict[str, Callable[[int, bool], Correlation | None]] = {
     "car1": lambda visits, nugget: Distance(1, nugget, "rho"),
     "sp_exp": lambda visits, nugget: Distance(1, nugget),
     "sp_gau": lambda visits, nugget: Distance(2, nugget),
+    "known": lambda visits, nugget: Known(),
     "": lambda visits, nugget: None,
 }
 

@@ -36,7 +36,7 @@ COLUMNS = [
         "std_error",
         "statistic",
     ],
-    *["df", "p_value", "conf_low", "conf_high"],
+    *["df", "p_value", "conf_low", "conf_high", "held"],
 ]
 
 
@@ -85,9 +85,12 @@ def tidy(
     if several:
         parts = [by_component.named(fit.design, part) for part in parts]
     out = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    if fit.design.fixed:
+        out["held"] = out["term"].isin(list(fit.design.fixed))
     unused = set() if conf_int else {"conf_low", "conf_high"}
     unused |= set() if "ran_vals" in asked else {"level"}
     unused |= set() if several else {"component"}
+    unused |= set() if fit.design.fixed else {"held"}
     return out.reindex(columns=[c for c in COLUMNS if c not in unused])
 
 

@@ -23,13 +23,15 @@ def correlated_heading(fit: Any, tests: str, how: str) -> tuple[str, ...]:
     kind = "Linear mixed model" if fit.design.terms else "Linear model"
     lines = [f"{kind} with correlated residuals fit by {how}. {tests}"]
     if not term.structure:
-        lines = [f"{kind} with unequal variances fit by {how}. {tests}"]
+        unequal = " with unequal variances" if term.text else ""
+        lines = [f"{kind}{unequal} fit by {how}. {tests}"]
     lines.append(f"Formula: {fit.design.formula}")
     count = len(fit.estimates.phi)
-    lines.append(
-        f"Residuals: {term.text} ({title(term.structure)}, {count} variance "
-        f"parameter{'s' * (count > 1)})"
-    )
+    if term.text:
+        lines.append(
+            f"Residuals: {term.text} ({title(term.structure)}, {count} variance "
+            f"parameter{'s' * (count > 1)})"
+        )
     if term.structure and term.subject:
         subjects = len(np.unique(term.codes[fit.design.counted]))
         visits = f", up to {len(term.visits)} visits" if term.time else ""

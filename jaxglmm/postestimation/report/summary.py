@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
         _criteria(fit),
         *([] if quantiles is None else [_residuals(quantiles)]),
     ]
-    alike = fit.design.residual is None
+    alike = fit.design.residual is None or not fit.design.residual.text
     parts = bool(fit.design.parts)
     if parts:
         blocks += by_component.random_effects(fit, (_groups(fit),))
@@ -99,6 +100,8 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
         blocks.append(fixed_effects(shown, z=not fit.is_linear))
     short = correlation.loc[shown.index, shown.index]
     blocks += [] if parts else _correlation_block(short)
+    if fit.design.fixed:
+        blocks.append(_held(fit.design.fixed))
     said = (*fit.warnings, *kept_together(fit.design))
     if said:
         notes = [textwrap.wrap(f"Note: {text}", WIDTH) for text in said]
@@ -125,6 +128,12 @@ def _by_formula(fit: FittedModel, coefficients: pd.DataFrame) -> list[Table]:
             shown = fixed_effects(table, z=name == DISP)
             out.append(replace(shown, title=title))
     return out
+
+
+def _held(fixed: Mapping[str, float]) -> Paragraph:
+    """Parameters that were given and not estimated."""
+    each = [f"{name} = {numbers.general(x, 6)}" for name, x in fixed.items()]
+    return Paragraph(tuple(textwrap.wrap(f"Held: {', '.join(each)}", WIDTH)))
 
 
 def criteria(fit: FittedModel) -> dict[str, float]:
@@ -271,6 +280,7 @@ def fixed_effects(table: pd.DataFrame, z: bool = False) -> Table:
 def correlations(vcov: np.ndarray, names) -> pd.DataFrame:
     """Correlations of the estimated fixed effects, (p, p)."""
     se = np.sqrt(np.diagonal(vcov))
+    se = np.where(se > 0, se, np.nan)
     return pd.DataFrame(vcov / np.outer(se, se), index=names, columns=names)
 
 
