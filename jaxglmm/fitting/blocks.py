@@ -272,13 +272,14 @@ class BlockEngine:
         tol: float = TOLERANCE,
         max_steps: int = STEPS,
         start: held.Given | None = None,
+        theta: np.ndarray | None = None,
     ) -> tuple[Fitted, float]:
         """Fit; arrays as NumPy, and the criterion with its constants.
 
         An end of a range may be one of several maxima: a correlation that goes to one
         is a random intercept. Then other starts are tried, and the best end is kept.
 
-        start: values of parameters by name to start from.
+        start: values of parameters by name to start from; theta: the whole of it.
         """
         estimator, step = MaximiseBlocks(self.reml), (SAFETY * tol, max_steps)
         if start and not self.design.fixed:
