@@ -80,15 +80,9 @@ def block_rows(design: Design) -> BlockRows:
         term.group_codes,
         len(term.group_levels),
         np.concatenate([scales, term.scales], axis=1),
-        tuple((_rooted(t.values, design), t.codes) for t in design.terms),
+        tuple((t.values, t.codes) for t in design.terms),
         term.known,
     )
-
-
-def _rooted(values: np.ndarray, design: Design) -> np.ndarray:
-    """Of rows that are multiplied by the roots of their weights."""
-    w = precisions(design)
-    return values if w is None else values * np.sqrt(w)[:, None]
 
 
 def _joined(parts: list[np.ndarray], n: int) -> np.ndarray:
