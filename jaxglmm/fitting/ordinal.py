@@ -51,6 +51,15 @@ def settled(design: Design, family: AbstractFamily) -> tuple[Design, AbstractFam
     return without_intercept(design), known
 
 
+def is_settled(design: Design, family: AbstractFamily) -> bool:
+    """Whether a design has no intercept any more, and its family all predictors."""
+    if isinstance(family, Multinomial):
+        return bool(design.parts)
+    if not isinstance(family, Cumulative) or isinstance(family, CumulativeParts):
+        return True
+    return bool(family.categories) and not (design.parts or INTERCEPT in design.x_names)
+
+
 def _multinomial(design: Design, family: Multinomial) -> tuple[Design, AbstractFamily]:
     """A predictor for every category but the first."""
     if design.parts:
@@ -146,8 +155,8 @@ def core(family: AbstractFamily) -> AbstractFamily:
 class Location:
     """phi of the user from psi: (c, log spacings), or phi itself.
 
-    row: (p,) of c = row'beta~, None where there is none; k: parameters; n_phi: of the
-    likelihood's family.
+    row: (p,) of c = row'beta~, or (..., p) of each fit its own, None where there is
+    none; k: parameters; n_phi: of the likelihood's family.
     """
 
     row: np.ndarray | None
@@ -159,15 +168,16 @@ class Location:
         own = psi[..., self.k - self.n_phi :]
         if self.row is None:
             return own
-        c = psi[..., : len(self.row)] @ self.row
+        c = np.sum(psi[..., : self.row.shape[-1]] * self.row, axis=-1)
         return np.concatenate([np.asarray(c)[..., None], own], axis=-1)
 
     @property
     def jacobian(self) -> np.ndarray:
-        """(n, k) derivatives of phi in psi."""
+        """(..., n, k) derivatives of phi in psi."""
         own = np.eye(self.k)[self.k - self.n_phi :]
         if self.row is None:
             return own
-        first = np.zeros((1, self.k))
-        first[0, : len(self.row)] = self.row
-        return np.concatenate([first, own])
+        first = np.zeros((*self.row.shape[:-1], 1, self.k))
+        first[..., 0, : self.row.shape[-1]] = self.row
+        own = np.broadcast_to(own, (*first.shape[:-2], *own.shape))
+        return np.concatenate([first, own], axis=-2)

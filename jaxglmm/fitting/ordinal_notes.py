@@ -58,6 +58,14 @@ def runaway(fit: Any) -> tuple[str, ...]:
     )
 
 
+def any_runs_off(X: np.ndarray, y: np.ndarray) -> bool:
+    """Whether a coefficient of X (n, p) is infinite, y (n,) codes of categories."""
+    if not X.shape[1] or len(y) > MOST_ROWS:
+        return False
+    codes = np.unique(y, return_inverse=True)[1]
+    return bool((_recession(X, codes, int(codes.max())) > INVOLVED).any())
+
+
 def _recession(X: np.ndarray, y: np.ndarray, L: int) -> np.ndarray:
     """How much each column takes part in a direction along which no row loses, (p,).
 

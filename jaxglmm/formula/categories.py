@@ -45,7 +45,7 @@ def category_response(
         raise DataError(
             f"response {column.name!r} holds dates, which are no categories"
         )
-    codes, levels = _coded(column, order, rows, ordered)
+    codes, levels = coded(column, order, rows, ordered)
     count = np.bincount(
         codes, None if weights is None else weights > 0, len(levels)
     ).astype(int)
@@ -74,9 +74,10 @@ def category_response(
     return Response(place[codes].astype(np.float64), None, weights, levels[~empty])
 
 
-def _coded(
+def coded(
     column: Column, order: Sequence[Any] | None, rows: np.ndarray | None, ordered: bool
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (n,) and the labels they stand for; arguments of ``category_response``."""
     if order is not None:
         return _by(column, order)
     if column.kind != "label":
@@ -110,8 +111,8 @@ def _coded(
 def _by(column: Column, order: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """By the order that the model states; 1 and "1" are one label."""
     codes, found = column.as_factor()
-    place = {_key(x): k for k, x in enumerate(order)}
-    at = np.array([place.get(_key(x), -1) for x in found], int)
+    place = {key(x): k for k, x in enumerate(order)}
+    at = np.array([place.get(key(x), -1) for x in found], int)
     if (at < 0).any():
         raise DataError(
             f"response {column.name!r} has the values {listed(list(found[at < 0]))}, "
@@ -124,7 +125,8 @@ def _by(column: Column, order: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     return at[codes], levels
 
 
-def _key(x: Any) -> str:
+def key(x: Any) -> str:
+    """A label as text by which it is found: 1, 1.0 and "1" are one."""
     number = isinstance(x, int | float | np.number) and not isinstance(x, bool)
     return f"{float(x):g}" if number else str(x)
 

@@ -30,12 +30,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate import pieces
 from jaxglmm.integrate.exact import boundary, directions
-from jaxglmm.integrate.rows_lanes import LaneRows
+from jaxglmm.integrate.row_weights import positive_weights, step_weights, weighted
 from jaxglmm.model.covariances.base import (
     jacobian,
     pack,
@@ -68,8 +69,9 @@ class RowTerms(Module):
     Each (n,); of several predictors s is (K, n), w (K, K, n), w1 (K, K, K, n).
 
     dl, ds, dw: derivatives in the dispersion parameters, one array each; ddl: the
-    second derivative of l in each of them, summed; v, v1: what stands in M where that
-    is not w, and its derivative in eta, dv in phi (one predictor).
+    second derivative of l in each of them, summed; info: instead of ddl all of them,
+    minus and summed, of a family that ``has_joint_information``; v, v1: what stands in
+    M where that is not w, and its derivative in eta, dv in phi (one predictor).
     """
 
     l: Array
@@ -83,6 +85,7 @@ class RowTerms(Module):
     v: Array | None = None
     v1: Array | None = None
     dv: tuple[Array, ...] = ()
+    info: tuple[tuple[Array, ...], ...] = ()
 
 
 Terms = Callable[[Array, Array], RowTerms]
@@ -116,6 +119,11 @@ def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Term
         if not family.n_phi:
             out = plain(eta, phi)
             return RowTerms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
+        if family.has_joint_information and hessian == "observed":
+            found = family.by_phi(problem.y, eta, phi, problem.trials)
+            found = weighted(found, used, weights)
+            info = tuple(tuple(map(jnp.sum, row)) for row in found.info)
+            return RowTerms(*found.plain, found.dl, found.ds, found.dw, info=info)
         tangents, second = [], []
         for j in range(family.n_phi):
             unit = put(jnp.zeros_like(phi), j, 1.0)
@@ -234,13 +242,14 @@ def evaluate(
     def first(part: GeneralisedProblem) -> _First:
         eta, r = visit(part)
         w, rows, X = weights(part, eta, r), part.rows, part.X
+        square = model.gram(X, jnp.abs(w) if model.K == 1 else w)
         return _First(
             rows.weigh(w),
             rows.weigh(r.v) if hessian == "expected" else None,
             rows.collect([r.s, *model.weighted(X, w), *(-x for x in r.ds)]),
             jnp.sum(r.l),
             rows.level_sum(r.l) if len(u) == 1 else None,
-            model.gram(X, jnp.abs(w) if model.K == 1 else w),
+            _with_phi(square, [-model.total(X, x) for x in r.ds], r.info),
             r.ddl,
         )
 
@@ -287,7 +296,7 @@ def evaluate(
     J, theta_score, edge, v = over_theta(problem, theta, lam, G, t)
     score = jnp.concatenate([slope[:p], theta_score, slope[p:]])
 
-    across = tuple(x[:, :p] for x in B)
+    across = tuple(x[:, : len(one.square)] for x in B)
 
     def better() -> tuple[AbstractFactor, Effects, Array]:
         def larger(part: GeneralisedProblem) -> tuple[Any, Effects | None, Array]:
@@ -305,18 +314,12 @@ def evaluate(
     Q, T = found[0].project(found[1], found[2])
     info = found[0].gram(v)
     cross = jnp.sqrt(2.0) * inner_all(T, v)
-    H = jnp.block([[2 * Q, cross], [cross.T, info + edge]])
-    diagonal = [2 * spd.diagonal(Q), 1 + spd.diagonal(info)]
-    if own:
-        ddl = -2 * jnp.stack(one.ddl)
-        size = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
-        H = block_diag(H, jnp.diag(size))
-        diagonal.append(size)
+    H, size = _assembled(2 * Q, cross, info, edge, one.ddl if own else (), p)
     return Point(
         value,
         score,
         H,
-        jnp.concatenate(diagonal),
+        size,
         nu,
         _deviance(u, squares, one),
         valid,
@@ -359,10 +362,42 @@ def where_positive(own: AbstractFactor, other: AbstractFactor) -> AbstractFactor
     return jax.tree.map(lambda a, b: jnp.where(ok, a, b), own, other)
 
 
+def _assembled(
+    Q: Array, cross: Array, info: Array, edge: Array, ddl: tuple[Array, ...], p: int
+) -> tuple[Array, Array]:
+    """The curvature in (beta, theta, phi) and its scale; phi may be in Q, after p."""
+    H = jnp.block([[Q, cross], [cross.T, info + edge]])
+    diagonal = jnp.concatenate([spd.diagonal(Q), 1 + spd.diagonal(info)])
+    if len(Q) > p:  # phi is among the first columns, and the last in psi
+        order = np.r_[:p, len(Q) : len(H), p : len(Q)]
+        return H[order][:, order], diagonal[order]
+    if not ddl:
+        return H, diagonal
+    seen = -2 * jnp.stack(ddl)
+    size = jnp.maximum(seen, 0.1 + 0.1 * jnp.abs(seen))
+    return block_diag(H, jnp.diag(size)), jnp.concatenate([diagonal, size])
+
+
+LEAST_INFO = 1e-6  # of a dispersion parameter that has none, to be divided by
+
+
+def _with_phi(
+    square: Array, across: list[Array], info: tuple[tuple[Array, ...], ...]
+) -> Array:
+    """X'WX, with rows and columns for phi where their information is known."""
+    if not info:
+        return square
+    XP = jnp.stack(across, axis=1)
+    own = jnp.stack([jnp.stack(row) for row in info])
+    own = own + LEAST_INFO * np.eye(len(own))
+    return jnp.block([[square, XP], [XP.T, own]])
+
+
 class _First(Module):
     """Sums of the rows that M is made of.
 
-    square: X'|W|X; ddl: as in ``RowTerms``.
+    square: X'|W|X, with phi of a family that ``has_joint_information``; ddl: as in
+    ``RowTerms``.
     """
 
     system: AbstractSystem
@@ -384,34 +419,6 @@ def _deviance(u: Effects, squares: list[Array], one: _First) -> Array:
 def _at_once(problem: GeneralisedProblem, sums: Callable[..., Any]) -> Any:
     """``pieces.summed`` of one piece."""
     return sums(problem)
-
-
-def step_weights(
-    problem: GeneralisedProblem | LaneRows, eta: Array, phi: Array, w: Array
-) -> Array:
-    """Weights of a step to the mode where observed information is not positive."""
-    if problem.predictors.K == 1:
-        return jnp.abs(w)
-    expected = problem.family.expected_block(eta, phi, problem.trials)
-    if expected is not None:
-        weighted = problem.weights * expected
-        expected = jnp.where(problem.weights > 0, weighted, 0.0)
-    return problem.predictors.bounded(w, expected)
-
-
-def positive_weights(
-    problem: GeneralisedProblem | LaneRows, eta: Array, phi: Array, w: Array
-) -> Array:
-    """Weights of the average information that are positive.
-
-    Where observed information is negative these matrices are not positive definite, and
-    no damping makes a Newton step of them.
-    """
-    if problem.predictors.K > 1:
-        return step_weights(problem, eta, phi, w)
-    expected = problem.family.expected_weight(eta, phi, problem.trials)
-    expected = jnp.where(problem.weights > 0, problem.weights * expected, 0.0)
-    return jnp.maximum(w, jnp.where(jnp.isfinite(expected), expected, 0.0))
 
 
 def moved(

@@ -14,7 +14,8 @@ import numpy as np
 
 from jaxglmm._typing import Array, Bool, Float
 from jaxglmm.integrate import exact_one_factor as crit
-from jaxglmm.integrate.laplace_derivatives import positive_weights, step_weights
+from jaxglmm.integrate.laplace_derivatives import LEAST_INFO
+from jaxglmm.integrate.row_weights import positive_weights, step_weights, weighted
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
@@ -44,6 +45,7 @@ class Terms(Module):
     dv: tuple[Array, ...] = ()
     apart: Array | None = None
     dapart: tuple[Array, ...] = ()
+    info: tuple[tuple[Array, ...], ...] = ()
 
 
 def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Terms:
@@ -65,6 +67,12 @@ def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Te
     if not family.n_phi:
         out = plain(phi)
         return Terms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
+
+    if family.has_joint_information and hessian == "observed":
+        found = family.by_phi(d.y, eta, phi, d.trials)
+        found = weighted(found, used, d.weights)
+        info = tuple(tuple(map(lanes, row)) for row in found.info)
+        return Terms(*found.plain, found.dl, found.ds, found.dw, info=info)
 
     def slope(phi: Array, unit: Array) -> Array:
         def density(x: Array) -> Array:
@@ -238,7 +246,7 @@ def evaluate(
     curvature, scale = score, score
     if curved:
         better = _positive(d, eta, phi, w, Lam, A, C, B)
-        curvature, scale = _curvature(d, split, r, Lam, J, *better, t, G)
+        curvature, scale = _curvature(d, split, r, Lam, J, *better, t, G, by_phi)
     return Point(
         value,
         score,
@@ -298,14 +306,22 @@ def _curvature(
     w: Array,
     t: list[Array],
     G: small.Matrix,
+    by_phi: list[list[Array]],
 ) -> tuple[Array, Array]:
-    """A positive semidefinite stand-in for the Hessian, and its diagonal scale."""
+    """A positive semidefinite stand-in for the Hessian, and its diagonal scale.
+
+    by_phi: Z' of minus ds, which stand beside B where the information of phi is known.
+    """
     q, p, m = d.q, d.p, split.m
     N = _inner_inverse(C, Lam)
     S = _projected(A, N)
+    whole = d.gram(jnp.abs(w) if d.predictors.K == 1 else w)
+    if r.info:
+        B = [[*B[i], *(x[i] for x in by_phi)] for i in range(q)]
+        whole = _with_phi(d, whole, r)
+        p = len(whole)
     NB = small.matmul(N, B)
     T = small.subtract(B, small.matmul(A, NB)) if p else B
-    whole = d.gram(jnp.abs(w) if d.predictors.K == 1 else w)
     Q: small.Matrix = [[0.0] * p for _ in range(p)]
     for a in range(p):
         for b in range(a + 1):
@@ -337,23 +353,39 @@ def _curvature(
         ]
         for x in range(p)
     ]
-    k = p + m + split.n_phi
+    k = d.p + m + split.n_phi
     zero = jnp.zeros(w.shape[-1])
     H: small.Matrix = [[zero] * k for _ in range(k)]
+    theta = range(d.p, d.p + m)
+    at = [a if a < d.p else a + m for a in range(p)]  # phi stands behind theta
     for a in range(p):
         for b in range(p):
-            H[a][b] = 2 * Q[a][b]
+            H[at[a]][at[b]] = 2 * Q[a][b]
         for b in range(m):
-            H[a][p + b] = H[p + b][a] = cross[a][b]
+            H[at[a]][theta[b]] = H[theta[b]][at[a]] = cross[a][b]
     for a in range(m):
         for b in range(m):
-            H[p + a][p + b] = info[a][b] + edge[a][b]
-    diagonal = [2 * Q[a][a] for a in range(p)] + [1 + info[a][a] for a in range(m)]
+            H[theta[a]][theta[b]] = info[a][b] + edge[a][b]
+    diagonal = [2 * Q[a][a] for a in range(p)]
+    diagonal[d.p : d.p] = [1 + info[a][a] for a in range(m)]
+    p = d.p
     for j, own in enumerate(r.ddl):
         ddl = -2 * own
         H[p + m + j][p + m + j] = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
         diagonal.append(H[p + m + j][p + m + j])
     return jnp.stack([jnp.stack(row) for row in H]), jnp.stack(diagonal)
+
+
+def _with_phi(d: LaneRows, whole: small.Matrix, r: Terms) -> small.Matrix:
+    """X'WX with rows and columns for phi, p + r rows of arrays (L,)."""
+    p, n_phi = len(whole), len(r.info)
+    across = [[-x for x in d.along(own)] if p else [] for own in r.ds]
+    own = [
+        [x + LEAST_INFO * (i == j) for j, x in enumerate(row)]
+        for i, row in enumerate(r.info)
+    ]
+    top = [[*whole[a], *(across[j][a] for j in range(n_phi))] for a in range(p)]
+    return [*top, *([*across[j], *own[j]] for j in range(n_phi))]
 
 
 def _factor(A: small.Matrix, Lam: small.Matrix) -> small.Matrix:

@@ -13,7 +13,9 @@ from jaxglmm._brief import brief
 from jaxglmm._errors import DataError, JaxGLMMError, JaxGLMMWarning, ModelError
 from jaxglmm.fitting.fit_design import fit_correlated, fit_design, fit_generalised
 from jaxglmm.fitting.kinds import Kinds, record
+from jaxglmm.formula.categories import key
 from jaxglmm.formula.design import Design
+from jaxglmm.many.categories import without_empty
 from jaxglmm.many.columns import Columns
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.subset import subset
@@ -56,6 +58,9 @@ class Source:
         """
         if self.infinite is not None and self.infinite[i]:
             raise DataError(f"data set {i} has infinite values")
+        return without_empty(self._rows_of(i), self.family, i)
+
+    def _rows_of(self, i: int) -> Design:
         if self.responses is None:
             if self.split is None:
                 raise DataError("there is neither a matrix of responses nor a split")
@@ -110,7 +115,8 @@ def alone(source: Source, columns: Columns, i: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", JaxGLMMWarning)
-            return row_of(source.fit(i), columns)
+            levels = getattr(source.family, "levels", None)
+            return row_of(source.fit(i), columns, levels)
     except JaxGLMMError as error:
         row[-1] = status_of(error)
     return row
@@ -125,8 +131,11 @@ def status_of(error: JaxGLMMError) -> int:
     return _status.TOO_FEW if isinstance(error, ModelError) else _status.NOT_FINITE
 
 
-def row_of(fit: FittedModel, columns: Columns) -> np.ndarray:
-    """A fit as a row of the table; NaN for coefficients that it has not."""
+def row_of(fit: FittedModel, columns: Columns, levels: Any = None) -> np.ndarray:
+    """A fit as a row of the table; NaN for coefficients that it has not.
+
+    levels: all categories, of which it may not have some.
+    """
     place = {name: k for k, name in enumerate(columns.coefficients)}
     at = [place[name] for name in fit.coefficient_names]
 
@@ -146,7 +155,7 @@ def row_of(fit: FittedModel, columns: Columns) -> np.ndarray:
         p_values=by_name(fit.p_values),
         sd=np.concatenate([np.zeros(0), *sd]),
         theta=np.asarray(fit.theta),
-        dispersion=np.array([*fit.dispersions.values()]),
+        **_dispersions(fit, columns, levels),
         sigma=np.float64(fit.sigma if linear else np.nan),
         log_likelihood=np.float64(fit.log_likelihood),
         df_sigma=np.float64(_df_sigma(fit) if linear else np.nan),
@@ -156,6 +165,26 @@ def row_of(fit: FittedModel, columns: Columns) -> np.ndarray:
         separated=np.float64(fit.separation is not None),
         status=np.float64(fit.estimates.status),
     )[0]
+
+
+def _dispersions(fit: Any, columns: Columns, levels: Any) -> dict[str, np.ndarray]:
+    """Dispersion parameters, of thresholds those of categories that are there."""
+    if not columns.errors:
+        return {"dispersion": np.array([*fit.dispersions.values()])}
+    names, found = columns.dispersion, fit.threshold_coefficients
+    by_name = found.reindex(list(names))
+    estimate = by_name["estimate"].to_numpy(float)
+    error = by_name["std_error"].to_numpy(float)
+    if fit.cumulative.thresholds == "flexible" and len(found) < len(names):
+        place = {key(x): k for k, x in enumerate(levels)}
+        own = [place[key(x)] for x in fit.levels]
+        below = np.searchsorted(own, np.arange(len(names)), side="right")
+        inner = np.clip(below - 1, 0, len(found) - 1)
+        infinite = np.where(below == 0, -np.inf, np.inf)
+        inside = (below > 0) & (below < len(own))
+        estimate = np.where(inside, found["estimate"].to_numpy()[inner], infinite)
+        error = np.where(inside, found["std_error"].to_numpy()[inner], np.nan)
+    return {"dispersion": estimate, "dispersion_se": error}
 
 
 def _scale(fit: FittedModel) -> float:

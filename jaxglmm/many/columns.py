@@ -37,7 +37,8 @@ class Columns:
 
     coefficients: names of the fixed effects; sd: of the standard deviations of the
     random effects; theta: number of thetas; dispersion: names of dispersion parameters;
-    terms: label, columns and covariance of each random term.
+    terms: label, columns and covariance of each random term; errors: whether the
+    dispersion parameters have standard errors.
     """
 
     coefficients: tuple[str, ...]
@@ -45,6 +46,7 @@ class Columns:
     theta: int
     dispersion: tuple[str, ...] = ()
     terms: Terms = ()
+    errors: bool = False
 
     def blocks(self) -> Iterator[tuple[str, int]]:
         """Name and width of each block, in order."""
@@ -54,6 +56,7 @@ class Columns:
         yield "sd", len(self.sd)
         yield "theta", self.theta
         yield "dispersion", len(self.dispersion)
+        yield "dispersion_se", len(self.dispersion) * self.errors
         for name in SINGLE:
             yield name, 1
 

@@ -93,6 +93,7 @@ def as_json(columns: Columns) -> dict:
         "theta": columns.theta,
         "dispersion": list(columns.dispersion),
         "terms": [list(term) for term in columns.terms],
+        "errors": columns.errors,
     }
 
 
@@ -104,6 +105,7 @@ def from_json(saved: dict) -> Columns:
         saved["theta"],
         tuple(saved["dispersion"]),
         tuple((t, tuple(names), cov) for t, names, cov in saved.get("terms", ())),
+        saved.get("errors", False),
     )
 
 

@@ -9,7 +9,7 @@ their own are in ``ragged_generalised``.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from jaxglmm import _status
 from jaxglmm._errors import DataError, JaxGLMMWarning, ModelError
 from jaxglmm.estimate import generalised_lanes as generalised
 from jaxglmm.fitting import linear as _engine
-from jaxglmm.fitting import separation
+from jaxglmm.fitting import ordinal, ordinal_notes, separation
 from jaxglmm.fitting.generalised import inverse_hessian
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.base import AbstractMarginal
@@ -35,6 +35,8 @@ from jaxglmm.many.linear import (
     packed,
     unusable,
 )
+from jaxglmm.many.located import Categories, Reading
+from jaxglmm.many.located import guesses as of_thresholds
 from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.values import LEAST_VALUES, apart, tabulated
@@ -51,15 +53,17 @@ MOST_FIXED = 8
 MOST_RANDOM = 3
 
 
-def suits(source: Source) -> bool:
-    """Whether the unrolled programs can take the model."""
+def suits(source: Source, located: bool = False) -> bool:
+    """Whether the unrolled programs can take the model.
+
+    located: thresholds too, whose location is an intercept that X does not have.
+    """
     design, marginal = source.design, source.model
     q = sum(len(t.names) for t in design.terms)
     one = len({t.factor for t in design.terms}) == 1
     small = q <= MOST_RANDOM and design.p <= MOST_FIXED
     plain = isinstance(marginal, AbstractMarginal) and marginal.suits_lanes()
-    # thresholds have their location in an intercept that X does not have
-    plain = plain and source.family.family_kind != "ordinal"
+    plain = plain and (located or source.family.family_kind != "ordinal")
     return one and small and plain and is_free(design)
 
 
@@ -67,7 +71,7 @@ def generalised_columns(design: Design, family: AbstractFamily) -> Columns:
     """What is kept of each fit."""
     plain = columns(design)
     names = tuple(family.phi_names) if family.n_phi else ()
-    return Columns(plain.coefficients, plain.sd, plain.theta, names, plain.terms)
+    return replace(plain, dispersion=names, errors=family.family_kind == "ordinal")
 
 
 def fine(size: int) -> int:
@@ -105,10 +109,17 @@ class RowsByLevel:
         return out
 
 
-def _orthonormal(design: Design) -> tuple[np.ndarray, np.ndarray]:
+def fixed_parts(design: Design, located: bool) -> list[np.ndarray]:
+    """X of each predictor; located: with an intercept in front."""
+    if located:
+        return [ordinal.with_ones(design.X)]
+    return [part.X for part in design.parts.values()] or [design.X]
+
+
+def _orthonormal(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """R^-1 and X R^-1, of mean square one, predictor by predictor."""
     inverses, columns = [], []
-    for X in [part.X for part in design.parts.values()] or [design.X]:
+    for X in parts:
         R, basis = orthonormal(X, None)
         inverses.append(np.linalg.solve(R / np.sqrt(len(X)), np.eye(len(R))))
         columns.append(basis.whole * np.sqrt(len(X)))
@@ -129,11 +140,16 @@ class SharedRows(OnHost):
         self.source, self.design, self.own_weights = source, design, own_weights
         self.devices = devices
         self.responses: Responses = source.responses
-        self.family: AbstractFamily = source.family
-        self.columns = generalised_columns(design, self.family)
+        located = ordinal.has_location(source.family)
+        self.family: AbstractFamily = ordinal.core(source.family)
+        self.columns = generalised_columns(design, source.family)
         (self.factor,) = join(assemble.columns(design))
         self.predictors = assemble.predictors(design)
-        self.R_inverse, self.X = _orthonormal(design)
+        whole, self.X = _orthonormal(fixed_parts(design, located))
+        self.R_inverse = whole[int(located) :]
+        k = len(whole) + self.factor.covariance.m + self.family.n_phi
+        row = -whole[:1] if located else None
+        self.reading = Reading(source.family, row, k)
         self.layout = RowsByLevel.of(self.factor.codes, self.factor.n_levels)
         K = self.predictors.K
         cells = self.layout.h * self.layout.J * K
@@ -199,7 +215,8 @@ class SharedRows(OnHost):
             infinite |= np.isinf(trials).any(axis=0)
         some = np.any(lost, axis=0)
         used = (weights > 0) & ~lost
-        status = check(family, Y, trials, used)
+        seen = categories(source.family, Y, used)
+        status = check(family, Y, trials, used, seen)
         status[infinite] = _status.BAD_VALUES
         waiting = np.zeros(len(which), bool) if self.own_weights else some
         good = (status == 0) & ~waiting
@@ -207,7 +224,9 @@ class SharedRows(OnHost):
         Y = np.where(used & good, Y, family.padding)
         m = None if trials is None else np.where(used & good, trials, 1.0)
         rows = used if self.own_weights else None
-        guess, phi = guesses(family, Y, m, rows, good)
+        if seen is not None and family.family_kind == "ordinal":
+            Y = np.where(used & good, seen.for_lanes(Y), family.padding)
+        guess, phi = guesses(family, Y, m, rows, good, seen)
         place = self.layout.place
         there = {"y": place(Y, fill)}
         if self.shared["weights"] is None or self.own_weights:
@@ -226,8 +245,7 @@ class SharedRows(OnHost):
             few = (n <= self.design.p) | (levels.sum(axis=0) < 2)
             status[few & (status != _status.BAD_VALUES)] = _status.TOO_FEW
         status[waiting & (status != _status.BAD_VALUES)] = MISSING
-        p = self.design.p
-        beta = report.psi[:p].T @ self.R_inverse.T
+        beta = report.psi[: len(self.X.T)].T @ self.R_inverse.T
 
         def rows_of(i: int) -> tuple[Design, np.ndarray, np.ndarray]:
             at = np.flatnonzero(used[:, i])
@@ -243,7 +261,7 @@ class SharedRows(OnHost):
             self.design,
             self.columns,
             self.factor,
-            family,
+            self.reading,
             report,
             status,
             beta,
@@ -251,7 +269,7 @@ class SharedRows(OnHost):
             self.factor.T_inverse,
             rows_of,
             Y,
-            source,
+            seen,
         )
 
 
@@ -281,13 +299,37 @@ def _fit(
     return jax.tree.map(np.asarray, found)
 
 
+def categories(
+    family: AbstractFamily, Y: np.ndarray, used: np.ndarray
+) -> Categories | None:
+    """Which categories the responses have; None where they have none."""
+    if family.family_kind not in ("ordinal", "nominal"):
+        return None
+    return Categories.of(Y, used, family.categories)  # type: ignore[attr-defined]
+
+
+def of_categories(family: AbstractFamily, seen: Categories) -> np.ndarray:
+    """(L,) zero, or why responses of such categories cannot be fitted."""
+    status = np.where(seen.several, 0, _status.CONSTANT)
+    if not by_gaps(family):  # a fit of its own leaves empty categories out
+        status[seen.empty & seen.several] = ALONE
+    status[~seen.count.any(axis=0)] = _status.TOO_FEW
+    return status
+
+
 def check(
-    family: AbstractFamily, Y: np.ndarray, trials: np.ndarray | None, used: np.ndarray
+    family: AbstractFamily,
+    Y: np.ndarray,
+    trials: np.ndarray | None,
+    used: np.ndarray,
+    seen: Categories | None = None,
 ) -> np.ndarray:
-    """(L,) zero, or why a response cannot be fitted."""
+    """(L,) zero, or why a response cannot be fitted; seen: of categories."""
     L = Y.shape[1]
     status = np.zeros(L, int)
     doubtful = ~used.any(axis=0)
+    if seen is not None:
+        return of_categories(family, seen)
     status[doubtful] = _status.TOO_FEW
     m = trials
     try:
@@ -311,6 +353,12 @@ def check(
     return status
 
 
+def by_gaps(family: AbstractFamily) -> bool:
+    """Whether an empty category is a gap of nothing between two thresholds."""
+    structure = getattr(family, "thresholds", None)
+    return structure == "flexible" and len(family.predictors) == 1
+
+
 LEAST_ROWS = 2  # that say how much they vary
 
 
@@ -320,9 +368,12 @@ def guesses(
     trials: np.ndarray | None,
     used: np.ndarray | None,
     good: np.ndarray,
+    seen: Categories | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the family would start: eta (n, L) and phi (r, L), of ``good`` lanes."""
     K = len(family.predictors)
+    if seen is not None and K == 1 and family.family_kind == "ordinal":
+        return of_thresholds(family, Y, seen.in_lanes.count)  # type: ignore[arg-type]
     alone = family.starts_alone and family.link.name == family.default_link
     if alone and K == 1:
         return family.start(Y, trials)[0], np.zeros((0, Y.shape[1]))
@@ -351,7 +402,7 @@ def table(
     design: Design,
     columns: Columns,
     factor: Factor,
-    family: AbstractFamily,
+    reading: Reading,
     report: generalised.Report,
     status: np.ndarray,
     beta: np.ndarray,
@@ -359,12 +410,13 @@ def table(
     T_inverse: np.ndarray,
     rows_of: Any,
     Y: np.ndarray,
-    source: Source,
+    seen: Categories | None = None,
 ) -> np.ndarray:
     """Rows of the table, in the user's coordinates."""
     from scipy.special import erfc
 
-    p, m = design.p, factor.covariance.m
+    family = reading.core
+    p, m = back.shape[-1], factor.covariance.m
     theta, phi = report.psi[p : p + m], report.psi[p + m :]
     status = np.where(status == _status.MAX_STEPS, AGAIN, status)
     lost = (_status.STALLED, _status.NOT_FINITE)
@@ -394,6 +446,13 @@ def table(
         se[i] = np.sqrt(np.einsum("ij,jk,ik->i", own, V, own))
     with np.errstate(invalid="ignore", divide="ignore"):
         p_values = erfc(np.abs(beta / se) / np.sqrt(2))
+    dispersion = reading.natural(report.psi)
+    errors = np.zeros((len(status), 0))
+    if columns.errors:
+        errors = reading.errors(report.psi, report.hessian, pinned, report.unsure)
+    if seen is not None and columns.errors and by_gaps(family):
+        dispersion = seen.thresholds(dispersion)
+        errors = np.where(np.isfinite(dispersion), errors, np.nan)
     out = columns.table(
         len(status),
         coefficients=beta,
@@ -402,7 +461,8 @@ def table(
         p_values=p_values,
         sd=sd,
         theta=packed(design, factor, lam),
-        dispersion=family.natural(phi).T,
+        dispersion=dispersion,
+        dispersion_se=errors,
         log_likelihood=-report.criterion / 2,
         decrement=report.decrement,
         steps=report.steps,
@@ -429,8 +489,12 @@ def separated(
         return out
     for i in np.flatnonzero(usable & (far > edge)):
         design, eta, rows = rows_of(i)
+        y = Y[rows, i]
         try:
-            out[i] = separation.any_found(design, family, beta[i], eta, Y[rows, i])
+            if family.family_kind == "ordinal":
+                out[i] = ordinal_notes.any_runs_off(design.X, y)
+            else:
+                out[i] = separation.any_found(design, family, beta[i], eta, y)
         except (ValueError, np.linalg.LinAlgError):
             continue
     return out

@@ -59,6 +59,7 @@ def _generalised(source: Source, devices: Devices) -> Plan:
     from jaxglmm.many.generalised import SharedRows, generalised_columns, suits
     from jaxglmm.many.ragged_generalised import RaggedRows
 
+    whole, source = source, settled(source)
     family, design = source.family, source.design
     columns = generalised_columns(design, family)
     missing, threads = None, devices.threads
@@ -67,8 +68,7 @@ def _generalised(source: Source, devices: Devices) -> Plan:
         assert split is not None
         D = len(split.levels)
         everything = np.arange(D)
-        # data sets turn an X of their own as one matrix, not predictor by predictor
-        if suits(source) and not design.parts:
+        if suits(source, located=True):
             sizes = buckets(split.levels)
             stages = tuple(
                 Stage(RaggedRows(source, int(J), which, devices), which, threads)
@@ -76,28 +76,38 @@ def _generalised(source: Source, devices: Devices) -> Plan:
                 for which in [everything[sizes == J]]
             )
         else:
-            stages = (Stage(Loop(source, columns), everything, 1),)
+            stages = (Stage(Loop(whole, columns), everything, 1),)
     else:
         D = len(source.responses)
         everything = np.arange(D)
-        if suits(source):
+        if suits(source, located=True):
             own = isinstance(source.weights, Responses)
             stages = (Stage(SharedRows(source, own, devices), everything, threads),)
             missing = None if own else SharedRows(source, True, devices)
         else:
-            stages = (Stage(Loop(source, columns), everything, 1),)
+            stages = (Stage(Loop(whole, columns), everything, 1),)
     nodes = source.model.nodes
     how = "Laplace's approximation" if nodes == 1 else f"{nodes}-point quadrature"
     return Plan(
         stages,
         missing,
-        partial(alone, source, columns),
+        partial(alone, whole, columns),
         columns,
         D,
         f"generalised linear mixed models ({family.name}, {family.link.name}) fit by "
         f"maximum likelihood, {how}",
         devices.describe(),
     )
+
+
+def settled(source: Source) -> Source:
+    """Of categories: the design without its intercept, or of all predictors."""
+    from jaxglmm.fitting import ordinal
+
+    if ordinal.is_settled(source.design, source.family):
+        return source
+    design, family = ordinal.settled(source.design, source.family)
+    return replace(source, design=design, family=family)
 
 
 def _linear(source: Source, devices: Devices) -> Plan:

@@ -6,14 +6,17 @@ one design are in ``generalised``, which has the rest of the way to the table.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from jaxglmm import _status
 from jaxglmm._errors import DataError, ModelError
 from jaxglmm.estimate import generalised_lanes as generalised
+from jaxglmm.fitting import ordinal
 from jaxglmm.formula.design import Design
 from jaxglmm.many.collection import Source, status_of
 from jaxglmm.many.columns import ALONE
@@ -21,10 +24,15 @@ from jaxglmm.many.generalised import (
     CELLS,
     LANES,
     _fit,
+    by_gaps,
     fine,
+    fixed_parts,
     generalised_columns,
+    of_categories,
     table,
 )
+from jaxglmm.many.located import Categories, Reading
+from jaxglmm.many.located import guesses as of_thresholds
 from jaxglmm.many.ragged import SplitTable, _cholesky, _Sums
 from jaxglmm.many.values import LEAST_VALUES
 from jaxglmm.model import assemble, covariances
@@ -42,7 +50,7 @@ class RaggedArrays:
     there: arrays of ``rows_lanes.LaneRows`` by name, ``n_levels`` and ``back``; eta,
     phi: where to start; status: (L,) zero, or why there is no fit; back: (L, p, p) and
     T_inverse: (L, q, q), to the user's coordinates; at, lane, level: (n,) which row,
-    whose and of which level; y: (n,); Z: (q, n).
+    whose and of which level; y: (n,); Z: (q, n); seen: of categories, which there are.
     """
 
     there: dict[str, np.ndarray]
@@ -56,6 +64,7 @@ class RaggedArrays:
     level: np.ndarray
     y: np.ndarray
     Z: np.ndarray
+    seen: Categories | None
 
 
 class RaggedRows:
@@ -69,28 +78,36 @@ class RaggedRows:
         design = source.design
         self.source, self.design = source, design
         self.split: SplitTable = source.split
-        self.family: AbstractFamily = source.family
-        self.columns = generalised_columns(design, self.family)
+        self.located = ordinal.has_location(source.family)
+        self.family: AbstractFamily = ordinal.core(source.family)
+        self.columns = generalised_columns(design, source.family)
         (self.factor,) = join(assemble.columns(design))
+        self.predictors = assemble.predictors(design)
         self.J, self.devices = J, devices
         order = self.split.order
         n = design.n
         Z = np.ones((1, n)) if self.factor.values is None else self.factor.values.T
-        self.R, basis = orthonormal(design.X, None)
-        self.R_inverse = np.linalg.solve(self.R, np.eye(len(self.R)))
-        self.X = np.ascontiguousarray(basis.whole.T[:, order])
+        whole = fixed_parts(design, self.located)
+        self.R, self.R_inverse, X = _coordinates(whole)
+        self.spans = np.cumsum([0, *(x.shape[1] for x in whole)])
+        self.X = np.ascontiguousarray(X.T[:, order])
         self.Z = np.ascontiguousarray(Z[:, order])
         self.y = design.y[order]
         given = (design.weights, design.offset, design.trials)
-        self.w, self.o, self.m = (None if v is None else v[order] for v in given)
+        self.w, self.o, self.m = (None if v is None else v[..., order] for v in given)
         sizes = self._heights(which)
         self.h = fine(int(sizes.max(initial=1)))
-        cells = self.h * J
+        K = self.predictors.K
+        cells = self.h * J * K
         self.chunk = devices.chunk(cells, CELLS, LANES)
         self.lanes = devices.block(self.chunk, cells * (6 + len(self.X) + len(self.Z)))
         self.unit = devices.unit(self.chunk)
         self.program = generalised.RowsFit(
-            self.family, source.model, self.factor.covariance
+            self.family,
+            source.model,
+            self.factor.covariance,
+            self.predictors,
+            self.factor.predictors if K > 1 else None,
         )
         self.room = LEAST_VALUES
 
@@ -110,12 +127,13 @@ class RaggedRows:
         status, p = r.status, len(self.X)
         report = _fit(self, self.common, r.there, r.eta, r.phi, steps)
         status = np.where(status == 0, report.status, status)
-        beta = np.einsum("lab,bl->la", r.back, report.psi[:p])
+        whole = np.einsum("lab,bl->la", r.back, report.psi[:p])
+        beta = whole[:, int(self.located) :]
 
         def rows_of(i: int) -> tuple[Design, np.ndarray, np.ndarray]:
             design = self.source.design_of(int(which[i]))
             here = np.flatnonzero(lane == i)
-            value = beta[i] @ self.R @ self.X[:, at[here]]
+            value = whole[i] @ self.R @ self.X[:, at[here]]
             if self.o is not None:
                 value = value + self.o[at[here]]
             for k in range(len(Z)):
@@ -123,19 +141,20 @@ class RaggedRows:
             sort = np.argsort(self.split.order[at[here]], kind="stable")
             return design, value[sort], here[sort]
 
+        row = -r.back[:, 0] if self.located else None
         return table(
             self.design,
             self.columns,
             self.factor,
-            self.family,
+            Reading(self.source.family, row, len(report.psi)),
             report,
             status,
             beta,
-            r.back,
+            r.back[:, int(self.located) :],
             r.T_inverse,
             rows_of,
             np.broadcast_to(y[:, None], (len(y), len(which))),
-            self.source,
+            r.seen,
         )
 
     @property
@@ -152,25 +171,27 @@ class RaggedRows:
         X, Z = self.X[:, at], self.Z[:, at]
         y = self.y[at]
         m = None if self.m is None else self.m[at]
-        status = self._check(y, m, lane, L)
+        seen = self._categories(y, at, lane, L)
+        status = self._check(y, m, lane, L, seen)
         few = (p >= n) | (self.split.levels[which] < 2)
         status[few] = _status.TOO_FEW
         with np.errstate(invalid="ignore", divide="ignore"):
-            Lx, dependent = _cholesky(sums.products(X, X) / np.maximum(n, 1))
+            X, turn, dependent = self._fixed(sums, X, n, lane)
             Lz, size = self._standard(sums.products(Z, Z) / np.maximum(n, 1))
-            X = _forward(Lx, X, lane)
             Z = _forward(Lz, Z / size[:, lane], lane)
         status[dependent & (status == 0)] = ALONE
         good = status == 0
         X, Z = np.where(good[lane], X, 0.0), np.where(good[lane], Z, 0.0)
         y = np.where(good[lane], y, self.family.padding)
-        eta, phi = self._guesses(y, m, lane, L, good)
+        if seen is not None and by_gaps(self.family):
+            y = np.where(good[lane], seen.for_lanes(y, lane), y)
+        eta, phi = self._guesses(y, m, lane, L, good, seen)
         row = _positions(sums, len(at))
         place = (row, level, lane)
 
         def put(values: Any, fill: float) -> np.ndarray:
-            out = np.full((self.h, self.J, L), fill)
-            out[place] = values
+            out = np.full((*np.shape(values)[:-1], self.h, self.J, L), fill)
+            out[(..., *place)] = values
             return out
 
         plain = self.factor.values is None
@@ -186,19 +207,60 @@ class RaggedRows:
             there["trials"] = put(m, 1.0)
         if self.o is not None:
             there["offset"] = put(self.o[at], 0.0)
-        back = self.R_inverse @ np.moveaxis(_inverse_transposed(Lx), -1, 0)
+        back = self.R_inverse @ np.moveaxis(turn, -1, 0)
         back = np.where(np.isfinite(back), back, 0.0)
         there["n_levels"] = self.split.levels[which].astype(float)
-        there["back"] = np.ascontiguousarray(np.moveaxis(back, 0, -1))
+        named = back[:, int(self.located) :]
+        there["back"] = np.ascontiguousarray(np.moveaxis(named, 0, -1))
         T_inverse = self.factor.T_inverse @ np.moveaxis(
             _inverse_transposed(Lz) / size[:, None], -1, 0
         )
         return RaggedArrays(
-            there, put(eta, 0.0), phi, status, back, T_inverse, at, lane, level, y, Z
+            there,
+            put(eta, 0.0),
+            phi,
+            status,
+            back,
+            T_inverse,
+            at,
+            lane,
+            level,
+            y,
+            Z,
+            seen,
         )
 
-    def _check(self, y, m, lane: np.ndarray, L: int) -> np.ndarray:
+    def _fixed(
+        self, sums: _Sums, X: np.ndarray, n: np.ndarray, lane: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Orthonormal columns of each lane, predictor by predictor.
+
+        X (p, n); (p, p, L) back to the columns that came in; (L,) where some depend on
+        others.
+        """
+        p, L = len(X), len(n)
+        out, back = np.empty_like(X), np.zeros((p, p, L))
+        dependent = np.zeros(L, bool)
+        for a, b in itertools.pairwise(self.spans):
+            root, bad = _cholesky(sums.products(X[a:b], X[a:b]) / np.maximum(n, 1))
+            out[a:b] = _forward(root, X[a:b], lane)
+            back[a:b, a:b] = _inverse_transposed(root)
+            dependent |= bad
+        return out, back, dependent
+
+    def _categories(self, y, at, lane: np.ndarray, L: int) -> Categories | None:
+        """Which categories each data set has."""
+        K = getattr(self.family, "categories", 0)
+        if self.family.family_kind not in ("ordinal", "nominal"):
+            return None
+        used = np.ones(len(y), bool) if self.w is None else self.w[at] > 0
+        key = y[used].astype(int) * L + lane[used]
+        return Categories(np.bincount(key, minlength=K * L).reshape(K, L))
+
+    def _check(self, y, m, lane: np.ndarray, L: int, seen: Any) -> np.ndarray:
         status = np.zeros(L, int)
+        if seen is not None:
+            return of_categories(self.family, seen)
         ends = np.searchsorted(lane, np.arange(L + 1))
         for i in range(L):
             here = slice(ends[i], ends[i + 1])
@@ -211,16 +273,20 @@ class RaggedRows:
                 status[i] = status_of(error)
         return status
 
-    def _guesses(self, y, m, lane, L: int, good: np.ndarray):
+    def _guesses(self, y, m, lane, L: int, good: np.ndarray, seen: Any):
         family = self.family
+        K = len(family.predictors)
+        if seen is not None and family.family_kind == "ordinal" and K == 1:
+            return of_thresholds(family, y, seen.in_lanes.count, lane)
         if family.starts_alone and family.link.name == family.default_link:
             return family.start(y, m)[0], np.zeros((0, L))
-        eta, phi = np.zeros(len(y)), np.zeros((family.n_phi, L))
+        eta = np.zeros(len(y) if K == 1 else (K, len(y)))
+        phi = np.zeros((family.n_phi, L))
         ends = np.searchsorted(lane, np.arange(L + 1))
         for i in np.flatnonzero(good):
             here = slice(ends[i], ends[i + 1])
             with np.errstate(all="ignore"):
-                eta[here], phi[:, i] = family.start(
+                eta[..., here], phi[:, i] = family.start(
                     y[here], None if m is None else m[here]
                 )
         return eta, np.where(np.isfinite(phi), phi, 0.0)
@@ -241,6 +307,18 @@ class RaggedRows:
                 bad = dependent | ~np.isfinite(found).all(axis=(0, 1))
                 out[a:b, a:b] = np.where(bad, out[a:b, a:b], found)
         return out, size
+
+
+def _coordinates(
+    parts: list[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """R, its inverse and X R^-1, predictor by predictor."""
+    found = [orthonormal(X, None) for X in parts]
+    inverses = [np.linalg.solve(R, np.eye(len(R))) for R, _ in found]
+    if len(found) == 1:
+        return found[0][0], inverses[0], found[0][1].whole
+    X = np.concatenate([basis.whole for _, basis in found], axis=1)
+    return block_diag(*(R for R, _ in found)), block_diag(*inverses), X
 
 
 def _forward(L: np.ndarray, v: np.ndarray, lane: np.ndarray) -> np.ndarray:

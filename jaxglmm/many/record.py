@@ -20,6 +20,7 @@ from jaxglmm.fitting.kinds import Kinds
 from jaxglmm.fitting.kinds import record as records
 from jaxglmm.many import correlations as _correlations
 from jaxglmm.many.columns import Columns
+from jaxglmm.model.families import _thresholds
 
 A_ROW = (  # fields with one row a data set
     "coefficients",
@@ -34,6 +35,7 @@ A_ROW = (  # fields with one row a data set
     "df",
     "p_values",
     "dispersion",
+    "dispersion_se",
     "separated",
     "df_sigma",
     "steps",
@@ -57,6 +59,7 @@ class FittedModels(Hinted):
     se, df, p_values: (D, p) or None; t-tests of the coefficients (z-tests where df is
         infinite)
     dispersion: (D, r) dispersion parameters, ``dispersion_names``, or None
+    dispersion_se: (D, r) their standard errors, of ordinal models, or None
     separated: (D,) bool, coefficients that run off to infinity, or None
     df_sigma: (D,) degrees of freedom of the residual variance, or None
     steps: (D,) evaluations of each fit, or None
@@ -82,6 +85,7 @@ class FittedModels(Hinted):
     p_values: np.ndarray | None = None
     dispersion: np.ndarray | None = None
     dispersion_names: tuple[str, ...] = ()
+    dispersion_se: np.ndarray | None = None
     separated: np.ndarray | None = None
     df_sigma: np.ndarray | None = None
     steps: np.ndarray | None = None
@@ -118,6 +122,7 @@ class FittedModels(Hinted):
             p_values=part["p_values"],
             dispersion=part["dispersion"] if columns.dispersion else None,
             dispersion_names=columns.dispersion,
+            dispersion_se=part["dispersion_se"] if columns.errors else None,
             separated=part["separated"][:, 0] == 1,
             df_sigma=part["df_sigma"][:, 0],
             steps=part["steps"][:, 0],
@@ -192,6 +197,24 @@ class FittedModels(Hinted):
         )
         effects = [*self.sd_names, *self.correlation_names]
         return [*self.coefficient_names, *effects, *self.dispersion_names, *sigma]
+
+    @property
+    def thresholds(self) -> pd.DataFrame:
+        """Thresholds of ordinal models, one row a data set, one column ``1|2``.
+
+        A category that a data set does not have has no probability: between others its
+        two thresholds are one number, beyond all others they are infinite.
+
+        Raises:
+            NotApplicableError: not ordinal models.
+        """
+        levels = self.facts.get("levels")
+        if levels is None or self.dispersion is None:
+            raise NotApplicableError("thresholds belong to ordinal models")
+        structure = self.facts["thresholds"]
+        found = _thresholds.of_reported(structure, len(levels) - 1, self.dispersion)
+        index = None if self.labels is None else pd.Index(self.labels, name="dataset")
+        return pd.DataFrame(found, index, list(_thresholds.names(levels)))
 
     @property
     def correlation_names(self) -> tuple[str, ...]:

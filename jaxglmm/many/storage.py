@@ -178,7 +178,7 @@ def _pack_source(source: Source, arrays: dict) -> dict:
 def _pack_model(source: Source) -> dict:
     if source.family is None:
         return {"reml": source.model.reml}
-    from jaxglmm.fitting.fitted_generalised import family_class
+    from jaxglmm.fitting.fitted_generalised import asdict_static, family_class
 
     family = source.family
     if family_class(family.name) is not type(family):
@@ -188,6 +188,7 @@ def _pack_model(source: Source) -> dict:
     return {
         "family": family.name,
         "link": family.link.name,
+        "options": asdict_static(family),
         "integration": source.model.facts,
     }
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import DataError, ModelError
+from jaxglmm.formula.components import joined
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.levels import compress
 from jaxglmm.formula.rank import drop_dependent
@@ -32,6 +33,8 @@ def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
             "no row is left: every one has a missing value or weight 0",
             status=_status.TOO_FEW,
         )
+    if design.parts:
+        return _of_parts(design, rows, changes)
     X, names, kept, dropped, missing = drop_dependent(design.X[rows], design.x_names)
     before = design.null_space
     place = {j: i for i, j in enumerate(kept)}
@@ -65,8 +68,17 @@ def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
     )
 
 
+def _of_parts(design: Design, rows: np.ndarray, changes: dict[str, Any]) -> Design:
+    """The same of several predictors, each with its columns."""
+    own = {k: v for k, v in changes.items() if k != "offset"}
+    parts = {name: subset(part, rows, **own) for name, part in design.parts.items()}
+    out = joined(parts)
+    offset = changes.get("offset")
+    return out if offset is None else replace(out, offset=offset)
+
+
 def _take(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-    return None if values is None else values[rows]
+    return None if values is None else values[..., rows]
 
 
 def _term(term: RandomTerm, rows: np.ndarray) -> tuple[RandomTerm, np.ndarray]:

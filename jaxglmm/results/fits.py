@@ -41,6 +41,7 @@ class Fits(FittedModels):
     se, df, p_values: (D, p) or None; t-tests of the coefficients (z-tests where df is
         infinite)
     dispersion: (D, r) dispersion parameters, ``dispersion_names``, or None
+    dispersion_se: (D, r) their standard errors, of ordinal models, or None
     separated: (D,) bool, coefficients that run off to infinity, or None
     df_sigma: (D,) degrees of freedom of the residual variance, or None
     steps: (D,) evaluations of each fit, or None
@@ -205,6 +206,32 @@ class Fits(FittedModels):
         from jaxglmm.postestimation.collection.checks import check
 
         return check(self, n, seed, re)
+
+    def predict(self, newdata: Any = None, *, type: str = "response") -> np.ndarray:
+        """Predictions of every model for the same rows, at random effects of zero.
+
+        Args:
+            newdata: a table of n rows; None for those of the responses.
+            type: "response" (the mean; of ordered categories that of their numbers 1,
+                2, ...), "link", and of categories "probs", "class" or "mean_class".
+
+        Returns:
+            (D, n), or (D, n, K) of probabilities; NaN where a data set has no fit.
+
+        Raises:
+            NotApplicableError: no data at hand, several linear predictors.
+
+        Example:
+            >>> import jaxglmm as jg, numpy as np
+            >>> sleep = jg.datasets.load("sleepstudy")
+            >>> Y = sleep["Reaction"].to_numpy()[:, None] + np.zeros((180, 2))
+            >>> fits = jg.fit_many("y ~ Days + (Days | Subject)", sleep, responses=Y)
+            >>> fits.predict({"Days": [0, 9]}).round(1).tolist()[0]
+            [251.4, 345.6]
+        """
+        from jaxglmm.postestimation.collection.predictions import predict
+
+        return predict(self, newdata, type)
 
     @property
     def plot(self) -> FitsPlots:

@@ -28,6 +28,7 @@ import numpy as np
 from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
+from jaxglmm.model.families._by_phi import ByPhi
 from jaxglmm.model.families._dispersion import DispersionParameters
 from jaxglmm.model.families._saturated import best_eta
 from jaxglmm.model.families._values import NaturalValues
@@ -197,7 +198,16 @@ class AbstractFamily(NaturalValues, DispersionParameters):
         """``kernel_derivatives`` with ``log_separable`` left out of the first."""
         return self.kernel_derivatives(y, eta, phi, trials)
 
-    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
+    @property
+    def has_joint_information(self) -> bool:
+        """Whether ``by_phi`` is known: log f is concave in eta and phi together."""
+        return False
+
+    def by_phi(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> ByPhi:
+        """``kernel_derivatives`` and what they are in phi, of one predictor."""
+        raise NotImplementedError(self.name)
+
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Rows | float = 1.0) -> Rows:
         """Fisher information of a row about eta, positive; of one predictor.
 
         (d mu / d eta)^2 / variance: exact for exponential families, a lower bound

@@ -96,14 +96,26 @@ def check(structure: str, K: int) -> None:
         )
 
 
-def fitted_to(structure: str, theta: np.ndarray) -> tuple[float, np.ndarray]:
-    """c and log d next to given thresholds (L,)."""
+def fitted_to(structure: str, theta: np.ndarray) -> tuple[Any, np.ndarray]:
+    """c (...) and log d (r, ...) next to given thresholds (L, ...)."""
     L = len(theta)
     A = spacings(structure, L)
     if structure == "flexible":
-        gaps = np.diff(theta)
-        return float(theta[(L - 1) // 2]), np.log(np.maximum(gaps, SMALLEST))
+        gaps = np.diff(theta, axis=0)
+        return theta[(L - 1) // 2], np.log(np.maximum(gaps, SMALLEST))
     columns = np.column_stack([np.ones(L), A]) if has_location(structure) else A
-    found = np.linalg.lstsq(columns, theta, rcond=None)[0]
-    c = float(found[0]) if has_location(structure) else 0.0
-    return c, np.log(np.maximum(found[-A.shape[1] :], SMALLEST))
+    wide = theta.reshape(L, -1)
+    found = np.linalg.lstsq(columns, wide, rcond=None)[0]
+    found = found.reshape(len(found), *theta.shape[1:])
+    c = found[0] if has_location(structure) else np.float64(0.0)
+    return c, np.log(np.maximum(found[len(found) - A.shape[1] :], SMALLEST))
+
+
+def of_reported(structure: str, L: int, values: np.ndarray) -> np.ndarray:
+    """(..., L) thresholds from what ``reported`` makes (..., parameters)."""
+    if structure == "flexible":
+        return np.asarray(values, float)
+    A = spacings(structure, L)
+    whole = np.column_stack([np.ones(L), A]) if has_location(structure) else A
+    B = reported(structure, L)
+    return np.asarray(values, float) @ np.linalg.solve(B.T, whole.T)

@@ -20,17 +20,23 @@ import numpy as np
 
 from jaxglmm import _arguments, _status
 from jaxglmm._errors import DataError, ModelError
-from jaxglmm._typing import Array
 from jaxglmm.model.families import _checks, _thresholds
 from jaxglmm.model.families._base import JetFamily, Method, Phi, Rows, Trials, positive
+from jaxglmm.model.families._by_phi import ByPhi
 from jaxglmm.model.families._interval import INTERVALS, Ends
+from jaxglmm.model.families._spacings import (
+    at_row,
+    by_spacings,
+    combined,
+    drawn_between,
+    log_gaps,
+)
 from jaxglmm.model.families.binomial import probability_variance
 from jaxglmm.model.links import Link
 from jaxglmm.numerics.jets import Jet
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.trees import field
 
-EULER = 0.5772156649015329  # mean of Gumbel's distribution
 MOST = 100  # categories; more of them are a number
 
 
@@ -164,10 +170,8 @@ class Cumulative(JetFamily):
 
     def theta(self, phi: Any) -> np.ndarray:
         """(L,) thresholds, or (..., L) from (..., n_phi)."""
-        A, phi = self._A, np.asarray(phi, float)
-        if not self.located:
-            return np.exp(phi) @ A.T
-        return phi[..., :1] + np.exp(phi[..., 1:]) @ A.T
+        c, d = np.split(np.asarray(phi, float), [int(self.located)], axis=-1)
+        return (c if self.located else 0.0) + np.exp(d) @ self._A.T
 
     def theta_jacobian(self, phi: Any) -> np.ndarray:
         """(L, n_phi) derivatives of ``theta``."""
@@ -196,9 +200,10 @@ class Cumulative(JetFamily):
         return np.concatenate([c, np.log(d)])
 
     def natural_jacobian(self, phi: Any) -> np.ndarray:
-        """(n_phi, n_phi) derivatives of ``natural``."""
-        c, d = np.split(np.asarray(phi, float), [int(self.located)])
-        return self._reported * np.concatenate([np.ones_like(c), np.exp(d)])
+        """(..., n_phi, n_phi) derivatives of ``natural``, from phi (..., n_phi)."""
+        c, d = np.split(np.asarray(phi, float), [int(self.located)], axis=-1)
+        slope = np.concatenate([np.ones_like(c), np.exp(d)], axis=-1)
+        return self._reported * slope[..., None, :]
 
     @property
     def _reported(self) -> np.ndarray:
@@ -216,22 +221,30 @@ class Cumulative(JetFamily):
     # -- the likelihood --------------------------------------------------------------
 
     def _ends(self, y: Rows, eta: Rows, phi: Phi) -> Ends:
-        """The interval of each row's category, less eta."""
+        """The interval of each row's category, less eta; phi (r,), or (r, lanes)."""
         A = self._A
         c, a = (phi[0], phi[1:]) if self.located else (0.0, phi)
-        t = c + jnp.sum(A * jnp.exp(a), axis=1)
-        log_gap = _log_gaps(np.diff(A, axis=0), a)
+        t = c + combined(A, jnp.exp(a))
+        log_gap = log_gaps(np.diff(A, axis=0), a)
         y = y.real  # on the host numbers may have a complex step beside them
-        i = y.astype(int)
         last = self.L
-        upper, lower = t[jnp.minimum(i, last - 1)], t[jnp.maximum(i - 1, 0)]
-        gap = log_gap[jnp.clip(i - 1, 0, last - 2)] if last > 1 else jnp.zeros_like(eta)
+        upper, lower = at_row(t, y), at_row(t, y - 1)
+        gap = at_row(log_gap, y - 1) if last > 1 else jnp.zeros_like(eta)
         return Ends(upper - eta, lower - eta, gap, y > 0, y < last)
 
     def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         return INTERVALS[self.link.name](self._ends(y, eta, phi), order)
 
-    def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
+    @property
+    def has_joint_information(self) -> bool:
+        """log(F(a) - F(b)) is concave where the density is log-concave."""
+        return self.is_log_concave and len(self.predictors) == 1 and self.n_phi > 0
+
+    def by_phi(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> ByPhi:
+        a, ends = phi[int(self.located) :], self._ends(y, eta, phi)
+        return by_spacings(self.link, self.located, ends, y, a, self._A)
+
+    def expected_weight(self, eta: Rows, phi: Phi, trials: Rows | float = 1.0) -> Rows:
         total = jnp.zeros_like(eta)
         for k in range(self.categories):
             l = self.log_jet(jnp.full_like(eta, float(k)), eta, phi, 1.0, 3)
@@ -252,7 +265,10 @@ class Cumulative(JetFamily):
 
     def probabilities(self, eta: np.ndarray, phi: np.ndarray) -> np.ndarray:
         """(..., K) probabilities of the categories; small ones are exact too."""
-        ends = self.ends(eta, phi)
+        return self.between(self.ends(eta, phi))
+
+    def between(self, ends: np.ndarray) -> np.ndarray:
+        """(..., K) probabilities between ends (..., K + 1)."""
         F, S = self._distribution(ends), self._survival(ends)
         low, high = np.diff(F, axis=-1), -np.diff(S, axis=-1)
         return np.where(F[..., 1:] < 0.5, low, high)
@@ -355,29 +371,14 @@ class Cumulative(JetFamily):
     ) -> np.ndarray:
         """Draws of the latent error between two ends, less its mean (cauchit: none)."""
         u = rng.uniform(size=np.shape(low))
-        F, S = (
-            [f(x) for x in (low, high)] for f in (self._distribution, self._survival)
-        )
-        under, over = F[0] + u * (F[1] - F[0]), S[0] + u * (S[1] - S[0])
-        other = {"cloglog": "loglog", "loglog": "cloglog"}.get(self.link.name)
-        link = self.link if other is None else Cumulative(other).link
-        with np.errstate(divide="ignore", invalid="ignore"):
-            below = np.asarray(self.link.link(under), float)
-            above = -np.asarray(link.link(over), float)
-        drawn = np.where(under < 0.5, below, above)
-        return drawn - {"cloglog": -EULER, "loglog": EULER}.get(self.link.name, 0.0)
+        F, S = self._distribution, self._survival
+        shares = (f(low) + u * (f(high) - f(low)) for f in (F, S))
+        return drawn_between(self.link, *shares)
 
     def latent_variance(
         self, mu: Any, phi: Any, trials: Any = 1.0, method: Method = "lognormal"
     ) -> np.ndarray:
         return probability_variance(self.link, mu)
-
-
-def _log_gaps(D: np.ndarray, a: Array) -> Array:
-    """log(D exp(a)), D (L - 1, r) of numbers from zero on."""
-    if D.shape[0] == D.shape[1] and (np.eye(len(D)) == D).all():
-        return a
-    return jnp.log(jnp.sum(D * jnp.exp(a), axis=1))
 
 
 def category_levels(levels: Any) -> tuple[Any, ...] | None:

@@ -59,6 +59,12 @@ def check(fits: FittedModels, n: int, seed: int, re: str | None) -> pd.DataFrame
             "checks compare draws with the data, and the data of these fits are not at "
             "hand (they were drawn, or came from a file saved without data)"
         )
+    family = fits.source.family
+    if family is not None and family.family_kind in ("ordinal", "nominal"):
+        raise NotApplicableError(
+            "checks of many models are of numbers: of categories ask each, "
+            "fits[i].check()"
+        )
     D = len(fits)
     found = np.full((D, len(CHECKS), 3), np.nan)
     good = np.flatnonzero(fits.status == _status.CONVERGED)

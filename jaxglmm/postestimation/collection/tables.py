@@ -55,6 +55,8 @@ def tidy(
     values = fits.frame().to_numpy()
     p = len(fits.coefficient_names)
     kind = np.array(["fixed"] * p + ["ran_pars"] * (values.shape[1] - p))
+    if fits.dispersion_se is not None:
+        kind[[fits.names.index(name) for name in fits.dispersion_names]] = "fixed"
     keep = np.flatnonzero((kind == effects) | (effects == "all"))
     D, k = len(fits), len(keep)
     labels = np.arange(D) if fits.labels is None else fits.labels
@@ -66,6 +68,8 @@ def tidy(
     }
     if fits.se is not None and effects != "ran_pars":
         table |= _tests(fits, values.shape[1], keep, conf_int, level)
+        if fits.dispersion_se is not None:
+            _of_thresholds(fits, table, keep)
     table["status"] = np.repeat(_status.names(fits.status), k)
     return pd.DataFrame(table)
 
@@ -95,6 +99,17 @@ def _tests(
             found["conf_low"] = wide(fits.coefficients - half)
             found["conf_high"] = wide(fits.coefficients + half)
     return found
+
+
+def _of_thresholds(
+    fits: FittedModels, table: dict[str, np.ndarray], keep: np.ndarray
+) -> None:
+    """Standard errors of thresholds, which are tested against nothing."""
+    error = table["std_error"].reshape(len(fits), len(keep))
+    assert fits.dispersion_se is not None
+    for k, name in enumerate(fits.dispersion_names):
+        error[:, keep == fits.names.index(name)] = fits.dispersion_se[:, k, None]
+    table["statistic"] = table["estimate"] / table["std_error"]
 
 
 def column(fits: FittedModels, term: str) -> int:
@@ -141,7 +156,10 @@ def finite(fits: FittedModels) -> np.ndarray:
         NotApplicableError: fewer than two.
     """
     values = fits.frame().to_numpy()
-    whole = [k for k, n in enumerate(fits.names) if n not in fits.correlation_names]
+    unknown = fits.correlation_names
+    if fits.dispersion_se is not None:  # infinite beyond the categories that there are
+        unknown = (*unknown, *fits.dispersion_names)
+    whole = [k for k, n in enumerate(fits.names) if n not in unknown]
     values = values[np.isfinite(values[:, whole]).all(axis=1)]
     if len(values) < 2:
         raise NotApplicableError(
@@ -262,10 +280,15 @@ def _near(x: np.ndarray, dispersion: bool) -> np.ndarray:
     return x[x <= FAR * np.median(x)] if dispersion and len(x) else x
 
 
+def _may_run_off(fits: FittedModels) -> tuple[str, ...]:
+    """Dispersion parameters, which are positive; thresholds are not."""
+    return fits.dispersion_names if fits.dispersion_se is None else ()
+
+
 def _far(fits: FittedModels, values: np.ndarray) -> tuple[str, ...]:
     """A note on dispersion parameters that are left out of mean and sd."""
     lines = []
-    for name in fits.dispersion_names:
+    for name in _may_run_off(fits):
         x = values[:, fits.names.index(name)]
         count = int(np.isfinite(x).sum()) - len(_near(x, True))
         if count:
@@ -279,7 +302,7 @@ def _far(fits: FittedModels, values: np.ndarray) -> tuple[str, ...]:
 def _moments(fits: FittedModels, values: np.ndarray) -> dict[str, list[float]]:
     """Mean and sd of each parameter (columns of ``values``), NaN where unknown."""
     parts = [
-        _near(x, name in fits.dispersion_names)
+        _near(x, name in _may_run_off(fits))
         for name, x in zip(fits.names, values.T, strict=True)
     ]
     return {

@@ -62,6 +62,7 @@ def intervals(
             "at hand (they were drawn, or came from a file saved without data): save "
             "with data=True"
         )
+    _suitable(fits)
     D = len(fits)
     place = np.arange(D) if fits.positions is None else fits.positions
     good = np.flatnonzero(fits.status == _status.CONVERGED)
@@ -79,6 +80,20 @@ def intervals(
     for row in good[~done[good]]:
         found[row] = _alone(fits, int(row), level, names, wanted)
     return _table(fits, names, wanted, found)
+
+
+def _suitable(fits: FittedModels) -> None:
+    """Refuse models whose profiles are made one at a time."""
+    source = fits.source
+    if source.family is None:
+        return
+    categories = source.family.family_kind in ("ordinal", "nominal")
+    if categories or (source.design.parts and source.responses is None):
+        raise NotApplicableError(
+            "profiles of many models are not made of categories, nor of data sets of "
+            "their own rows with several linear predictors: ask each, "
+            "fits[i].confint(method='profile')"
+        )
 
 
 def _names(fits: FittedModels) -> list[str]:
