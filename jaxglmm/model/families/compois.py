@@ -8,22 +8,22 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from jaxglmm.model.families import _checks, _draws
 from jaxglmm.model.families import _conway_maxwell as conway_maxwell
+from jaxglmm.model.families import _draws
 from jaxglmm.model.families._base import (
-    JetFamily,
     Phi,
     Rows,
     Trials,
     harmless,
     where_inside,
 )
+from jaxglmm.model.families._kinds import CountFamily
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.host import is_host, on_host
 
 
-class ConwayMaxwellPoisson(JetFamily):
+class ConwayMaxwellPoisson(CountFamily):
     """Counts with P(y) proportional to lambda^y / (y!)^nu, nu = 1 / phi.
 
     The link is that of the mean, to which lambda belongs (Huang 2017). phi = 1 is the
@@ -50,7 +50,6 @@ class ConwayMaxwellPoisson(JetFamily):
             "counts spread more than geometric ones: use family='nbinom2'",
         )
     }
-    discrete: ClassVar[bool] = True
 
     def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
@@ -89,15 +88,6 @@ class ConwayMaxwellPoisson(JetFamily):
             return self._moments(mu, phi)[-1].variance
         with on_host():
             return self._moments(mu, phi)[-1].variance
-
-    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
-        _checks.no_trials(self.name, trials)
-        _checks.counts(self.name, y, rows)
-        _checks.not_all_zero(self.name, y)
-
-    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        phi = self.start_phi(np.mean(y), np.var(y))
-        return np.asarray(self.link.link(y + 0.3), float), phi
 
     def start_phi(self, mean: Any, variance: Any) -> np.ndarray:
         ratio = variance / np.maximum(mean, 1e-8)

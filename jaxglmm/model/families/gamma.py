@@ -11,9 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import (
-    JetFamily,
     Phi,
     Rows,
     Trials,
@@ -21,13 +19,14 @@ from jaxglmm.model.families._base import (
     positive,
     where_inside,
 )
+from jaxglmm.model.families._kinds import PositiveFamily
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
 from jaxglmm.runtime.arrays import jnp
 
 
-class Gamma(JetFamily):
+class Gamma(PositiveFamily):
     """Positive values, Var y = phi mu^2; the shape is 1 / phi.
 
     ``phi`` is the dispersion of a GLM, the squared coefficient of variation; glmmTMB's
@@ -49,8 +48,6 @@ class Gamma(JetFamily):
     self_concordant: ClassVar[tuple[str, ...]] = ("log",)
     phi_centre: ClassVar[float] = -1.0
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
-    padding: ClassVar[float] = 1.0
-    has_zeros: ClassVar[bool] = False
 
     def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
@@ -89,11 +86,6 @@ class Gamma(JetFamily):
 
     def sigma(self, phi: Any) -> float:
         return float(np.exp(0.5 * np.atleast_1d(phi)[0]))
-
-    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
-        _checks.no_trials(self.name, trials)
-        _checks.positive(self.name, y, rows)
-        _checks.varies(self.name, y)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
         eta = np.asarray(self.link.link(np.asarray(y, float)))

@@ -7,22 +7,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxglmm._typing import Array
-from jaxglmm.model.families import _checks, _draws
+from jaxglmm.model.families import _draws
 from jaxglmm.model.families._base import (
-    JetFamily,
     Phi,
     Rows,
     Trials,
     harmless,
     where_inside,
 )
+from jaxglmm.model.families._kinds import CountFamily
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
 from jaxglmm.runtime.arrays import jnp
 
 
-class GeneralisedPoisson(JetFamily):
+class GeneralisedPoisson(CountFamily):
     """Counts with Var y = phi mu; phi = 1 is the Poisson family.
 
     Consul and Famoye's distribution, P(y) = a (a + b y)^(y - 1) exp(-a - b y) / y! with
@@ -42,7 +42,6 @@ class GeneralisedPoisson(JetFamily):
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     phi_range: ClassVar[tuple[float, float]] = (-30.0, 60.0)
-    discrete: ClassVar[bool] = True
 
     def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
@@ -79,15 +78,6 @@ class GeneralisedPoisson(JetFamily):
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         return mu * exp(phi[0])
-
-    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
-        _checks.no_trials(self.name, trials)
-        _checks.counts(self.name, y, rows)
-        _checks.not_all_zero(self.name, y)
-
-    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        phi = self.start_phi(np.mean(y), np.var(y))
-        return np.asarray(self.link.link(y + 0.3), float), phi
 
     def start_phi(self, mean: Any, variance: Any) -> np.ndarray:
         # below one not all y have a density at every mean: from near one

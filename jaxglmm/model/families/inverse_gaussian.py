@@ -6,9 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import (
-    JetFamily,
     Phi,
     Rows,
     Trials,
@@ -16,13 +14,14 @@ from jaxglmm.model.families._base import (
     positive,
     where_inside,
 )
+from jaxglmm.model.families._kinds import PositiveFamily
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.runtime.arrays import jnp
 
 
-class InverseGaussian(JetFamily):
+class InverseGaussian(PositiveFamily):
     """Positive values, Var y = phi mu^3 (lambda = 1 / phi).
 
     The default link is the logarithm, for the reason given at ``Gamma``; the canonical
@@ -40,8 +39,6 @@ class InverseGaussian(JetFamily):
     links: ClassVar[tuple[str, ...]] = ("log", "1/mu^2", "inverse", "identity")
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
-    padding: ClassVar[float] = 1.0
-    has_zeros: ClassVar[bool] = False
     phi_in_units: ClassVar[bool] = True
 
     def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
@@ -73,11 +70,6 @@ class InverseGaussian(JetFamily):
 
     def sigma(self, phi: Any) -> float:
         return float(np.exp(0.5 * np.atleast_1d(phi)[0]))
-
-    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
-        _checks.no_trials(self.name, trials)
-        _checks.positive(self.name, y, rows)
-        _checks.varies(self.name, y)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
         y = np.asarray(y, float)

@@ -6,22 +6,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import (
-    JetFamily,
     Phi,
     Rows,
     Trials,
     harmless,
     where_inside,
 )
+from jaxglmm.model.families._kinds import PositiveFamily
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.runtime.arrays import jnp, nn
 
 
-class LognormalFamily(JetFamily):
+class LognormalFamily(PositiveFamily):
     """Positive values whose logarithm is normal, Var y = sigma^2.
 
     The link is that of E y, and ``sigma`` the standard deviation of y, as glmmTMB has
@@ -40,8 +39,6 @@ class LognormalFamily(JetFamily):
     n_phi: ClassVar[int] = 1
     phi_names: ClassVar[tuple[str, ...]] = ("sigma",)
     phi_in_units: ClassVar[bool] = True
-    padding: ClassVar[float] = 1.0
-    has_zeros: ClassVar[bool] = False
 
     def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
         log_mu = self.link.log_jet(eta, order)
@@ -60,11 +57,6 @@ class LognormalFamily(JetFamily):
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         return exp(2 * phi[0]) + 0 * mu
-
-    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
-        _checks.no_trials(self.name, trials)
-        _checks.positive(self.name, y, rows)
-        _checks.varies(self.name, y)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
         eta = np.asarray(self.link.link(np.asarray(y, float)), float)

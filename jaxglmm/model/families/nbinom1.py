@@ -6,21 +6,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm.model.families import _checks, _negative_binomial, nbinom2
+from jaxglmm.model.families import _negative_binomial, nbinom2
 from jaxglmm.model.families._base import (
-    JetFamily,
     Phi,
     Rows,
     Trials,
     harmless,
     where_inside,
 )
+from jaxglmm.model.families._kinds import CountFamily
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.runtime.arrays import jnp
 
 
-class NegativeBinomial1(JetFamily):
+class NegativeBinomial1(CountFamily):
     """Counts with Var y = mu (1 + phi); phi to zero is the Poisson family.
 
     ``phi`` is glmmTMB's sigma.
@@ -33,7 +33,6 @@ class NegativeBinomial1(JetFamily):
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     phi_range: ClassVar[tuple[float, float]] = (-35.0, np.inf)
     near_zero_dispersion: ClassVar[tuple[float, ...]] = (-9.0, -25.0)
-    discrete: ClassVar[bool] = True
     limit: ClassVar[str | None] = "poisson"
 
     def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
@@ -45,11 +44,6 @@ class NegativeBinomial1(JetFamily):
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         return mu * (1 + exp(phi[0]))
-
-    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
-        _checks.no_trials(self.name, trials)
-        _checks.counts(self.name, y, rows)
-        _checks.not_all_zero(self.name, y)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
         ratio = np.var(y) / max(np.mean(y), 1e-8) - 1

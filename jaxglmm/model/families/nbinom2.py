@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxglmm._typing import Array
-from jaxglmm.model.families import _checks, _draws, _negative_binomial
+from jaxglmm.model.families import _draws, _negative_binomial
 from jaxglmm.model.families._base import (
     Derivatives,
-    JetFamily,
     Method,
     Phi,
     Rows,
@@ -19,12 +18,13 @@ from jaxglmm.model.families._base import (
     harmless,
     where_inside,
 )
+from jaxglmm.model.families._kinds import CountFamily
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.runtime.arrays import jnp
 
 
-class NegativeBinomial2(JetFamily):
+class NegativeBinomial2(CountFamily):
     """Counts with Var y = mu + mu^2 / phi; phi to infinity is the Poisson family.
 
     ``phi`` is glmmTMB's sigma, MASS's theta, SciPy's n.
@@ -38,7 +38,6 @@ class NegativeBinomial2(JetFamily):
     phi_names: ClassVar[tuple[str, ...]] = ("phi",)
     phi_range: ClassVar[tuple[float, float]] = (-np.inf, 35.0)
     near_zero_dispersion: ClassVar[tuple[float, ...]] = (9.0, 25.0)
-    discrete: ClassVar[bool] = True
     self_concordant: ClassVar[tuple[str, ...]] = ("log",)
     limit: ClassVar[str | None] = "poisson"
 
@@ -79,15 +78,6 @@ class NegativeBinomial2(JetFamily):
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         return mu + mu * mu * exp(-phi[0])
-
-    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
-        _checks.no_trials(self.name, trials)
-        _checks.counts(self.name, y, rows)
-        _checks.not_all_zero(self.name, y)
-
-    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        phi = self.start_phi(np.mean(y), np.var(y))
-        return np.asarray(self.link.link(y + 0.3)), phi
 
     def start_phi(self, mean: Any, variance: Any) -> np.ndarray:
         extra = np.asarray(variance - mean)

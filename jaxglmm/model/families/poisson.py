@@ -11,10 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm.model.families import _checks, _draws
+from jaxglmm.model.families import _draws
 from jaxglmm.model.families._base import (
     Derivatives,
-    JetFamily,
     Phi,
     Rows,
     Trials,
@@ -22,12 +21,13 @@ from jaxglmm.model.families._base import (
     harmless,
     where_inside,
 )
+from jaxglmm.model.families._kinds import CountFamily
 from jaxglmm.numerics.jets import Jet, chain
 from jaxglmm.numerics.special import HALF_LOG_2PI, lgamma, stirling_error
 from jaxglmm.runtime.arrays import jnp
 
 
-class Poisson(JetFamily):
+class Poisson(CountFamily):
     """Counts, E y = Var y = inverse(eta).
 
     Example:
@@ -41,7 +41,6 @@ class Poisson(JetFamily):
     canonical: ClassVar[str | None] = "log"
     default_link: ClassVar[str] = "log"
     links: ClassVar[tuple[str, ...]] = ("log", "sqrt", "identity")
-    discrete: ClassVar[bool] = True
     self_concordant: ClassVar[tuple[str, ...]] = ("log",)
     starts_alone: ClassVar[bool] = True
     overdispersed: ClassVar[str | None] = "nbinom2"
@@ -76,14 +75,6 @@ class Poisson(JetFamily):
 
     def variance(self, mu: Any, phi: Any, trials: Any = 1.0) -> Any:
         return mu
-
-    def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
-        _checks.no_trials(self.name, trials)
-        _checks.counts(self.name, y, rows)
-        _checks.not_all_zero(self.name, y)
-
-    def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        return np.asarray(self.link.link(y + 0.3)), np.zeros(0)
 
     def kernel_over_normal(
         self, y: Rows, mean: Rows, variance: Rows, phi: Phi, trials: Trials = 1.0
