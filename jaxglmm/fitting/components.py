@@ -74,7 +74,7 @@ class VarCorr(dict):
         super().__init__(terms)
         self.sigma = sigma
 
-    def table(self) -> layout.Table:
+    def table(self) -> layout.TextTable:
         return layout.random_effects(self, self.sigma)
 
     def __repr__(self) -> str:

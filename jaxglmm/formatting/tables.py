@@ -21,7 +21,7 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A titled table of strings.
 
     align: "<" or ">" a column; footer: lines below the table
@@ -34,7 +34,7 @@ class Table:
     footer: tuple[str, ...] = ()
 
 
-Block = Paragraph | Table
+Block = Paragraph | TextTable
 
 
 def as_text(blocks: Sequence[Block]) -> str:
@@ -93,7 +93,9 @@ def _cell(tag: str, text: str, align: str) -> str:
     return f"<{tag} style='text-align:{side}'>{html.escape(text)}</{tag}>"
 
 
-def random_effects(varcorr, sigma: float | None, footer: tuple[str, ...] = ()) -> Table:
+def random_effects(
+    varcorr, sigma: float | None, footer: tuple[str, ...] = ()
+) -> TextTable:
     """Groups, Name, Variance, Std.Dev., Corr: one row a variance, the residual last."""
     groups, names, sds, corrs = [], [], [], []
     for label, record in varcorr.items():
@@ -130,7 +132,7 @@ def random_effects(varcorr, sigma: float | None, footer: tuple[str, ...] = ()) -
         "Std.Dev.",
         *["Corr", *[""] * width][:width],
     )
-    return Table("Random effects:", header, rows, "<<>>" + ">" * width, footer)
+    return TextTable("Random effects:", header, rows, "<<>>" + ">" * width, footer)
 
 
 def _of_structure(record) -> list[tuple[str, float, tuple[str, ...]]]:

@@ -12,7 +12,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
-from jaxglmm.formatting.tables import Paragraph, Table
+from jaxglmm.formatting.tables import Paragraph, TextTable
 from jaxglmm.postestimation.checking.simulated_residuals import (
     SimulatedResiduals,
     Test,
@@ -221,7 +221,7 @@ def _heading(fit: FittedModel, residuals: SimulatedResiduals) -> tuple[str, ...]
     )
 
 
-def _shown(table: pd.DataFrame) -> Table:
+def _shown(table: pd.DataFrame) -> TextTable:
     rows = tuple(
         (
             str(name),
@@ -232,4 +232,4 @@ def _shown(table: pd.DataFrame) -> Table:
         )
         for name, row in table.iterrows()
     )
-    return Table("", ("", "observed", "expected", "p", "verdict"), rows, "<>>><")
+    return TextTable("", ("", "observed", "expected", "p", "verdict"), rows, "<>>><")

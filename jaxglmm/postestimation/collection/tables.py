@@ -13,7 +13,7 @@ from jaxglmm._pandas import pd
 from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
-from jaxglmm.formatting.tables import Block, Paragraph, Table
+from jaxglmm.formatting.tables import Block, Paragraph, TextTable
 from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.report.summary import Summary
 
@@ -354,7 +354,7 @@ def _significant(fits: FittedModels) -> pd.DataFrame:
         )
 
 
-def block(table: pd.DataFrame) -> Table:
+def block(table: pd.DataFrame) -> TextTable:
     """Every row to as many decimals as its sd deserves; counts as they are."""
     rows = []
     for name, values in zip(table.index, table.to_numpy(), strict=True):
@@ -364,4 +364,4 @@ def block(table: pd.DataFrame) -> Table:
         else:
             shown = [f"{int(v)}" for v in values]
         rows.append((str(name), *shown))
-    return Table("", ("", *table.columns), tuple(rows), "<" + ">" * table.shape[1])
+    return TextTable("", ("", *table.columns), tuple(rows), "<" + ">" * table.shape[1])

@@ -320,7 +320,9 @@ def _shown(
     footer = (LIMIT if len(families) > 1 else BOUNDARY,) if boundary else ()
     blocks = [
         layout.Paragraph((title, *models)),
-        layout.Table("", ("", *header), tuple(rows), "<" + ">" * len(header), footer),
+        layout.TextTable(
+            "", ("", *header), tuple(rows), "<" + ">" * len(header), footer
+        ),
     ]
     last = table.iloc[-1]
     out = Comparison(layout.as_text(blocks))

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxglmm._pandas import pd
 from jaxglmm.formatting import tables as layout
-from jaxglmm.formatting.tables import Table
+from jaxglmm.formatting.tables import TextTable
 from jaxglmm.formula.design import DISP, MARK, Design
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def formulas(design: Design) -> list[str]:
     ]
 
 
-def random_effects(fit: FittedModel, footer: tuple[str, ...]) -> list[Table]:
+def random_effects(fit: FittedModel, footer: tuple[str, ...]) -> list[TextTable]:
     """A table of variances for each component that has some."""
     found = []
     for k, name in enumerate(fit.design.parts):
@@ -100,8 +100,8 @@ def dispersion_table(fit: Any) -> pd.DataFrame:
 
 
 def fixed_effects(
-    design: Design, table: pd.DataFrame, show: Callable[..., Table]
-) -> list[Table]:
+    design: Design, table: pd.DataFrame, show: Callable[..., TextTable]
+) -> list[TextTable]:
     """A table of coefficients for each component that has some."""
     found = []
     for k, (name, part) in enumerate(design.parts.items()):

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxglmm import _arguments
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
-from jaxglmm.formatting.tables import Paragraph, Table
+from jaxglmm.formatting.tables import Paragraph, TextTable
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
 from jaxglmm.postestimation.report.summary import WIDTH, Summary, modelled
 
@@ -63,7 +63,7 @@ def _heading(fit: FittedPosterior) -> tuple[str, ...]:
     )
 
 
-def _table(title: str, frame: pd.DataFrame, percent: str) -> Table:
+def _table(title: str, frame: pd.DataFrame, percent: str) -> TextTable:
     columns = ["mean", "sd", "lower", "upper"]
     header = ["", "Mean", "SD", f"lower {percent}", f"upper {percent}"]
     cells = [numbers.column(frame[c].tolist()) for c in columns]
@@ -72,7 +72,7 @@ def _table(title: str, frame: pd.DataFrame, percent: str) -> Table:
         cells += [[f"{x:.0f}" for x in frame[c]] for c in ("ess_bulk", "ess_tail")]
         cells.append([f"{x:.3f}" for x in frame["rhat"]])
     rows = tuple(zip(map(str, frame.index), *cells, strict=True))
-    return Table(title, tuple(header), rows, "<" + ">" * (len(header) - 1))
+    return TextTable(title, tuple(header), rows, "<" + ">" * (len(header) - 1))
 
 
 def _priors(fit: FittedPosterior) -> tuple[str, ...]:

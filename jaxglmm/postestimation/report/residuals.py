@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxglmm.fitting import residual_parameters as parameters
 from jaxglmm.formatting import numbers
-from jaxglmm.formatting.tables import Paragraph, Table
+from jaxglmm.formatting.tables import Paragraph, TextTable
 from jaxglmm.formula.residual import BY_VISIT
 from jaxglmm.model.residuals import title
 
@@ -54,7 +54,7 @@ def _dispersed_heading(fit: Any, tests: str, how: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def residual_blocks(fit: Any) -> list[Paragraph | Table]:
+def residual_blocks(fit: Any) -> list[Paragraph | TextTable]:
     """Standard deviations and correlations by visit, or the few parameters."""
     if fit.design.residual.part is not None:
         return []
@@ -70,10 +70,10 @@ def residual_blocks(fit: Any) -> list[Paragraph | Table]:
             found, numbers.column([x.value for x in found]), strict=True
         )
     )
-    return [Table("Residual covariance:", ("", "Estimate"), rows, "<>")]
+    return [TextTable("Residual covariance:", ("", "Estimate"), rows, "<>")]
 
 
-def _matrix(label: str, record: Any) -> Table:
+def _matrix(label: str, record: Any) -> TextTable:
     names = [str(name) for name in record.sd.index]
     corr = record.corr.to_numpy()
     sd = record.sd.to_numpy()
@@ -98,4 +98,4 @@ def _matrix(label: str, record: Any) -> Table:
     head = "Residual covariance:"
     if label != "Residual":
         head = f"Residual covariance ({label.removeprefix('Residual.')}):"
-    return Table(head, header, rows, "<>>" + ">" * (len(names) - 1))
+    return TextTable(head, header, rows, "<>>" + ">" * (len(names) - 1))

@@ -19,7 +19,7 @@ from jaxglmm._pandas import pd
 from jaxglmm.fitting.kinds import is_dispersed, is_generalised, is_ordinal
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
-from jaxglmm.formatting.tables import Paragraph, Table
+from jaxglmm.formatting.tables import Paragraph, TextTable
 from jaxglmm.formula.design import DISP, MARK
 from jaxglmm.formula.parse import parse
 from jaxglmm.model import covariances
@@ -115,7 +115,7 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
     return out
 
 
-def _by_formula(fit: FittedModel, coefficients: pd.DataFrame) -> list[Table]:
+def _by_formula(fit: FittedModel, coefficients: pd.DataFrame) -> list[TextTable]:
     """Coefficients of the mean, then those of the residual sd."""
     out = []
     own = by_component.dispersion_table(fit)
@@ -216,14 +216,14 @@ def _robust(fit: FittedModel) -> tuple[str, ...]:
     return (f"Covariance of the fixed effects: {fit.vcov_type}{of}",)
 
 
-def _criteria(fit: FittedModel) -> Paragraph | Table:
+def _criteria(fit: FittedModel) -> Paragraph | TextTable:
     if fit.reml:
         when = "at convergence" if fit.converged else "where the optimiser stopped"
         return Paragraph((f"REML criterion {when}: {numbers.fixed(fit.criterion, 1)}",))
     names = tuple(criteria(fit))
     values = [*criteria(fit).values()]
     cells = (*[numbers.fixed(v, 1) for v in values[:-1]], str(values[-1]))
-    return Table("", names, (cells,), ">>>>>")
+    return TextTable("", names, (cells,), ">>>>>")
 
 
 def scaled_quantiles(scaled: np.ndarray) -> pd.Series:
@@ -240,9 +240,9 @@ def _scaled(fit: FittedModel) -> pd.Series | None:
         return None
 
 
-def _residuals(quantiles: pd.Series) -> Table:
+def _residuals(quantiles: pd.Series) -> TextTable:
     cells = tuple(numbers.fixed(float(v), 4) for v in quantiles)
-    return Table("Scaled residuals:", tuple(quantiles.index), (cells,), ">>>>>")
+    return TextTable("Scaled residuals:", tuple(quantiles.index), (cells,), ">>>>>")
 
 
 def _groups(fit: FittedModel) -> str:
@@ -250,7 +250,7 @@ def _groups(fit: FittedModel) -> str:
     return f"Number of obs: {fit.nobs}, groups: {groups}"
 
 
-def fixed_effects(table: pd.DataFrame, z: bool = False) -> Table:
+def fixed_effects(table: pd.DataFrame, z: bool = False) -> TextTable:
     """Estimate, standard error, df, t (z) and p of every coefficient, with stars."""
     estimate, error = numbers.with_errors(
         table["estimate"].tolist(), table["std_error"].tolist()
@@ -272,7 +272,7 @@ def fixed_effects(table: pd.DataFrame, z: bool = False) -> Table:
     any_star = any(columns[-1])
     footer = ("---", numbers.STARS_LEGEND) if any_star else ()
     align = "<" + ">" * (len(header) - 2) + "<"
-    return Table(
+    return TextTable(
         "Fixed effects:", header, tuple(zip(*columns, strict=True)), align, footer
     )
 
@@ -284,7 +284,7 @@ def correlations(vcov: np.ndarray, names) -> pd.DataFrame:
     return pd.DataFrame(vcov / np.outer(se, se), index=names, columns=names)
 
 
-def _correlation_block(correlation: pd.DataFrame) -> list[Paragraph | Table]:
+def _correlation_block(correlation: pd.DataFrame) -> list[Paragraph | TextTable]:
     p = len(correlation)
     if p < 2:
         return []
@@ -306,7 +306,9 @@ def _correlation_block(correlation: pd.DataFrame) -> list[Paragraph | Table]:
         for i in range(1, p)
     )
     header = ("", *short[:-1])
-    return [Table("Correlation of Fixed Effects:", header, rows, "<" + ">" * (p - 1))]
+    return [
+        TextTable("Correlation of Fixed Effects:", header, rows, "<" + ">" * (p - 1))
+    ]
 
 
 def abbreviate(names: list[str], width: int = 6) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jaxglmm.fitting.kinds import is_ordinal
 from jaxglmm.formatting import numbers
-from jaxglmm.formatting.tables import Table
+from jaxglmm.formatting.tables import TextTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def others(fit: FittedModel, coefficients: pd.DataFrame) -> pd.DataFrame:
     return coefficients.drop(index=fit.threshold_coefficients.index)
 
 
-def table(fit: FittedModel) -> list[Table]:
+def table(fit: FittedModel) -> list[TextTable]:
     """The threshold coefficients; none of other models."""
     if not is_ordinal(fit):
         return []
@@ -55,4 +55,4 @@ def table(fit: FittedModel) -> list[Table]:
     z = [numbers.fixed(t, 3) for t in found["statistic"]]
     rows = tuple(zip(map(str, found.index), estimate, error, z, strict=True))
     header = ("", "Estimate", "Std. Error", "z value")
-    return [Table("Threshold coefficients:", header, rows, "<>>>")]
+    return [TextTable("Threshold coefficients:", header, rows, "<>>>")]

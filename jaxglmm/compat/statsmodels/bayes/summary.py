@@ -9,7 +9,7 @@ import pandas as pd
 
 from jaxglmm.compat.statsmodels.bayes.state import PosteriorState
 from jaxglmm.compat.statsmodels.mixedlm.summary import right_aligned
-from jaxglmm.formatting.tables import Block, Paragraph, Table, as_html, as_text
+from jaxglmm.formatting.tables import Block, Paragraph, TextTable, as_html, as_text
 
 FOOTNOTES = (
     "Parameter types are mean structure (M) and variance structure (V)",
@@ -117,14 +117,14 @@ def _facts(results: PosteriorState) -> pd.DataFrame:
     return pd.DataFrame({"": rows})
 
 
-def _table(frame: pd.DataFrame) -> Table:
+def _table(frame: pd.DataFrame) -> TextTable:
     cells = tuple(
         (str(name), *(x if isinstance(x, str) else f"{x:.4f}" for x in row))
         for name, row in zip(frame.index, frame.itertuples(index=False), strict=True)
     )
     header = ("", *map(str, frame.columns))
     align = "<" + ">" * len(frame.columns) if len(frame.columns) > 1 else "<<"
-    return Table("", header, cells, align)
+    return TextTable("", header, cells, align)
 
 
 def _latex(frame: pd.DataFrame) -> str:
