@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxglmm.formula.design import Design
 from jaxglmm.model import covariances
-from jaxglmm.structure.factors import Columns, Factor, join, standardise
+from jaxglmm.structure.factors import Factor, TermColumns, join, standardise
 from jaxglmm.structure.fixed import FixedBasis, orthonormal
 
 WELL = 1e-6  # smallest eigenvalue of X'X at unit diagonal whose root serves as a basis
@@ -55,7 +55,7 @@ def coordinates(design: Design) -> Coordinates:
         extra.append(np.ones((n, 1)) if values is None else values)
     r = p + sum(x.shape[1] for x in extra)
     small = [
-        Columns(
+        TermColumns(
             t.factor,
             np.zeros(r, np.int32),
             _placed(part, start, r) * np.sqrt(r),

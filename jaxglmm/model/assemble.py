@@ -15,7 +15,7 @@ from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.model.predictors import Predictors
-from jaxglmm.structure.factors import ColumnMaps, Columns
+from jaxglmm.structure.factors import ColumnMaps, TermColumns
 from jaxglmm.structure.moments_of_design import Moments, build
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from jaxglmm.model.families import AbstractFamily
 
 
-def columns(design: Design, maps: ColumnMaps | None = None) -> list[Columns]:
+def columns(design: Design, maps: ColumnMaps | None = None) -> list[TermColumns]:
     """The random-effects terms as arrays; maps: fewer than their covariances allow."""
     return [
-        Columns(
+        TermColumns(
             t.factor,
             t.codes,
             t.values,

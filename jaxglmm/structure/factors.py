@@ -39,7 +39,7 @@ class ColumnMaps(Enum):
 
 
 @dataclass(frozen=True)
-class Columns:
+class TermColumns:
     """One term's columns for one factor: codes (n,), values (n, q), J levels.
 
     covariance: a ``model.covariances.AbstractCovariance``, which stands above this
@@ -97,7 +97,7 @@ class Factor:
         return None if self.values is None else self.values[:, i]
 
 
-def join(terms: list[Columns], weights: np.ndarray | None = None) -> list[Factor]:
+def join(terms: list[TermColumns], weights: np.ndarray | None = None) -> list[Factor]:
     """Terms to factors, the one with most levels first (ties: as written).
 
     weights: (n,) prior weights of a Gaussian response, all positive.
@@ -107,7 +107,7 @@ def join(terms: list[Columns], weights: np.ndarray | None = None) -> list[Factor
     return sorted(factors, key=lambda f: -f.n_levels)
 
 
-def _join_one(name: str, terms: list[Columns], w: np.ndarray | None) -> Factor:
+def _join_one(name: str, terms: list[TermColumns], w: np.ndarray | None) -> Factor:
     spans, own, values, blocks, predictors = [], [], [], [], []
     start = 0
     for index, term in enumerate(terms):

@@ -20,7 +20,7 @@ from jaxglmm.numerics.dense import DenseSystem
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.runtime.arrays import added, cho_solve, jnp, segment_sum
 from jaxglmm.runtime.trees import field
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 from jaxglmm.structure.rows import AbstractRows
 
 MOST_PARTS = 8  # single-valued factors beyond which a design is held as entries
@@ -119,14 +119,14 @@ def _same_levels(one: Part, two: Part) -> np.ndarray | None:
     return (pairs % J) if len(np.unique(pairs % J)) == J else None
 
 
-def as_columns(parts: list[Part], covariance: Any) -> list[Columns]:
+def as_columns(parts: list[Part], covariance: Any) -> list[TermColumns]:
     """The parts as terms for ``build_rows``; equal codes share a factor."""
     named: dict[int, str] = {}
     out = []
     for part in parts:
         name = named.setdefault(id(part.codes), f"f{len(named)}")
         J = len(part.columns)
-        out.append(Columns(name, part.codes, part.values[:, None], J, covariance))
+        out.append(TermColumns(name, part.codes, part.values[:, None], J, covariance))
     return out
 
 

@@ -36,8 +36,8 @@ from jaxglmm.numerics.system import AbstractSystem
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.alike import FEW, chain_of, padded_levels
-from jaxglmm.structure.factors import Columns as Columns
 from jaxglmm.structure.factors import Factor, join
+from jaxglmm.structure.factors import TermColumns as TermColumns
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
 from jaxglmm.structure.padding import bucket, pad
 
@@ -113,7 +113,7 @@ def rotated(m: Moments, turns: Sequence[np.ndarray]) -> AbstractSystem:
 def build(
     y: np.ndarray,
     X: np.ndarray,
-    terms: list[Columns],
+    terms: list[TermColumns],
     weights: np.ndarray | None,
     structure: str | None = None,
 ) -> Moments:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxglmm._brief import brief
 from jaxglmm.runtime.trees import tree_at
-from jaxglmm.structure.factors import Columns, Factor, join
+from jaxglmm.structure.factors import Factor, TermColumns, join
 from jaxglmm.structure.fixed import orthonormal
 from jaxglmm.structure.padding import bucket, empty
 from jaxglmm.structure.row_layout import order, rows
@@ -66,7 +66,9 @@ class RowData:
         return out
 
 
-def build_rows(X: np.ndarray | Sequence[np.ndarray], terms: list[Columns]) -> RowData:
+def build_rows(
+    X: np.ndarray | Sequence[np.ndarray], terms: list[TermColumns]
+) -> RowData:
     """The rows of a design.
 
     X: (n, p) of full rank, one for each linear predictor where there are several;

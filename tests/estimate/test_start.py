@@ -8,7 +8,7 @@ from structure import designs
 
 from jaxglmm.estimate import start
 from jaxglmm.model.covariances import Diagonal
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 from jaxglmm.structure.moments_of_design import build
 
 compute = jax.jit(start.moments)
@@ -20,7 +20,7 @@ def test_exact_on_balanced_one_way_layouts(ratio, rng):
     J, k = 16, 5
     y = ratio * np.repeat(rng.normal(size=J), k) + rng.normal(size=J * k) + 50
     codes = np.repeat(np.arange(J, dtype=np.int32), k)
-    term = Columns("g", codes, np.ones((J * k, 1)), J, Diagonal(1))
+    term = TermColumns("g", codes, np.ones((J * k, 1)), J, Diagonal(1))
     problem = designs.on_device(build(y, np.ones((J * k, 1)), [term], None))
     table = y.reshape(J, k)
     between = k * np.var(table.mean(axis=1), ddof=1)
@@ -56,7 +56,7 @@ def test_the_same_component_twice_is_survived():
     """Two factors with the same levels: no unique moments, but a start."""
     rows = designs.rows(designs.BY_NAME["one"])
     (term,) = rows.terms
-    twin = Columns("h", term.codes, term.values, term.n_levels, term.covariance)
+    twin = TermColumns("h", term.codes, term.values, term.n_levels, term.covariance)
     moments = build(rows.y, rows.X, [term, twin], None)
     theta = np.asarray(compute(designs.on_device(moments)))
     assert ((theta >= start.LEAST) & (theta <= start.MOST)).all()

@@ -17,7 +17,7 @@ from jaxglmm.model.covariances import Unstructured, named
 from jaxglmm.structure import level_types as grouped
 from jaxglmm.structure import per_dataset_design as own
 from jaxglmm.structure import shared_design as shared
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 from jaxglmm.structure.moments_of_design import build
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
@@ -48,7 +48,7 @@ def setting(name):
     X = np.column_stack(columns[:p]) if p else np.zeros((len(codes), 0))
     kind = "diag" if name == "independent" else "us"
     Y = rng.normal(size=(len(codes), L)) + rng.normal(size=(J, L))[codes]
-    m = build(Y[:, 0], X, [Columns("g", codes, Z, J, named(kind, q))], None)
+    m = build(Y[:, 0], X, [TermColumns("g", codes, Z, J, named(kind, q))], None)
     covariance = m.factors[0].covariance
     theta = 0.5 + 0.2 * rng.normal(size=(covariance.m, L))
     theta[-1, 0] = 0.0  # next to the boundary
@@ -182,7 +182,7 @@ def test_own_coordinates_are_those_of_a_single_fit():
         single = build(
             Y[:, k],
             X,
-            [Columns("g", factor.codes, Z, J, Unstructured(Z.shape[1]))],
+            [TermColumns("g", factor.codes, Z, J, Unstructured(Z.shape[1]))],
             W[:, k],
         )
         back = m.fixed.R_inverse @ np.asarray(local.back[:, :, k])

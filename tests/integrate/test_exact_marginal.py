@@ -12,7 +12,7 @@ from jaxglmm.integrate.exact_marginal import Exact, conditional, crossproducts
 from jaxglmm.model.covariances.unstructured import Unstructured
 from jaxglmm.model.families import Gaussian, Poisson
 from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 from jaxglmm.structure.rows_of_design import build_rows
 
 N, J = 60, 6
@@ -24,10 +24,10 @@ def problem_of(kind, family=None, origin=0.0):
     x = rng.normal(size=N)
     one, slope = np.ones((N, 1)), np.stack([np.ones(N), x], axis=1)
     terms = {
-        "slope": [Columns("g", g, slope, J, Unstructured(2))],
+        "slope": [TermColumns("g", g, slope, J, Unstructured(2))],
         "crossed": [
-            Columns("g", g, one, J, Unstructured(1)),
-            Columns("h", h, one, 4, Unstructured(1)),
+            TermColumns("g", g, one, J, Unstructured(1)),
+            TermColumns("h", h, one, 4, Unstructured(1)),
         ],
     }[kind]
     y = origin + x + rng.normal(size=J)[g] + rng.normal(size=N)

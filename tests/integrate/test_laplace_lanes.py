@@ -19,7 +19,7 @@ from jaxglmm.many.values import apart, distinct
 from jaxglmm.model.covariances import Unstructured
 from jaxglmm.model.families import Binomial, Gamma, NegativeBinomial, Poisson
 from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 from jaxglmm.structure.rows_of_design import build_rows
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
@@ -44,7 +44,7 @@ def setting(name, q):
     x = rng.normal(size=n)
     X = np.column_stack([np.ones(n), x])
     Z = X[:, :q]
-    data = build_rows(X, [Columns("g", codes, Z, J, Unstructured(Z.shape[1]))])
+    data = build_rows(X, [TermColumns("g", codes, Z, J, Unstructured(Z.shape[1]))])
     trials = np.full(n, 5.0) if family.family_kind == "binomial" else np.ones(n)
     draws = {
         "binomial": lambda: rng.binomial(5, 0.4, size=n),

@@ -27,7 +27,7 @@ from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.predictors import Predictors
 from jaxglmm.numerics.jets import gradients
 from jaxglmm.structure import row_layout
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 from jaxglmm.structure.rows_of_design import build_rows
 
 
@@ -115,29 +115,29 @@ def random_terms(kind, g, h, x):
     slope = np.stack([np.ones(N), x], axis=1)
     return {
         "same": [
-            Columns("g", g, one, J, Unstructured(1)),
-            Columns("g", g, one, J, Unstructured(1), predictor=1),
+            TermColumns("g", g, one, J, Unstructured(1)),
+            TermColumns("g", g, one, J, Unstructured(1), predictor=1),
         ],
         "slope": [
-            Columns("g", g, slope, J, Unstructured(2)),
-            Columns("g", g, one, J, Unstructured(1), predictor=1),
+            TermColumns("g", g, slope, J, Unstructured(2)),
+            TermColumns("g", g, one, J, Unstructured(1), predictor=1),
         ],
         "crossed": [
-            Columns("g", g, one, J, Unstructured(1)),
-            Columns("h", h, one, 6, Unstructured(1), predictor=1),
+            TermColumns("g", g, one, J, Unstructured(1)),
+            TermColumns("h", h, one, 6, Unstructured(1), predictor=1),
         ],
         "shared": [
             *(
-                Columns("g", g, one, J, Unstructured(1)),
-                Columns("g", g, one, J, Unstructured(1), predictor=1),
+                TermColumns("g", g, one, J, Unstructured(1)),
+                TermColumns("g", g, one, J, Unstructured(1), predictor=1),
             ),
-            Columns("h", h, one, 6, Unstructured(1), predictor=1),
+            TermColumns("h", h, one, 6, Unstructured(1), predictor=1),
         ],
         "nested": [
-            Columns("g", g, one, J, Unstructured(1), predictor=1),
-            Columns("top", g // 2, one, J // 2, Unstructured(1)),
+            TermColumns("g", g, one, J, Unstructured(1), predictor=1),
+            TermColumns("top", g // 2, one, J // 2, Unstructured(1)),
         ],
-        "mean": [Columns("g", g, one, J, Unstructured(1))],
+        "mean": [TermColumns("g", g, one, J, Unstructured(1))],
         "none": [],
     }[kind]
 

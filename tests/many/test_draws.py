@@ -9,7 +9,7 @@ from structure import designs
 
 from jaxglmm.many import bootstrap_responses as draws
 from jaxglmm.model.covariances import Unstructured
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 from jaxglmm.structure.moments_of_design import build
 
 pytestmark = pytest.mark.usefixtures("always_compiled", "double")
@@ -26,7 +26,9 @@ def setting(p):
     X = rng.normal(size=(n, p))
     Z = np.column_stack([np.ones(n), rng.normal(size=n)])
     y = rng.normal(size=n)
-    moments = build(y, X, [Columns("g", codes, Z, 7, Unstructured(Z.shape[1]))], None)
+    moments = build(
+        y, X, [TermColumns("g", codes, Z, 7, Unstructured(Z.shape[1]))], None
+    )
     data = oracle.dense(moments, y, X)
     problem = designs.on_device(moments)
     theta = jnp.array([0.9, -0.4, 0.6])

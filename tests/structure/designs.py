@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxglmm.model import assemble
 from jaxglmm.model.covariances import named
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 from jaxglmm.structure.moments_of_design import Moments, build
 
 
@@ -82,7 +82,7 @@ class Rows:
 
     y: np.ndarray
     X: np.ndarray
-    terms: list[Columns]
+    terms: list[TermColumns]
     weights: np.ndarray | None
 
     def moments(self, structure: str | None) -> Moments:
@@ -132,7 +132,7 @@ def rows(
         b = rng.normal(size=(size[factor], q)) * 0.8
         y = y + np.einsum("nq,nq->n", Z, b[index[factor]])
         own = named(covariance, q)
-        terms.append(Columns(factor, index[factor], Z, size[factor], own))
+        terms.append(TermColumns(factor, index[factor], Z, size[factor], own))
     X = rng.normal(size=(N, p)) * 3 + 1
     if p:
         X[:, 0] = 1.0

@@ -11,7 +11,7 @@ from jaxglmm import ModelError
 from jaxglmm.model import assemble
 from jaxglmm.numerics.arrow import DenseCoupling, SparseCoupling
 from jaxglmm.structure import moments_of_design as module
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 
 
 @pytest.mark.parametrize("layout", designs.LAYOUTS, ids=str)
@@ -89,7 +89,9 @@ def test_rows_of_weight_zero_are_not_there():
         rows.y[some],
         rows.X[some],
         [
-            Columns(t.factor, t.codes[some], t.values[some], t.n_levels, t.covariance)
+            TermColumns(
+                t.factor, t.codes[some], t.values[some], t.n_levels, t.covariance
+            )
             for t in rows.terms
         ],
         weights[some],

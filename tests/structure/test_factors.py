@@ -5,7 +5,7 @@ import pytest
 
 from jaxglmm.model.covariances import Diagonal, Unstructured, named
 from jaxglmm.model.covariances.base import SideBySide
-from jaxglmm.structure.factors import Columns, join, to_user
+from jaxglmm.structure.factors import TermColumns, join, to_user
 
 N, J = 60, 7
 
@@ -13,13 +13,13 @@ N, J = 60, 7
 def columns(rng, q, covariance="us", factor="g", n_levels=J):
     values = rng.normal(size=(N, q)) * 10.0 ** rng.uniform(-3, 3, q) + 5
     codes = (np.arange(N) % n_levels).astype(np.int32)
-    return Columns(factor, codes, values, n_levels, named(covariance, q))
+    return TermColumns(factor, codes, values, n_levels, named(covariance, q))
 
 
 def with_intercept(term):
     values = term.values.copy()
     values[:, 0] = 1.0
-    return Columns(term.factor, term.codes, values, term.n_levels, term.covariance)
+    return TermColumns(term.factor, term.codes, values, term.n_levels, term.covariance)
 
 
 @pytest.mark.parametrize("covariance", ["us", "diag"])
@@ -54,7 +54,7 @@ def test_an_intercept_stays_as_it_is(rng):
 def test_collinear_columns_are_scaled_only(rng):
     term = columns(rng, 2)
     values = np.column_stack([term.values[:, 0], 3 * term.values[:, 0]])
-    (factor,) = join([Columns("g", term.codes, values, J, term.covariance)])
+    (factor,) = join([TermColumns("g", term.codes, values, J, term.covariance)])
     assert not np.triu(factor.T, 1).any()
     np.testing.assert_allclose(np.mean(factor.values**2, axis=0), 1.0)
 
@@ -63,7 +63,7 @@ def test_a_column_of_zeros_is_left_alone(rng):
     term = columns(rng, 2, "diag")
     values = term.values.copy()
     values[:, 1] = 0.0
-    (factor,) = join([Columns("g", term.codes, values, J, term.covariance)])
+    (factor,) = join([TermColumns("g", term.codes, values, J, term.covariance)])
     assert np.isfinite(factor.values).all()
     assert factor.T[1, 1] == 1.0
 

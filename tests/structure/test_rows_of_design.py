@@ -5,7 +5,7 @@ import pytest
 
 from jaxglmm.model.covariances import Unstructured
 from jaxglmm.structure import rows_of_design as module
-from jaxglmm.structure.factors import Columns
+from jaxglmm.structure.factors import TermColumns
 from jaxglmm.structure.rows_of_design import build_rows
 
 N = 1_201
@@ -26,7 +26,7 @@ def design(origin=0.0):
 @pytest.mark.parametrize("origin", [0.0, 50.0])
 def test_slopes_whose_means_are_fixed_effects(taken, first, origin, monkeypatch):
     X, g = design(origin)
-    terms = [Columns("g", g, X[:, list(taken)], 12, Unstructured(len(taken)))]
+    terms = [TermColumns("g", g, X[:, list(taken)], 12, Unstructured(len(taken)))]
     apart = build_rows(X, terms)
     assert not np.shares_memory(apart.rows.z[0], apart.X)
     monkeypatch.setattr(module, "LARGE_ROWS", 1_000)
@@ -46,5 +46,5 @@ def test_a_column_that_is_nearly_the_same_stays_its_own(monkeypatch):
     X, g = design()
     near = X[:, :2].copy()
     near[-1, 1] += 1e-6
-    once = build_rows(X, [Columns("g", g, near, 12, Unstructured(near.shape[1]))])
+    once = build_rows(X, [TermColumns("g", g, near, 12, Unstructured(near.shape[1]))])
     assert not np.shares_memory(once.rows.z[0], once.X)
