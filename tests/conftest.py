@@ -54,6 +54,17 @@ def at_full_effort():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture(scope="module")
+def in_a_hurry():
+    """The opposite: at half the effort whatever the environment says."""
+    import jax
+
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _as_users_have_them(request):
     """What is compared with numbers from elsewhere."""

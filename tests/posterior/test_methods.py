@@ -191,6 +191,10 @@ def test_nuts_on_cbpp(cbpp_fit, truth, density):
     error = sd / np.sqrt(ess)
     assert (np.abs(coefficients["mean"] - truth.beta) < 4.5 * error).all()
     assert np.abs(coefficients["sd"] / sd - 1).max() < 5 / np.sqrt(2 * ess.min())
+    ess = table.iloc[4:]["ess_bulk"].to_numpy().item()
+    logs = np.log(fit.posterior.draws.sd["herd"][:, 0])
+    assert abs(logs.mean() - LOG_SD) < 4.5 * LOG_SD_SD / np.sqrt(ess)
+    assert abs(logs.std() / LOG_SD_SD - 1) < 5 / np.sqrt(ess)
     # the random effects too
     own = fit.posterior.moments.effects["herd"][:, 0]
     spread = truth.effects_sd["herd"][:, 0]
