@@ -233,12 +233,15 @@ def test_eight_schools(schools):
 
 
 @pytest.mark.mcmc
+@pytest.mark.filterwarnings("ignore:.*transitions of NUTS diverged")
 def test_correlated_slopes_of_sleepstudy():
     """Importance sampling and NUTS on the joint density agree, correlation and all."""
     sleep = jg.datasets.load("sleepstudy")
     formula = "Reaction ~ Days + (Days | Subject)"
     one = jg.lmm(formula, sleep, method="nested-laplace")
     two = jg.lmm(formula, sleep, method=jg.NUTS(draws=1500, density="joint"))
+    # none or one of 6,000, as the last digits of the processor's arithmetic will have it
+    assert two.posterior.sample_stats["diverging"].sum() <= 3
     a, b = one.posterior.summary(), two.posterior.summary()
     ess = b["ess_bulk"].clip(upper=one.posterior.ess)
     error = a["sd"] * np.sqrt(1 / ess + 1 / one.posterior.ess)
