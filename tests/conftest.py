@@ -8,7 +8,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # are started. Nothing else differs. What is compared with numbers from elsewhere or of
 # before, and programs on disk, is compiled ``at_full_effort``; everything is, where the
 # environment says JAX_DISABLE_MOST_OPTIMIZATIONS=0.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+HALF = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
 
 import numpy as np
 import pytest
@@ -48,21 +48,9 @@ def at_full_effort():
     """Programs are compiled as users have them."""
     import jax
 
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-@pytest.fixture(scope="module")
-def in_a_hurry():
-    """The opposite: at half the effort whatever the environment says."""
-    import jax
-
-    before = jax.config.jax_disable_most_optimizations
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", HALF)
 
 
 @pytest.fixture(autouse=True, scope="module")
