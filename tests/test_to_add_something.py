@@ -23,8 +23,6 @@ PACKAGE = Path(jg.__file__).parent
 README = (PACKAGE / "README.md").read_text()
 PAGE = README.split("## To add something, touch these files")[1].split("\n## ")[0]
 
-pytestmark = pytest.mark.usefixtures("in_a_hurry")
-
 
 def paths():
     named = re.findall(r"`([\w/]+(?:\.py|/))`", PAGE)
