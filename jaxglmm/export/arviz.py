@@ -23,10 +23,13 @@ import jaxglmm
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.model import assemble, covariances
+from jaxglmm.model.covariances.names import COR, NU, RANGE
 from jaxglmm.model.priors.distributions import Fixed
 from jaxglmm.posterior import loo as _loo
 
 if TYPE_CHECKING:
+    from jaxglmm.formula.design import RandomTerm
+    from jaxglmm.model.covariances import AbstractCovariance
     from jaxglmm.posterior.fitted_posterior import FittedPosterior
 
 MOST = 30_000_000  # draws times rows of log_likelihood and posterior_predictive
@@ -133,18 +136,33 @@ class _Names:
             self.coords["predictor"] = list(design.parts)
         for term in design.terms:
             g = self.labels[term.label]
-            columns = [str(n) for n in term.names]
-            self.coords[g] = _level_names(term.levels)
+            own, known = covariances.of(term), term.known
+            columns = [str(n) for n in (term.names if known is None else term.levels)]
+            levels = term.levels if known is None else known.labels
+            self.coords[g] = _level_names(levels)
             self.coords[f"{g}_term"] = columns
             self.dims[f"sd_{g}"] = [f"{g}_term"]
             self.dims[f"r_{g}"] = [g, f"{g}_term"]
             self.dims[f"{g}_idx"] = ["obs"]
-            if covariances.of(term).pairs:
+            if own.has_own:
+                self._structured(term, own, g)
+            elif own.pairs:
                 pairs = zip(*_below(len(columns)), strict=True)
                 self.coords[f"{g}_pair"] = [
                     f"{columns[i]}.{columns[j]}" for i, j in pairs
                 ]
                 self.dims[f"cor_{g}"] = [f"{g}_pair"]
+
+    def _structured(self, term: RandomTerm, own: AbstractCovariance, g: str) -> None:
+        """Of a covariance with parameters of its own: as many sds, what is beside."""
+        sds, beside = own.parameters(term.names)
+        if len(sds) < len(term.names):
+            self.coords[f"{g}_sd"] = [".".join(words) for words in sds]
+            self.dims[f"sd_{g}"] = [f"{g}_sd"]
+        pairs = [words for kind, words in beside if kind == COR]
+        if pairs:
+            self.coords[f"{g}_pair"] = [".".join(words) for words in pairs]
+            self.dims[f"cor_{g}"] = [f"{g}_pair"]
 
 
 def _safe(name: str) -> str:
@@ -178,7 +196,7 @@ def _used(fit: FittedPosterior, groups: Iterable[str]) -> set[str]:
     out = {*DIMENSIONS, *VARIABLES, *fit.family.phi_names, *fit.posterior.sample_stats}
     for g in groups:
         out |= {g, f"{g}_term", f"{g}_pair", f"{g}_idx", f"log_lik_{g}"}
-        out |= {f"{kind}_{g}" for kind in ("sd", "cor", "r")}
+        out |= {f"{kind}_{g}" for kind in ("sd", "cor", "r", RANGE, NU)}
     return out
 
 
@@ -223,11 +241,21 @@ def _posterior(
         out[f"sd_{g}"] = d.sd[term.label]
         if term.label in d.corr:
             out[f"cor_{g}"] = _pairs(d.corr[term.label])
+        if term.label in d.more:
+            out |= _beside(term, g, d.more[term.label])
         if effects and d.effects is not None:
-            out[f"r_{g}"] = d.effects[term.label]
+            out[f"r_{g}"] = fit.posterior.effects(term.label)
     known = _known(fit)
     out |= {name: x for name, x in d.dispersion.items() if name not in known}
     return {name: _chained(fit, x) for name, x in out.items()}
+
+
+def _beside(term: RandomTerm, g: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """What a structure has beside standard deviations: cor_g (S, r), range_g (S,)."""
+    kinds = [kind for kind, _ in covariances.of(term).parameters(term.names)[1]]
+    if COR in kinds:
+        return {f"cor_{g}": values}
+    return {f"{kind}_{g}": values[:, i] for i, kind in enumerate(kinds)}
 
 
 def _thinned(fit: FittedPosterior, draws: int | None) -> np.ndarray:
@@ -283,10 +311,14 @@ def _prior(fit: FittedPosterior, names: _Names, seed: int) -> dict[str, np.ndarr
         out["beta"] = beta
     for term in fit.design.terms:
         g = names.labels[term.label]
-        sds, lkj = resolved.terms[term.label]
-        out[f"sd_{g}"] = np.stack([p.sample(rng, S) for p in sds], axis=1)
-        if lkj is not None:
-            L = np.stack([lkj.sample(rng, len(sds)) for _ in range(S)])
+        own, its = covariances.of(term), resolved.terms[term.label]
+        out[f"sd_{g}"] = np.stack([p.sample(rng, S) for p in its.sds], axis=1)
+        out |= {f"{kind}_{g}": p.sample(rng, S) for kind, p in its.more.items()}
+        if its.lkj is not None and own.has_own:
+            law = own.correlation  # type: ignore[attr-defined]
+            out[f"cor_{g}"] = law.drawn_lkj(rng, S, its.lkj.eta)
+        elif its.lkj is not None:
+            L = np.stack([its.lkj.sample(rng, len(its.sds)) for _ in range(S)])
             out[f"cor_{g}"] = _pairs(L @ np.swapaxes(L, 1, 2))
     known = _known(fit)
     for name, prior in zip(fit.family.phi_names, resolved.dispersion, strict=True):
@@ -299,7 +331,8 @@ def _constants(fit: FittedPosterior, names: _Names) -> dict[str, np.ndarray]:
     d = fit.design
     out: dict[str, np.ndarray] = {"X": d.X} if d.p else {}
     for term in d.terms:
-        out[f"{names.labels[term.label]}_idx"] = term.codes.astype(np.int64)
+        if term.known is None:
+            out[f"{names.labels[term.label]}_idx"] = term.codes.astype(np.int64)
     extra = {"offset": d.offset, "weights": d.weights, "trials": d.trials}
     out |= {name: np.array(value) for name, value in _known(fit).items()}
     return out | {k: np.asarray(v) for k, v in extra.items() if v is not None}

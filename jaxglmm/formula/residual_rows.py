@@ -318,6 +318,53 @@ def new_places(
     return group, position, _new_scales(residual, term, table)
 
 
+def new_rows(term: ResidualTerm, newdata: Any) -> ResidualTerm:
+    """The term of new rows; subjects that the fit had not have the code -1.
+
+    Without a column of the time new rows come after those of their subject.
+
+    Raises:
+        DataError: a column is missing, or a visit lies outside what is known.
+    """
+    table = as_table(newdata)
+    residual = read_residual(term.text).resolved(table.names)
+    group, position, scales = new_places(term, newdata)
+    codes = np.zeros(table.n, int)
+    if residual.subject:
+        codes = match(term.levels, _joined(residual.subject, table))
+    how = PLACES.get(term.structure, "")
+    times = np.zeros((table.n, term.times.shape[1]))
+    if not residual.times:
+        last = np.zeros(len(term.levels))
+        np.maximum.at(last, term.codes, term.times[:, 0])
+        order = _in_order(np.where(codes < 0, len(last), codes))[0]
+        times[:, 0] = np.where(codes < 0, 0.0, last[codes]) + 1 + order
+    elif how == "number":
+        own = [_numbers(residual, table.column(name)) for name in residual.times]
+        times = np.stack(own, axis=1)
+    elif how == "whole" and term.visits.dtype.kind in "iufb":
+        times[:, 0] = _numbers(residual, table.column(residual.times[0]))
+        apart = times - term.times.min()
+        if not (apart == np.rint(apart)).all():
+            first = times[(apart != np.rint(apart)).any(axis=1)][0, 0]
+            raise DataError(
+                f"new data: {term.time!r} is {first:g}, between the whole steps of "
+                f"{term.structure}; a fit with car1 knows correlations at any time"
+            )
+    elif how:
+        labels = table.column(residual.times[0]).labels()
+        position = _known(labels, term.visits, term.time)
+        times[:, 0] = position
+    return replace(
+        term,
+        codes=codes,
+        position=position,
+        times=times,
+        group_codes=group,
+        scales=scales,
+    )
+
+
 def _joined(names: tuple[str, ...], table: Any) -> np.ndarray:
     columns = [table.column(name).labels() for name in names]
     if len(columns) == 1:

@@ -218,16 +218,15 @@ def placed(
 
 
 def refuse_posterior(design) -> None:
-    """Posteriors take priors of sds and correlations of any two columns alone.
+    """Posteriors have no prior for the loadings of factors.
 
     Raises:
         ModelError: naming the term.
     """
     for term in design.terms:
-        if term.structure not in ("us", "diag"):
+        if term.structure == "rr":
             raise ModelError(
-                f"{term.structure}(... | {term.label}): posteriors have us and diag, "
-                "whose priors are of all standard deviations and correlations; "
-                "structures and known covariances are fitted by maximum likelihood or "
-                "REML"
+                f"rr(... | {term.label}): posteriors have priors of standard "
+                "deviations and correlations, and none of the loadings of factors. "
+                "Write us(), or fit it by maximum likelihood (leave method= out)"
             )

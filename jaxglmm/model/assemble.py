@@ -19,12 +19,12 @@ from jaxglmm.structure.factors import ColumnMaps, TermColumns
 from jaxglmm.structure.moments_of_design import Moments, build
 
 if TYPE_CHECKING:
-    from jaxglmm.formula.design import Design
+    from jaxglmm.formula.design import Design, RandomTerm
     from jaxglmm.model.families import AbstractFamily
 
 
 def columns(design: Design, maps: ColumnMaps | None = None) -> list[TermColumns]:
-    """The random-effects terms as arrays; maps: fewer than their covariances allow."""
+    """The random-effects terms as arrays; maps: in the place of any linear map."""
     return [
         TermColumns(
             t.factor,
@@ -32,12 +32,19 @@ def columns(design: Design, maps: ColumnMaps | None = None) -> list[TermColumns]
             t.values,
             t.n_levels,
             covariances.of(t),
-            # columns of several predictors must not be mixed
-            maps if isinstance(t.predictor, int) else maps or ColumnMaps.SCALES,
+            _maps(t, maps),
             t.predictor,
         )
         for t in design.terms
     ]
+
+
+def _maps(term: RandomTerm, maps: ColumnMaps | None) -> ColumnMaps | None:
+    """Fewer than the covariance allows; None: all of those."""
+    if maps is not None and covariances.of(term).maps is not ColumnMaps.ANY:
+        return None
+    # columns of several predictors must not be mixed
+    return maps if isinstance(term.predictor, int) else maps or ColumnMaps.SCALES
 
 
 def predictors(design: Design) -> Predictors:

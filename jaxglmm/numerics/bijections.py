@@ -16,7 +16,7 @@ import numpy as np
 from jax.scipy.special import betaln
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.runtime.arrays import jnp
+from jaxglmm.runtime.arrays import jnp, nn
 
 
 def correlation(y: Float[Array, " m"], K: int) -> Float[Array, "K K"]:
@@ -51,7 +51,17 @@ def correlation_inverse(R: np.ndarray) -> np.ndarray:
 def log_lkj(y: Float[Array, " m"], K: int, eta: Scalar | float) -> Scalar:
     """log density of LKJ(eta) in the coordinates y, normalised, Jacobian included."""
     columns = jnp.asarray([j for i in range(K) for j in range(1, i + 1)], y.dtype)
-    b = eta + (K - 1 - columns) / 2
+    return log_partial(y, eta + (K - 1 - columns) / 2)
+
+
+def log_share(y: Float[Array, " m"], b: Float[Array, " m"] | Scalar) -> Scalar:
+    """log density of y where sigmoid(y) ~ Beta(b, b), each by itself; normalised."""
+    inside = nn.log_sigmoid(y) + nn.log_sigmoid(-y)
+    return jnp.sum(b * inside - betaln(b, b))
+
+
+def log_partial(y: Float[Array, " m"], b: Float[Array, " m"] | Scalar) -> Scalar:
+    """log density of y where tanh(y) ~ 2 Beta(b, b) - 1, each by itself; normalised."""
     # 1 - tanh^2 without cancelling: -2 log cosh y
     log_rest = -2 * (jnp.abs(y) + jnp.log1p(jnp.exp(-2 * jnp.abs(y))) - jnp.log(2.0))
     density = (b - 1) * log_rest - (2 * b - 1) * jnp.log(2.0) - betaln(b, b)

@@ -16,12 +16,15 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._brief import brief
 from jaxglmm.fitting.coverage import conf_level_too
+from jaxglmm.model import covariances
 from jaxglmm.model.covariances import names
 from jaxglmm.posterior.engine import Draws, PosteriorEngine
 from jaxglmm.posterior.outcome import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from jaxglmm.formula.design import RandomTerm
 
 
 @brief
@@ -30,7 +33,7 @@ class MomentsOfDraws:
     """Means and spreads in the user's coordinates.
 
     beta: (p,); beta_cov: (p, p); sd, corr: term's label -> (q,), (q, q); effects,
-    effects_sd: label -> (J, q); dispersion: name -> number.
+    effects_sd: label -> (J, q); dispersion: name -> number; more: label -> (r,).
     """
 
     beta: np.ndarray
@@ -40,6 +43,7 @@ class MomentsOfDraws:
     effects: dict[str, np.ndarray]
     effects_sd: dict[str, np.ndarray]
     dispersion: dict[str, float]
+    more: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Posterior:
     Attributes:
         draws: S draws of equal weight (``Draws``); with several chains, one after
             another.
+        names: of the coefficients; terms: random terms, without their rows.
         chains: number of chains; 1 for everything but NUTS.
         moments: means and covariances.
         method: how it was found, in words.
@@ -63,7 +68,7 @@ class Posterior:
     """
 
     names: tuple[str, ...]
-    terms: tuple[tuple[str, str, tuple[str, ...], tuple[Any, ...]], ...]
+    terms: tuple[RandomTerm, ...]
     draws: Draws
     chains: int
     moments: MomentsOfDraws
@@ -88,9 +93,14 @@ class Posterior:
         """Name -> (S,) draws of coefficients, sds, correlations, dispersion."""
         d = self.draws
         out = {name: d.beta[:, j] for j, name in enumerate(self.names)}
-        for label, _, columns, _ in self.terms:
-            for i, name in enumerate(columns):
-                out[names.sd(name, label)] = d.sd[label][:, i]
+        for term in self.terms:
+            label, columns = term.label, term.names
+            own = covariances.of(term)
+            sds = own.sd_names(columns, label)
+            out |= dict(zip(sds, d.sd[label].T, strict=True))
+            if label in d.more:
+                more = own.correlation_names(columns, label)
+                out |= dict(zip(more, d.more[label].T, strict=True))
             if label in d.corr:
                 for i in range(len(columns)):
                     for j in range(i):
@@ -143,21 +153,31 @@ class Posterior:
     def effects(self, label: str) -> np.ndarray:
         """(S, J, q) draws of a term's random effects.
 
+        Of a known covariance between levels: (S, J, 1), one for each of its levels.
+
         Raises:
             NotApplicableError: no term has that label, or the draws are not kept.
         """
+        term, own = self._effects(label)
+        return own if term.known is None else (own @ term.known.root.T)[:, 0, :, None]
+
+    def by_column(self, label: str) -> np.ndarray:
+        """The same as they meet the term's columns."""
+        return self._effects(label)[1]
+
+    def _effects(self, label: str) -> tuple[RandomTerm, np.ndarray]:
         from jaxglmm._errors import NotApplicableError
 
-        labels = [own for own, *_ in self.terms]
-        if label not in labels:
-            known = ", ".join(map(repr, labels)) or "none"
+        found = [term for term in self.terms if term.label == label]
+        if not found:
+            known = ", ".join(repr(term.label) for term in self.terms) or "none"
             raise NotApplicableError(f"no random term is called {label!r}: {known}")
         if self.draws.effects is None:
             raise NotApplicableError(
                 "draws of the random effects are not kept: there are too many of "
                 "them. Ask for fewer draws: NestedLaplace(draws=500)"
             )
-        return self.draws.effects[label]
+        return found[0], self.draws.effects[label]
 
     def __repr__(self) -> str:
         bits = [f"{self.n_draws} draws"]
@@ -181,14 +201,10 @@ def posterior(engine: PosteriorEngine, out: Outcome, method: str) -> Posterior:
     if exact is not None:  # of a Gaussian, known without draws
         B = engine.R_inverse
         found = _replace_beta(found, B @ exact[0], B @ exact[1] @ B.T)
-    terms = tuple(
-        (t.label, t.factor, tuple(t.names), tuple(t.levels.tolist()))
-        for t in design.terms
-    )
     facts = {k: v for k, v in out.facts.items() if k != "y_effects"}
     return Posterior(
         tuple(design.x_names),
-        terms,
+        tuple(term.take(slice(0, 0)) for term in design.terms),
         draws,
         out.chains,
         found,
@@ -236,6 +252,7 @@ def moments(draws: Draws, w: np.ndarray) -> MomentsOfDraws:
         effects,
         spread,
         {k: float(w @ v) for k, v in draws.dispersion.items()},
+        {k: w @ v for k, v in draws.more.items()},
     )
 
 

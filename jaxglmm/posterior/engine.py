@@ -7,7 +7,7 @@ methods return goes back to the user's coordinates here, as ``Draws``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -16,18 +16,23 @@ import numpy as np
 from jaxglmm._brief import brief
 from jaxglmm.density.posterior import Posterior
 from jaxglmm.fitting.generalised import problem_of
-from jaxglmm.model import assemble
+from jaxglmm.model import assemble, covariances
+from jaxglmm.model.covariances import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors import build as assemble_belief
 from jaxglmm.model.priors.build import Resolved
 from jaxglmm.model.priors.distributions import Fixed, Priors
 from jaxglmm.model.priors.mixed_model_prior import MixedBelief
+from jaxglmm.runtime.host import on_host
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure.factors import ColumnMaps, Factor
 from jaxglmm.structure.rows_of_design import RowData, build_rows
 
 if TYPE_CHECKING:
-    from jaxglmm.formula.design import Design
+    from jaxglmm.formula.design import Design, RandomTerm
+
+
+AT_ONCE = 5_000_000  # numbers of the factors of some draws
 
 
 @brief
@@ -35,9 +40,10 @@ if TYPE_CHECKING:
 class Draws:
     """Draws in the user's coordinates, (S, ...).
 
-    sd, corr: term's label -> (S, q), (S, q, q); effects: label -> (S, J, q), or None
-    where they would not fit; dispersion: name -> (S,), natural values; x: (S, k) the
-    engine's own coordinates.
+    sd, corr: term's label -> (S, q), (S, q, q); of a structure sd has those that it
+    has, and more: label -> (S, r) what is beside them, correlations, range, ...;
+    effects: label -> (S, J, q), or None where they would not fit; dispersion: name ->
+    (S,), natural values; x: (S, k) the engine's own coordinates.
     """
 
     x: np.ndarray
@@ -46,6 +52,7 @@ class Draws:
     corr: dict[str, np.ndarray]
     effects: dict[str, np.ndarray] | None
     dispersion: dict[str, np.ndarray]
+    more: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class PosteriorEngine:
@@ -101,17 +108,21 @@ class PosteriorEngine:
     def draws(self, x: np.ndarray, u: tuple[np.ndarray, ...] | None) -> Draws:
         """x: (S, k); u: (S, q, J) a factor, spherical."""
         parts, phi = self.split(x)
-        sd, corr, lam = {}, {}, {}
+        sd, corr, more, lam = {}, {}, {}, {}
         blocks = self.belief.blocks
         for term, block, y in zip(self.design.terms, blocks, parts, strict=True):
-            L = correlation_factors(y[:, block.q :], block.q)
-            sd[term.label] = np.exp(y[:, : block.q])
-            lam[term.label] = sd[term.label][:, :, None] * L
-            if block.q > 1 and block.correlations is not None:
-                corr[term.label] = correlations(L)
+            label, n = term.label, len(block.sds)
+            sd[label] = np.exp(y[:, :n])
+            if block.covariance.has_own:
+                more[label] = natural_of(block.covariance, y[:, n:])
+                continue
+            L = correlation_factors(y[:, n:], n)
+            lam[label] = sd[label][:, :, None] * L
+            if n > 1 and block.correlations is not None:
+                corr[label] = correlations(L)
         dispersion = self._dispersion(phi)
-        effects = None if u is None else self.effects(lam, u)
-        return Draws(x, self.beta(x), sd, corr, effects, dispersion)
+        draws = Draws(x, self.beta(x), sd, corr, None, dispersion, more)
+        return draws if u is None else replace(draws, effects=self._effects(draws, u))
 
     def _dispersion(self, phi: np.ndarray) -> dict[str, np.ndarray]:
         """Name -> (S,) natural values, known ones as constants."""
@@ -125,17 +136,52 @@ class PosteriorEngine:
                 values[name] = np.full(len(phi), prior.value)
         return values
 
-    def effects(
-        self, lam: dict[str, np.ndarray], u: tuple[np.ndarray, ...]
+    def _effects(
+        self, draws: Draws, u: tuple[np.ndarray, ...]
     ) -> dict[str, np.ndarray]:
-        """Label -> (S, J, q) from spherical effects and the factors lam (S, q, q)."""
+        """Label -> (S, J, q) from spherical effects."""
         out = {}
         for factor, own in zip(self.factors, u, strict=True):
-            for term, start, stop in factor.spans:
-                label = self.design.terms[term].label
+            for k, start, stop in factor.spans:
+                term = self.design.terms[k]
                 inside = own[:, start:stop, : factor.n_levels]
-                out[label] = np.swapaxes(lam[label] @ inside, 1, 2)
+                out[term.label] = np.swapaxes(spread(draws, term, inside), 1, 2)
         return {term.label: out[term.label] for term in self.design.terms}
+
+
+def natural_of(own: AbstractCovariance, y: np.ndarray) -> np.ndarray:
+    """(S, r) correlations, ranges, ... of a structure's coordinates (S, r)."""
+    if not y.shape[1]:
+        return np.zeros(y.shape)
+    law = own.correlation  # type: ignore[attr-defined]
+    with on_host(), np.errstate(over="ignore"):
+        z = np.asarray(law.from_even(y))
+    return np.stack(law.natural(list(z.T)), axis=-1)
+
+
+def roots_of(
+    draws: Draws, term: RandomTerm, here: slice | int = slice(None)
+) -> np.ndarray:
+    """(S, q, q) Cholesky factors of the term's covariance, of the draws ``here``."""
+    sd, label = draws.sd[term.label][here], term.label
+    if label in draws.corr:
+        return sd[..., :, None] * np.linalg.cholesky(draws.corr[label][here])
+    own = covariances.of(term)
+    if not own.pairs:
+        return sd[..., list(own.sharing), None] * np.eye(own.q)
+    return own.matrix(
+        own.from_natural(np.concatenate([sd, draws.more[label][here]], -1))
+    )
+
+
+def spread(draws: Draws, term: RandomTerm, u: np.ndarray) -> np.ndarray:
+    """(S, q, k) effects L u of spherical ones (S, q, k), one factor L a draw."""
+    own = covariances.of(term)
+    if not own.pairs:
+        return draws.sd[term.label][:, list(own.sharing), None] * u
+    size = max(1, AT_ONCE // own.q**2)
+    parts = [slice(a, a + size) for a in range(0, len(u), size)]
+    return np.concatenate([roots_of(draws, term, here) @ u[here] for here in parts])
 
 
 def correlation_factors(y: np.ndarray, K: int) -> np.ndarray:
@@ -178,7 +224,7 @@ def build(
         columns = assemble.columns(design, ColumnMaps.SCALES)
         data = build_rows(assemble.fixed(design), columns)
     own = tuple(f.covariance for f in data.factors)
-    belief = assemble_belief.belief(resolved, design, family, data.factors, own, data.R)
+    belief = assemble_belief.belief(resolved, design, family, data.factors, data.R)
     precise = assemble.precise(design, family)
     counted = precise.counted
     trials = None if precise.trials is None else precise.trials[counted]

@@ -23,6 +23,7 @@ from jaxglmm.formula import notices
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.structures import refuse_posterior
 from jaxglmm.integrate.exact_marginal import Exact
+from jaxglmm.model import covariances
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.build import resolve
 from jaxglmm.model.priors.distributions import Priors
@@ -148,7 +149,11 @@ def estimates(
     m = found.moments
     lam = []
     for term in design.terms:
-        sd = m.sd[term.label]
+        sd, own = m.sd[term.label], covariances.of(term)
+        if own.has_own:
+            x = np.concatenate([sd, m.more[term.label]])
+            lam.append(own.matrix(own.from_natural(x)))
+            continue
         R = m.corr.get(term.label, np.eye(len(sd)))
         lam.append(np.linalg.cholesky(np.outer(sd, sd) * R + 0.0))
     b = tuple(

@@ -170,7 +170,13 @@ class FittedPosterior(FittedGeneralised):
     def ranef_sd(self) -> dict[str, pd.DataFrame]:
         """Factor -> posterior standard deviations of the random effects."""
         spread = self.posterior.moments.effects_sd
-        return modes(self.design, [spread[t.label] for t in self.design.terms])
+        out = modes(self.design, [spread[t.label] for t in self.design.terms])
+        for term in self.design.terms:
+            if term.known is not None:  # the columns' are not those of the levels
+                sd = self.posterior.effects(term.label).std(axis=0, ddof=1)
+                frame = out[term.factor]
+                out[term.factor] = frame.__class__(sd, frame.index, frame.columns)
+        return out
 
     @cached_property
     def ranef_cov(self) -> dict[str, np.ndarray]:

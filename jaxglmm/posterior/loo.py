@@ -105,7 +105,7 @@ def predictors(fit: FittedPosterior, draws: np.ndarray) -> np.ndarray:
     rows = own_rows(fit.design)
     eta = rows.fixed(fit.posterior.draws.beta[draws], slice(0, len(rows.X)))
     for term in rows.terms:
-        b = fit.posterior.effects(term.label)[draws]
+        b = fit.posterior.by_column(term.label)[draws]
         for i in range(b.shape[2]):
             rows.add(eta, term, b[:, term.codes, i] * term.values[:, i])
     return eta

@@ -120,7 +120,7 @@ def widest(engine: PosteriorEngine, mode: _map.Mode) -> float:
     """Largest standard deviation of a term's effects on the predictor at the mode."""
     parts, _ = engine.split(np.asarray(mode.x))
     sds = [
-        np.exp(y[: block.q])
+        np.exp(y[: len(block.sds)])
         for block, y in zip(engine.belief.blocks, parts, strict=True)
     ]
     return float(max((s.max() for s in sds), default=0.0))

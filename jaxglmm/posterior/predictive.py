@@ -12,9 +12,10 @@ import numpy as np
 
 from jaxglmm.fitting.simulate import asked, draws_new_effects
 from jaxglmm.formula.design import Design, NewRows, RandomTerm
-from jaxglmm.model import assemble
+from jaxglmm.model import assemble, covariances
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.posterior.draws import Posterior
+from jaxglmm.posterior.engine import roots_of, spread
 
 AT_ONCE = 5_000_000  # draws times rows in one piece
 
@@ -81,19 +82,30 @@ def fixed_predictor(
 
 
 def random_predictor(
-    posterior: Posterior, rows: RowsToPredict, here: slice, new: dict[str, np.ndarray]
+    posterior: Posterior,
+    rows: RowsToPredict,
+    here: slice,
+    new: dict[str, np.ndarray],
+    rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """(S, m) Z b; new: label -> (S, q) effects of any level that is new."""
+    """(S, m) Z b; new: label -> (S, q) effects of any level that is new.
+
+    rng: of what effects at places without data have beyond those at others.
+    """
     K = (len(rows.columns),) if rows.columns else ()
     total = np.zeros((*K, posterior.n_draws, here.stop - here.start))
     for term in rows.terms:
-        b = posterior.effects(term.label)
+        b = posterior.by_column(term.label)
         codes, values = term.codes[here], term.values[here]
         for i in range(values.shape[1]):
             own = np.where(codes >= 0, b[:, np.maximum(codes, 0), i], 0.0)
             if (codes < 0).any():
                 own = np.where(codes >= 0, own, new[term.label][:, i : i + 1])
             rows.add(total, term, own * values[:, i])
+        if term.beyond is not None and rng is not None:
+            sd = posterior.draws.sd[term.label][:, :1] * np.sqrt(term.beyond[here])
+            known = np.where(codes >= 0, sd, 0.0)  # of new levels all of it is new
+            rows.add(total, term, known * rng.standard_normal(sd.shape))
     return total
 
 
@@ -125,19 +137,21 @@ def new_effects(
     """Label -> (S, q): one level's effects for every draw, from its distribution."""
     out = {}
     for term in terms:
-        L = factors(posterior, term)
-        z = rng.standard_normal((len(L), L.shape[1]))
-        out[term.label] = np.einsum("sij,sj->si", L, z)
+        z = rng.standard_normal((posterior.n_draws, len(term.names), 1))
+        out[term.label] = spread(posterior.draws, term, z)[:, :, 0]
     return out
 
 
-def factors(posterior: Posterior, term: RandomTerm) -> np.ndarray:
-    """(S, q, q) Cholesky factors of the term's covariance."""
-    draws = posterior.draws
-    sd = draws.sd[term.label]
-    if term.label not in draws.corr:
-        return sd[:, :, None] * np.eye(sd.shape[1])
-    return sd[:, :, None] * np.linalg.cholesky(draws.corr[term.label])
+def new_variance(posterior: Posterior, term: RandomTerm, here: slice) -> np.ndarray:
+    """(S, m) variance of a term's part of rows with levels that are new."""
+    values, draws = term.values[here], posterior.draws
+    own = covariances.of(term)
+    if not own.pairs:
+        return draws.sd[term.label][:, list(own.sharing)] ** 2 @ (values**2).T
+    size = max(1, AT_ONCE // (own.q * max(own.q, len(values))))
+    parts = [slice(a, a + size) for a in range(0, posterior.n_draws, size)]
+    roots = (values @ roots_of(draws, term, part) for part in parts)
+    return np.concatenate([np.sum(x**2, axis=2) for x in roots])
 
 
 def fitted(design: Design, family: AbstractFamily, posterior: Posterior) -> np.ndarray:
@@ -187,10 +201,10 @@ def simulate(
         eta = rows.fixed(draws.beta[s], slice(0, len(rows.X)))
         for term in rows.terms:
             if fresh:
-                L = factors(posterior, term)[s]
+                L = roots_of(draws, term, s)
                 b = rng.standard_normal((term.n_levels, len(L))) @ L.T
             else:
-                b = posterior.effects(term.label)[s]
+                b = posterior.by_column(term.label)[s]
             rows.add(eta, term, np.einsum("iq,iq->i", term.values, b[term.codes]))
         mu = np.asarray(family.parameters(eta), float)
         row[:] = family.simulate(rng, mu, phi[..., s] if len(phi) else phi, trials)

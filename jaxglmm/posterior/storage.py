@@ -70,13 +70,9 @@ def restored(
     """Priors, method and posterior that ``facts`` and ``arrays`` describe."""
     if arrays is None or saved["method"] not in METHODS:
         raise DataError("the file holds no posterior that can be read")
-    terms = tuple(
-        (t.label, t.factor, tuple(t.names), tuple(t.levels.tolist()))
-        for t in design.terms
-    )
     posterior = Posterior(
         names=tuple(design.x_names),
-        terms=terms,
+        terms=tuple(term.take(slice(0, 0)) for term in design.terms),
         draws=Draws(**arrays["draws"]),
         moments=MomentsOfDraws(**arrays["moments"]),
         log_lik=arrays["log_lik"],

@@ -306,6 +306,11 @@ def _scales(
 
     belief = engine.belief
     for term, block in zip(engine.design.terms, belief.blocks, strict=True):
+        if block.covariance.has_own:
+            raise NotApplicableError(
+                f"VB(family='mean-field'): {term.structure}(... | {term.label}) has a "
+                "covariance of its own; use family='structured'"
+            )
         if block.correlations is not None:
             raise NotApplicableError(
                 f"VB(family='mean-field'): ({term.label}) has correlated effects; "

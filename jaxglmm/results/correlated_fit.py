@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from jaxglmm import _arguments
 from jaxglmm._brief import cut
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_correlated import FittedCorrelated
 from jaxglmm.fitting.fitted_dispersed import FittedDispersed
+from jaxglmm.postestimation.prediction import from_neighbours
 from jaxglmm.results.fit import Fit
 
 
@@ -34,6 +36,63 @@ class CorrelatedFit(FittedCorrelated, Fit):
         >>> fit.residual_parameters["estimate"].round(3).to_dict()
         {'sigma': 48.436, 'rho|Residual': 0.786}
     """
+
+    @conf_level_too
+    def predict(
+        self,
+        newdata=None,
+        re: str = "conditional",
+        type: str = "response",
+        se: bool = False,
+        interval: str | None = None,
+        level: float = 0.95,
+        new_levels: str = "zero",
+        offset=None,
+        *,
+        residual: bool = False,
+    ):
+        """Predicted means, or with ``residual=True`` predicted values.
+
+        By default the means of ``Fit.predict``: residuals of other rows say nothing,
+        as in nlme's and lme4's ``predict``. With ``residual=True`` a new row of a
+        subject that is known also takes what its other rows leave to be expected of
+        its residual, cov(new, old) V^-1 (y - X beta) (Goldberger 1962; mmrm's
+        ``conditional = TRUE``): a visit that was missed, a time to come. A row at a
+        place where the subject has one is that row, but for a nugget. ``se`` and
+        ``interval="prediction"`` are then those of the value itself.
+
+        Args:
+            newdata: data frame or mapping of arrays; default the data of the fit.
+            re: as in ``Fit.predict``; "conditional" where ``residual`` is asked for.
+            type: "response" or "link", here the same.
+            se: also standard errors.
+            interval: "confidence" for the mean, "prediction" for a new observation.
+            level: coverage of the interval.
+            new_levels: "zero" or "error".
+            offset: (n,) of new data, where the fit's was given as an array.
+            residual: whether residuals of the subject's other rows are used.
+
+        Returns:
+            (n,) array; a frame with fit, se, lower, upper where these were asked for.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = jg.datasets.load("sleepstudy")
+            >>> fit = jg.lmm("Reaction ~ Days", data, residual="ar1(Days | Subject)")
+            >>> new = {"Days": [10, 10], "Subject": ["308", "309"]}
+            >>> fit.predict(new).round(1).tolist()
+            [358.4, 358.4]
+            >>> fit.predict(new, residual=True).round(1).tolist()
+            [453.1, 269.9]
+        """
+        _arguments.flag("residual", residual)
+        if not residual:
+            return super().predict(
+                newdata, re, type, se, interval, level, new_levels, offset
+            )
+        return from_neighbours.predict(
+            self, newdata, re, type, se, interval, level, new_levels, offset
+        )
 
     def __repr__(self) -> str:
         how = "REML" if self.reml else "ML"

@@ -125,7 +125,7 @@ def test_defaults_know_the_scale(sleep):
     sd = sleep.y.std()
     assert found.coefficients[0].mean == pytest.approx(sleep.y.mean())
     assert found.coefficients[1].sd == pytest.approx(2.5 * sd / sleep.X[:, 1].std())
-    sds, lkj = found.terms["Subject"]
+    sds, lkj = found.terms["Subject"].sds, found.terms["Subject"].lkj
     assert sds[0].scale == pytest.approx(2.5 * sd)
     assert lkj.eta == 1
     assert found.center[1] == pytest.approx(4.5)
@@ -148,9 +148,9 @@ def test_names_are_resolved(sleep):
         ),
     )
     assert found.coefficients[1].sd == 5
-    assert isinstance(found.terms["Subject"][0][0], jg.HalfT)
-    assert found.terms["Subject"][0][1].sd == 10
-    assert found.terms["Subject"][1].eta == 2
+    assert isinstance(found.terms["Subject"].sds[0], jg.HalfT)
+    assert found.terms["Subject"].sds[1].sd == 10
+    assert found.terms["Subject"].lkj.eta == 2
     assert not found.center.any()
     assert str(found).count("given") == 4
 
@@ -167,9 +167,11 @@ def test_others_are_those_not_named():
     found = resolve(design, family_from("gaussian"), priors)
     assert [p.sd for p in found.coefficients[1:]] == [5, 2, 2]
     assert found.coefficients[0].sd > 5  # the intercept has a prior of its own
-    (g, of_g), (h, of_h) = (found.terms[name] for name in "gh")
-    assert [type(p) for p in (*g, *h)] == [jg.HalfNormal] * 2 + [jg.Exponential] * 2
-    assert (of_g.eta, of_h.eta) == (2, 4)
+    g, h = (found.terms[name] for name in "gh")
+    assert [type(p) for p in (*g.sds, *h.sds)] == [jg.HalfNormal] * 2 + [
+        jg.Exponential
+    ] * 2
+    assert (g.lkj.eta, h.lkj.eta) == (2, 4)
     # a coefficient of that name has the key to itself
     data["others"] = data.pop("c")
     design = design_from_formula("y ~ a + others + (1 | g)", data)

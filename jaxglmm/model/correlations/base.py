@@ -34,6 +34,16 @@ def correlation(z: Any) -> Any:
     return z / functions(z).sqrt(1.0 + z * z)
 
 
+def from_fisher(y: Any) -> Any:
+    """z of correlations tanh(y)."""
+    return jnp.sinh(jnp.clip(y, -FAR, FAR))
+
+
+def to_fisher(z: Any) -> Any:
+    """Fisher's transform of the correlations of z."""
+    return jnp.arcsinh(z)
+
+
 def from_correlation(rho: Any) -> Any:
     """z of a correlation, NumPy; of one that rounds to 1 it is finite too."""
     return rho / np.sqrt(np.maximum((1.0 - rho) * (1.0 + rho), TINY))
@@ -74,6 +84,30 @@ class AbstractCorrelation(ABC):
     @abstractmethod
     def start(self) -> list[float]:
         """Natural parameters to begin a search with: no correlation, or a weak one."""
+
+    @property
+    def correlates(self) -> bool:
+        """Whether all parameters are correlations, which an LKJ prior is for."""
+        return all(name.startswith("rho") for name in self.names)
+
+    def from_even(self, y: Any) -> Any:
+        """z (n,) from coordinates in which posteriors are more nearly normal."""
+        return y
+
+    def to_even(self, z: Any) -> Any:
+        """The inverse of ``from_even``."""
+        return z
+
+    def log_lkj(self, y: Any, eta: Any) -> Any:
+        """log density of y = ``to_even(z)`` under LKJ(eta), Jacobian included.
+
+        Of one correlation it is proportional to (1 - rho^2)^(eta - 1).
+        """
+        raise NotImplementedError
+
+    def drawn_lkj(self, rng: np.random.Generator, S: int, eta: float) -> np.ndarray:
+        """(S, n) natural parameters from that prior."""
+        raise NotImplementedError
 
     @abstractmethod
     def fitted(self, R: Float[np.ndarray, "*D q q"]) -> list[np.ndarray]:

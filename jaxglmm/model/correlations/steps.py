@@ -16,7 +16,9 @@ from jaxglmm.model.correlations.base import (
     column,
     correlation,
     from_correlation,
+    from_fisher,
     lift,
+    to_fisher,
 )
 from jaxglmm.numerics.array_namespace import functions
 
@@ -74,6 +76,16 @@ class Exchangeable(AbstractBySteps):
         below, above = np.maximum(rho - self.lowest, TINY), np.maximum(1.0 - rho, TINY)
         return [np.log(below) - np.log(above) - self._middle]
 
+    def log_lkj(self, y: Any, eta: Any) -> Any:
+        """Of a beta stretched over the range: symmetric between its ends."""
+        from jaxglmm.numerics.bijections import log_share
+
+        return log_share(y + self._middle, eta)
+
+    def drawn_lkj(self, rng: np.random.Generator, S: int, eta: float) -> np.ndarray:
+        """(S, 1)."""
+        return self.lowest + (1.0 - self.lowest) * rng.beta(eta, eta, (S, 1))
+
     def at(self, natural: Sequence[Any], distance: np.ndarray) -> Any:
         """rho wherever the two differ."""
         rho = lift(natural[0])
@@ -111,6 +123,24 @@ class Autoregressive(AbstractBySteps):
     def free(self, natural: Sequence[Any]) -> list[Any]:
         """z."""
         return [from_correlation(np.asarray(natural[0]))]
+
+    def from_even(self, y: Any) -> Any:
+        """z, from Fisher's transform of rho."""
+        return from_fisher(y)
+
+    def to_even(self, z: Any) -> Any:
+        """Fisher's transform."""
+        return to_fisher(z)
+
+    def log_lkj(self, y: Any, eta: Any) -> Any:
+        """That of two neighbours."""
+        from jaxglmm.numerics.bijections import log_partial
+
+        return log_partial(y, eta)
+
+    def drawn_lkj(self, rng: np.random.Generator, S: int, eta: float) -> np.ndarray:
+        """(S, 1)."""
+        return 2.0 * rng.beta(eta, eta, (S, 1)) - 1.0
 
     def at(self, natural: Sequence[Any], distance: np.ndarray) -> Any:
         """rho to the number of steps."""
@@ -212,6 +242,30 @@ class Toeplitz(AbstractBySteps):
             rho.append(x)
             out.append(from_correlation(partial))
         return out
+
+    def from_even(self, y: Any) -> Any:
+        """z, from Fisher's transform of partial autocorrelations."""
+        return from_fisher(y)
+
+    def to_even(self, z: Any) -> Any:
+        """Fisher's transform."""
+        return to_fisher(z)
+
+    def log_lkj(self, y: Any, eta: Any) -> Any:
+        """By partial autocorrelations; with eta = 1 uniform over all such matrices.
+
+        d rho_k / d pi_k = prod_(j<k) (1 - pi_j^2), so that pi_j has the exponent
+        q - 1 - j there (Barndorff-Nielsen and Schou 1973).
+        """
+        from jaxglmm.numerics.bijections import log_partial
+
+        return log_partial(y, eta + np.arange(self.q - 2.0, -1.0, -1.0))
+
+    def drawn_lkj(self, rng: np.random.Generator, S: int, eta: float) -> np.ndarray:
+        """(S, q - 1)."""
+        b = eta + np.arange(self.q - 2.0, -1.0, -1.0)
+        partial = 2.0 * rng.beta(b, b, (S, self.n)) - 1.0
+        return np.stack(self.natural(list(from_correlation(partial).T)), axis=1)
 
     def at(self, natural: Sequence[Any], distance: np.ndarray) -> Any:
         """By the number of steps."""

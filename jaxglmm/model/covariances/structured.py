@@ -31,6 +31,7 @@ from jaxglmm.runtime.host import on_host
 from jaxglmm.structure.factors import ColumnMaps
 
 END = 1e-6  # of a correlation that counts as at an end of its range
+FEW = 3  # columns of a factor that is unrolled in lanes, where LAPACK must not be
 JITTER = 1e-11  # on the diagonal of smooth kernels, whose R has eigenvalues of rounding
 
 
@@ -94,7 +95,7 @@ class Structured(AbstractCovariance):
         """The entries of Lambda; an array where theta are numbers."""
         sd, z = theta[: self.n_sd], theta[self.n_sd :]
         packed = self.correlation.entries(self.correlation.natural(z))
-        if jnp.ndim(theta[0]) > 0:
+        if jnp.ndim(theta[0]) > 0 or self.q <= FEW:
             return self._unrolled(sd, packed)
         root = self._root(packed)
         return self._scale(jnp.stack(list(sd)), root)
@@ -105,6 +106,8 @@ class Structured(AbstractCovariance):
             [packed[place[max(i, j), min(i, j)]] for j in range(self.q)]
             for i in range(self.q)
         ]
+        for i in range(self.q if self.smooth else 0):
+            R[i][i] = R[i][i] + JITTER
         L = small.cholesky(R)
         return [sd[0 if self.one else i] * L[i][j] for i, j in self.entries]
 
@@ -292,9 +295,10 @@ class Structured(AbstractCovariance):
         return 1.0 if far > 1 - END else 0.0 if near < END else None
 
     def from_natural(self, x: np.ndarray) -> np.ndarray:
-        """theta of standard deviations and natural parameters, NumPy."""
-        z = self.correlation.free([np.float64(v) for v in x[self.n_sd :]])
-        return np.concatenate([x[: self.n_sd], np.array(z, float)])
+        """theta (..., m) of standard deviations and natural parameters, NumPy."""
+        z = self.correlation.free(list(np.moveaxis(x[..., self.n_sd :], -1, 0)))
+        sd = x[..., : self.n_sd]
+        return np.concatenate([sd, np.stack(z, axis=-1).astype(float)], axis=-1)
 
     def natural_jacobian(self, theta: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """d (standard deviations, natural parameters) / d theta, NumPy."""

@@ -8,6 +8,9 @@ identity link,
     intercept      N(centre, (2.5 s)^2), where all covariates are at their means
     sds            HalfT(3, 2.5 s / rms(z))
     correlations   LKJ(1)
+    ranges         LogNormal, whose central 95 per cent reach from the smallest to the
+                   largest distance between places, a factor of seven either way at
+                   least; a smoothness LogNormal(0, 0.5)
     dispersion     sigma: HalfT(3, 2.5 s r), r the root of the weights' geometric mean
                    in a linear mixed model; others LogNormal over four powers of ten,
                    Uniform between the ends of a range, N(0, 2.5^2) without one
@@ -15,14 +18,14 @@ identity link,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxglmm._errors import ModelError
 from jaxglmm.model import assemble, covariances
-from jaxglmm.model.covariances import AbstractCovariance
+from jaxglmm.model.covariances import names
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import (
     LKJ,
@@ -42,7 +45,11 @@ from jaxglmm.model.priors.distributions import (
     scale_from,
     text,
 )
-from jaxglmm.model.priors.mixed_model_prior import Block, MixedBelief
+from jaxglmm.model.priors.mixed_model_prior import (
+    Block,
+    MixedBelief,
+    StructuredBlock,
+)
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.structure.factors import Factor
 
@@ -53,18 +60,30 @@ WIDTH = 2.5
 
 
 @dataclass(frozen=True)
+class TermPriors:
+    """sds: of its standard deviations; lkj: of correlations, None without any.
+
+    more: "range" and the like -> prior, of a structure that has them.
+    """
+
+    sds: tuple[AbstractScalePrior, ...]
+    lkj: LKJ | None
+    more: dict[str, AbstractScalePrior] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Resolved:
     """Every parameter's prior by name.
 
     coefficients: (p,) normals; center: (p,) means that the intercept's prior is about,
-    zeros where it is about zero; terms: label -> (priors of its sds, of correlations);
+    zeros where it is about zero; terms: label -> priors of its parameters;
     dispersion: (n_phi,); given: names of those that the user gave.
     """
 
     coefficients: tuple[Normal, ...]
     intercept: int | None
     center: np.ndarray
-    terms: dict[str, tuple[tuple[AbstractScalePrior, ...], LKJ | None]]
+    terms: dict[str, TermPriors]
     dispersion: tuple[AbstractDensity | Fixed, ...]
     names: dict[str, tuple[str, ...]]
     given: frozenset[str]
@@ -81,11 +100,13 @@ class Resolved:
             self.names["coefficients"], self.coefficients, strict=True
         ):
             add("coefficient", name, prior)
-        for label, (sds, lkj) in self.terms.items():
-            for name, prior in zip(self.names[label], sds, strict=True):
+        for label, own in self.terms.items():
+            for name, prior in zip(self.names[label], own.sds, strict=True):
                 add("sd", f"{label}:{name}", prior)
-            if lkj is not None:
-                add("correlation", label, lkj)
+            if own.lkj is not None:
+                add("correlation", label, own.lkj)
+            for kind, prior in own.more.items():
+                add(kind, label, prior)
         for name, prior in zip(self.names["dispersion"], self.dispersion, strict=True):
             add("dispersion", name, prior)
         return rows
@@ -130,13 +151,13 @@ def resolve(design: Design, family: AbstractFamily, priors: Priors | None) -> Re
     terms = {
         term.label: _term(term, design, priors, scale, given) for term in design.terms
     }
-    names = {"coefficients": tuple(design.x_names), "dispersion": family.phi_names}
-    names |= {term.label: term.names for term in design.terms}
+    called = {"coefficients": tuple(design.x_names), "dispersion": family.phi_names}
+    called |= {term.label: _sd_words(term) for term in design.terms}
     precise = assemble.precise(design, family).trials
     unit = 1.0 if precise is None else float(np.exp(np.mean(np.log(precise)) / 2))
     dispersion = _dispersion(family, priors, scale, unit, given)
     return Resolved(
-        coefficients, intercept, center, terms, dispersion, names, frozenset(given)
+        coefficients, intercept, center, terms, dispersion, called, frozenset(given)
     )
 
 
@@ -185,13 +206,13 @@ def _coefficients(
     intercept: int | None,
     given: set[str],
 ) -> tuple[Normal, ...]:
-    names = list(design.x_names)
-    by_name = named(priors.coefficients, names, "coefficients")
-    listed = _listed(priors.coefficients, len(names))
+    columns = list(design.x_names)
+    by_name = named(priors.coefficients, columns, "coefficients")
+    listed = _listed(priors.coefficients, len(columns))
     sds = design.X.std(axis=0)
     out = []
-    for j, name in enumerate(names):
-        own = by_name.get(name) if j == intercept else of(by_name, names, name)
+    for j, name in enumerate(columns):
+        own = by_name.get(name) if j == intercept else of(by_name, columns, name)
         if own is None and listed is not None:
             own = listed[j]
         if own is None and j == intercept and priors.intercept is not None:
@@ -235,12 +256,12 @@ def _centre(design: Design, family: AbstractFamily) -> float:
 
 def _term(
     term: RandomTerm, design: Design, priors: Priors, scale: float, given: set[str]
-) -> tuple[tuple[AbstractScalePrior, ...], LKJ | None]:
+) -> TermPriors:
     known = [t.label for t in design.terms]
-    known += [f"{t.label}:{name}" for t in design.terms for name in t.names]
+    known += [f"{t.label}:{name}" for t in design.terms for name in _sd_words(t)]
     by_name = named(priors.sd, known, "terms")
-    sds = []
-    for i, name in enumerate(term.names):
+    sds, sharing = [], np.array(covariances.of(term).sharing)
+    for i, name in enumerate(_sd_words(term)):
         key = f"{term.label}:{name}"
         own = of(by_name, known, key, term.label)
         if own is None and not by_name:
@@ -249,23 +270,78 @@ def _term(
             given.add(f"sd {key}")
             sds.append(scale_from(own, key))
             continue
-        size = float(np.sqrt(np.mean(term.values[:, i] ** 2)))
+        squares = np.sum(term.values[:, sharing == i] ** 2, axis=1)
+        size = float(np.sqrt(np.mean(squares)))
         sds.append(HalfT(3.0, WIDTH * scale / (size if size > 0 else 1.0)))
-    if not covariances.of(term).pairs:
-        return tuple(sds), None
-    labels = [t.label for t in design.terms]
-    lkj = of(named(priors.correlation, labels, "terms"), labels, term.label)
+    kinds = _kinds(term)
+    if not kinds:
+        return TermPriors(tuple(sds), None)
+    if names.COR not in kinds:
+        return TermPriors(tuple(sds), None, _ranges(term, design, priors, given))
+    keys = _correlated(design)
+    lkj = of(named(priors.correlation, keys, "terms"), keys, term.label)
     if lkj is None and not isinstance(priors.correlation, dict):
         lkj = priors.correlation
+        if isinstance(lkj, AbstractScalePrior) and _any_ranges(design):
+            lkj = None  # which is for the ranges of others
     if lkj is None:
-        return tuple(sds), LKJ(1.0)
+        return TermPriors(tuple(sds), LKJ(1.0))
     given.add(f"correlation {term.label}")
-    return tuple(sds), lkj_from(lkj, term.label)
+    return TermPriors(tuple(sds), lkj_from(lkj, term.label))
+
+
+def _sd_words(term: RandomTerm) -> tuple[str, ...]:
+    """Of its standard deviations: columns, or the word of what there is one of."""
+    found = covariances.of(term).parameters(term.names)[0]
+    return tuple(".".join(words) for words in found)
+
+
+def _kinds(term: RandomTerm) -> list[str]:
+    """What the term has beside standard deviations: "cor", "range", ..."""
+    found = covariances.of(term).parameters(term.names)[1]
+    return list(dict.fromkeys(kind for kind, _ in found))
+
+
+def _any_ranges(design: Design) -> bool:
+    return any(_kinds(t)[:1] not in ([], [names.COR]) for t in design.terms)
+
+
+def _correlated(design: Design) -> list[str]:
+    """Keys of ``Priors.correlation``."""
+    kinds = [(t.label, _kinds(t)) for t in design.terms]
+    own = [f"{x}:{k}" for x, found in kinds for k in found if k != names.COR]
+    return [label for label, _ in kinds] + own
+
+
+def _ranges(
+    term: RandomTerm, design: Design, priors: Priors, given: set[str]
+) -> dict[str, AbstractScalePrior]:
+    """Of a range, and of what is beside it."""
+    keys = _correlated(design)
+    by_name = named(priors.correlation, keys, "terms")
+    own, out = covariances.of(term), {}
+    for kind in _kinds(term):
+        one = kind == names.RANGE
+        found = of(by_name, keys, f"{term.label}:{kind}", *[term.label] * one)
+        if found is None and one and isinstance(priors.correlation, AbstractDensity):
+            found = priors.correlation
+        if found is not None:
+            given.add(f"{kind} {term.label}")
+            out[kind] = scale_from(found, f"the {kind} of {term.label}")
+            continue
+        if not one:
+            out[kind] = LogNormal(0.0, 0.5)
+            continue
+        apart = own.correlation.distances[1:]  # type: ignore[attr-defined]
+        middle = float(np.log(apart[0]) + np.log(apart[-1])) / 2
+        reach = float(np.log(apart[-1]) - np.log(apart[0])) / 2
+        out[kind] = LogNormal(middle, max(1.0, reach / 1.96))
+    return out
 
 
 def _check_correlation(design: Design, priors: Priors) -> None:
     """A prior of correlations needs some."""
-    none = [t.label for t in design.terms if not covariances.of(t).pairs]
+    none = [t.label for t in design.terms if not _kinds(t)]
     given = priors.correlation
     asked = given if isinstance(given, dict) else {}
     wrong = [label for label in asked if label in none]
@@ -324,7 +400,6 @@ def belief(
     design: Design,
     family: AbstractFamily,
     factors: tuple[Factor, ...],
-    own: tuple[AbstractCovariance, ...],
     R: np.ndarray,
 ) -> MixedBelief:
     """The belief in a problem's own coordinates, NumPy inside.
@@ -348,9 +423,16 @@ def belief(
     blocks: list[Any] = [None] * len(design.terms)
     for f, factor in enumerate(factors):
         for term, start, stop in factor.spans:
-            sds, lkj = resolved.terms[design.terms[term].label]
+            its = resolved.terms[design.terms[term].label]
             T = np.diag(factor.T)[start:stop]
-            blocks[term] = Block(_numbers(sds), _numbers(lkj), T, f, start)
+            kind = covariances.of(design.terms[term])
+            place = (T, f, start, kind)
+            own = _numbers(its.sds), _numbers(its.lkj)
+            if kind.has_own:
+                more = _numbers(tuple(its.more.values()))
+                blocks[term] = StructuredBlock(*own, *place, more)
+            else:
+                blocks[term] = Block(*own, *place)
     return MixedBelief(
         np.linalg.solve(back, mean) if p else mean,
         (precision + precision.T) / 2,
@@ -358,7 +440,6 @@ def belief(
         tuple(blocks),
         _numbers(resolved.dispersion),
         family,
-        own,
     )
 
 

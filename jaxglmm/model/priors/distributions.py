@@ -280,6 +280,11 @@ class Priors:
             label (``"Subject"``) or label and column (``"Subject:Days"``) -> prior,
             ``"others"`` as above.
         correlation: ``LKJ``, or its eta; or a dict term's label -> either, likewise.
+            Of structures with one correlation (``ar1``, ``cs``) its density is
+            proportional to (1 - rho^2)^(eta - 1) between the ends of its range, of
+            ``toep`` with eta = 1 uniform over all such matrices. What has a range
+            (``ou``, ``exp``, ``gau``, ``mat``) takes a prior of positive numbers for
+            it, and one for Matern's smoothness under the label and ``:nu``.
         dispersion: prior of the family's dispersion parameters (sigma of a Gaussian),
             or ``Fixed(value)`` where one is known; or a dict its name -> either,
             likewise. What can be negative takes a ``Normal``, what lies between two

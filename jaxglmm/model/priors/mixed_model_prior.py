@@ -2,8 +2,9 @@
 
 Coordinates y: block by block the log standard deviations of the user's random effects
 and, where a block is unstructured, its partial correlations (``numerics.bijections``);
-then the dispersion parameters on the scales of their family. The relative factor of a
-block is then Lambda_ij = T_i sd_i L_ij, T the problem's units over the user's.
+of a structure its parameters (``StructuredBlock``); then the dispersion parameters on
+the scales of their family. The relative factor of a block is Lambda_ij = T_i sd_i L_ij,
+T the problem's units over the user's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from jaxglmm._typing import Array, Float, Scalar
+from jaxglmm.model.correlations import AbstractCorrelation
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import (
@@ -27,7 +29,7 @@ from jaxglmm.runtime.trees import Module, field
 class Block(Module):
     """One term: its sds' priors, that of its correlations (None: independent), units.
 
-    factor, start: where its columns are; scale: (q,) T.
+    scale: (q,) T; factor, start: where its columns are; covariance: of the term.
     """
 
     sds: tuple[AbstractScalePrior, ...]
@@ -35,17 +37,30 @@ class Block(Module):
     scale: Float[Array, " q"]
     factor: int = field(static=True)
     start: int = field(static=True)
+    covariance: AbstractCovariance = field(static=True)
 
     @property
     def q(self) -> int:
         """Columns."""
-        return len(self.sds)
+        return self.covariance.q
 
     @property
     def size(self) -> int:
         """Coordinates."""
         pairs = self.q * (self.q - 1) // 2
         return self.q + (pairs if self.correlations is not None else 0)
+
+    def theta(self, y: Float[Array, " m"]) -> list[Array]:
+        """The problem's thetas, which are the entries of Lambda."""
+        L = self.scale[:, None] * self.cholesky(y)
+        return [L[i, j] for i, j in self.covariance.entries]
+
+    def coordinates(self, theta: Float[Array, " m"]) -> Float[Array, " k"]:
+        """y of these standard deviations, without correlations."""
+        at = [theta[k] for k, (i, j) in enumerate(self.covariance.entries) if i == j]
+        sd = jnp.abs(jnp.stack(at)) / self.scale
+        logs = jnp.log(jnp.maximum(sd, 1e-6))
+        return jnp.concatenate([logs, jnp.zeros(self.size - self.q)])
 
     def cholesky(self, y: Float[Array, " m"]) -> Float[Array, "q q"]:
         """sd_i L_ij, the factor of the user's covariance."""
@@ -66,6 +81,51 @@ class Block(Module):
         return total + log_lkj(y[self.q :], self.q, self.correlations.eta)
 
 
+class StructuredBlock(Block):
+    """One term whose covariance has parameters of its own: cs, ar1, ou, ...
+
+    y: log standard deviations; correlations by ``to_even``; logarithms of ranges and
+    the like, for which ``more`` has priors, in units of the structure.
+    """
+
+    more: tuple[AbstractScalePrior, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Coordinates."""
+        return self.covariance.m
+
+    def theta(self, y: Float[Array, " m"]) -> list[Array]:
+        n = len(self.sds)
+        sd = jnp.exp(y[:n]) * self.scale[:n]
+        z = self._correlation.from_even(y[n:]) if self.size > n else y[n:]
+        return [*sd, *z]
+
+    @property
+    def _correlation(self) -> AbstractCorrelation:
+        return self.covariance.correlation  # type: ignore[attr-defined]
+
+    def coordinates(self, theta: Float[Array, " m"]) -> Float[Array, " k"]:
+        n = len(self.sds)
+        logs = jnp.log(jnp.maximum(jnp.abs(theta[:n]) / self.scale[:n], 1e-6))
+        z = self._correlation.to_even(theta[n:]) if self.size > n else theta[n:]
+        return jnp.concatenate([logs, z])
+
+    def log_prior(self, y: Float[Array, " m"]) -> Scalar:
+        n, logs = len(self.sds), y[: len(self.sds)]
+        total = sum(
+            prior.log_density(jnp.exp(logs[i])) + logs[i]
+            for i, prior in enumerate(self.sds)
+        )
+        if self.size == n:
+            return jnp.asarray(total)
+        if self.correlations is not None:
+            return total + self._correlation.log_lkj(y[n:], self.correlations.eta)
+        values = self._correlation.natural(list(self._correlation.from_even(y[n:])))
+        each = zip(self.more, values, strict=True)
+        return total + sum(p.log_density(x) + jnp.log(x) for p, x in each)
+
+
 class MixedBelief(AbstractBelief):
     """mean, precision: (p,), (p, p) of the problem's beta; constant: of its density."""
 
@@ -75,7 +135,6 @@ class MixedBelief(AbstractBelief):
     blocks: tuple[Block, ...]
     dispersion: tuple[AbstractDensity | Fixed, ...]
     family: AbstractFamily
-    covariances: tuple[AbstractCovariance, ...] = field(static=True)
 
     @property
     def p(self) -> int:
@@ -102,20 +161,15 @@ class MixedBelief(AbstractBelief):
 
     def rest(self, y: Float[Array, " r"]) -> Float[Array, " j"]:
         own, phi = self.parts(y)
-        entries = {}
-        for block, part in zip(self.blocks, own, strict=True):
-            L = block.scale[:, None] * block.cholesky(part)
-            for i in range(block.q):
-                for j in range(i + 1):
-                    key = (block.factor, block.start + i, block.start + j)
-                    entries[key] = L[i, j]
-        theta = [
-            entries[f, i, j]
-            for f, own in enumerate(self.covariances)
-            for i, j in own.entries
-        ]
+        theta = [x for k in self._order for x in self.blocks[k].theta(own[k])]
         phi = self._with_fixed(phi)
         return jnp.concatenate([jnp.stack(theta), phi]) if theta else phi
+
+    @property
+    def _order(self) -> list[int]:
+        """Blocks as theta has them, factor by factor."""
+        places = [(block.factor, block.start) for block in self.blocks]
+        return sorted(range(len(places)), key=places.__getitem__)
 
     def _with_fixed(self, phi: Float[Array, " f"]) -> Float[Array, " r"]:
         """phi from those that are free."""
@@ -136,17 +190,12 @@ class MixedBelief(AbstractBelief):
     def coordinates(
         self, theta: Float[Array, " m"], phi: Float[Array, " r"]
     ) -> Float[Array, " r"]:
-        diagonal, k = {}, 0
-        for f, own in enumerate(self.covariances):
-            for i, j in own.entries:
-                if i == j:
-                    diagonal[f, i] = theta[k]
-                k += 1
-        out = []
-        for block in self.blocks:
-            at = [diagonal[block.factor, block.start + i] for i in range(block.q)]
-            sd = jnp.abs(jnp.stack(at)) / block.scale
-            out += [jnp.log(jnp.maximum(sd, 1e-6)), jnp.zeros(block.size - block.q)]
+        found, at = {}, 0
+        for k in self._order:
+            m = self.blocks[k].covariance.m
+            found[k] = self.blocks[k].coordinates(theta[at : at + m])
+            at += m
+        out = [found[k] for k in range(len(self.blocks))]
         free = [value for value, is_free in zip(phi, self.free, strict=True) if is_free]
         return jnp.concatenate([*out, jnp.stack(free) if free else phi[:0]])
 

@@ -14,10 +14,10 @@ from jaxglmm.model import assemble
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
 from jaxglmm.posterior.predictive import (
     RowsToPredict,
-    factors,
     fixed_predictor,
     mean_of,
     new_effects,
+    new_variance,
     own_rows,
     random_predictor,
     rows_of,
@@ -70,13 +70,13 @@ def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[RowsToPredict
             "this fit does not remember how its design was made, so it cannot predict "
             "new data"
         )
-    if re == "marginal" and fit.design.parts:
+    if re == "marginal":
         new = _predict.rows_at_random(fit, newdata, offset)
     else:
         new = recipe.new_rows(
             newdata, new_levels=new_levels, random=re == "conditional", offset=offset
         )
-    new = _predict.answerable(fit, new)
+    new = _predict.answerable(fit, _predict.new_places(fit, new))
     if re == "conditional":
         _predict.warn_of_new_levels(new, newdata)
     return rows_of(new, fit.design), new.index
@@ -99,7 +99,7 @@ def means(
     def of_piece(here: slice) -> np.ndarray:
         eta = fixed_predictor(fit.posterior, rows, here)
         if re == "conditional" and fit.design.terms:
-            eta = eta + random_predictor(fit.posterior, rows, here, new)
+            eta = eta + random_predictor(fit.posterior, rows, here, new, rng)
         if type in ("link", "zlink") or re != "marginal" or not fit.design.terms:
             return mean_of(fit.family, eta, phi, type)
         s = np.sqrt(_new_variance(fit, rows, here))
@@ -131,9 +131,7 @@ def _new_variance(fit: FittedPosterior, rows: RowsToPredict, here: slice) -> np.
     K = (len(rows.columns),) if rows.columns else ()
     total = np.zeros((*K, fit.posterior.n_draws, here.stop - here.start))
     for term in _terms_of(fit, rows):
-        L = factors(fit.posterior, term)
-        zL = np.einsum("mi,sij->smj", term.values[here], L)
-        rows.add(total, term, np.sum(zL**2, axis=2))
+        rows.add(total, term, new_variance(fit.posterior, term, here))
     return total
 
 
@@ -161,7 +159,7 @@ def _observed(
     if fit.design.terms and re != "population":
         new = new_effects(fit.posterior, fit.design.terms, rng)
         if re == "conditional":
-            eta = eta + random_predictor(fit.posterior, rows, here, new)
+            eta = eta + random_predictor(fit.posterior, rows, here, new, rng)
         else:
             s = np.sqrt(_new_variance(fit, rows, here))
             eta = eta + s * rng.standard_normal(eta.shape)

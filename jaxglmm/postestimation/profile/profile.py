@@ -30,12 +30,8 @@ def profile(
         NotApplicableError: a name that is not a parameter.
     """
     if fit.design.residual is not None:
-        raise NotApplicableError(
-            "profile: there are no profile likelihoods of residual structures. "
-            "fit.confint() has Wald limits (of correlations on Fisher's scale), and "
-            "fit.confint(method='bootstrap') simulated ones"
-        )
-    if fit.is_linear:
+        from jaxglmm.postestimation.profile.residual import curves
+    elif fit.is_linear:
         from jaxglmm.postestimation.profile.linear import curves
     else:
         from jaxglmm.postestimation.profile.generalised import curves

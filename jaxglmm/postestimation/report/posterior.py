@@ -182,11 +182,16 @@ def _ran_vals(fit: FittedPosterior, level: float) -> pd.DataFrame:
     for term in fit.design.terms:
         b = fit.posterior.effects(term.label)
         low, high = np.quantile(b, tails, axis=0)
-        for i, name in enumerate(term.names):
+        mean, sd = m.effects[term.label], m.effects_sd[term.label]
+        columns, levels = list(term.names), term.levels
+        if term.known is not None:
+            mean, sd = b.mean(axis=0), b.std(axis=0, ddof=1)
+            columns, levels = [str(x) for x in term.levels], term.known.labels
+        for i, name in enumerate(columns):
             table = pd.DataFrame(
                 {
-                    "mean": m.effects[term.label][:, i],
-                    "sd": m.effects_sd[term.label][:, i],
+                    "mean": mean[:, i],
+                    "sd": sd[:, i],
                     "lower": low[:, i],
                     "upper": high[:, i],
                 }
@@ -196,7 +201,7 @@ def _ran_vals(fit: FittedPosterior, level: float) -> pd.DataFrame:
                     table,
                     effect="ran_vals",
                     group=term.factor,
-                    level=list(term.levels),
+                    level=list(levels),
                     term=name,
                 )
             )
