@@ -14,12 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting import predictor
-from jaxglmm.fitting.blocks import correlation_of, n_scales, solved
+from jaxglmm.fitting.block_rows import correlation_of, n_scales
+from jaxglmm.fitting.blocks import solved
 from jaxglmm.fitting.components import covariances
 from jaxglmm.fitting.residual_parameters import row_variances
 from jaxglmm.formula.design import Design, NewRows, ResidualTerm

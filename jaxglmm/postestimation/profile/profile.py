@@ -27,9 +27,17 @@ def profile(
             variances and correlations, ``"beta"`` for fixed effects; None for all.
 
     Raises:
-        NotApplicableError: a name that is not a parameter.
+        NotApplicableError: a name that is not a parameter, a model without profiles.
     """
-    if fit.design.residual is not None:
+    residual = fit.design.residual
+    if residual is not None and (residual.part is not None or fit.design.fixed):
+        raise NotApplicableError(
+            "profile: models with a formula of the residual standard deviation, and "
+            "those with held parameters beside a residual structure, have no profile "
+            "likelihoods. fit.confint() has Wald limits, and "
+            "fit.confint(method='bootstrap') simulated ones"
+        )
+    if residual is not None:
         from jaxglmm.postestimation.profile.residual import curves
     elif fit.is_linear:
         from jaxglmm.postestimation.profile.linear import curves

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm.fitting.blocks import BlockEngine, correlation_of, n_scales
+from jaxglmm.fitting.block_rows import correlation_of, n_scales
+from jaxglmm.fitting.blocks import BlockEngine
 from jaxglmm.fitting.components import parameters as of_effects
 from jaxglmm.fitting.degrees_of_freedom_blocks import parameter_covariance
 from jaxglmm.fitting.refit import with_method
