@@ -8,7 +8,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # are started. Nothing else differs. What is compared with numbers from elsewhere or of
 # before, and programs on disk, is compiled ``at_full_effort``; everything is, where the
 # environment says JAX_DISABLE_MOST_OPTIMIZATIONS=0.
-HALF = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ import pytest
 import jaxglmm as jg
 
 pytest_plugins = ["small_fits"]
+
+HALF = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != "0"
 
 # Kept on disk between runs, for the processes that tests start as well: a second run
 # spends its time on tests and not on compiling.

@@ -240,7 +240,7 @@ def test_correlated_slopes_of_sleepstudy():
     formula = "Reaction ~ Days + (Days | Subject)"
     one = jg.lmm(formula, sleep, method="nested-laplace")
     two = jg.lmm(formula, sleep, method=jg.NUTS(draws=1500, density="joint"))
-    # none or one of 6,000, as the last digits of the processor's arithmetic will have it
+    # none or one of 6,000, as the last digits of a processor's arithmetic have it
     assert two.posterior.sample_stats["diverging"].sum() <= 3
     a, b = one.posterior.summary(), two.posterior.summary()
     ess = b["ess_bulk"].clip(upper=one.posterior.ess)
