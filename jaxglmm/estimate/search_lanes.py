@@ -10,6 +10,8 @@ on to several factors and LAPACK, and lanes to what all of them need at once
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Int
@@ -40,6 +42,7 @@ from jaxglmm.estimate.search_steps import (
 )
 from jaxglmm.integrate.laplace_derivatives_lanes import Evaluate, Point, Split, moved
 from jaxglmm.integrate.rows_lanes import LaneRows
+from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.newton import RUNNING
 from jaxglmm.runtime.arrays import jnp, lax
@@ -71,21 +74,49 @@ def minimise(
     """From ``start`` and u; near: decrement of u that counts as the mode."""
     (k, L), J = start.shape, d.shape[1]
     size = J if n_levels is None else n_levels
-    rough = near if near is not None else jnp.maximum(ROUGH, ROUGH_LEVEL * size)
-    family = d.family
-    damped = family.is_self_concordant
-    diagonal = np.array(
-        [False] * split.p + [*split.covariance.is_scale] + [False] * split.n_phi
-    )[:, None]
-    effects = np.zeros((k, 1), bool)
+    diagonal, effects = np.zeros((k, 1), bool), np.zeros((k, 1), bool)
     effects[split.p : split.p + split.m] = True
-    largest = reaches(d)
+    diagonal[split.p : split.p + split.m, 0] = split.covariance.is_scale
+    search = _Search(
+        d.family,
+        split,
+        evaluate,
+        tol,
+        near if near is not None else jnp.maximum(ROUGH, ROUGH_LEVEL * size),
+        diagonal,
+        effects,
+        reaches(d),
+        damped=d.family.is_self_concordant,
+    )
+    _, end = lax.while_loop(
+        lambda c: (c[0] < max_steps) & jnp.any(c[1].status == RUNNING),
+        lambda c: (c[0] + 1, search(c[1])),
+        (jnp.zeros((), int), begin(start, u, (J, L))),
+    )
+    return LanesFound(end.x, end.u, end.f, end.gain, end.steps, end.status)
 
-    def body(carry: tuple[Array, SearchState]) -> tuple[Array, SearchState]:
-        count, s = carry
-        at = evaluate(s.trial, s.v, s.exact)
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """As in ``estimate.search``; largest: |z| of each column of Z."""
+
+    family: AbstractFamily
+    split: Split
+    evaluate: Evaluate
+    tol: Array
+    rough: Array | float
+    diagonal: np.ndarray
+    effects: np.ndarray
+    largest: list[Array | float]
+    damped: bool
+
+    def __call__(self, s: SearchState) -> SearchState:
+        """The state after the next evaluation, of lanes that are not done."""
+        split, damped, effects = self.split, self.damped, self.effects
+        family = self.family
+        at = self.evaluate(s.trial, s.v, s.exact)
         finite, first = is_finite(at), s.accepted == 0
-        limit = jnp.where(s.pinning, SETTLED, rough)
+        limit = jnp.where(s.pinning, SETTLED, self.rough)
         arrived = finite & at.valid & (at.nu < limit)
         again = ~finite & s.exact & (not family.has_canonical_link)
         if damped:
@@ -122,7 +153,7 @@ def minimise(
         ahead, base, level = lax.cond(
             jnp.all(moving | (s.status != RUNNING)),  # most often nobody waits for u
             lambda: (s.v, s.base, s.level),
-            lambda: _inner(s, at, damped, largest),
+            lambda: _inner(s, at, damped, self.largest),
         )
         ahead = jnp.where(again, s.v, ahead)
         v = jnp.where(ok, follow, jnp.where(moving, kept, ahead))
@@ -130,10 +161,12 @@ def minimise(
 
         taken = ok & (short == 1.0)
         failed = moving & ~ok & ~restart
-        status = judged_status(s, taken, failed, first, gain, mu, at.nu, tol, FINER)
+        status = judged_status(
+            s, taken, failed, first, gain, mu, at.nu, self.tol, FINER
+        )
         words, point = (ok, judged, moving), (x, kept, f)
         now, (trial, v), status, pin = ended(
-            s, at, words, point, (trial, v, gain), status, diagonal
+            s, at, words, point, (trial, v, gain), status, self.diagonal
         )
         if not damped:  # again, from a quarter of the random effects
             weaker = jnp.where(effects, 0.25 * s.trial, s.trial)
@@ -162,15 +195,7 @@ def minimise(
             s.evaluations,
             status,
         )
-        active = s.status == RUNNING
-        return count + 1, either(active, new, s)
-
-    _, end = lax.while_loop(
-        lambda c: (c[0] < max_steps) & jnp.any(c[1].status == RUNNING),
-        body,
-        (jnp.zeros((), int), begin(start, u, (J, L))),
-    )
-    return LanesFound(end.x, end.u, end.f, end.gain, end.steps, end.status)
+        return either(s.status == RUNNING, new, s)
 
 
 def reaches(d: LaneRows) -> list[Array | float]:
