@@ -15,7 +15,15 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from benchmarks import batches, doors, inference, posteriors, repeated, session
+from benchmarks import (
+    batches,
+    doors,
+    inference,
+    posteriors,
+    repeated,
+    session,
+    structured,
+)
 from benchmarks.problem import Problem
 
 Run = Callable[[], "float | None"]
@@ -35,7 +43,15 @@ def adapter(engine: str, work: str) -> Callable[[Problem, pd.DataFrame], Run]:
     name = f"{engine}_{work}"
     rooms = (
         vars(module)
-        for module in (batches, doors, inference, posteriors, repeated, session)
+        for module in (
+            batches,
+            doors,
+            inference,
+            posteriors,
+            repeated,
+            session,
+            structured,
+        )
     )
     return next((room[name] for room in rooms if name in room), None) or globals()[name]
 

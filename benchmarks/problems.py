@@ -10,6 +10,7 @@ from benchmarks import (
     posteriors,
     repeated,
     session,
+    structured,
 )
 from benchmarks.problem import Problem
 
@@ -431,5 +432,6 @@ PROBLEMS = (
     *(Problem(**line) for line in inference.LINES),
     *(Problem(**line) for line in repeated.LINES),
     *(Problem(**line) for line in session.LINES),
+    *(Problem(**line) for line in structured.LINES),
 )
 BY_NAME = {problem.name: problem for problem in PROBLEMS}

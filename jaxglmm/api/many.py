@@ -62,6 +62,7 @@ def fit_many(
     residual: str | None = None,
     zi: Any = None,
     dispersion: Any = None,
+    known: dict[str, Any] | None = None,
     **unknown: Any,
 ) -> Fits | Posteriors:
     """Fit one formula to many responses, or to many data sets.
@@ -100,6 +101,7 @@ def fit_many(
         residual: covariance of the residuals of linear models, as for ``lmm``.
         zi: formula of the probability of added zeros, as for ``glmm``.
         dispersion: formula of the dispersion, likewise.
+        known: covariances between levels, as for ``lmm``; ``responses``.
         unknown: none; see ``lmm``.
 
     Returns:
@@ -126,18 +128,17 @@ def fit_many(
     satterthwaite = _arguments.flag("satterthwaite", satterthwaite)
     progress = None if progress is None else _arguments.flag("progress", progress)
     file = None if file is None else _arguments.new_file(file, "file")
-    known, model, bayes = _model(family, method, priors, parts)
-    _may_have_parts(parts, known, bayes, weights)
-    context = caller_context(), _of_linear(residual, bayes or known), parts
-    given = known, weights, offset, trials, context
+    kind, model, bayes = _model(family, method, priors, parts)
+    _may_have_parts(parts, kind, bayes, weights, known, responses)
+    context = caller_context(), _of_linear(residual, bayes or kind), parts, known
+    given = kind, weights, offset, trials, context
     source, labels = source_of(formula, data, responses, by, given)
-    known = _complete(source, known, parts)
-    source = replace(
-        source, model=model, family=known, tol=tol, satterthwaite=satterthwaite
-    )
+    kind = _complete(source, kind, parts)
+    own = {"tol": tol, "satterthwaite": satterthwaite}
+    source = replace(source, model=model, family=kind, **own)
     if bayes is not None:
-        return _posteriors(source, known, bayes, priors, labels, progress, file)
-    if known is not None and model.nodes != 1:
+        return _posteriors(source, kind, bayes, priors, labels, progress, file)
+    if kind is not None and model.nodes != 1:
         check_quadrature(source.design, model.nodes)
     programs.spare()
     return _run(source, labels, formula, devices, progress, file, started)
@@ -164,10 +165,13 @@ def _parts(
     return right_sides(formula, zi, dispersion, family_from(family))
 
 
-def _may_have_parts(
-    parts: dict[str, str], family: Any, bayes: Any, weights: Any
-) -> None:
-    """Refuse what is not fitted in lanes of several linear predictors."""
+def _may_have_parts(parts, family, bayes, weights, known, responses) -> None:
+    """Refuse what is not fitted in lanes of several predictors, or with known=."""
+    if known is not None and (responses is None or parts or bayes is not None):
+        raise NotApplicableError(
+            "known= goes with responses=Y, one linear predictor and maximum likelihood "
+            "in fit_many; call jg.lmm or jg.glmm for each data set"
+        )
     if not parts:
         return
     if bayes is not None:

@@ -19,6 +19,7 @@ from jaxglmm.formula import (
 )
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.given import in_table
+from jaxglmm.formula.known import with_known
 from jaxglmm.formula.parse import parse
 from jaxglmm.formula.residual import read_residual
 from jaxglmm.formula.tables import Table, as_table
@@ -75,15 +76,13 @@ def _of_responses(
             own[label] = given
         else:
             shared[label] = given
-    context, residual, others = context
+    context, residual, others, known = context
+    shared["context"] = context
     if others:
-        design = design_of_components(
-            formula, columns, others, context=context, **shared
-        )
+        design = design_of_components(formula, columns, others, **shared)
     else:
-        design = design_from_formula(
-            formula, columns, context=context, residual=residual, **shared
-        )
+        design = design_from_formula(formula, columns, residual=residual, **shared)
+    design = design if known is None else with_known(design, known)
     _check(design, family)
     rows = design.rows
     for label, given in (("responses", responses), *own.items()):
@@ -205,7 +204,7 @@ def _of_tables(
     )
     if trials is not None:
         options["trials"] = trials
-    context, residual, others = context
+    context, residual, others, _ = context
     if residual is not None:
         options["residual"] = replace(read_residual(residual), parted=True)
     options |= {"weights": weights, "offset": offset, "context": context}

@@ -19,6 +19,7 @@ from jaxglmm.many.categories import without_empty
 from jaxglmm.many.columns import Columns
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.subset import subset
+from jaxglmm.model import covariances
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
@@ -145,7 +146,8 @@ def row_of(fit: FittedModel, columns: Columns, levels: Any = None) -> np.ndarray
         return out
 
     scale = _scale(fit)
-    sd = [np.sqrt(np.sum((scale * lam) ** 2, axis=1)) for lam in fit.estimates.lam]
+    lams = [scale * lam for lam in fit.estimates.lam]
+    sd = covariances.standard_deviations(fit.design.terms, lams)
     linear = fit.is_linear
     return columns.table(
         1,

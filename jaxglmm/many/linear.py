@@ -23,6 +23,7 @@ from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.correlations import terms_of
 from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
+from jaxglmm.many.rotated import RotatedResponses
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.runtime.devices import Devices
@@ -92,7 +93,7 @@ class SharedLinear(OnHost):
         self,
         design: Design,
         moments: Moments,
-        responses: Responses,
+        responses: Responses | RotatedResponses,
         offset: np.ndarray | Responses | None,
         settings: Settings,
         devices: Devices,

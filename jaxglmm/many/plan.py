@@ -22,6 +22,7 @@ from jaxglmm.many.pieces import LanesEngine
 from jaxglmm.many.ragged import SplitTable, buckets
 from jaxglmm.many.ragged_linear import LongTable
 from jaxglmm.many.responses import Responses
+from jaxglmm.many.rotated import rotated, rotates
 from jaxglmm.many.stages import Plan, Stage
 from jaxglmm.runtime import hosts
 from jaxglmm.runtime.devices import Devices, choose
@@ -169,6 +170,13 @@ def _responses(
     design, responses = source.design, source.responses
     assert responses is not None
     own_weights = isinstance(source.weights, Responses)
+    own_offset = source.offset if isinstance(source.offset, Responses) else None
+    if rotates(design, source.weights, own_offset):
+        turned, through = rotated(design, responses)
+        if fits_linear.suits(turned):
+            moments, offset = assemble.moments(turned), turned.offset
+            engine = SharedLinear(turned, moments, through, offset, settings, devices)
+            return engine, Loop(source, columns), devices.threads
     if not fits_linear.suits(design):
         if own_weights:
             return Loop(source, columns), None, 1

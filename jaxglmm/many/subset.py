@@ -21,6 +21,8 @@ from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.residual_rows import of_rows
 from jaxglmm.formula.tables import Columns
 
+ALL = slice(None)
+
 
 def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
     """The design of ``rows`` (k,) positions; changes: y, weights, offset, trials (k,).
@@ -81,7 +83,9 @@ def _take(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     return None if values is None else values[..., rows]
 
 
-def _term(term: RandomTerm, rows: np.ndarray) -> tuple[RandomTerm, np.ndarray]:
+def _term(term: RandomTerm, rows: np.ndarray) -> tuple[RandomTerm, Any]:
+    if term.known is not None:  # all of its levels stay, rows or not
+        return replace(term, codes=term.codes[rows], values=term.values[rows]), ALL
     codes, used = compress(term.codes[rows], term.n_levels)
     if len(used) == 1:
         raise ModelError(
@@ -100,7 +104,7 @@ def _recipe(recipe: Any, kept: tuple[int, ...], used: dict, rows: np.ndarray) ->
         return None
     groups = {}
     for name, coding in recipe.groups.items():
-        levels = used[name]
+        levels = used.get(name, ALL)
         parts = coding.part_levels
         combinations = coding.combinations
         if combinations is None:
