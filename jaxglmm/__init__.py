@@ -70,6 +70,8 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.families import LognormalFamily as LognormalFamily
     from jaxglmm.model.families import Multinomial as Multinomial
     from jaxglmm.model.families import NegativeBinomial as NegativeBinomial
+    from jaxglmm.model.families import OneInflatedBeta as OneInflatedBeta
+    from jaxglmm.model.families import OrderedBeta as OrderedBeta
     from jaxglmm.model.families import Poisson as Poisson
     from jaxglmm.model.families import SkewNormal as SkewNormal
     from jaxglmm.model.families import StudentT as StudentT
@@ -139,6 +141,8 @@ _FAMILIES = (
     "LognormalFamily",
     "Multinomial",
     "NegativeBinomial",
+    "OneInflatedBeta",
+    "OrderedBeta",
     "Poisson",
     "SkewNormal",
     "StudentT",
@@ -248,6 +252,8 @@ __all__ = [
     "Normal",
     "NotApplicableError",
     "NotEstimableWarning",
+    "OneInflatedBeta",
+    "OrderedBeta",
     "Poisson",
     "PosteriorWarning",
     "PriorWeightsWarning",

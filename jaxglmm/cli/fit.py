@@ -47,6 +47,8 @@ FAMILIES = (  # a test holds them to the table of families, which takes JAX to i
     "genpois",
     "compois",
     "tweedie",
+    "ordbeta",
+    "one_inflated_beta",
     "cumulative",
     "multinomial",
     "truncated_poisson",

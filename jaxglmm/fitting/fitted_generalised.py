@@ -339,7 +339,8 @@ class FittedGeneralised(FittedModel):
                 Smyth 1996).
             seed: of the randomisation.
         """
-        eta, mu, phi = self.linear_predictor, self.fitted_values, self.estimates.phi
+        eta, phi = self.linear_predictor, self.estimates.phi
+        mu = np.asarray(self.family.parameters(eta))
         return _residuals.resid(self.design, self.family, phi, eta, mu, type, seed)
 
     @cached_property

@@ -25,7 +25,7 @@ def resid(
     type: str,
     seed=0,
 ) -> np.ndarray:
-    """(n,) residuals of one of ``TYPES``, at predictors and means (n,)."""
+    """(n,) residuals, of ``TYPES``; mu: the family's ``parameters`` at eta."""
     if not _arguments.is_among(type, TYPES):
         raise NotApplicableError(
             f"resid(type={_arguments.shown(type)}): there are "
@@ -37,7 +37,7 @@ def resid(
     if type == "response":
         return design.y / size - family.mean_of(mu, phi)
     if type == "working":
-        return ratio(design.y / size - mu, family.link.slope(eta))
+        return ratio(design.y / size - family.mean_of(mu, phi), family.link.slope(eta))
     if type == "quantile":
         rng = np.random.default_rng(_arguments.seed(seed))
         return _quantile(design.y, family, mu, phi, trials, rng)

@@ -395,6 +395,8 @@ def test_expected_weights_stay_positive_far_out():
         ("genpois", "genpois", "log"),
         ("compois", "compois", "log"),
         ("tweedie", "tweedie", "log"),
+        ("ordered_beta", "ordbeta", "logit"),
+        ("zero_one_inflated_beta", "one_inflated_beta", "logit"),
         ("normal", "gaussian", "identity"),
         (jg.Poisson, "poisson", "log"),
         (jg.NegativeBinomial, "nbinom2", "log"),

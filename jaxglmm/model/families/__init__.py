@@ -30,6 +30,8 @@ from jaxglmm.model.families.lognormal import LognormalFamily as LognormalFamily
 from jaxglmm.model.families.multinomial import Multinomial as Multinomial
 from jaxglmm.model.families.nbinom1 import NegativeBinomial1 as NegativeBinomial1
 from jaxglmm.model.families.nbinom2 import NegativeBinomial2 as NegativeBinomial2
+from jaxglmm.model.families.one_inflated_beta import OneInflatedBeta as OneInflatedBeta
+from jaxglmm.model.families.ordered_beta import OrderedBeta as OrderedBeta
 from jaxglmm.model.families.poisson import Poisson as Poisson
 from jaxglmm.model.families.skew_normal import SkewNormal as SkewNormal
 from jaxglmm.model.families.student import StudentT as StudentT
@@ -61,6 +63,8 @@ FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
     "genpois": GeneralisedPoisson,
     "compois": ConwayMaxwellPoisson,
     "tweedie": Tweedie,
+    "ordbeta": OrderedBeta,
+    "one_inflated_beta": OneInflatedBeta,
     "truncated_poisson": TruncatedPoisson,
     "truncated_nbinom2": TruncatedNegativeBinomial2,
     "truncated_nbinom1": TruncatedNegativeBinomial1,
@@ -68,6 +72,9 @@ FAMILIES: dict[str, Callable[..., AbstractFamily]] = {
     "multinomial": Multinomial,
 }
 ALIASES = {
+    "oneinflatedbeta": "one_inflated_beta",
+    "zerooneinflatedbeta": "one_inflated_beta",
+    "orderedbeta": "ordbeta",
     "truncatedpoisson": "truncated_poisson",
     "truncatednbinom2": "truncated_nbinom2",
     "truncatednbinom1": "truncated_nbinom1",

@@ -84,6 +84,18 @@ def not_negative(family: str, y: np.ndarray, rows: Any = None) -> None:
         )
 
 
+def shares(family: str, y: np.ndarray, rows: Any = None) -> None:
+    """Between zero and one, ends included."""
+    finite(y, rows)
+    bad = (y < 0) | (y > 1)
+    if bad.any():
+        raise DataError(
+            f"family={family!r} needs values from 0 to 1; the response has "
+            f"{shown(bad, y, rows)}. Percentages are proportions times 100; successes "
+            "out of trials belong to family='binomial'"
+        )
+
+
 def between(family: str, y: np.ndarray, rows: Any = None) -> None:
     """Strictly between zero and one."""
     finite(y, rows)
@@ -92,8 +104,8 @@ def between(family: str, y: np.ndarray, rows: Any = None) -> None:
         raise DataError(
             f"family={family!r} needs values strictly between 0 and 1; the response "
             f"has {shown(bad, y, rows)}. Successes out of trials belong to "
-            "family='binomial'; exact zeros and ones are often squeezed by "
-            "(y * (n - 1) + 0.5) / n"
+            "family='binomial'; exact zeros and ones to family='ordbeta', or to "
+            "zi='~ 1' and family='one_inflated_beta'"
         )
 
 

@@ -17,6 +17,7 @@ class NaturalValues(Module):
     """
 
     discrete: ClassVar[bool]
+    atoms: ClassVar[tuple[float, ...]] = ()  # y with a mass, beside counts
 
     def mean(self, eta: Any) -> Any:
         """E y."""
@@ -54,7 +55,7 @@ class NaturalValues(Module):
     @property
     def has_mass(self) -> bool:
         """Whether some values of y have a probability of their own."""
-        return self.discrete
+        return self.discrete or bool(self.atoms)
 
     def below(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

@@ -35,6 +35,7 @@ from jaxglmm.model.families._base import (
     Trials,
 )
 from jaxglmm.model.links import Link, link_from
+from jaxglmm.numerics.array_namespace import functions
 from jaxglmm.numerics.jets import nested
 from jaxglmm.numerics.scales import Scale
 from jaxglmm.runtime.arrays import jnp, nn
@@ -114,6 +115,39 @@ class Composed(AbstractFamily):
         if not self.disp:
             return low, high
         return tuple(end[1:] if np.ndim(end) else end for end in (low, high))
+
+    def _whole(self, phi: Any) -> Any:
+        """phi of the base, zero in the place of one that has a model."""
+        f = functions(phi)
+        return f.stack([0.0 * phi[0], *phi]) if self.disp else phi
+
+    def natural(self, phi: Any) -> Any:
+        if self.base.phi_apart or not len(phi):
+            return super().natural(phi)
+        return self.base.natural(self._whole(phi))[self.disp :]
+
+    def from_natural(self, values: Any) -> Any:
+        if self.base.phi_apart or not len(values):
+            return super().from_natural(values)
+        whole = functions(values).stack([1.0 + 0.0 * values[0], *values])
+        return self.base.from_natural(whole if self.disp else values)[self.disp :]
+
+    def natural_jacobian(self, phi: Any) -> np.ndarray:
+        if self.base.phi_apart or not len(phi):
+            return super().natural_jacobian(phi)
+        found = self.base.natural_jacobian(self._whole(np.asarray(phi, float)))
+        return found[self.disp :, self.disp :]
+
+    def log_natural_slope(self, phi: Any) -> Any:
+        if self.base.phi_apart or not len(phi):
+            return super().log_natural_slope(phi)
+        return self.base.log_natural_slope(self._whole(phi))
+
+    def holding(self, r: int, phi: Any) -> tuple[Any, np.ndarray]:
+        if self.base.phi_apart:
+            return self, np.asarray(phi)
+        base, found = self.base.holding(r + self.disp, self._whole(np.asarray(phi)))
+        return Composed(base, self.zi, self.disp), found[self.disp :]
 
     @property
     def near_zero_dispersion(self) -> tuple[float, ...]:

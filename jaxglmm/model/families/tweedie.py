@@ -46,6 +46,7 @@ class Tweedie(JetFamily):
     name: ClassVar[str] = "tweedie"
     default_link: ClassVar[str] = "log"
     links: ClassVar[tuple[str, ...]] = ("log", "identity", "sqrt", "inverse")
+    atoms: ClassVar[tuple[float, ...]] = (0.0,)
     n_phi: ClassVar[int] = 2
     phi_names: ClassVar[tuple[str, ...]] = ("phi", "power")
     phi_scales: ClassVar[tuple[Scale, ...]] = (LOG, between(1.0, 2.0))
@@ -153,10 +154,6 @@ class Tweedie(JetFamily):
 
         sd = np.sqrt(number)
         return _draws.summed(terms, number, sd, np.inf, y, number, shape, scale)
-
-    @property
-    def has_mass(self) -> bool:
-        return True  # at zero
 
     def below(
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0

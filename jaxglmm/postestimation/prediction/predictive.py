@@ -90,7 +90,9 @@ def _steps(family: AbstractFamily, phi, rows: np.ndarray) -> np.ndarray:
     ratio, edge = np.zeros(len(eta)), np.zeros(len(eta), bool)
     for shift in (-REACH, -2.0, 0.0, 2.0, REACH):
         at = eta + shift * sd
-        edge |= ~_has_mean(family, phi, np.asarray(family.mean(at), float), trials)
+        edge |= ~_has_mean(
+            family, phi, np.asarray(family.parameters(at), float), trials
+        )
         if abs(shift) <= 2:
             with np.errstate(all="ignore"):
                 change = np.abs(_size(family, trials) * averages.slope(family, at))
@@ -102,7 +104,7 @@ def _steps(family: AbstractFamily, phi, rows: np.ndarray) -> np.ndarray:
 
 def _noise(family: AbstractFamily, phi, eta, trials) -> np.ndarray:
     """Standard deviation of y given its predictor; NaN where the family is silent."""
-    mu = np.asarray(family.mean(eta), float)
+    mu = np.asarray(family.parameters(eta), float)
     try:
         with np.errstate(all="ignore"):
             return np.sqrt(np.asarray(family.variance(mu, phi, trials), float))
@@ -117,7 +119,7 @@ def _size(family: AbstractFamily, trials: np.ndarray) -> np.ndarray:
 
 def _by_inversion(family, phi, rows, z, w, tails) -> np.ndarray:
     eta, sd, trials = rows.T
-    mu = np.asarray(family.mean(eta[:, None] + sd[:, None] * z), float)
+    mu = np.asarray(family.parameters(eta[:, None] + sd[:, None] * z), float)
     weights, centre = _allowed(family, phi, mu, trials, w)
     some = weights.any(axis=1)
     if not some.all():
@@ -141,7 +143,23 @@ def _by_inversion(family, phi, rows, z, w, tails) -> np.ndarray:
         wide = _noise(family, phi, eta, trials)
         wide = wide + np.abs(averages.slope(family, eta)) * sd
         found = [_invert(distribution, centre, wide, p) for p in tails]
+        found = [
+            _at_atoms(family, phi, rows, mu, weights, y, p)
+            for y, p in zip(found, tails, strict=True)
+        ]
     return np.array(found)
+
+
+def _at_atoms(family, phi, rows, mu, weights, y, p: float) -> np.ndarray:
+    """Quantiles y, those exact that fall on a value with a probability of its own."""
+    trials = rows[:, 2:]
+    for atom in family.atoms:
+        value = np.float64(atom)
+        with np.errstate(all="ignore"):
+            ends = [f(value, mu, phi, trials) for f in (family.below, family.cdf)]
+        low, high = (np.sum(np.nan_to_num(end) * weights, axis=1) for end in ends)
+        y = np.where((low < p) & (p <= high), atom, y)
+    return y
 
 
 def _allowed(family, phi, mu, trials, w) -> tuple[np.ndarray, np.ndarray]:
@@ -273,7 +291,7 @@ def _scale(distribution, n: int):
 def _by_simulation(family, phi, rows, z, w, tails) -> np.ndarray:
     rng = np.random.default_rng(SEED)
     eta, sd, trials = rows.T
-    mu = np.asarray(family.mean(eta[:, None] + sd[:, None] * z), float)
+    mu = np.asarray(family.parameters(eta[:, None] + sd[:, None] * z), float)
     m = np.broadcast_to(trials[:, None], mu.shape)
     y = family.simulate(rng, mu, phi, m)
     how = "inverted_cdf" if family.discrete else "linear"
