@@ -34,7 +34,7 @@ def test_derivatives_are_those_of_the_density(name, phi):
 @pytest.mark.parametrize(("name", "phi"), GRID)
 def test_the_distribution_adds_up(name, phi):
     """Density, distribution function, mean, variance, draws and information."""
-    family, phi, eta = FAMILIES[name](), np.array(phi), 0.4
+    family, phi, eta = FAMILIES[name](), np.array(phi), np.float64(0.4)
     mu = family.parameters(eta)
 
     t, w = np.polynomial.legendre.leggauss(2000)
