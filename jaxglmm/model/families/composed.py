@@ -116,15 +116,10 @@ class Composed(AbstractFamily):
             return low, high
         return tuple(end[1:] if np.ndim(end) else end for end in (low, high))
 
-    def _whole(self, phi: Any) -> Any:
-        """phi of the base, zero in the place of one that has a model."""
-        f = functions(phi)
-        return f.stack([0.0 * phi[0], *phi]) if self.disp else phi
-
     def natural(self, phi: Any) -> Any:
         if self.base.phi_apart or not len(phi):
             return super().natural(phi)
-        return self.base.natural(self._whole(phi))[self.disp :]
+        return self.base.natural(_whole(phi, self.disp))[self.disp :]
 
     def from_natural(self, values: Any) -> Any:
         if self.base.phi_apart or not len(values):
@@ -135,18 +130,18 @@ class Composed(AbstractFamily):
     def natural_jacobian(self, phi: Any) -> np.ndarray:
         if self.base.phi_apart or not len(phi):
             return super().natural_jacobian(phi)
-        found = self.base.natural_jacobian(self._whole(np.asarray(phi, float)))
+        found = self.base.natural_jacobian(_whole(np.asarray(phi, float), self.disp))
         return found[self.disp :, self.disp :]
 
     def log_natural_slope(self, phi: Any) -> Any:
         if self.base.phi_apart or not len(phi):
             return super().log_natural_slope(phi)
-        return self.base.log_natural_slope(self._whole(phi))
+        return self.base.log_natural_slope(_whole(phi, self.disp))
 
     def holding(self, r: int, phi: Any) -> tuple[Any, np.ndarray]:
-        if self.base.phi_apart:
-            return self, np.asarray(phi)
-        base, found = self.base.holding(r + self.disp, self._whole(np.asarray(phi)))
+        base, found = self.base.holding(
+            r + self.disp, _whole(np.asarray(phi), self.disp)
+        )
         return Composed(base, self.zi, self.disp), found[self.disp :]
 
     @property
@@ -402,6 +397,14 @@ class Composed(AbstractFamily):
     ) -> np.ndarray:
         mean, own, _ = self._split(mu, phi)
         return self.base.latent_variance(mean, own, trials, method)
+
+
+def _whole(phi: Any, disp: bool) -> Any:
+    """phi of the base, zero in the place of one that has a model."""
+    if not disp:
+        return phi
+    first = 0.0 * phi[0] if len(phi) else np.zeros(())
+    return functions(phi).stack([first, *phi])
 
 
 def _wider(x: Array, order: int) -> Array:
