@@ -139,9 +139,8 @@ class Composed(AbstractFamily):
         return self.base.log_natural_slope(_whole(phi, self.disp))
 
     def holding(self, r: int, phi: Any) -> tuple[Any, np.ndarray]:
-        base, found = self.base.holding(
-            r + self.disp, _whole(np.asarray(phi), self.disp)
-        )
+        whole = _whole(np.asarray(phi), self.disp)
+        base, found = self.base.holding(r + self.disp, whole)
         return Composed(base, self.zi, self.disp), found[self.disp :]
 
     @property
