@@ -17,6 +17,7 @@ import pandas as pd
 
 from benchmarks import (
     batches,
+    components,
     doors,
     inference,
     posteriors,
@@ -33,7 +34,7 @@ BOOTSTRAP = 10_000
 
 def available(engine: str) -> bool:
     """Whether the program is there, without importing it."""
-    if engine == "lme4":
+    if engine == "lme4" or engine in components.PACKAGES:
         return shutil.which("Rscript") is not None
     return importlib.util.find_spec(engine) is not None
 
@@ -45,6 +46,7 @@ def adapter(engine: str, work: str) -> Callable[[Problem, pd.DataFrame], Run]:
         vars(module)
         for module in (
             batches,
+            components,
             doors,
             inference,
             posteriors,

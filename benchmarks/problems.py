@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks import (
     batches,
+    components,
     data,
     doors,
     inference,
@@ -432,6 +433,7 @@ PROBLEMS = (
     *(Problem(**line) for line in inference.LINES),
     *(Problem(**line) for line in repeated.LINES),
     *(Problem(**line) for line in session.LINES),
+    *(Problem(**line) for line in components.LINES),
     *(Problem(**line) for line in structured.LINES),
 )
 BY_NAME = {problem.name: problem for problem in PROBLEMS}

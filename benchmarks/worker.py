@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks import engines
+from benchmarks import components, engines
 from benchmarks.measure import peak_rss, repeat, timed
 from benchmarks.problems import BY_NAME, Problem
 
@@ -58,6 +58,8 @@ def main(name: str, engine: str, budget: str) -> None:
     problem, seconds = BY_NAME[name], float(budget)
     if problem.work.startswith("fresh"):
         result = fresh(problem, engine, seconds)
+    elif engine in components.PACKAGES:
+        result = components.in_r(problem, engine, seconds)
     elif engine == "lme4":
         result = in_r(problem, seconds)
     else:
