@@ -19,7 +19,7 @@ from jaxglmm.numerics.chains import ChainFactor, ChainSystem
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.runtime.arrays import added, jnp, put, segment_sum
-from jaxglmm.runtime.trees import field
+from jaxglmm.runtime.trees import field, tree_at
 from jaxglmm.structure import moments_of_design as _build
 from jaxglmm.structure.alike import FEW, distinct, padded_levels, single
 from jaxglmm.structure.factors import Factor
@@ -70,7 +70,11 @@ class CellRows(AbstractRows):
         return self.z[0][0] ** 2 * diagonal.reshape(-1)[self.cell]
 
     def turned(self, k: int, T: np.ndarray) -> AbstractRows:
-        raise NotImplementedError("columns of a structure are not mixed")
+        size = np.diagonal(T)
+        if not np.array_equal(T, np.diag(size)):
+            raise NotImplementedError("columns of a structure are not mixed")
+        z = self.z[0] * size[np.asarray(self.cell) // self.sizes[0]]
+        return tree_at(lambda rows: rows.z, self, (z,))
 
 
 class OneLevelRows(AbstractRows):

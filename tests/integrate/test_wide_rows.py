@@ -9,6 +9,7 @@ from jaxglmm.formula import design_from_formula
 from jaxglmm.formula.known import with_known
 from jaxglmm.model import assemble
 from jaxglmm.model.correlations import Autoregressive, ExponentialKernel
+from jaxglmm.runtime.host import on_host
 from jaxglmm.structure.rows_of_design import build_rows
 from jaxglmm.structure.wide_rows import AlikeRows, CellRows, OneLevelRows
 
@@ -133,3 +134,16 @@ def test_which_rows_are_made():
         assert type(build_rows(design.X, assemble.columns(design)).rows) is kind
     design = design_from_formula("count ~ x + ar1(0 + t | g)", times())
     assert type(build_rows(design.X, assemble.columns(design)).rows) is CellRows
+
+
+def test_columns_are_scaled_and_not_mixed():
+    design = design_from_formula("count ~ x + ar1(0 + t | g)", times())
+    rows = build_rows(design.X, assemble.columns(design)).rows
+    size = np.linspace(1.0, 2.0, T)
+    b = (np.random.default_rng(1).normal(size=(T, 1, rows.sizes[0])),)
+    scaled = (b[0] * size[:, None, None],)
+    with on_host():
+        got = rows.turned(0, np.diag(size)).spread(b)
+        np.testing.assert_allclose(got, rows.spread(scaled), rtol=1e-14)
+    with pytest.raises(NotImplementedError, match="not mixed"):
+        rows.turned(0, np.ones((T, T)))
