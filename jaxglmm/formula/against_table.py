@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,12 @@ class ReadFormula:
     offsets: list[Atom]
     known: frozenset[str]
 
-    @property
+    @cached_property
     def atoms(self) -> list[Atom]:
         """Of fixed and random terms."""
         return _atoms(self.terms, self.parts)
 
-    @property
+    @cached_property
     def every(self) -> list[Atom]:
         """Those of the response and of offsets too."""
         return [*self.left.atoms, *self.atoms, *self.offsets]
