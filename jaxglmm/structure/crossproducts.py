@@ -1,13 +1,14 @@
 """Z'Z, Z'R and R'R on the host: the only place where the rows are read.
 
 Everything is a weighted count by level (``np.bincount``) or, for many columns, a
-product with a sparse indicator; no dense Z and no array larger than the data is made.
+product with a sparse indicator or a matrix product a level; no dense Z and no array
+larger than the data is made.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from jaxglmm.structure.fixed import Basis
 LARGE = 200_000  # rows above which the basis of X is not stored
 ROWS = 250_000  # at a time
 PAIRS = 250_000  # of entries at a time
+PRODUCTS = 16  # up to which each is counted by itself
+PAYS = 2_000  # products times rows of a level that are worth a matrix product
 MANY = 40  # columns above which it is: column by column would read X too often
 
 
@@ -49,11 +52,11 @@ def count(codes: np.ndarray, size: int, *columns: np.ndarray | None) -> np.ndarr
 def gram(factor: Factor, w: np.ndarray | None, size: int) -> np.ndarray:
     """(q, q, size) blocks Z_g'WZ_g."""
     q = factor.q
-    if q > FEW:
-        out = np.zeros((q, q, size))
-        for g, here in _by_level(factor):
-            Z = factor.whole[here]
-            out[:, :, g] = Z.T @ (Z if w is None else Z * w[here, None])
+    if _is_by_level(factor, q * (q + 1) // 2):
+        Z = factor.whole
+        out = _by_level(factor, Z if w is None else Z * w[:, None], size)
+        for i in range(q):
+            out[:i, i] = out[i, :i]  # to the last bit, under weights too
         return out
     out = np.empty((q, q, size))
     for i in range(q):
@@ -63,24 +66,30 @@ def gram(factor: Factor, w: np.ndarray | None, size: int) -> np.ndarray:
     return out
 
 
-def _by_level(factor: Factor) -> Iterator[tuple[int, Any]]:
-    """Each level with its rows."""
-    if factor.n_levels == 1:
-        yield 0, slice(None)
-        return
-    order = np.argsort(factor.codes, kind="stable")
-    ends = np.cumsum(np.bincount(factor.codes, minlength=factor.n_levels))
-    yield from enumerate(np.split(order, ends[:-1]))
+def _is_by_level(factor: Factor, n_products: int) -> bool:
+    """Whether a matrix product a level costs less than a pass over the rows each."""
+    n = len(factor.codes)
+    work = n_products * n / max(factor.n_levels, 1)
+    return factor.q > FEW or (n <= LARGE and n_products > PRODUCTS and work > PAYS)
+
+
+def _by_level(factor: Factor, R: np.ndarray, size: int) -> np.ndarray:
+    """(q, r, size) products Z_g'R by a matrix product a level."""
+    order, starts = factor.runs
+    Z = factor.whole
+    if order is not None:
+        R, Z = R[order], Z[order]
+    out = np.zeros((size, factor.q, R.shape[1]))
+    for g, (start, stop) in enumerate(itertools.pairwise(starts.tolist())):
+        np.matmul(Z[start:stop].T, R[start:stop], out=out[g])
+    return np.ascontiguousarray(np.moveaxis(out, 0, -1))
 
 
 def times(factor: Factor, R: np.ndarray, size: int) -> np.ndarray:
     """(q, r, size) products Z_g'R for R (n, r), weights already in R."""
     q, r = factor.q, R.shape[1]
-    if q > FEW:
-        out = np.zeros((q, r, size))
-        for g, here in _by_level(factor):
-            out[:, :, g] = factor.whole[here].T @ R[here]
-        return out
+    if _is_by_level(factor, q * r):
+        return _by_level(factor, R, size)
     out = np.empty((q, r, size))
     if r <= 6:
         for i in range(q):

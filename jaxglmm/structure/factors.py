@@ -20,6 +20,7 @@ import numpy as np
 from jaxglmm._brief import brief
 from jaxglmm.structure.fixed import slices, triangle
 
+CACHED = 8_192  # rows of which all columns stay in the cache
 COLLINEAR = 1e-13  # of a column's length that is left after those before it
 FAR = 1e-4  # the same, where one pass loses digits
 ZERO = 1e-12  # of a row of Lambda: rounding of a diagonal that is exactly zero
@@ -86,6 +87,15 @@ class Factor:
     def T_inverse(self) -> np.ndarray:
         """(q, q) T^-1: takes internal effects to the user's coordinates."""
         return np.linalg.solve(self.T, np.eye(len(self.T)))
+
+    @cached_property
+    def runs(self) -> tuple[np.ndarray | None, np.ndarray]:
+        """Rows in order of their levels, None where they are, and where each begins."""
+        starts = np.zeros(self.n_levels + 1, np.int64)
+        np.cumsum(np.bincount(self.codes, minlength=self.n_levels), out=starts[1:])
+        if (self.codes[1:] >= self.codes[:-1]).all():
+            return None, starts
+        return np.argsort(self.codes, kind="stable"), starts
 
     @property
     def whole(self) -> np.ndarray:
@@ -196,15 +206,18 @@ def _triangle(Z: np.ndarray, root: np.ndarray | None) -> np.ndarray:
 def _divided(Z: np.ndarray, T: np.ndarray) -> np.ndarray:
     """Z T^-1 column by column: Z~_j = (Z_j - sum_{i<j} Z~_i T_ij) / T_jj.
 
-    No n x q temporary, and a column far from zero loses its mean exactly.
+    No n x q temporary, and a column far from zero loses its mean exactly. Some rows
+    at a time, whose columns stay in the cache.
     """
     new = np.empty(Z.shape)
-    for j in range(Z.shape[1]):
-        column = Z[:, j]
-        for i in range(j):
-            if T[i, j] != 0.0:
-                column = column - new[:, i] * T[i, j]
-        np.divide(column, T[j, j], out=new[:, j])
+    for start in range(0, len(Z), CACHED):
+        old, out = Z[start : start + CACHED], new[start : start + CACHED]
+        for j in range(Z.shape[1]):
+            column = old[:, j]
+            for i in range(j):
+                if T[i, j] != 0.0:
+                    column = column - out[:, i] * T[i, j]
+            np.divide(column, T[j, j], out=out[:, j])
     return new
 
 

@@ -7,7 +7,7 @@ import pytest
 from structure import designs
 
 from jaxglmm.structure import crossproducts as cross
-from jaxglmm.structure.factors import join
+from jaxglmm.structure.factors import Factor, join
 from jaxglmm.structure.fixed import orthonormal
 
 WEIGHTED = pytest.mark.parametrize("weighted", [False, True])
@@ -51,6 +51,26 @@ def test_times(r, rng):
     expected = np.einsum("nji,nr->irj", dense(f), R)
     np.testing.assert_allclose(found[..., : f.n_levels], expected, atol=1e-12)
     assert not found[..., f.n_levels :].any()
+
+
+@WEIGHTED
+@pytest.mark.parametrize("in_order", [False, True])
+def test_products_by_level_are_those_by_rows(
+    weighted, in_order, rng, monkeypatch
+):
+    n, q, levels = 1200, 7, 4
+    codes = rng.integers(0, levels, n).astype(np.int32)
+    codes = np.sort(codes) if in_order else codes
+    f = Factor("g", codes, rng.normal(size=(n, q)), levels, np.eye(q), None, ())
+    R, w = rng.normal(size=(n, 8)), rng.random(n) if weighted else None
+    assert cross._is_by_level(f, q * 8)
+    found = cross.gram(f, w, levels + 2), cross.times(f, R, levels + 2)
+    np.testing.assert_array_equal(found[0], np.swapaxes(found[0], 0, 1))
+    monkeypatch.setattr(cross, "PRODUCTS", 1000)
+    assert not cross._is_by_level(f, q * 8)
+    expected = cross.gram(f, w, levels + 2), cross.times(f, R, levels + 2)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-11)
 
 
 @WEIGHTED

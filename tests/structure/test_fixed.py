@@ -5,7 +5,7 @@ import pytest
 
 from jaxglmm import ModelError
 from jaxglmm.structure import fixed
-from jaxglmm.structure.fixed import FixedBasis, orthonormal, residual
+from jaxglmm.structure.fixed import FixedBasis, orthonormal, residual, triangle
 
 N = 200
 
@@ -28,6 +28,17 @@ def test_orthonormal_whatever_origin_and_unit(origin, unit, weighted, rng):
     assert not np.tril(R, -1).any()
     assert (np.diag(R) > 0).all()
     np.testing.assert_allclose(basis.gram(w), gram, atol=1e-13)
+
+
+@pytest.mark.parametrize("n", [2047, 2048, 3000, 5 * 512])
+@pytest.mark.parametrize("p", [1, 5, 32, 33])
+def test_triangles_of_short_runs_are_that_of_the_whole(n, p, rng):
+    X = rng.normal(size=(n, p)) * np.logspace(-6, 6, p) + 3
+    whole = np.linalg.qr(X, mode="r")
+    whole *= np.where(np.diag(whole) < 0, -1.0, 1.0)[:, None]
+    size = np.sqrt(np.sum(whole**2, axis=0))
+    found = triangle(iter([X]))
+    np.testing.assert_allclose(found / size, whole / size, atol=1e-12)
 
 
 def test_the_basis_in_pieces_is_the_basis(rng, monkeypatch):
