@@ -170,7 +170,7 @@ def _triangle(X: np.ndarray) -> np.ndarray:
     """
     n, p = X.shape
     whole = n - n % SHORT
-    if n < 4 * SHORT or not 0 < p <= SHORT // 16:
+    if n < 16 * SHORT or not 0 < p <= SHORT // 16:
         return np.linalg.qr(X, mode="r")
     runs = np.linalg.qr(X[:whole].reshape(-1, SHORT, p), mode="r").reshape(-1, p)
     return np.linalg.qr(np.concatenate([runs, X[whole:]]), mode="r")
