@@ -55,9 +55,7 @@ def test_times(r, rng):
 
 @WEIGHTED
 @pytest.mark.parametrize("in_order", [False, True])
-def test_products_by_level_are_those_by_rows(
-    weighted, in_order, rng, monkeypatch
-):
+def test_products_by_level_are_those_by_rows(weighted, in_order, rng, monkeypatch):
     n, q, levels = 1200, 7, 4
     codes = rng.integers(0, levels, n).astype(np.int32)
     codes = np.sort(codes) if in_order else codes
