@@ -1,7 +1,6 @@
 """Text and tables to a ``Design``: formulas, factors, missing rows. No JAX here."""
 
 from jaxglmm.formula.arrays import design_from_arrays as design_from_arrays
-from jaxglmm.formula.build import design_from_formula as design_from_formula
 from jaxglmm.formula.checks import check_generalised as check_generalised
 from jaxglmm.formula.checks import check_linear as check_linear
 from jaxglmm.formula.checks import check_quadrature as check_quadrature
@@ -15,3 +14,4 @@ from jaxglmm.formula.design import Recipe as Recipe
 from jaxglmm.formula.design import ResidualTerm as ResidualTerm
 from jaxglmm.formula.evaluate import known_functions_only as known_functions_only
 from jaxglmm.formula.recipes import recipe_from_dict as recipe_from_dict
+from jaxglmm.formula.smooths import design_from_formula as design_from_formula

@@ -99,6 +99,12 @@ class RandomTerm:
         codes, values = self.codes[rows], self.values[rows]
         return replace(self, codes=codes, values=values, at=at, beyond=beyond)
 
+    def at_rows(self, codes: np.ndarray, values: np.ndarray | None) -> RandomTerm:
+        """The term of other rows; values: zeros where None."""
+        if values is None:
+            values = np.zeros((len(codes), len(self.names)))
+        return replace(self, codes=codes, values=values, at=None, beyond=None)
+
     def variance_beyond(self, lam: np.ndarray) -> np.ndarray | float:
         """That of effects at new places, their covariance being lam lam'."""
         return 0.0 if self.beyond is None else self.beyond * float(np.sum(lam[0] ** 2))

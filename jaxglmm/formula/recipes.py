@@ -15,6 +15,7 @@ from jaxglmm.formula.context import outer_context
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.expand import CategoriesRecipe
 from jaxglmm.formula.recipe import VERSION, FormulaRecipe
+from jaxglmm.formula.smooths import SmoothRecipe
 
 
 def with_functions(
@@ -55,7 +56,7 @@ def recipe_from_dict(
     context: Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
     trusted: bool = False,
-) -> FormulaRecipe | ArrayRecipe | ComponentsRecipe | CategoriesRecipe:
+) -> FormulaRecipe | ArrayRecipe | ComponentsRecipe | CategoriesRecipe | SmoothRecipe:
     """The recipe that some ``to_dict`` wrote.
 
     Args:
@@ -69,6 +70,10 @@ def recipe_from_dict(
         read = dict(context=context, variables=variables, trusted=trusted)
         part = recipe_from_dict(saved["part"], **read)
         return CategoriesRecipe(part, tuple(saved["names"]))
+    if saved.get("kind") == "smooths":
+        read = dict(context=context, variables=variables, trusted=trusted)
+        part = recipe_from_dict(saved["part"], **read)
+        return SmoothRecipe.from_parts(part, saved)
     if saved.get("kind") == "components":
         read = dict(context=context, variables=variables, trusted=trusted)
         parts = {k: recipe_from_dict(v, **read) for k, v in saved["parts"].items()}

@@ -7,5 +7,6 @@ from jaxglmm.plots.profiles import profile as profile
 from jaxglmm.plots.quantiles import qq as qq
 from jaxglmm.plots.residual import residuals as residuals
 from jaxglmm.plots.simulated import simulated_residuals as simulated_residuals
+from jaxglmm.plots.smooths import smooths as smooths
 from jaxglmm.plots.volcano import p_values as p_values
 from jaxglmm.plots.volcano import volcano as volcano

@@ -109,6 +109,24 @@ class Fit(Questions):
 
         return of_maximum(self)
 
+    def smooths(self) -> pd.DataFrame:
+        """Effective degrees of freedom of the smooths, and their columns."""
+        from jaxglmm.postestimation.prediction.smooths import table
+
+        return table(self)
+
+    def smooth(self, label=None, at=None, level: float = 0.95) -> pd.DataFrame:
+        """A smooth by itself: estimate, std_error and band, around zero.
+
+        Args:
+            label: ``"s(x)"``, ``"s(x):fa"`` of one level of ``by``.
+            at: a table with its variables; a grid over the data where None.
+            level: coverage of the band, pointwise.
+        """
+        from jaxglmm.postestimation.prediction.smooths import curve
+
+        return curve(self, label, at, level)
+
     @property
     def plot(self) -> PlotAccessor:
         """Figures: ``.residuals()``, ``.qq()``, ``.ranef()``, ``.profile()``, ..."""

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from jaxglmm.results.questions import Questions
 
 
-FIGURES = ("ranef", "residuals", "qq", "simulated_residuals", "profile", "marginals")
+FIGURES = (
+    "ranef",
+    "residuals",
+    "qq",
+    "simulated_residuals",
+    "profile",
+    "marginals",
+    "smooths",
+)
 
 
 class PlotAccessor:
@@ -50,6 +58,19 @@ class PlotAccessor:
         from jaxglmm.plots import residuals
 
         return residuals(self._fit, **options)
+
+    def smooths(self, **options):
+        """Curves of the smooths ``s(x)``, ``te(x, z)`` with their bands.
+
+        Args:
+            **options: ``level`` of the bands, ``axes``.
+
+        Returns:
+            Array of axes.
+        """
+        from jaxglmm.plots import smooths
+
+        return smooths(self._fit, **options)
 
     def qq(self, what: str = "residuals", **options):
         """Normal quantile plot with a simultaneous band.

@@ -7,12 +7,18 @@ import numpy as np
 from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.padding import bucket
 
+PAIR = 2  # columns of one level up to which it is a factor like others
 FEW = 12  # columns up to which sums over pairs of them are written out
+
+
+def is_of_all_rows(factor: Factor) -> bool:
+    """Whether its effects are those of all rows, and several: a smooth, a kinship."""
+    return factor.n_levels == 1 and factor.q > PAIR
 
 
 def padded_levels(factor: Factor) -> int:
     """Levels with padding: of a single one with many columns there is none."""
-    return 1 if factor.q > FEW and factor.n_levels == 1 else bucket(factor.n_levels)
+    return 1 if is_of_all_rows(factor) else bucket(factor.n_levels)
 
 
 def single(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -35,7 +35,7 @@ from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.structure import crossproducts as cross
-from jaxglmm.structure.alike import FEW, chain_of, padded_levels
+from jaxglmm.structure.alike import chain_of, is_of_all_rows, padded_levels
 from jaxglmm.structure.factors import Factor, join
 from jaxglmm.structure.factors import TermColumns as TermColumns
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
@@ -175,7 +175,7 @@ def _system(
         if found is not None:
             return found
     others = factors[1:]
-    if structure is None and any(f.q > FEW and f.n_levels == 1 for f in others):
+    if structure is None and any(map(is_of_all_rows, others)):
         return _beside_one_level(factors, w)
     return _arrow(factors, w, structure)
 
@@ -221,7 +221,7 @@ def _nested(
     factors: list[Factor], w: np.ndarray | None
 ) -> tuple[AbstractSystem, list[Factor], list[int]] | None:
     """A nested system where every factor lies inside the next, else None."""
-    if max(f.q for f in factors) > small.UNROLL:
+    if max(f.q for f in factors) > small.UNROLL or any(map(is_of_all_rows, factors)):
         return None
     chain = []
     for fine, coarse in itertools.pairwise(factors):

@@ -14,6 +14,7 @@ from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.trees import Module
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import moments_of_design as _build
+from jaxglmm.structure.alike import is_of_all_rows
 from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.padding import bucket, empty, pad
 from jaxglmm.structure.rows import (
@@ -113,7 +114,7 @@ def _padded_rows(factor: Factor, J: int, n_padded: int) -> Layout | None:
 
 def _chain(factors: list[Factor]) -> list[list[np.ndarray]] | None:
     """Ancestors of each factor's levels where all are nested, else None."""
-    if max(f.q for f in factors) > small.UNROLL:
+    if max(f.q for f in factors) > small.UNROLL or any(map(is_of_all_rows, factors)):
         return None
     parents = []
     for k in range(len(factors) - 1):

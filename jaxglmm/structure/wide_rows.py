@@ -21,7 +21,7 @@ from jaxglmm.numerics.wide import Wide
 from jaxglmm.runtime.arrays import added, jnp, put, segment_sum
 from jaxglmm.runtime.trees import field, tree_at
 from jaxglmm.structure import moments_of_design as _build
-from jaxglmm.structure.alike import FEW, distinct, padded_levels, single
+from jaxglmm.structure.alike import FEW, distinct, is_of_all_rows, padded_levels, single
 from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.padding import bucket, pad
 from jaxglmm.structure.rows import AbstractRows, Columns, sum_products
@@ -209,7 +209,7 @@ def _squares(N: Float[Array, "q q"], z: Float[Array, "q r"]) -> Float[Array, " r
 
 def wide_rows(factors: list[Factor], n_padded: int) -> AbstractRows | None:
     """The rows of these factors, sorted; None where another kind is theirs."""
-    many = [f for f in factors if f.q > FEW]
+    many = [f for f in factors if f.q > FEW or is_of_all_rows(f)]
     if not many or any(f.values is None for f in many):
         return None
     if all(f.n_levels == 1 for f in factors):

@@ -26,6 +26,7 @@ from jaxglmm.model.covariances.factor_analytic import FactorAnalytic as FactorAn
 from jaxglmm.model.covariances.structured import Homogeneous as Homogeneous
 from jaxglmm.model.covariances.structured import KnownBetweenLevels
 from jaxglmm.model.covariances.structured import Structured as Structured
+from jaxglmm.model.covariances.tensor import Tensor as Tensor
 from jaxglmm.model.covariances.unstructured import Unstructured as Unstructured
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ REGISTRY: dict[str, Made] = {
     "gau": _kernel("gau", GaussianKernel),
     "mat": _kernel("mat", MaternKernel),
     "rr": lambda q, inside: FactorAnalytic(q, min(int(inside or 2), q)),
+    "te": lambda q, inside: Tensor(_places(inside, q)),
     "known": lambda q, inside: KnownBetweenLevels(q, inside or "(Intercept)"),
 }
 
@@ -74,7 +76,7 @@ def named(name: str, q: int) -> AbstractCovariance:
 
     name: as ``RandomTerm.covariance`` has it, ``ar1``, ``rr(2)``, ``ou(0;1.5;3)``.
     """
-    return _made(name if q > 1 or name.startswith("known") else "diag", q)
+    return _made(name if q > 1 or name.startswith(("known", "te(")) else "diag", q)
 
 
 @cache

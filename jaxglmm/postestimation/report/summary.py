@@ -16,13 +16,20 @@ import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._pandas import pd
-from jaxglmm.fitting.kinds import is_dispersed, is_generalised, is_ordinal
+from jaxglmm.fitting.kinds import (
+    is_correlated,
+    is_dispersed,
+    is_generalised,
+    is_ordinal,
+)
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, TextTable
 from jaxglmm.formula.design import DISP, MARK
 from jaxglmm.formula.parse import parse
+from jaxglmm.formula.smooths import smooths_of, taken_apart
 from jaxglmm.model import covariances
+from jaxglmm.postestimation.prediction.smooths import table as edf_table
 from jaxglmm.postestimation.report import by_component, thresholds
 from jaxglmm.postestimation.report.residuals import correlated_heading, residual_blocks
 
@@ -100,6 +107,7 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
         blocks.append(fixed_effects(shown, z=not fit.is_linear))
     short = correlation.loc[shown.index, shown.index]
     blocks += [] if parts else _correlation_block(short)
+    blocks += _smooths(fit)
     if fit.design.fixed:
         blocks.append(_held(fit.design.fixed))
     said = (*fit.warnings, *kept_together(fit.design))
@@ -128,6 +136,16 @@ def _by_formula(fit: FittedModel, coefficients: pd.DataFrame) -> list[TextTable]
             shown = fixed_effects(table, z=name == DISP)
             out.append(replace(shown, title=title))
     return out
+
+
+def _smooths(fit: FittedModel) -> list[Table]:
+    """Effective degrees of freedom of the smooths."""
+    if not smooths_of(fit.design) or is_correlated(fit) or not fit.has_likelihood:
+        return []
+    table = edf_table(fit)
+    edf = numbers.column(table["edf"].tolist())
+    rows = tuple(zip(map(str, table.index), edf, strict=True))
+    return [Table("Smooths:", ("", "edf"), rows, "<>")]
 
 
 def _held(fixed: Mapping[str, float]) -> Paragraph:
@@ -180,7 +198,7 @@ def kept_together(design: Design) -> tuple[str, ...]:
     if design.formula is None or "||" not in design.formula:
         return ()
     notes = []
-    parts = parse(design.formula).random
+    parts = parse(taken_apart(design.formula)[0]).random
     if len(parts) != len(design.terms):
         return ()
     for part, term in zip(parts, design.terms, strict=True):
