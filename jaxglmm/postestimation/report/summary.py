@@ -138,14 +138,14 @@ def _by_formula(fit: FittedModel, coefficients: pd.DataFrame) -> list[TextTable]
     return out
 
 
-def _smooths(fit: FittedModel) -> list[Table]:
+def _smooths(fit: FittedModel) -> list[TextTable]:
     """Effective degrees of freedom of the smooths."""
     if not smooths_of(fit.design) or is_correlated(fit) or not fit.has_likelihood:
         return []
     table = edf_table(fit)
     edf = numbers.column(table["edf"].tolist())
     rows = tuple(zip(map(str, table.index), edf, strict=True))
-    return [Table("Smooths:", ("", "edf"), rows, "<>")]
+    return [TextTable("Smooths:", ("", "edf"), rows, "<>")]
 
 
 def _held(fixed: Mapping[str, float]) -> Paragraph:
