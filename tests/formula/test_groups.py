@@ -9,7 +9,7 @@ from formula.frames import table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxglmm.api.many import _datasets
+from jaxglmm.api.sources import _datasets
 from jaxglmm.formula import design_from_formula, jsonable
 from jaxglmm.formula.groups import GroupCoding, combine, find
 from jaxglmm.formula.levels import factorize, match

@@ -13,7 +13,7 @@ from jaxglmm.many.responses import Responses
 from jaxglmm.postestimation.profile import generalised as profile
 from jaxglmm.runtime.devices import choose
 
-pytestmark = pytest.mark.usefixtures("always_compiled", "double")
+pytestmark = pytest.mark.usefixtures("double")
 
 J, ROWS, L = 12, 8, 3
 rng = np.random.default_rng(1)
