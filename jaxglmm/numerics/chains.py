@@ -136,33 +136,29 @@ class ChainFactor(AbstractFactor):
         z = self._half(v)
         return inner(w[0], v) - inner(z, z)
 
-    def _rows(self, see: Any) -> Any:
-        """see(i, row i of H^-1 from its diagonal on) of every i, first to last."""
-        q, J = self.d.shape
-        place = jnp.arange(q)[:, None]
-        l = jnp.concatenate([self.l, jnp.zeros((1, J), self.l.dtype)])
+    def _rows(self, see: Any, x: Float[Array, "q J"]) -> Any:
+        """see(row i of H^-1 from its diagonal on, that, x_i) of every i, last first."""
+        place = jnp.arange(len(self.d))[:, None]
+        l = jnp.concatenate([self.l, jnp.zeros_like(self.d[:1])])
 
-        def step(after: Array, at: tuple[Array, Array, Array]) -> tuple[Array, Any]:
-            i, d, l = at
-            row = -l[None] * after
-            following = jnp.sum(jnp.where(place == i + 1, row, 0.0), axis=0)
-            row = jnp.where(place == i, (1.0 / d - l * following)[None], row)
-            return row, see(i, row)
+        def step(state: tuple[Array, Array], at: tuple[Array, ...]) -> Any:
+            after, following = state
+            i, d, l, own = at
+            diagonal = 1.0 / d + l * l * following
+            row = jnp.where(place == i, diagonal[None], -l[None] * after)
+            return (row, diagonal), see(row, diagonal, own)
 
-        xs = (jnp.arange(q)[::-1], self.d[::-1], l[::-1])
-        return lax.scan(step, jnp.zeros_like(self.d), xs)[1]
+        start = jnp.zeros_like(self.d), jnp.zeros_like(self.d[0])
+        xs = (jnp.arange(len(self.d))[::-1], self.d[::-1], l[::-1], x[::-1])
+        return lax.scan(step, start, xs)[1]
 
     def selected(self) -> ChainEntries:
-        A, place = self.system.A, jnp.arange(len(self.d))[:, None]
-        weighted = self.D * A
+        weighted = self.D * self.system.A
 
-        def see(i: Array, row: Array) -> tuple[Array, Array]:
-            here = place == i
-            diagonal = jnp.sum(jnp.where(here, row, 0.0), axis=0)
-            own = jnp.sum(jnp.where(here, weighted, 0.0), axis=0)
+        def see(row: Array, diagonal: Array, own: Array) -> tuple[Array, Array]:
             return diagonal, jnp.sum(weighted * row * own[None], axis=1)
 
-        diagonal, upper = self._rows(see)
+        diagonal, upper = self._rows(see, weighted)
         upper = jnp.triu(upper[::-1])
         products = upper + jnp.triu(upper, 1).T
         return ChainEntries(self.D**2 * diagonal[::-1], products)
@@ -174,7 +170,7 @@ class ChainFactor(AbstractFactor):
 
     def inverse_blocks(self) -> tuple[Float[Array, "q q J"], ...]:
         """B H^-1 B', in full."""
-        half = self._rows(lambda _, row: row)[::-1]
+        half = self._rows(lambda row, *_: row, self.d)[::-1]
         q = len(half)
         later = jnp.arange(q)[:, None] < jnp.arange(q)[None]
         whole = half + jnp.swapaxes(jnp.where(later[:, :, None], half, 0.0), 0, 1)
