@@ -108,9 +108,11 @@ def check_silent(engine: BlockEngine) -> None:
 
 def _refuse_twice(term: ResidualTerm, random: RandomTerm) -> None:
     """Random effects that the residual covariance holds already."""
+    if term.structure not in ("us", "cs", "csh"):
+        return
     pairs = np.unique(np.stack([random.codes, term.codes]), axis=1).shape[1]
     same = len(random.levels) == len(term.levels) == pairs
-    if same and term.structure in ("us", "cs", "csh"):
+    if same:
         holds = "any covariance" if term.structure == "us" else "a common correlation"
         if term.structure == "us" or random.names == ("(Intercept)",):
             raise ModelError(
