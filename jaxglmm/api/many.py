@@ -237,9 +237,9 @@ def _run(
         "formula": formula,
         "family": "gaussian" if source.family is None else source.family.name,
     }
-    if source.design.response_levels is not None and plan.columns.errors:
-        levels = [str(x) for x in source.design.response_levels]
-        facts |= {"levels": levels, "thresholds": source.family.thresholds}
+    family, known = source.family, source.design.response_levels
+    if family is not None and known is not None and plan.columns.errors:
+        facts |= {"levels": [str(x) for x in known], "thresholds": family.thresholds}
     table, close = fits_engines.table(plan, source, facts, labels, file)
     with progress_bar(len(plan), progress, " fits") as bar:
         fits_run.run(table, plan, bar, close)

@@ -402,7 +402,9 @@ def estimates(
     fixed, problem = engine.fixed, engine.problem
     own = np.asarray(fitted.theta[: problem.n_residual])
     phi = engine.user_phi(own)
-    sigma = 1.0 if design.residual.part is not None else float(np.exp(phi[0]))
+    term = design.residual
+    assert term is not None
+    sigma = 1.0 if term.part is not None else float(np.exp(phi[0]))
     terms = problem.covariances
     absolute = host_lambdas(np.asarray(fitted.theta[problem.n_residual :]), terms)
     lam = tuple(_positive(fixed.scale / sigma * x) for x in absolute)

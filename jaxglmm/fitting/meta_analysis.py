@@ -399,9 +399,6 @@ class MetaAnalysis:
 
     def _shown_components(self) -> str:
         fixed = self.design.fixed
-        shown = self.components.assign(
-            held=["held" if name in fixed else "" for name in self.components.index]
-        )
-        if not (shown["held"] != "").any():
-            shown = shown.drop(columns="held")
+        held = ["held" if name in fixed else "" for name in self.components.index]
+        shown = self.components.assign(held=held) if any(held) else self.components
         return shown.to_string(float_format="%.4f")

@@ -28,6 +28,7 @@ from jaxglmm.fitting.residual_coordinates import (
     parameters_of,
 )
 from jaxglmm.fitting.simulate import asked, draws_new_effects
+from jaxglmm.formula.design import Design
 from jaxglmm.formula.levels import text_of
 from jaxglmm.formula.residual_rows import new_places
 from jaxglmm.formula.tables import as_table

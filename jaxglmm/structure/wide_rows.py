@@ -82,7 +82,7 @@ class OneLevelRows(AbstractRows):
 
     def spread(self, b: Effects) -> Float[Array, " n"]:
         each = (x[:, 0, 0] @ z for x, z in zip(b, self.z, strict=True))
-        return sum(each)[self.codes[0]]
+        return sum(each, jnp.zeros(()))[self.codes[0]]
 
     def collect(self, r: Columns) -> Effects:
         sums = jnp.stack([self._alike(x) for x in r], axis=1)

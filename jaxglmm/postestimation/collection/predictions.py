@@ -90,7 +90,7 @@ def _of_probabilities(P: np.ndarray, type: str, family: Any) -> np.ndarray:
     """What is asked of (D, n, K) probabilities."""
     if type == "probs" or (type == "response" and isinstance(family, Multinomial)):
         return P
-    known = np.isfinite(P).all(axis=-1)
+    known = np.asarray(np.isfinite(P).all(axis=-1))
     if type == "class":
         levels = np.empty(family.categories + 1, object)
         levels[:-1] = list(family.levels)

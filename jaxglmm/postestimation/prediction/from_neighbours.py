@@ -111,11 +111,12 @@ def _covariances(
     m = len(own.codes[here])
     C = np.zeros((len(keep), m))
     Sigma = covariances(fit.estimates)
-    for term, fresh, S in zip(design.terms, new.terms, Sigma, strict=True):
-        same = term.codes[keep][:, None] == fresh.codes[here]
-        C += same * (term.values[keep] @ S @ fresh.values[here].T) * root[:, None]
-    if design.residual.structure:
-        codes = design.residual.codes[keep]
+    for known, fresh, S in zip(design.terms, new.terms, Sigma, strict=True):
+        same = known.codes[keep][:, None] == fresh.codes[here]
+        C += same * (known.values[keep] @ S @ fresh.values[here].T) * root[:, None]
+    term = design.residual
+    if term is not None and term.structure:
+        codes = term.codes[keep]
         order = np.argsort(codes, kind="stable")
         ends = np.searchsorted(codes[order], np.arange(len(own.levels) + 1))
         asked = own.codes[here]

@@ -140,6 +140,7 @@ def _residual_places(fit: Any, theta: np.ndarray) -> list[tuple]:
             first = (k,) if k < T else tuple(reversed(pairs[k - T]))
             order = [*first, *(v for v in range(T) if v not in first)]
             problem, start = reordered(engine.problem, theta, order)
+            assert own is not None
             at = group * each + (0 if k < T else each - own.k)
             to = _log(log_scale) if k < T else _bounded
             ends = (0.0, np.inf) if k < T else (-1.0, 1.0)
@@ -191,7 +192,8 @@ def _natural(own: Any, k: int) -> tuple[Callable[[float], float], tuple[float, f
         ends = value(-FAR) - v, value(FAR) - v
         if not (np.isfinite(ends).all() and ends[0] * ends[1] < 0):
             return np.nan
-        return float(np.sinh(brentq(lambda u: value(u) - v, -FAR, FAR, xtol=1e-14)))
+        root: Any = brentq(lambda u: value(u) - v, -FAR, FAR, xtol=1e-14)
+        return float(np.sinh(root))
 
     return to, (low, high)
 

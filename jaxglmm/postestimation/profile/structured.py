@@ -129,10 +129,10 @@ class StructuredCovariances:
                     continue
                 unit = float(T[k if n > 1 else 0]) if is_sd else 1.0
                 step = _step(x, factor.n_levels, 0.05 * self.sigma / unit)
-                ends = (np.array([end]) for end in _limits(x, own))
+                low, high = (np.array([end]) for end in _limits(x, own))
                 value, scale = np.array([float(x.value)]), SCALES.get(x.kind, LOG)
                 yield (
-                    Parameter(x.label, value, np.array([step]), *ends, scale),
+                    Parameter(x.label, value, np.array([step]), low, high, scale),
                     Turned(
                         SD if is_sd else ENTRY,
                         place.factor,
