@@ -21,6 +21,10 @@ class MetaFit(MetaAnalysis):
         [[0.46, 0.17, 0.13, 0.79, -0.17, 1.09]]
     """
 
+    def summary(self) -> MetaFit:
+        """The analysis itself, which shows all of it on a page."""
+        return self
+
     @property
     def plot(self) -> MetaPlots:
         """Its figures: ``plot.forest()``, ``plot.funnel()``."""

@@ -368,8 +368,6 @@ def test_what_is_not_offered_says_so():
     for family in (jg.Cumulative(), "multinomial"):
         with pytest.raises(NotApplicableError, match="posteriors of categories"):
             jg.glmm("rating ~ temp", d, family=family, method="nested-laplace")
-        with pytest.raises(NotApplicableError, match="batches of categories"):
-            jg.fit_many("rating ~ temp + (1 | judge)", [d, d], family=family)
 
 
 def test_type_three_tests_do_not_depend_on_the_coding():

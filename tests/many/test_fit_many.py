@@ -120,7 +120,7 @@ def test_two_hundred_data_sets(reml):
 
 
 def test_neighbours_do_not_matter():
-    """Other order, other company: the same to the last digits."""
+    """Other order, other company: the same up to rounding of vectors and their ends."""
     fits = together()
     rng = np.random.default_rng(3)
     order = rng.permutation(D)
@@ -131,9 +131,9 @@ def test_neighbours_do_not_matter():
         clean = jg.fit_many(FORMULA, frame(), responses=responses()[:, good])
     for name in ("coefficients", "se", "df", "theta", "sigma", "log_likelihood"):
         a, b = getattr(fits, name), getattr(other, name)
-        np.testing.assert_allclose(b, a[order], rtol=1e-12, atol=1e-13, err_msg=name)
+        np.testing.assert_allclose(b, a[order], rtol=1e-11, atol=1e-12, err_msg=name)
         np.testing.assert_allclose(
-            getattr(clean, name), a[good], rtol=1e-12, atol=1e-13
+            getattr(clean, name), a[good], rtol=1e-11, atol=1e-12
         )
     assert set(clean.status) <= {_status.CONVERGED, _status.MAX_STEPS}
     assert clean.converged.mean() > 0.98

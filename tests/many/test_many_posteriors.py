@@ -15,6 +15,11 @@ D = 200
 
 
 @pytest.fixture(scope="module")
+def cbpp():
+    return jg.datasets.load("cbpp")
+
+
+@pytest.fixture(scope="module")
 def simulated(cbpp):
     """Parameters from the prior (D, 5), counts from the model (56, D)."""
     rng = np.random.default_rng(3)
