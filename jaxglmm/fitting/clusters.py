@@ -134,7 +134,9 @@ def _given(design: Design, values: Any) -> np.ndarray:
     """Codes of labels that come beside the data, whose rows the fit may have cut."""
     rows = labels(design)
     theirs = row_labels(values)
-    if theirs is None and np.ndim(values) != 1:
+    if isinstance(values, pd.DataFrame):
+        raise DataError("cluster is a table: give one column of it, data['school']")
+    if theirs is None and not _is_list(values):
         raise DataError(
             f"cluster={_arguments.shown(values)} must be the name of a variable, or "
             f"{design.n} labels, one a row"
@@ -155,8 +157,20 @@ def _given(design: Design, values: Any) -> np.ndarray:
     return _codes(pd.Series(np.asarray(by_labels("cluster", values, rows))))
 
 
+def _is_list(values: Any) -> bool:
+    try:
+        return np.ndim(values) == 1
+    except ValueError:  # lists of several lengths
+        return False
+
+
 def _codes(values: pd.Series) -> np.ndarray:
-    codes, _ = pd.factorize(values)
+    try:
+        codes, _ = pd.factorize(values)
+    except TypeError as error:
+        raise DataError(
+            "cluster: labels must be numbers or text, one a row, not lists or dicts"
+        ) from error
     missing = int((codes < 0).sum())
     if missing:
         raise DataError(

@@ -210,7 +210,7 @@ class FixedEffects(Hinted):
             ([9.75, 0.8], [6.82, 1.55])
         """
         robust = self.vcov_kinds()
-        if not robust and vcov != "asymptotic":
+        if not robust and not _arguments.is_among(vcov, ("asymptotic",)):
             raise NotApplicableError(
                 f"vcov={_arguments.shown(vcov)}: robust covariances belong to fits by "
                 "maximum likelihood or REML; a posterior's spread is its draws'"

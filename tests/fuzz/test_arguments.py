@@ -166,6 +166,7 @@ OPTIONS = {  # arguments behind ``**options``, by class and method
     (PosteriorsPlots, "intervals"): ("max_labels", "ax"),
 }
 GOOD = {  # what the other arguments of a call are
+    "with_vcov": {"vcov": "CR0"},
     "load": {"path": "nowhere.jaxglmm"},
     "save": {"path": "no/such/folder/fit.jaxglmm"},
     "contrasts": {"factor": "f"},
