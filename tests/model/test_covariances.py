@@ -170,7 +170,7 @@ def test_one_name_for_what_is_the_same():
 
 
 def test_the_table_has_what_formulas_can_say():
-    assert {*structures.WORDS, "known"} == {*covariances.REGISTRY}
+    assert {*structures.WORDS, "known", "te"} == {*covariances.REGISTRY}
     for name in covariances.REGISTRY:
         assert covariances.named(name, 3).q == 3
 
