@@ -18,6 +18,7 @@ import jaxglmm as jg
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import linear as engine
 from jaxglmm.formula import design_from_formula
+from jaxglmm.structure import alike
 from jaxglmm.structure import moments_of_design as build
 
 N, G, H = 72, 8, 6
@@ -197,7 +198,10 @@ def test_coding_of_a_factor(seed, reml):
 
 @contextlib.contextmanager
 def no_padding():
-    with mock.patch.object(build, "bucket", lambda size, steps=8: size):
+    with contextlib.ExitStack() as patched:
+        for module in (build, alike):
+            own = mock.patch.object(module, "bucket", lambda size, steps=8: size)
+            patched.enter_context(own)
         yield
 
 
