@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _status
 from jaxglmm._errors import DataError, JaxGLMMWarning, ModelError
+from jaxglmm._pandas import pd
 from jaxglmm.formula.categories import coded, key
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.notices import listed, warn

@@ -6,7 +6,6 @@ import collections
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special
 
 from jaxglmm import _arguments, _status
 from jaxglmm._errors import NotApplicableError
@@ -49,6 +48,8 @@ def direction(posteriors: FittedPosteriors, k: int) -> np.ndarray:
     if posteriors.draws is None:
         with np.errstate(invalid="ignore", divide="ignore"):
             z = np.abs(posteriors.mean[:, k] / posteriors.sd[:, k])
+        from scipy import special  # slow to import
+
         return special.ndtr(z)
     x = posteriors.draws[:, :, k]
     share = np.maximum((x > 0).mean(axis=1), (x < 0).mean(axis=1))

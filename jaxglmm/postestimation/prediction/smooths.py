@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.components import covariances
 from jaxglmm.fitting.conditional_variance import (
     conditional_covariance,
