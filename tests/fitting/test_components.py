@@ -243,8 +243,6 @@ def test_many_responses_in_lanes_are_the_single_fits(salamanders):
         np.testing.assert_allclose(fits.coefficients[j], single.coefficients, atol=1e-4)
         np.testing.assert_allclose(fits.se[j], single.se, rtol=1e-3)
     assert fits.frame().columns.tolist()[2] == "zi~(Intercept)"
-    with pytest.raises(jg.NotApplicableError, match="responses=Y"):
-        jg.fit_many(formula, data, by="spp", **options)
 
 
 def test_a_linear_model_with_a_dispersion_is_the_gaussian_family():
