@@ -172,10 +172,9 @@ def test_multinomial_lanes_are_single_fits():
 )
 def test_several_predictors_of_own_rows(family, options):
     rng = np.random.default_rng(5)
-    counts = [
-        np.where(rng.random(len(X)) < 0.2, 0, rng.negative_binomial(3, 0.4, len(X)))
-        for _ in range(2)
-    ]
+    mean = np.exp(1 + rng.normal(size=(2, J))[:, G])
+    drawn = rng.negative_binomial(3, 3 / (3 + mean))
+    counts = np.where(rng.random(drawn.shape) < 0.2, 0, drawn)
     long = pd.concat([DATA.assign(y=counts[k], k=k) for k in range(2)]).iloc[:-2]
     found = jg.fit_many(FORMULA, long, by="k", family=family, **options)
     for i in range(2):
