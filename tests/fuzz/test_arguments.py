@@ -138,7 +138,14 @@ def _makers():
 
 SLOW = {(PlotAccessor, "profile"), (Fit, "bootstrap"), (GeneralisedFit, "bootstrap")}
 HIDDEN = {  # of the package's own use, or without an argument
-    *("keep", "kept_estimates", "kept_diagnostics", "model_facts", "restored"),
+    *(
+        "keep",
+        "kept_estimates",
+        "kept_diagnostics",
+        "model_facts",
+        "restored",
+        "take_robust",
+    ),
     *(
         "like",
         "with_design",

@@ -15,10 +15,13 @@ NAMES = [
 ]
 
 
+SHARES = ("beta", "ordbeta", "one_inflated_beta")  # proportions
+
+
 def setting(name):
     """A family, a mean, a dispersion and trials, all plain."""
     family = family_from(name)
-    probability = family.family_kind == "binomial" or name == "beta"
+    probability = family.family_kind == "binomial" or name in SHARES
     mu = 0.3 if probability else 2.5
     trials = 12.0 if family.family_kind == "binomial" else 1.0
     phi = np.full(family.n_phi, 0.4)
@@ -70,7 +73,7 @@ def test_the_distribution_function_sums_the_density(name):
             family.cdf(y, mu, phi, trials), density(y).cumsum(), rtol=1e-9
         )
         return
-    points = np.array([0.2, 0.6]) if name == "beta" else np.array([1.0, 4.0])
+    points = np.array([0.2, 0.6]) if name in SHARES else np.array([1.0, 4.0])
     grid = np.linspace(*points, 2001)
     total = integrate.simpson(density(grid), x=grid)
     np.testing.assert_allclose(

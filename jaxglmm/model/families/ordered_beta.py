@@ -223,16 +223,17 @@ class OrderedBeta(JetFamily):
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
         n = len(y)
-        eta = np.asarray(self.link.link((y * (n - 1) + 0.5) / n))
         inside = y[(y > 0) & (y < 1)]
-        phi = np.zeros(1)
+        eta, phi = np.zeros(1), np.zeros(1)
         if len(inside) > 1:
-            phi = Beta(self.link).start(inside)[1]
-            eta = np.clip(eta, *np.asarray(self.link.link(np.quantile(inside, [0, 1]))))
+            eta, phi = Beta(self.link).start(inside)
+        # an end says no more than on which side of the others the row lies
+        middle, spread = float(np.mean(eta)), float(np.std(eta))
+        near = (y * (n - 1) + 0.5) / n
+        eta = np.clip(self.link.link(near), middle - spread, middle + spread)
         low, high = (
             max(LEAST, float(np.sum(y == end))) / (n + 1) for end in (0.0, 1.0)
         )
-        middle = float(np.mean(eta))
         lower, upper = middle + _logit(low), middle - _logit(high)
         gap = np.log(max(upper - lower, 0.1))
         return eta, np.array([phi[0], lower, gap])
