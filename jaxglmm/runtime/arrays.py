@@ -66,7 +66,7 @@ def _either(device: Callable[..., Any], here: Callable[..., Any] | None) -> Any:
 # Rules of differentiation -------------------------------------------------------------
 
 
-COMPLEX = (np.dtype(complex),)
+COMPLEX = np.dtype(complex)
 
 
 class Rule:
@@ -77,12 +77,16 @@ class Rule:
 
     def concerns(self, args: tuple[Any, ...]) -> bool:
         """Whether NumPy's function would not do."""
-        for x in args:
-            if isinstance(x, Dual):
-                return True
-            if isinstance(x, list | tuple) and any(isinstance(y, Dual) for y in x):
-                return True
-            if self.complex_too and getattr(x, "dtype", None) in COMPLEX:
+        for x in args:  # asked before every operation: the usual types first
+            kind = type(x)
+            if kind is np.ndarray or kind is np.float64:
+                if self.complex_too and x.dtype == COMPLEX:
+                    return True
+            elif kind is list or kind is tuple:
+                for y in x:
+                    if type(y) is Dual:
+                        return True
+            elif kind is Dual or (self.complex_too and kind is np.complex128):
                 return True
         return False
 

@@ -180,4 +180,12 @@ def dynamic_slice(x: Any, start: Any, length: int, axis: int = 0) -> Any:
 def map_(function: Any, xs: Any, **_: Any) -> Any:
     """``lax.map``."""
     n = len(jax.tree.leaves(xs)[0])
-    return stacked([function(jax.tree.map(lambda x, i=i: x[i], xs)) for i in range(n)])
+    before, out = _where.deadline, []
+    try:
+        for i in range(n):
+            if 2 * i >= n:  # what remains takes no longer than what is done
+                _where.deadline = math.inf
+            out.append(function(jax.tree.map(lambda x, i=i: x[i], xs)))
+    finally:
+        _where.deadline = before
+    return stacked(out)

@@ -290,6 +290,24 @@ def test_updates_and_sums_by_index_are_those_of_jax():
     assert (x == np.arange(5.0)).all()
 
 
+def test_lanes_half_done_in_time_are_finished(monkeypatch):
+    """To give way then would cost what is done, and more than what remains."""
+    clock = [0.0]
+    monkeypatch.setattr(host.time, "thread_time", lambda: clock[0])
+
+    def one(x):
+        clock[0] += 1.0
+        host.go_on()
+        return 2.0 * x
+
+    with host.on_host(3.5):
+        assert (lax.map(one, np.arange(6.0)) == 2.0 * np.arange(6.0)).all()
+        with pytest.raises(host.TooLong):  # the time of what follows is as before
+            host.go_on()
+    with host.on_host(2.5), pytest.raises(host.TooLong):
+        lax.map(one, np.arange(6.0))
+
+
 def test_a_first_session_compiles_nothing(tmp_path):
     """Fits, summaries, a profile, Kenward-Roger, intervals and a bootstrap."""
     code = """
