@@ -76,78 +76,60 @@ def lmm(
 ) -> Fit:
     """Fit a linear mixed model.
 
-    Two forms. A formula in lme4's syntax and a table::
+    Two forms, a formula in lme4's syntax and a table, or arrays::
 
         jg.lmm("Reaction ~ Days + (Days | Subject)", frame)
-
-    or arrays, with one entry a grouping factor::
-
         jg.lmm(y, X, {"subject": ids}, random_effects={"subject": ["1", "time"]},
                random_data={"time": time})
 
     Args:
         formula: the formula, or the response (n,). It may call functions of the code
-            around it, as any Python could: a formula from somebody else is read inside
-            ``with jaxglmm.formula.known_functions_only():``. A column with an odd name
-            stands in backticks.
-        data: a pandas or polars frame, a pyarrow table or a dict of arrays; or the
-            design X (n, p), with its column of ones where an intercept is wanted.
+            around it, as any Python could: one from somebody else is read inside
+            ``with jaxglmm.formula.known_functions_only():``.
+        data: a pandas or polars frame, a pyarrow table or a dict of arrays; or X (n,
+            p), with its column of ones where an intercept is wanted.
         groups: factor -> labels (n,), in the second form.
-        random_effects: factor -> terms, "1" and names in ``random_data``; an intercept
-            a factor where it is left out.
+        random_effects: factor -> "1" and names in ``random_data``; without it "1".
         random_data: name -> (n,) values of the random slopes.
         reml: restricted maximum likelihood (True) or maximum likelihood.
-        tol: stop when less than this is still to gain, in units of the criterion
-            (-2 log-likelihood).
+        tol: stop when less than this is still to gain of -2 log-likelihood.
         max_iter: most evaluations of the criterion.
         compute_satterthwaite: False for n - p degrees of freedom.
-        weights: prior weights, column name or (n,): the residual variance of a row is
-            sigma^2 / weight. Rows of weight zero are predicted and have residuals, but
-            are no observations: nothing counts them or averages over them. A pandas
-            Series, here and below, is matched by its row labels, an array by position.
+        weights: column name or (n,): a row's residual variance is sigma^2 / weight; one
+            of weight zero is predicted and is no observation. A pandas Series, here
+            and below, is matched by its row labels, an array by position.
         offset: known part of the predictor, column name or (n,).
         correlated: in the second form, False (or factor -> False): independent effects.
-        method: "reml", "ml", ``jg.REML()`` or ``jg.ML()``; wins over ``reml``. Bayesian
-            methods as for ``glmm``: "nested-laplace", "map", "vb", "nuts".
+        method: "reml", "ml", ``jg.REML()``, ``jg.ML()``, or a Bayesian one of ``glmm``.
         missing: "drop" rows with missing values (counted, with a warning), or "raise".
         priors: ``jg.Priors(...)``, with a Bayesian method.
         conf_level: coverage of ``fit.conf_int``.
-        contrasts: codings of factors that the formula names, as in R: column ->
-            "treatment" (default), "sum", "helmert", "poly", "diff", or what
-            ``C(f, ...)`` takes.
-        residual: the covariance of the residuals, with random effects or without:
-            "ar1(time | g)", and so on with us, toep, toeph, ar1h, cs, csh, ad, adh,
-            arma11, car1, sp_exp, sp_gau (an ``h``: a standard deviation a time), one a
-            group as in "us(visit | arm / subject)"; "varident(f)", "varpower(x)",
-            "varexp(x)": standard deviations by levels, by |x|^d, by exp(d x); joined by
-            "+". The order of times is that of a categorical, of numbers, or of the rows
-            ("ar1(1 | g)"). Weights divide variances: V_ij / sqrt(w_i w_j). Or V itself,
-            (n, n), sparse or a list of blocks: residuals of covariance sigma^2 V.
+        contrasts: factor of the formula -> "treatment" (default), "sum", "helmert",
+            "poly", "diff", or what ``C(f, ...)`` takes.
+        residual: covariance of the residuals: one of ``mmrm``'s, "ar1(time | g)";
+            standard deviations "varident(f)", "varpower(x)", "varexp(x)" by levels,
+            |x|^d, exp(d x); joined by "+". Or V (n, n) itself, sparse or a list of
+            blocks, times sigma^2.
         ddf: with ``residual`` or ``dispersion``, degrees of freedom as for ``mmrm``.
-        known: grouping factor -> covariance between its levels, up to a variance: a
-            frame labelled by level (``jg.pedigree``, ``jg.phylogeny``), (matrix,
-            levels), a SciPy matrix, or ``jg.KnownPrecision`` of one; for ``(1 | id)``.
-        dispersion: right side of the formula of the log residual sd, ``"~ x"``; with
-            random effects in it by maximum likelihood alone, ``reml=False``. ``"~ 0"``:
-            no residual, where random effects say all of the covariance.
-        fixed: name -> value of parameters that are held there, named as in every table
-            (``"sigma"``, ``"sd_(Intercept)|g"``, ``"Days"``): no degree of freedom, no
-            standard error.
+        known: factor of a ``(1 | id)`` -> covariance of its levels, up to a variance: a
+            labelled frame (``jg.pedigree``, ``jg.phylogeny``), (matrix, levels), a
+            SciPy matrix, ``jg.KnownPrecision``.
+        dispersion: formula of the log residual sd, ``"~ x"``; with random effects in it
+            by ``reml=False`` alone. ``"~ 0"``: random effects say all the covariance.
+        fixed: name in tables (``"sigma"``, ``"sd_(Intercept)|g"``) -> value it is held
+            at: no degree of freedom, no standard error.
         start: name -> value of parameters from which the search begins.
-        unknown: none; other packages' names of arguments raise an ``ArgumentError``
-            with the name here.
+        unknown: none; other packages' names raise an ``ArgumentError`` with ours.
 
     Returns:
         A ``Fit``. One that did not converge is returned too, with its status.
 
     Raises:
-        FormulaError, DataError, ModelError: before anything is computed, where the
-            formula, the data or the model cannot be used; the message says what to
-            change.
+        FormulaError, DataError, ModelError: before anything is computed, where formula,
+            data or model cannot be used; the message says what to change.
 
-    Method: the profiled criterion of Bates, Maechler, Bolker and Walker (2015), by
-    Newton's method with average information (Gilmour, Thompson and Cullis 1995) that is
-    right at the boundary, where a variance is zero.
+    Method: the profiled criterion of Bates et al. (2015), by Newton's method with the
+    average information of Gilmour et al. (1995), right where a variance is zero too.
 
     >>> import jaxglmm as jg
     >>> sleep = jg.datasets.load("sleepstudy")
@@ -157,28 +139,44 @@ def lmm(
     """
     if unknown:
         raise unknown_argument("jg.lmm", unknown, signature(lmm).parameters)
-    structure = residual if isinstance(residual, str) else None
+    read = {"random_effects": random_effects, "random_data": random_data}
+    read |= {"correlated": correlated, "contrasts": contrasts, "missing": missing}
+    read |= {"weights": weights, "offset": offset, "known": known}
+    how = {"method": method, "reml": reml, "priors": priors, "conf_level": conf_level}
+    how |= {"tol": tol, "max_iter": max_iter, "satterthwaite": compute_satterthwaite}
+    how |= {"residual": residual, "dispersion": dispersion, "ddf": ddf}
+    return _linear((formula, data, groups), read, fixed, start, **how)
+
+
+def _linear(
+    given: tuple[Any, Any, Any],
+    read: dict[str, Any],
+    fixed: dict | None,
+    start: dict | None,
+    *,
+    method: Any,
+    reml: bool,
+    priors: Any,
+    conf_level: float,
+    tol: float,
+    max_iter: int,
+    satterthwaite: bool,
+    residual: Any,
+    dispersion: Any,
+    ddf: str | None,
+) -> Fit:
+    """The steps of ``lmm``; given: formula, data, groups; read: for ``read_design``."""
     bayes = bayes_method(method)
-    others = dispersion_of(formula, dispersion, bayes, residual)
+    others = dispersion_of(given[0], dispersion, bayes, residual)
     estimator = estimator_of(None if bayes else method, reml)
-    satterthwaite = _arguments.flag("compute_satterthwaite", compute_satterthwaite)
+    satterthwaite = _arguments.flag("compute_satterthwaite", satterthwaite)
     priors_need_bayes(bayes, priors)
     conf_level = _arguments.level(conf_level, "conf_level", ModelError)
     tol, max_iter = check_numbers(tol, max_iter)
     started = time.perf_counter()
-    design = read_design(
-        "lmm",
-        formula,
-        data,
-        groups,
-        **{"random_effects": random_effects, "random_data": random_data},
-        **{"correlated": correlated, "contrasts": contrasts, "missing": missing},
-        weights=weights,
-        offset=offset,
-        known=known,
-        others=formulas(others),
-        **({} if structure is None else {"residual": structure}),
-    )
+    if isinstance(residual, str):
+        read = read | {"residual": residual}
+    design = read_design("lmm", *given, **read, others=formulas(others))
     design = known_or_held(design, residual, fixed, start, bayes, bool(others))
     if others:
         how = checked_ddf(ddf, satterthwaite)
@@ -248,33 +246,28 @@ def glmm(
             ``jg.AGQ("auto")``: adaptive Gauss-Hermite quadrature, one grouping factor.
             Bayesian: "nested-laplace" or ``jg.NestedLaplace(...)``, "map", "vb",
             "nuts".
-        random_effects: factor -> terms, in the second form.
-        random_data: name -> (n,) values of the random slopes.
-        tol: stop when less than this is still to gain, in units of -2 log-likelihood.
-        max_iter: most evaluations of the likelihood.
+        random_effects: as for ``lmm``.
+        random_data: as for ``lmm``.
+        tol: as for ``lmm``.
+        max_iter: as for ``lmm``.
         weights: prior weights, column name or (n,): multiply log densities (of linear
             models: divide the variance). A Series, here and below, goes by row labels.
         offset: known part of the linear predictor, column name or (n,).
         trials: numbers of trials of a binomial response, column name or (n,).
-        correlated: in the second form, False (or factor -> False): independent effects.
-        missing: "drop" rows with missing values (counted, with a warning), or "raise".
+        correlated: as for ``lmm``.
+        missing: as for ``lmm``.
         priors: ``jg.Priors(...)``, with a Bayesian method.
         conf_level: coverage of ``fit.conf_int``.
-        contrasts: codings of factors that the formula names, as in R: column ->
-            "treatment" (default), "sum", "helmert", "poly", "diff", or what
-            ``C(f, ...)`` takes.
+        contrasts: as for ``lmm``.
         zi: right side of the formula of the logit of the probability of a zero that is
             not the family's, ``"~ x + (1 | g)"``; ``"~ ."`` has the terms of the mean.
             With a truncated family, or one of positive values, a hurdle. Also called
             ``ziformula``.
         dispersion: right side of the formula of the logarithm of the dispersion
             parameter (of the residual sd in a Gaussian model). Also ``dispformula``.
-        known: grouping factor -> covariance between its levels, up to a variance: a
-            frame labelled by level (``jg.pedigree``, ``jg.phylogeny``), (matrix,
-            levels), a SciPy matrix, or ``jg.KnownPrecision`` of one; for ``(1 | id)``.
+        known: as for ``lmm``.
         reml: restricted maximum likelihood, of Gaussian models with identity link.
-        unknown: none; other packages' names of arguments raise an ``ArgumentError``
-            with the name here.
+        unknown: none; other packages' names raise an ``ArgumentError`` with ours.
 
     Returns:
         A ``Fit``. One that did not converge is returned too, with its status.
@@ -293,43 +286,58 @@ def glmm(
     >>> round(fit.criterion, 4), round(fit.varcorr["herd"].sd.iloc[0], 4)
     (184.0526, 0.6423)
     """
-    from jaxglmm.model.families import family_from
-
     zi, dispersion, nominal = spelt(unknown, zi, dispersion)
     if unknown:
         raise unknown_argument("jg.glmm", unknown, signature(glmm).parameters)
-    between, known = known, family_from(family)
-    others = right_sides(formula, zi, dispersion, known, nominal)
+    read = {"random_effects": random_effects, "random_data": random_data}
+    read |= {"correlated": correlated, "contrasts": contrasts, "missing": missing}
+    read |= {"weights": weights, "offset": offset, "trials": trials, "known": known}
+    how = {"method": method, "reml": reml, "priors": priors, "conf_level": conf_level}
+    how |= {"tol": tol, "max_iter": max_iter, "family": family}
+    others = (zi, dispersion, nominal)
+    return _generalised((formula, data, groups), read, others, **how)
+
+
+def _generalised(
+    given: tuple[Any, Any, Any],
+    read: dict[str, Any],
+    asked: tuple[Any, Any, Any],
+    *,
+    family: Any,
+    method: Any,
+    reml: bool,
+    priors: Any,
+    conf_level: float,
+    tol: float,
+    max_iter: int,
+) -> Fit:
+    """The steps of ``glmm``; asked: zi, dispersion and nominal; else as ``_linear``."""
+    from jaxglmm.model.families import family_from
+
+    likelihood = family_from(family)
+    zi, dispersion, nominal = asked
+    others = right_sides(given[0], zi, dispersion, likelihood, nominal)
     bayes = bayes_method(method)
-    restricted = by_reml(reml, known, bayes, method)
+    restricted = by_reml(reml, likelihood, bayes, method)
     linear = restricted or no_residual(others, bayes)
     estimator = None if bayes or linear else integration_of(method)
     priors_need_bayes(bayes, priors)
     conf_level = _arguments.level(conf_level, "conf_level", ModelError)
     tol, max_iter = check_numbers(tol, max_iter)
     started = time.perf_counter()
-    design = read_design(
-        "glmm",
-        formula,
-        data,
-        groups,
-        **{"random_effects": random_effects, "random_data": random_data},
-        **{"correlated": correlated, "contrasts": contrasts, "missing": missing},
-        **{"weights": weights, "offset": offset, "trials": trials},
-        **{"others": formulas(others), "known": between},
-        **reading(known),
-    )
+    read = read | {"others": formulas(others)} | reading(likelihood)
+    design = read_design("glmm", *given, **read)
     if others and not linear:
-        design, known = composed(design, known)
+        design, likelihood = composed(design, likelihood)
     if linear:
-        fit = gaussian(design, others, known, restricted, tol, max_iter, started)
+        rest = (restricted, tol, max_iter, started)
+        fit = gaussian(design, others, likelihood, *rest)
     elif bayes is not None:
-        fit = fit_bayes(design, known, bayes, priors, started)
+        fit = fit_bayes(design, likelihood, bayes, priors, started)
     else:
         assert estimator is not None
-        fit = fit_generalised(
-            design, known, estimator, tol, max_iter, started, faces.face
-        )
+        rest = (tol, max_iter, started, faces.face)
+        fit = fit_generalised(design, likelihood, estimator, *rest)
     fit.diagnostics["conf_level"] = conf_level
     return fit
 

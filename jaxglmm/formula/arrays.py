@@ -17,7 +17,7 @@ from jaxglmm._pandas import pd
 from jaxglmm.formula.against_table import refuse_trials
 from jaxglmm.formula.align import by_labels, row_labels
 from jaxglmm.formula.array_recipe import ArrayRecipe
-from jaxglmm.formula.build import checked_weights
+from jaxglmm.formula.build import checked_offset, checked_weights
 from jaxglmm.formula.design import Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import check_finite
 from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, beside
@@ -83,92 +83,75 @@ def design_from_arrays(
         (('(Intercept)',), [0, 0, 1, 1])
     """
     row_names = _row_names(y, X, groups)
-    left = _left_columns(y, family_kind, row_names)
+    left = _left_columns(y, family_kind)
     n = len(left[0])
-    if n < 3:
-        raise DataError(f"y: need at least 3 observations, got {n}")
     matrix, names, frame_index = _matrix(by_labels("X", X, row_names), n)
     labels = _groups(groups, n, row_names)
     slopes = _slopes(random_data, n, row_names)
     parts = _parts(random_effects, labels, slopes, names)
     diagonal = _diagonal(correlated, labels)
 
-    fixed = {f"X[{name}]": _column(name, matrix[:, j]) for j, name in enumerate(names)}
-    used = {t for terms in parts.values() for t in terms if t in slopes}
+    used = {name for terms in parts.values() for name in terms}
+    slopes = {name: slopes[name] for name in sorted(used.intersection(slopes))}
     if trials is not None:
         refuse_trials(family_kind)
     extras = _extras(weights, offset, trials, n, row_names)
-    targets = dict(zip(("y", "y[1]"), left, strict=False))
-    every = {**targets, **fixed, **labels, **{t: slopes[t] for t in used}, **extras}
+    fixed = {f"X[{name}]": _column(name, matrix[:, j]) for j, name in enumerate(names)}
+    every = dict(zip(("y", "y[1]"), left, strict=False))
+    every |= {**fixed, **labels, **slopes, **extras}
     rows = complete_rows(every, n, missing)
-    if rows is not None:
-        matrix = matrix[rows]
-    # ``take`` copies; where every row stays the user's arrays are still shared
+    matrix = matrix if rows is None else matrix[rows]
     left = [_kept(column, rows) for column in left]
-    labels, extras = (
+    labels, slopes, extras = (
         {name: _kept(column, rows) for name, column in part.items()}
-        for part in (labels, extras)
+        for part in (labels, slopes, extras)
     )
-    slopes = {name: _kept(slopes[name], rows) for name in sorted(used)}
     w = checked_weights(extras.get(WEIGHTS), rows)
     form = "failures" if len(left) == 2 else "plain"
-    kind, given = (family_kind, order), extras.get(TRIALS)
-    text = allow_nonnumeric_response
-    response = response_of(kind, left, form, given, w, rows, text)
+    asked = (extras.get(TRIALS), w, rows, allow_nonnumeric_response)
+    response = response_of((family_kind, order), left, form, *asked)
     for j, name in enumerate(names):
         check_finite(f"X[{name!r}]", (matrix[:, j],), rows)
     names = _named_ones(names, matrix)
 
     terms, coded = _random_terms(parts, diagonal, labels, slopes, matrix, names, rows)
     kept_X, kept_names, kept, dropped, untold = drop_dependent(matrix, names, weights=w)
-    total = None
-    if OFFSET in extras:
-        total = np.asarray(extras[OFFSET].values, np.float64)
-        check_finite(OFFSET, (total,), rows)
-    training = Columns(
-        {
-            **{name: _column(name, matrix[:, j]) for j, name in enumerate(names)},
-            **labels,
-            **{t: slopes[t] for t in used},
-        }
-    )
+    columns = {name: _column(name, matrix[:, j]) for j, name in enumerate(names)}
+    training = Columns({**columns, **labels, **slopes})
+    learnt = tuple((t.label, t.names, t.covariance) for t in terms)
     return Design(
-        y=response.y,
+        **response.of_design,
         X=kept_X,
         x_names=kept_names,
         terms=tuple(terms),
         response=_name(left),
-        weights=response.weights,
-        offset=total,
-        fixed_terms=tuple(
-            FixedTerm(
-                name,
-                frozenset() if name == INTERCEPT else frozenset((name,)),
-                (kept.index(j),) if j in kept else (),
-                full=(j,),
-            )
-            for j, name in enumerate(names)
-        ),
+        offset=checked_offset(extras.get(OFFSET), rows),
+        fixed_terms=_fixed_terms(names, kept),
         dropped_columns=dropped,
         null_space=untold,
         n_missing=n - len(matrix),
         rows=rows,
         index=_index(y, frame_index, rows),
-        recipe=ArrayRecipe(
-            x_names=names,
-            kept=kept,
-            parts=tuple((t.label, t.names, t.covariance) for t in terms),
-            groups=coded,
-            has_offset=offset is not None,
-            training=training,
-        ),
+        recipe=ArrayRecipe(names, kept, learnt, coded, offset is not None, training),
         variables=training,
-        response_levels=response.levels,
-        trials=response.trials,
+    )
+
+
+def _fixed_terms(names: tuple[str, ...], kept: tuple[int, ...]) -> tuple:
+    """A term a column."""
+    return tuple(
+        FixedTerm(
+            name,
+            frozenset() if name == INTERCEPT else frozenset((name,)),
+            (kept.index(j),) if j in kept else (),
+            full=(j,),
+        )
+        for j, name in enumerate(names)
     )
 
 
 def _kept(column: Column, rows: np.ndarray | None) -> Column:
+    # ``take`` copies; where every row stays the user's arrays are still shared
     return column.owned() if rows is None else column.take(rows)
 
 
@@ -204,8 +187,15 @@ def _row_names(y, X, groups) -> pd.Index | None:
     return next((labels for labels in found if labels is not None), None)
 
 
-def _left_columns(y, family_kind: str, row_names) -> list[Column]:
-    """y as one column, or as successes and failures."""
+def _left_columns(y, family_kind: str) -> list[Column]:
+    """y as one column, or as successes and failures; of three rows at least."""
+    left = _columns_of(y, family_kind)
+    if len(left[0]) < 3:
+        raise DataError(f"y: need at least 3 observations, got {len(left[0])}")
+    return left
+
+
+def _columns_of(y, family_kind: str) -> list[Column]:
     if _shape(y)[1:] != (2,):
         return [_response_column(y)]
     if family_kind != BINOMIAL:

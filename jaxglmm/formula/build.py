@@ -32,7 +32,6 @@ from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, in_table
 from jaxglmm.formula.groups import learn_groups, refuse_one_level
 from jaxglmm.formula.missing import complete_rows
 from jaxglmm.formula.notices import nearest
-from jaxglmm.formula.parse import RandomPart
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.formula.residual import Residual, given_residual
@@ -67,7 +66,7 @@ def design_from_formula(
     quiet: bool = False,
     residual: str | Residual | None = None,
 ) -> Design:
-    """Read a formula against a table.
+    """Read a formula against a table: X of full rank, rows without missing values.
 
     Args:
         formula: in lme4's syntax, ``"y ~ x + (1 + x | g)"``. Without a random term the
@@ -81,9 +80,8 @@ def design_from_formula(
         context: functions and constants that the formula may use.
         allow_nonnumeric_response: give text or a categorical as codes 0, 1, ... of its
             sorted levels (``Design.response_levels``) instead of refusing it.
-        family_kind: "binomial" reads the left side as successes out of trials, see
-            ``jaxglmm.formula.response``; "ordinal" as categories in order; "numeric" as
-            one number a row.
+        family_kind: reads the left side as successes out of trials ("binomial", see
+            ``formula.response``), categories in order ("ordinal"), "numeric" values.
         trials: (n,), a number, or the name of a column: trials of a binomial response.
         contrasts: column -> coding of a factor that the formula names, such as "sum".
         order: categories of an ordinal response in their order, where it is stated.
@@ -91,13 +89,9 @@ def design_from_formula(
         quiet: say nothing of rows that are dropped.
         residual: the residual covariance, ``"ar1(time | g)"``.
 
-    Returns:
-        The design, columns of full rank, rows with missing values gone.
-
     Raises:
         FormulaError: the formula, or a name in it, cannot be read.
-        DataError: values that cannot be used.
-        ModelError: a factor with one level, more columns than rows.
+        DataError, ModelError: values that cannot be used; a factor with one level.
 
     Example:
         >>> table = {"y": [1.0, 2, 4, 3], "x": [0, 1, 2, 3], "g": ["a", "a", "b", "b"]}
@@ -107,61 +101,41 @@ def design_from_formula(
     """
     table = as_table(data)
     read = read_formula(formula, table, family_kind, (weights, offset, trials), trials)
-    known, atoms, offsets = read.known, read.atoms, read.offsets
-    trusted = TRUST.get()
-    context = (context or {}) if trusted else {}
-    used = columns_used(read, context)
-    predictors = of_atoms(read.every, known)
+    context = (context or {}) if TRUST.get() else {}
     rest = given_residual(residual, table.names)
-    columns = {name: table.column(name) for name in (*used, *rest.columns)}
+    used = columns_used(read, context)
+    found = {name: table.column(name) for name in (*used, *rest.columns)}
     extras = _extras(table, weights, offset, trials)
-    rows = complete_rows({**columns, **extras, **(also or {})}, table.n, missing, quiet)
-    early = () if rows is not None else read.evaluated()
-    columns, extras = _taken(columns, rows, early), _taken(extras, rows, extras)
+    rows = complete_rows({**found, **extras, **(also or {})}, table.n, missing, quiet)
+    columns = _taken(found, rows, read.evaluated() if rows is None else ())
+    extras = _taken(extras, rows, extras)
     n = table.n if rows is None else len(rows)
 
-    texts = [a.expr for a in read.every if not a.bare]
-    encoder = Encoder(
-        context=context_used(texts, known, context),
-        trusted=trusted,
-        wishes=_wishes(contrasts, atoms, known),
-    )
-    values = encoder.learn(atoms, columns, n, rows)
+    encoder = _encoder(read, contrasts, context)
+    values = encoder.learn(read.atoms, columns, n, rows)
     w = checked_weights(extras.get(WEIGHTS), rows)
-    form, y = (
-        read.left.form,
-        [_left_column(atom, columns, n, context, trusted) for atom in read.left.atoms],
-    )
-    kind, given = (family_kind, order), extras.get(TRIALS)
-    text = allow_nonnumeric_response
-    response = response_of(kind, y, form, given, w, rows, text)
-    total = _total_offset(encoder, offsets, extras, columns, n, rows)
+    y = [_left_column(atom, columns, n, context) for atom in read.left.atoms]
+    asked = (extras.get(TRIALS), w, rows, allow_nonnumeric_response)
+    response = response_of((family_kind, order), y, read.left.form, *asked)
+    total = _total_offset(encoder, read.offsets, extras, columns, n, rows)
 
     plans = plan(read.terms, encoder.is_factor)
     recipes, spans = recipes_of(plans, encoder.codings)
-    names, X = _names(recipes, known), fill(recipes, values, n)
+    names, X = _names(recipes, read.known), fill(recipes, values, n)
     X, names, kept, dropped, null_space = drop_dependent(
         X, names, _anchor(plans, encoder, spans), w
     )
     made = [recipes[j] for j in kept]
-    random, groups = _random_terms(
-        read.parts, encoder, values, columns, n, made, X, known
-    )
+    random, groups = _random_terms(read, encoder, values, columns, n, made, X)
     coded = _coded_columns(columns, groups, random)
-    shared = set() if rows is not None else {*predictors} - {*early}
-    for name in predictors:
-        coded[name] = _in_matrix(columns[name], made, X)
-        if coded[name] is columns[name] and name in shared:
-            coded[name] = columns[name].owned()
-    training = Columns({name: coded[name] for name in used})
+    training = _training(read, columns, coded, used, made, X, rows is None)
     return Design(
-        y=response.y,
+        **response.of_design,
         X=X,
         x_names=names,
         terms=random,
         response=read.parsed.response,
         formula=formula,
-        weights=response.weights,
         offset=total,
         fixed_terms=_fixed_terms(read, spans, kept, encoder),
         dropped_columns=dropped,
@@ -169,22 +143,68 @@ def design_from_formula(
         n_missing=table.n - n,
         rows=rows,
         index=table.index if rows is None or table.index is None else table.index[rows],  # type: ignore
-        recipe=FormulaRecipe(
-            formula=formula,
-            fixed=read.fixed,
-            columns=tuple(of_atoms([*atoms, *offsets], known)),
-            encoder=encoder,
-            groups=groups,
-            kept=kept,
-            offsets=read.parsed.offsets,
-            offset_name=offset if isinstance(offset, str) else None,
-            offset_array=offset is not None and not isinstance(offset, str),
-            training=training,
-        ),
+        recipe=_recipe(formula, read, encoder, groups, kept, offset, training),
         variables=training,
-        response_levels=response.levels,
-        trials=response.trials,
         residual=learn_residual(rest, columns, n),
+    )
+
+
+def _encoder(
+    read: ReadFormula, contrasts: Mapping[str, Any] | None, context: Mapping[str, Any]
+) -> Encoder:
+    """What will learn the codings; of the context it keeps what expressions use."""
+    texts = [a.expr for a in read.every if not a.bare]
+    return Encoder(
+        context=context_used(texts, read.known, context),
+        trusted=TRUST.get(),
+        wishes=_wishes(contrasts, read.atoms, read.known),
+    )
+
+
+def _training(
+    read: ReadFormula,
+    columns: Mapping[str, Column],
+    coded: dict[str, Column],
+    used: Sequence[str],
+    made: list[Recipe],
+    X: np.ndarray,
+    every: bool,
+) -> Columns:
+    """The columns used as a design keeps them, none of them the user's own.
+
+    coded: the grouping ones; every: whether every row stays: then those are still
+    shared that ``_taken`` left.
+    """
+    names = of_atoms(read.every, read.known)
+    shared = {*names} - {*read.evaluated()} if every else set()
+    kept = coded | {name: _in_matrix(columns[name], made, X) for name in names}
+    for name in shared:
+        if kept[name] is columns[name]:
+            kept[name] = columns[name].owned()
+    return Columns({name: kept[name] for name in used})
+
+
+def _recipe(
+    formula: str,
+    read: ReadFormula,
+    encoder: Encoder,
+    groups: Mapping[str, Any],
+    kept: Sequence[int],
+    offset: Any,
+    training: Columns,
+) -> FormulaRecipe:
+    """How the rows of other data become rows of this design."""
+    return FormulaRecipe(
+        formula=formula,
+        fixed=read.fixed,
+        columns=tuple(of_atoms([*read.atoms, *read.offsets], read.known)),
+        encoder=encoder,
+        groups=groups,
+        kept=kept,
+        offsets=read.parsed.offsets,
+        offset_name=offset if isinstance(offset, str) else None,
+        offset_array=offset is not None and not isinstance(offset, str),
+        training=training,
     )
 
 
@@ -260,12 +280,12 @@ def _extras(table: Table, weights, offset, trials) -> dict[str, Column]:
     return {label: column for label, column in found.items() if column is not None}
 
 
-def _left_column(atom: Atom, columns, n: int, context, trusted: bool) -> Column:
+def _left_column(atom: Atom, columns, n: int, context) -> Column:
     """One part of the left side."""
     if atom.bare:
         column = columns[atom.expr]
     else:
-        value = evaluate(atom.expr, columns, {}, context, tuple(columns), trusted)
+        value = evaluate(atom.expr, columns, {}, context, tuple(columns), TRUST.get())
         column = spread(atom.expr, value, n)
     if not isinstance(column, Column):
         raise DataError(f"response {atom.expr!r} must be one numeric column")
@@ -274,10 +294,7 @@ def _left_column(atom: Atom, columns, n: int, context, trusted: bool) -> Column:
 
 def _total_offset(encoder, atoms, extras, columns, n, rows) -> np.ndarray | None:
     """offset= plus every offset() of the formula."""
-    total = None
-    if OFFSET in extras:
-        total = np.asarray(extras[OFFSET].values, np.float64)
-        check_finite(OFFSET, (total,), rows)
+    total = checked_offset(extras.get(OFFSET), rows)
     values = encoder.learn(atoms, columns, n, rows)
     for atom in atoms:
         found = values[atom.expr]
@@ -285,6 +302,15 @@ def _total_offset(encoder, atoms, extras, columns, n, rows) -> np.ndarray | None
             raise FormulaError(f"offset({atom.expr}) must be one numeric column")
         total = found[0] if total is None else total + found[0]
     return total
+
+
+def checked_offset(column: Column | None, rows) -> np.ndarray | None:
+    """The offset beside the data, finite."""
+    if column is None:
+        return None
+    offset = np.asarray(column.values, np.float64)
+    check_finite(OFFSET, (offset,), rows)
+    return offset
 
 
 def checked_weights(column: Column | None, rows) -> np.ndarray | None:
@@ -343,16 +369,14 @@ def _in_matrix(column: Column, made: list[Recipe], X: np.ndarray) -> Column:
     return column if found is None else replace(column, values=found[:, 0])
 
 
-def _random_terms(
-    parts: tuple[RandomPart, ...], encoder, values, columns, n, made, X, known
-):
+def _random_terms(read: ReadFormula, encoder, values, columns, n, made, X):
     """Random terms, and the grouping factors by name (each coded once).
 
     ``made``, X: columns of the fixed effects, which random terms often repeat.
     """
     coded: dict[str, tuple] = {}
     terms = []
-    for part in parts:
+    for part in read.parts:
         name = part.grouping.name
         if name not in coded:
             coded[name] = learn_groups(part.grouping, columns)
@@ -366,7 +390,7 @@ def _random_terms(
         else:
             plans = plan(part.terms, encoder.is_factor)
             recipes, _ = recipes_of(plans, encoder.codings)
-            names = _names(recipes, known)
+            names = _names(recipes, read.known)
             Z = view(recipes, made, X)
             if Z is None:
                 Z = fill(recipes, values, n)

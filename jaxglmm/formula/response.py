@@ -59,6 +59,12 @@ class Response:
     weights: np.ndarray | None = None
     levels: np.ndarray | None = None
 
+    @property
+    def of_design(self) -> dict[str, np.ndarray | None]:
+        """The fields of a ``Design`` that it says."""
+        own = {"y": self.y, "weights": self.weights, "trials": self.trials}
+        return {**own, "response_levels": self.levels}
+
 
 def read_left(text: str, family_kind: str = NUMERIC) -> Left:
     """Read a left side.
