@@ -93,10 +93,10 @@ MOST = {  # exceptions of each kind in architecture.json; to be lowered, never r
     "classes": 5,
     "long file": 0,
     "long class": 0,
-    "long function": 5,
+    "long function": 1,
     "longest file": 500,
     "longest class": 350,
-    "longest function": 155,
+    "longest function": 143,
 }
 
 FILES = [
