@@ -208,18 +208,33 @@ def gaussian(
     tol: float,
     max_iter: int,
     started: float,
+    held: tuple[Any, Any, Any] | None = None,
 ) -> Any:
-    """A Gaussian model of ``glmm`` as the linear model that it is."""
+    """A Gaussian model of ``glmm`` as the linear model that it is.
+
+    held: ``fixed=``, ``start=`` and the Bayesian method, where one of the first is.
+    """
+    from jaxglmm.api.given import known_or_held
     from jaxglmm.estimate.maximise import Maximise
-    from jaxglmm.fitting.fit_design import fit_design
+    from jaxglmm.fitting.fit_design import fit_correlated, fit_design
     from jaxglmm.results import faces
 
+    if held is not None:
+        design = known_or_held(design, None, *held, bool(others))
     family.check(design.y, design.trials, design.rows)
     estimator = Maximise(reml)
     if others:
         return dispersed(design, estimator, tol, max_iter, started, "satterthwaite")
+    if held is not None:
+        own = {"fixed": held[0], "start": held[1], "kinds": faces.face}
+        return fit_correlated(design, estimator, tol, max_iter, started, **own)
     make = faces.face("linear")
     return fit_design(design, estimator, tol, max_iter, True, started, make=make)
+
+
+def is_held_linear(design: Design, family: AbstractFamily) -> bool:
+    """Whether parameters of this model are held as those of a linear one."""
+    return family.is_linear_model and bool(design.terms)
 
 
 def dispersed(

@@ -15,6 +15,7 @@ from jaxglmm.api.components import (
     dispersion_of,
     formulas,
     gaussian,
+    is_held_linear,
     no_residual,
     right_sides,
     spelt,
@@ -225,6 +226,8 @@ def glmm(
     dispersion: Any = None,
     known: Any = None,
     reml: bool = False,
+    fixed: dict | None = None,
+    start: dict | None = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a generalised linear mixed model by maximum likelihood.
@@ -267,6 +270,8 @@ def glmm(
             parameter (of the residual sd in a Gaussian model). Also ``dispformula``.
         known: as for ``lmm``.
         reml: restricted maximum likelihood, of Gaussian models with identity link.
+        fixed: as for ``lmm``, ``{"phi": 2.0}`` too.
+        start: as for ``lmm``.
         unknown: none; other packages' names raise an ``ArgumentError`` with ours.
 
     Returns:
@@ -294,14 +299,15 @@ def glmm(
     read |= {"weights": weights, "offset": offset, "trials": trials, "known": known}
     how = {"method": method, "reml": reml, "priors": priors, "conf_level": conf_level}
     how |= {"tol": tol, "max_iter": max_iter, "family": family}
-    others = (zi, dispersion, nominal)
-    return _generalised((formula, data, groups), read, others, **how)
+    others, held = (zi, dispersion, nominal), (fixed, start)
+    return _generalised((formula, data, groups), read, others, held, **how)
 
 
 def _generalised(
     given: tuple[Any, Any, Any],
     read: dict[str, Any],
-    asked: tuple[Any, Any, Any],
+    parts: tuple[Any, Any, Any],
+    held: tuple[Any, Any],
     *,
     family: Any,
     method: Any,
@@ -311,11 +317,11 @@ def _generalised(
     tol: float,
     max_iter: int,
 ) -> Fit:
-    """The steps of ``glmm``; asked: zi, dispersion and nominal; else as ``_linear``."""
+    """The steps of ``glmm``; parts: zi, dispersion, nominal; held: fixed, start."""
     from jaxglmm.model.families import family_from
 
     likelihood = family_from(family)
-    zi, dispersion, nominal = asked
+    zi, dispersion, nominal = parts
     others = right_sides(given[0], zi, dispersion, likelihood, nominal)
     bayes = bayes_method(method)
     restricted = by_reml(reml, likelihood, bayes, method)
@@ -329,14 +335,15 @@ def _generalised(
     design = read_design("glmm", *given, **read)
     if others and not linear:
         design, likelihood = composed(design, likelihood)
-    if linear:
-        rest = (restricted, tol, max_iter, started)
+    asked = None if held == (None, None) else (*held, bayes)
+    if linear or (asked and (bayes or is_held_linear(design, likelihood))):
+        rest = (restricted, tol, max_iter, started, asked)
         fit = gaussian(design, others, likelihood, *rest)
     elif bayes is not None:
         fit = fit_bayes(design, likelihood, bayes, priors, started)
     else:
         assert estimator is not None
-        rest = (tol, max_iter, started, faces.face)
+        rest = (tol, max_iter, started, faces.face, *held)
         fit = fit_generalised(design, likelihood, estimator, *rest)
     fit.diagnostics["conf_level"] = conf_level
     return fit

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 STEP, BEND = 6e-6, 1e-4  # of first and of second differences
+SHRUNK = 0.1  # of where it began: a standard deviation next to zero
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,9 @@ class HeldCoordinates:
 def of_unstructured(q: int) -> Callable[[np.ndarray], np.ndarray]:
     """From standard deviations and Fisher's z to the triangle of Lambda = D L.
 
-    z column by column of the lower triangle; NaN where there is no such correlation
-    matrix, so that a search turns back.
+    Of standard deviations the sign is left out, as that of a correlation would turn
+    with it. z column by column of the lower triangle; NaN where there is no such
+    correlation matrix, so that a search turns back.
     """
 
     def to(x: np.ndarray) -> np.ndarray:
@@ -128,7 +130,7 @@ def of_unstructured(q: int) -> Callable[[np.ndarray], np.ndarray]:
             L = np.linalg.cholesky(R)
         except np.linalg.LinAlgError:
             return np.full((q, q), np.nan)
-        return x[:q, None] * L
+        return np.abs(x[:q, None]) * L
 
     return to
 
@@ -174,6 +176,39 @@ def least(
         x = x - size * move
         value, g, H = found
     return x, float(decrement), max_steps, False
+
+
+def least_or_zero(
+    evaluate: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]],
+    start: np.ndarray,
+    scales: np.ndarray,
+    tol: float,
+    max_steps: int,
+) -> tuple[np.ndarray, float, int, bool]:
+    """``least``, or the same at zero of a standard deviation that went next to it.
+
+    With a held correlation the criterion may rise on both sides of zero, where it has
+    no derivative, and Newton's method goes to and fro.
+    """
+    found = least(evaluate, start, tol, max_steps)
+    x = found[0]
+    small = scales & (np.abs(x) < SHRUNK * np.abs(start))
+    if found[3] or not small.any():
+        return found
+
+    def rest(y: np.ndarray) -> np.ndarray:
+        full = np.where(small, 0.0, x)
+        full[~small] = y
+        return full
+
+    def reduced(y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        value, g, H = evaluate(rest(y))
+        return value, g[~small], H[np.ix_(~small, ~small)]
+
+    y, left, steps, done = least(reduced, x[~small], tol, max_steps)
+    if evaluate(rest(y))[0] > evaluate(x)[0]:
+        return found
+    return rest(y), left, steps + found[2], done
 
 
 def _newton(g: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, float]:

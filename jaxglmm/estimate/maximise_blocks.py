@@ -12,7 +12,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._typing import Array, Count, Float, Scalar
 from jaxglmm.estimate.base import AbstractEstimator, Fitted
-from jaxglmm.estimate.held import HeldCoordinates, least
+from jaxglmm.estimate.held import HeldCoordinates, least_or_zero
 from jaxglmm.estimate.maximise import INDIFFERENT, NEAR_ZERO
 from jaxglmm.integrate import exact_blocks
 from jaxglmm.model.covariances.base import is_scale
@@ -91,7 +91,8 @@ class MaximiseBlocks(AbstractEstimator):
 
         f, decrement, steps, done = pieces.start, np.float64(0.0), 1, True
         if chart.k:
-            f, decrement, steps, done = least(evaluate, f, tol, max_steps)
+            rest = chart.scales, tol, max_steps
+            f, decrement, steps, done = least_or_zero(evaluate, f, *rest)
         f, at, value = self._settled(problem, f, chart.scales, chart.theta)
         status = _status.CONVERGED if done else _status.MAX_STEPS
         theta = chart.theta(f)

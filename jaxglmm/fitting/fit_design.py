@@ -141,10 +141,12 @@ def fit_generalised(
     max_iter: int = 200,
     started: float | None = None,
     kinds: Kinds = record,
+    fixed: Mapping[str, float] | None = None,
+    start: Mapping[str, float] | None = None,
 ) -> Any:
     """The same for a generalised model; a Gaussian one is a linear model.
 
-    kinds: classes of what is made, by name.
+    kinds: classes of what is made, by name; fixed, start: as for ``fit_correlated``.
     """
     from jaxglmm.fitting import diagnostics as found_out
     from jaxglmm.fitting import generalised as _generalised
@@ -159,6 +161,12 @@ def fit_generalised(
             design, Maximise(False), tol, max_iter, False, began, make=linear
         )
     check_generalised(design)
+    if fixed is not None or start is not None:
+        from jaxglmm.fitting import held_generalised
+
+        values = held_generalised.checked("fixed", fixed, design, family)
+        start = held_generalised.checked("start", start, design, family)
+        design = replace(design, fixed=values)
     if not design.terms:
         marginal, design = _generalised.without_effects(marginal, design, family)
     if marginal.nodes != 1:
@@ -170,7 +178,11 @@ def fit_generalised(
     if refusal is not None:
         raise ModelError(refusal)
     built = time.perf_counter()
-    fitted = engine.fit(tol, max_iter)
+    fitted = (
+        engine.fit_from(design, start, tol, max_iter)
+        if start
+        else engine.fit(tol, max_iter)
+    )
     done = time.perf_counter()
     diagnostics = {
         "system": type(engine.data.rows).__name__,

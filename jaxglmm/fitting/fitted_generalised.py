@@ -308,9 +308,9 @@ class FittedGeneralised(FittedModel):
 
     @property
     def npar(self) -> int:
-        """Number of parameters: fixed effects, thetas, dispersion parameters."""
+        """Fixed effects, thetas, dispersion parameters; what is held is none."""
         e = self.estimates
-        return self.design.p + len(e.theta) + len(e.phi)
+        return self.design.p + len(e.theta) + len(e.phi) - len(self.design.fixed)
 
     # Rows ----------------------------------------------------------------------------
 

@@ -18,9 +18,10 @@ from jaxglmm._typing import Array
 from jaxglmm.estimate import generalised as laplace
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted
-from jaxglmm.fitting import exact_newton, ordinal
+from jaxglmm.fitting import exact_newton, held, held_generalised, ordinal
 from jaxglmm.fitting import restarts as again
 from jaxglmm.fitting.estimates import Estimates
+from jaxglmm.fitting.held import Given
 from jaxglmm.fitting.linear import (
     SAFETY,
     SINGULAR,
@@ -62,7 +63,8 @@ class GeneralisedEngine:
     data: rows in internal coordinates, on the host; base: the problem on the device;
     marginal: how the random effects are integrated out; eta, phi: where to start, on
     the device and on the host; located: whether an intercept was put in front of the
-    design's X, which is minus the location of its thresholds.
+    design's X, which is minus the location of its thresholds; holder: the design where
+    parameters of it are held at values.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class GeneralisedEngine:
         eta: Array,
         phi: np.ndarray,
         located: bool = False,
+        holder: Design | None = None,
     ):
         self.data, self.base, self.marginal = data, base, marginal
         self.eta, self.phi, self.located = eta, phi, located
+        self.holder = holder
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.data!r}>"
@@ -115,6 +119,26 @@ class GeneralisedEngine:
     @double_precision
     def fit(self, tol: float = TOLERANCE, max_steps: int = STEPS) -> GeneralisedFitted:
         """Fit; arrays as NumPy."""
+        if self.holder is None:
+            return self._free(tol, max_steps)
+        if self.marginal.nodes == 0:  # as many as a fit without held parameters needs
+            self._free(tol, max_steps)
+        return held_generalised.fitted(self, self.holder, {}, tol, max_steps)
+
+    @double_precision
+    def fit_from(
+        self, design: Design, start: Given, tol: float, max_steps: int
+    ) -> GeneralisedFitted:
+        """Fit from values by name; the usual start where that leads nowhere."""
+        if self.holder is not None:
+            return held_generalised.fitted(self, design, start, tol, max_steps)
+        if start and self.marginal.nodes > 0:
+            found = held_generalised.started(self, design, start, tol, max_steps)
+            if found is not None:
+                return found
+        return self._free(tol, max_steps)
+
+    def _free(self, tol: float, max_steps: int) -> GeneralisedFitted:
         if self.marginal.nodes == 0:  # as many as are needed
             step = np.float64(SAFETY * tol), np.int64(max_steps)
             chosen = laplace.fit_auto(self.base, self.eta, self.phi, *step)
@@ -199,9 +223,8 @@ class GeneralisedEngine:
         place = self.data.place
         placed, eta = jax.device_put((place(y, family.padding), place(eta)))
         base = tree_at(lambda p: p.y, self.base, placed)
-        return GeneralisedEngine(
-            self.data, base, self.marginal, eta, np.asarray(phi, float), self.located
-        )
+        own = np.asarray(phi, float), self.located, self.holder
+        return GeneralisedEngine(self.data, base, self.marginal, eta, *own)
 
     @double_precision
     def recovered(self, estimates: Estimates) -> Internal:
@@ -227,6 +250,9 @@ class GeneralisedEngine:
         Directions in which the likelihood is flat, and variances at zero, are taken as
         known; flat directions of beta (separation) have a very large variance instead.
         """
+        if self.holder is not None:
+            own = psi, u, inverse_root
+            return held_generalised.root(self, self.holder, *own)
         H = np.asarray(exact.hessian(self.marginal, self.base, psi, u))
         return inverse_root(H, self.pinned(psi), self.base.p)
 
@@ -243,6 +269,8 @@ class GeneralisedEngine:
         By the root, for its directions may differ by many orders of magnitude.
         """
         own = self.R_inverse @ root[: self.base.p]
+        if self.holder is not None:
+            own[held.coefficients(self.holder)[0]] = 0.0
         return own @ own.T
 
 
@@ -293,7 +321,8 @@ def build(
     own = tuple(f.covariance for f in data.factors)
     problem = problem_of(design, family, data, own, data.size > LARGE_ROWS)
     base, eta = jax.device_put((problem, data.place(eta)))
-    return GeneralisedEngine(data, base, marginal, eta, np.asarray(phi, float), located)
+    rest = np.asarray(phi, float), located, design if design.fixed else None
+    return GeneralisedEngine(data, base, marginal, eta, *rest)
 
 
 def problem_of(
@@ -345,9 +374,15 @@ def estimates(
     )
     b = [modes(factor, x) for factor, x in zip(factors, fitted.b, strict=True)]
     status = int(fitted.status)
-    at_zero = np.abs(theta[engine.scales]) < SINGULAR
+    at_zero = bool((np.abs(theta[engine.scales]) < SINGULAR).any())
+    if at_zero and engine.holder is not None:
+        at_zero = held_generalised.at_zero(engine, design, fitted.psi)
+    own = engine.R_inverse @ beta
+    if engine.holder is not None:
+        is_held, values = held.coefficients(design)
+        own = np.where(is_held, values, own)
     return Estimates(
-        beta=engine.R_inverse @ beta,
+        beta=own,
         vcov=None,
         sigma=1.0,
         lam=lam,
@@ -356,7 +391,7 @@ def estimates(
         criterion=float(fitted.criterion),
         reml=False,
         converged=status == _status.CONVERGED,
-        singular=bool(at_zero.any()) or any_at_end(theta, engine.base.covariances),
+        singular=at_zero or any_at_end(theta, engine.base.covariances),
         status=status,
         n_iter=int(fitted.steps),
         decrement=float(fitted.decrement),

@@ -90,8 +90,13 @@ def _blocks(
     from scipy import sparse  # slow to import
     from scipy.sparse import csgraph
 
-    if isinstance(V, list | tuple) and all(np.ndim(b) == 2 for b in V):
-        V = sparse.block_diag([np.asarray(b, float) for b in V], format="csr")
+    if isinstance(V, list | tuple) and V and all(np.ndim(b) == 2 for b in V):
+        try:
+            V = sparse.block_diag([np.asarray(b, float) for b in V], format="csr")
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{what}= has blocks that are no numbers: {error}"
+            ) from None
     if sparse.issparse(V):
         S = sparse.csr_array(V, dtype=float)
     else:

@@ -68,7 +68,7 @@ def bootstrap(
         return _linear(fit, n, _arguments.seed(seed), progress)
     sequence = _arguments.sequence(seed)
     fit = fit.unfolded("bootstrap()", keep=True)
-    if n * fit.design.n >= WORTH_LANES:
+    if n * fit.design.n >= WORTH_LANES and not fit.design.fixed:
         found = _in_lanes(fit, n, sequence, progress)
         if found is not None:
             return found

@@ -69,7 +69,7 @@ def _in_lanes(
     given = (design.weights, design.offset, design.trials)
     marginal = fit.engine.marginal
     source = Source(design, None, None, *given, marginal, family, TOLERANCE)
-    if not design.terms or not lanes.suits(source):
+    if not design.terms or design.fixed or not lanes.suits(source):
         return
     source = replace(source, responses=Responses(Y.T, design.n))
     engine = lanes.SharedRows(source, False, choose("cpu", 0.0))

@@ -54,7 +54,8 @@ def variance_parameters(
     J = jacobian(fit)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J))
-    return pars, np.where(error > 0, error, np.nan)
+    held = np.array([p.label in fit.design.fixed for p in pars])
+    return pars, np.where((error > 0) & ~held, error, np.nan)
 
 
 def _of_residuals(

@@ -30,10 +30,11 @@ def profile(
         NotApplicableError: a name that is not a parameter, a model without profiles.
     """
     residual = fit.design.residual
-    if residual is not None and (residual.part is not None or fit.design.fixed):
+    by_formula = residual is not None and residual.part is not None
+    if by_formula or fit.design.fixed:
         raise NotApplicableError(
             "profile: models with a formula of the residual standard deviation, and "
-            "those with held parameters beside a residual structure, have no profile "
+            "those with held parameters, have no profile "
             "likelihoods. fit.confint() has Wald limits, and "
             "fit.confint(method='bootstrap') simulated ones"
         )
