@@ -11,7 +11,7 @@ import http.client
 import json
 import math
 
-from jaxglmm.spreadsheet import glmm_binomial, glmm_poisson, lmm
+from jaxglmm.spreadsheet import clmm, glmm_binomial, glmm_poisson, lmm, mmrm
 from jaxglmm.spreadsheet.server import Server
 
 
@@ -66,6 +66,25 @@ assert [len(t) for t in poisson + binomial] == [8, 9, 8, 7, 8, 9, 7, 9]
 flat = glmm_poisson(column(2, 3, 5, 1, 2, 4), x, groups, method="laplace")
 assert flat[4][3] == 0.0
 assert poisson[0][4][3] > 0.3
+
+# %% [markdown]
+# Ordered categories have thresholds in the place of an intercept; repeated measures
+# have visits in the place of random effects. `GLMM_ZINB` (counts with added zeros)
+# takes the arguments of `GLMM_POISSON`.
+
+# %%
+grades = column("low", "mid", "high", "low", "low", "high", "mid", "mid")
+doses, wards = column(1, 2, 3, 1, 2, 3, 3, 1), column(1, 1, 1, 1, 2, 2, 2, 2)
+ordered = clmm(grades, doses, wards, levels=["low", "mid", "high"])
+show("CLMM", ordered)
+assert [row[1] for row in ordered[2:4]] == ["low|mid", "mid|high"]
+
+scores = column(5.1, 6.0, 4.2, 5.5, 6.3, 6.6, 4.9, 4.4)
+second = [["week 4"], *column(0, 1, 0, 1, 0, 1, 0, 1)]
+patients, weeks = column(1, 1, 2, 2, 3, 3, 4, 4), column(*[2, 4] * 4)
+repeated = mmrm(scores, second, patients, weeks)
+show("MMRM", repeated)
+assert [row[1] for row in repeated[4:6]] == ["2", "4"]
 
 # %% Errors are texts in a cell
 text = glmm_poisson(column(2, 3, 5, 1, 2, 4), x, column(1, 2))

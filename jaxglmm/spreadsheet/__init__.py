@@ -15,10 +15,22 @@ formulas of a workbook, and ``jaxglmm libreoffice`` makes an extension of LibreO
 Calc.
 """
 
+from jaxglmm.spreadsheet.functions import clmm as clmm
 from jaxglmm.spreadsheet.functions import glmm_binomial as glmm_binomial
 from jaxglmm.spreadsheet.functions import glmm_gaussian as glmm_gaussian
 from jaxglmm.spreadsheet.functions import glmm_negbin as glmm_negbin
 from jaxglmm.spreadsheet.functions import glmm_poisson as glmm_poisson
+from jaxglmm.spreadsheet.functions import glmm_zinb as glmm_zinb
 from jaxglmm.spreadsheet.functions import lmm as lmm
+from jaxglmm.spreadsheet.functions import mmrm as mmrm
 
-__all__ = ["glmm_binomial", "glmm_gaussian", "glmm_negbin", "glmm_poisson", "lmm"]
+__all__ = [
+    "clmm",
+    "glmm_binomial",
+    "glmm_gaussian",
+    "glmm_negbin",
+    "glmm_poisson",
+    "glmm_zinb",
+    "lmm",
+    "mmrm",
+]

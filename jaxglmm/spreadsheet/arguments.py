@@ -8,6 +8,7 @@ repaired where it is called from: see ``sheets``.)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from jaxglmm.spreadsheet.checks import Arguments, is_number
@@ -21,8 +22,13 @@ def understood(
     fit_intercept: Any,
     alpha: Any,
     names: Any = None,
+    fourth: str = "x_random",
+    more: Mapping[str, Any] | None = None,
 ) -> Arguments:
-    """Scalars to matrices, shifted arguments to their places, headers to names."""
+    """Scalars to matrices, shifted arguments to their places, headers to names.
+
+    fourth: what the function calls ``x_random``; more: what it alone takes.
+    """
     y, x, groups = matrix(y), matrix(x), matrix(groups)
     fit_intercept = True if fit_intercept is None else fit_intercept
     alpha = 0.05 if alpha is None else alpha
@@ -35,8 +41,26 @@ def understood(
     if names is not None:
         header = [str(n) for n in flat(names)]
     return Arguments(
-        y, x, groups, x_random, fit_intercept, alpha, header, random_header
+        y,
+        x,
+        groups,
+        x_random,
+        fit_intercept,
+        alpha,
+        header,
+        random_header,
+        fourth,
+        own(dict(more or {}), rows),
     )
+
+
+def own(more: dict[str, Any], rows: int) -> dict[str, Any]:
+    """What a function alone takes: a matrix with its names, categories in order."""
+    if more.get("x_zero") is not None:
+        more["x_zero"], more["zero_names"] = headed(matrix(more["x_zero"]), rows)
+    if more.get("levels") is not None:
+        more["levels"] = flat(more["levels"])
+    return more
 
 
 def matrix(value: Any) -> Any:

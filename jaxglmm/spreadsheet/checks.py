@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 Matrix = list[list[Any]]
 Check = Callable[[], "str | None"]
 PLAIN = {int, float, bool}
+LABELS = ("groups", "visits")  # columns of numbers or of text
 
 
 @dataclass(frozen=True)
 class Arguments:
     """The arguments of one call as they are meant.
 
-    names, random_names: of the columns of x and x_random, None without a header.
+    names, random_names: of the columns of x and x_random, None without a header;
+    fourth: what the function calls ``x_random``; more: the arguments that this function
+    alone takes, ranges as matrices.
     """
 
     y: Any
@@ -33,6 +36,8 @@ class Arguments:
     alpha: Any
     names: list[str] | None
     random_names: list[str] | None
+    fourth: str = "x_random"
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 def invalid(text: str) -> str:
@@ -151,25 +156,62 @@ def of_numbers(call: Arguments, extended: bool) -> Iterator[str | None]:
     yield from _of_options(call)
 
 
-def _of_matrices(call: Arguments) -> Iterator[str | None]:
+def _of_matrices(call: Arguments, labels: bool = False) -> Iterator[str | None]:
+    """Ranges; labels: whether y may be text, too."""
     y = call.y
     matrices = [("y", y), ("x", call.x), ("groups", call.groups)]
     if call.x_random is not None:
-        matrices.append(("x_random", call.x_random))
+        matrices.append((call.fourth, call.x_random))
+    if call.more.get("x_zero") is not None:
+        matrices.append(("x_zero", call.more["x_zero"]))
     for name, value in matrices:
-        yield count_matrix(name, value, labels=name == "groups")
+        text = name in LABELS or (labels and name == "y")
+        yield count_matrix(name, value, labels=text)
     for name, value in matrices[1:]:
         if len(value) != len(y):
             yield invalid(f"y and {name} must have the same number of rows.")
     for name, value in matrices:
         yield count_width(name, value)
-        if name in ("y", "groups"):
+        if name in ("y", *LABELS):
             yield one_column(name, value)
 
 
 def _of_options(call: Arguments) -> Iterator[str | None]:
     yield truth(call.fit_intercept)
     yield from level(call.alpha)
+
+
+def of_categories(call: Arguments, extended: bool) -> Iterator[str | None]:
+    """Every check of CLMM, in order."""
+    yield from _of_matrices(call, labels=True)
+    levels = call.more.get("levels")
+    if levels is None and all_text(call.y):
+        yield invalid("y is text; give levels, the categories in their order.")
+    if levels is not None:
+        known = {*map(plain, levels)}
+        for i, (value,) in enumerate(call.y):
+            if plain(value) not in known:
+                yield invalid(f"y[{i}] is {value!r}, which is not among levels.")
+    yield from _of_options(call)
+    if not call.fit_intercept:
+        yield invalid("fit_intercept must be TRUE: thresholds are the intercept.")
+
+
+def plain(value: Any) -> Any:
+    """A category as it is compared and shown: text, or a number without its point."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value.strip() if isinstance(value, str) else value
+
+
+def of_visits(call: Arguments, extended: bool) -> Iterator[str | None]:
+    """Every check of MMRM, in order."""
+    if call.x_random is None:
+        yield invalid("visits is missing.")
+    yield from _of_matrices(call)
+    yield from _of_options(call)
 
 
 # The contract of GLMM_BINOMIAL --------------------------------------------------------

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ from scipy.special import ndtri
 
 from jaxglmm._errors import JaxGLMMWarning, NotApplicableError
 from jaxglmm.model.covariances.names import kind
-from jaxglmm.model.families import AbstractFamily, family_from
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.spreadsheet import checks
 from jaxglmm.spreadsheet.checks import Arguments
 from jaxglmm.spreadsheet.layout import Answer, Effect, ShownDeviation
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from jaxglmm.results.fit import Fit
     from jaxglmm.spreadsheet.moments import PosteriorMoments
 
+Engine = Callable[["SheetArrays", bool], Answer]
 GROUP, NESTED = "Group", "nested-laplace"
 COEFFICIENT_SD, LOG_SD_SD = 2.0, 1.0  # the reference priors
 DRAWS, FEWER, MANY_ROWS = 4000, 1000, 1000  # a posterior of many rows needs fewer
@@ -45,7 +47,8 @@ class SheetArrays:
     """One call as arrays.
 
     y (n,), or (n, 2) successes and failures; X (n, p) with its intercept; labels (n,);
-    slopes: name -> (n,); names: of the variances; has_intercept: of X.
+    slopes: name -> (n,); names: of the variances; intercept: whether X has one, its
+    first column; visits (n,) labels or none; more: as in ``Arguments``.
     """
 
     y: np.ndarray
@@ -54,6 +57,9 @@ class SheetArrays:
     slopes: dict[str, np.ndarray]
     names: list[str]
     alpha: float
+    intercept: bool = True
+    visits: np.ndarray | None = None
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def p(self) -> int:
@@ -74,25 +80,29 @@ class SheetArrays:
 
 def arrays(call: Arguments, names: list[str]) -> SheetArrays:
     """A checked call as arrays; ``names`` of the variances, the intercept's first."""
-    y = np.array(call.y, float)
+    text = checks.all_text(call.y)
+    y = np.array(call.y, object if text else float)
     x = np.array(call.x, float)
     if call.fit_intercept:
         x = np.column_stack([np.ones(len(x)), x])
     labels = np.array([row[0] for row in call.groups])
     if labels.dtype == bool:
         labels = labels.astype(int)
-    slopes = {}
-    if call.x_random is not None:
+    slopes, visits = {}, None
+    if call.fourth == "visits":
+        visits = np.array([row[0] for row in call.x_random])
+    elif call.x_random is not None:
         Z = np.array(call.x_random, float)
         slopes = {f"random {j}": Z[:, j] for j in range(Z.shape[1])}
     single = y[:, 0] if y.shape[1] == 1 else y
-    return SheetArrays(single, x, labels, slopes, names, float(call.alpha))
+    rest = (float(call.alpha), bool(call.fit_intercept), visits, call.more)
+    return SheetArrays(single, x, labels, slopes, names, *rest)
 
 
-def answer(data: SheetArrays, family: str, method: str, extended: bool) -> Answer:
-    """Fit, and gather what the table shows."""
+def answer(engine: Engine, data: SheetArrays, extended: bool) -> Answer:
+    """Fit by one of ``METHODS``, and gather what the table shows."""
     with collected() as notes:
-        found = METHODS[family][method](data, extended)
+        found = engine(data, extended)
     texts = dict.fromkeys([*found.warnings, *notes])
     return replace(found, warnings=list(texts))
 
@@ -145,7 +155,7 @@ def from_fit(
     extra: dict[str, float] | None = None,
 ) -> Answer:
     """What a maximum-likelihood fit says."""
-    sds = np.asarray(fit.varcorr[GROUP].sd, float)
+    sds = np.concatenate([np.asarray(b.sd, float) for b in fit.varcorr.values()])
     errors = np.full(len(sds), math.nan)
     if extended:
         errors = sd_errors(fit, len(sds))
@@ -157,8 +167,8 @@ def from_fit(
     if residual is not None:
         components.append(ShownDeviation("Residual", float(residual)))
     return Answer(
-        fit.coefficients,
-        fit.se,
+        fit.coefficients[: data.p],
+        fit.se[: data.p],
         components,
         fit.log_likelihood,
         fit.aic,
@@ -177,7 +187,8 @@ def from_fit(
 def sd_errors(fit: Fit, k: int) -> np.ndarray:
     """(k,) standard errors of the standard deviations, NaN where there are none."""
     frame = fit.tidy(effects="ran_pars")
-    own = frame[(frame["group"] == GROUP) & (frame["term"].map(kind) == "sd")]
+    groups = frame["group"].astype(str).str.partition(".")[0]  # of terms by ``||``
+    own = frame[(groups == GROUP) & (frame["term"].map(kind) == "sd")]
     return own["std_error"].to_numpy(float)[:k]
 
 
@@ -387,17 +398,10 @@ def no_mean_field(data: SheetArrays, extended: bool) -> Answer:
     raise NotApplicableError("method 'vb' is not there for the negative binomial")
 
 
-def _generalised(family: AbstractFamily) -> dict[str, Any]:
+def generalised(family: AbstractFamily) -> dict[str, Any]:
+    """Method -> engine of a family of one predictor."""
     return {
         NESTED: partial(by_posterior, family),
         "laplace": partial(by_glmm, family, "laplace"),
         "vb": no_mean_field if family.n_phi else partial(by_mean_field, family),
     }
-
-
-METHODS: dict[str, dict[str, Any]] = {  # the default is the first
-    "poisson": _generalised(family_from("poisson")),
-    "binomial": _generalised(family_from("binomial")),
-    "negbin": _generalised(family_from("nbinom2")),
-    "gaussian": {"reml": partial(by_lmm, "reml"), "ml": partial(by_lmm, "ml")},
-}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
@@ -35,12 +35,17 @@ class Effect:
     se: float
 
 
+Section = tuple[Sequence[str], Sequence[float], Sequence[float]]
+
+
 @dataclass(frozen=True)
 class Answer:
     """What was estimated, before it is laid out.
 
     df: degrees of freedom a coefficient, empty for normal tests; extra: further rows of
-    the footer, label to value.
+    the footer, label to value; sections: further coefficients, label to their names,
+    estimates and errors; others: label, name, estimate and
+    limits of further parameters.
     """
 
     coefficients: Sequence[float]
@@ -57,6 +62,8 @@ class Answer:
     effects: Sequence[Effect] = ()
     df: Sequence[float] = ()
     extra: dict[str, float] = field(default_factory=dict)
+    sections: dict[str, Section] = field(default_factory=dict)
+    others: Sequence[tuple[str, str, float, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,9 @@ class Labels:
 
     section: first cell of each coefficient; intercept and slope: names of coefficients
     (``slope`` has a place for the column's number); one_variance: name of the only
-    variance; variance: of several; last: heading of the last column, "df" or a ratio.
+    variance; variance: of several; last: heading of the last column, "df" or a ratio;
+    spread: heading of the variances; in_place: whether a column of ones is the
+    intercept, and not something else in its place.
     """
 
     section: str
@@ -76,13 +85,15 @@ class Labels:
     variances: tuple[str, str]
     last: str
     statistic: str = "z_statistic"
+    spread: str = "random_effects"
+    in_place: bool = True
 
     def coefficients(
         self, k: int, intercept: bool, names: list[str] | None
     ) -> list[str]:
         """Names of the coefficients of k columns."""
         own = names or [self.slope.format(j + self.first_slope) for j in range(k)]
-        return [self.intercept, *own] if intercept else own
+        return [self.intercept, *own] if intercept and self.in_place else own
 
     def random(self, k: int, names: list[str] | None) -> list[str]:
         """Names of the variances, for k columns of x_random."""
@@ -120,6 +131,8 @@ GAUSSIAN = Labels(
     last="df",
     statistic="t_statistic",
 )
+ORDINAL = replace(POISSON, last="odds_ratio", in_place=False)
+VISITS = replace(GAUSSIAN, spread="residual_covariance")
 
 
 def row(*cells: Cell) -> list[Cell]:
@@ -137,7 +150,12 @@ def table(
     ]
     for k, name in enumerate(names):
         out.append(coefficient(answer, labels, k, name, alpha))
-    out.append(row("random_effects", "parameter", "variance", "std_dev"))
+    for section, rows in answer.sections.items():
+        out += [
+            [*tested(section, name, float(b), float(se), None, alpha)[:-1], None]
+            for name, b, se in zip(*rows, strict=True)
+        ]
+    out.append(row(labels.spread, "parameter", "variance", "std_dev"))
     out += [row("", c.name, c.sd**2, c.sd) for c in answer.components]
     footer = {"log_likelihood": answer.log_likelihood, "aic": answer.aic}
     footer |= {"bic": answer.bic, **answer.extra}
@@ -150,16 +168,23 @@ def coefficient(
 ) -> list[Cell]:
     """One coefficient with its test and interval."""
     b, se = float(answer.coefficients[k]), float(answer.errors[k])
+    df = float(answer.df[k]) if len(answer.df) else None
+    return tested(labels.section, name, b, se, df, alpha)
+
+
+def tested(
+    section: str, name: str, b: float, se: float, df: float | None, alpha: float
+) -> list[Cell]:
+    """An estimate with its test and interval: normal, or by t with df."""
     z = b / se
-    if len(answer.df):
-        df = float(answer.df[k])
+    if df is not None:
         p, q = 2 * stdtr(df, -abs(z)), stdtrit(df, 1 - alpha / 2)
         last: Cell = df
     else:
         p, q = 2 * ndtr(-abs(z)), ndtri(1 - alpha / 2)
         last = ratio(b)
     limits = (b - float(q) * se, b + float(q) * se)
-    return [labels.section, name, b, se, z, float(p), *limits, last]
+    return [section, name, b, se, z, float(p), *limits, last]
 
 
 def ratio(value: float) -> float:
@@ -188,6 +213,8 @@ def further(
             out.append(row(labels.last, name, cells[8], finite(low), finite(high)))
     for c in answer.components:
         out.append(row("std_dev", c.name, c.sd, finite(c.lower), finite(c.upper)))
+    for label, name, value, low, high in answer.others:
+        out.append(row(label, name, value, finite(low), finite(high)))
     return out
 
 

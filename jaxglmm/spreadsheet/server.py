@@ -237,7 +237,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _about(self) -> dict[str, Any]:
         import jaxglmm
-        from jaxglmm.spreadsheet.sheets import ARGUMENTS, FUNCTIONS
+        from jaxglmm.spreadsheet.sheets import ARGUMENTS, FUNCTIONS, OWN
 
         if urlsplit(self.path).path not in ("/", "/health"):
             raise Refused(HTTPStatus.NOT_FOUND, "GET / says what is served")
@@ -245,6 +245,7 @@ class Handler(BaseHTTPRequestHandler):
             "jaxglmm": jaxglmm.__version__,
             "functions": list(FUNCTIONS),
             "arguments": list(ARGUMENTS),
+            "own": {name: list(names) for name, names in OWN.items()},
         }
 
     def _evaluate(self) -> dict[str, Any]:
@@ -256,7 +257,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(
                 HTTPStatus.NOT_FOUND, f"no function {name!r}; there are {known}"
             )
-        arguments = columns(self._arguments())
+        arguments = columns(name, self._arguments())
         with self.server.busy:
             found = call(name, arguments)
         if isinstance(found, str) and isinstance(arguments, dict):
@@ -336,9 +337,9 @@ def cells(value: Any) -> int:
     return total
 
 
-def columns(given: Any) -> Any:
+def columns(function: str, given: Any) -> Any:
     """Arguments with flat lists of cells, in the place of a range, as columns."""
-    from jaxglmm.spreadsheet.sheets import ARGUMENTS, RANGES
+    from jaxglmm.spreadsheet.sheets import RANGES, arguments_of
 
     def column(name: str, value: Any) -> Any:
         flat = isinstance(value, list) and not any(isinstance(v, list) for v in value)
@@ -346,7 +347,7 @@ def columns(given: Any) -> Any:
 
     if isinstance(given, dict):
         return {name: column(name, value) for name, value in given.items()}
-    named = [*ARGUMENTS, *[""] * len(given)]
+    named = [*arguments_of(function), *[""] * len(given)]
     return [column(n, v) for n, v in zip(named, given, strict=False)]
 
 

@@ -3,7 +3,7 @@
 Ranges arrive with empty rows below the data, an inline column as a row, a single cell
 as a matrix, TRUE as 1.0, an empty argument as a blank. Arguments of a formula go by
 position, in this order: y, x, groups, x_random, fit_intercept, alpha, method, extended,
-names.
+names; three functions take one more, and MMRM has visits in the place of x_random.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ARGUMENTS = (
     "extended",
     "names",
 )
-RANGES = ARGUMENTS[:4]
+RANGES = (*ARGUMENTS[:4], "visits", "x_zero")
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "GLMM_POISSON": functions.glmm_poisson,
@@ -32,7 +32,20 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "GLMM_NEGBIN": functions.glmm_negbin,
     "GLMM_GAUSSIAN": functions.glmm_gaussian,
     "LMM": functions.lmm,
+    "GLMM_ZINB": functions.glmm_zinb,
+    "CLMM": functions.clmm,
+    "MMRM": functions.mmrm,
 }
+OWN = {  # what takes others than these, by position
+    "GLMM_ZINB": (*ARGUMENTS, "x_zero"),
+    "CLMM": (*ARGUMENTS, "levels"),
+    "MMRM": (*ARGUMENTS[:3], "visits", *ARGUMENTS[4:], "covariance"),
+}
+
+
+def arguments_of(name: str) -> tuple[str, ...]:
+    """Names of a function's arguments by position; the function's in upper case."""
+    return OWN.get(name, ARGUMENTS)
 
 
 def call(name: str, arguments: Sequence[Any] | Mapping[str, Any]) -> Any:
@@ -48,19 +61,19 @@ def call(name: str, arguments: Sequence[Any] | Mapping[str, Any]) -> Any:
     >>> call("glmm_poisson", [[[2], [3]], [[1], [2]]])
     'Invalid input: groups is missing.'
     """
-    function = FUNCTIONS.get(name.upper())
+    function, known = FUNCTIONS.get(name.upper()), arguments_of(name.upper())
     if function is None:
         return f"Invalid input: there is no function {name}."
     if isinstance(arguments, Mapping):
-        unknown = [str(k) for k in arguments if k not in ARGUMENTS]
+        unknown = [str(k) for k in arguments if k not in known]
         if unknown:
             return f"Invalid input: there is no argument {unknown[0]}."
         given = dict(arguments)
     else:
-        if len(arguments) > len(ARGUMENTS):
-            return f"Invalid input: at most {len(ARGUMENTS)} arguments."
-        given = dict(zip(ARGUMENTS, arguments, strict=False))
-    missing = [n for n in RANGES[:3] if n not in given]
+        if len(arguments) > len(known):
+            return f"Invalid input: at most {len(known)} arguments."
+        given = dict(zip(known, arguments, strict=False))
+    missing = [n for n in known[:3] if n not in given]
     if missing:
         return f"Invalid input: {missing[0]} is missing."
     return function(**repaired(given))
@@ -71,13 +84,15 @@ def repaired(given: Mapping[str, Any]) -> dict[str, Any]:
     out = {k: v for k, v in given.items() if not blank(v)}
     for name in ("y", "x", "groups"):
         out.setdefault(name, given.get(name))
-    for name in ("fit_intercept", "alpha", "method", "extended"):
+    for name in ("fit_intercept", "alpha", "method", "extended", "covariance"):
         if name in out:
             out[name] = single(out[name])
-    if "x_random" in out:
-        out["x_random"] = single(out["x_random"])
-    if "names" in out and isinstance(out["names"], list):
-        out["names"] = [c for row in out["names"] for c in _cells(row) if not blank(c)]
+    for name in ("x_random", "visits"):
+        if name in out:
+            out[name] = single(out[name])
+    for name in ("names", "levels"):
+        if isinstance(out.get(name), list):
+            out[name] = [c for row in out[name] for c in _cells(row) if not blank(c)]
     return upright(without_empty_rows(out))
 
 
@@ -101,11 +116,11 @@ def _cells(row: Any) -> list[Any]:
 def upright(given: dict[str, Any]) -> dict[str, Any]:
     """Rows that were meant as columns: one row where others have several cells."""
     out = dict(given)
-    for name in ("y", "groups"):
+    for name in ("y", "groups", "visits"):
         if _is_row(out.get(name)):
             out[name] = [[cell] for cell in out[name][0]]
     n = len(out["y"]) if isinstance(out.get("y"), list) else 0
-    for name in ("x", "x_random"):
+    for name in ("x", "x_random", "x_zero"):
         value = out.get(name)
         if _is_row(value) and n > 1 and len(value[0]) == n:  # type: ignore[index]
             out[name] = [[cell] for cell in value[0]]  # type: ignore[index]

@@ -95,6 +95,15 @@ class Glmm(unohelper.Base, XGlmm):
     def lmm(self, *arguments):
         return ask("LMM", arguments)
 
+    def glmmZinb(self, *arguments):
+        return ask("GLMM_ZINB", arguments)
+
+    def clmm(self, *arguments):
+        return ask("CLMM", arguments)
+
+    def mmrm(self, *arguments):
+        return ask("MMRM", arguments)
+
 
 g_ImplementationHelper = unohelper.ImplementationHelper()
 g_ImplementationHelper.addImplementation(
