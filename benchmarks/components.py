@@ -88,6 +88,18 @@ def ratings(frame: pd.DataFrame, D: int = 10_000) -> np.ndarray:
     return np.ascontiguousarray(fit.simulate(D, seed=1).T.astype(float))
 
 
+def strata(groups: int = 125_000, each: int = 4) -> pd.DataFrame:
+    """500,000 rows in 125,000 groups, residuals of three standard deviations."""
+    rng = np.random.default_rng(25)
+    g = np.repeat(np.arange(groups), each)
+    f = rng.integers(0, 3, len(g))
+    x = rng.normal(size=len(g))
+    e = rng.normal(size=len(g)) * np.array([0.5, 1.0, 1.6])[f]
+    y = 1.0 + 0.5 * x + 0.7 * rng.normal(size=groups)[g] + e
+    letters = pd.Categorical(np.array(list("abc"))[f])
+    return pd.DataFrame({"y": y, "x": x, "g": g, "f": letters})
+
+
 # Lines --------------------------------------------------------------------------------
 
 ZERO = {"reml": False, "work": "component"}
@@ -147,6 +159,16 @@ LINES: tuple[dict[str, Any], ...] = (
         **ZERO,
     },
     {
+        "name": "dispersion",
+        "title": "Gaussian, dispersion by a factor, 500,000 rows, 125,000 groups",
+        "goal": 1.0,
+        "data": strata,
+        "formula": "y ~ x + (1 | g)",
+        "slow": ("glmmTMB",),
+        "note": "goal: twice the model without",
+        **ZERO,
+    },
+    {
         "name": "batch-zinb",
         "title": "5,000 genes x 300 cells x 20 donors, zinb with offsets",
         "goal": 15.0,
@@ -172,6 +194,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "offset": "logBroodSize",
     },
     "zinb": {"family": "nbinom2", "zi": "~ 1"},
+    "dispersion": {"family": "gaussian", "dispersion": "~ f", "reml": True},
     "batch-zinb": {"family": "nbinom2", "zi": "~ 1", "offset": "logdepth"},
 }
 CALLS = {  # in R; d is the table
@@ -184,6 +207,7 @@ CALLS = {  # in R; d is the table
     "nAGQ = 10)",
     "items": "clmm(factor(y) ~ x + (1 | p) + (1 | i), data = d)",
     "zinb": "glmmTMB(y ~ x + (x | g), d, family = nbinom2, ziformula = ~ 1)",
+    "dispersion": "glmmTMB(y ~ x + (1 | g), d, dispformula = ~ f, REML = TRUE)",
 }
 
 

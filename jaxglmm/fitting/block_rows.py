@@ -28,10 +28,19 @@ def turn_of(design: Design) -> np.ndarray:
     """
     term = design.residual
     assert term is not None
-    D = term.scales[design.counted]
-    if not D.shape[1]:
+    here = design.counted
+    n, k = term.scales[here].shape
+    if not k:
         return np.zeros((0, 0))
-    return np.linalg.inv(np.linalg.qr(D, mode="r")) * np.sqrt(len(D))
+    if term.strata is None:
+        D = term.scales[here]
+    else:
+        code, D = term.strata
+        size = term.strata_size
+        if not isinstance(here, slice):
+            size = np.bincount(code[here], minlength=len(D))
+        D = D * np.sqrt(size)[:, None]
+    return np.linalg.inv(np.linalg.qr(D, mode="r")) * np.sqrt(n)
 
 
 def n_columns(design: Design) -> int:
@@ -66,23 +75,30 @@ def block_rows(design: Design) -> BlockRows:
     if term.structure:
         parts.append(term.codes)
     block = _joined(parts, n) if parts else np.arange(n)
-    scales = (
-        np.eye(len(term.visits))[term.position]
-        if term.structure in BY_VISIT
-        else np.ones((n, n_scales(design)))
-    )
     independent = not term.structure
     return BlockRows(
         block,
         term.codes if term.structure else block,
-        np.zeros(n, int) if independent and not parts else term.position,
+        np.zeros(n, int) if independent else term.position,
         np.zeros((n, 1)) if independent else term.times,
         term.group_codes,
         len(term.group_levels),
-        np.concatenate([scales, term.scales], axis=1),
+        scales_of(design),
         tuple((t.values, t.codes) for t in design.terms),
         term.known,
     )
+
+
+def scales_of(design: Design) -> np.ndarray:
+    """(n, s) what the log standard deviation of a row depends on, levels first."""
+    term = design.residual
+    assert term is not None
+    own = (
+        np.eye(len(term.visits))[term.position]
+        if term.structure in BY_VISIT
+        else np.ones((design.n, n_scales(design)))
+    )
+    return np.concatenate([own, term.scales], axis=1)
 
 
 def _joined(parts: list[np.ndarray], n: int) -> np.ndarray:

@@ -18,16 +18,17 @@ from jaxglmm.estimate.held import Chart, HeldCoordinates
 from jaxglmm.estimate.maximise_blocks import MaximiseBlocks
 from jaxglmm.fitting import held
 from jaxglmm.fitting import residual_coordinates as coordinates
+from jaxglmm.fitting.block_cells import Cells, cells_of, strata_of
 from jaxglmm.fitting.block_rows import (
     block_rows,
     correlation_of,
-    distance_start,
     n_columns,
     n_scales,
     precisions,
     stack_of,
     turn_of,
 )
+from jaxglmm.fitting.block_start import rivals, start_of
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.linear import SAFETY, SINGULAR, STEPS, TOLERANCE, judged
 from jaxglmm.fitting.residual_coordinates import at_ends
@@ -36,16 +37,14 @@ from jaxglmm.integrate import exact_blocks
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.covariances.host import any_at_end, host_lambdas, host_theta
-from jaxglmm.model.marginal_problem import MarginalProblem
+from jaxglmm.model.marginal_problem import MarginalProblem, Stack
 from jaxglmm.model.residuals import Correlation
-from jaxglmm.model.residuals.correlations import AnyCorrelation, Distance
 from jaxglmm.runtime.host import on_host
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
 from jaxglmm.structure.patterns import Arrangement, BlockRows, arrange, fewest
+from jaxglmm.structure.strata import Strata
 
 LEFT = 1e-2  # of the criterion, where a correlation runs to the end of its range
-MODERATE = 0.7  # t of a correlation that is clearly there
-SHARES = (0.3, 1.5)  # of the usual start's random effects, where another is tried
 PLAIN = 20_000  # numbers in the blocks up to which fewer are not looked for
 
 
@@ -58,8 +57,13 @@ class BlockEngine:
         self.keep = np.arange(design.n)[here]
         w = precisions(design)
         self.weights = None if w is None else w[here]
+        self._all = isinstance(here, slice)
         self.held, _ = held.coefficients(design)
         self._y = y
+
+    def kept(self, rows: np.ndarray) -> np.ndarray:
+        """Those that count, without a copy where all do."""
+        return rows if self._all else rows[self.keep]
 
     @cached_property
     def root(self) -> np.ndarray:
@@ -73,16 +77,18 @@ class BlockEngine:
         if self._y is not None:
             return self._y
         d = self.design
-        return (d.y if d.offset is None else d.y - d.offset)[self.keep]
+        return self.kept(d.y if d.offset is None else d.y - d.offset)
 
     @cached_property
     def _basis(self) -> tuple[np.ndarray, Basis]:
-        return orthonormal(self.design.X[self.keep][:, ~self.held], self.weights)
+        X = self.kept(self.design.X)
+        X = X[:, ~self.held] if self.held.any() else X
+        return orthonormal(X, self.weights)
 
     @cached_property
     def _response(self) -> tuple[np.ndarray, FixedBasis]:
         R, basis = self._basis
-        y, _ = held.without_held(self.design, self.y, self.design.X[self.keep])
+        y, _ = held.without_held(self.design, self.y, self.kept(self.design.X))
         least = self.design.fixed.get("sigma", 0.0)
         y, coefficients, scale = residual(y, basis, self.weights, least)
         if len(self.is_level) and not self.is_level.any():
@@ -136,7 +142,7 @@ class BlockEngine:
     @property
     def start(self) -> np.ndarray:
         """(m,) theta to start from."""
-        return self._start()
+        return start_of(self)
 
     @property
     def constants(self) -> tuple[float, float]:
@@ -153,8 +159,26 @@ class BlockEngine:
         return self._problem(fewer=False)
 
     @cached_property
+    def strata(self) -> Strata | None:
+        """Rows by their variances, where few of these are worth while."""
+        few = len(self.keep) * (1 + int((~self.held).sum())) <= PLAIN
+        return None if few else strata_of(self)
+
+    @cached_property
+    def cells(self) -> Cells | None:
+        """Sums by them."""
+        return None if self.strata is None else cells_of(self)
+
+    @cached_property
     def problem(self) -> MarginalProblem:
         """All that a fit reads."""
+        if self.cells is None:
+            return self.by_rows
+        return self._of(self.cells.stacks)
+
+    @cached_property
+    def by_rows(self) -> MarginalProblem:
+        """The same with the templates and patterns of the arrangements."""
         return self._problem(fewer=True)
 
     def _problem(self, fewer: bool) -> MarginalProblem:
@@ -164,12 +188,15 @@ class BlockEngine:
             if fewer and blocks.size > PLAIN and len(a.mask) < len(blocks):
                 blocks, pattern = fewest(blocks, pattern, a.mask)
             stacks.append(stack_of(a, blocks, pattern))
+        return self._of(tuple(stacks))
+
+    def _of(self, stacks: tuple[Stack, ...]) -> MarginalProblem:
         terms = tuple(covariances.of(t) for t in self.design.terms)
         ml, reml = self.constants
         return MarginalProblem(
-            tuple(stacks),
+            stacks,
             np.float64(len(self.keep)),
-            self._start(),
+            start_of(self),
             np.float64(ml),
             np.float64(reml),
             self.correlation,
@@ -181,89 +208,6 @@ class BlockEngine:
     def _is_silent(self) -> bool:
         term = self.design.residual
         return term is not None and term.is_silent
-
-    def _start(self) -> np.ndarray:
-        """No correlation, scales by moments, half the variance for random effects."""
-        rows, y2 = self.block_rows, self.rows[:, -1] ** 2
-        share = 0.5 if self.design.terms else 1.0
-        B = rows.scales
-        base_columns = n_scales(self.design)
-        scales = np.zeros(B.shape[1])
-        if base_columns:
-            first = B[:, :base_columns]
-            total = np.maximum(first.sum(axis=0), 1.0)
-            mean = np.maximum(first.T @ y2 / total, 1e-4)
-            scales[:base_columns] = np.log(share * mean) / 2
-        elif B.shape[1]:
-            level = np.log(share * max(float(np.mean(y2)), 1e-300)) / 2
-            scales = np.linalg.lstsq(B, np.full(len(B), level), rcond=None)[0]
-        # powers of a variable that is far from one: the level takes them up later
-        own = self.correlation
-        t = np.zeros(0) if own is None else own.start()
-        if isinstance(own, Distance):
-            t[0] = distance_start(self.arrangements, own)
-        if isinstance(own, AnyCorrelation) and not self.design.terms:
-            return self._moments(own)
-        start = np.tile(np.concatenate([scales, t]), rows.n_groups)
-        sd = []
-        for z, _ in rows.effects:
-            size = np.maximum(np.mean(z * z, axis=0), 1e-12)
-            scaled = self.is_level.any() or not len(self.is_level)
-            whole = 0.5 if scaled else 0.5 * float(np.mean(y2))
-            sd += [np.sqrt(whole / len(rows.effects) / z.shape[1] / s) for s in size]
-        terms = tuple(covariances.of(x) for x in self.design.terms)
-        return np.concatenate([start, np.asarray(base.start(terms, sd), float)])
-
-    def _rivals(self) -> list[np.ndarray]:
-        """Starts with positive correlation, and little or much of random effects."""
-        problem, own = self.problem, self.correlation
-        if own is None or not problem.covariances:
-            return []
-        start = np.array(problem.start)
-        if not isinstance(own, AnyCorrelation):
-            own_t = np.arange(problem.n_residual) % problem.each >= problem.each - own.k
-            start[: problem.n_residual][own_t] += MODERATE
-        out = []
-        for share in SHARES:
-            other = start.copy()
-            other[problem.n_residual :] *= share
-            out.append(other)
-        return out
-
-    def _moments(self, own: AnyCorrelation) -> np.ndarray:
-        """Scales and t of an unstructured covariance: mean products of residuals.
-
-        Of pairs of visits that are there, shrunk to the diagonal until it is definite.
-        """
-        T, start = own.size, []
-        rows = self.block_rows
-        e = np.zeros((int(rows.block.max()) + 1, T))
-        there = np.zeros_like(e)
-        e[rows.block, rows.position] = self.rows[:, -1]
-        there[rows.block, rows.position] = 1.0
-        group = np.zeros(len(e), int)
-        group[rows.block] = rows.group
-        for g in range(rows.n_groups):
-            mine = group == g
-            count = np.maximum(there[mine].T @ there[mine], 1.0)
-            S = e[mine].T @ e[mine] / count
-            diagonal = np.diag(np.maximum(np.diagonal(S), 1e-4))
-            L = np.linalg.cholesky(diagonal)
-            for share in (0.9, 0.5, 0.2):
-                mixed = share * S + (1 - share) * diagonal
-                if (
-                    np.linalg.eigvalsh(
-                        mixed / np.sqrt(np.outer(*2 * [np.diagonal(mixed)]))
-                    )[0]
-                    > 0.02
-                ):
-                    L = np.linalg.cholesky(mixed)
-                    break
-            scale = np.diagonal(L)
-            unit = L / scale[:, None]
-            start += [np.log(scale), np.zeros(rows.scales.shape[1] - T)]
-            start.append(unit[np.tril_indices(T, -1)])
-        return np.concatenate(start)
 
     # Fitting -------------------------------------------------------------------------
 
@@ -295,7 +239,7 @@ class BlockEngine:
 
         fitted = found(theta)
         if fitted.status != _status.CONVERGED or self.is_singular(fitted):
-            for other_start in self._rivals():
+            for other_start in rivals(self):
                 other = found(other_start)
                 gains = other.criterion < fitted.criterion - tol
                 if gains or not np.isfinite(fitted.criterion):
@@ -341,7 +285,7 @@ class BlockEngine:
     def _like(self, reml: bool, y: np.ndarray) -> BlockEngine:
         out = BlockEngine(self.design, reml, y)
         known = ("_basis", "block_rows", "arrangements", "correlation", "turn")
-        for name in (*known, "is_level"):
+        for name in (*known, "is_level", "strata"):
             if name in self.__dict__:
                 out.__dict__[name] = self.__dict__[name]
         return out
@@ -382,8 +326,9 @@ class BlockEngine:
         if term.part is None:
             each[: n_scales(self.design)] = 1.0
         elif len(each):
-            found = np.linalg.lstsq(term.scales, np.ones(len(term.scales)), rcond=None)
-            if np.allclose(term.scales @ found[0], 1.0, rtol=0, atol=1e-9):
+            D = term.scales if term.strata is None else term.strata[1]
+            found = np.linalg.lstsq(D, np.ones(len(D)), rcond=None)
+            if np.allclose(D @ found[0], 1.0, rtol=0, atol=1e-9):
                 each = found[0]
         return np.tile(each, len(term.group_levels))
 
@@ -445,6 +390,11 @@ def _modes(engine: BlockEngine, fitted: Fitted) -> tuple[np.ndarray, ...]:
     problem, design = engine.problem, engine.design
     if not design.terms:
         return ()
+    if engine.cells is not None:
+        (sd,) = np.asarray(fitted.theta[problem.n_residual :])
+        scales = np.asarray(fitted.theta[: problem.n_residual])
+        b = engine.cells.modes(scales, sd, np.asarray(fitted.beta))
+        return (engine.fixed.scale * b[:, None],)
     r = weighted_residuals(engine, np.asarray(fitted.theta), np.asarray(fitted.beta))
     lams = host_lambdas(
         np.asarray(fitted.theta[problem.n_residual :]), problem.covariances
@@ -467,10 +417,10 @@ def weighted_residuals(
 
 def solved(engine: BlockEngine, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """V^-1 rows, (n, c), V of internal theta."""
-    out = np.empty_like(rows)
+    out, problem = np.empty_like(rows), engine.by_rows
     with on_host():
-        for a, stack in zip(engine.arrangements, engine.problem.stacks, strict=True):
-            P, _ = exact_blocks.precision(stack, engine.problem.tables(theta, stack)[0])
+        for a, stack in zip(engine.arrangements, problem.stacks, strict=True):
+            P, _ = exact_blocks.precision(stack, problem.tables(theta, stack)[0])
             solution = P[a.pattern] @ a.padded(rows)
             out[a.at] = solution[a.block, a.slot]
     return out

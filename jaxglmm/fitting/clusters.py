@@ -267,7 +267,7 @@ class Rows:
 def _precisions(fit: Any) -> Iterator[tuple[Arrangement, np.ndarray]]:
     """V^-1 of every pattern of blocks of a model with correlated residuals."""
     engine = fit.engine
-    problem, theta = engine.problem, engine.theta(fit.estimates)
+    problem, theta = engine.by_rows, engine.theta(fit.estimates)
     for a, stack in zip(engine.arrangements, problem.stacks, strict=True):
         with on_host():
             P, _ = exact_blocks.precision(stack, problem.tables(theta, stack)[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxglmm._errors import ModelError
-from jaxglmm.fitting.block_rows import block_rows, correlation_of, n_scales
+from jaxglmm.fitting.block_rows import correlation_of, n_columns, n_scales, scales_of
 from jaxglmm.fitting.blocks import BlockEngine
 from jaxglmm.fitting.residual_coordinates import kinds
 from jaxglmm.formula.design import Design, RandomTerm, ResidualTerm
@@ -35,18 +35,17 @@ def check(design: Design) -> None:
             f"{p} fixed effects and {n} rows leave nothing to estimate the "
             "residual covariance from; drop terms or add data"
         )
-    rows = block_rows(design).take(np.arange(design.n)[design.counted])
-    B = rows.scales
+    apart = term.part is None  # the columns of a formula were made independent
+    B = scales_of(design)[design.counted] if apart else np.zeros((0, 0))
     size = np.sqrt(np.einsum("ij,ij->j", B, B))
-    gram = B.T @ B / np.outer(size, size) if term.part is None else B[:0]
-    apart = term.part is None  # those of a formula were made independent
+    gram = B.T @ B / np.outer(size, size)
     if apart and (not (size > 0).all() or np.linalg.eigvalsh(gram)[:1].min() < 1e-10):
         raise ModelError(
             f"residual={term.text!r}: the standard deviations of "
             f"{', '.join(term.scale_names)} cannot be told from those of "
             f"{'the visits' if n_scales(design) > 1 else 'one another'}; leave one out"
         )
-    each = B.shape[1]
+    each = n_columns(design)
     own = correlation_of(design)
     if own is not None:
         each += own.k
@@ -55,7 +54,7 @@ def check(design: Design) -> None:
                 f"residual={term.text!r}: every level of {term.subject!r} has one row; "
                 "there is no correlation to estimate"
             )
-    total = each * rows.n_groups - held
+    total = each * len(term.group_levels) - held
     if total and total + p >= n:
         raise ModelError(
             f"{'residual' if term.part is None else 'dispersion'}={term.text!r} has "
@@ -80,7 +79,7 @@ def check_silent(engine: BlockEngine) -> None:
     """
     problem, design = engine.problem, engine.design
     if problem.noise:
-        return
+        return  # as it is wherever rows are not by themselves
     for a, stack in zip(engine.arrangements, problem.stacks, strict=True):
         with on_host():
             V = np.asarray(problem.tables(problem.start, stack)[0])[stack.template]

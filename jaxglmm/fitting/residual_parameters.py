@@ -111,7 +111,7 @@ def covariance_of_visits(fit: Any) -> VarCorr:
 def _covariances(fit: Any, with_effects: bool):
     """Of every stack: the arrangement and V (K, T, T) of its patterns, user's units."""
     engine = fit.engine
-    problem, theta = engine.problem, engine.theta(fit.estimates)
+    problem, theta = engine.by_rows, engine.theta(fit.estimates)
     if not with_effects:
         theta = np.concatenate(
             [theta[: problem.n_residual], np.zeros(len(theta) - problem.n_residual)]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from jaxglmm._brief import brief
 from jaxglmm.formula.estimable import NullSpace
+from jaxglmm.formula.strata import strata
 
 MARK = "~"  # between the name of a linear predictor and that of its column
 DISP = "disp"  # the linear predictor of the dispersion
@@ -147,6 +149,17 @@ class ResidualTerm:
     nugget: bool = False
     part: Design | None = None
     known: np.ndarray | None = None
+
+    @cached_property
+    def strata(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Code (n,) of each row's scales and these (S, s); None where they are many."""
+        return strata(self.scales)
+
+    @cached_property
+    def strata_size(self) -> np.ndarray:
+        """(S,) rows of each."""
+        code, rows = self.strata  # type: ignore[misc]
+        return np.bincount(code, minlength=len(rows))
 
     @property
     def offset(self) -> np.ndarray | None:

@@ -128,6 +128,8 @@ def _places(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Position (n,) of each row, labels of the positions, times (n, d)."""
     how = PLACES.get(residual.structure, "")
+    if not residual.structure:
+        return np.zeros(n, int), np.array([""], object), np.zeros((n, 1))
     if not residual.times:
         return _in_order(codes)
     if how == "number":

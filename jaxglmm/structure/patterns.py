@@ -136,7 +136,7 @@ def _visits(rows: BlockRows) -> Arrangement:
         ],
         axis=1,
     )
-    first, pattern = _distinct(keys)
+    first, pattern = distinct(keys)
     order = np.argsort(pattern, kind="stable")
     rank = np.empty(N, int)
     rank[order] = np.arange(N)
@@ -197,7 +197,7 @@ def _own(rows: BlockRows, at: np.ndarray, slot: np.ndarray, T: int) -> Arrangeme
     keys = np.concatenate(
         [group[:, None] * 1.0, *(x.reshape(N, -1) * 1.0 for x in parts)], axis=1
     )
-    first, pattern = _distinct(np.ascontiguousarray(keys + 0.0).view(np.uint8))
+    first, pattern = distinct(np.ascontiguousarray(keys + 0.0).view(np.uint8))
     _refuse_size(len(first), T)
     order = np.argsort(pattern, kind="stable")
     rank = np.empty(N, int)
@@ -228,7 +228,7 @@ def _refuse_size(K: int, T: int) -> None:
         )
 
 
-def _distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First row of each distinct row of bytes, and which each is."""
     raw = np.ascontiguousarray(keys)
     whole = raw.view(np.dtype((np.void, raw.shape[1]))).ravel()
@@ -250,24 +250,29 @@ def fewest(
 
     The sums are a Gram matrix; its pivoted Cholesky factor ends at its rank.
     """
-    from scipy.linalg import lapack  # slow to import
-
     kept, of = [], []
     for k, here in _runs(pattern):
         mine = blocks[here]
         if len(mine) >= WORTH * max(1, blocks.shape[2] // 2):
             there = mask[k] > 0
             flat = mine[:, there].reshape(len(mine), -1)
-            gram = flat.T @ flat
-            L, pivot, rank, _ = lapack.dpstrf(gram, lower=1)
-            if rank < len(mine):
-                root = np.zeros((rank, gram.shape[0]))
-                root[:, pivot - 1] = np.tril(L)[:, :rank].T
-                mine = np.zeros((rank, *blocks.shape[1:]))
-                mine[:, there] = root.reshape(rank, -1, blocks.shape[2])
+            root = root_of(flat.T @ flat)
+            if len(root) < len(mine):
+                mine = np.zeros((len(root), *blocks.shape[1:]))
+                mine[:, there] = root.reshape(len(root), -1, blocks.shape[2])
         kept.append(mine)
         of.append(np.full(len(mine), k))
     return np.concatenate(kept), np.concatenate(of)
+
+
+def root_of(gram: Float[np.ndarray, "c c"]) -> Float[np.ndarray, "r c"]:
+    """As few rows as have these cross-products: a pivoted Cholesky factor's."""
+    from scipy.linalg import lapack  # slow to import
+
+    L, pivot, rank, _ = lapack.dpstrf(gram, lower=1)
+    root = np.zeros((rank, gram.shape[0]))
+    root[:, pivot - 1] = np.tril(L)[:, :rank].T
+    return root
 
 
 def _runs(pattern: np.ndarray) -> Iterator[tuple[int, slice]]:
