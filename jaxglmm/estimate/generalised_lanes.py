@@ -263,7 +263,7 @@ def _start(
     return jnp.concatenate([beta, theta, phi]), rho[None] * jnp.stack(u)
 
 
-def _scores(d: LaneRows, phi: Array, beta: Array) -> tuple[pt.Terms, Array]:
+def _scores(d: LaneRows, phi: Array, beta: Array) -> tuple[pt.RowTerms, Array]:
     """The rows without random effects, and weights for a step."""
     eta = d.predictor(list(beta), [])
     r = pt.terms(d, eta, phi, "observed", False)

@@ -44,7 +44,7 @@ def hessian(
     _, _, phi = split(psi)
     Lam, A, C, r, eta = at.Lam, at.A, at.M, at.rows, at.eta
 
-    def rows(eta: Array, phi: Array) -> pt.Terms:
+    def rows(eta: Array, phi: Array) -> pt.RowTerms:
         return pt.terms(d, eta, phi, kind, False)
 
     along = jvp_rows(lambda x: rows(x, phi), (eta,), (jnp.ones_like(eta),))[1]
@@ -228,8 +228,8 @@ def _determinant(
 def _dispersion(
     d: LaneRows,
     rows,
-    r: pt.Terms,
-    along: pt.Terms,
+    r: pt.RowTerms,
+    along: pt.RowTerms,
     eta: Array,
     phi: Array,
     lev: Array,

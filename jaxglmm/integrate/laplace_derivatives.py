@@ -27,16 +27,17 @@ observed and Fisher's information there, for it has to be positive.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxglmm._errors import NotApplicableError
 from jaxglmm._typing import Array, Bool, Float, Scalar
 from jaxglmm.integrate import pieces
 from jaxglmm.integrate.exact import boundary, directions
-from jaxglmm.integrate.row_weights import positive_weights, step_weights, weighted
+from jaxglmm.integrate.row_terms import Hessian, RowTerms, Terms, terms_of
+from jaxglmm.integrate.row_terms import constant as constant
+from jaxglmm.integrate.row_weights import positive_weights, step_weights
 from jaxglmm.model.covariances.base import (
     jacobian,
     pack,
@@ -57,105 +58,8 @@ from jaxglmm.numerics.system import (
     scale,
     scale_transposed,
 )
-from jaxglmm.runtime.arrays import block_diag, jnp, jvp_rows, lax, put
+from jaxglmm.runtime.arrays import block_diag, jnp, lax
 from jaxglmm.runtime.trees import Module
-
-Hessian = Literal["observed", "expected"]
-
-
-class RowTerms(Module):
-    """l without its constant, s, w, w1 of each row, weights inside.
-
-    Each (n,); of several predictors s is (K, n), w (K, K, n), w1 (K, K, K, n).
-
-    dl, ds, dw: derivatives in the dispersion parameters, one array each; ddl: the
-    second derivative of l in each of them, summed; info: instead of ddl all of them,
-    minus and summed, of a family that ``has_joint_information``; v, v1: what stands in
-    M where that is not w, and its derivative in eta, dv in phi (one predictor).
-    """
-
-    l: Array
-    s: Array
-    w: Array
-    w1: Array
-    dl: tuple[Array, ...] = ()
-    ds: tuple[Array, ...] = ()
-    dw: tuple[Array, ...] = ()
-    ddl: tuple[Array, ...] = ()
-    v: Array | None = None
-    v1: Array | None = None
-    dv: tuple[Array, ...] = ()
-    info: tuple[tuple[Array, ...], ...] = ()
-
-
-Terms = Callable[[Array, Array], RowTerms]
-
-
-def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Terms:
-    """The function (eta, phi) -> RowTerms of a problem's rows."""
-    family, weights = problem.family, problem.weights
-    used = weights > 0
-
-    def plain(eta: Array, phi: Array) -> tuple[Array, ...]:
-        out = family.kernel_derivatives(problem.y, eta, phi, problem.trials)
-        if hessian == "expected":
-            if problem.predictors.K > 1:
-                raise NotApplicableError(
-                    "hessian='expected' is for models of one linear predictor; use "
-                    "Laplace's approximation with the observed information"
-                )
-
-            def expected(x: Array) -> Array:
-                return family.expected_weight(x, phi, problem.trials)
-
-            out = (*out, *jvp_rows(expected, (eta,), (jnp.ones_like(eta),)))
-        return tuple(jnp.where(used, weights * x, 0.0) for x in out)
-
-    def density(eta: Array, phi: Array) -> Array:
-        l = family.log_density(problem.y, eta, phi, problem.trials)
-        return jnp.where(used, weights * l, 0.0)
-
-    def terms(eta: Array, phi: Array) -> RowTerms:
-        if not family.n_phi:
-            out = plain(eta, phi)
-            return RowTerms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
-        if family.has_joint_information and hessian == "observed":
-            found = family.by_phi(problem.y, eta, phi, problem.trials)
-            found = weighted(found, used, weights)
-            info = tuple(tuple(map(jnp.sum, row)) for row in found.info)
-            return RowTerms(*found.plain, found.dl, found.ds, found.dw, info=info)
-        tangents, second = [], []
-        for j in range(family.n_phi):
-            unit = put(jnp.zeros_like(phi), j, 1.0)
-            out, tangent = jvp_rows(lambda x: plain(eta, x), (phi,), (unit,))
-            tangents.append(tangent)
-
-            def slope(x: Array, unit: Array = unit) -> Array:
-                return jvp_rows(lambda z: density(eta, z), (x,), (unit,))[1]
-
-            second.append(jnp.sum(jvp_rows(slope, (phi,), (unit,))[1]))
-        return RowTerms(
-            *out[:4],
-            dl=tuple(x[0] for x in tangents),
-            ds=tuple(x[1] for x in tangents),
-            dw=tuple(x[2] for x in tangents),
-            ddl=tuple(second),
-            v=_at(out, 4),
-            v1=_at(out, 5),
-            dv=tuple(x[4] for x in tangents) if len(out) > 4 else (),
-        )
-
-    return terms
-
-
-def _at(parts: tuple[Array, ...], k: int) -> Array | None:
-    return parts[k] if len(parts) > k else None
-
-
-def constant(problem: GeneralisedProblem) -> Scalar:
-    """-2 times what ``RowTerms.l`` leaves out of the log-likelihood."""
-    base = problem.family.log_base(problem.y, problem.trials)
-    return -2 * jnp.sum(jnp.where(problem.weights > 0, problem.weights * base, 0.0))
 
 
 class Point(Module):
@@ -206,54 +110,10 @@ def evaluate(
     beta, theta, phi = problem.split(psi)
     lam = problem.lambdas(theta)
     kept = lam if len(lam) == 1 else at_least(lam)
-    b = scale(lam, u)
-    whole = terms is not None or pieces.count(problem) == 1
-    sum_rows = _at_once if whole else pieces.summed
+    at = _Visits(problem, terms, beta, phi, scale(lam, u), hessian)
+    valid, negative = at.judge(exact, kept, levels=len(u))
 
-    def at(part: GeneralisedProblem) -> tuple[Array, RowTerms]:
-        eta = predictor(part, beta, b)
-        return eta, (terms or terms_of(part, hessian))(eta, phi)
-
-    known = at(problem) if whole else None
-
-    def visit(part: GeneralisedProblem) -> tuple[Array, RowTerms]:
-        return at(part) if known is None else known
-
-    model = problem.predictors
-
-    def weights(part: GeneralisedProblem, eta: Array, r: RowTerms) -> Array:
-        if canonical:
-            return r.w
-        return jnp.where(valid, r.w, step_weights(part, eta, phi, r.w))
-
-    canonical = problem.family.has_canonical_link
-    negative, valid = jnp.asarray(False), jnp.asarray(True)
-    if not canonical:
-        below = sum_rows(problem, lambda part: jnp.sum(model.below(visit(part)[1].w)))
-        valid = exact | (below == 0)
-        if model.K > 1 and u:
-
-            def true(part: GeneralisedProblem) -> AbstractSystem:
-                return part.rows.weigh(visit(part)[1].w)
-
-            valid = valid | is_positive(sum_rows(problem, true).factor(kept))
-        negative = valid & (below > 0)
-
-    def first(part: GeneralisedProblem) -> _First:
-        eta, r = visit(part)
-        w, rows, X = weights(part, eta, r), part.rows, part.X
-        square = model.gram(X, jnp.abs(w) if model.K == 1 else w)
-        return _First(
-            rows.weigh(w),
-            rows.weigh(r.v) if hessian == "expected" else None,
-            rows.collect([r.s, *model.weighted(X, w), *(-x for x in r.ds)]),
-            jnp.sum(r.l),
-            rows.level_sum(r.l) if len(u) == 1 else None,
-            _with_phi(square, [-model.total(X, x) for x in r.ds], r.info),
-            r.ddl,
-        )
-
-    one = sum_rows(problem, first)
+    one = at.summed(at.first)
     factor = one.system.factor(kept)
     t, B = tuple(x[:, :1] for x in one.sums), tuple(x[:, 1:] for x in one.sums)
     h = tuple(a - b for a, b in zip(u, scale_transposed(lam, t), strict=True))
@@ -265,15 +125,7 @@ def evaluate(
     inside = factor if one.inside is None else one.inside.factor(kept)
     selected = inside.selected()
 
-    def second(part: GeneralisedProblem) -> tuple[Effects, Array, list[Array]]:
-        r = visit(part)[1]
-        lev = part.rows.leverages(inside, selected)
-        a = model.carried(r.w1 if r.v1 is None else r.v1, lev)
-        dw = r.dw if r.v is None else r.dv
-        own = [model.moved(x, lev, y) for x, y in zip(r.dl, dw, strict=True)]
-        return part.rows.collect([a]), model.total(part.X, a - 2 * r.s), own
-
-    Za, direct, own = sum_rows(problem, second)
+    Za, direct, own = at.summed(at.second(inside, selected))
     m = through(factor, kept, Za)
     both = factor.system.normal(
         tuple(jnp.concatenate([x, y], axis=1) for x, y in zip(m, move, strict=True))
@@ -298,18 +150,13 @@ def evaluate(
 
     across = tuple(x[:, : len(one.square)] for x in B)
 
-    def better() -> tuple[AbstractFactor, Effects, Array]:
-        def larger(part: GeneralisedProblem) -> tuple[Any, Effects | None, Array]:
-            eta, r = visit(part)
-            new = positive_weights(part, eta, phi, weights(part, eta, r))
-            ahead = part.rows.collect(model.weighted(part.X, new)) if p else None
-            return part.rows.weigh(new), ahead, model.gram(part.X, new)
-
-        system, ahead, square = sum_rows(problem, larger)
-        return system.factor(kept), across if ahead is None else ahead, square
-
     found = factor, across, one.square
     if not problem.family.is_log_concave:
+
+        def better() -> tuple[AbstractFactor, Effects, Array]:
+            system, ahead, square = at.summed(at.larger)
+            return system.factor(kept), across if ahead is None else ahead, square
+
         found = lax.cond(negative, better, lambda: (factor, across, one.square))
     Q, T = found[0].project(found[1], found[2])
     info = found[0].gram(v)
@@ -330,8 +177,106 @@ def evaluate(
         lam,
         J,
         factor,
-        *(known or (None, None)),
+        *(at.known or (None, None)),
     )
+
+
+class _Visits:
+    """The rows of a point: visited at once, or again for each sum where in pieces."""
+
+    def __init__(
+        self,
+        problem: GeneralisedProblem,
+        terms: Terms | None,
+        beta: Array,
+        phi: Array,
+        b: Effects,
+        hessian: Hessian,
+    ) -> None:
+        self.problem, self.terms, self.hessian = problem, terms, hessian
+        self.beta, self.phi, self.b = beta, phi, b
+        self.known: tuple[Array, RowTerms] | None = None
+        self.valid = jnp.asarray(True)
+        self.whole = terms is not None or pieces.count(problem) == 1
+        if self.whole:
+            self.known = self.rows_of(problem)
+
+    def rows_of(self, part: GeneralisedProblem) -> tuple[Array, RowTerms]:
+        """eta and its terms."""
+        if self.known is not None:
+            return self.known
+        eta = predictor(part, self.beta, self.b)
+        return eta, (self.terms or terms_of(part, self.hessian))(eta, self.phi)
+
+    def summed(self, sums: Callable[..., Any]) -> Any:
+        """Sums over all rows."""
+        return sums(self.problem) if self.whole else pieces.summed(self.problem, sums)
+
+    def judge(
+        self, exact: Bool[Array, ""] | bool, kept: Lambdas, levels: int
+    ) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+        """Whether M is the true one, and whether it is so with weights below zero."""
+        model, negative = self.problem.predictors, jnp.asarray(False)
+        if self.problem.family.has_canonical_link:
+            return self.valid, negative
+
+        def fallen(part: GeneralisedProblem) -> Array:
+            return jnp.sum(model.below(self.rows_of(part)[1].w))
+
+        below = self.summed(fallen)
+        valid = exact | (below == 0)
+        if model.K > 1 and levels:
+
+            def true(part: GeneralisedProblem) -> AbstractSystem:
+                return part.rows.weigh(self.rows_of(part)[1].w)
+
+            valid = valid | is_positive(self.summed(true).factor(kept))
+        self.valid = valid
+        return valid, valid & (below > 0)
+
+    def weights(self, part: GeneralisedProblem, eta: Array, r: RowTerms) -> Array:
+        """Those of M: true, or what serves for a step."""
+        if self.problem.family.has_canonical_link:
+            return r.w
+        return jnp.where(self.valid, r.w, step_weights(part, eta, self.phi, r.w))
+
+    def first(self, part: GeneralisedProblem) -> _First:
+        """What M is made of."""
+        eta, r = self.rows_of(part)
+        w, rows, X = self.weights(part, eta, r), part.rows, part.X
+        model = self.problem.predictors
+        square = model.gram(X, jnp.abs(w) if model.K == 1 else w)
+        return _First(
+            rows.weigh(w),
+            rows.weigh(r.v) if self.hessian == "expected" else None,
+            rows.collect([r.s, *model.weighted(X, w), *(-x for x in r.ds)]),
+            jnp.sum(r.l),
+            rows.level_sum(r.l) if len(self.b) == 1 else None,
+            _with_phi(square, [-model.total(X, x) for x in r.ds], r.info),
+            r.ddl,
+        )
+
+    def second(self, inside: AbstractFactor, selected: Any) -> Callable[..., Any]:
+        """What needs the leverages: Z'a, X'(a - 2 s) and the scores of phi."""
+        model = self.problem.predictors
+
+        def sums(part: GeneralisedProblem) -> tuple[Effects, Array, list[Array]]:
+            r = self.rows_of(part)[1]
+            lev = part.rows.leverages(inside, selected)
+            a = model.carried(r.w1 if r.v1 is None else r.v1, lev)
+            dw = r.dw if r.v is None else r.dv
+            own = [model.moved(x, lev, y) for x, y in zip(r.dl, dw, strict=True)]
+            return part.rows.collect([a]), model.total(part.X, a - 2 * r.s), own
+
+        return sums
+
+    def larger(self, part: GeneralisedProblem) -> tuple[Any, Effects | None, Array]:
+        """M, Z'WX and X'WX with the larger of observed and Fisher's information."""
+        eta, r = self.rows_of(part)
+        model = self.problem.predictors
+        new = positive_weights(part, eta, self.phi, self.weights(part, eta, r))
+        ahead = part.rows.collect(model.weighted(part.X, new)) if part.p else None
+        return part.rows.weigh(new), ahead, model.gram(part.X, new)
 
 
 def over_theta(
@@ -414,11 +359,6 @@ def _deviance(u: Effects, squares: list[Array], one: _First) -> Array:
     if one.level is not None:
         return jnp.sum(u[0][:, 0] ** 2, axis=0) - 2 * one.level
     return sum(squares) - 2 * one.l
-
-
-def _at_once(problem: GeneralisedProblem, sums: Callable[..., Any]) -> Any:
-    """``pieces.summed`` of one piece."""
-    return sums(problem)
 
 
 def moved(

@@ -8,120 +8,29 @@ a list of arrays (L,) or an array that ends in L. No LAPACK.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-
-import numpy as np
 
 from jaxglmm._typing import Array, Bool, Float
 from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.integrate.laplace_derivatives import LEAST_INFO
-from jaxglmm.integrate.row_weights import positive_weights, step_weights, weighted
+from jaxglmm.integrate.row_terms import RowTerms, row_terms
+from jaxglmm.integrate.row_terms import constant as _constant
+from jaxglmm.integrate.row_weights import positive_weights, step_weights
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
 from jaxglmm.model.covariances.base import AbstractCovariance
-from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import small_matrices as small
-from jaxglmm.runtime.arrays import jnp, jvp_rows, lax
+from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.trees import Module, field
 
 
-class Terms(Module):
-    """``laplace_derivatives.RowTerms`` of each row (h, J, L).
-
-    ddl: (L,) each; empty where it was not asked for. apart, dapart: (L,) part of the
-    log-likelihood that eta does not enter, of a family that has_separable_term, and its
-    derivatives in the dispersion parameters.
-    """
-
-    l: Array
-    s: Array
-    w: Array
-    w1: Array
-    dl: tuple[Array, ...] = ()
-    ds: tuple[Array, ...] = ()
-    dw: tuple[Array, ...] = ()
-    ddl: tuple[Array, ...] = ()
-    v: Array | None = None
-    v1: Array | None = None
-    dv: tuple[Array, ...] = ()
-    apart: Array | None = None
-    dapart: tuple[Array, ...] = ()
-    info: tuple[tuple[Array, ...], ...] = ()
-
-
-def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> Terms:
+def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> RowTerms:
     """The log density of the rows; second: with ``ddl``."""
-    family, used = d.family, d.weights > 0
-    split = d.has_separable_term
-    derivatives = family.coupled_derivatives if split else family.kernel_derivatives
-
-    def plain(phi: Array) -> tuple[Array, ...]:
-        out = derivatives(d.y, eta, phi, d.trials)
-        if hessian == "expected":
-
-            def expected(x: Array) -> Array:
-                return family.expected_weight(x, phi, d.trials)
-
-            out = (*out, *jvp_rows(expected, (eta,), (jnp.ones_like(eta),)))
-        return tuple(jnp.where(used, d.weights * x, 0.0) for x in out)
-
-    if not family.n_phi:
-        out = plain(phi)
-        return Terms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
-
-    if family.has_joint_information and hessian == "observed":
-        found = family.by_phi(d.y, eta, phi, d.trials)
-        found = weighted(found, used, d.weights)
-        info = tuple(tuple(map(lanes, row)) for row in found.info)
-        return Terms(*found.plain, found.dl, found.ds, found.dw, info=info)
-
-    def slope(phi: Array, unit: Array) -> Array:
-        def density(x: Array) -> Array:
-            if split:
-                return plain(x)[0]
-            l = family.log_density(d.y, eta, x, d.trials)
-            return jnp.where(used, d.weights * l, 0.0)
-
-        found = lanes(jvp_rows(density, (phi,), (unit,))[1])
-        return found + jvp_rows(d.apart, (phi,), (unit,))[1] if split else found
-
-    tangents, curved, apart, dapart = [], [], None, []
-    for unit in units(family, phi):
-        out, tangent = jvp_rows(plain, (phi,), (unit,))
-        tangents.append(tangent)
-        if split:
-            apart, moved = jvp_rows(d.apart, (phi,), (unit,))
-            dapart.append(moved)
-        if second:
-            along = partial(slope, unit=unit)
-            curved.append(jvp_rows(along, (phi,), (unit,))[1])
-    return Terms(
-        *out[:4],
-        dl=tuple(x[0] for x in tangents),
-        ds=tuple(x[1] for x in tangents),
-        dw=tuple(x[2] for x in tangents),
-        ddl=tuple(curved),
-        v=_at(out, 4),
-        v1=_at(out, 5),
-        dv=tuple(x[4] for x in tangents) if len(out) > 4 else (),
-        apart=apart,
-        dapart=tuple(dapart),
-    )
-
-
-def units(family: AbstractFamily, phi: Float[Array, "r L"]) -> list[Array]:
-    """The directions of the dispersion parameters, of all lanes."""
-    one = np.eye(family.n_phi)[..., None]
-    return [jnp.broadcast_to(x, phi.shape) for x in one]
-
-
-def _at(parts: tuple[Array, ...], k: int) -> Array | None:
-    return parts[k] if len(parts) > k else None
+    apart = d.apart if d.has_separable_term else None
+    return row_terms(d, eta, phi, hessian, lanes, second, apart)
 
 
 def constant(d: LaneRows) -> Float[Array, " L"]:
-    """-2 times what ``Terms.l`` leaves out of the log-likelihood."""
-    base = d.family.log_base(d.y, d.trials)
-    return -2 * lanes(jnp.where(d.weights > 0, d.weights * base, 0.0))
+    """-2 times what ``RowTerms.l`` leaves out of the log-likelihood."""
+    return _constant(d, lanes)
 
 
 class Split(Module):
@@ -165,7 +74,7 @@ class Point(Module):
     A: small.Matrix
     M: small.Matrix
     eta: Array
-    rows: Terms
+    rows: RowTerms
 
 
 Evaluate = Callable[[Array, Array, Array], Point]
@@ -297,7 +206,7 @@ def _positive(
 def _curvature(
     d: LaneRows,
     split: Split,
-    r: Terms,
+    r: RowTerms,
     Lam: small.Matrix,
     J: small.Matrix | None,
     A: small.Matrix,
@@ -376,7 +285,7 @@ def _curvature(
     return jnp.stack([jnp.stack(row) for row in H]), jnp.stack(diagonal)
 
 
-def _with_phi(d: LaneRows, whole: small.Matrix, r: Terms) -> small.Matrix:
+def _with_phi(d: LaneRows, whole: small.Matrix, r: RowTerms) -> small.Matrix:
     """X'WX with rows and columns for phi, p + r rows of arrays (L,)."""
     p, n_phi = len(whole), len(r.info)
     across = [[-x for x in d.along(own)] if p else [] for own in r.ds]

@@ -1,0 +1,171 @@
+"""What each row says at its predictor: l, and its derivatives in eta and phi.
+
+One function for one model and for lanes of models: rows are arrays of any shape, and
+only their sums differ, over all rows or over those of each lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from jaxglmm._errors import NotApplicableError
+from jaxglmm._typing import Array, Scalar
+from jaxglmm.integrate.row_weights import weighted
+from jaxglmm.integrate.rows_lanes import LaneRows
+from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.runtime.arrays import jnp, jvp_rows
+from jaxglmm.runtime.trees import Module
+
+Hessian = Literal["observed", "expected"]
+
+
+class RowTerms(Module):
+    """l without its constant, s, w, w1 of each row, weights inside.
+
+    Each (n,), in lanes (h, J, L); of several predictors s is (K, n), w (K, K, n), w1
+    (K, K, K, n).
+
+    dl, ds, dw: derivatives in the dispersion parameters, one array each; ddl: the
+    second derivative of l in each of them, summed (of each lane; empty where it was not
+    asked for); info: instead of ddl all of them, minus and summed, of a family that
+    ``has_joint_information``; v, v1: what stands in M where that is not w, and its
+    derivative in eta, dv in phi (one predictor). apart, dapart: of each lane, the part
+    of the log-likelihood that eta does not enter, of a family that
+    ``has_separable_term``, and its derivatives in the dispersion parameters.
+    """
+
+    l: Array
+    s: Array
+    w: Array
+    w1: Array
+    dl: tuple[Array, ...] = ()
+    ds: tuple[Array, ...] = ()
+    dw: tuple[Array, ...] = ()
+    ddl: tuple[Array, ...] = ()
+    v: Array | None = None
+    v1: Array | None = None
+    dv: tuple[Array, ...] = ()
+    info: tuple[tuple[Array, ...], ...] = ()
+    apart: Array | None = None
+    dapart: tuple[Array, ...] = ()
+
+
+Terms = Callable[[Array, Array], RowTerms]
+
+
+def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Terms:
+    """The function (eta, phi) -> RowTerms of a problem's rows."""
+
+    def terms(eta: Array, phi: Array) -> RowTerms:
+        return row_terms(problem, eta, phi, hessian, total=jnp.sum)
+
+    return terms
+
+
+def row_terms(
+    rows: GeneralisedProblem | LaneRows,
+    eta: Array,
+    phi: Array,
+    hessian: str,
+    total: Callable[[Array], Array],
+    second: bool = True,
+    apart: Callable[[Array], Array] | None = None,
+) -> RowTerms:
+    """The terms of rows.
+
+    Args:
+        rows: of one model, or of lanes.
+        eta: of the rows.
+        phi: (r,), in lanes (r, L).
+        hessian: "observed", or "expected" for v, v1 and dv too.
+        total: the sum over rows, a number a model.
+        second: whether to find ``ddl``.
+        apart: phi -> what eta does not enter; the rows then have the rest alone.
+
+    Raises:
+        NotApplicableError: expected information of several predictors.
+    """
+    family, weights = rows.family, rows.weights
+    used = weights > 0
+    split = apart is not None
+    derivatives = family.coupled_derivatives if split else family.kernel_derivatives
+
+    def plain(phi: Array) -> tuple[Array, ...]:
+        out = derivatives(rows.y, eta, phi, rows.trials)
+        if hessian == "expected":
+            if rows.predictors.K > 1:
+                raise NotApplicableError(
+                    "hessian='expected' is for models of one linear predictor; use "
+                    "Laplace's approximation with the observed information"
+                )
+
+            def expected(x: Array) -> Array:
+                return family.expected_weight(x, phi, rows.trials)
+
+            out = (*out, *jvp_rows(expected, (eta,), (jnp.ones_like(eta),)))
+        return tuple(jnp.where(used, weights * x, 0.0) for x in out)
+
+    def density(phi: Array) -> Array:
+        if split:
+            return plain(phi)[0]
+        l = family.log_density(rows.y, eta, phi, rows.trials)
+        return jnp.where(used, weights * l, 0.0)
+
+    if not family.n_phi:
+        out = plain(phi)
+        return RowTerms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
+    if family.has_joint_information and hessian == "observed":
+        found = family.by_phi(rows.y, eta, phi, rows.trials)
+        found = weighted(found, used, weights)
+        info = tuple(tuple(map(total, row)) for row in found.info)
+        return RowTerms(*found.plain, found.dl, found.ds, found.dw, info=info)
+    tangents, curved, whole, moved = [], [], None, []
+    for unit in units(family.n_phi, phi):
+        out, tangent = jvp_rows(plain, (phi,), (unit,))
+        tangents.append(tangent)
+        if split:
+            whole, slope = jvp_rows(apart, (phi,), (unit,))
+            moved.append(slope)
+        if second:
+            found = total(_curvature(density, phi, unit))
+            curved.append(found + _curvature(apart, phi, unit) if split else found)
+    return RowTerms(
+        *out[:4],
+        dl=tuple(x[0] for x in tangents),
+        ds=tuple(x[1] for x in tangents),
+        dw=tuple(x[2] for x in tangents),
+        ddl=tuple(curved),
+        v=_at(out, 4),
+        v1=_at(out, 5),
+        dv=tuple(x[4] for x in tangents) if len(out) > 4 else (),
+        apart=whole,
+        dapart=tuple(moved),
+    )
+
+
+def _curvature(function: Callable[[Array], Array], phi: Array, unit: Array) -> Array:
+    """The second derivative along one direction."""
+
+    def slope(x: Array) -> Array:
+        return jvp_rows(function, (x,), (unit,))[1]
+
+    return jvp_rows(slope, (phi,), (unit,))[1]
+
+
+def units(n_phi: int, phi: Array) -> list[Array]:
+    """The directions of the dispersion parameters, of all lanes."""
+    one = np.eye(n_phi).reshape(n_phi, *phi.shape[:1], *[1] * (phi.ndim - 1))
+    return [jnp.broadcast_to(x, phi.shape) for x in one]
+
+
+def _at(parts: tuple[Array, ...], k: int) -> Array | None:
+    return parts[k] if len(parts) > k else None
+
+
+def constant(rows: GeneralisedProblem | LaneRows, total: Callable = jnp.sum) -> Scalar:
+    """-2 times what ``RowTerms.l`` leaves out of the log-likelihood."""
+    base = rows.family.log_base(rows.y, rows.trials)
+    return -2 * total(jnp.where(rows.weights > 0, rows.weights * base, 0.0))
