@@ -90,13 +90,13 @@ MOST = {  # exceptions of each kind in architecture.json; to be lowered, never r
     "circle files": 0,
     "upward": 0,
     "faces": 0,
-    "classes": 5,
+    "classes": 0,
     "long file": 0,
     "long class": 0,
-    "long function": 1,
+    "long function": 0,
     "longest file": 500,
     "longest class": 350,
-    "longest function": 143,
+    "longest function": 100,
 }
 
 FILES = [

@@ -32,7 +32,7 @@ from jaxglmm.formula import (
 )
 from jaxglmm.many import plan as fits_engines
 from jaxglmm.many import scheduler as fits_run
-from jaxglmm.many.collection import Source
+from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.posteriors import fit_posteriors
 from jaxglmm.model.families import family_from
 from jaxglmm.postestimation.collection import tables as fits_tables
@@ -144,7 +144,7 @@ def fit_many(
     return _run(source, labels, formula, devices, progress, file, started)
 
 
-def _complete(source: Source, family: Any, parts: dict[str, str]) -> Any:
+def _complete(source: ModelSource, family: Any, parts: dict[str, str]) -> Any:
     """The family with its categories and its other predictors."""
     if family is not None and family.family_kind in ("ordinal", "nominal"):
         return source.family
@@ -223,7 +223,7 @@ def _posteriors(source, family, method, priors, labels, progress, file) -> Poste
 
 
 def _run(
-    source: Source,
+    source: ModelSource,
     labels: np.ndarray | None,
     formula: str,
     devices: Any,

@@ -27,7 +27,7 @@ from jaxglmm.formula.terms import read_atom
 from jaxglmm.many import plan as fits_engines
 from jaxglmm.many.categories import category_responses, of_levels
 from jaxglmm.many.checks import finite
-from jaxglmm.many.collection import PerResponse, Source
+from jaxglmm.many.collection import ModelSource, PerResponse
 from jaxglmm.many.responses import Responses, check_order
 
 NOISE = 0x6A61786C  # seed of a response that is never fitted
@@ -35,7 +35,7 @@ NOISE = 0x6A61786C  # seed of a response that is never fitted
 
 def source_of(
     formula: Any, data: Any, responses: Any, by: Any, given: tuple
-) -> tuple[Source, np.ndarray | None]:
+) -> tuple[ModelSource, np.ndarray | None]:
     """The data sets and their labels, in whichever form they come."""
     if not isinstance(formula, str):
         raise FormulaError(
@@ -57,7 +57,7 @@ def source_of(
 
 def _of_responses(
     formula: str, data: Any, responses: Any, family, weights, offset, trials, context
-) -> tuple[Source, np.ndarray | None]:
+) -> tuple[ModelSource, np.ndarray | None]:
     table = as_table(data)
     left = parse(formula).response
     name = read_atom(left).expr
@@ -98,7 +98,7 @@ def _of_responses(
             raise DataError(
                 f"{label} has {len(values)} columns for {len(Y)} responses: one each"
             )
-    return Source(
+    return ModelSource(
         design,
         Y,
         None,
@@ -169,7 +169,7 @@ def _trials(trials: Any, table: Table, rows, D: int, family) -> PerResponse:
 
 def _of_tables(
     formula: str, data: Any, by, family, weights, offset, trials, context
-) -> tuple[Source, np.ndarray | None]:
+) -> tuple[ModelSource, np.ndarray | None]:
     if isinstance(data, list | tuple):
         if by is not None:
             raise DataError("by= cuts one table; data is a list of tables already")
@@ -219,7 +219,7 @@ def _of_tables(
     if design.rows is not None:
         codes = codes[design.rows]
     split = fits_engines.split(design, codes, D)
-    return Source(
+    return ModelSource(
         design,
         None,
         split,

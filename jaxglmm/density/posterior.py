@@ -20,15 +20,15 @@ from jaxglmm.numerics.system import Effects, Lambdas, scale
 from jaxglmm.runtime.trees import Module
 
 
-class Posterior(Module):
+class PosteriorModel(Module):
     """A model with its data and what is believed of its parameters."""
 
     problem: GeneralisedProblem
     belief: AbstractBelief
 
-    def folded(self) -> Posterior:
+    def folded(self) -> PosteriorModel:
         """The same with rows in the shape that sums run best over."""
-        return Posterior(self.problem.folded(), self.belief)
+        return PosteriorModel(self.problem.folded(), self.belief)
 
     def parameters(self, x: Float[Array, " k"]) -> tuple[Array, Lambdas, Array]:
         """beta, Lambda a factor, phi."""
@@ -37,7 +37,7 @@ class Posterior(Module):
 
 
 def log_rows(
-    posterior: Posterior, x: Float[Array, " k"], u: Effects
+    posterior: PosteriorModel, x: Float[Array, " k"], u: Effects
 ) -> Float[Array, " n"]:
     """log p(y_i | x, u) with weights, zero in rows that pad."""
     beta, lam, phi = posterior.parameters(x)
@@ -51,7 +51,7 @@ def log_rows(
     return jnp.where(problem.weights > 0, problem.weights * l, 0.0)
 
 
-def log_joint(posterior: Posterior, x: Float[Array, " k"], u: Effects) -> Scalar:
+def log_joint(posterior: PosteriorModel, x: Float[Array, " k"], u: Effects) -> Scalar:
     """log p(y, u, x), all constants included.
 
     Args:

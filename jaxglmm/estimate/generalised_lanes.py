@@ -130,7 +130,7 @@ def fit(
     split = Split(d.p, covariance, d.family.n_phi)
     start, u = _start(d, split, guess, phi)
 
-    def evaluate(psi: Array, u: Array, exact: Array) -> pt.Point:
+    def evaluate(psi: Array, u: Array, exact: Array) -> pt.LanePoint:
         return marginal.at_lanes(d, split, psi, u, exact)
 
     several = d.predictors.K > 1

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
-from jaxglmm.integrate.laplace_derivatives_lanes import Point, Split
+from jaxglmm.integrate.laplace_derivatives_lanes import LanePoint, Split
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import jnp, jvp_rows, lax
@@ -32,7 +32,7 @@ def hessian(
     split: Split,
     psi: Float[Array, "k L"],
     u: Float[Array, "q J L"],
-    at: Point,
+    at: LanePoint,
     kind: str,
 ) -> Float[Array, "k k L"]:
     """Second derivatives of -2 log-likelihood at the modes u.

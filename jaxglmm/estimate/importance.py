@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from jaxglmm._typing import Array, Count, Float
-from jaxglmm.density.posterior import Posterior
+from jaxglmm.density.posterior import PosteriorModel
 from jaxglmm.estimate.posterior_mode import Mode
 from jaxglmm.integrate import curve_lanes as _lanes
 from jaxglmm.integrate import fixed_only as _fixed_only
@@ -53,7 +53,9 @@ class Noise(Module):
     e: Array
 
 
-def noise(posterior: Posterior, S: int, moves: int, seed: int, chunk: int) -> Noise:
+def noise(
+    posterior: PosteriorModel, S: int, moves: int, seed: int, chunk: int
+) -> Noise:
     """Random numbers for S draws.
 
     Args:
@@ -92,7 +94,7 @@ class Evaluated(Module):
 @partial(jit, static_argnames=("marginal", "chunk"))
 def evaluate(
     marginal: AbstractMarginal,
-    posterior: Posterior,
+    posterior: PosteriorModel,
     mode: Mode,
     x: Float[Array, "S k"],
     numbers: Noise,
@@ -122,7 +124,7 @@ def evaluate(
     return Evaluated(log_lik, log_prior, u, nu, moved, levels)
 
 
-def chunk_size(posterior: Posterior, S: int) -> int:
+def chunk_size(posterior: PosteriorModel, S: int) -> int:
     """Lanes that fit the cache."""
     if not posterior.problem.sides or not _lanes.suits(posterior.problem):
         return 1

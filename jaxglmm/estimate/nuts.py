@@ -23,7 +23,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.density.posterior import Posterior, log_joint
+from jaxglmm.density.posterior import PosteriorModel, log_joint
 from jaxglmm.estimate.importance import Near, follow
 from jaxglmm.estimate.posterior_mode import ARRIVED, Mode
 from jaxglmm.integrate import laplace_derivatives as _point
@@ -79,7 +79,7 @@ class White(Module):
 
 
 @partial(jit, static_argnames="density")
-def whiten(posterior: Posterior, mode: Mode, *, density: Density) -> White:
+def whiten(posterior: PosteriorModel, mode: Mode, *, density: Density) -> White:
     """At the mode of the marginal posterior."""
     L = jnp.linalg.cholesky(mode.H)
     # products, not solves, in every step: LAPACK is slow to call and chains may thread
@@ -113,7 +113,10 @@ def split(white: White, z: Float[Array, " d"]) -> tuple[Array, Effects]:
 
 
 def log_density(
-    marginal: AbstractMarginal, posterior: Posterior, white: White, density: Density
+    marginal: AbstractMarginal,
+    posterior: PosteriorModel,
+    white: White,
+    density: Density,
 ) -> Callable[[Array], Scalar]:
     """log p of a position, up to a constant, differentiable once."""
     if density == "joint" and white.mode.u:
@@ -152,7 +155,7 @@ def _derivatives(
 
 
 def _marginal(
-    marginal: AbstractMarginal, posterior: Posterior, white: White
+    marginal: AbstractMarginal, posterior: PosteriorModel, white: White
 ) -> Callable[[Array], Scalar]:
     problem, belief, mode = posterior.problem, posterior.belief, white.mode
     folded, exact = problem.folded(), isinstance(marginal, Exact)
@@ -191,7 +194,7 @@ def _marginal(
     return f
 
 
-def may_thread(posterior: Posterior) -> bool:
+def may_thread(posterior: PosteriorModel) -> bool:
     """Whether two calls of ``advance`` may run at once: all algebra is elementwise."""
     padded = isinstance(posterior.problem.rows, PaddedRows)
     return padded and max(posterior.problem.sides, default=0) <= small.UNROLL
@@ -231,7 +234,7 @@ def _kernel(log_p: Callable[[Array], Scalar], target: float):
 @partial(jit, static_argnames=("marginal", "density", "target"))
 def begin(
     marginal: AbstractMarginal,
-    posterior: Posterior,
+    posterior: PosteriorModel,
     white: White,
     positions: Float[Array, "C d"],
     step_size: Scalar,
@@ -250,7 +253,7 @@ def begin(
 @partial(jit, static_argnames=("marginal", "density", "target"))
 def advance(
     marginal: AbstractMarginal,
-    posterior: Posterior,
+    posterior: PosteriorModel,
     white: White,
     chains: Chains,
     keys: Array,

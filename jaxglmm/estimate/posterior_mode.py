@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxglmm._typing import Array, Count, Float, Int, Scalar
-from jaxglmm.density.posterior import Posterior
+from jaxglmm.density.posterior import PosteriorModel
 from jaxglmm.estimate.generalised import zeros
 from jaxglmm.estimate.hessian import hessian as _likelihood_hessian
 from jaxglmm.estimate.start_generalised import starting_values
@@ -50,7 +50,7 @@ class Mode(Module):
 
 def derivatives(
     marginal: AbstractMarginal,
-    posterior: Posterior,
+    posterior: PosteriorModel,
     over: Any,
     x: Float[Array, " k"],
     u: Effects,
@@ -75,7 +75,7 @@ def derivatives(
     return value / 2 - log_prior, J.T @ at.score / 2 - slope, H, size, at.u
 
 
-def _bend(posterior: Posterior, score: Array, x: Float[Array, " k"]) -> Array:
+def _bend(posterior: PosteriorModel, score: Array, x: Float[Array, " k"]) -> Array:
     """What of f is curved besides the likelihood in psi."""
     belief = posterior.belief
     return jax.hessian(lambda z: score @ belief.psi(z) / 2 - belief.log_prior(z))(x)
@@ -90,7 +90,7 @@ def along_axes(f, x: Float[Array, " k"]):
 
 def hessian_at(
     marginal: AbstractMarginal,
-    posterior: Posterior,
+    posterior: PosteriorModel,
     over: Any,
     x: Float[Array, " k"],
     u: Effects,
@@ -106,7 +106,7 @@ def hessian_at(
 
 def find(
     marginal: AbstractMarginal,
-    posterior: Posterior,
+    posterior: PosteriorModel,
     x: Float[Array, " k"],
     u: Effects,
     tol: Scalar | float,
@@ -148,7 +148,7 @@ find_compiled = partial(jit, static_argnums=0)(find)
 @partial(jit, static_argnums=0)
 def find_from_rows(
     marginal: AbstractMarginal,
-    posterior: Posterior,
+    posterior: PosteriorModel,
     eta: Float[Array, " n"],
     phi: Float[Array, " r"],
     tol: Scalar,
@@ -160,7 +160,7 @@ def find_from_rows(
 
 
 def starting_point(
-    posterior: Posterior, eta: Float[Array, " n"], phi: Float[Array, " r"]
+    posterior: PosteriorModel, eta: Float[Array, " n"], phi: Float[Array, " r"]
 ) -> Float[Array, " k"]:
     """x near the data, variances by moments."""
     psi = starting_values(posterior.problem, eta, phi)
@@ -168,7 +168,7 @@ def starting_point(
     return jnp.concatenate([beta, posterior.belief.coordinates(theta, phi)])
 
 
-def effects_slope(posterior: Posterior, mode: Mode) -> Effects:
+def effects_slope(posterior: PosteriorModel, mode: Mode) -> Effects:
     """db/dx of b = Lambda u at the mode, (q, k, J) a factor."""
 
     def b(x: Array) -> Effects:

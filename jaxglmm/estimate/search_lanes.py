@@ -40,7 +40,12 @@ from jaxglmm.estimate.search_steps import (
     shortened,
     within,
 )
-from jaxglmm.integrate.laplace_derivatives_lanes import Evaluate, Point, Split, moved
+from jaxglmm.integrate.laplace_derivatives_lanes import (
+    Evaluate,
+    LanePoint,
+    Split,
+    moved,
+)
 from jaxglmm.integrate.rows_lanes import LaneRows
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics import small_matrices as small
@@ -245,7 +250,7 @@ def _step(
 
 
 def _inner(
-    s: SearchState, at: Point, damped: bool, reach: list[Array | float]
+    s: SearchState, at: LanePoint, damped: bool, reach: list[Array | float]
 ) -> tuple[Array, Array, Array]:
     """The next u at the same psi; the u to go back to, and its deviances."""
     if damped:

@@ -23,7 +23,7 @@ import optax
 from jax import lax
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.density.posterior import Posterior, log_joint
+from jaxglmm.density.posterior import PosteriorModel, log_joint
 from jaxglmm.numerics.special import LOG_2PI
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.compile import jit
@@ -111,7 +111,7 @@ def entropy(guide: Guide, frame: Whitening) -> Scalar:
 
 
 def elbo(
-    posterior: Posterior,
+    posterior: PosteriorModel,
     frame: Whitening,
     guide: Guide,
     z: Float[Array, "S k"],
@@ -137,7 +137,7 @@ def _normals(key: Array, guide: Guide, S: int) -> tuple[Array, tuple[Array, ...]
 
 @partial(jit, static_argnames=("pairs", "steps"))
 def climb(
-    posterior: Posterior,
+    posterior: PosteriorModel,
     frame: Whitening,
     guide: Guide,
     rate: Scalar,
@@ -173,7 +173,12 @@ def climb(
 
 @partial(jit, static_argnames=("S", "chunk"))
 def draws(
-    posterior: Posterior, frame: Whitening, guide: Guide, key: Array, S: int, chunk: int
+    posterior: PosteriorModel,
+    frame: Whitening,
+    guide: Guide,
+    key: Array,
+    S: int,
+    chunk: int,
 ) -> tuple[Array, Effects, Array, Scalar]:
     """x (S, k), u (S, q, 1, J) a factor, log p(y, u, x) (S,), and q's entropy."""
     posterior = posterior.folded()

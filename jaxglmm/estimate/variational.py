@@ -32,7 +32,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 
 from jaxglmm._typing import Array, Count, Float, Scalar
-from jaxglmm.density.posterior import Posterior
+from jaxglmm.density.posterior import PosteriorModel
 from jaxglmm.density.smoothed import NODES, Expected, Rule, expected
 from jaxglmm.integrate.exact import boundary, directions
 from jaxglmm.integrate.laplace_derivatives import inner_levels, predictor
@@ -86,7 +86,7 @@ class VariationalFound(Module):
 
 
 def rows_expected(
-    posterior: Posterior,
+    posterior: PosteriorModel,
     tm: Array,
     tv: Array,
     phi: Array,
@@ -104,7 +104,7 @@ def rows_expected(
 
 
 def precision(
-    posterior: Posterior, lam: Lambdas, w: Float[Array, " n"]
+    posterior: PosteriorModel, lam: Lambdas, w: Float[Array, " n"]
 ) -> tuple[Bordered, Float[Array, " n"]]:
     """P at weights w, factored, and the variance of each row's predictor."""
     problem = posterior.problem
@@ -128,7 +128,7 @@ def precision(
 
 
 def bound_at(
-    posterior: Posterior,
+    posterior: PosteriorModel,
     q: GaussianPosterior,
     normal: Bordered,
     tv: Float[Array, " n"],
@@ -151,7 +151,10 @@ def bound_at(
 
 
 def elbo(
-    q: GaussianPosterior, posterior: Posterior, rule: Rule = "exact", k: int = NODES
+    q: GaussianPosterior,
+    posterior: PosteriorModel,
+    rule: Rule = "exact",
+    k: int = NODES,
 ) -> Scalar:
     """The evidence lower bound of q, y a point, with all constants; differentiable.
 
@@ -181,7 +184,7 @@ class _State(Module):
 
 
 def maximise(
-    posterior: Posterior,
+    posterior: PosteriorModel,
     start: GaussianPosterior,
     tv: Float[Array, " n"],
     tol: Scalar | float,
@@ -250,7 +253,7 @@ def maximise(
 
 
 def _slope(
-    posterior: Posterior,
+    posterior: PosteriorModel,
     s: _State,
     normal: Bordered,
     u: Effects,
@@ -307,7 +310,7 @@ def _levels(T: Float[Array, "q p J"], C: Float[Array, "p p"]) -> Float[Array, "q
 
 
 def _dispersion(
-    posterior: Posterior, s: _State, tm: Array, rule: Rule, k: int
+    posterior: PosteriorModel, s: _State, tm: Array, rule: Rule, k: int
 ) -> tuple[Array, Array]:
     """-2 d/dphi of the rows' expectations, and -d2/dphi2 kept positive."""
     problem = posterior.problem
@@ -324,7 +327,9 @@ def _dispersion(
     return 2 * slope, jnp.where(eye, jnp.maximum(H, floor), 0.0)
 
 
-def begin(posterior: Posterior, x: Float[Array, " k"], u: Effects) -> GaussianPosterior:
+def begin(
+    posterior: PosteriorModel, x: Float[Array, " k"], u: Effects
+) -> GaussianPosterior:
     """A q to start from: means as given, weights of a GLM there."""
     p = posterior.problem.p
     return GaussianPosterior(x[:p], u, jnp.zeros_like(posterior.problem.y), x[p:])
@@ -334,7 +339,7 @@ START_VARIANCE = 0.1  # of the predictors before anything is known
 
 
 def fit_from(
-    posterior: Posterior,
+    posterior: PosteriorModel,
     x: Float[Array, " k"],
     u: Effects,
     tol: Scalar,
@@ -364,7 +369,7 @@ class Nodes(Module):
 
 @partial(jit, static_argnames=("rule", "k"))
 def at_nodes(
-    posterior: Posterior,
+    posterior: PosteriorModel,
     found: VariationalFound,
     T: Float[Array, "m r"],
     tol: Scalar,
@@ -407,7 +412,7 @@ def axes(H: Float[Array, "r r"]) -> tuple[Float[Array, "r r"], Scalar]:
 
 @partial(jit, static_argnames=("count", "rule", "k"))
 def nested(
-    posterior: Posterior,
+    posterior: PosteriorModel,
     found: VariationalFound,
     tol: Scalar,
     max_steps: Count,

@@ -87,7 +87,7 @@ class AbstractMarginal(Module):
         d: LaneRows,
         split: _lanes.Split,
         psi: Float[Array, "k L"],
-        at: _lanes.Point,
+        at: _lanes.LanePoint,
         u: Float[Array, "q J L"],
     ) -> tuple[Float[Array, " L"], Float[Array, "k L"]]:
         """Values and scores of lanes, u the modes."""
@@ -139,7 +139,7 @@ class AbstractMarginal(Module):
         exact: Bool[Array, " L"],
         always: bool = False,
         curved: bool = True,
-    ) -> _lanes.Point:
+    ) -> _lanes.LanePoint:
         """``at`` of many models, lanes last; curved: with the curvature."""
         found = _lanes.evaluate(d, split, psi, u, exact, self.hessian, curved)
         if not self.beyond:

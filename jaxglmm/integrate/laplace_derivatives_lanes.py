@@ -51,7 +51,7 @@ class Split(Module):
         return list(psi[:p]), list(psi[p : p + m]), psi[p + m :]
 
 
-class Point(Module):
+class LanePoint(Module):
     """What is known at (psi, u), lanes last; see ``laplace_derivatives.Point``.
 
     value, nu: (L,); score, scale: (k, L); curvature: (k, k, L); level: (J, L); valid:
@@ -77,7 +77,7 @@ class Point(Module):
     rows: RowTerms
 
 
-Evaluate = Callable[[Array, Array, Array], Point]
+Evaluate = Callable[[Array, Array, Array], LanePoint]
 
 
 def evaluate(
@@ -88,7 +88,7 @@ def evaluate(
     exact: Array,
     hessian: str = "observed",
     curved: bool = True,
-) -> Point:
+) -> LanePoint:
     """Everything at (psi, u); without the curvature where ``curved`` is False."""
     q, p = d.q, d.p
     beta, theta, phi = split(psi)
@@ -156,7 +156,7 @@ def evaluate(
     if curved:
         better = _positive(d, eta, phi, w, Lam, A, C, B)
         curvature, scale = _curvature(d, split, r, Lam, J, *better, t, G, by_phi)
-    return Point(
+    return LanePoint(
         value,
         score,
         curvature,
@@ -324,7 +324,7 @@ def _through(C: small.Matrix, Lam: small.Matrix, v: list[Array]) -> list[Array]:
     return small.apply(Lam, small.solve(C, _transposed(Lam, v)))
 
 
-def moved(split: Split, at: Point, change: Float[Array, "k L"]) -> Array:
+def moved(split: Split, at: LanePoint, change: Float[Array, "k L"]) -> Array:
     """The modes where psi has changed, to first order, (q, J, L)."""
     q = len(at.mode)
     dbeta, dtheta, dphi = split(change)

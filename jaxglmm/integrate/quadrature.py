@@ -138,7 +138,7 @@ class AdaptiveQuadrature(AbstractMarginal):
         d: LaneRows,
         split: lanes_point.Split,
         psi: Float[Array, "k L"],
-        at: lanes_point.Point,
+        at: lanes_point.LanePoint,
         u: Float[Array, "q J L"],
     ) -> tuple[Float[Array, " L"], Float[Array, "k L"]]:
         """See ``improve_lanes`` of this module."""
@@ -330,7 +330,7 @@ def improve_lanes(
     d: LaneRows,
     split: lanes_point.Split,
     psi: Float[Array, "k L"],
-    at: lanes_point.Point,
+    at: lanes_point.LanePoint,
     u: Float[Array, "q J L"],
     nodes: int,
 ) -> tuple[Float[Array, " L"], Float[Array, "k L"]]:

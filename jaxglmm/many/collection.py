@@ -16,7 +16,7 @@ from jaxglmm.fitting.kinds import Kinds, record
 from jaxglmm.formula.categories import key
 from jaxglmm.formula.design import Design
 from jaxglmm.many.categories import without_empty
-from jaxglmm.many.columns import Columns
+from jaxglmm.many.columns import KeptColumns
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.subset import subset
 from jaxglmm.model import covariances
@@ -30,7 +30,7 @@ PerResponse = np.ndarray | Responses | None
 
 @brief
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """The data and the model of all data sets.
 
     design: of all rows; responses: one a column, or None where ``split`` cuts the rows
@@ -110,7 +110,7 @@ def _column(values: PerResponse, i: int) -> np.ndarray | None:
     return values
 
 
-def alone(source: Source, columns: Columns, i: int) -> np.ndarray:
+def alone(source: ModelSource, columns: KeptColumns, i: int) -> np.ndarray:
     """One row of the table from a fit of its own; its failure is a status."""
     row = np.full(columns.width, np.nan)
     try:
@@ -132,7 +132,7 @@ def status_of(error: JaxGLMMError) -> int:
     return _status.TOO_FEW if isinstance(error, ModelError) else _status.NOT_FINITE
 
 
-def row_of(fit: FittedModel, columns: Columns, levels: Any = None) -> np.ndarray:
+def row_of(fit: FittedModel, columns: KeptColumns, levels: Any = None) -> np.ndarray:
     """A fit as a row of the table; NaN for coefficients that it has not.
 
     levels: all categories, of which it may not have some.
@@ -169,7 +169,7 @@ def row_of(fit: FittedModel, columns: Columns, levels: Any = None) -> np.ndarray
     )[0]
 
 
-def _dispersions(fit: Any, columns: Columns, levels: Any) -> dict[str, np.ndarray]:
+def _dispersions(fit: Any, columns: KeptColumns, levels: Any) -> dict[str, np.ndarray]:
     """Dispersion parameters, of thresholds those of categories that are there."""
     if not columns.errors:
         return {"dispersion": np.array([*fit.dispersions.values()])}

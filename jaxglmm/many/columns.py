@@ -32,7 +32,7 @@ PENDING = -4  # its turn
 
 
 @dataclass(frozen=True)
-class Columns:
+class KeptColumns:
     """Names of what is kept.
 
     coefficients: names of the fixed effects; sd: of the standard deviations of the

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import DataError
-from jaxglmm.many.columns import PENDING, Columns
+from jaxglmm.many.columns import PENDING, KeptColumns
 
 MAGIC = b"jaxglmm fits 1\n"
 HEADER = 1 << 16  # bytes, at least; a multiple of it where names need more
@@ -34,7 +34,7 @@ class TableFile:
         DataError: the file is no table of fits, or one of another run.
     """
 
-    def __init__(self, path: Any, facts: dict, columns: Columns, D: int):
+    def __init__(self, path: Any, facts: dict, columns: KeptColumns, D: int):
         self.path = Path(path)
         shape = (D, columns.width)
         header = _header({**facts, "shape": shape, "columns": as_json(columns)})
@@ -85,7 +85,7 @@ def read_header(path: Path) -> tuple[dict, int]:
     return json.loads(line), offset
 
 
-def as_json(columns: Columns) -> dict:
+def as_json(columns: KeptColumns) -> dict:
     """The names of a table."""
     return {
         "coefficients": list(columns.coefficients),
@@ -97,9 +97,9 @@ def as_json(columns: Columns) -> dict:
     }
 
 
-def from_json(saved: dict) -> Columns:
+def from_json(saved: dict) -> KeptColumns:
     """The inverse of ``as_json``."""
-    return Columns(
+    return KeptColumns(
         tuple(saved["coefficients"]),
         tuple(saved["sd"]),
         saved["theta"],

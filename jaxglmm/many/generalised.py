@@ -24,8 +24,8 @@ from jaxglmm.fitting import ordinal, ordinal_notes, separation
 from jaxglmm.fitting.generalised import inverse_hessian
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.base import AbstractMarginal
-from jaxglmm.many.collection import Source, status_of
-from jaxglmm.many.columns import AGAIN, ALONE, MISSING, Columns
+from jaxglmm.many.collection import ModelSource, status_of
+from jaxglmm.many.columns import AGAIN, ALONE, MISSING, KeptColumns
 from jaxglmm.many.linear import (
     USABLE,
     _columns,
@@ -53,7 +53,7 @@ MOST_FIXED = 8
 MOST_RANDOM = 3
 
 
-def suits(source: Source, located: bool = False) -> bool:
+def suits(source: ModelSource, located: bool = False) -> bool:
     """Whether the unrolled programs can take the model.
 
     located: thresholds too, whose location is an intercept that X does not have.
@@ -67,7 +67,7 @@ def suits(source: Source, located: bool = False) -> bool:
     return one and small and plain and is_free(design)
 
 
-def generalised_columns(design: Design, family: AbstractFamily) -> Columns:
+def generalised_columns(design: Design, family: AbstractFamily) -> KeptColumns:
     """What is kept of each fit."""
     plain = columns(design)
     names = tuple(family.phi_names) if family.n_phi else ()
@@ -134,7 +134,7 @@ class SharedRows(OnHost):
     surer_alone = False
 
     @double_precision
-    def __init__(self, source: Source, own_weights: bool, devices: Devices):
+    def __init__(self, source: ModelSource, own_weights: bool, devices: Devices):
         assert source.responses is not None
         design = source.design
         self.source, self.design, self.own_weights = source, design, own_weights
@@ -400,7 +400,7 @@ def guesses(
 
 def table(
     design: Design,
-    columns: Columns,
+    columns: KeptColumns,
     factor: Factor,
     reading: Reading,
     report: generalised.Report,

@@ -18,7 +18,7 @@ from jaxglmm.estimate import linear_lanes as linear
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting.coefficients import t_p_values
 from jaxglmm.formula.design import Design
-from jaxglmm.many.columns import AGAIN, ALONE, MISSING, Columns
+from jaxglmm.many.columns import AGAIN, ALONE, MISSING, KeptColumns
 from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.correlations import terms_of
 from jaxglmm.many.pieces import OnHost, placed
@@ -60,11 +60,11 @@ def is_free(design: Design) -> bool:
     return all(c.free for c in covariances.of_terms(design.terms))
 
 
-def columns(design: Design) -> Columns:
+def columns(design: Design) -> KeptColumns:
     """What is kept of each fit."""
     own = covariances.of_terms(design.terms)
     sd = covariances.sd_names(design.terms)
-    return Columns(
+    return KeptColumns(
         tuple(design.x_names), sd, base.total(own), terms=terms_of(design.terms)
     )
 
@@ -290,7 +290,7 @@ def spans(design: Design, factor: Factor) -> own.Spans:
 
 def lanes_table(
     design: Design,
-    columns: Columns,
+    columns: KeptColumns,
     m: Moments | Coordinates,
     found: Any,
     settings: Settings,
@@ -334,7 +334,7 @@ def lanes_table(
 
 def table(
     design: Design,
-    columns: Columns,
+    columns: KeptColumns,
     factor: Factor,
     report: linear.LinearReport,
     status: np.ndarray,

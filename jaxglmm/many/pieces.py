@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from jaxglmm.many.columns import AGAIN, ALONE, Columns
+from jaxglmm.many.columns import AGAIN, ALONE, KeptColumns
 from jaxglmm.runtime.precision import double_precision
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class LanesEngine(Protocol):
     its own is worth it after few steps.
     """
 
-    columns: Columns
+    columns: KeptColumns
     lanes: int
     surer_alone: bool
 

@@ -13,8 +13,8 @@ from jaxglmm import _status
 from jaxglmm.formula.design import Design
 from jaxglmm.many import file as fits_file
 from jaxglmm.many import linear as fits_linear
-from jaxglmm.many.collection import Source, alone
-from jaxglmm.many.columns import PENDING, Columns
+from jaxglmm.many.collection import ModelSource, alone
+from jaxglmm.many.columns import PENDING, KeptColumns
 from jaxglmm.many.coordinates import coordinates
 from jaxglmm.many.level_sums import LevelSums
 from jaxglmm.many.linear import OwnLinear, Settings, SharedLinear, WeightedResponses
@@ -35,7 +35,7 @@ class Loop:
 
     lanes = 1
 
-    def __init__(self, source: Source, columns: Columns):
+    def __init__(self, source: ModelSource, columns: KeptColumns):
         self.source, self.columns = source, columns
 
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
@@ -43,7 +43,7 @@ class Loop:
         return np.stack([alone(self.source, self.columns, int(i)) for i in which])
 
 
-def plan(source: Source, devices: Any) -> Plan:
+def plan(source: ModelSource, devices: Any) -> Plan:
     """Engines for the data sets of ``source``."""
     if source.responses is None:
         assert source.split is not None
@@ -56,7 +56,7 @@ def plan(source: Source, devices: Any) -> Plan:
     return _generalised(source, chosen)
 
 
-def _generalised(source: Source, devices: Devices) -> Plan:
+def _generalised(source: ModelSource, devices: Devices) -> Plan:
     from jaxglmm.many.generalised import SharedRows, generalised_columns, suits
     from jaxglmm.many.ragged_generalised import RaggedRows
 
@@ -101,7 +101,7 @@ def _generalised(source: Source, devices: Devices) -> Plan:
     )
 
 
-def settled(source: Source) -> Source:
+def settled(source: ModelSource) -> ModelSource:
     """Of categories: the design without its intercept, or of all predictors."""
     from jaxglmm.fitting import ordinal
 
@@ -111,7 +111,7 @@ def settled(source: Source) -> Source:
     return replace(source, design=design, family=family)
 
 
-def _linear(source: Source, devices: Devices) -> Plan:
+def _linear(source: ModelSource, devices: Devices) -> Plan:
     design, reml = source.design, source.model.reml
     settings = Settings(reml, source.tol, source.satterthwaite)
     columns = fits_linear.columns(design)
@@ -136,7 +136,7 @@ def _linear(source: Source, devices: Devices) -> Plan:
     )
 
 
-def _correlated(source: Source, columns: Columns, devices: Devices) -> Plan:
+def _correlated(source: ModelSource, columns: KeptColumns, devices: Devices) -> Plan:
     """Of linear models with correlated residuals."""
     from jaxglmm.many.residuals import SharedBlocks, residual_names
 
@@ -161,7 +161,7 @@ def _correlated(source: Source, columns: Columns, devices: Devices) -> Plan:
 
 
 def _responses(
-    source: Source, settings: Settings, columns: Columns, devices: Devices
+    source: ModelSource, settings: Settings, columns: KeptColumns, devices: Devices
 ) -> tuple[LanesEngine, LanesEngine | None, int]:
     """The engine for all responses, and the one for those with missing values."""
     from jaxglmm.many.general import GenericLinear
@@ -192,7 +192,7 @@ def _responses(
 
 
 def _ragged(
-    source: Source, settings: Settings, columns: Columns, devices: Devices
+    source: ModelSource, settings: Settings, columns: KeptColumns, devices: Devices
 ) -> tuple[Stage, ...]:
     split = source.split
     assert split is not None
@@ -226,7 +226,7 @@ def split(design: Design, codes: np.ndarray, D: int) -> SplitTable:
 
 def table(
     plan: Plan,
-    source: Source,
+    source: ModelSource,
     facts: dict[str, Any],
     labels: np.ndarray | None,
     file: Any,
@@ -257,6 +257,6 @@ def table(
     return opened.table, opened.flush
 
 
-def _left_out(table: np.ndarray, source: Source) -> None:
+def _left_out(table: np.ndarray, source: ModelSource) -> None:
     if source.infinite is not None:
         table[source.infinite, -1] = _status.BAD_VALUES

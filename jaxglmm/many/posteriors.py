@@ -32,7 +32,7 @@ from jaxglmm.posterior.fit import check_response, fit_posterior
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
 
 if TYPE_CHECKING:
-    from jaxglmm.many.collection import Source
+    from jaxglmm.many.collection import ModelSource
 
 P = TypeVar("P", bound=FittedPosterior)
 
@@ -142,7 +142,7 @@ class FittedPosteriors:
 
 
 def fit_posteriors(
-    source: Source,
+    source: ModelSource,
     family: AbstractFamily,
     method: BayesMethod,
     priors: Priors | None,
@@ -199,7 +199,7 @@ class _Maker:
 
     def __init__(
         self,
-        source: Source,
+        source: ModelSource,
         family: AbstractFamily,
         method: BayesMethod,
         priors: Priors | None,

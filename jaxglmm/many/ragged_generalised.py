@@ -18,7 +18,7 @@ from jaxglmm._errors import DataError, ModelError
 from jaxglmm.estimate import generalised_lanes as generalised
 from jaxglmm.fitting import ordinal
 from jaxglmm.formula.design import Design
-from jaxglmm.many.collection import Source, status_of
+from jaxglmm.many.collection import ModelSource, status_of
 from jaxglmm.many.columns import ALONE
 from jaxglmm.many.generalised import (
     CELLS,
@@ -73,7 +73,9 @@ class RaggedRows:
     surer_alone = False
 
     @double_precision
-    def __init__(self, source: Source, J: int, which: np.ndarray, devices: Devices):
+    def __init__(
+        self, source: ModelSource, J: int, which: np.ndarray, devices: Devices
+    ):
         assert source.split is not None
         design = source.design
         self.source, self.design = source, design

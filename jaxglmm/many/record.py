@@ -19,7 +19,7 @@ from jaxglmm._pandas import pd
 from jaxglmm.fitting.kinds import Kinds
 from jaxglmm.fitting.kinds import record as records
 from jaxglmm.many import correlations as _correlations
-from jaxglmm.many.columns import Columns
+from jaxglmm.many.columns import KeptColumns
 from jaxglmm.model.families import _thresholds
 
 A_ROW = (  # fields with one row a data set
@@ -99,7 +99,7 @@ class FittedModels(Hinted):
     def from_table(
         cls,
         table: np.ndarray,
-        columns: Columns,
+        columns: KeptColumns,
         labels: np.ndarray | None = None,
         **more,
     ) -> Self:

@@ -23,8 +23,8 @@ from jaxglmm.fitting.linear import SAFETY, SINGULAR
 from jaxglmm.fitting.residual_parameters import parameters_of
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate import exact_blocks
-from jaxglmm.many.collection import Source
-from jaxglmm.many.columns import MISSING, Columns
+from jaxglmm.many.collection import ModelSource
+from jaxglmm.many.columns import MISSING, KeptColumns
 from jaxglmm.many.responses import Responses
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances.host import host_lambdas, host_theta
@@ -50,7 +50,7 @@ class SharedBlocks:
     surer_alone = False
 
     @double_precision
-    def __init__(self, source: Source, columns: Columns):
+    def __init__(self, source: ModelSource, columns: KeptColumns):
         self.source, self.columns = source, columns
         self.base = blocks.BlockEngine(source.design, source.model.reml)
         size = sum(s.rows.size + s.pairs.lag.size for s in self.base.shared.stacks)

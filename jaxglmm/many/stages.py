@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxglmm.many.columns import Columns
+from jaxglmm.many.columns import KeptColumns
 from jaxglmm.many.pieces import LanesEngine
 
 
@@ -31,7 +31,7 @@ class Plan:
     stages: tuple[Stage, ...]
     missing: LanesEngine | None
     alone: Callable[[int], np.ndarray]
-    columns: Columns
+    columns: KeptColumns
     D: int
     title: str
     devices: str

@@ -23,7 +23,7 @@ from jaxglmm.fitting.kinds import Kinds
 from jaxglmm.fitting.packing import pack, unpack
 from jaxglmm.formula.recipes import with_functions
 from jaxglmm.many import file as fits_file
-from jaxglmm.many.collection import Source
+from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.posteriors import FittedPosteriors
 from jaxglmm.many.ragged import SplitTable
 from jaxglmm.many.record import FittedModels
@@ -155,7 +155,7 @@ def _table(path: Path, make: type[F]) -> F:
     )
 
 
-def _pack_source(source: Source, arrays: dict) -> dict:
+def _pack_source(source: ModelSource, arrays: dict) -> dict:
     def part(value: Any, where: str) -> Any:
         if isinstance(value, Responses):
             taken = value.take(np.arange(len(value)))
@@ -175,7 +175,7 @@ def _pack_source(source: Source, arrays: dict) -> dict:
     return out
 
 
-def _pack_model(source: Source) -> dict:
+def _pack_model(source: ModelSource) -> dict:
     if source.family is None:
         return {"reml": source.model.reml}
     from jaxglmm.fitting.fitted_generalised import asdict_static, family_class
@@ -193,7 +193,7 @@ def _pack_model(source: Source) -> dict:
     }
 
 
-def _source(saved: dict, arrays: dict) -> Source:
+def _source(saved: dict, arrays: dict) -> ModelSource:
     def whole(part: dict) -> Any:
         if "responses" in part:
             values = unpack(part["responses"], arrays)
@@ -205,11 +205,11 @@ def _source(saved: dict, arrays: dict) -> Source:
         given["split"] = SplitTable.from_parts(given["split"])
     model = saved["model"]["value"]
     if "reml" in model:
-        return Source(**given, model=Maximise(model["reml"]))
+        return ModelSource(**given, model=Maximise(model["reml"]))
     from jaxglmm.fitting.fitted_generalised import family_of
     from jaxglmm.integrate.marginals import from_facts
 
-    return Source(
+    return ModelSource(
         **given,
         model=from_facts(model["integration"]),
         family=family_of(model),

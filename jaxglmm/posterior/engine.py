@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxglmm._brief import brief
-from jaxglmm.density.posterior import Posterior
+from jaxglmm.density.posterior import PosteriorModel
 from jaxglmm.fitting.generalised import problem_of
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.covariances import AbstractCovariance
@@ -67,7 +67,7 @@ class PosteriorEngine:
         family: AbstractFamily,
         resolved: Resolved,
         data: RowData,
-        posterior: Posterior,
+        posterior: PosteriorModel,
         eta: np.ndarray,
         phi: np.ndarray,
     ):
@@ -231,7 +231,7 @@ def build(
     eta, phi = family.start(design.y, precise.trials)
     phi = family.start(design.y[counted], trials)[1]
     problem = problem_of(precise, family, data, own)
-    posterior = jax.device_put(Posterior(problem, belief))
+    posterior = jax.device_put(PosteriorModel(problem, belief))
     return PosteriorEngine(
         design, family, resolved, data, posterior, data.place(eta), np.asarray(phi)
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.density.posterior import Posterior
+from jaxglmm.density.posterior import PosteriorModel
 from jaxglmm.density.smoothed import NODES as GH_NODES
 from jaxglmm.estimate import mean_field, skewed, variational
 from jaxglmm.estimate import posterior_mode as _map
@@ -110,7 +110,7 @@ def _structured(engine: PosteriorEngine, method: VB) -> Outcome:
 
 @partial(jit, static_argnames="k")
 def _fit(
-    posterior: Posterior, eta, phi, tol, max_steps, k: int
+    posterior: PosteriorModel, eta, phi, tol, max_steps, k: int
 ) -> variational.VariationalFound:
     x = _map.starting_point(posterior, eta, phi)
     u = zeros(posterior.problem)
@@ -151,7 +151,7 @@ class Mixture:
 
 
 def moments(
-    posterior: Posterior, nodes: variational.VariationalFound, w: np.ndarray
+    posterior: PosteriorModel, nodes: variational.VariationalFound, w: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean (p,) and covariance (p, p) of beta under the mixture of weights w."""
     beta, C = jax.device_get(_beta_moments(posterior, nodes))
@@ -161,7 +161,7 @@ def moments(
 
 
 @jit
-def _beta_moments(posterior: Posterior, found: variational.VariationalFound):
+def _beta_moments(posterior: PosteriorModel, found: variational.VariationalFound):
     posterior = posterior.folded()
 
     def node(f: variational.VariationalFound):
@@ -173,7 +173,7 @@ def _beta_moments(posterior: Posterior, found: variational.VariationalFound):
 
 
 def draw(
-    posterior: Posterior, law: Mixture, S: int, seed: int
+    posterior: PosteriorModel, law: Mixture, S: int, seed: int
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
     """x (S, k), u (S, q, J) a factor, y (S, r) that u belongs to, weights of nodes.
 
@@ -225,7 +225,9 @@ def _chunks(
 
 
 @jit
-def _draw(posterior: Posterior, found: variational.VariationalFound, of_chunk, z, e):
+def _draw(
+    posterior: PosteriorModel, found: variational.VariationalFound, of_chunk, z, e
+):
     posterior = posterior.folded()
 
     def chunk(args):

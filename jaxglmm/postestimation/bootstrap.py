@@ -394,13 +394,13 @@ def _in_lanes(
     from jaxglmm.many import generalised
     from jaxglmm.many import plan as engines
     from jaxglmm.many import scheduler as run
-    from jaxglmm.many.collection import Source
+    from jaxglmm.many.collection import ModelSource
     from jaxglmm.many.responses import Responses
 
     design = fit.design
     given = (design.weights, design.offset, design.trials)
     how = fit.marginal, fit.family, GENERALISED_TOLERANCE
-    source = Source(design, None, None, *given, *how)
+    source = ModelSource(design, None, None, *given, *how)
     if not design.terms or not generalised.suits(source):
         return None
     tables, columns = [], generalised.generalised_columns(design, fit.family)

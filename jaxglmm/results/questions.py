@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from jaxglmm.postestimation.checking.variance_explained import ICC, R2
     from jaxglmm.postestimation.inference.hypotheses import WaldTest
-    from jaxglmm.postestimation.report.params import Params
+    from jaxglmm.postestimation.report.params import LinearParams
 
 
 class Questions(FittedModel):
@@ -33,7 +33,7 @@ class Questions(FittedModel):
     # What it is ----------------------------------------------------------------------
 
     @property
-    def params(self) -> Params:
+    def params(self) -> LinearParams:
         """The main numbers as one frozen record."""
         from jaxglmm.postestimation.report.params import params
 

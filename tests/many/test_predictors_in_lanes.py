@@ -8,7 +8,7 @@ import pytest
 
 import jaxglmm as jg
 from jaxglmm.many import generalised, plan
-from jaxglmm.many.collection import Source
+from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.responses import Responses
 from jaxglmm.postestimation.profile import generalised as profile
 from jaxglmm.runtime.devices import choose
@@ -40,7 +40,7 @@ def test_lanes_are_single_fits(formula, options):
     fit = jg.glmm(formula, data, **options)
     given = fit.design.weights, fit.design.offset, fit.design.trials
     how = fit.marginal, fit.family, 1e-9
-    source = Source(fit.design, Responses(Y, len(X)), None, *given, *how)
+    source = ModelSource(fit.design, Responses(Y, len(X)), None, *given, *how)
     assert generalised.suits(source)
     (stage,) = plan.plan(source, "cpu").stages
     assert isinstance(stage.engine, generalised.SharedRows)

@@ -9,7 +9,7 @@ import pytest
 import jaxglmm as jg
 from jaxglmm.fitting.components import parameters
 from jaxglmm.many.collection import row_of
-from jaxglmm.many.columns import Columns
+from jaxglmm.many.columns import KeptColumns
 from jaxglmm.many.correlations import terms_of
 from jaxglmm.model import covariances
 
@@ -28,7 +28,7 @@ def test_a_row_has_the_standard_deviations_of_its_structure(term):
         fit = jg.lmm(f"y ~ 1 + {term}", data)
     terms = fit.design.terms
     names = covariances.sd_names(terms)
-    columns = Columns(("(Intercept)",), names, len(fit.theta), (), terms_of(terms))
+    columns = KeptColumns(("(Intercept)",), names, len(fit.theta), (), terms_of(terms))
     row = row_of(fit, columns)[columns.slices()["sd"]]
     found = parameters(fit.design, fit.estimates, residual=False)
     expected = [x.value for x in found if x.kind == "sd"]

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.many.columns import Columns
+from jaxglmm.many.columns import KeptColumns
 from jaxglmm.numerics import multiplicity
 from jaxglmm.plots import p_values, style, volcano
 from jaxglmm.results.fits import Fits
@@ -17,7 +17,7 @@ def made(D=400):
     beta = effect + rng.normal(size=D)
     from scipy.stats import norm
 
-    columns = Columns(("x",), ("sd",), 1)
+    columns = KeptColumns(("x",), ("sd",), 1)
     table = columns.table(
         D,
         coefficients=beta,

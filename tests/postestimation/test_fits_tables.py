@@ -11,7 +11,7 @@ from scipy.special import digamma, polygamma
 
 import jaxglmm as jg
 from jaxglmm._errors import DataError, NotApplicableError, SingularFitWarning
-from jaxglmm.many.columns import Columns
+from jaxglmm.many.columns import KeptColumns
 from jaxglmm.postestimation.collection import moderation as fits_moderation
 from jaxglmm.results.fits import Fits
 
@@ -23,7 +23,7 @@ def made(D=300, seed=1):
     truth = np.column_stack([np.zeros(D), np.where(np.arange(D) < D // 5, 5.0, 0.0)])
     beta = truth + rng.normal(size=(D, 2))
     se = np.sqrt(rng.chisquare(df) / df)
-    columns = Columns(("(Intercept)", "x"), ("sd_(Intercept)|g",), 1)
+    columns = KeptColumns(("(Intercept)", "x"), ("sd_(Intercept)|g",), 1)
     d, d0 = 15.0, 6.0
     true_variance = 2.0 * d0 / rng.chisquare(d0, D)
     sigma = np.sqrt(true_variance * rng.chisquare(d, D) / d)

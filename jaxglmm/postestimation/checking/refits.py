@@ -17,7 +17,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.estimate.generalised_lanes import Report
 from jaxglmm.many import generalised as lanes
-from jaxglmm.many.collection import Source
+from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.responses import Responses
 from jaxglmm.postestimation.checking.simulated_residuals import Test, two_sided
 from jaxglmm.postestimation.profile import rows as held_rows
@@ -68,7 +68,7 @@ def _in_lanes(
     design, family = fit.design, fit.family
     given = (design.weights, design.offset, design.trials)
     marginal = fit.engine.marginal
-    source = Source(design, None, None, *given, marginal, family, TOLERANCE)
+    source = ModelSource(design, None, None, *given, marginal, family, TOLERANCE)
     if not design.terms or design.fixed or not lanes.suits(source):
         return
     source = replace(source, responses=Responses(Y.T, design.n))

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm.fitting.kinds import is_ordinal
-from jaxglmm.many.collection import Source
+from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.generalised import SharedRows, suits
 from jaxglmm.many.linear import is_free
 from jaxglmm.many.responses import Responses
@@ -87,7 +87,7 @@ def lanes(fit: FittedGeneralised) -> GeneralisedModels | None:
     design, devices = fit.design, choose("cpu", 0.0)
     given = (design.weights, design.offset, design.trials)
     marginal = fit.engine.marginal
-    source = Source(design, None, None, *given, marginal, fit.family, TOLERANCE)
+    source = ModelSource(design, None, None, *given, marginal, fit.family, TOLERANCE)
     if not design.terms or not suits(source):
         return None
     source = replace(source, responses=Responses(design.y[:, None], design.n))

@@ -111,7 +111,7 @@ def fit(
     along = Along(d.p, how.covariance, d.family.n_phi, B)
     idle = hold.idle[:, None] * np.eye(len(free))[:, :, None]
 
-    def evaluate(f: Array, u: Array, exact: Array) -> pt.Point:
+    def evaluate(f: Array, u: Array, exact: Array) -> pt.LanePoint:
         psi = hold.origin + onto(B, f)
         at = marginal.at_lanes(d, split, psi, u, exact)
         score = jnp.sum(B * at.score[:, None], axis=0)

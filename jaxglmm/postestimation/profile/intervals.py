@@ -21,7 +21,7 @@ from jaxglmm import _arguments, _status
 from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning, NotApplicableError
 from jaxglmm.many import plan as engines
 from jaxglmm.many import scheduler as run
-from jaxglmm.many.collection import Source
+from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.columns import PENDING
 from jaxglmm.many.generalised import SharedRows
 from jaxglmm.many.linear import OwnLinear, SharedLinear
@@ -127,7 +127,7 @@ def _fitted(
     fits: FittedModels, place: np.ndarray, good: np.ndarray
 ) -> tuple[FittedModels, engines.Plan]:
     """All data sets of the source by maximum likelihood, NaN where not ``good``."""
-    source: Source = fits.source
+    source: ModelSource = fits.source
     if source.family is None:
         from jaxglmm.estimate.maximise import Maximise
 

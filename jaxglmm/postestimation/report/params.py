@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @brief
 @dataclass(frozen=True)
-class Params:
+class LinearParams:
     """Estimates and facts of a linear mixed model, by their documented names."""
 
     coefficients: np.ndarray
@@ -46,9 +46,11 @@ class Params:
     theta: np.ndarray
 
 
-def params(fit: FittedModel) -> Params:
+def params(fit: FittedModel) -> LinearParams:
     """The record of a fit."""
-    return Params(**{name: getattr(fit, name) for name in Params.__dataclass_fields__})
+    return LinearParams(
+        **{name: getattr(fit, name) for name in LinearParams.__dataclass_fields__}
+    )
 
 
 @brief

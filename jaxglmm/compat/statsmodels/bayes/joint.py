@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxglmm.compat.statsmodels.bayes.layout import DesignLayout
 from jaxglmm.compat.statsmodels.bayes.marginal import ScalesBelief, start_from
-from jaxglmm.density.posterior import Posterior
+from jaxglmm.density.posterior import PosteriorModel
 from jaxglmm.estimate import variational
 from jaxglmm.numerics.system import scale, scale_transposed
 from jaxglmm.runtime.compile import jit
@@ -29,7 +29,7 @@ class NodeMixture:
     vector = False
 
     def __init__(
-        self, layout: DesignLayout, posterior: Posterior, nodes: variational.Nodes
+        self, layout: DesignLayout, posterior: PosteriorModel, nodes: variational.Nodes
     ):
         self.layout, self.posterior, self.nodes = layout, posterior, nodes
         self.steps = int(np.sum(np.asarray(nodes.found.steps)))
@@ -90,7 +90,7 @@ class NodeMixture:
 
 
 @jit
-def _effects(posterior: Posterior, found: variational.VariationalFound):
+def _effects(posterior: PosteriorModel, found: variational.VariationalFound):
     """Means and variances of b at every node, (nodes, q, 1, J) and (nodes, q, J)."""
     posterior = posterior.folded()
 
@@ -110,7 +110,7 @@ def _effects(posterior: Posterior, found: variational.VariationalFound):
 
 
 @jit
-def _solve(posterior: Posterior, found: variational.VariationalFound, r, s):
+def _solve(posterior: PosteriorModel, found: variational.VariationalFound, r, s):
     """The covariance of (b, beta) times (r, s) at one node."""
     posterior = posterior.folded()
     _, lam, _ = posterior.parameters(jnp.concatenate([found.q.beta, found.q.y]))
@@ -132,7 +132,7 @@ def find(
     belief = ScalesBelief(
         layout.scales, jnp.asarray(layout.precision), jnp.asarray(data.phi)
     )
-    posterior = Posterior(layout.problem, belief)
+    posterior = PosteriorModel(layout.problem, belief)
     x, u = start_from(layout, start)
     most = jnp.asarray(max_steps)
     fit = partial(variational.fit, rule=rule)

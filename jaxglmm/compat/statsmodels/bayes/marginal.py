@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.compat.statsmodels.bayes.layout import DesignLayout
-from jaxglmm.density.posterior import Posterior
+from jaxglmm.density.posterior import PosteriorModel
 from jaxglmm.estimate import posterior_mode as _map
 from jaxglmm.estimate.mean_field import Scales
 from jaxglmm.integrate.base import Laplace
@@ -68,7 +68,9 @@ class MarginalPosterior:
 
     vector = False
 
-    def __init__(self, layout: DesignLayout, mode: _map.Mode, posterior: Posterior):
+    def __init__(
+        self, layout: DesignLayout, mode: _map.Mode, posterior: PosteriorModel
+    ):
         self.layout, self.mode, self.posterior = layout, mode, posterior
         self.steps, self.status = int(mode.steps), int(mode.status)
         self._pieces()
@@ -117,7 +119,7 @@ class MarginalPosterior:
 
 
 @jit
-def _effects(posterior: Posterior, mode: _map.Mode):
+def _effects(posterior: PosteriorModel, mode: _map.Mode):
     """b, db/dx and the conditional variances of b at the mode."""
     _, lam, _ = posterior.parameters(mode.x)
     factor = _factor(posterior, mode)
@@ -129,11 +131,11 @@ def _effects(posterior: Posterior, mode: _map.Mode):
 
 
 @jit
-def _solve(posterior: Posterior, mode: _map.Mode, v):
+def _solve(posterior: PosteriorModel, mode: _map.Mode, v):
     return through(_factor(posterior, mode), v)
 
 
-def _factor(posterior: Posterior, mode: _map.Mode):
+def _factor(posterior: PosteriorModel, mode: _map.Mode):
     beta, lam, phi = posterior.parameters(mode.x)
     problem = posterior.problem
     w = rows_at(problem, predictor(problem, beta, scale(lam, mode.u)), phi).w
@@ -149,7 +151,7 @@ def find(
     belief = ScalesBelief(
         layout.scales, jnp.asarray(layout.precision), jnp.asarray(data.phi)
     )
-    posterior = Posterior(problem, belief)
+    posterior = PosteriorModel(problem, belief)
     x, u = start_from(layout, start)
     mode = _map.find_compiled(
         Laplace(),
