@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm.fitting import ordinal
 from jaxglmm.fitting.generalised import inverse_hessian
+from jaxglmm.many.columns import ALONE
 from jaxglmm.model.families import AbstractFamily, _thresholds
 
 
@@ -153,3 +155,18 @@ def guesses(
     if lane is not None:
         return score[at, lane] - np.broadcast_to(c, score.shape[1:])[lane], spacing
     return np.take_along_axis(score, at, axis=0) - c, spacing
+
+
+def of_categories(family: AbstractFamily, seen: Categories) -> np.ndarray:
+    """(L,) zero, or why responses of such categories cannot be fitted."""
+    status = np.where(seen.several, 0, _status.CONSTANT)
+    if not by_gaps(family):  # a fit of its own leaves empty categories out
+        status[seen.empty & seen.several] = ALONE
+    status[~seen.count.any(axis=0)] = _status.TOO_FEW
+    return status
+
+
+def by_gaps(family: AbstractFamily) -> bool:
+    """Whether an empty category is a gap of nothing between two thresholds."""
+    structure = getattr(family, "thresholds", None)
+    return structure == "flexible" and len(family.predictors) == 1

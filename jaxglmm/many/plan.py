@@ -57,8 +57,9 @@ def plan(source: ModelSource, devices: Any) -> Plan:
 
 
 def _generalised(source: ModelSource, devices: Devices) -> Plan:
-    from jaxglmm.many.generalised import SharedRows, generalised_columns, suits
-    from jaxglmm.many.ragged_generalised import RaggedRows
+    from jaxglmm.many.generalised import GeneralisedLanes, generalised_columns, suits
+    from jaxglmm.many.ragged_generalised import LongRows
+    from jaxglmm.many.response_rows import ResponseRows
 
     whole, source = source, settled(source)
     family, design = source.family, source.design
@@ -72,9 +73,10 @@ def _generalised(source: ModelSource, devices: Devices) -> Plan:
         if suits(source, located=True):
             sizes = buckets(split.levels)
             stages = tuple(
-                Stage(RaggedRows(source, int(J), which, devices), which, threads)
+                Stage(GeneralisedLanes(data, devices), which, threads)
                 for J in np.unique(sizes)
                 for which in [everything[sizes == J]]
+                for data in [LongRows(source, int(J), which)]
             )
         else:
             stages = (Stage(Loop(whole, columns), everything, 1),)
@@ -83,8 +85,11 @@ def _generalised(source: ModelSource, devices: Devices) -> Plan:
         everything = np.arange(D)
         if suits(source, located=True):
             own = isinstance(source.weights, Responses)
-            stages = (Stage(SharedRows(source, own, devices), everything, threads),)
-            missing = None if own else SharedRows(source, True, devices)
+            engine = GeneralisedLanes(ResponseRows(source, own, devices), devices)
+            stages = (Stage(engine, everything, threads),)
+            if not own:
+                other = ResponseRows(source, True, devices)
+                missing = GeneralisedLanes(other, devices)
         else:
             stages = (Stage(Loop(whole, columns), everything, 1),)
     nodes = source.model.nodes

@@ -1,13 +1,12 @@
 """Many generalised models with designs of their own: the data sets of a long table.
 
 Rows are sorted by data set and level and laid out (height, levels, lanes), as those of
-one design are in ``generalised``, which has the rest of the way to the table.
+one design are in ``generalised``, which has the engine of both.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,77 +14,34 @@ from scipy.linalg import block_diag
 
 from jaxglmm import _status
 from jaxglmm._errors import DataError, ModelError
-from jaxglmm.estimate import generalised_lanes as generalised
 from jaxglmm.fitting import ordinal
-from jaxglmm.formula.design import Design
 from jaxglmm.many.collection import ModelSource, status_of
 from jaxglmm.many.columns import ALONE
-from jaxglmm.many.generalised import (
-    CELLS,
-    LANES,
-    _fit,
-    by_gaps,
-    fine,
-    fixed_parts,
-    generalised_columns,
-    of_categories,
-    table,
-)
-from jaxglmm.many.located import Categories, Reading
+from jaxglmm.many.generalised import LaneArrays
+from jaxglmm.many.located import Categories, by_gaps, of_categories
 from jaxglmm.many.located import guesses as of_thresholds
 from jaxglmm.many.ragged import SplitTable, _cholesky, _Sums
-from jaxglmm.many.values import LEAST_VALUES
+from jaxglmm.many.response_rows import fine, fixed_parts
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.runtime.devices import Devices
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure.factors import ColumnMaps, join
 from jaxglmm.structure.fixed import orthonormal
 
 
-@dataclass(frozen=True)
-class RaggedArrays:
-    """Rows of L data sets.
-
-    there: arrays of ``rows_lanes.LaneRows`` by name, ``n_levels`` and ``back``; eta,
-    phi: where to start; status: (L,) zero, or why there is no fit; back: (L, p, p) and
-    T_inverse: (L, q, q), to the user's coordinates; at, lane, level: (n,) which row,
-    whose and of which level; y: (n,); Z: (q, n); seen: of categories, which there are.
-    """
-
-    there: dict[str, np.ndarray]
-    eta: np.ndarray
-    phi: np.ndarray
-    status: np.ndarray
-    back: np.ndarray
-    T_inverse: np.ndarray
-    at: np.ndarray
-    lane: np.ndarray
-    level: np.ndarray
-    y: np.ndarray
-    Z: np.ndarray
-    seen: Categories | None
-
-
-class RaggedRows:
-    """Data sets of a long table, one grouping factor."""
-
-    surer_alone = False
+class LongRows:
+    """Data sets of a long table, one grouping factor, as ``generalised`` wants them."""
 
     @double_precision
-    def __init__(
-        self, source: ModelSource, J: int, which: np.ndarray, devices: Devices
-    ):
+    def __init__(self, source: ModelSource, J: int, which: np.ndarray):
         assert source.split is not None
         design = source.design
         self.source, self.design = source, design
         self.split: SplitTable = source.split
         self.located = ordinal.has_location(source.family)
         self.family: AbstractFamily = ordinal.core(source.family)
-        self.columns = generalised_columns(design, source.family)
         (self.factor,) = join(assemble.columns(design))
-        self.predictors = assemble.predictors(design)
-        self.J, self.devices = J, devices
+        self.J = J
         order = self.split.order
         n = design.n
         Z = np.ones((1, n)) if self.factor.values is None else self.factor.values.T
@@ -97,74 +53,21 @@ class RaggedRows:
         self.y = design.y[order]
         given = (design.weights, design.offset, design.trials)
         self.w, self.o, self.m = (None if v is None else v[..., order] for v in given)
-        sizes = self._heights(which)
-        self.h = fine(int(sizes.max(initial=1)))
-        K = self.predictors.K
-        cells = self.h * J * K
-        self.chunk = devices.chunk(cells, CELLS, LANES)
-        self.lanes = devices.block(self.chunk, cells * (6 + len(self.X) + len(self.Z)))
-        self.unit = devices.unit(self.chunk)
-        self.program = generalised.RowsFit(
-            self.family,
-            source.model,
-            self.factor.covariance,
-            self.predictors,
-            self.factor.predictors if K > 1 else None,
-        )
-        self.room = LEAST_VALUES
+        self.h = fine(self._height(which))
+        self.numbers = len(self.X) + len(self.Z)
 
-    def _heights(self, which: np.ndarray) -> np.ndarray:
-        """The most rows of a level of each data set."""
-        place, lane, level = self.split.take(which)
-        key = lane * (self.J + 1) + level
-        counts = np.bincount(key, minlength=1)
-        del place
-        return counts
-
-    @double_precision
-    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
-        """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
-        r = self.rows(which)
-        at, lane, level, y, Z = r.at, r.lane, r.level, r.y, r.Z
-        status, p = r.status, len(self.X)
-        report = _fit(self, self.common, r.there, r.eta, r.phi, steps)
-        status = np.where(status == 0, report.status, status)
-        whole = np.einsum("lab,bl->la", r.back, report.psi[:p])
-        beta = whole[:, int(self.located) :]
-
-        def rows_of(i: int) -> tuple[Design, np.ndarray, np.ndarray]:
-            design = self.source.design_of(int(which[i]))
-            here = np.flatnonzero(lane == i)
-            value = whole[i] @ self.R @ self.X[:, at[here]]
-            if self.o is not None:
-                value = value + self.o[at[here]]
-            for k in range(len(Z)):
-                value = value + Z[k, here] * report.b[k, level[here], i]
-            sort = np.argsort(self.split.order[at[here]], kind="stable")
-            return design, value[sort], here[sort]
-
-        row = -r.back[:, 0] if self.located else None
-        return table(
-            self.design,
-            self.columns,
-            self.factor,
-            Reading(self.source.family, row, len(report.psi)),
-            report,
-            status,
-            beta,
-            r.back[:, int(self.located) :],
-            r.T_inverse,
-            rows_of,
-            np.broadcast_to(y[:, None], (len(y), len(which))),
-            r.seen,
-        )
+    def _height(self, which: np.ndarray) -> int:
+        """The most rows of a level of a data set."""
+        _, lane, level = self.split.take(which)
+        counts = np.bincount(lane * (self.J + 1) + level, minlength=1)
+        return int(counts.max(initial=1))
 
     @property
     def common(self) -> dict[str, np.ndarray]:
         """Arrays by name that all data sets share."""
         return {} if self.m is not None else {"trials": np.ones((self.h, self.J, 1))}
 
-    def rows(self, which: np.ndarray) -> RaggedArrays:
+    def rows(self, which: np.ndarray) -> LaneArrays:
         """The rows of data sets ``which`` (L,), each in coordinates of its own."""
         at, lane, level = self.split.take(which)
         L, p = len(which), len(self.X)
@@ -217,20 +120,21 @@ class RaggedRows:
         T_inverse = self.factor.T_inverse @ np.moveaxis(
             _inverse_transposed(Lz) / size[:, None], -1, 0
         )
-        return RaggedArrays(
-            there,
-            put(eta, 0.0),
-            phi,
-            status,
-            back,
-            T_inverse,
-            at,
-            lane,
-            level,
-            y,
-            Z,
-            seen,
-        )
+
+        def rows_of(i: int, whole: np.ndarray, effects: np.ndarray) -> tuple:
+            here = np.flatnonzero(lane == i)
+            eta = whole @ self.R @ self.X[:, at[here]]
+            if self.o is not None:
+                eta = eta + self.o[at[here]]
+            for k, z in enumerate(Z):
+                eta = eta + z[here] * effects[k, level[here]]
+            sort = np.argsort(self.split.order[at[here]], kind="stable")
+            return self.source.design_of(int(which[i])), eta[sort], here[sort]
+
+        start = (put(eta, 0.0), phi, status)
+        wide = np.broadcast_to(y[:, None], (len(y), L))
+        rest = (back, T_inverse, wide, seen, rows_of)
+        return LaneArrays(self.common, there, *start, *rest)
 
     def _fixed(
         self, sums: _Sums, X: np.ndarray, n: np.ndarray, lane: np.ndarray

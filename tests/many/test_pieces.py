@@ -57,10 +57,10 @@ def test_pieces_give_the_same_numbers_in_another_process():
     assert set(kinds) == {
         "GenericLinear",
         "Loop",
+        "LongRows",
         "LongTable",
-        "RaggedRows",
+        "ResponseRows",
         "SharedLinear",
-        "SharedRows",
         "WeightedResponses",
     }
     pieces = [Piece(e, np.arange(D), 8, 30, True) for e in kinds.values()]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm.many import generalised, plan
+from jaxglmm.many import generalised, plan, response_rows
 from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.responses import Responses
 from jaxglmm.postestimation.profile import generalised as profile
@@ -43,8 +43,10 @@ def test_lanes_are_single_fits(formula, options):
     source = ModelSource(fit.design, Responses(Y, len(X)), None, *given, *how)
     assert generalised.suits(source)
     (stage,) = plan.plan(source, "cpu").stages
-    assert isinstance(stage.engine, generalised.SharedRows)
-    engine = generalised.SharedRows(source, False, choose("cpu", 1.0))
+    assert isinstance(stage.engine, generalised.GeneralisedLanes)
+    devices = choose("cpu", 1.0)
+    rows = response_rows.ResponseRows(source, False, devices)
+    engine = generalised.GeneralisedLanes(rows, devices)
     table = engine.fit(np.arange(L), 200)
     p = len(engine.columns.coefficients)
     for k in range(L):

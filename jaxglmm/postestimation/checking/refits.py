@@ -17,6 +17,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.estimate.generalised_lanes import Report
 from jaxglmm.many import generalised as lanes
+from jaxglmm.many import response_rows
 from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.responses import Responses
 from jaxglmm.postestimation.checking.simulated_residuals import Test, two_sided
@@ -51,7 +52,7 @@ def refitted(fit: FittedGeneralised, n: int, seed, re: str | None) -> Refits:
     engine, design = fit.engine, fit.design
     trials, used = _columns(design)
     for i in np.flatnonzero(np.isnan(eta).any(axis=1)):
-        if lanes.check(fit.family, Y[i][:, None], trials, used)[0]:
+        if response_rows.check(fit.family, Y[i][:, None], trials, used)[0]:
             continue
         found = engine.for_response(Y[i], design.trials).fit(TOLERANCE, STEPS)
         if found.status == _status.CONVERGED:
@@ -72,33 +73,35 @@ def _in_lanes(
     if not design.terms or design.fixed or not lanes.suits(source):
         return
     source = replace(source, responses=Responses(Y.T, design.n))
-    engine = lanes.SharedRows(source, False, choose("cpu", 0.0))
+    devices = choose("cpu", 0.0)
+    data = response_rows.ResponseRows(source, False, devices)
+    engine = lanes.GeneralisedLanes(data, devices)
     offset = 0.0 if design.offset is None else design.offset
     for start in range(0, len(Y), engine.chunk):
         which = np.arange(start, min(start + engine.chunk, len(Y)))
         padded = np.resize(which, engine.chunk)
         report = _fit(engine, design, padded)
-        beta = report.psi[: design.p].T @ engine.R_inverse.T
+        beta = report.psi[: design.p].T @ data.R_inverse.T
         found = beta @ design.X.T + offset
-        values = engine.factor.values
+        values = data.factor.values
         for k, effects in enumerate(report.b):
             z = 1.0 if values is None else values[:, k]
-            found = found + z * effects[engine.factor.codes].T
+            found = found + z * effects[data.factor.codes].T
         good = np.flatnonzero(report.status[: len(which)] == _status.CONVERGED)
         eta[which[good]] = found[good]
         phi[which[good]] = report.psi[design.p + engine.columns.theta :].T[good]
 
 
-def _fit(engine: lanes.SharedRows, design: Design, which: np.ndarray) -> Report:
-    rows = held_rows.of_responses(engine, which)
-    Y = engine.responses.take(which)
+def _fit(engine: lanes.GeneralisedLanes, design: Design, which: np.ndarray) -> Report:
+    data = engine.data
+    rows = held_rows.of_responses(data, engine.chunk, which)
+    Y = data.responses.take(which)
     trials, used = _columns(design)
     if trials is not None:
         trials = np.broadcast_to(trials, Y.shape)
-    status = lanes.check(engine.family, Y, trials, np.broadcast_to(used, Y.shape))
-    guess, phi = lanes.guesses(engine.family, Y, trials, None, status == 0)
-    placed = engine.layout.place(guess)
-    report = lanes._fit(engine, engine.shared, rows.own, placed, phi, STEPS)
+    status = response_rows.check(data.family, Y, trials, np.broadcast_to(used, Y.shape))
+    guess, phi = response_rows.guesses(data.family, Y, trials, None, status == 0)
+    report = engine.run(data.shared, rows.own, data.layout.place(guess), phi, STEPS)
     bad = np.where(status == 0, report.status, status)
     return tree_at(lambda r: r.status, report, bad)
 

@@ -21,8 +21,9 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.fitting.kinds import is_ordinal
 from jaxglmm.many.collection import ModelSource
-from jaxglmm.many.generalised import SharedRows, suits
+from jaxglmm.many.generalised import GeneralisedLanes, suits
 from jaxglmm.many.linear import is_free
+from jaxglmm.many.response_rows import ResponseRows
 from jaxglmm.many.responses import Responses
 from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
@@ -91,7 +92,9 @@ def lanes(fit: FittedGeneralised) -> GeneralisedModels | None:
     if not design.terms or not suits(source):
         return None
     source = replace(source, responses=Responses(design.y[:, None], design.n))
-    rows = of_responses(SharedRows(source, False, devices), np.zeros(1, int))
+    data = ResponseRows(source, False, devices)
+    chunk = GeneralisedLanes(data, devices).chunk
+    rows = of_responses(data, chunk, np.zeros(1, int))
     return in_lanes(rows, _optima(fit, (rows.factor,)), devices)
 
 

@@ -23,9 +23,9 @@ from jaxglmm.many import plan as engines
 from jaxglmm.many import scheduler as run
 from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.columns import PENDING
-from jaxglmm.many.generalised import SharedRows
+from jaxglmm.many.generalised import GeneralisedLanes
 from jaxglmm.many.linear import OwnLinear, SharedLinear
-from jaxglmm.many.ragged_generalised import RaggedRows
+from jaxglmm.many.response_rows import ResponseRows
 from jaxglmm.many.responses import Responses
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances.host import host_lambdas
@@ -177,8 +177,9 @@ def _together(
 def _incomplete(engine: Any, which: np.ndarray) -> np.ndarray:
     """(D,) responses with missing values, or weights, offsets or trials."""
     out = np.zeros(len(which), bool)
-    source = engine.source if isinstance(engine, SharedRows) else engine
-    given = [engine.responses] + [
+    generalised = isinstance(engine, GeneralisedLanes)
+    source = engine.source if generalised else engine
+    given = [source.responses] + [
         values
         for name in ("weights", "offset", "trials")
         if isinstance(values := getattr(source, name, None), Responses)
@@ -218,12 +219,11 @@ def _linear(engine: Any, ml: FittedModels, which: np.ndarray) -> held.Models | N
 def _generalised(
     engine: Any, ml: FittedModels, which: np.ndarray
 ) -> held.Models | None:
-    if isinstance(engine, SharedRows):
-        rows = held_rows.of_responses(engine, which)
-    elif isinstance(engine, RaggedRows):
-        rows = held_rows.of_own_designs(engine, which)
-    else:
+    if not isinstance(engine, GeneralisedLanes):
         return None
+    shared = isinstance(engine.data, ResponseRows)
+    rows_of = held_rows.of_responses if shared else held_rows.of_own_designs
+    rows = rows_of(engine.data, engine.chunk, which)
     assert ml.se is not None
     phi = np.zeros((len(which), 0))
     if ml.dispersion is not None:

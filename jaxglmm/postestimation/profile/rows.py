@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.base import AbstractMarginal
-from jaxglmm.many.generalised import SharedRows
 from jaxglmm.many.linear import _columns
-from jaxglmm.many.ragged_generalised import RaggedRows
+from jaxglmm.many.ragged_generalised import LongRows
+from jaxglmm.many.response_rows import ResponseRows
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.structure.factors import Factor
 
@@ -39,10 +39,10 @@ class ModelRows:
     chunk: int
 
 
-def of_responses(engine: SharedRows, which: np.ndarray) -> ModelRows:
+def of_responses(data: ResponseRows, chunk: int, which: np.ndarray) -> ModelRows:
     """Responses of one design that can be fitted; missing ones have weight 0."""
-    source, place = engine.source, engine.layout.place
-    Y = engine.responses.take(which)
+    source, place = data.source, data.layout.place
+    Y = data.responses.take(which)
     given = {
         name: _columns(values, which, Y.shape)
         for name in ("weights", "trials", "offset")
@@ -53,49 +53,49 @@ def of_responses(engine: SharedRows, which: np.ndarray) -> ModelRows:
     for values in given.values():
         lost = lost | np.isnan(values)
     used = ~lost & (given.get("weights", np.ones(Y.shape)) > 0)
-    padding = engine.family.padding
+    padding = data.family.padding
     own = {"y": place(np.where(used, Y, padding), padding)}
-    if engine.own_weights or engine.shared["weights"] is None:
+    if data.own_weights or data.shared["weights"] is None:
         weights = given.get("weights", np.ones(Y.shape))
         own["weights"] = place(np.where(used, weights, 0.0))
-    if engine.shared["trials"] is None:
+    if data.shared["trials"] is None:
         own["trials"] = place(np.where(used, given["trials"], 1.0), 1.0)
-    if engine.shared["offset"] is None and "offset" in given:
+    if data.shared["offset"] is None and "offset" in given:
         own["offset"] = place(np.where(lost, 0.0, given["offset"]))
     common = {
         k: v
-        for k, v in engine.shared.items()
+        for k, v in data.shared.items()
         if v is not None and k not in own and k != "back"
     }
     return ModelRows(
-        engine.design,
-        engine.family,
+        data.design,
+        data.family,
         source.model,
-        engine.factor,
+        data.factor,
         common,
         own,
-        engine.factor.T[None],
-        engine.R_inverse[None],
-        np.full(len(which), float(engine.factor.n_levels)),
-        engine.layout.J,
-        engine.chunk,
+        data.factor.T[None],
+        data.R_inverse[None],
+        np.full(len(which), float(data.factor.n_levels)),
+        data.layout.J,
+        chunk,
     )
 
 
-def of_own_designs(engine: RaggedRows, which: np.ndarray) -> ModelRows:
+def of_own_designs(data: LongRows, chunk: int, which: np.ndarray) -> ModelRows:
     """Data sets with designs of their own."""
-    found = engine.rows(which)
+    found = data.rows(which)
     own = {k: v for k, v in found.there.items() if k != "back"}
     return ModelRows(
-        engine.design,
-        engine.family,
-        engine.source.model,
-        engine.factor,
-        engine.common,
+        data.design,
+        data.family,
+        data.source.model,
+        data.factor,
+        data.common,
         own,
-        np.linalg.solve(found.T_inverse, np.eye(engine.factor.q)),
+        np.linalg.solve(found.T_inverse, np.eye(data.factor.q)),
         found.back,
         found.there["n_levels"],
-        engine.J,
-        engine.chunk,
+        data.J,
+        chunk,
     )
