@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,36 +40,51 @@ class ReadFormula:
     fixed: str
     terms: Any
     parts: tuple[RandomPart, ...]
-    offsets: list[Atom]
+    offsets: tuple[Atom, ...]
     known: frozenset[str]
 
     @cached_property
-    def atoms(self) -> list[Atom]:
+    def atoms(self) -> tuple[Atom, ...]:
         """Of fixed and random terms."""
-        return _atoms(self.terms, self.parts)
+        return tuple(_atoms(self.terms, self.parts))
 
     @cached_property
-    def every(self) -> list[Atom]:
+    def every(self) -> tuple[Atom, ...]:
         """Those of the response and of offsets too."""
-        return [*self.left.atoms, *self.atoms, *self.offsets]
+        return (*self.left.atoms, *self.atoms, *self.offsets)
 
-    def evaluated(self) -> list[str]:
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that they all use, in order of appearance."""
+        return tuple(of_atoms(self.every, self.known))
+
+    @cached_property
+    def evaluated(self) -> tuple[str, ...]:
         """Columns of the response, of offsets and of expressions."""
         inside = [a for a in (*self.atoms, *self.offsets) if not a.bare]
-        return of_atoms([*self.left.atoms, *self.offsets, *inside], self.known)
+        return tuple(of_atoms([*self.left.atoms, *self.offsets, *inside], self.known))
 
 
 def read_formula(
     formula: str, table: Table, family_kind: str, given: tuple, trials: Any = None
 ) -> ReadFormula:
     """given: weights, offset, trials, and whatever else may be a column's name."""
+    words = tuple(v for v in given if isinstance(v, str))
+    return _read(formula, tuple(table.names), family_kind, words, trials is not None)
+
+
+@lru_cache(maxsize=128)
+def _read(
+    formula: str, names: tuple[str, ...], family_kind: str, words: tuple, trials: bool
+) -> ReadFormula:
+    """Kept by text and names: a formula that is fitted again is not read again."""
     parsed = parse(formula)
-    known = frozenset(table.names)
+    known = frozenset(names)
     left = read_left(parsed.response, family_kind)
     left = replace(left, atoms=tuple(resolve_atom(a, known) for a in left.atoms))
-    if trials is not None:
+    if trials:
         refuse_trials(family_kind)
-    fixed = _fixed_text(parsed, table, left.atoms, given)
+    fixed = _fixed_text(parsed, names, left.atoms, words)
     terms = resolve(read_terms(fixed), known)
     parts = parsed.resolve_random(known)
     offsets = [resolve_atom(read_atom(text), known) for text in parsed.offsets]
@@ -80,7 +95,7 @@ def read_formula(
         fixed,
         apart(terms, named),
         tuple(_apart(part, named) for part in parts),
-        [apart_atom(a, named) for a in offsets],
+        tuple(apart_atom(a, named) for a in offsets),
         known,
     )
 
@@ -106,7 +121,7 @@ def columns_used(read: ReadFormula, context: Mapping) -> list[str]:
     for atom in read.every:
         if atom.bare and atom.expr not in known:
             raise FormulaError(_unknown(atom.expr, text, known, context))
-    used = dict.fromkeys(of_atoms(read.every, known))
+    used: dict[str, None] = dict.fromkeys(read.columns)
     for part in read.parts:
         for name in part.grouping.parts:
             if name not in known:
@@ -133,19 +148,19 @@ def refuse_trials(family_kind: str) -> None:
 
 
 def _fixed_text(
-    parsed: Parsed, table: Table, left: tuple[Atom, ...], given: tuple
+    parsed: Parsed, names: tuple[str, ...], left: tuple[Atom, ...], words: tuple
 ) -> str:
     """The fixed part with ``.`` written out: the columns that have no other part."""
     if not parsed.has_dot:
         return parsed.fixed
-    known = frozenset(table.names)
+    known = frozenset(names)
     parts = parsed.resolve_random(known)
     taken = {p for part in parts for p in part.grouping.parts}
     offsets = [resolve_atom(read_atom(text), known) for text in parsed.offsets]
     for atom in (*left, *offsets):
         taken |= variables_of(atom.expr, atom.bare, known)
-    taken |= {find_name(v, known) or v for v in given if isinstance(v, str)}
-    return expand_dot(parsed.fixed, [c for c in table.names if c not in taken])
+    taken |= {find_name(v, known) or v for v in words}
+    return expand_dot(parsed.fixed, [c for c in names if c not in taken])
 
 
 def _atoms(terms, parts) -> list[Atom]:

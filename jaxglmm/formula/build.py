@@ -107,7 +107,7 @@ def design_from_formula(
     found = {name: table.column(name) for name in (*used, *rest.columns)}
     extras = _extras(table, weights, offset, trials)
     rows = complete_rows({**found, **extras, **(also or {})}, table.n, missing, quiet)
-    columns = _taken(found, rows, read.evaluated() if rows is None else ())
+    columns = _taken(found, rows, read.evaluated if rows is None else ())
     extras = _taken(extras, rows, extras)
     n = table.n if rows is None else len(rows)
 
@@ -175,10 +175,8 @@ def _training(
     coded: the grouping ones; every: whether every row stays: then those are still
     shared that ``_taken`` left.
     """
-    names = of_atoms(read.every, read.known)
-    shared = {*names} - {*read.evaluated()} if every else set()
-    kept = coded | {name: _in_matrix(columns[name], made, X) for name in names}
-    for name in shared:
+    kept = coded | {name: _in_matrix(columns[name], made, X) for name in read.columns}
+    for name in {*read.columns}.difference(read.evaluated) if every else ():
         if kept[name] is columns[name]:
             kept[name] = columns[name].owned()
     return Columns({name: kept[name] for name in used})
