@@ -55,19 +55,7 @@ TAILS = (0.025, 0.975)
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FittedPosteriors:
-    """Posteriors of D data sets, as a record.
-
-    names: k parameters, coefficients first, then ``sd_Days|Subject``, correlations,
-        dispersion; coefficient_names: the first p of them
-    mean, sd, lower, upper: (D, k) posterior means, standard deviations and central 95
-        per cent intervals, NaN where a data set failed
-    draws: (D, S, k), or None where they would be more than fifty million numbers
-    khat, ess: (D,) Pareto k-hat and effective sample size, NaN where there are none
-    log_evidence: (D,) log marginal likelihood, for ``VB`` its lower bound
-    status: (D,) codes, in words ``status_names``; converged: (D,) bool; errors:
-        position -> what was wrong
-    labels: (D,) names of the data sets, or None
-    """
+    """Posteriors of D data sets, as a record; ``results.posteriors`` says its fields."""
 
     names: tuple[str, ...]
     coefficient_names: tuple[str, ...]

@@ -46,28 +46,7 @@ A_ROW = (  # fields with one row a data set
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FittedModels(Hinted):
-    """Estimates of D data sets.
-
-    coefficients: (D, p) fixed effects, named by ``coefficient_names``
-    sd: (D, k) standard deviations of random effects, ``sd_names`` such as
-        ``sd_Days|Subject``
-    sigma: (D,) residual sd; theta: (D, m); log_likelihood: (D,)
-    terms: label, columns and covariance of each random term: what ``correlations``
-        needs beside theta
-    status: (D,) codes, in words ``status_names``; converged, singular: (D,) bool
-    original: name -> value in the fit that the data sets were drawn from
-    se, df, p_values: (D, p) or None; t-tests of the coefficients (z-tests where df is
-        infinite)
-    dispersion: (D, r) dispersion parameters, ``dispersion_names``, or None
-    dispersion_se: (D, r) their standard errors, of ordinal models, or None
-    separated: (D,) bool, coefficients that run off to infinity, or None
-    df_sigma: (D,) degrees of freedom of the residual variance, or None
-    steps: (D,) evaluations of each fit, or None
-    labels: (D,) names of the data sets; their positions where None
-    positions: (D,) which data sets of the source these are, where they are a part
-    source: what can make the ``Fit`` of one data set, for ``fits[i]``
-    facts: how it was done: formula, family, method, seconds, devices
-    """
+    """Estimates of D data sets, as a record; ``results.fits.Fits`` says its fields."""
 
     coefficients: np.ndarray
     coefficient_names: tuple[str, ...]

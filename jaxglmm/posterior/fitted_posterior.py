@@ -34,18 +34,7 @@ if TYPE_CHECKING:
 
 
 class FittedPosterior(FittedGeneralised):
-    """A Bayesian mixed model, as a record.
-
-    Args:
-        design: names and arrays of the model.
-        family: of the response.
-        priors: as given, None for defaults.
-        bayes: the method.
-        posterior: what it found.
-        estimates: posterior means in the place of estimates.
-        engine: the density that was explored; rebuilt when it is needed.
-        diagnostics: facts about the computation.
-    """
+    """A Bayesian mixed model, as a record; ``PosteriorFit`` says its arguments."""
 
     has_likelihood: ClassVar[bool] = False
 
