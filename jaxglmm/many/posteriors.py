@@ -55,7 +55,7 @@ TAILS = (0.025, 0.975)
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FittedPosteriors:
-    """Posteriors of D data sets, as a record; ``results.posteriors`` says its fields."""
+    """Posteriors of D data sets, as a record; ``Posteriors`` says its fields."""
 
     names: tuple[str, ...]
     coefficient_names: tuple[str, ...]

@@ -14,16 +14,16 @@ import numpy as np
 from jaxglmm._errors import DataError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import JetFamily, Rows, positive
+from jaxglmm.model.families._base import Rows, positive
+from jaxglmm.model.families._beta_with_ends import BetaWithEnds
 from jaxglmm.model.families.beta import Beta
 from jaxglmm.numerics.array_namespace import exp, functions
-from jaxglmm.numerics.jets import Jet, where
+from jaxglmm.numerics.jets import Jet
 from jaxglmm.numerics.scales import LOG, Scale, between
 from jaxglmm.runtime.arrays import jnp, nn
-from jaxglmm.runtime.trees import field
 
 
-class OneInflatedBeta(JetFamily):
+class OneInflatedBeta(BetaWithEnds):
     """Values in (0, 1], ones with the probability ``oi``, otherwise beta.
 
     ``mu`` in the functions of the distribution is the mean of what is not one; ``mean``
@@ -39,25 +39,12 @@ class OneInflatedBeta(JetFamily):
     name: ClassVar[str] = "one_inflated_beta"
     default_link: ClassVar[str] = Beta.default_link
     links: ClassVar[tuple[str, ...]] = Beta.links
-    padding: ClassVar[float] = 0.5
     atoms: ClassVar[tuple[float, ...]] = (1.0,)
     has_zeros: ClassVar[bool] = False
     n_phi: ClassVar[int] = 2
     phi_names: ClassVar[tuple[str, ...]] = ("phi", "oi")
     phi_scales: ClassVar[tuple[Scale, ...]] = (LOG, between(0.0, 1.0))
     phi_centre: ClassVar[Any] = (2.0, 0.0)
-
-    known: tuple[float, ...] | None = field(static=True)  # phi, of what ``at`` makes
-
-    def __init__(self, link: Any = None):
-        super().__init__(link)
-        self.known = None
-
-    def at(self, phi: Any) -> OneInflatedBeta:
-        """The same family, whose mean is that at phi."""
-        out = OneInflatedBeta(self.link)
-        object.__setattr__(out, "known", tuple(np.asarray(phi, float).tolist()))
-        return out
 
     def log_jet(
         self,
@@ -68,23 +55,14 @@ class OneInflatedBeta(JetFamily):
         order: int,
     ) -> Jet:
         below = y < 1
-        own = Beta(self.link).log_jet(jnp.where(below, y, 0.5), eta, phi, 1.0, order)
-        nothing = Jet(tuple(jnp.zeros_like(x) for x in own.parts))
         share = jnp.where(below, -nn.softplus(phi[1]), -nn.softplus(-phi[1]))
-        return where(below, own, nothing) + share
+        return self.inside_jet(y, below, eta, phi, order) + share
 
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
     ) -> Rows:
         own = Beta(self.link).expected_weight(eta, phi)
         return positive(nn.sigmoid(-phi[1]) * own)
-
-    def mean(self, eta: Any) -> Any:
-        known = (0.0, 0.0) if self.known is None else self.known
-        return self.mean_of(self.parameters(eta), known)
-
-    def parameters(self, eta: Any) -> Any:
-        return self.link.inverse(eta)
 
     def mean_of(self, mu: Any, phi: Any = ()) -> Any:
         ones = functions(mu).expit(phi[1])
@@ -104,8 +82,7 @@ class OneInflatedBeta(JetFamily):
         self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray, trials: Any = 1.0
     ) -> np.ndarray:
         ones = functions(mu).expit(phi[1])
-        inside = Beta(self.link).cdf(np.clip(y, 0.0, 1.0), mu, phi)
-        return (1 - ones) * inside
+        return (1 - ones) * self.inside_cdf(y, mu, phi)
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)

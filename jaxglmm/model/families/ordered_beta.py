@@ -19,11 +19,12 @@ import numpy as np
 from jaxglmm._errors import DataError
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import _checks
-from jaxglmm.model.families._base import JetFamily, Rows, positive
+from jaxglmm.model.families._base import Rows, positive
+from jaxglmm.model.families._beta_with_ends import BetaWithEnds
 from jaxglmm.model.families._interval import Ends, logit
 from jaxglmm.model.families.beta import Beta
 from jaxglmm.numerics.array_namespace import exp, functions
-from jaxglmm.numerics.jets import Jet, where
+from jaxglmm.numerics.jets import Jet
 from jaxglmm.numerics.scales import LOG, PLAIN, Scale
 from jaxglmm.runtime.arrays import jnp, nn
 from jaxglmm.runtime.trees import field
@@ -31,7 +32,7 @@ from jaxglmm.runtime.trees import field
 LEAST = 0.5  # rows of a kind that is not there, to start from
 
 
-class OrderedBeta(JetFamily):
+class OrderedBeta(BetaWithEnds):
     """Values in [0, 1], zeros and ones included, of one linear predictor.
 
     ``mu`` in the functions of the distribution is the mean of what is neither zero nor
@@ -46,7 +47,6 @@ class OrderedBeta(JetFamily):
     name: ClassVar[str] = "ordbeta"
     default_link: ClassVar[str] = "logit"
     links: ClassVar[tuple[str, ...]] = ("logit",)
-    padding: ClassVar[float] = 0.5
     atoms: ClassVar[tuple[float, ...]] = (0.0, 1.0)
     n_phi: ClassVar[int] = 3
     phi_names: ClassVar[tuple[str, ...]] = ("phi", "lower_cutoff", "upper_cutoff")
@@ -72,11 +72,10 @@ class OrderedBeta(JetFamily):
     }
 
     upper_held: bool = field(static=True)  # phi: log phi, log(c2 - c1), c2
-    known: tuple[float, ...] | None = field(static=True)  # phi, of what ``at`` makes
 
     def __init__(self, link: Any = None):
         super().__init__(link)
-        self.upper_held, self.known = False, None
+        self.upper_held = False
 
     # -- cutoffs -----------------------------------------------------------------------
 
@@ -119,13 +118,6 @@ class OrderedBeta(JetFamily):
         _, upper, gap = self._cutoffs(phi)
         return held, np.stack([phi[0], gap, upper])
 
-    def at(self, phi: Any) -> OrderedBeta:
-        """The same family, whose mean is that at phi."""
-        out = OrderedBeta(self.link)
-        object.__setattr__(out, "upper_held", self.upper_held)
-        object.__setattr__(out, "known", tuple(np.asarray(phi, float).tolist()))
-        return out
-
     # -- inside jit ------------------------------------------------------------------
 
     def log_jet(
@@ -142,10 +134,7 @@ class OrderedBeta(JetFamily):
         b = jnp.where(rest, lower, upper) - eta
         gap = log_gap + 0.0 * eta
         share = logit(Ends(a, b, gap, some, rest), order)
-        inside = some & rest
-        own = Beta(self.link).log_jet(jnp.where(inside, y, 0.5), eta, phi, 1.0, order)
-        nothing = Jet(tuple(jnp.zeros_like(x) for x in own.parts))
-        return share + where(inside, own, nothing)
+        return share + self.inside_jet(y, some & rest, eta, phi, order)
 
     def expected_weight(
         self, eta: Rows, phi: Float[Array, " r"], trials: Rows | float = 1.0
@@ -170,13 +159,6 @@ class OrderedBeta(JetFamily):
         p, q = f.expit(lower - eta), f.expit(eta - upper)
         return p, 1 - p - q, q
 
-    def mean(self, eta: Any) -> Any:
-        known = (0.0, 0.0, 0.0) if self.known is None else self.known
-        return self.mean_of(self.parameters(eta), known)
-
-    def parameters(self, eta: Any) -> Any:
-        return self.link.inverse(eta)
-
     def mean_of(self, mu: Any, phi: Any = ()) -> Any:
         _, middle, ones = self._shares(mu, phi)
         return ones + middle * mu
@@ -191,7 +173,7 @@ class OrderedBeta(JetFamily):
     ) -> np.ndarray:
         zeros, middle, _ = self._shares(mu, phi)
         y = np.asarray(y, float)
-        inside = self._inside(y, mu, phi)
+        inside = self.inside_cdf(y, mu, phi)
         found = np.where(y >= 0, zeros + middle * inside, 0.0)
         return np.where(y >= 1, 1.0, found)
 
@@ -200,11 +182,7 @@ class OrderedBeta(JetFamily):
     ) -> np.ndarray:
         zeros, middle, _ = self._shares(mu, phi)
         y = np.asarray(y, float)
-        return np.where(y > 0, zeros + middle * self._inside(y, mu, phi), 0.0)
-
-    def _inside(self, y: np.ndarray, mu: np.ndarray, phi: np.ndarray) -> np.ndarray:
-        """The distribution function of what is neither zero nor one."""
-        return Beta(self.link).cdf(np.clip(y, 0.0, 1.0), mu, phi)
+        return np.where(y > 0, zeros + middle * self.inside_cdf(y, mu, phi), 0.0)
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)
