@@ -32,6 +32,7 @@ from jaxglmm.sklearn.reading import (
     text_places,
     without,
 )
+from jaxglmm.sklearn.tables import formula_of, names_of, table_of, unlike
 
 
 class MixedModel(BaseEstimator):
@@ -117,10 +118,16 @@ class MixedModel(BaseEstimator):
             out[name] = values
         return out
 
+    def _names(self, X: Any) -> list[Any] | None:
+        """Names of the columns of X that are numbers."""
+        names = columns_of(X)
+        return None if names is None else [names[j] for j in self._kept_]
+
     # Fits -----------------------------------------------------------------------------
 
     def _prepare(self, X: Any, groups: Any) -> tuple[np.ndarray, dict, dict]:
         numbers, columns = self._read(X, reset=True)
+        self._formula_ = None
         names = columns_of(X)
         width = numbers.shape[1] + len(columns)
         taken = [] if self.groups is None else places_of(self.groups, names, X)
@@ -203,6 +210,40 @@ class MixedModel(BaseEstimator):
         self.n_iter_ = max(int(fit.n_iter), 1)
         self._coefficients(whole)
 
+    def _by_formula(
+        self, family: Any, X: np.ndarray, names, y, labels, slopes, weights, **parts
+    ) -> None:
+        """``jg.glmm`` by a formula; parts: zi, dispersion, right sides over X.
+
+        names: of the columns of X.
+        """
+        if not labels:
+            self._say_no_groups()
+        elif not self.random_intercept and not slopes:
+            raise ValueError("without random_intercept there must be random_slopes")
+        table = table_of(X, names, slopes, labels)
+        response, columns = unlike("y", table), names_of(names, X.shape[1])
+        intercepts = (bool(self.fit_intercept), bool(self.random_intercept))
+        rest = (slopes, labels, intercepts, bool(self.correlated))
+        self._formula_ = formula_of(response, columns, *rest)
+        self.fit_ = glmm(
+            self._formula_,
+            {**table, response: y},
+            family=family,
+            method=self.method,
+            weights=weights,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            **parts,
+        )
+        self.n_iter_ = max(int(self.fit_.n_iter), 1)
+        self.random_effects_ = self.fit_.ranef if labels else {}
+
+    def _whole(self, found: Mapping[str, float], columns: list[str]) -> np.ndarray:
+        """Coefficients by name, intercept first; a dropped column has zero."""
+        places = ["(Intercept)"] if self.fit_intercept else []
+        return np.array([float(found.get(name, 0.0)) for name in [*places, *columns]])
+
     def _say_no_groups(self) -> None:
         notices.warn(
             f"{type(self).__name__} without groups has no random effects. Name the "
@@ -214,16 +255,22 @@ class MixedModel(BaseEstimator):
     # Predictions ----------------------------------------------------------------------
 
     def _predicted(self, X: Any, groups: Any, kind: str) -> np.ndarray:
-        """(n,) means ("response") or linear predictors ("link")."""
-        check_is_fitted(self)
+        """(n,) means ("response") or linear predictors ("link"); (n, K) "probs"."""
+        check_is_fitted(self, "fit_")
         numbers, columns = self._read(X, reset=False)
         if not self.factors_:
             if groups is not None:
                 raise ValueError("groups were not given to fit, so predict takes none")
+            if self._formula_ is not None:
+                return self._of_table(table_of(numbers, self._names(X), {}, {}), kind)
             return self._without_groups(numbers, kind)
         labels = self._labels(groups, columns, len(numbers))
-        new = {"X": self._design(numbers), "groups": labels}
         slopes = self._slopes(numbers, columns_of(X))
+        if self._formula_ is not None:
+            return self._of_table(
+                table_of(numbers, self._names(X), slopes, labels), kind
+            )
+        new: dict[str, Any] = {"X": self._design(numbers), "groups": labels}
         if slopes:
             new["random_data"] = slopes
         with warnings.catch_warnings():
@@ -231,6 +278,14 @@ class MixedModel(BaseEstimator):
             fit = self.fit_
             assert fit is not None
             return np.asarray(fit.predict(new, type=kind))
+
+    def _of_table(self, table: dict[str, np.ndarray], kind: str) -> np.ndarray:
+        """Predictions of a fit by formula."""
+        fit = self.fit_
+        assert fit is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NewLevelsWarning)
+            return np.asarray(fit.predict(table, type=kind))
 
     def _without_groups(self, X: np.ndarray, kind: str) -> np.ndarray:
         if self.fit_ is None:  # least squares

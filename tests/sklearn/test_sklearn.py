@@ -29,6 +29,7 @@ NOT_HERE = {
         "check_regressors_no_decision_function": SAME,
     },
     "classifier": {"check_sample_weight_equivalence_on_dense_data": WIDE},
+    "multinomial": {"check_sample_weight_equivalence_on_dense_data": WIDE},
 }
 
 
@@ -49,6 +50,7 @@ def test_scikit_learns_checks(estimator):
     ("estimator", "failing"),
     [
         (GLMMClassifier(), NOT_HERE["classifier"]),
+        (GLMMClassifier(family="multinomial"), NOT_HERE["multinomial"]),
         (GLMMRegressor("gamma"), NOT_HERE["gamma"]),
     ],
 )
@@ -210,3 +212,107 @@ def test_what_is_wrong_is_said(sleep, options, text):
         X = sleep[["Days"]]
     with pytest.raises(ValueError, match=text):
         LMMRegressor(**options).fit(X, sleep["Reaction"])
+
+
+@pytest.fixture(scope="module")
+def wards():
+    """X with names that formulas could not read, a latent variable, counts."""
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(10), 6)
+    x, z = rng.normal(size=(2, 60)).round(2)
+    X = pd.DataFrame({"dose": x, "ward": g.astype(str), "age (y)": z})
+    latent = x + rng.normal(size=10)[g] + rng.logistic(size=60)
+    rates = np.exp(1 + 0.5 * rng.normal(size=10)[g])
+    counts = np.where(rng.random(60) < 0.3, 0, rng.poisson(rates))
+    table = {"x": x, "z": z, "g": g, "counts": counts, "latent": latent}
+    return X, pd.DataFrame(table)
+
+
+LEVELS = ["low", "mid", "high"]
+
+
+def test_ordered_classes(wards):
+    X, table = wards
+    codes = np.digitize(table["latent"], [-1, 1])
+    y = pd.Series(pd.Categorical.from_codes(codes, LEVELS, ordered=True))
+    fit = jg.clmm("y ~ x + z + (1 | g)", table.assign(y=codes))
+    model = GLMMClassifier(groups="ward", family="cumulative").fit(X, y)
+    assert model.classes_.tolist() == LEVELS
+    np.testing.assert_allclose(model.coef_, [fit.coefficients], rtol=1e-6)
+    np.testing.assert_allclose(model.intercept_, fit.thresholds, rtol=1e-6)
+    expected = fit.predict(type="probs").to_numpy()
+    np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-6)
+    best = np.array(LEVELS)[expected.argmax(axis=1)]
+    assert model.predict(X).tolist() == best.tolist()
+    assert model.score(X, y) == np.mean(best == y)
+    assert list(model.random_effects_) == ["ward"]
+    new = X.head(1).assign(ward="nobody")
+    p = np.exp(fit.thresholds - X[["dose", "age (y)"]].iloc[0] @ fit.coefficients)
+    assert model.predict_proba(new)[0, 0] == pytest.approx(p.iloc[0] / (1 + p.iloc[0]))
+    family = jg.Cumulative(levels=LEVELS)
+    text = clone(model).set_params(family=family).fit(X, y.astype(str))
+    np.testing.assert_allclose(text.coef_, model.coef_, rtol=1e-8)
+    assert not hasattr(model, "decision_function")
+
+
+def test_classes_without_an_order(wards):
+    X, table = wards
+    y = np.array(LEVELS)[np.digitize(table["latent"], [-1, 1])]
+    model = GLMMClassifier(family="multinomial")
+    with pytest.warns(jg.JaxGLMMWarning, match="without groups"):
+        model.fit(X[["dose"]], y)
+    fit = jg.glmm("y ~ x", table.assign(y=y), family="multinomial")
+    assert model.classes_.tolist() == ["high", "low", "mid"]
+    found = np.column_stack([model.intercept_, model.coef_[:, 0]])
+    np.testing.assert_allclose(found.ravel(), list(fit.fixef.values()), rtol=1e-6)
+    np.testing.assert_allclose(
+        model.predict_proba(X[["dose"]]), fit.predict(type="probs"), rtol=1e-6
+    )
+
+
+def test_added_zeros_and_a_dispersion(wards):
+    X, table = wards
+    model = GLMMRegressor("poisson", groups="ward", zi="~ dose").fit(X, table["counts"])
+    formula = "counts ~ x + z + (1 | g)"
+    fit = jg.glmm(formula, table, family="poisson", zi="~ x")
+    np.testing.assert_allclose(model.coef_, fit.coefficients[1:3], rtol=1e-6)
+    assert model.intercept_ == pytest.approx(fit.coefficients[0])
+    np.testing.assert_allclose(model.predict(X), fit.predict(), rtol=1e-6)
+    arrays = X.assign(ward=table["g"]).to_numpy(float)
+    by_place = GLMMRegressor("gaussian", groups=1, dispersion="~ x1")
+    w = np.linspace(0.5, 2, 60)
+    by_place.fit(arrays, table["latent"], sample_weight=w)
+    formula = "latent ~ x + z + (1 | g)"
+    fit = jg.lmm(formula, table, reml=False, dispersion="~ z", weights=w)
+    np.testing.assert_allclose(by_place.coef_, fit.coefficients[1:3], rtol=1e-5)
+    assert by_place.fit_.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (GLMMClassifier(), "Say which model: family='cumulative' where they have an"),
+        (GLMMClassifier(family="cumulative"), "the classes are text, which has no ord"),
+        (GLMMClassifier(family="poisson"), "family='poisson' has no classes"),
+        (
+            GLMMClassifier(family=jg.Cumulative(levels=["low", "mid"])),
+            "class 'high', which is not among the levels",
+        ),
+        (
+            GLMMClassifier(family="multinomial", fit_intercept=False),
+            "have intercepts or thresholds of their own",
+        ),
+    ],
+)
+def test_what_classes_need(wards, model, text):
+    X, table = wards
+    y = np.array(LEVELS)[np.digitize(table["latent"], [-1, 1])]
+    with pytest.raises(ValueError, match=text):
+        model.fit(X[["dose"]], y)
+    with pytest.raises(NotFittedError):
+        model.predict(X[["dose"]])
+
+
+def test_categories_have_no_mean(wards):
+    with pytest.raises(ValueError, match=r"use GLMMClassifier\(family="):
+        GLMMRegressor("multinomial").fit(wards[0][["dose"]], wards[1]["counts"])

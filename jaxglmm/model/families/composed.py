@@ -324,16 +324,14 @@ class Composed(AbstractFamily):
         return np.where(rng.uniform(size=out.shape) < p, 0.0, out) if self.zi else out
 
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
-        if not self.zi:
-            return self.base.check(y, trials, rows)
+        if self.base.is_linear_model:
+            trials = None  # they are its weights (``assemble.precise``)
         some = y != 0
-        if not some.any():
+        if self.zi and not some.any():
             _checks.not_all_zero(self.name, y)
-        if not self.base.has_zeros:
-            where = np.flatnonzero(some) if rows is None else np.asarray(rows)[some]
-            return self.base.check(
-                y[some], None if trials is None else trials[some], where
-            )
+        if self.zi and not self.base.has_zeros:
+            rows = np.flatnonzero(some) if rows is None else np.asarray(rows)[some]
+            y, trials = y[some], None if trials is None else trials[some]
         return self.base.check(y, trials, rows)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
