@@ -61,7 +61,7 @@ def _gradient(
     at = exact.marginal(problem, exact.kept_from_zero(lam))
     G = exact.score_matrices(problem, at, sigma2, reml)
     own = problem.covariances
-    entries = 2 * pack([spd.product(g, x) for g, x in zip(G, lam, strict=True)], own)
+    entries = 2 * pack(exact.products(G, lam, own), own)
     score = pulled(jacobian(v[:-1], own), entries)
     last = exact.degrees(problem, reml) - at.r2 / sigma2
     value = exact.value_at(problem, at, v[-1], reml)

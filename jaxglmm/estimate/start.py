@@ -65,8 +65,8 @@ def _spread(problem: Problem, X: Effects) -> tuple[Array, Array, Array]:
         return jnp.zeros((K, K)), jnp.zeros((K, K)), jnp.zeros(K)
     for x, q in zip(X, sides, strict=True):
         wide = jnp.zeros((q, K, p, x.shape[-1]), x.dtype)
-        for i in range(q):
-            wide = put(wide, (i, offset + i), x[i])
+        each = np.arange(q)
+        wide = put(wide, (each, offset + each), x)
         columns.append(wide.reshape(q, K * p, -1))
         offset += q
     mapped = problem.system.normal(tuple(columns))

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm.fitting import components as _components
+from jaxglmm.fitting import random_effects as _effects
 from jaxglmm.fitting import residual_parameters as _parameters
 from jaxglmm.fitting.blocks import BlockEngine
 from jaxglmm.fitting.clusters import clusters_of
@@ -134,7 +135,8 @@ class FittedCorrelated(FittedModel):
         """Factor -> conditional covariances given the parameters, (J, q, q)."""
         from jaxglmm.fitting.conditional_variance_blocks import covariances
 
-        return {name: D for name, (D, _) in covariances(self).items()}
+        found = {name: D for name, (D, _) in covariances(self).items()}
+        return _effects.spreads(self.design, found)
 
     def prediction_variance(self, new: NewRows) -> np.ndarray:
         """Variance of x'beta + z'b around its prediction, (n_new,), given theta."""

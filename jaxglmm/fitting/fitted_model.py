@@ -212,7 +212,8 @@ class FittedModel(FixedEffects):
         from jaxglmm.fitting.conditional_variance import conditional_covariance
 
         factors = _effects.by_factor(self.design.terms)
-        return dict(zip(factors, conditional_covariance(self), strict=True))
+        found = dict(zip(factors, conditional_covariance(self), strict=True))
+        return _effects.spreads(self.design, found)
 
     @cached_property
     def varcorr(self) -> _components.VarCorr:

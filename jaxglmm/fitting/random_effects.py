@@ -5,7 +5,7 @@ Terms on one factor are joined: their columns stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -47,6 +47,14 @@ def modes(design: Design, b: Sequence[np.ndarray]) -> dict[str, pd.DataFrame]:
         index = pd.Index(terms[0].levels, name=factor)
         out[factor] = pd.DataFrame(values, index=index, columns=column_names(terms))
     return out
+
+
+def spreads(
+    design: Design, covariances: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Factor -> covariances (J, q, q) of its levels, as ``modes`` has them."""
+    own = {t.factor: t.known for t in design.terms if t.known is not None}
+    return {k: own[k].spread(D) if k in own else D for k, D in covariances.items()}
 
 
 def _shown(

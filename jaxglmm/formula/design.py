@@ -37,6 +37,11 @@ class KnownLevels:
         """(J, 1) effects of the levels from those of the columns, (1, J)."""
         return self.root @ b[0][:, None]
 
+    def spread(self, covariance: np.ndarray) -> np.ndarray:
+        """(J, 1, 1) variances of the levels from those of the columns, (1, J, J)."""
+        own = np.sum((self.root @ covariance[0]) * self.root, axis=1)
+        return own[:, None, None]
+
 
 @brief
 @dataclass(frozen=True)

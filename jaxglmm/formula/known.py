@@ -22,10 +22,15 @@ from jaxglmm.formula.notices import listed
 SYMMETRIC = 1e-8  # largest difference from its transpose, of the largest entry
 NEGATIVE = 1e-8  # an eigenvalue below minus this times the largest is no rounding
 MOST = 4000  # levels of a dense matrix
+SINGULAR = 1e-7  # a pivot of a Cholesky factor below this times the largest is rounding
+AT_ONCE = 128  # columns of an inverse
 
 
 class KnownPrecision:
     """A known precision (inverse covariance) between levels, as ``known=`` takes it.
+
+    It may be sparse and large: of more than 4,000 levels those with rows take part, at
+    most 4,000, with the covariance that all others leave between them.
 
     Args:
         matrix: (J, J) frame labelled by level, or an array (dense or sparse).
@@ -139,22 +144,99 @@ def read(name: str, given: Any, term: RandomTerm | None = None) -> KnownLevels:
     matrix, labels = (given.matrix, given.levels) if inverse else (given, None)
     if isinstance(matrix, tuple) and len(matrix) == 2:
         matrix, labels = matrix
-    K, labels = _dense(name, matrix, labels, term)
+    matrix, labels = _labelled(name, matrix, labels, term)
+    seen = None
+    if len(labels) > MOST:
+        seen = _with_rows(name, labels, term)
+    if inverse and seen is not None:
+        return KnownLevels(labels[seen], _root(name, _inverse(name, matrix, seen), ""))
+    if seen is not None:
+        matrix, labels = _part(matrix, seen), labels[seen]
+    K = _checked(name, matrix, labels)
     if inverse:
         root = _root(name, K, "precision")
-        if not (np.abs(np.diagonal(root)) > 1e-12 * np.abs(root).max()).all():
-            raise ModelError(
-                f"known={{{name!r}: ...}}: the precision is singular, so that no "
-                "covariance belongs to it; add a little to its diagonal"
-            )
+        pivots = np.abs(np.diagonal(root))
+        square = np.allclose(np.triu(root, 1), 0.0)
+        if not (square and (pivots > SINGULAR * pivots.max()).all()):
+            raise _no_inverse(name)
         K = np.linalg.inv(K)
         K = (K + K.T) / 2
     return KnownLevels(labels, _root(name, K, "covariance"))
 
 
-def _dense(
+def _no_inverse(name: str) -> ModelError:
+    return ModelError(
+        f"known={{{name!r}: ...}}: the precision is singular, so that no covariance "
+        "belongs to it. Add a little to its diagonal; of an intrinsic autoregression "
+        "(ICAR), whose rows sum to zero, give the generalised inverse as a covariance: "
+        "(np.linalg.pinv(Q), levels)"
+    )
+
+
+def _with_rows(name: str, labels: np.ndarray, term: RandomTerm | None) -> np.ndarray:
+    """Places of the levels that have rows, in the order of ``labels``.
+
+    Of many levels these alone take part, since the matrix between them is dense.
+    """
+    found = np.zeros(0, int)
+    if term is not None:
+        places = match(labels, np.asarray(term.levels)[np.unique(term.codes)])
+        found = np.unique(places[places >= 0])
+    if len(found) > MOST or term is None:
+        J = len(found) or len(labels)
+        raise ModelError(
+            f"known={{{name!r}: ...}}: {len(labels):,} levels, of which {J:,} have "
+            f"rows; the matrix between these is made dense ({8e-9 * J**2:.1f} GB), and "
+            f"at most {MOST:,} are fitted. Fit a part of them, by families or regions "
+            "that are unrelated, or every level's group: (1 | sire)"
+        )
+    return found
+
+
+def _part(matrix: Any, seen: np.ndarray) -> Any:
+    """Rows and columns of a matrix, dense or sparse."""
+    if hasattr(matrix, "iloc"):
+        return matrix.iloc[seen, seen]
+    own = matrix.tocsr() if hasattr(matrix, "tocsr") else np.asarray(matrix)
+    return own[seen][:, seen]
+
+
+def _inverse(name: str, matrix: Any, seen: np.ndarray) -> np.ndarray:
+    """The covariance between some levels of a sparse precision, by sparse LU."""
+    from scipy import sparse  # slow to import
+    from scipy.sparse.linalg import splu
+
+    Q = sparse.csc_array(matrix, dtype=float)
+    if not np.isfinite(Q.data).all():
+        raise DataError(f"known={{{name!r}: ...}} holds numbers that are not finite")
+    if abs(Q - Q.T).max() > SYMMETRIC * abs(Q).max():
+        raise DataError(f"known={{{name!r}: ...}} is not symmetric")
+    options = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0}
+    try:
+        lu = splu(Q, **options, options={"SymmetricMode": True})
+    except RuntimeError:
+        raise _no_inverse(name) from None
+    pivots = lu.U.diagonal()
+    if (pivots <= -NEGATIVE * np.abs(pivots).max()).any():
+        raise ModelError(
+            f"known={{{name!r}: ...}} is no precision: {int((pivots < 0).sum())} of "
+            f"its {len(pivots):,} pivots are negative"
+        )
+    if not (pivots > SINGULAR**2 * pivots.max()).all():
+        raise _no_inverse(name)
+    K = np.empty((len(seen),) * 2)
+    for k in range(0, len(seen), AT_ONCE):
+        some = seen[k : k + AT_ONCE]
+        unit = np.zeros((Q.shape[0], len(some)))
+        unit[some, np.arange(len(some))] = 1.0
+        K[:, k : k + AT_ONCE] = lu.solve(unit)[seen]
+    return (K + K.T) / 2
+
+
+def _labelled(
     name: str, matrix: Any, labels: Any, term: RandomTerm | None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Any, np.ndarray]:
+    """A square matrix, dense or sparse, and its labels."""
     own = getattr(matrix, "index", None)
     if labels is None and own is not None and hasattr(matrix, "columns"):
         labels = np.asarray(own)
@@ -167,37 +249,43 @@ def _dense(
                     f"known={{{name!r}: ...}}: rows and columns have other labels"
                 )
             matrix = matrix[order]
-    if hasattr(matrix, "toarray"):
-        matrix = matrix.toarray()
-    try:
-        K = np.asarray(matrix, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"known={{{name!r}: ...}} is not a matrix of numbers: {error}"
-        ) from None
-    if K.ndim != 2 or K.shape[0] != K.shape[1] or not K.size:
+    if not hasattr(matrix, "toarray"):
+        matrix = _numbers(name, matrix)
+    shape = matrix.shape
+    if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
         raise ModelError(
-            f"known={{{name!r}: ...}} has the shape {K.shape}; it is a square matrix, "
+            f"known={{{name!r}: ...}} has the shape {shape}; it is a square matrix, "
             "a row and a column for each level"
         )
     if labels is None:
-        if term is None or term.n_levels != len(K):
+        if term is None or term.n_levels != shape[0]:
             raise ModelError(
                 f"known={{{name!r}: ...}} has no labels: give a frame whose index and "
                 "columns are the levels, or (matrix, levels)"
             )
         labels = np.asarray(term.levels)
     labels = np.asarray(labels)
-    if len(labels) != len(K):
+    if len(labels) != shape[0]:
         raise DataError(
-            f"known={{{name!r}: ...}}: {len(labels)} labels for {len(K)} rows"
+            f"known={{{name!r}: ...}}: {len(labels)} labels for {shape[0]} rows"
         )
     if len(set(labels.tolist())) < len(labels):
         raise DataError(f"known={{{name!r}: ...}}: a level stands there twice")
-    if len(K) > MOST:
-        raise ModelError(
-            f"known={{{name!r}: ...}}: {len(K):,} levels, at most {MOST:,} are fitted"
-        )
+    return matrix, labels
+
+
+def _numbers(name: str, matrix: Any) -> np.ndarray:
+    try:
+        return np.asarray(matrix, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"known={{{name!r}: ...}} is not a matrix of numbers: {error}"
+        ) from None
+
+
+def _checked(name: str, matrix: Any, labels: np.ndarray) -> np.ndarray:
+    """The matrix as dense, finite and symmetric."""
+    K = _numbers(name, matrix.toarray() if hasattr(matrix, "toarray") else matrix)
     if not np.isfinite(K).all():
         raise DataError(f"known={{{name!r}: ...}} holds numbers that are not finite")
     size = np.abs(K).max()
@@ -207,7 +295,7 @@ def _dense(
             f"known={{{name!r}: ...}} is not symmetric: {K[i, j]:.6g} and {K[j, i]:.6g}"
             f" between {labels[i]} and {labels[j]}"
         )
-    return (K + K.T) / 2, labels
+    return (K + K.T) / 2
 
 
 def _root(name: str, K: np.ndarray, what: str) -> np.ndarray:

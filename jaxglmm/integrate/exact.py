@@ -237,8 +237,9 @@ def derivatives(
     if sigma2 is None:
         sigma2 = at.r2 / degrees(problem, reml)
     G = score_matrices(problem, at, sigma2, reml)
-    moved = [spd.product(g, x) for g, x in zip(G, lam, strict=True)]
-    score = pulled(J, 2 * pack(moved, problem.covariances))
+    score = pulled(
+        J, 2 * pack(products(G, lam, problem.covariances), problem.covariances)
+    )
     v = directions(problem, lam, at.t, J)
     info = at.factor.gram(v)
     if p > 0:
@@ -250,6 +251,14 @@ def derivatives(
     )
 
 
+def products(
+    G: Sequence[Array], lam: Lambdas, covariances: Sequence[AbstractCovariance]
+) -> list[Float[Array, "q q"]]:
+    """G Lambda of every factor."""
+    each = zip(G, lam, covariances, strict=True)
+    return [g * x[0, 0] if c.is_multiple else spd.product(g, x) for g, x, c in each]
+
+
 def boundary(
     G: tuple[Float[Array, "q q"], ...],
     covariances: tuple[AbstractCovariance, ...],
@@ -257,16 +266,8 @@ def boundary(
 ) -> Float[Array, "m m"]:
     """2 (G+)_ii' where j = j', over the entries of each Lambda, or over theta."""
     if J is not None:
-        each = zip(G, slopes(J, covariances), strict=True)
-        return block_diag(
-            *(
-                2
-                * jnp.einsum(
-                    "ija,ijb->ab", jnp.tensordot(spd.positive_part(g), D, 1), D
-                )
-                for g, D in each
-            )
-        )
+        each = zip(G, slopes(J, covariances), covariances, strict=True)
+        return block_diag(*(_boundary_along(g, D, c) for g, D, c in each))
     blocks = []
     for g, pattern in zip(G, (c.entries for c in covariances), strict=True):
         if len(pattern) <= 6:
@@ -290,6 +291,15 @@ def boundary(
         out = put(out, (own, own), b)
         start += len(b)
     return out
+
+
+def _boundary_along(
+    g: Float[Array, "q q"], D: Float[Array, "q q m"], own: AbstractCovariance
+) -> Float[Array, "m m"]:
+    if own.is_multiple:
+        return 2 * jnp.maximum(jnp.trace(g), 0.0)[None, None]
+    half = jnp.tensordot(spd.positive_part(g), D, 1)
+    return 2 * jnp.einsum("ija,ijb->ab", half, D)
 
 
 def profiled_derivatives(

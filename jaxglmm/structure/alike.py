@@ -30,6 +30,11 @@ def single(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     return column, np.take_along_axis(values, column[:, None], 1)[:, 0]
 
 
+def is_of_one_level(factor: Factor) -> bool:
+    """Whether one level has many effects whose covariance is one number."""
+    return factor.n_levels == 1 and factor.q > FEW and factor.covariance.is_multiple
+
+
 def chain_of(factor: Factor) -> tuple[np.ndarray, np.ndarray] | None:
     """``single`` of a factor of many columns whose effects are a chain."""
     if factor.q <= FEW or factor.values is None or not factor.covariance.is_chain:

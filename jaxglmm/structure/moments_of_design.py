@@ -35,7 +35,12 @@ from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.structure import crossproducts as cross
-from jaxglmm.structure.alike import chain_of, is_of_all_rows, padded_levels
+from jaxglmm.structure.alike import (
+    chain_of,
+    is_of_all_rows,
+    is_of_one_level,
+    padded_levels,
+)
 from jaxglmm.structure.factors import Factor, join
 from jaxglmm.structure.factors import TermColumns as TermColumns
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
@@ -167,6 +172,8 @@ def _system(
         chain = None if structure else chain_of(factors[0])
         if chain is not None:
             return _chains(factors[0], *chain, w, size), factors, [size]
+        if structure is None and is_of_one_level(factors[0]):
+            return _orthogonal(factors[0], w, size)
         A = cross.gram(factors[0], w, size)
         wide = factors[0].q > UNROLLED or structure == "wide"
         return (Wide(A) if wide else Blocks(A)), factors, [size]
@@ -188,6 +195,24 @@ def _chains(
     square = value**2 if w is None else w * value**2
     A = np.bincount(cell, square, factor.q * size).reshape(factor.q, size)
     return ChainSystem(A)
+
+
+def _orthogonal(
+    factor: Factor, w: np.ndarray | None, size: int
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    """Many effects whose Lambda is a number, turned until Z'WZ is diagonal.
+
+    Nothing else changes with it: their covariance is a multiple of the identity.
+    """
+    Z = factor.whole
+    G = Z.T @ (Z if w is None else Z * w[:, None])
+    own = np.diagonal(G).copy()
+    if np.abs(G - np.diag(own)).max() > 1e-12 * np.abs(own).max():
+        own, V = np.linalg.eigh(G)
+        factor = replace(factor, values=Z @ V, T=V.T @ factor.T)
+    A = np.zeros((factor.q, size))
+    A[:, 0] = np.maximum(own, 0.0)
+    return ChainSystem(A), [factor], [size]
 
 
 def _beside_one_level(

@@ -211,3 +211,94 @@ def test_a_generalised_model():
 def test_what_is_no_matrix(given):
     with pytest.raises((DataError, ModelError), match=r"known=\{'id': \.\.\.\}"):
         jg.lmm("y ~ x + (1 | id)", data(), known={"id": given})
+
+
+def test_conditional_variances_are_those_of_the_levels():
+    K = kinship()
+    d = data(K=K)
+    fit = jg.lmm("y ~ x + (1 | id)", d, known={"id": K})
+    s2 = fit.varcorr["id"].sd.iloc[0] ** 2
+    Z = (d["id"].to_numpy()[:, None] == K.index.to_numpy()[None]).astype(float)
+    A = K.to_numpy()
+    V = s2 * Z @ A @ Z.T + fit.sigma**2 * np.eye(len(d))
+    own = np.diagonal(s2 * A - s2 * A @ Z.T @ np.linalg.solve(V, Z @ A * s2))
+    np.testing.assert_allclose(fit.ranef_cov["id"][:, 0, 0], own, rtol=1e-8)
+    errors = fit.tidy("ran_vals").std_error
+    np.testing.assert_allclose(errors, np.sqrt(own), rtol=1e-8)
+
+
+def deep(generations=5, each=9):
+    """Names and parents of a population that is inbred after some generations."""
+    rng = np.random.default_rng(3)
+    names = [f"b{i}" for i in range(generations * each)]
+    parents = [(None, None)] * each
+    for g in range(1, generations):
+        last = names[(g - 1) * each : g * each]
+        sires = rng.choice(last[:3], each)
+        parents += list(zip(sires, rng.choice(last, each), strict=True))
+    parents[-1] = (parents[-1][0], None)
+    return names, [s for s, _ in parents], [d for _, d in parents]
+
+
+def test_a_large_pedigree_by_its_sparse_inverse():
+    """Some animals' relationships, and the inverse, are those of the whole."""
+    names, sire, dam = deep()
+    A = jg.pedigree(names, sire, dam)
+    assert np.diagonal(A).max() > 1.2
+    some = [names[40], names[3], names[22]]
+    kept = jg.pedigree(names, sire, dam, keep=some)
+    np.testing.assert_allclose(kept, A.loc[some, some], rtol=0, atol=1e-13)
+    inverse = jg.pedigree(names, sire, dam, inverse=True)
+    assert sparse.issparse(inverse.matrix)
+    assert inverse.matrix.nnz < 6 * len(names)
+    product = inverse.matrix @ A.to_numpy()
+    np.testing.assert_allclose(product, np.eye(len(names)), rtol=0, atol=1e-12)
+    with pytest.raises(DataError, match="the pedigree lacks: 'z'"):
+        jg.pedigree(names, sire, dam, keep=["z"])
+    with pytest.raises(DataError, match="leave keep= out"):
+        jg.pedigree(names, sire, dam, keep=some, inverse=True)
+
+
+def test_of_many_levels_those_with_rows_take_part(monkeypatch):
+    """A precision and a covariance of more levels than are made dense."""
+    names, sire, dam = deep()
+    A = jg.pedigree(names, sire, dam)
+    own = names[-J:]
+    d = data(K=A.loc[own, own])
+    d["w"] = np.linspace(0.5, 2.0, len(d))
+    whole = jg.lmm("y ~ x + (1 | id)", d, known={"id": A}, weights="w")
+    assert whole.diagnostics["system"] == "ChainSystem"  # columns turned
+    monkeypatch.setattr("jaxglmm.formula.known.MOST", 2 * J)
+    inverse = jg.pedigree(names, sire, dam, inverse=True)
+    for known in (inverse, (sparse.csr_array(A), names), A):
+        fit = jg.lmm("y ~ x + (1 | id)", d, known={"id": known}, weights="w")
+        assert fit.criterion == pytest.approx(whole.criterion, abs=1e-8)
+        assert fit.se == pytest.approx(whole.se, rel=1e-5)
+        assert fit.denominator_df == pytest.approx(whole.denominator_df, rel=1e-4)
+        spread = whole.ranef_cov["id"][[names.index(x) for x in own]]
+        assert fit.ranef_cov["id"].shape == (J, 1, 1)
+        np.testing.assert_allclose(fit.ranef_cov["id"], spread, rtol=1e-4)
+        assert list(fit.ranef["id"].index) == own
+        same = whole.ranef["id"].loc[own]
+        np.testing.assert_allclose(fit.ranef["id"], same, rtol=0, atol=1e-6)
+    monkeypatch.setattr("jaxglmm.formula.known.MOST", J - 1)
+    with pytest.raises(ModelError, match="45 levels, of which 12 have rows"):
+        jg.lmm("y ~ x + (1 | id)", d, known={"id": inverse})
+
+
+def test_an_autoregression_of_neighbours():
+    """A proper one is a precision; an intrinsic one has its generalised inverse."""
+    K = kinship()
+    d, names = data(K=K), list(K.index)
+    W = sparse.diags_array([np.ones(J - 1)] * 2, offsets=[-1, 1]).tocsr()
+    D = sparse.diags_array(W.sum(axis=1))
+    proper = jg.KnownPrecision(D - 0.9 * W, names)
+    fit = jg.lmm("y ~ x + (1 | id)", d, known={"id": proper})
+    cov = pd.DataFrame(np.linalg.inv((D - 0.9 * W).toarray()), names, names)
+    same = jg.lmm("y ~ x + (1 | id)", d, known={"id": cov})
+    assert fit.criterion == pytest.approx(same.criterion, abs=1e-8)
+    with pytest.raises(ModelError, match="ICAR"):
+        jg.lmm("y ~ x + (1 | id)", d, known={"id": jg.KnownPrecision(D - W, names)})
+    inverse = np.linalg.pinv((D - W).toarray())
+    fit = jg.lmm("y ~ x + (1 | id)", d, known={"id": (inverse, names)})
+    assert abs(fit.ranef["id"].to_numpy().sum()) < 1e-6

@@ -42,7 +42,8 @@ class AbstractCovariance(ABC):
     """The covariance of q effects; hashable, static in compiled programs.
 
     free: whether theta are the entries themselves; maps: of Z that it survives;
-    is_chain: whether Sigma^-1 is tridiagonal, beside one standard deviation.
+    is_chain: whether Sigma^-1 is tridiagonal, beside one standard deviation;
+    is_multiple: whether Lambda is a number times I, of any number of columns.
     """
 
     q: int
@@ -50,6 +51,7 @@ class AbstractCovariance(ABC):
     has_own: ClassVar[bool] = False  # parameters in place of all sds and correlations
     maps: ClassVar[ColumnMaps]
     is_chain: Any = False
+    is_multiple: ClassVar[bool] = False
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -132,8 +134,7 @@ class AbstractCovariance(ABC):
 
     def jacobian_matrix(self, theta: Sequence[Array]) -> Float[Array, "e m"]:
         """The same of one model, as a matrix."""
-        J = self.jacobian(theta)
-        if J is None:
+        if (J := self.jacobian(theta)) is None:
             return jnp.eye(self.m, dtype=jnp.asarray(theta[0]).dtype)
         return jnp.stack([jnp.stack(row) for row in J])
 

@@ -420,6 +420,11 @@ class KnownBetweenLevels(Homogeneous):
     """
 
     column: str = "(Intercept)"
+    is_multiple: ClassVar[bool] = True
+
+    def jacobian_matrix(self, theta: Sequence[Array]) -> Array:
+        """(q, 1) ones: levels are many, so nothing is done one by one."""
+        return jnp.ones((self.q, 1), jnp.asarray(theta[0]).dtype)
 
     def sd_names(self, columns: Sequence[str], label: str) -> list[str]:
         """One."""
