@@ -355,7 +355,8 @@ def estimates(
     lam = tuple(_positive(fixed.scale / sigma * x) for x in absolute)
     status = judged(fitted, criterion)
     ends = at_ends(design, phi)
-    if ends and status == _status.MAX_STEPS and fitted.decrement < LEFT:
+    slow = status in (_status.MAX_STEPS, _status.STALLED)
+    if ends and slow and fitted.decrement < LEFT:
         status = _status.CONVERGED  # what is left lies beyond the end of a range
     free, (_, beta) = ~engine.held, held.coefficients(design)
     beta[free] = fixed.beta(np.asarray(fitted.beta))

@@ -264,6 +264,7 @@ def _labelled(
                 "columns are the levels, or (matrix, levels)"
             )
         labels = np.asarray(term.levels)
+        _same_order(name, term, labels)
     labels = np.asarray(labels)
     if len(labels) != shape[0]:
         raise DataError(
@@ -272,6 +273,20 @@ def _labelled(
     if len(set(labels.tolist())) < len(labels):
         raise DataError(f"known={{{name!r}: ...}}: a level stands there twice")
     return matrix, labels
+
+
+def _same_order(name: str, term: RandomTerm, labels: np.ndarray) -> None:
+    """Refuse a matrix without labels where two orders of texts are as likely."""
+    texts = all(isinstance(x, str) for x in labels)
+    first = np.unique(term.codes[term.codes >= 0], return_index=True)[1]
+    if not texts or list(labels) != sorted(labels) or (np.diff(first) > 0).all():
+        return
+    a, b = labels[:3], labels[np.argsort(first)[:3]]
+    raise ModelError(
+        f"known={{{name!r}: ...}} has no labels, and its rows may stand in the order "
+        f"of the texts ({listed(a)}, ...) or of the data ({listed(b)}, ...): give a "
+        "frame whose index and columns are the levels, or (matrix, levels)"
+    )
 
 
 def _numbers(name: str, matrix: Any) -> np.ndarray:

@@ -302,3 +302,15 @@ def test_an_autoregression_of_neighbours():
     inverse = np.linalg.pinv((D - W).toarray())
     fit = jg.lmm("y ~ x + (1 | id)", d, known={"id": (inverse, names)})
     assert abs(fit.ranef["id"].to_numpy().sum()) < 1e-6
+
+
+def test_a_matrix_without_labels():
+    """Texts in another order than the data's are refused, numbers are not."""
+    names = [f"a{i}" for i in range(8, 8 + J)]
+    d = data().assign(id=np.repeat(names, 4), number=np.repeat(np.arange(J), 4))
+    K = kinship().to_numpy()
+    with pytest.raises(ModelError, match="or of the data"):
+        jg.lmm("y ~ x + (1 | id)", d, known={"id": K})
+    fit = jg.lmm("y ~ x + (1 | number)", d, known={"number": K})
+    named = jg.lmm("y ~ x + (1 | id)", d, known={"id": (K, names)})
+    assert fit.criterion == pytest.approx(named.criterion, abs=1e-9)

@@ -449,3 +449,15 @@ def test_structured_random_effects_beside():
     cs = jg.lmm("y ~ x + cs(0 + arm | site)", data, residual=residual)
     assert cs.converged
     assert abs(cs.criterion - us_effects.criterion) < 1e-6
+
+
+@pytest.mark.parametrize("structure", ["cs", "ar1"])
+def test_rows_that_are_the_same(structure):
+    """A correlation of one is the end of the range, and not a search that failed."""
+    rng = np.random.default_rng(2)
+    y = np.repeat(rng.normal(size=12), 3) + 1e-9 * rng.normal(size=36)
+    data = {"g": np.repeat(np.arange(12), 3), "t": np.tile(np.arange(3.0), 12), "y": y}
+    with pytest.warns(jg.SingularFitWarning, match="end of its range"):
+        fit = jg.lmm("y ~ 1", data, residual=f"{structure}(t | g)")
+    assert fit.converged
+    assert fit.is_singular
