@@ -28,6 +28,7 @@ LINKS = (
     "inverse",
     "1/mu^2",
 )
+NO = "nominal"  # the kind of families of categories without an order
 LIKELIHOOD = ("reml", "ml", "laplace", "agq")
 FAMILIES = (  # a test holds them to the table of families, which takes JAX to import
     "gaussian",
@@ -98,8 +99,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--zi", metavar="FORMULA", help="of the probability of added zeros, '~ x'"
     )
-    model.add_argument(
-        "--dispersion", metavar="FORMULA", help="of the dispersion, '~ x'"
+    model.add_argument("--dispersion", metavar="FORMULA", help="its formula, '~ x'")
+    ordered = parser.add_argument_group("ordered categories, --family cumulative")
+    ordered.add_argument(
+        "--levels", metavar="A,B,C", help="the categories of text in their order"
+    )
+    ordered.add_argument(
+        "--thresholds", help="flexible (default), symmetric, symmetric2, equidistant"
+    )
+    ordered.add_argument(
+        "--nominal",
+        metavar="FORMULA",
+        help="of effects that differ from threshold to threshold, '~ x'",
     )
     model.add_argument(
         "--missing", choices=("drop", "raise"), default="drop", help="rows with gaps"
@@ -132,6 +143,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", action="store_true", help="JSON on stdout, no summary")
     out.add_argument("--html", type=Path, metavar="FILE", help="a report with pictures")
+    out.add_argument(
+        "--latex", type=Path, metavar="FILE", help="the summary's tables for a paper"
+    )
     out.add_argument(
         "--tidy",
         type=Path,
@@ -183,7 +197,7 @@ def read(args: argparse.Namespace) -> Any:
 
 def check_outputs(args: argparse.Namespace) -> None:
     """Refuse what could not be written before anything is fitted."""
-    for option in ("html", "tidy", "augment", "arviz", "save"):
+    for option in ("html", "latex", "tidy", "augment", "arviz", "save"):
         path = getattr(args, option)
         if path is None:
             continue
@@ -273,18 +287,53 @@ def fitted_by(args: argparse.Namespace, data: Any, method: str | None) -> Any:
         return jg.lmm(args.formula, data, **options)
     if args.residual is not None:
         raise NotApplicableError("--residual belongs to --family gaussian")
-    family: Any = args.family
-    if args.link is not None:
-        family = with_link(args.family, args.link)
+    family = family_of(args, data)
     options |= {"trials": args.trials, **parts}
+    if args.nominal is not None:
+        options["nominal"] = args.nominal
     return jg.glmm(args.formula, data, family=family, **options)
 
 
-def with_link(family: str, link: str) -> Any:
-    """A family by name with another link."""
+def family_of(args: argparse.Namespace, data: Any) -> Any:
+    """The family by name, with its link and what is said of categories."""
     from jaxglmm.model.families import family_from
 
-    return type(family_from(family))(link)
+    named = family_from(args.family)
+    told = {"levels": args.levels, "thresholds": args.thresholds}
+    told = {name: value for name, value in told.items() if value is not None}
+    kind = named.family_kind
+    strange = [n for n in told if kind != "ordinal" and (n, kind) != ("levels", NO)]
+    if strange:
+        raise NotApplicableError(f"--{strange[0]} belongs to --family cumulative")
+    response = args.formula.partition("~")[0].strip().strip("`")
+    if "levels" in told:
+        told["levels"] = levels_of(args.levels, data, response)
+    elif kind == "ordinal" and is_plain_text(data, response):
+        seen = sorted({str(v) for v in data[response].dropna()})
+        raise NotApplicableError(
+            f"{response!r} is text, whose categories have no order: state it, lowest "
+            f"first, --levels {','.join(seen[:8])}"
+        )
+    if not told and args.link is None:
+        return args.family
+    return type(named)(args.link, **told)
+
+
+def is_plain_text(data: Any, column: str) -> bool:
+    """Whether a column is text that does not say its order."""
+    from pandas.api.types import is_object_dtype, is_string_dtype
+
+    found = data[column].dtype if column in data.columns else None
+    return found is not None and (is_object_dtype(found) or is_string_dtype(found))
+
+
+def levels_of(text: str, data: Any, column: str) -> list[Any]:
+    """Categories as they stand in the data: numbers where these are numbers."""
+    words = [word.strip() for word in text.split(",")]
+    if column in data.columns and data[column].dtype.kind in "iufb":
+        known = {str(v): v for v in data[column].dropna().unique().tolist()}
+        return [known.get(word, word) for word in words]
+    return words
 
 
 def outputs(fit: Any, args: argparse.Namespace, data: Any, notes: list[str]):
@@ -306,6 +355,9 @@ def outputs(fit: Any, args: argparse.Namespace, data: Any, notes: list[str]):
                 fit, args.html, title, args.data, args.level, args.profile, notes
             ),
         )
+    if args.latex is not None:
+        text = fit.summary().latex
+        yield args.latex, lambda: args.latex.write_text(text, encoding="utf-8")
     if args.arviz is not None:
         yield args.arviz, lambda: netcdf(with_posterior(fit, args, data), args.arviz)
     if args.save is not None:

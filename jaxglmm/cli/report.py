@@ -202,13 +202,19 @@ def ratios(fit: Any, level: float) -> str:
     if what is None:
         return ""
     frame = fit.tidy(conf_int=True, level=level)
-    frame = frame[frame["term"] != "(Intercept)"]
+    own = (frame["term"] != "(Intercept)") & (frame["effect"] == "fixed")
+    if "component" in frame:  # logits of zeros, dispersions, thresholds of rows
+        others = ("zi", "disp", *getattr(fit, "thresholds", ()))
+        own &= ~frame["component"].isin(others)
+    frame = frame[own]
     if frame.empty:
         return ""
-    out = frame[["term", "estimate", "conf_low", "conf_high"]].copy()
-    for column in out.columns[1:]:
+    several = "component" in frame and frame["component"].nunique() > 1
+    names = ["component"] if several else []
+    out = frame[[*names, "term", "estimate", "conf_low", "conf_high"]].copy()
+    for column in ("estimate", "conf_low", "conf_high"):
         out[column] = np.exp(out[column])
-    out.columns = ["term", "ratio", "conf_low", "conf_high"]
+    out = out.rename(columns={"estimate": "ratio"})
     return f"<h2>{what.capitalize()}</h2>{table(out)}"
 
 

@@ -1,7 +1,8 @@
-"""Tables and paragraphs, written once and shown as text or as HTML.
+"""Tables and paragraphs, written once and shown as text, as HTML or as LaTeX.
 
 A summary is a list of blocks; ``as_text`` is what a terminal shows, ``as_html`` what a
-notebook shows. Cells are strings already, so both show the same digits.
+notebook shows, ``as_latex`` what a paper takes. Cells are strings already, so all show
+the same digits.
 """
 
 from __future__ import annotations
@@ -91,6 +92,45 @@ def _cells(tag: str, row: Sequence[str], align: str) -> str:
 def _cell(tag: str, text: str, align: str) -> str:
     side = "left" if align == "<" else "right"
     return f"<{tag} style='text-align:{side}'>{html.escape(text)}</{tag}>"
+
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    **{c: "\\" + c for c in "&%$#_{}"},
+}
+
+
+def as_latex(blocks: Sequence[Block]) -> str:
+    """The tables for a paper, each a ``tabular`` with booktabs' rules.
+
+    Paragraphs stand as comments; footers too, which say what stars mean.
+    """
+    return "\n\n".join(_latex(block) for block in blocks) + "\n"
+
+
+def _latex(block: Block) -> str:
+    if isinstance(block, Paragraph):
+        return "\n".join(f"% {line}" for line in block.lines)
+    align = "".join("l" if a == "<" else "r" for a in block.align)
+    head, *rows = [
+        " & ".join(map(_tex, row)) + r" \\" for row in (block.header, *block.rows)
+    ]
+    lines = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", head, r"\midrule", *rows]
+    title = [f"% {block.title}"] if block.title else []
+    foot = [f"% {line}" for line in block.footer]
+    return "\n".join([*title, *lines, r"\bottomrule", r"\end{tabular}", *foot])
+
+
+def _tex(cell: str) -> str:
+    """A cell with its special characters, and the minus of a number, as LaTeX's."""
+    if cell[:1] == "-" and cell[1:2].isdigit():
+        return f"$-${cell[1:]}"
+    return "".join(_SPECIAL.get(c, c) for c in cell)
 
 
 def random_effects(

@@ -428,3 +428,52 @@ def test_the_help_lists_what_there_is(capsys):
         "most evaluations",
     ):
         assert word in shown
+
+
+@pytest.fixture(scope="module")
+def grades(tmp_path_factory):
+    """Categories as text and as numbers, counts with zeros."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=60).round(2)
+    grade = np.digitize(x + rng.logistic(size=60), [-1, 1])
+    count = np.where(rng.random(60) < 0.3, 0, rng.poisson(3, 60))
+    words = np.array(["low", "mid", "high"])[grade]
+    path = tmp_path_factory.mktemp("grades") / "grades.csv"
+    table = {"grade": grade, "word": words, "count": count, "x": x}
+    pd.DataFrame(table).to_csv(path, index=False)
+    return path
+
+
+def test_ordered_categories_of_text(grades, tmp_path, capsys):
+    words = ("word ~ x", "--family", "cumulative")
+    _, _, err = run(capsys, grades, *words)
+    assert "--levels high,low,mid" in err
+    tex = tmp_path / "out.tex"
+    own = ("--levels", "low,mid, high", "--link", "probit", "--latex", tex)
+    code, out, _ = run(capsys, grades, *words, *own)
+    assert code == 0
+    fit = jg.clm("grade ~ x", pd.read_csv(grades), link="probit")
+    assert f"{fit.log_likelihood:.1f}" in out
+    assert r"low\textbar{}mid & " in tex.read_text()
+    numbers = ("grade ~ x", "--family", "cumulative", "--tidy", "-", "--levels")
+    code, out, _ = run(capsys, grades, *numbers, "2,1,0")
+    assert pd.read_csv(io.StringIO(out))["term"].tolist() == ["2|1", "1|0", "x"]
+    nominal = ("grade ~ 1", "--family", "cumulative", "--nominal", "~ x", "--json")
+    code, out, _ = run(capsys, grades, *nominal)
+    found = [row["component"] for row in json.loads(out)["fixed_effects"]]
+    assert found == ["0|1", "0|1", "1|2", "1|2"]
+    code, _, err = run(capsys, grades, "count ~ x", "--family", "poisson", *own[:2])
+    assert (code, "--levels belongs to --family cumulative" in err) == (2, True)
+    code, _, err = run(capsys, grades, *words, "--levels", "low,mid")
+    assert (code, "'high'" in err) == (2, True)
+
+
+def test_ratios_in_the_report_are_those_of_the_mean(grades, tmp_path, capsys):
+    page = tmp_path / "zi.html"
+    words = ("count ~ x", "--family", "poisson", "--zi", "~ x", "--html", page)
+    code, _, _ = run(capsys, grades, *words)
+    assert code == 0
+    ratios = page.read_text().partition("Ratios of means")[2].partition("</table>")[0]
+    assert ratios.count("<tr>") == 2  # its head and x, not x of the zeros
+    fit = jg.glmm("count ~ x", pd.read_csv(grades), family="poisson", zi="~ x")
+    assert f"{np.exp(fit.coefficients[1]):#.4g}" in ratios

@@ -118,7 +118,8 @@ def summarise(posteriors: FittedPosteriors) -> Summary:
     signs = pd.DataFrame(found, index=list(posteriors.coefficient_names))
     blocks += [block(frame)] + ([block(signs)] if p else [])
     out = Summary(layout.as_text(blocks))
-    out.html, out.table, out.tests = layout.as_html(blocks), frame, signs
+    out.html, out.latex = layout.as_html(blocks), layout.as_latex(blocks)
+    out.table, out.tests = frame, signs
     return out
 
 

@@ -238,7 +238,8 @@ def summarise(fits: FittedModels) -> Summary:
         blocks.append(Paragraph(notes))
     blocks += [block(t) for t in tables]
     out = Summary(layout.as_text(blocks))
-    out.html, out.table = layout.as_html(blocks), frame
+    out.html, out.latex = layout.as_html(blocks), layout.as_latex(blocks)
+    out.table = frame
     if len(tables) > 1:
         out.tests = tables[1]
     return out

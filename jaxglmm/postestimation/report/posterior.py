@@ -35,7 +35,7 @@ def summarise(fit: FittedPosterior, level: float) -> Summary:
         lines = [textwrap.wrap(f"Note: {text}", WIDTH) for text in found]
         blocks.append(Paragraph(tuple(x for note in lines for x in note)))
     out = Summary(layout.as_text(blocks))
-    out.html = layout.as_html(blocks)
+    out.html, out.latex = layout.as_html(blocks), layout.as_latex(blocks)
     out.coefficients, out.notes = fit.coefficient_table(), found
     out.varcorr, out.sigma = fit.varcorr, fit.sigma
     out.criteria = {

@@ -60,6 +60,7 @@ class Summary(str):
     scaled_residuals: Series of five quantiles; criteria: dict; correlation: (p, p)
     frame
     notes: tuple of warnings
+    html, latex: the same as a page and as tables of a paper (needs booktabs)
     """
 
     __slots__ = ("__dict__",)
@@ -70,6 +71,7 @@ class Summary(str):
     criteria: dict[str, float]
     notes: tuple[str, ...]
     html: str
+    latex: str
 
     def __repr__(self) -> str:
         return str(self)
@@ -115,7 +117,7 @@ def summarise(fit: FittedModel, ddf: str) -> Summary:
         notes = [textwrap.wrap(f"Note: {text}", WIDTH) for text in said]
         blocks.append(Paragraph(tuple(line for note in notes for line in note)))
     out = Summary(layout.as_text(blocks))
-    out.html = layout.as_html(blocks)
+    out.html, out.latex = layout.as_html(blocks), layout.as_latex(blocks)
     out.coefficients, out.scaled_residuals = coefficients, quantiles
     out.correlation, out.notes = correlation, said
     out.varcorr, out.sigma = fit.varcorr, fit.sigma
