@@ -34,6 +34,7 @@ FACE_FILES = {  # of the results: what a user holds
     "results/ordinal_fit.py",
     "results/components_fit.py",
     "results/posterior_fit.py",
+    "results/categories_posterior.py",
     "results/fits.py",
     "results/posteriors.py",
 }

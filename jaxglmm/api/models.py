@@ -27,7 +27,6 @@ from jaxglmm.api.given import (
     estimator_of,
     integration_of,
     known_or_held,
-    no_categories,
     priors_need_bayes,
     read_design,
     reading,
@@ -357,18 +356,19 @@ def fit_bayes(
     started: float | None = None,
 ) -> Fit:
     """The steps after the formula: check, find the posterior, name."""
+    from jaxglmm.fitting.kinds import posterior_kind
+    from jaxglmm.fitting.ordinal import settled
     from jaxglmm.posterior.fit import check_response, fit_posterior, warn
-    from jaxglmm.results.posterior_fit import PosteriorFit
 
     began = time.perf_counter() if started is None else started
-    no_categories(family, "posteriors", "maximise the likelihood (method='laplace')")
+    design, family = settled(design, family)
     check_response(design, family, priors)
     check_generalised(design)
     programs.spare()
     seconds = {"design": time.perf_counter() - began}
-    fit = fit_posterior(
-        design, family, method, priors, {"seconds": seconds}, make=PosteriorFit
-    )
+    make = faces.face(posterior_kind(family.name))
+    facts = {"seconds": seconds}
+    fit = fit_posterior(design, family, method, priors, facts, make=make)
     warn(fit)
     return fit
 

@@ -57,6 +57,7 @@ from jaxglmm.runtime.compile import jit
 from jaxglmm.runtime.trees import Module, tree_at
 
 FAR = 1.0  # longest step in a coordinate of y
+LEAST = 0.1  # curvature of thresholds that may be less
 
 
 class GaussianPosterior(Module):
@@ -218,9 +219,22 @@ def maximise(
         y, H, decrement = s.y, s.H, 0.0
         if not fixed:
             g, H = _slope(posterior, s, normal, u, tm, rule, k)
+            follow = None
+            if problem.family.n_phi and not problem.family.phi_apart:
+                # thresholds move together, and coefficients and effects with them
+                follow = _following(posterior, s, normal, tm, phi, rule, k)
+                g, H = _joint(g, H, follow, du, db)
             move = jnp.linalg.solve(H, g)
             decrement = jnp.abs(g @ move)
-            y = s.y - jnp.clip(move, -FAR, FAR)
+            move = jnp.clip(move, -FAR, FAR)
+            y = s.y - move
+            if follow is not None:
+                by = move[-problem.family.n_phi :]
+                beta = beta - follow.db @ by
+                u = tuple(
+                    a - jnp.einsum("qrj,r->qj", x, by)[:, None]
+                    for a, x in zip(u, follow.du, strict=True)
+                )
         # a predictor without a variance does not hold the others up
         moved = jnp.max(jnp.abs(tv - s.tv) / (1e-3 + tv))
         return _State(
@@ -322,9 +336,58 @@ def _dispersion(
         return -jnp.sum(rows_expected(posterior, tm, s.tv, phi, rule, k).value)
 
     slope, H = jax.grad(rows)(phi), jax.hessian(rows)(phi)
+    if not problem.family.phi_apart:
+        return 2 * slope, H
     floor = 0.1 + 0.1 * jnp.abs(H)
     eye = jnp.eye(len(phi), dtype=bool)
     return 2 * slope, jnp.where(eye, jnp.maximum(H, floor), 0.0)
+
+
+class _Following(Module):
+    """How coefficients and effects follow dispersion parameters.
+
+    c, b: derivatives of their scores in phi; du, db: P^-1 times these.
+    """
+
+    c: Effects
+    b: Float[Array, "p r"]
+    du: Effects
+    db: Float[Array, "p r"]
+
+
+def _following(
+    posterior: PosteriorModel,
+    s: _State,
+    normal: Bordered,
+    tm: Array,
+    phi: Array,
+    rule: Rule,
+    k: int,
+) -> _Following:
+    problem = posterior.problem
+
+    def slopes(phi: Array) -> Array:
+        return rows_expected(posterior, tm, s.tv, phi, rule, k, valued=False).slope
+
+    S = jnp.moveaxis(jax.jacfwd(slopes)(phi), -1, 0)
+    c = scale_transposed(normal.factor.lam, problem.rows.collect(S))
+    b = jnp.stack([total(problem.X, one) for one in S], axis=1)
+    return _Following(c, b, *normal.solve(c, b))
+
+
+def _joint(
+    g: Array, H: Array, follow: _Following, du: Effects, db: Array
+) -> tuple[Array, Array]:
+    """Gradient and Hessian of -L in y, coefficients and effects following phi."""
+    r = follow.b.shape[1]
+    taken = follow.b.T @ follow.db
+    moved = follow.b.T @ db
+    if du:
+        taken = taken + inner_all(follow.c, follow.du)
+        moved = moved + inner_all(follow.c, du)[:, 0]
+    values, vectors = jnp.linalg.eigh(H[-r:, -r:] - taken)
+    rest = (vectors * jnp.maximum(jnp.abs(values), LEAST)) @ vectors.T
+    return g.at[-r:].add(-moved), H.at[-r:, -r:].set(rest)
 
 
 def begin(

@@ -22,6 +22,7 @@ import numpy as np
 import jaxglmm
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting.kinds import is_ordinal
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.covariances.names import COR, NU, RANGE
 from jaxglmm.model.priors.distributions import Fixed
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from jaxglmm.posterior.fitted_posterior import FittedPosterior
 
 MOST = 30_000_000  # draws times rows of log_likelihood and posterior_predictive
-DIMENSIONS = ("chain", "draw", "term", "obs", "predictor")
-VARIABLES = ("beta", "X", "offset", "weights", "trials", "lp")
+THRESHOLDS = "thresholds"  # of ordered categories
+DIMENSIONS = ("chain", "draw", "term", "obs", "predictor", "threshold")
+VARIABLES = ("beta", "X", "offset", "weights", "trials", "lp", THRESHOLDS)
 GROUPS = (
     "posterior",
     "posterior_predictive",
@@ -132,6 +134,9 @@ class _Names:
             "weights": ["obs"],
             "trials": ["obs"],
         }
+        if is_ordinal(fit):
+            self.coords["threshold"] = list(fit.family.phi_names)
+            self.dims[THRESHOLDS] = ["threshold"]
         if design.parts:
             self.coords["predictor"] = list(design.parts)
         for term in design.terms:
@@ -246,8 +251,16 @@ def _posterior(
         if effects and d.effects is not None:
             out[f"r_{g}"] = fit.posterior.effects(term.label)
     known = _known(fit)
-    out |= {name: x for name, x in d.dispersion.items() if name not in known}
+    free = {name: x for name, x in d.dispersion.items() if name not in known}
+    out |= _joined(fit, free)
     return {name: _chained(fit, x) for name, x in out.items()}
+
+
+def _joined(fit: FittedPosterior, free: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Dispersion parameters as they are, thresholds (S,) as one variable (S, L)."""
+    if not free or not is_ordinal(fit):
+        return free
+    return {THRESHOLDS: np.stack([*free.values()], axis=1)}
 
 
 def _beside(term: RandomTerm, g: str, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -306,8 +319,7 @@ def _prior(fit: FittedPosterior, names: _Names, seed: int) -> dict[str, np.ndarr
     out = {}
     if fit.design.p:
         beta = np.stack([p.sample(rng, S) for p in resolved.coefficients], axis=1)
-        if resolved.intercept is not None:
-            beta[:, resolved.intercept] -= beta @ resolved.center
+        beta[:, list(resolved.intercepts)] -= beta @ resolved.center.T
         out["beta"] = beta
     for term in fit.design.terms:
         g = names.labels[term.label]
@@ -321,9 +333,11 @@ def _prior(fit: FittedPosterior, names: _Names, seed: int) -> dict[str, np.ndarr
             L = np.stack([its.lkj.sample(rng, len(its.sds)) for _ in range(S)])
             out[f"cor_{g}"] = _pairs(L @ np.swapaxes(L, 1, 2))
     known = _known(fit)
-    for name, prior in zip(fit.family.phi_names, resolved.dispersion, strict=True):
-        if name not in known:
-            out[name] = prior.sample(rng, S)
+    drawn = resolved.drawn_dispersion(fit.family, rng, S)
+    if "beta" in out and len(drawn) and resolved.level.any():
+        drawn = drawn + np.outer(fit.family.moved, out["beta"] @ resolved.level)
+    named = zip(fit.family.phi_names, drawn, strict=True)
+    out |= _joined(fit, {name: x for name, x in named if name not in known})
     return {name: x[None] for name, x in out.items()}
 
 
@@ -363,6 +377,8 @@ def _attributes(fit: FittedPosterior, thin: np.ndarray) -> dict[str, Any]:
         "sampling_time": float(sum(seconds.values())),
         "draws_of_log_likelihood": int(thin.size),
     }
+    if fit.family.family_kind in ("ordinal", "nominal"):
+        facts["categories"] = ", ".join(map(str, fit.design.response_levels))
     for name in ("khat", "ess", "log_evidence", "log_evidence_error", "elbo"):
         value = getattr(p, name)
         if value is not None and np.isfinite(value):

@@ -75,6 +75,12 @@ def kind_of(family: str, parts: bool = False) -> str:
     return "components" if parts else "generalised"
 
 
+def posterior_kind(family: str) -> str:
+    """The kind of a posterior by the name of its family."""
+    generalised = kind_of(family) == "generalised"
+    return "posterior" if generalised else "posterior of categories"
+
+
 def is_generalised(fit: FittedModel) -> TypeGuard[FittedGeneralised]:
     """Whether a fit has a family and a link; asked without importing its class."""
     return not fit.is_linear

@@ -17,7 +17,7 @@ from jaxglmm import _arguments
 from jaxglmm._errors import DataError
 from jaxglmm.fitting.archive import Format
 from jaxglmm.fitting.fitted_model import FittedModel
-from jaxglmm.fitting.kinds import Kinds, kind_of, record
+from jaxglmm.fitting.kinds import Kinds, kind_of, posterior_kind, record
 from jaxglmm.fitting.packing import pack, unpack
 from jaxglmm.formula.recipes import with_functions
 
@@ -62,8 +62,9 @@ def load(
     facts = tree.get("model") or {}
     kind = "linear"
     if facts:
-        kind = kind_of(facts.get("family", ""), bool(design.parts))
-        kind = "posterior" if "bayes" in facts else kind
+        family = facts.get("family", "")
+        kind = kind_of(family, bool(design.parts))
+        kind = posterior_kind(family) if "bayes" in facts else kind
         if design.residual is not None:
             kind = "correlated" if design.residual.part is None else "dispersed"
     fit = kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)

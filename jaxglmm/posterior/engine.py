@@ -120,17 +120,21 @@ class PosteriorEngine:
             lam[label] = sd[label][:, :, None] * L
             if n > 1 and block.correlations is not None:
                 corr[label] = correlations(L)
-        dispersion = self._dispersion(phi)
-        draws = Draws(x, self.beta(x), sd, corr, None, dispersion, more)
+        beta = self.beta(x)
+        dispersion = self._dispersion(phi, beta)
+        draws = Draws(x, beta, sd, corr, None, dispersion, more)
         return draws if u is None else replace(draws, effects=self._effects(draws, u))
 
-    def _dispersion(self, phi: np.ndarray) -> dict[str, np.ndarray]:
+    def _dispersion(self, phi: np.ndarray, beta: np.ndarray) -> dict[str, np.ndarray]:
         """Name -> (S,) natural values, known ones as constants."""
         priors, family = self.resolved.dispersion, self.family
         known = [isinstance(prior, Fixed) for prior in priors]
         full = np.zeros((len(priors), len(phi)))
         full[~np.array(known, bool)] = phi.T
-        values = dict(zip(family.phi_names, family.natural(full), strict=True))
+        natural = family.natural(full)
+        if self.resolved.level.any():  # thresholds: X is about its means here
+            natural = natural + np.outer(family.moved, beta @ self.resolved.level)
+        values = dict(zip(family.phi_names, natural, strict=True))
         for name, prior in zip(values, priors, strict=True):
             if isinstance(prior, Fixed):
                 values[name] = np.full(len(phi), prior.value)
@@ -222,7 +226,10 @@ def build(
     if data is None:
         # priors are of the user's columns: these may be scaled, and not mixed
         columns = assemble.columns(design, ColumnMaps.SCALES)
-        data = build_rows(assemble.fixed(design), columns)
+        X = assemble.fixed(design)
+        if resolved.level.any():
+            X = X - resolved.level
+        data = build_rows(X, columns)
     own = tuple(f.covariance for f in data.factors)
     belief = assemble_belief.belief(resolved, design, family, data.factors, data.R)
     precise = assemble.precise(design, family)

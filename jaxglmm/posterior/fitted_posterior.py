@@ -16,7 +16,8 @@ from jaxglmm.estimate.methods import BayesMethod
 from jaxglmm.fitting import predictor as _predictor
 from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting.estimates import Estimates, Unread
-from jaxglmm.fitting.fitted_generalised import FittedGeneralised, family_of
+from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.fitting.kinds import kind_of, record
 from jaxglmm.fitting.random_effects import modes
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.marginals import integrator
@@ -83,12 +84,22 @@ class FittedPosterior(FittedGeneralised):
         """The fit that a file describes."""
         arrays = diagnostics.pop(_storage.KEY, None)
         found = _storage.restored(facts["bayes"], arrays, design)
-        return cls(design, family_of(facts), *found, estimates, None, diagnostics)
+        rest = {k: v for k, v in facts.items() if k != "bayes"}
+        kind = kind_of(facts["family"], bool(design.parts))
+        family = record(kind).restored(design, estimates, {}, ddf, rest).family
+        return cls(design, family, *found, estimates, None, diagnostics)
 
     def model_facts(self) -> dict[str, Any]:
         """Family, link, method and priors by name."""
         own = _storage.facts(self.bayes, self.given_priors, self.posterior)
-        return super().model_facts() | {"bayes": own}
+        return self.at_means.model_facts() | {"bayes": own}
+
+    @property
+    def at_means(self) -> FittedGeneralised:
+        """The record of a fit whose estimates are the posterior means."""
+        kind = kind_of(self._family.name, bool(self.design.parts))
+        own = self._family, self.marginal, None, {}
+        return record(kind)(self.design, self.estimates, *own)
 
     def kept_estimates(self) -> Estimates:
         """The estimates; their covariance is in them."""

@@ -107,7 +107,7 @@ def predictors(fit: FittedPosterior, draws: np.ndarray) -> np.ndarray:
     for term in rows.terms:
         b = fit.posterior.by_column(term.label)[draws]
         for i in range(b.shape[2]):
-            rows.add(eta, term, b[:, term.codes, i] * term.values[:, i])
+            rows.add(eta, term, b[:, term.codes, i] * term.values[:, i], i)
     return eta
 
 

@@ -56,9 +56,13 @@ class RowsToPredict:
         parts = [beta[..., k] @ X[:, k].T for k in own]
         return np.stack([x + o for x, o in zip(parts, offset, strict=True)])
 
-    def add(self, total: np.ndarray, term: RandomTerm, values: np.ndarray) -> None:
-        """Add a term's values to the predictor that it belongs to."""
-        at = total[term.predictor] if self.columns else total
+    def add(
+        self, total: np.ndarray, term: RandomTerm, values: np.ndarray, i: int = 0
+    ) -> None:
+        """Add what a term's i-th column adds to the predictor that it belongs to."""
+        k = term.predictor
+        own = k if isinstance(k, int) else k[i]
+        at = total[own] if self.columns else total
         at += values
 
 
@@ -101,7 +105,7 @@ def random_predictor(
             own = np.where(codes >= 0, b[:, np.maximum(codes, 0), i], 0.0)
             if (codes < 0).any():
                 own = np.where(codes >= 0, own, new[term.label][:, i : i + 1])
-            rows.add(total, term, own * values[:, i])
+            rows.add(total, term, own * values[:, i], i)
         if term.beyond is not None and rng is not None:
             sd = posterior.draws.sd[term.label][:, :1] * np.sqrt(term.beyond[here])
             known = np.where(codes >= 0, sd, 0.0)  # of new levels all of it is new
@@ -129,6 +133,16 @@ def mean_of(
         return mu[1 if type == "zprob" else -1]
     find = family.conditional_mean if type == "conditional" else family.mean_of
     return np.asarray(find(mu, phi[..., None]), float)
+
+
+def probabilities_of(
+    family: AbstractFamily, eta: np.ndarray, phi: np.ndarray
+) -> np.ndarray:
+    """(S, m, categories) from predictors (S, m), of several (K, S, m)."""
+    if family.family_kind == "nominal" and len(family.predictors) == 1:
+        eta = eta[None]
+    across = np.moveaxis(phi, 0, -1)[..., None, :] if len(phi) else np.zeros(0)
+    return family.probabilities(eta, across)  # type: ignore[attr-defined]
 
 
 def new_effects(
@@ -164,6 +178,20 @@ def fitted(design: Design, family: AbstractFamily, posterior: Posterior) -> np.n
             eta = eta + random_predictor(posterior, rows, here, {})
         out[here] = mean_of(family, eta, phi).mean(axis=0)
     return out
+
+
+def fitted_probabilities(
+    design: Design, family: AbstractFamily, posterior: Posterior, random: bool
+) -> np.ndarray:
+    """(n, categories) posterior means; random: with the random effects."""
+    rows, phi = own_rows(design), family.phi_of(posterior.draws.dispersion)
+    found = []
+    for here in rows.pieces(posterior.n_draws * 8):
+        eta = fixed_predictor(posterior, rows, here)
+        if design.terms and random:
+            eta = eta + random_predictor(posterior, rows, here, {})
+        found.append(probabilities_of(family, eta, phi).mean(axis=0))
+    return np.concatenate(found)
 
 
 def population(
@@ -205,7 +233,8 @@ def simulate(
                 b = rng.standard_normal((term.n_levels, len(L))) @ L.T
             else:
                 b = posterior.by_column(term.label)[s]
-            rows.add(eta, term, np.einsum("iq,iq->i", term.values, b[term.codes]))
+            for i in range(b.shape[1]):
+                rows.add(eta, term, term.values[:, i] * b[term.codes, i], i)
         mu = np.asarray(family.parameters(eta), float)
         row[:] = family.simulate(rng, mu, phi[..., s] if len(phi) else phi, trials)
     return out

@@ -20,6 +20,9 @@ WHERE = {
     "ordinal parts": "jaxglmm.results.ordinal_fit:OrdinalPartsFit",
     "components": "jaxglmm.results.components_fit:ComponentsFit",
     "posterior": "jaxglmm.results.posterior_fit:PosteriorFit",
+    "posterior of categories": (
+        "jaxglmm.results.categories_posterior:CategoriesPosterior"
+    ),
     "many": "jaxglmm.results.fits:Fits",
     "posteriors": "jaxglmm.results.posteriors:Posteriors",
 }

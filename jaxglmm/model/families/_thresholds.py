@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import ModelError
+from jaxglmm.numerics.scales import LOG, PLAIN, Scale
 
 STRUCTURES = ("flexible", "symmetric", "symmetric2", "equidistant")
 SMALLEST = 1e-3  # gap at the start, where two thresholds of the data are the same
@@ -79,6 +80,30 @@ def parameter_names(structure: str, labels: Sequence[Any]) -> tuple[str, ...]:
     if L % 2:
         return ("central", *(f"spacing.{k + 1}" for k in range(r)))
     return ("central.1", "central.2", *(f"spacing.{k + 1}" for k in range(r - 1)))
+
+
+def scales(structure: str, L: int) -> tuple[Scale, ...]:
+    """Of each of what ``reported`` makes: thresholds are any numbers."""
+    if structure == "flexible":
+        return (PLAIN,) * L
+    if structure == "equidistant":
+        return (PLAIN, LOG)
+    r = L // 2
+    if structure == "symmetric2":
+        return (LOG,) * r
+    return (PLAIN, *(LOG,) * r) if L % 2 else (PLAIN, PLAIN, *(LOG,) * (r - 1))
+
+
+def rising(structure: str, L: int) -> tuple[tuple[int, ...], ...]:
+    """Positions in ``reported`` whose values rise from one to the next."""
+    if structure == "flexible":
+        return (tuple(range(L)),)
+    r = L // 2
+    if structure == "symmetric2":
+        return (tuple(range(r)),)
+    if structure == "equidistant":
+        return ()
+    return (tuple(range(1, r + 1)),) if L % 2 else ((0, 1), tuple(range(2, r + 1)))
 
 
 def names(labels: Sequence[Any]) -> tuple[str, ...]:

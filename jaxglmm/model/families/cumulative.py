@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+import jax
 import numpy as np
 
 from jaxglmm import _arguments, _status
@@ -34,6 +35,7 @@ from jaxglmm.model.families._spacings import (
 from jaxglmm.model.families.binomial import probability_variance
 from jaxglmm.model.links import Link
 from jaxglmm.numerics.jets import Jet
+from jaxglmm.numerics.scales import Scale
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.trees import field
 
@@ -180,8 +182,28 @@ class Cumulative(JetFamily):
             return A * np.exp(phi)
         return np.column_stack([np.ones(self.L), A * np.exp(phi[1:])])
 
-    def natural(self, phi: Any) -> np.ndarray:
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """Thresholds are any numbers, spacings are positive."""
+        if self._is_core:
+            return super().scales
+        return _thresholds.scales(self.thresholds, self.L)
+
+    @property
+    def rising(self) -> tuple[tuple[int, ...], ...]:
+        """Which of the parameters that are reported must rise, from one to the next."""
+        return _thresholds.rising(self.thresholds, self.L)
+
+    @property
+    def moved(self) -> np.ndarray:
+        """(n_phi,) how much each moves with the location of all thresholds."""
+        return self._reported[:, 0] if self.located else np.zeros(self.n_phi)
+
+    def natural(self, phi: Any) -> Any:
         """(n_phi, ...) the parameters that are reported, ``phi_names``."""
+        if isinstance(phi, jax.Array):
+            at = int(self.located)
+            return self._reported @ jnp.concatenate([phi[:at], jnp.exp(phi[at:])])
         phi = np.asarray(phi, float)
         c, d = np.split(phi, [int(self.located)])
         return np.tensordot(self._reported, np.concatenate([c, np.exp(d)]), axes=1)
@@ -191,8 +213,15 @@ class Cumulative(JetFamily):
         """Whether each of what is reported is a function of its own phi."""
         return self._is_core
 
-    def from_natural(self, values: Any) -> np.ndarray:
+    def log_natural_slope(self, phi: Any) -> Any:
+        return np.linalg.slogdet(self._reported)[1] + sum(phi[int(self.located) :])
+
+    def from_natural(self, values: Any) -> Any:
         """phi (n_phi, ...) of what is reported."""
+        if isinstance(values, jax.Array):
+            at = int(self.located)
+            d = np.linalg.inv(self._reported) @ values
+            return jnp.concatenate([d[:at], jnp.log(d[at:])])
         values = np.asarray(values, float)
         wide = values.reshape(len(values), -1)
         d = np.linalg.solve(self._reported, wide).reshape(values.shape)
@@ -243,6 +272,10 @@ class Cumulative(JetFamily):
     def by_phi(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> ByPhi:
         a, ends = phi[int(self.located) :], self._ends(y, eta, phi)
         return by_spacings(self.link, self.located, ends, y, a, self._A)
+
+    def worth(self, y: np.ndarray, trials: Any = None) -> np.ndarray:
+        """A yes or no at every threshold."""
+        return np.full(len(y), float(self.L))
 
     def expected_weight(self, eta: Rows, phi: Phi, trials: Rows | float = 1.0) -> Rows:
         total = jnp.zeros_like(eta)
@@ -362,6 +395,8 @@ class Cumulative(JetFamily):
         phi: np.ndarray,
         trials: Any = 1.0,
     ) -> np.ndarray:
+        if np.ndim(phi) > 1:  # (n_phi, ...), as of other families
+            phi = np.moveaxis(np.asarray(phi, float), 0, -1)
         u = rng.uniform(size=np.shape(mu))
         F = self._distribution(self.ends(mu, phi)[..., 1:-1])
         return np.sum(u[..., None] > F, axis=-1).astype(np.float64)

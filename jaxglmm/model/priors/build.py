@@ -27,6 +27,7 @@ from jaxglmm._errors import ModelError
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.covariances import names
 from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.priors import thresholds
 from jaxglmm.model.priors.distributions import (
     LKJ,
     AbstractDensity,
@@ -75,14 +76,17 @@ class TermPriors:
 class Resolved:
     """Every parameter's prior by name.
 
-    coefficients: (p,) normals; center: (p,) means that the intercept's prior is about,
-    zeros where it is about zero; terms: label -> priors of its parameters;
-    dispersion: (n_phi,); given: names of those that the user gave.
+    coefficients: (p,) normals; intercepts: their columns, one a linear predictor that
+    has one; center: (intercepts, p) means of its predictor's columns that each one's
+    prior is about, zeros where it is about zero; level: (p,) covariates that priors of
+    thresholds are about; terms: label -> priors of its parameters; dispersion:
+    (n_phi,), or thresholds; given: names of those that the user gave.
     """
 
     coefficients: tuple[Normal, ...]
-    intercept: int | None
+    intercepts: tuple[int, ...]
     center: np.ndarray
+    level: np.ndarray
     terms: dict[str, TermPriors]
     dispersion: tuple[AbstractDensity | Fixed, ...]
     names: dict[str, tuple[str, ...]]
@@ -107,16 +111,25 @@ class Resolved:
                 add("correlation", label, own.lkj)
             for kind, prior in own.more.items():
                 add(kind, label, prior)
+        kind = "threshold" if self.level.size else "dispersion"
         for name, prior in zip(self.names["dispersion"], self.dispersion, strict=True):
-            add("dispersion", name, prior)
+            add(kind, name, prior)
         return rows
+
+    def drawn_dispersion(
+        self, family: AbstractFamily, rng: np.random.Generator, S: int
+    ) -> np.ndarray:
+        """(n_phi, S) draws of dispersion parameters, or of thresholds in order."""
+        return thresholds.drawn(family, self.dispersion, rng, S)
 
     def __str__(self) -> str:
         rows = self.table()
         widths = [max(len(row[k]) for row in rows) for k in range(3)]
         note = ""
-        if self.intercept is not None and self.center.any():
+        if self.center.any():
             note = "\n(the intercept's is of the predictor at the covariates' means)"
+        if self.level.any():
+            note = "\n(thresholds' are of those at the covariates' means, in order)"
         return (
             "\n".join(
                 f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d}"
@@ -140,25 +153,44 @@ def resolve(design: Design, family: AbstractFamily, priors: Priors | None) -> Re
         )
     given: set[str] = set()
     design = _counted(design)
-    scale = _scale(design, family)
-    intercept = _intercept(design)
-    coefficients = _coefficients(design, family, priors, scale, intercept, given)
-    center = np.zeros(design.p)
-    if priors.centered and intercept is not None:
-        center = design.X.mean(axis=0)
-        center[intercept] = 0.0
+    scales = _scales(design, family)
+    intercepts = _intercepts(design)
+    coefficients = _coefficients(design, family, priors, scales, intercepts, given)
+    center = np.zeros((len(intercepts), design.p))
+    means, of_x = design.X.mean(axis=0), np.array(design.of_x)
+    for row, j in zip(center, intercepts, strict=True):
+        own = of_x == of_x[j]
+        row[own] = means[own] * priors.centered
+        row[j] = 0.0
     _check_correlation(design, priors)
     terms = {
-        term.label: _term(term, design, priors, scale, given) for term in design.terms
+        term.label: _term(term, design, priors, scales[_first(term)], given)
+        for term in design.terms
     }
     called = {"coefficients": tuple(design.x_names), "dispersion": family.phi_names}
     called |= {term.label: _sd_words(term) for term in design.terms}
     precise = assemble.precise(design, family).trials
     unit = 1.0 if precise is None else float(np.exp(np.mean(np.log(precise)) / 2))
-    dispersion = _dispersion(family, priors, scale, unit, given)
+    found = thresholds.resolved(design, family, priors, given)
+    if found is None:
+        dispersion = _dispersion(family, priors, scales[0], unit, given)
+        found = dispersion, np.zeros(0)
+    dispersion, level = found
     return Resolved(
-        coefficients, intercept, center, terms, dispersion, called, frozenset(given)
+        coefficients,
+        intercepts,
+        center,
+        level,
+        terms,
+        dispersion,
+        called,
+        frozenset(given),
     )
+
+
+def _first(term: RandomTerm) -> int:
+    """The first linear predictor that a term is in."""
+    return term.predictor if isinstance(term.predictor, int) else term.predictor[0]
 
 
 def _counted(design: Design) -> Design:
@@ -178,10 +210,13 @@ def _counted(design: Design) -> Design:
     return replace(design, terms=terms, **rows)
 
 
+def _scales(design: Design, family: AbstractFamily) -> list[float]:
+    """What one unit of each predictor is worth."""
+    links = family.predictor_links[: len(design.columns)]
+    return [1.0 if link.unit_free else _scale(design, family) for link in links]
+
+
 def _scale(design: Design, family: AbstractFamily) -> float:
-    """What one unit of the predictor is worth."""
-    if family.link.unit_free:
-        return 1.0
     values = design.y if family.link.name == "identity" else _start(design, family)
     sd = float(np.std(values))
     return sd if sd > 0 else 1.0
@@ -192,41 +227,48 @@ def _start(design: Design, family: AbstractFamily) -> np.ndarray:
     return eta if design.offset is None else eta - design.offset
 
 
-def _intercept(design: Design) -> int | None:
-    """The column of ones, if there is one."""
-    ones = np.flatnonzero((design.X == 1.0).all(axis=0))
-    return int(ones[0]) if len(ones) else None
+def _intercepts(design: Design) -> tuple[int, ...]:
+    """The first column of ones of every predictor that has one."""
+    found: dict[int, int] = {}
+    for j in np.flatnonzero((design.X == 1.0).all(axis=0)):
+        found.setdefault(design.of_x[j], int(j))
+    return tuple(found.values())
 
 
 def _coefficients(
     design: Design,
     family: AbstractFamily,
     priors: Priors,
-    scale: float,
-    intercept: int | None,
+    scales: list[float],
+    intercepts: tuple[int, ...],
     given: set[str],
 ) -> tuple[Normal, ...]:
     columns = list(design.x_names)
     by_name = named(priors.coefficients, columns, "coefficients")
     listed = _listed(priors.coefficients, len(columns))
+    at_thresholds = thresholds.of_intercepts(design, family, priors, intercepts)
     sds = design.X.std(axis=0)
     out = []
     for j, name in enumerate(columns):
-        own = by_name.get(name) if j == intercept else of(by_name, columns, name)
+        first = j in intercepts and design.of_x[j] == 0
+        own = by_name.get(name) if first else of(by_name, columns, name)
         if own is None and listed is not None:
             own = listed[j]
-        if own is None and j == intercept and priors.intercept is not None:
+        if own is None and first and priors.intercept is not None:
             own = priors.intercept
-        if own is None and j != intercept and not by_name and listed is None:
+        if own is None:
+            own = at_thresholds.get(j)
+        if own is None and j not in intercepts and not by_name and listed is None:
             own = priors.coefficients
+        width = WIDTH * scales[design.of_x[j]]
         if own is not None:
             given.add(f"coefficient {name}")
             out.append(normal_from(own, name))
-        elif j == intercept:
-            out.append(Normal(_centre(design, family), WIDTH * scale))
+        elif j in intercepts:
+            out.append(Normal(_centre(design, family) if first else 0.0, width))
         else:
             size = sds[j] if sds[j] > 0 else max(np.abs(design.X[:, j]).max(), 1e-300)
-            out.append(Normal(0.0, WIDTH * scale / size))
+            out.append(Normal(0.0, width / size))
     return tuple(out)
 
 
@@ -243,7 +285,8 @@ def _listed(value: Any, p: int) -> list[Any] | None:
 
 def _centre(design: Design, family: AbstractFamily) -> float:
     """Where the predictor is in the middle of the data; 0 for probabilities."""
-    if family.family_kind == "binomial" or family.link.name in ("logit", "probit"):
+    probabilities = ("binomial", "ordinal", "nominal")
+    if family.family_kind in probabilities or family.link.name in ("logit", "probit"):
         return 0.0
     if family.link.name == "log":
         mean = float(np.mean(design.y))
@@ -408,8 +451,7 @@ def belief(
     """
     p = design.p
     A = np.eye(p)
-    if resolved.intercept is not None:
-        A[resolved.intercept] += resolved.center
+    A[list(resolved.intercepts)] += resolved.center
     sd = np.array([prior.sd for prior in resolved.coefficients])
     mean = np.array([prior.mean for prior in resolved.coefficients])
     weight = np.where(np.isfinite(sd), 1 / sd**2, 0.0)
@@ -420,6 +462,7 @@ def belief(
     constant = -np.log(sd[proper]).sum() - proper.sum() * HALF_LOG_2PI
     if p and proper.all():
         constant += np.linalg.slogdet(back)[1]
+    constant += thresholds.log_ordered(family, resolved.dispersion)
     blocks: list[Any] = [None] * len(design.terms)
     for f, factor in enumerate(factors):
         for term, start, stop in factor.spans:

@@ -289,8 +289,12 @@ class Priors:
             or ``Fixed(value)`` where one is known; or a dict its name -> either,
             likewise. What can be negative takes a ``Normal``, what lies between two
             ends a ``Uniform``.
-        centered: whether the intercept's prior is about the predictor where all
-            covariates are at their means (True), or at zero.
+        thresholds: of an ordinal model: a ``Normal`` or a standard deviation for each
+            of them, which are drawn until they are in order; or a dict a threshold's
+            name (``"1|2"``) -> either, likewise. Spacings of structured thresholds are
+            positive numbers and take priors of these, by name.
+        centered: whether the priors of intercepts and thresholds are about the
+            predictor where all its covariates are at their means (True), or at zero.
 
     >>> import jaxglmm as jg
     >>> jg.Priors(sd=jg.HalfNormal(1)).sd
@@ -302,6 +306,7 @@ class Priors:
     sd: Any = None
     correlation: Any = None
     dispersion: Any = None
+    thresholds: Any = None
     centered: bool = True
 
     def __post_init__(self) -> None:

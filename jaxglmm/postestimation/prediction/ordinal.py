@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -159,10 +160,20 @@ def predictions(
     if type != "probs":
         found = means(fit, type, re)
         return _tables.predictions(found, newdata, by, level, offset, grid)
+    asked = newdata, by, level, offset, grid
+    return by_category(fit.levels, lambda k: means(fit, type, re, k), asked)
+
+
+def by_category(
+    levels: np.ndarray, means_of: Callable[[int], Means], asked: tuple[Any, ...]
+) -> pd.DataFrame:
+    """Tables of predictions of each category below one another.
+
+    asked: the arguments of ``marginal_effects.predictions`` after the means.
+    """
     parts = []
-    for k, label in enumerate(fit.levels):
-        found = means(fit, type, re, k)
-        part = _tables.predictions(found, newdata, by, level, offset, grid)
+    for k, label in enumerate(levels):
+        part = _tables.predictions(means_of(k), *asked)
         at = list(part.columns).index("estimate")
         part.insert(at, "category", label)
         parts.append(part)

@@ -42,7 +42,7 @@ def predict(fit: FittedPosterior, asked: Asked, seed):
             "a new observation has no link scale: interval='prediction' goes with "
             "type='response'"
         )
-    rows, index = _rows(fit, newdata, re, asked.new_levels, asked.offset)
+    rows, index = rows_asked(fit, newdata, re, asked.new_levels, asked.offset)
     m = asked.numbers_of_trials(len(rows.X))
     means_of = means(fit, rows, re, type, np.random.default_rng(seed))
     out = {name: np.empty(len(rows.X)) for name in ("fit", "se", "lower", "upper")}
@@ -61,7 +61,10 @@ def predict(fit: FittedPosterior, asked: Asked, seed):
     return asked.answer(out, index)
 
 
-def _rows(fit, newdata, re: str, new_levels: str, offset) -> tuple[RowsToPredict, Any]:
+def rows_asked(
+    fit: FittedPosterior, newdata: Any, re: str, new_levels: str, offset: Any
+) -> tuple[RowsToPredict, Any]:
+    """The rows that a prediction is of, and their labels."""
     if newdata is None:
         return own_rows(fit.design), fit.design.index
     recipe = fit.design.recipe
@@ -90,23 +93,35 @@ def means(
     rng: np.random.Generator | None = None,
 ) -> Callable[[slice], np.ndarray]:
     """(S, m) means (or predictors) of a piece of rows; rng: of "conditional" ones."""
+    phi = fit.family.phi_of(fit.posterior.draws.dispersion)
+    if re == "marginal" and type in ("link", "zlink"):
+        re = "population"
+    return over_effects(
+        fit, rows, re, lambda eta: mean_of(fit.family, eta, phi, type), rng
+    )
+
+
+def over_effects(
+    fit: FittedPosterior,
+    rows: RowsToPredict,
+    re: str,
+    of_eta: Callable[[np.ndarray], np.ndarray],
+    rng: np.random.Generator | None = None,
+) -> Callable[[slice], np.ndarray]:
+    """A function of the predictors (K, S, m), of a piece of rows, by ``re``."""
     new = {}
     if re == "conditional" and fit.design.terms:
         rng = np.random.default_rng() if rng is None else rng
         new = new_effects(fit.posterior, fit.design.terms, rng)
-    phi = fit.family.phi_of(fit.posterior.draws.dispersion)
 
     def of_piece(here: slice) -> np.ndarray:
         eta = fixed_predictor(fit.posterior, rows, here)
         if re == "conditional" and fit.design.terms:
             eta = eta + random_predictor(fit.posterior, rows, here, new, rng)
-        if type in ("link", "zlink") or re != "marginal" or not fit.design.terms:
-            return mean_of(fit.family, eta, phi, type)
+        if re != "marginal" or not fit.design.terms:
+            return of_eta(eta)
         s = np.sqrt(_new_variance(fit, rows, here))
-        return sum(
-            wk * mean_of(fit.family, eta + _each(zk, s), phi, type)
-            for zk, wk in _nodes(fit)
-        )
+        return sum(wk * of_eta(eta + _each(zk, s)) for zk, wk in _nodes(fit))
 
     return of_piece
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm import _arguments
+from jaxglmm.fitting.kinds import is_ordinal
 from jaxglmm.formatting import numbers
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Paragraph, TextTable
@@ -25,6 +26,10 @@ def summarise(fit: FittedPosterior, level: float) -> Summary:
     rest = table.drop(index=fixed.index)
     percent = f"{100 * level:g}%"
     blocks = [Paragraph(_heading(fit))]
+    if is_ordinal(fit) and not fit.design.parts:
+        own = rest.loc[list(fit.family.phi_names)]
+        rest = rest.drop(index=own.index)
+        blocks.append(_table("Thresholds:", own, percent))
     if len(rest):
         blocks.append(_table("Random effects and dispersion:", rest, percent))
     if len(fixed):
@@ -58,9 +63,18 @@ def _heading(fit: FittedPosterior) -> tuple[str, ...]:
         f"Posterior by {fit.method}",
         f"Family: {fit.family_name} ({fit.link_name})",
         f"Formula: {fit.formula}",
-        *modelled(fit.design),
+        *_categories(fit),
         f"Number of obs: {fit.nobs}" + (f"; groups: {groups}" if groups else ""),
     )
+
+
+def _categories(fit: FittedPosterior) -> tuple[str, ...]:
+    """Ordered ones in their order, others as a fit by maximum likelihood has them."""
+    if not is_ordinal(fit):
+        return modelled(fit.design)
+    levels = fit.design.response_levels
+    assert levels is not None
+    return (f"Categories: {' < '.join(map(str, levels))}",)
 
 
 def _table(title: str, frame: pd.DataFrame, percent: str) -> TextTable:
@@ -166,7 +180,8 @@ def _fixed(fit: FittedPosterior, level: float) -> pd.DataFrame:
 
 def _ran_pars(fit: FittedPosterior, level: float) -> pd.DataFrame:
     table = fit.posterior.summary(level).drop(index=list(fit.design.x_names))
-    group = [_group(name) for name in table.index]
+    own = fit.family.phi_names if is_ordinal(fit) else ()
+    group = ["Thresholds" if n in own else _group(n) for n in table.index]
     return _rows(table, effect="ran_pars", group=group, term=list(table.index))
 
 
