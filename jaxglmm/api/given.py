@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxglmm import _arguments
-from jaxglmm._errors import FormulaError, ModelError, NotApplicableError
+from jaxglmm._errors import FormulaError, ModelError
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.estimate.methods import BayesMethod
 from jaxglmm.formula import design_from_formula, design_of_components
@@ -290,11 +290,3 @@ def _caller() -> dict[str, Any]:
 def reading(family: AbstractFamily) -> dict[str, Any]:
     """How a family wants its left side read."""
     return {"family_kind": family.family_kind, "order": getattr(family, "levels", None)}
-
-
-def no_categories(family: AbstractFamily, what: str, instead: str) -> None:
-    """Refuse a response of categories, where there is no engine for it."""
-    if family.family_kind in ("ordinal", "nominal"):
-        raise NotApplicableError(
-            f"{what} of categories (family={family.name!r}) are not offered: {instead}"
-        )

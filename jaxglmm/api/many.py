@@ -21,7 +21,6 @@ from jaxglmm.api.given import (
     check_numbers,
     estimator_of,
     integration_of,
-    no_categories,
 )
 from jaxglmm.api.sources import source_of
 from jaxglmm.estimate.methods import bayes_method
@@ -99,7 +98,8 @@ def fit_many(
             interrupted goes on from there when it is called again.
         priors: of a Bayesian method, ``jg.Priors(...)``.
         residual: covariance of the residuals of linear models, as for ``lmm``.
-        zi: formula of the probability of added zeros, as for ``glmm``.
+        zi: formula of the probability of added zeros, as for ``glmm``. Posteriors, of
+            whatever model, are found one after the other by shared programs.
         dispersion: formula of the dispersion, likewise.
         known: covariances between levels, as for ``lmm``; ``responses``.
         unknown: none; see ``lmm``.
@@ -174,11 +174,6 @@ def _may_have_parts(parts, family, bayes, weights, known, responses) -> None:
         )
     if not parts:
         return
-    if bayes is not None:
-        raise NotApplicableError(
-            "zi= and dispersion= go with maximum likelihood in fit_many: leave method= "
-            "out, or give 'laplace' or 'agq'"
-        )
     if weights is not None and family.is_linear_model:
         raise NotApplicableError(
             "weights= of a Gaussian model with dispersion= are not fitted in lanes: "
@@ -200,7 +195,6 @@ def _model(
     bayes = bayes_method(method)
     known = family_from(family)
     if bayes is not None:
-        no_categories(known, "posteriors of many models", "fit each by jg.glmm")
         return known, bayes, bayes
     if priors is not None:
         raise ModelError(

@@ -90,6 +90,8 @@ def interpolated(t: np.ndarray, nodes: np.ndarray, values: np.ndarray) -> np.nda
 
 def oriented(vectors: np.ndarray) -> np.ndarray:
     """Columns with their largest component positive: long left tails lie left."""
+    if not len(vectors):  # coefficients alone
+        return vectors
     largest = np.argmax(np.abs(vectors), axis=0)
     return vectors * np.where(vectors[largest, np.arange(len(largest))] < 0, -1.0, 1.0)
 
@@ -154,7 +156,7 @@ class SkewGaussian:
         """From log densities at ``points(frame)``."""
         p, r, m = frame.p, frame.r, len(NODES)
         with_beta = len(values) > r * m
-        f = np.asarray(values, float).reshape(r, m, -1)
+        f = np.asarray(values, float).reshape(r, m, -1 if r else 1)
         if not with_beta:
             none = np.zeros((r, p, POINTS))
             return cls(frame, Axes.through(NODES, f[:, :, 0]), none, none)

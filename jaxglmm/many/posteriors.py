@@ -1,7 +1,8 @@
 """Many posteriors of one model's shape: what ``fit_many`` finds by Bayesian methods.
 
 Data sets of the same shape share one compiled program, and those of one design its rows
-as well; each is fitted by itself, so that a data set that fails leaves the others what
+as well; each is fitted by itself, one after the other and not in lanes, whatever its
+family and its linear predictors, so that a data set that fails leaves the others what
 they are. Equal seeds give equal draws.
 """
 
@@ -25,6 +26,8 @@ from jaxglmm._errors import (
 )
 from jaxglmm._pandas import pd
 from jaxglmm.estimate.methods import NUTS, BayesMethod
+from jaxglmm.fitting.kinds import posterior_kind
+from jaxglmm.fitting.ordinal import settled
 from jaxglmm.formula import notices
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.priors.distributions import Priors
@@ -167,7 +170,11 @@ def fit_posteriors(
             errors[i] = str(error)
             rows.append(None)
         bar.update(1)
-    facts = {"method": type(method).__name__, "seconds": time.perf_counter() - began}
+    facts = {
+        "method": type(method).__name__,
+        "kind": posterior_kind(family.name),
+        "seconds": time.perf_counter() - began,
+    }
     return _joined(rows, errors, labels, facts, maker, kept <= MOST)
 
 
@@ -203,11 +210,12 @@ class _Maker:
         design = self.source.design_of(i)
         if not np.isfinite(design.y).all():
             raise DataError(f"data set {i}: the response has infinite values")
-        check_response(design, self.family, self.priors)
+        design, family = settled(design, self.family)
+        check_response(design, family, self.priors)
         whole = self.source.responses is not None and design.n == self.source.design.n
         fit = fit_posterior(
             design,
-            self.family,
+            family,
             self.method,
             self.priors,
             data=self.data if whole else None,
@@ -272,12 +280,14 @@ def _joined(
         first = next(iter(errors.values()), "there are none")
         raise DataError(f"no data set could be fitted; the first: {first}")
     whole = max(there, key=lambda row: len(row.names))
-    place = {name: k for k, name in enumerate(whole.names)}
+    # a data set without one of the categories has a threshold of its own
+    every = dict.fromkeys((*whole.names, *(n for row in there for n in row.names)))
+    place = {name: k for k, name in enumerate(every)}
 
     def column(name: str) -> np.ndarray:
-        """(D, ...) by the names of the fullest data set."""
-        example = getattr(whole, name)
-        out = np.full((len(rows), *example.shape), np.nan)
+        """(D, ...) by the names of all, those of the fullest data set first."""
+        shape = getattr(whole, name).shape[:-1]
+        out = np.full((len(rows), *shape, len(every)), np.nan)
         for i, row in enumerate(rows):
             if row is not None:
                 at = [place[n] for n in row.names]
@@ -290,7 +300,7 @@ def _joined(
     status = np.array([_status.BAD_VALUES if r is None else r.status for r in rows])
     found = {f.name: column(f.name) for f in fields(_Row) if f.name in _ARRAYS}
     out = FittedPosteriors(
-        whole.names,
+        tuple(every),
         whole.coefficients,
         **found,
         draws=column("draws") if keep else None,

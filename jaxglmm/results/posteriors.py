@@ -58,7 +58,7 @@ class Posteriors(FittedPosteriors):
         if isinstance(which, slice | np.ndarray | list | pd.Series):
             rows = np.asarray(which) if not isinstance(which, slice) else which
             return self.part(np.arange(len(self))[rows])
-        return self.one(which, faces.face("posterior"))
+        return self.one(which, faces.face(self.facts.get("kind", "posterior")))
 
     def tidy(self, conf_int: bool = False) -> pd.DataFrame:
         """One row a data set and parameter: posterior mean, sd, interval.

@@ -128,7 +128,7 @@ def test_defaults_know_the_scale(sleep):
     sds, lkj = found.terms["Subject"].sds, found.terms["Subject"].lkj
     assert sds[0].scale == pytest.approx(2.5 * sd)
     assert lkj.eta == 1
-    assert found.center[1] == pytest.approx(4.5)
+    assert found.center[0, 1] == pytest.approx(4.5)
     text = str(found)
     assert text.count("default") == 6
     assert "covariates' means" in text

@@ -160,8 +160,8 @@ def test_priors_of_thresholds_are_in_order():
     cov = 0.25 * np.array([[2.0, -1], [-1, 2]])
     p = stats.multivariate_normal([-1.0, -1.0], cov).cdf([0, 0])
     assert _thresholds.log_ordered(family, apart) == pytest.approx(-np.log(p), abs=0.01)
+    falling = tuple(jg.Normal(mean, 0.1) for mean in (1, 0, -1))
     with pytest.raises(ModelError, match="contradict their order"):
-        falling = tuple(jg.Normal(mean, 0.1) for mean in (1, 0, -1))
         _thresholds.log_ordered(family, falling)
 
 
@@ -212,3 +212,16 @@ def test_thresholds_by_row_and_unordered_categories(data):
         _ = other.thresholds
     with pytest.raises(NotApplicableError, match="no mean"):
         other.predictions()
+
+
+def test_many_posteriors_one_by_one(data):
+    """Thresholds by name; a data set without a category has one of its own."""
+    Y = np.column_stack([data["y"], np.minimum(data["y"], 2), data["y"][::-1]])
+    options = {"family": jg.Cumulative(), "method": jg.MAP(draws=100)}
+    many = jg.fit_many(MODEL, data, responses=Y, **options)
+    assert many.converged.all()
+    one = many[0]
+    assert list(one.thresholds.index) == ["0|1", "1|2", "2|3"]
+    means = many.frame()
+    assert np.isnan(means.loc[1, "2|3"])
+    np.testing.assert_allclose(means.loc[0, "1|2"], one.thresholds["mean"].iloc[1])

@@ -70,6 +70,12 @@ class CumulativeParts(Cumulative):
     def dispersion(self, phi: Any) -> dict[str, float]:
         return {}
 
+    def natural(self, phi: Any) -> Any:
+        return phi
+
+    def from_natural(self, values: Any) -> Any:
+        return values
+
     def natural_jacobian(self, phi: Any) -> np.ndarray:
         return np.zeros((0, 0))
 
