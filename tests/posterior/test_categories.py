@@ -214,10 +214,11 @@ def test_thresholds_by_row_and_unordered_categories(data):
         other.predictions()
 
 
+@pytest.mark.slow
 def test_many_posteriors_one_by_one(data):
     """Thresholds by name; a data set without a category has one of its own."""
     Y = np.column_stack([data["y"], np.minimum(data["y"], 2), data["y"][::-1]])
-    options = {"family": jg.Cumulative(), "method": jg.MAP(draws=100)}
+    options = {"family": jg.Cumulative(), "method": jg.MAP(draws=100, nodes=1)}
     many = jg.fit_many(MODEL, data, responses=Y, **options)
     assert many.converged.all()
     one = many[0]
