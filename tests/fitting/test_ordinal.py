@@ -363,13 +363,6 @@ def test_profiles_hold_every_parameter():
     assert list(even.profile().intervals().index) == ["temp[T.warm]"]
 
 
-def test_what_is_not_offered_says_so():
-    d = data("wine_rating")
-    for family in (jg.Cumulative(), "multinomial"):
-        with pytest.raises(NotApplicableError, match="posteriors of categories"):
-            jg.glmm("rating ~ temp", d, family=family, method="nested-laplace")
-
-
 def test_type_three_tests_do_not_depend_on_the_coding():
     d = data("wine_rating")
     plain = jg.clm("rating ~ temp * contact", d)
