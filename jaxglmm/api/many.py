@@ -96,10 +96,9 @@ def fit_many(
         satterthwaite: degrees of freedom of linear models; False for n - p.
         file: a path where the table of results is kept while it grows. A run that was
             interrupted goes on from there when it is called again.
-        priors: of a Bayesian method, ``jg.Priors(...)``.
+        priors: of a Bayesian method (one model after the other), ``jg.Priors(...)``.
         residual: covariance of the residuals of linear models, as for ``lmm``.
-        zi: formula of the probability of added zeros, as for ``glmm``. Posteriors, of
-            whatever model, are found one after the other by shared programs.
+        zi: formula of the probability of added zeros, as for ``glmm``.
         dispersion: formula of the dispersion, likewise.
         known: covariances between levels, as for ``lmm``; ``responses``.
         unknown: none; see ``lmm``.

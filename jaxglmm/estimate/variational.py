@@ -219,9 +219,8 @@ def maximise(
         y, H, decrement = s.y, s.H, 0.0
         if not fixed:
             g, H = _slope(posterior, s, normal, u, tm, rule, k)
-            follow = None
+            follow = None  # thresholds move together, and effects with them
             if problem.family.n_phi and not problem.family.phi_apart:
-                # thresholds move together, and coefficients and effects with them
                 follow = _following(posterior, s, normal, tm, phi, rule, k)
                 g, H = _joint(g, H, follow, du, db)
             move = jnp.linalg.solve(H, g)
@@ -344,10 +343,7 @@ def _dispersion(
 
 
 class _Following(Module):
-    """How coefficients and effects follow dispersion parameters.
-
-    c, b: derivatives of their scores in phi; du, db: P^-1 times these.
-    """
+    """c, b: derivatives of scores of effects and beta in phi; du, db: P^-1 (c, b)."""
 
     c: Effects
     b: Float[Array, "p r"]

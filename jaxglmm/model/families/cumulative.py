@@ -42,95 +42,18 @@ from jaxglmm.runtime.trees import field
 MOST = 100  # categories; more of them are a number
 
 
-class Cumulative(JetFamily):
-    """Ordered categories, P(Y <= j) = F(theta_j - eta).
+class ThresholdFamily(JetFamily):
+    """What thresholds are made of, and by which names they are reported.
 
-    Args:
-        link: "logit" (proportional odds), "probit", "cloglog" (proportional hazards),
-            "loglog" or "cauchit".
-        thresholds: "flexible"; "symmetric" about their middle; "symmetric2", symmetric
-            about zero; or "equidistant".
-        levels: the categories in their order, where the response does not say it (text
-            has none); those that are ordered categoricals, truths or numbers do.
-
-    Example:
-        >>> import jaxglmm as jg
-        >>> jg.Cumulative(link="probit", thresholds="equidistant")
-        Cumulative(link=Probit(), thresholds='equidistant')
+    thresholds: their structure; levels: labels of the categories; categories: how many;
+    located: whether phi has their location; reference: which of them is at zero.
     """
-
-    name: ClassVar[str] = "cumulative"
-    default_link: ClassVar[str] = "logit"
-    links: ClassVar[tuple[str, ...]] = tuple(INTERVALS)
-    concave: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "loglog")
-    self_concordant: ClassVar[tuple[str, ...]] = ("logit",)
-    family_kind: ClassVar[Literal["numeric", "binomial", "ordinal", "nominal"]] = (
-        "ordinal"
-    )
-    discrete: ClassVar[bool] = True
-    phi_range: ClassVar[tuple[Any, Any]] = (-40.0, 40.0)
 
     thresholds: str = field(static=True)
     levels: tuple[Any, ...] | None = field(static=True)
     categories: int = field(static=True)
     located: bool = field(static=True)
     reference: int | None = field(static=True)
-
-    def __init__(
-        self,
-        link: str | Link | None = None,
-        thresholds: str = "flexible",
-        levels: Sequence[Any] | None = None,
-        categories: int | None = None,
-        located: bool = True,
-        reference: int | None = None,
-    ):
-        super().__init__(link)
-        if self.link.name not in self.links:
-            raise ModelError(
-                f"link {self.link.name!r}: cumulative models take "
-                f"{', '.join(map(repr, self.links))}"
-            )
-        self.thresholds = _arguments.choice(
-            "thresholds", thresholds, _thresholds.STRUCTURES, error=ModelError
-        )
-        self.levels = category_levels(levels)
-        known = 0 if self.levels is None else len(self.levels)
-        self.categories = known if categories is None else categories
-        self.reference = reference
-        self.located = located and _thresholds.has_location(self.thresholds)
-
-    def __repr__(self) -> str:
-        shown = f"link={self.link!r}, thresholds={self.thresholds!r}"
-        if self.levels is not None:
-            shown += f", levels={list(self.levels)}"
-        elif self.categories:
-            shown += f", categories={self.categories}, located={self.located}"
-        if self.reference is not None:
-            shown += f", reference={self.reference}"
-        return f"Cumulative({shown})"
-
-    # -- of a response ---------------------------------------------------------------
-
-    def of_levels(self, levels: Sequence[Any]) -> Cumulative:
-        """The family of a response with these categories, in order."""
-        _thresholds.check(self.thresholds, len(levels))
-        return Cumulative(self.link, self.thresholds, levels)
-
-    @property
-    def core(self) -> Cumulative:
-        """The same with thresholds about zero; their location is X's intercept."""
-        return self if self._is_core else self.about(None)
-
-    def about(self, reference: int | None) -> Cumulative:
-        """``core`` whose thresholds are about one of them, or about their middle."""
-        return Cumulative(
-            self.link,
-            self.thresholds,
-            categories=self.categories,
-            located=False,
-            reference=reference,
-        )
 
     @property
     def _is_core(self) -> bool:
@@ -246,6 +169,91 @@ class Cumulative(JetFamily):
 
     def sigma(self, phi: Any) -> float:
         return 1.0
+
+
+class Cumulative(ThresholdFamily):
+    """Ordered categories, P(Y <= j) = F(theta_j - eta).
+
+    Args:
+        link: "logit" (proportional odds), "probit", "cloglog" (proportional hazards),
+            "loglog" or "cauchit".
+        thresholds: "flexible"; "symmetric" about their middle; "symmetric2", symmetric
+            about zero; or "equidistant".
+        levels: the categories in their order, where the response does not say it (text
+            has none); those that are ordered categoricals, truths or numbers do.
+
+    Example:
+        >>> import jaxglmm as jg
+        >>> jg.Cumulative(link="probit", thresholds="equidistant")
+        Cumulative(link=Probit(), thresholds='equidistant')
+    """
+
+    name: ClassVar[str] = "cumulative"
+    default_link: ClassVar[str] = "logit"
+    links: ClassVar[tuple[str, ...]] = tuple(INTERVALS)
+    concave: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "loglog")
+    self_concordant: ClassVar[tuple[str, ...]] = ("logit",)
+    family_kind: ClassVar[Literal["numeric", "binomial", "ordinal", "nominal"]] = (
+        "ordinal"
+    )
+    discrete: ClassVar[bool] = True
+    phi_range: ClassVar[tuple[Any, Any]] = (-40.0, 40.0)
+
+    def __init__(
+        self,
+        link: str | Link | None = None,
+        thresholds: str = "flexible",
+        levels: Sequence[Any] | None = None,
+        categories: int | None = None,
+        located: bool = True,
+        reference: int | None = None,
+    ):
+        super().__init__(link)
+        if self.link.name not in self.links:
+            raise ModelError(
+                f"link {self.link.name!r}: cumulative models take "
+                f"{', '.join(map(repr, self.links))}"
+            )
+        self.thresholds = _arguments.choice(
+            "thresholds", thresholds, _thresholds.STRUCTURES, error=ModelError
+        )
+        self.levels = category_levels(levels)
+        known = 0 if self.levels is None else len(self.levels)
+        self.categories = known if categories is None else categories
+        self.reference = reference
+        self.located = located and _thresholds.has_location(self.thresholds)
+
+    def __repr__(self) -> str:
+        shown = f"link={self.link!r}, thresholds={self.thresholds!r}"
+        if self.levels is not None:
+            shown += f", levels={list(self.levels)}"
+        elif self.categories:
+            shown += f", categories={self.categories}, located={self.located}"
+        if self.reference is not None:
+            shown += f", reference={self.reference}"
+        return f"Cumulative({shown})"
+
+    # -- of a response ---------------------------------------------------------------
+
+    def of_levels(self, levels: Sequence[Any]) -> Cumulative:
+        """The family of a response with these categories, in order."""
+        _thresholds.check(self.thresholds, len(levels))
+        return Cumulative(self.link, self.thresholds, levels)
+
+    @property
+    def core(self) -> Cumulative:
+        """The same with thresholds about zero; their location is X's intercept."""
+        return self if self._is_core else self.about(None)
+
+    def about(self, reference: int | None) -> Cumulative:
+        """``core`` whose thresholds are about one of them, or about their middle."""
+        return Cumulative(
+            self.link,
+            self.thresholds,
+            categories=self.categories,
+            located=False,
+            reference=reference,
+        )
 
     # -- the likelihood --------------------------------------------------------------
 
