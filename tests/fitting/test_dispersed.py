@@ -205,7 +205,7 @@ def test_comparisons(fit, rows):
     table = jg.anova(plain, fit)
     assert table.df == 3
     assert table.p_value < 0.01
-    for question in (lambda: fit.icc, fit.r2, fit.profile):
+    for question in (lambda: fit.icc, fit.r2):
         with pytest.raises(jg.NotApplicableError):
             question()
 

@@ -112,3 +112,22 @@ def test_visits_in_another_order_are_the_same_model(data):
     _, here = least(engine.problem, theta, None, 0.0)
     _, there = least(problem, start, None, 0.0)
     assert there == pytest.approx(here, rel=1e-12)
+
+
+def test_coefficients_of_a_dispersion_have_the_profiles_of_the_rows():
+    """The same likelihood by its blocks, and by rows with automatic derivatives."""
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(16), 5), rng.normal(size=80)
+    y = 1 + x + rng.normal(size=16)[g] + np.exp(0.3 * x) * rng.normal(size=80)
+    data = {"y": y, "x": x, "g": g}
+    formula = "y ~ x + (1 | g)"
+    rows = jg.glmm(formula, data, family="gaussian", dispersion="~ x")
+    found = jg.lmm(formula, data, dispersion="~ x").confint(method="profile")
+    names = ["disp~(Intercept)", "disp~x"]
+    expected = rows.profile(names).confint()
+    np.testing.assert_allclose(found.loc[names], expected, atol=2e-5)
+    assert list(found.index[2:]) == ["sd_(Intercept)|g", "(Intercept)", "x"]
+    # another origin and unit of x, and of y: the coefficients move with them
+    far = {"y": 1e3 * y, "x": 2020 + 0.01 * x, "g": g}
+    moved = jg.lmm(formula, far, dispersion="~ x").profile("disp~x").confint()
+    np.testing.assert_allclose(moved.to_numpy() / 100, found.loc[["disp~x"]], rtol=1e-4)

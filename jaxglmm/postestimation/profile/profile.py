@@ -30,13 +30,11 @@ def profile(
         NotApplicableError: a name that is not a parameter, a model without profiles.
     """
     residual = fit.design.residual
-    by_formula = residual is not None and residual.part is not None
-    if by_formula or fit.design.fixed:
+    if fit.design.fixed:
         raise NotApplicableError(
-            "profile: models with a formula of the residual standard deviation, and "
-            "those with held parameters, have no profile "
-            "likelihoods. fit.confint() has Wald limits, and "
-            "fit.confint(method='bootstrap') simulated ones"
+            "profile: models with held parameters have no profile likelihoods. "
+            "fit.confint() has Wald limits, and fit.confint(method='bootstrap') "
+            "simulated ones"
         )
     if residual is not None:
         from jaxglmm.postestimation.profile.residual import curves

@@ -154,6 +154,9 @@ def _residual_places(fit: Any, theta: np.ndarray) -> list[tuple]:
             elif kind == "range":  # the ratio of two standard deviations
                 at, to = _scale_place(at, k, s, own), _log(0.0)
                 ends = (0.0, np.inf)
+            elif term.part is not None:
+                problem, start, shift = untied(engine, theta, k)
+                to = _shifted(shift)
             else:
                 at = _scale_place(at, k, s, own)
         out.append((x.label, kind, x.value, x.slope, problem, start, at, to, ends))
@@ -196,6 +199,41 @@ def _natural(own: Any, k: int) -> tuple[Callable[[float], float], tuple[float, f
         return float(np.sinh(root))
 
     return to, (low, high)
+
+
+def untied(
+    engine: BlockEngine, theta: np.ndarray, k: int
+) -> tuple[MarginalProblem, np.ndarray, float]:
+    """The same with coefficient k of a residual sd's formula as coordinate k of theta.
+
+    Its other columns have an orthonormal basis of their own, and the coefficient moves
+    what they leave of its column: well conditioned whatever the units and origins.
+    Third: the coefficient less its coordinate.
+    """
+    term, problem = engine.design.residual, engine.problem
+    assert term is not None
+    q = term.scales.shape[1]
+    turn = np.eye(q) if engine.turn is None else np.asarray(engine.turn)
+    others = np.delete(np.arange(q), k)
+    basis = np.eye(q)  # coefficients by coordinate
+    if len(others):
+        Q, R = np.linalg.qr(term.scales[:, others])
+        R_inverse = np.linalg.inv(R)
+        basis[np.ix_(others, others)] = R_inverse * np.sqrt(len(Q))
+        basis[others, k] = -R_inverse @ (Q.T @ term.scales[:, k])
+    between = np.linalg.solve(turn, basis)
+    stacks = [
+        tree_at(lambda x: x.scales, stack, np.asarray(stack.scales) @ between)
+        for stack in problem.stacks
+    ]
+    start = theta.copy()
+    start[:q] = np.linalg.solve(between, theta[:q])
+    shift = float(np.log(engine.fixed.scale) * np.broadcast_to(engine.is_level, q)[k])
+    return tree_at(lambda x: x.stacks, problem, tuple(stacks)), start, shift
+
+
+def _shifted(shift: float) -> Callable[[float], float]:
+    return lambda value: float(value) - shift
 
 
 def reordered(
