@@ -124,10 +124,10 @@ def test_coefficients_of_a_dispersion_have_the_profiles_of_the_rows():
     rows = jg.glmm(formula, data, family="gaussian", dispersion="~ x")
     found = jg.lmm(formula, data, dispersion="~ x").confint(method="profile")
     names = ["disp~(Intercept)", "disp~x"]
-    expected = rows.profile(names).confint()
+    expected = rows.profile(names).intervals()
     np.testing.assert_allclose(found.loc[names], expected, atol=2e-5)
     assert list(found.index[2:]) == ["sd_(Intercept)|g", "(Intercept)", "x"]
     # another origin and unit of x, and of y: the coefficients move with them
     far = {"y": 1e3 * y, "x": 2020 + 0.01 * x, "g": g}
-    moved = jg.lmm(formula, far, dispersion="~ x").profile("disp~x").confint()
+    moved = jg.lmm(formula, far, dispersion="~ x").profile("disp~x").intervals()
     np.testing.assert_allclose(moved.to_numpy() / 100, found.loc[["disp~x"]], rtol=1e-4)
