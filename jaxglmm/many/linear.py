@@ -1,12 +1,13 @@
 """Many linear mixed models with one grouping factor: chunks of lanes to table rows.
 
-``SharedLinear``: responses of one design, every row there and the same weights for all,
-so that what depends on the design is computed once. ``OwnLinear``: missing values or
-weights that differ, or data sets of a long table (``ragged_linear``).
+One engine, ``LinearLanes``, and three kinds of data: responses of one design, complete
+or with missing values and weights of their own, and the data sets of a long table
+(``ragged_linear``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,70 +84,154 @@ class Settings:
         return np.float64(_engine.SAFETY * self.tol)
 
 
-class SharedLinear(OnHost):
-    """One design, responses as columns. A response with missing rows is passed on."""
+class LanesOfData(Protocol):
+    """Where lanes of linear models come from.
+
+    where: the coordinates that they have in common; numbers: doubles that a lane
+    brings; cells, chunks: in a chunk and in a block on a CPU; apart: whether chunks go
+    in calls of their own.
+    """
+
+    where: Moments | Coordinates
+    numbers: int
+    cells: int
+    chunks: int
+    apart: bool
+
+    def program(self, design: Design, reml: bool) -> Any:
+        """What fits a chunk: a function of what is common, then of the lanes."""
+        ...
+
+    def common(self, devices: Devices) -> tuple:
+        """Arrays that all lanes share; the first is the design's, or None."""
+        ...
+
+    def size(self, common: Callable[[], tuple]) -> int:
+        """Cells of a lane; common: what is asked for those alone who need it."""
+        ...
+
+    def lanes(self, which: np.ndarray) -> tuple[Any, np.ndarray]:
+        """What the program takes; (L,) statuses, zero where lanes can be fitted."""
+        ...
+
+    def table(
+        self,
+        design: Design,
+        columns: KeptColumns,
+        found: Any,
+        settings: Settings,
+        refused: np.ndarray,
+    ) -> np.ndarray:
+        """Rows of the table from what the program found."""
+        ...
+
+
+class LinearLanes(OnHost):
+    """Data sets in lanes of one program.
+
+    data: where the lanes come from, responses of one design (``CompleteResponses``,
+    ``WeightedResponses``) or a long table (``ragged_linear.LongTable``).
+    """
 
     surer_alone = True
 
     @double_precision
     def __init__(
-        self,
-        design: Design,
-        moments: Moments,
-        responses: Responses | RotatedResponses,
-        offset: np.ndarray | Responses | None,
-        settings: Settings,
-        devices: Devices,
+        self, design: Design, data: LanesOfData, settings: Settings, devices: Devices
     ):
-        self.design, self.moments, self.settings = design, moments, settings
-        self.responses, self.offset, self.devices = responses, offset, devices
-        self.columns = columns(design)
-        _, groups, _ = self.on_device
-        self.chunk = devices.chunk(groups.A.shape[2], CELLS, LANES)
-        self.lanes = devices.block(self.chunk, design.n, CHUNKS)
-        covariance = moments.factors[0].covariance
-        self.program = linear.SharedFit(covariance, settings.reml)
+        self.design, self.data, self.settings = design, data, settings
+        self.devices, self.columns = devices, columns(design)
+        cells = data.size(lambda: self.common)
+        self.chunk = devices.chunk(cells, data.cells, LANES)
+        self.lanes = devices.block(self.chunk, data.numbers, data.chunks)
+        self.unit = devices.unit(self.chunk) if data.apart else None
+        self.program = data.program(design, settings.reml)
 
     @placed
-    def on_device(self) -> Any:
-        """Rows and types of levels, and the way back to the user's X."""
-        m = self.moments
-        return self.devices.shared((*shared.rows(m), m.fixed.R_inverse[..., None]))
+    def common(self) -> tuple:
+        """What all lanes share."""
+        return self.data.common(self.devices)
 
     @double_precision
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
-        """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
-        Y = self.complete(which)
-        common = (*self.on_device, self.settings.stop, np.int64(steps))
-        found = self.devices.run(self.program, common, Y, self.chunk)
-        ready, report = jax.tree.map(np.asarray, found)
-        return self._table(Y, ready, report)
+        """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
+        lanes, refused = self.data.lanes(which)
+        common = (*self.common, self.settings.stop, np.int64(steps))
+        apart, chunk = self.data.apart, self.chunk
+        found = self.devices.run(self.program, common, lanes, chunk, apart)
+        found = jax.tree.map(np.asarray, found)
+        design, columns = self.design, self.columns
+        return self.data.table(design, columns, found, self.settings, refused)
+
+
+class CompleteResponses:
+    """Responses of one design, every row there and the same weights for all.
+
+    What depends on the design is computed once; a response with missing rows is passed
+    on.
+    """
+
+    cells, chunks, apart = CELLS, CHUNKS, False
+
+    def __init__(
+        self,
+        moments: Moments,
+        responses: Responses | RotatedResponses,
+        offset: np.ndarray | Responses | None,
+        n: int,
+    ):
+        self.where, self.responses, self.offset = moments, responses, offset
+        self.numbers = n
+
+    def program(self, design: Design, reml: bool) -> Any:
+        """Of types of levels."""
+        return linear.SharedFit(self.where.factors[0].covariance, reml)
+
+    def common(self, devices: Devices) -> tuple:
+        """Rows and types of levels, and the way back to the user's X."""
+        m = self.where
+        return devices.shared((*shared.rows(m), m.fixed.R_inverse[..., None]))
+
+    def size(self, common: Callable[[], tuple]) -> int:
+        """Types of levels."""
+        return common()[1].A.shape[2]
 
     def complete(self, which: np.ndarray) -> np.ndarray:
         """(n, L) responses, the offset taken off, of the rows that have a weight."""
         Y = self.responses.take(which)
         if self.offset is not None:
             Y = Y - _columns(self.offset, which, Y.shape)
-        return Y if self.moments.keep is None else Y[self.moments.keep]
+        return Y if self.where.keep is None else Y[self.where.keep]
 
-    def _table(
-        self, Y: np.ndarray, ready: shared.ResponseFacts, report: linear.LinearReport
+    def lanes(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, L) responses; (L,) statuses."""
+        Y, refused = self.complete(which), np.zeros(len(which), int)
+        if not np.isfinite(Y.sum(axis=0)).all():
+            refused[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
+            refused[np.isnan(Y).any(axis=0)] = MISSING
+        return Y, refused
+
+    def table(
+        self,
+        design: Design,
+        columns: KeptColumns,
+        found: Any,
+        settings: Settings,
+        refused: np.ndarray,
     ) -> np.ndarray:
-        m, reml = self.moments, self.settings.reml
+        """Rows of the table."""
+        (ready, report), m = found, self.where
         fixed, factor = m.fixed, m.factors[0]
         status = report.status.copy()
         status[ready.exact == 1] = _status.EXACT
         status[ready.constant == 1] = _status.CONSTANT
-        sums = Y.sum(axis=0)
-        if not np.isfinite(sums).all():
-            status[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
-            status[np.isnan(Y).any(axis=0)] = MISSING
-        N = m.n - (len(fixed.R) if reml else 0)
+        status = np.where(refused != 0, refused, status)
+        N = m.n - (len(fixed.R) if settings.reml else 0)
         with np.errstate(divide="ignore", invalid="ignore"):  # bad lanes
             constant = N * 2 * np.log(ready.scale) - m.log_weights
         return table(
-            self.design,
-            self.columns,
+            design,
+            columns,
             factor,
             report,
             status,
@@ -154,73 +239,44 @@ class SharedLinear(OnHost):
             @ fixed.R_inverse.T,
             se=(report.se * ready.scale).T,
             scale=ready.scale,
-            constant=constant + (fixed.log_det if reml else 0.0),
+            constant=constant + (fixed.log_det if settings.reml else 0.0),
             T_inverse=factor.T_inverse,
-            residual_df=None if self.settings.satterthwaite else m.n - len(fixed.R),
+            residual_df=None if settings.satterthwaite else m.n - len(fixed.R),
         )
 
 
-class OwnLinear(OnHost):
-    """Data sets with designs or weights of their own.
-
-    data: where the lanes come from, responses of one design (``WeightedResponses``) or
-    a long table (``ragged_linear.LongTable``).
-    """
-
-    surer_alone = True
-
-    def __init__(
-        self, design: Design, data: LanesOfData, settings: Settings, devices: Devices
-    ):
-        self.design, self.data, self.settings = design, data, settings
-        self.devices, self.columns = devices, columns(design)
-        (factor,) = data.where.factors
-        self.chunk = devices.chunk(data.levels, data.cells, LANES)
-        self.lanes = devices.block(self.chunk, data.numbers, data.chunks)
-        self.unit = devices.unit(self.chunk) if data.apart else None
-        self.program = linear.OwnFit(
-            factor.covariance, spans(design, factor), settings.reml
-        )
-
-    @double_precision
-    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
-        """Rows of the table for data sets ``which`` (L,), at most ``steps`` steps."""
-        lanes, infinite = self.data.lanes(which)
-        where, settings, rows = self.data.where, self.settings, self.rows
-        common = (rows, where.fixed.R_inverse, settings.stop, np.int64(steps))
-        apart, chunk = self.data.apart, self.chunk
-        found = self.devices.run(self.program, common, lanes, chunk, apart)
-        return lanes_table(self.design, self.columns, where, found, settings, infinite)
-
-    @placed
-    def rows(self) -> own.DesignRows | None:
-        """The design, row by row, where all data sets share it."""
-        rows = self.data.rows
-        return None if rows is None else self.devices.shared(rows)
-
-
-class LanesOfData(Protocol):
-    """Where lanes with designs or weights of their own come from.
-
-    where: the coordinates that they have in common; rows: of the design, where it is
-    one; levels, numbers: cells of a lane and doubles that it brings; cells, chunks: in
-    a chunk and in a block on a CPU; apart: whether chunks go in calls of their own.
-    """
+class OwnLanes:
+    """Data sets with designs or weights of their own: one program, one table."""
 
     where: Moments | Coordinates
-    rows: own.DesignRows | None
     levels: int
-    numbers: int
-    cells: int
-    chunks: int
-    apart: bool
 
-    def lanes(self, which: np.ndarray) -> tuple[Any, np.ndarray]:
-        """What ``linear.OwnFit`` takes; (L,) where values are infinite."""
-        ...
+    def program(self, design: Design, reml: bool) -> Any:
+        """Of levels."""
+        (factor,) = self.where.factors
+        return linear.OwnFit(factor.covariance, spans(design, factor), reml)
+
+    def common(self, devices: Devices) -> tuple:
+        """No design that they share, and the way back to the user's X."""
+        return None, self.where.fixed.R_inverse
+
+    def size(self, common: Callable[[], tuple]) -> int:
+        """Levels."""
+        return self.levels
+
+    def table(
+        self,
+        design: Design,
+        columns: KeptColumns,
+        found: Any,
+        settings: Settings,
+        refused: np.ndarray,
+    ) -> np.ndarray:
+        """Rows of the table."""
+        return lanes_table(design, columns, self.where, found, settings, refused)
 
 
-class WeightedResponses:
+class WeightedResponses(OwnLanes):
     """Responses of one design as columns, weights of their own; weight 0 is no row."""
 
     cells, chunks, apart = CELLS, 8, False
@@ -237,7 +293,10 @@ class WeightedResponses:
         (factor,) = moments.factors
         self.levels, self.numbers = factor.n_levels, 4 * len(factor.codes)
 
-    @property
+    def common(self, devices: Devices) -> tuple:
+        """The design, row by row, and the way back to the user's X."""
+        return devices.shared(self.rows()), self.where.fixed.R_inverse
+
     def rows(self) -> own.DesignRows:
         """The design, row by row."""
         (factor,) = self.where.factors
@@ -251,7 +310,7 @@ class WeightedResponses:
         return own.DesignRows(X, np.ascontiguousarray(Z), level, factor.codes, J)
 
     def lanes(self, which: np.ndarray) -> tuple[Any, np.ndarray]:
-        """Y and W (n, L), weight 0 for no row; (L,) where values are infinite."""
+        """Y and W (n, L), weight 0 for no row; (L,) statuses."""
         Y = self.responses.take(which)
         W = _columns(self.weights, which, Y.shape)
         offset = _columns(self.offset, which, Y.shape, 0.0)
@@ -262,7 +321,7 @@ class WeightedResponses:
         Y = np.where(W > 0, Y - offset, 0.0)
         if self.where.keep is not None:
             Y, W = Y[self.where.keep], W[self.where.keep]
-        return (Y, W), infinite
+        return (Y, W), np.where(infinite, _status.BAD_VALUES, 0)
 
 
 def _columns(source, which: np.ndarray, shape, fill: float = 1.0) -> np.ndarray:
@@ -294,7 +353,7 @@ def lanes_table(
     m: Moments | Coordinates,
     found: Any,
     settings: Settings,
-    infinite: np.ndarray,
+    refused: np.ndarray,
 ) -> np.ndarray:
     """Rows of the table from what ``linear.OwnFit`` found.
 
@@ -302,7 +361,7 @@ def lanes_table(
     """
     (factor,) = m.factors
     reml = settings.reml
-    raw, (back, T_inverse, log_det), report = jax.tree.map(np.asarray, found)
+    raw, (back, T_inverse, log_det), report = found
     p = len(back)
     inner = raw.b + raw.scale * np.einsum("abl,bl->al", back, report.beta)
     N = raw.n - (p if reml else 0)
@@ -316,7 +375,7 @@ def lanes_table(
     status[raw.constant == 1] = _status.CONSTANT
     few = (p >= raw.n) | (raw.J * factor.q >= raw.n) | (raw.J < 2)
     status[few] = _status.TOO_FEW
-    status[infinite] = _status.BAD_VALUES
+    status = np.where(refused != 0, refused, status)
     return table(
         design,
         columns,

@@ -17,7 +17,12 @@ from jaxglmm.many.collection import ModelSource, alone
 from jaxglmm.many.columns import PENDING, KeptColumns
 from jaxglmm.many.coordinates import coordinates
 from jaxglmm.many.level_sums import LevelSums
-from jaxglmm.many.linear import OwnLinear, Settings, SharedLinear, WeightedResponses
+from jaxglmm.many.linear import (
+    CompleteResponses,
+    LinearLanes,
+    Settings,
+    WeightedResponses,
+)
 from jaxglmm.many.pieces import LanesEngine
 from jaxglmm.many.ragged import SplitTable, buckets
 from jaxglmm.many.ragged_linear import LongTable
@@ -179,8 +184,9 @@ def _responses(
     if rotates(design, source.weights, own_offset):
         turned, through = rotated(design, responses)
         if fits_linear.suits(turned):
-            moments, offset = assemble.moments(turned), turned.offset
-            engine = SharedLinear(turned, moments, through, offset, settings, devices)
+            given = (assemble.moments(turned), through, turned.offset)
+            data = CompleteResponses(*given, turned.n)
+            engine = LinearLanes(turned, data, settings, devices)
             return engine, Loop(source, columns), devices.threads
     if not fits_linear.suits(design):
         if own_weights:
@@ -188,11 +194,12 @@ def _responses(
         generic = GenericLinear(design, responses, source.offset, settings)
         return generic, Loop(source, columns), 1
     moments = assemble.moments(design)
-    given = WeightedResponses(moments, responses, source.offset, source.weights)
-    weighted = OwnLinear(design, given, settings, devices)
+    own = WeightedResponses(moments, responses, source.offset, source.weights)
+    weighted = LinearLanes(design, own, settings, devices)
     if own_weights:
         return weighted, None, devices.threads
-    shared = SharedLinear(design, moments, responses, source.offset, settings, devices)
+    whole = CompleteResponses(moments, responses, source.offset, design.n)
+    shared = LinearLanes(design, whole, settings, devices)
     return shared, weighted, devices.threads
 
 
@@ -210,7 +217,7 @@ def _ragged(
     sizes = buckets(split.levels)
     return tuple(
         Stage(
-            OwnLinear(design, LongTable(where, sums, int(J)), settings, devices),
+            LinearLanes(design, LongTable(where, sums, int(J)), settings, devices),
             everything[sizes == J],
             devices.threads,
         )

@@ -114,7 +114,7 @@ class _Interrupted(Exception):
 def interrupted_after(monkeypatch, calls):
     """Engines that work that often, on small chunks, and then no more."""
     done = []
-    plain = fits_engines.SharedLinear.fit
+    plain = fits_engines.LinearLanes.fit
 
     def fit(self, which, steps):
         if len(done) >= calls:
@@ -122,8 +122,8 @@ def interrupted_after(monkeypatch, calls):
         done.append(which)
         return plain(self, which, steps)
 
-    monkeypatch.setattr(fits_engines.SharedLinear, "fit", fit)
-    monkeypatch.setattr(fits_engines.SharedLinear, "lanes", 64, raising=False)
+    monkeypatch.setattr(fits_engines.LinearLanes, "fit", fit)
+    monkeypatch.setattr(fits_engines.LinearLanes, "lanes", 64, raising=False)
     return done
 
 

@@ -55,12 +55,12 @@ def engines():
 def test_pieces_give_the_same_numbers_in_another_process():
     kinds = engines()
     assert set(kinds) == {
+        "CompleteResponses",
         "GenericLinear",
         "Loop",
         "LongRows",
         "LongTable",
         "ResponseRows",
-        "SharedLinear",
         "WeightedResponses",
     }
     pieces = [Piece(e, np.arange(D), 8, 30, True) for e in kinds.values()]

@@ -24,7 +24,7 @@ from jaxglmm.many import scheduler as run
 from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.columns import PENDING
 from jaxglmm.many.generalised import GeneralisedLanes
-from jaxglmm.many.linear import OwnLinear, SharedLinear
+from jaxglmm.many.linear import CompleteResponses, LinearLanes
 from jaxglmm.many.response_rows import ResponseRows
 from jaxglmm.many.responses import Responses
 from jaxglmm.model import covariances
@@ -177,8 +177,10 @@ def _together(
 def _incomplete(engine: Any, which: np.ndarray) -> np.ndarray:
     """(D,) responses with missing values, or weights, offsets or trials."""
     out = np.zeros(len(which), bool)
-    generalised = isinstance(engine, GeneralisedLanes)
-    source = engine.source if generalised else engine
+    if isinstance(engine, GeneralisedLanes):
+        source = engine.source
+    else:
+        source = getattr(engine, "data", engine)
     given = [source.responses] + [
         values
         for name in ("weights", "offset", "trials")
@@ -192,17 +194,17 @@ def _incomplete(engine: Any, which: np.ndarray) -> np.ndarray:
 
 
 def _linear(engine: Any, ml: FittedModels, which: np.ndarray) -> held.Models | None:
-    if isinstance(engine, SharedLinear):
-        rows, groups, _ = engine.on_device
-        internal = held_moments.of_responses(
-            engine.design, engine.moments, groups, rows.member, engine.complete(which)
-        )
-    elif isinstance(engine, OwnLinear):
-        where, (lanes, _) = engine.data.where, engine.data.lanes(which)
-        given = engine.design, where, engine.rows, lanes, engine.devices
-        internal = held_moments.of_own_designs(*given)
-    else:
+    if not isinstance(engine, LinearLanes):
         return None
+    data = engine.data
+    if isinstance(data, CompleteResponses):
+        rows, groups, _ = engine.common
+        given = (engine.design, data.where, groups, rows.member)
+        internal = held_moments.of_responses(*given, data.complete(which))
+    else:
+        rows, (lanes, _) = engine.common[0], data.lanes(which)
+        given = (engine.design, data.where, rows, lanes, engine.devices)
+        internal = held_moments.of_own_designs(*given)
     assert ml.se is not None
     (factor,) = internal.factors
     found = held.Optima(
