@@ -11,6 +11,8 @@ from model import decimals
 import jaxglmm as jg
 from jaxglmm._errors import ModelError
 from jaxglmm.model.families import nested_derivatives
+from jaxglmm.model.families._interval import Ends, logit, upper
+from jaxglmm.model.links import Logit
 from jaxglmm.runtime.arrays import jvp_rows
 from jaxglmm.runtime.host import on_host
 from jaxglmm.runtime.trees import filter_jit
@@ -141,3 +143,20 @@ def test_refusals():
         jg.Cumulative(levels=["a", "a"])
     with pytest.raises(ModelError, match="categories in their order"):
         jg.Cumulative(levels="abc")
+
+
+def test_density_at_the_upper_end_of_the_logistic_distribution():
+    """From the exponentials that log P has, as from the density's own logarithm."""
+    b = np.repeat([-60.0, -3.0, 0.0, 0.5, 40.0], 4)
+    d = np.tile([1e-9, 0.3, 2.0, 50.0], 5)
+    yes = np.ones(len(b), bool)
+    for below, above in ((yes, yes), (~yes, yes), (yes, ~yes)):
+        with jax.enable_x64(True):
+            ends = Ends(b + d, b, np.log(d), below, above)
+            l = logit(ends, 3).value
+            found, one, two = map(np.asarray, upper(Logit(), ends, l))
+            density = np.asarray(jnp.exp(Logit().log_slope(ends.a) - l))
+        plain = np.where(above, density, 0.0)
+        np.testing.assert_allclose(found, plain, rtol=1e-12)
+        np.testing.assert_allclose(one, -np.tanh(ends.a / 2), atol=1e-15)
+        np.testing.assert_allclose(two, 0.5 * (3 * one**2 - 1), rtol=1e-12)

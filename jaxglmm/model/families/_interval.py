@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxglmm._typing import Array
-from jaxglmm.model.links import Logit, Probit
+from jaxglmm.model.links import Link, Logit, Probit
 from jaxglmm.numerics.jets import Jet, chain, where
 from jaxglmm.numerics.special import log1mexp_exp
 from jaxglmm.runtime.arrays import jnp
@@ -30,10 +30,19 @@ FAR = 6.5  # x from which 1 - exp(-e^x) is one
 LOG_PI = float(np.log(np.pi))
 
 
+class Gap(NamedTuple):
+    """Of d = a - b: left e^-d, rest 1 - e^-d, and the logarithm of that."""
+
+    left: Array
+    rest: Array
+    log_rest: Array
+
+
 class Ends(NamedTuple):
     """Ends of each row's category, (n,) each; what is not there is a harmless number.
 
-    a, b: less eta; log_gap: log(a - b); below, above: whether there is b, a.
+    a, b: less eta; log_gap: log(a - b); below, above: whether there is b, a; known:
+    what follows from the gap, where it was found once for all rows of a category.
     """
 
     a: Array
@@ -41,6 +50,23 @@ class Ends(NamedTuple):
     log_gap: Array
     below: Array
     above: Array
+    known: Gap | None = None
+
+    @property
+    def gap(self) -> Gap:
+        """What follows from the gap."""
+        return gap_of(self.log_gap) if self.known is None else self.known
+
+    @property
+    def log_rest(self) -> Array:
+        """log(1 - e^-d)."""
+        return log1mexp_exp(self.log_gap) if self.known is None else self.known.log_rest
+
+
+def gap_of(log_gap: Array) -> Gap:
+    """By the logarithm of d."""
+    d = jnp.exp(log_gap)
+    return Gap(jnp.exp(-d), -jnp.expm1(-d), log1mexp_exp(log_gap))
 
 
 def logit(ends: Ends, order: int) -> Jet:
@@ -50,7 +76,7 @@ def logit(ends: Ends, order: int) -> Jet:
     nothing = Jet(tuple(jnp.zeros_like(x) for x in up.parts))
     found = where(ends.above, up, nothing) + where(ends.below, down, nothing)
     inside = ends.below & ends.above
-    return found + jnp.where(inside, log1mexp_exp(ends.log_gap), 0.0)
+    return found + jnp.where(inside, ends.log_rest, 0.0)
 
 
 def probit(ends: Ends, order: int) -> Jet:
@@ -70,7 +96,7 @@ def probit(ends: Ends, order: int) -> Jet:
 def cloglog(ends: Ends, order: int) -> Jet:
     """F(x) = 1 - exp(-exp(x)), Gumbel's distribution of the least."""
     gap = jnp.exp(ends.log_gap)
-    stretched = gap + log1mexp_exp(ends.log_gap)  # log(e^d - 1)
+    stretched = gap + ends.log_rest  # log(e^d - 1)
     x = jnp.where(ends.below, ends.b + stretched, ends.a)
     e = jnp.exp(jnp.where(ends.below, ends.b, -1e3))
     down = Jet(tuple([-e] * (order + 1)))
@@ -81,7 +107,7 @@ def cloglog(ends: Ends, order: int) -> Jet:
 
 def loglog(ends: Ends, order: int) -> Jet:
     """F(x) = exp(-exp(-x)), Gumbel's distribution of the largest."""
-    other = Ends(-ends.b, -ends.a, ends.log_gap, ends.above, ends.below)
+    other = Ends(-ends.b, -ends.a, ends.log_gap, ends.above, ends.below, ends.known)
     return _along(cloglog(other, order), -1.0)
 
 
@@ -172,3 +198,24 @@ def curvature(link: str, x: Array) -> tuple[Array, Array]:
     sign = 1.0 if link == "cloglog" else -1.0
     e = jnp.exp(jnp.minimum(sign * x, 300.0))
     return sign * (1 - e), 1 - 3 * e + e * e
+
+
+def upper(link: Link, ends: Ends, l: Array) -> tuple[Array, Array, Array]:
+    """f(a) / P, and f' / f and f'' / f at a; l = log P."""
+    if link.name == "logit":
+        return _upper_logit(ends)
+    p = jnp.exp(jnp.where(ends.above, link.log_slope(ends.a) - l, -jnp.inf))
+    return p, *curvature(link.name, ends.a)
+
+
+def _upper_logit(ends: Ends) -> tuple[Array, Array, Array]:
+    """The same from the two exponentials that log P has: S(a) / (S(b) (1 - e^-d))."""
+    a, b, gap = ends.a, ends.b, ends.gap
+    e, g = jnp.exp(-jnp.abs(a)), jnp.exp(-jnp.abs(b))
+    r = 1 / (1 + e)
+    survival = jnp.where(a >= 0, e, 1.0) * r
+    # e^-d is all that is left where both are far up
+    share = jnp.where(b >= 0, gap.left, jnp.where(a >= 0, e, 1.0)) * r * (1 + g)
+    p = jnp.where(ends.below, share / gap.rest, survival)
+    t = jnp.where(a >= 0, e - 1, 1 - e) * r  # S(a) - F(a)
+    return jnp.where(ends.above, p, 0.0), t, 0.5 * (3 * t * t - 1)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxglmm._typing import Array
 from jaxglmm.model.families._base import Rows, signed
 from jaxglmm.model.families._by_phi import ByPhi
-from jaxglmm.model.families._interval import INTERVALS, Ends, curvature
+from jaxglmm.model.families._interval import INTERVALS, Ends, upper
 from jaxglmm.model.links import CLogLog, Link, LogLog
 from jaxglmm.runtime.arrays import jnp
 
@@ -55,8 +55,7 @@ def by_spacings(
     """
     y = y.real
     l, s, w, w1 = signed(INTERVALS[link.name](ends, 3))
-    one, two = curvature(link.name, ends.a)
-    p1 = jnp.exp(jnp.where(ends.above, link.log_slope(ends.a) - l, -jnp.inf))
+    p1, one, two = upper(link, ends, l)
     p2, p3 = p1 * one, p1 * two
     l_a, s_a = p1, -(p2 + p1 * s)
     w_a = -(p3 + p2 * s - s_a * s + p1 * w)
