@@ -30,7 +30,7 @@ FAR = 6.5  # x from which 1 - exp(-e^x) is one
 LOG_PI = float(np.log(np.pi))
 
 
-class Gap(NamedTuple):
+class Apart(NamedTuple):
     """Of d = a - b: left e^-d, rest 1 - e^-d, and the logarithm of that."""
 
     left: Array
@@ -50,10 +50,10 @@ class Ends(NamedTuple):
     log_gap: Array
     below: Array
     above: Array
-    known: Gap | None = None
+    known: Apart | None = None
 
     @property
-    def gap(self) -> Gap:
+    def gap(self) -> Apart:
         """What follows from the gap."""
         return gap_of(self.log_gap) if self.known is None else self.known
 
@@ -63,10 +63,10 @@ class Ends(NamedTuple):
         return log1mexp_exp(self.log_gap) if self.known is None else self.known.log_rest
 
 
-def gap_of(log_gap: Array) -> Gap:
+def gap_of(log_gap: Array) -> Apart:
     """By the logarithm of d."""
     d = jnp.exp(log_gap)
-    return Gap(jnp.exp(-d), -jnp.expm1(-d), log1mexp_exp(log_gap))
+    return Apart(jnp.exp(-d), -jnp.expm1(-d), log1mexp_exp(log_gap))
 
 
 def logit(ends: Ends, order: int) -> Jet:

@@ -24,7 +24,7 @@ from jaxglmm._errors import DataError, ModelError
 from jaxglmm.model.families import _checks, _thresholds
 from jaxglmm.model.families._base import JetFamily, Method, Phi, Rows, Trials, positive
 from jaxglmm.model.families._by_phi import ByPhi
-from jaxglmm.model.families._interval import INTERVALS, Ends, Gap, gap_of
+from jaxglmm.model.families._interval import INTERVALS, Ends, Apart, gap_of
 from jaxglmm.model.families._spacings import (
     at_row,
     by_spacings,
@@ -270,7 +270,7 @@ class Cumulative(ThresholdFamily):
             gap, known = jnp.zeros_like(eta), None
         else:
             gap = at_row(log_gap, y - 1)
-            known = Gap(*(at_row(x, y - 1) for x in gap_of(log_gap)))
+            known = Apart(*(at_row(x, y - 1) for x in gap_of(log_gap)))
         return Ends(upper - eta, lower - eta, gap, y > 0, y < last, known)
 
     def log_jet(self, y: Rows, eta: Rows, phi: Phi, trials: Trials, order: int) -> Jet:
