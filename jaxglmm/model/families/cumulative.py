@@ -24,7 +24,7 @@ from jaxglmm._errors import DataError, ModelError
 from jaxglmm.model.families import _checks, _thresholds
 from jaxglmm.model.families._base import JetFamily, Method, Phi, Rows, Trials, positive
 from jaxglmm.model.families._by_phi import ByPhi
-from jaxglmm.model.families._interval import INTERVALS, Ends, Apart, gap_of
+from jaxglmm.model.families._interval import INTERVALS, Apart, Ends, gap_of
 from jaxglmm.model.families._spacings import (
     at_row,
     by_spacings,
