@@ -123,14 +123,14 @@ class FittedComponents(FittedGeneralised):
     @cached_property
     def fitted_values(self) -> np.ndarray:
         """Expected responses given the modes, zeros counted in, (n,)."""
-        return self.means(self.linear_predictors)
+        return self.means_at(self.linear_predictors)
 
     @property
     def population_means(self) -> np.ndarray:
         """Expected responses with random effects of zero, (n,)."""
-        return self.means(self.fixed_predictors)
+        return self.means_at(self.fixed_predictors)
 
-    def means(self, eta: np.ndarray) -> np.ndarray:
+    def means_at(self, eta: np.ndarray) -> np.ndarray:
         """Expected responses, zeros counted in, at linear predictors (K, n)."""
         mu = self.family.parameters(eta)
         return np.asarray(self.family.mean_of(mu, self.estimates.phi), float)

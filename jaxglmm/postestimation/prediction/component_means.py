@@ -13,6 +13,7 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.formula.design import NewRows, joined_rows
+from jaxglmm.model.links import Logit
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.components import TYPES, Predicted, refuse
 from jaxglmm.postestimation.prediction.means import EFFECTS, MeanRows, Means
@@ -34,6 +35,9 @@ class ComponentMeans(Means):
         refuse(fit, type, None)
         self.fit, self.type = fit, type
         self.is_link = type in LINKS
+        self.link = (
+            Logit() if type == "zlink" else getattr(fit.family, "base", fit.family).link
+        )
         self.random = re == "marginal" and bool(fit.design.terms) and not self.is_link
         self.is_linear = self.is_affine = self.is_link
         self.covariance = (

@@ -36,7 +36,7 @@ class GeneralisedMeans(Means):
 
     def __init__(self, fit: FittedGeneralised, type: str, re: str):
         self.fit, self.family = fit, fit.family
-        self.is_link = type == "link"
+        self.is_link, self.link = type == "link", self.family.link
         self.random = re == "marginal" and bool(fit.design.terms)
         self.is_linear = self.is_link and not self.random
         plain = averages.has_plain_mean(self.family)

@@ -57,9 +57,9 @@ def reference_grid(
     coded = set().union(*(term.factors for term in fit.design.fixed_terms))
     axes, rest = {}, {}
     for name in data.columns.drop(without or []):
-        if name in coded and _is_number(data[name]):
-            axes[name] = _representatives(fit, data, name)
-        elif _is_number(data[name]):
+        if name in coded and is_number(data[name]):
+            axes[name] = representatives(fit, data, name)
+        elif is_number(data[name]):
             rest[name] = data[name].mean()
         elif name in used:
             axes[name] = levels_of(data[name])
@@ -76,17 +76,18 @@ def reference_grid(
     for name in axes:
         base[name] = base[name].astype(data[name].dtype)
     for name, value in rest.items():
-        constant = _is_number(data[name])
+        constant = is_number(data[name])
         base[name] = value if constant else filled(data, name, value, base)
     return base
 
 
-def _is_number(values: pd.Series) -> bool:
+def is_number(values: pd.Series) -> bool:
+    """Whether a variable is a number, and not yes or no."""
     numeric = pd.api.types.is_numeric_dtype(values)
     return numeric and not pd.api.types.is_bool_dtype(values)
 
 
-def _representatives(fit: FittedModel, data: pd.DataFrame, name: str) -> list:
+def representatives(fit: FittedModel, data: pd.DataFrame, name: str) -> list:
     """A value for every level that a number is made into.
 
     For ``C(x)`` these are its values. Where an expression such as ``I(x > 0)`` makes

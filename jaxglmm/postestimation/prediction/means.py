@@ -24,6 +24,7 @@ from jaxglmm.postestimation.report.frames import exponentiated
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
+    from jaxglmm.model.links import Link
 
 TYPES = ("response", "link")
 EFFECTS = ("population", "marginal")
@@ -121,6 +122,8 @@ class Means(abc.ABC):
     is_affine = False
     tests_each = False
     at_once: int | None = None
+    ddf: str | None = None
+    link: Link | None = None
 
     @abc.abstractmethod
     def at(self, new: NewRows) -> MeanRows:
@@ -135,6 +138,23 @@ class Means(abc.ABC):
         self, estimate: np.ndarray, error: np.ndarray, df: np.ndarray, level: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Confidence limits of means."""
+
+    def joint(self, rows: MeanRows, df: float | None = None) -> dict[str, float]:
+        """F-test that all of the means are zero: num_df, den_df, statistic, p_value.
+
+        df: denominator degrees of freedom instead of the fit's.
+        """
+        from scipy import stats
+
+        V = rows.jacobian @ self.covariance @ rows.jacobian.T
+        values, vectors = np.linalg.eigh(V)
+        keep = values > 1e-10 * values.max()
+        z = vectors[:, keep].T @ rows.value
+        k, den = int(keep.sum()), np.inf if df is None else float(df)
+        F = float(np.sum(z * z / values[keep]) / k)
+        finite = np.isfinite(den)
+        p = stats.f.sf(F, k, den) if finite else stats.chi2.sf(k * F, k)
+        return {"num_df": k, "den_df": den, "statistic": F, "p_value": float(p)}
 
     def of(self, new: NewRows) -> MeanRows:
         """Means of rows, with what tells whether the data can tell them."""
@@ -215,9 +235,10 @@ class LinearMeans(Means):
     is_affine = True
     tests_each = True
 
-    def __init__(self, fit: FittedModel, type: str):
+    def __init__(self, fit: FittedModel, type: str, ddf: str | None = None):
         self.fit = fit
-        self.covariance = fit.coefficient_covariance()
+        self.ddf = fit.ddf if ddf is None else ddf
+        self.covariance = fit.coefficient_covariance(self.ddf)
         self.is_link = type == "link"
 
     def at(self, new: NewRows) -> MeanRows:
@@ -230,11 +251,20 @@ class LinearMeans(Means):
     def _df(self, row: np.ndarray) -> float:
         if not row.any():
             return np.nan
-        if self.fit.ddf == "residual":
+        if self.ddf == "residual":
             return float(self.fit.nobs - self.fit.design.p)
         from jaxglmm.postestimation.inference.denominator_df import contrast_test
 
-        return float(contrast_test(self.fit, row[None], self.fit.ddf)["den_df"])
+        return float(contrast_test(self.fit, row[None], self.ddf)["den_df"])
+
+    def joint(self, rows: MeanRows, df: float | None = None) -> dict[str, float]:
+        if df is not None:
+            return super().joint(rows, df)
+        from jaxglmm.postestimation.inference.denominator_df import contrast_test
+
+        found = contrast_test(self.fit, rows.jacobian, self.ddf, rhs=-rows.offset)
+        out = {"num_df": found["num_df"], "den_df": found["den_df"]}
+        return out | {"statistic": found["F"], "p_value": found["p"]}
 
     def limits(
         self, estimate: np.ndarray, error: np.ndarray, df: np.ndarray, level: float

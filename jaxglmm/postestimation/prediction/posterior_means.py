@@ -36,7 +36,7 @@ class PosteriorMeans(Means):
 
     def __init__(self, fit: FittedPosterior, type: str, re: str):
         self.fit, self.type, self.re = fit, type, re
-        self.is_link = type == "link"
+        self.is_link, self.link = type == "link", fit.family.link
         self.random = re == "marginal" and bool(fit.design.terms)
         plain = averages.has_plain_mean(fit.family)
         identity = plain and fit.family.link.name == "identity"
