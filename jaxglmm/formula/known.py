@@ -227,7 +227,7 @@ def _inverse(name: str, matrix: Any, seen: np.ndarray) -> np.ndarray:
     K = np.empty((len(seen),) * 2)
     for k in range(0, len(seen), AT_ONCE):
         some = seen[k : k + AT_ONCE]
-        unit = np.zeros((Q.shape[0], len(some)))
+        unit = np.zeros((len(pivots), len(some)))
         unit[some, np.arange(len(some))] = 1.0
         K[:, k : k + AT_ONCE] = lu.solve(unit)[seen]
     return (K + K.T) / 2

@@ -126,7 +126,7 @@ class _Genes:
 
     def columns(self, places: np.ndarray) -> np.ndarray:
         """(J, k) columns of A."""
-        unit = np.zeros((self.inverse.shape[0], len(places)))
+        unit = np.zeros((len(self.D), len(places)))
         unit[places, np.arange(len(places))] = 1.0
         return self._lu.solve(self.D[:, None] * self._lu.solve(unit, trans="T"))
 

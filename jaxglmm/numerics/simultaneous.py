@@ -156,7 +156,8 @@ def _events(R: np.ndarray, df: float) -> Callable[[float], float]:
     keep = values > 1e-9 * values.max()
     root = vectors[:, keep] * np.sqrt(values[keep])  # R = root root'
     rank = root.shape[1]
-    points = qmc.Sobol(rank + 4, seed=0).random(DRAWS)
+    # rng= is SciPy's later name of the argument
+    points = qmc.Sobol(rank + 4, seed=0).random(DRAWS)  # pyright: ignore
     u = np.clip(points, 1e-12, 1 - 1e-12)
     z = ndtri(u[:, 4:])
     which = np.minimum((u[:, 0] * k).astype(int), k - 1)

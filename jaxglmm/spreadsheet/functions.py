@@ -260,8 +260,8 @@ def _table(
     if chosen not in METHODS[family]:
         known = ", ".join(repr(m) for m in METHODS[family])
         raise ValueError(f"method {str(method)!r} is not one of {known}")
-    no_slopes = call.x_random is None or call.fourth == "visits"
-    k_random = 0 if no_slopes else len(call.x_random[0])
+    slopes = None if call.fourth == "visits" else call.x_random
+    k_random = 0 if slopes is None else len(slopes[0])
     _sizes(call, k_random)
     variances = labels.random(k_random, call.random_names)
     data = arrays(call, variances)

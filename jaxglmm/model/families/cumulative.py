@@ -208,7 +208,7 @@ class Cumulative(ThresholdFamily):
         located: bool = True,
         reference: int | None = None,
     ):
-        super().__init__(link)
+        super().__init__(link)  # pyright: ignore[reportCallIssue]  # fields: below
         if self.link.name not in self.links:
             raise ModelError(
                 f"link {self.link.name!r}: cumulative models take "

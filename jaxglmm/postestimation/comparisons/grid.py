@@ -141,7 +141,8 @@ def reference_grid(
     counts = counted(rows, data, categories)
     for name in axes:
         whole = grids.is_number(rows[name]) and name not in coded
-        data[name] = data[name].astype(float if whole else rows[name].dtype)
+        kind: Any = float if whole else rows[name].dtype
+        data[name] = data[name].astype(kind)
     for name, value in rest.items():
         number = grids.is_number(rows[name])
         data[name] = value if number else grids.filled(rows, name, value, data)

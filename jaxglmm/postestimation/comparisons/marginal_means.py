@@ -265,7 +265,7 @@ class MarginalMeans:
             return {
                 name: self._simple(method, name, adjust)
                 for name in self.factors
-                if self.keys[name].nunique() > 1
+                if len(set(self.keys[name])) > 1
             }
         names = _arguments.names("simple", simple, meaning="a factor's name")
         unknown = [n for n in names if n not in self.factors]

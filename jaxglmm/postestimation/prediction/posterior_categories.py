@@ -138,6 +138,7 @@ class CategoryDraws(PosteriorMeans):
     def __init__(self, fit: FittedCategories, weights: np.ndarray, re: str):
         super().__init__(fit, "response", re)
         self.weights = weights
+        assert self.at_once is not None  # of draws, as it is above
         self.at_once = max(1, self.at_once // len(weights))
 
     def at(self, new: NewRows) -> MeanRows:

@@ -181,7 +181,7 @@ def _incomplete(engine: Any, which: np.ndarray) -> np.ndarray:
         source = engine.source
     else:
         source = getattr(engine, "data", engine)
-    given = [source.responses] + [
+    given: list[Any] = [source.responses] + [
         values
         for name in ("weights", "offset", "trials")
         if isinstance(values := getattr(source, name, None), Responses)
