@@ -178,6 +178,7 @@ GOOD = {  # what the other arguments of a call are
     "save": {"path": "no/such/folder/fit.jaxglmm"},
     "contrasts": {"factor": "f"},
     "slopes": {"variable": "x"},
+    "trends": {"variable": "x"},
     "test": {"L": "x"},
     "top": {"term": "x"},
     "volcano": {"term": "x"},
