@@ -407,8 +407,7 @@ def test_words_of_mmrm():
 
 
 def test_visits_that_nobody_has_and_orders_of_text():
-    data = trial()
-    data["visit"] = data["visit"].cat.add_categories(["V4"])
+    data = trial().assign(visit=lambda d: d["visit"].cat.add_categories(["V4"]))
     with pytest.warns(jg.ScaleWarning, match="no row has visit 'V4'"):
         fit = jg.mmrm("y ~ x + arm * visit + us(visit | subject)", data)
     np.testing.assert_allclose(fit.coefficients, us().coefficients, rtol=1e-6)
