@@ -100,7 +100,8 @@ def measure(problem: Problem, engine: str, args: argparse.Namespace) -> dict[str
         last = (out.stderr.strip() or "failed").splitlines()[-1]
         return {**line, "error": last}
     result = json.loads(out.stdout.splitlines()[-1])
-    warm = min(result["times"])
+    best = max if problem.work == "another" else min  # there no two are the same
+    warm = best(result["times"])
     if problem.goal_gpu and any("gpu" in d for d in result.get("devices") or ()):
         line["goal"] = problem.goal_gpu
     return {**line, **result, "warm": warm, "compile": result["first"] - warm}
@@ -115,6 +116,7 @@ def cells(problem: Problem, line: dict[str, Any]) -> tuple[str, ...]:
         memory = line["memory"]
         used = memory["peak"] - memory["before"]
         note = f"memory {used / memory['data']:.1f} times the data"
+        note += f", {used / memory['data'] / 6:.2f} of 6" * (problem.work != "build")
     fits = 10_000 if problem.work == "bootstrap" else problem.fits
     if fits:
         note = f"{fits / line['warm']:,.0f} fits/s"

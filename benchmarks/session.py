@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,36 @@ def jaxglmm_many_shapes(problem: Any, frame: pd.DataFrame) -> Callable[[], float
     return run
 
 
+def formulas() -> Iterator[str]:
+    """Formulas of one kind, no two of one shape: columns, a factor, random effects."""
+    parts = ("(1 | g)", "(x | g)", "(x || g)", "(a | g)", "(1 | g) + (0 + a | g)")
+    extra = ("", " + b", " + b + c", " + b * c", " + poly(b, 2)", " + f", " + f + b")
+    yield from (f"{{y}} ~ x + a{e} + {p}" for e in extra for p in parts)
+
+
+def jaxglmm_another(problem: Any, frame: pd.DataFrame) -> Callable[[], float]:
+    """A formula that has not been fitted in this process, and its summary."""
+    rng = np.random.default_rng(3)
+    frame = frame[frame["version"] == 0].reset_index(drop=True)
+    for name in "abc":
+        frame[name] = rng.normal(size=len(frame))
+    frame["f"] = rng.choice(list("pqrst"), size=len(frame))
+    y = "number" if problem.family == "gaussian" else "count"
+    str(fitted(f"{y} ~ x + (1 | g)", frame, problem.family).summary())  # of the kind
+    times: list[float] = []
+
+    def run() -> float:
+        for formula in formulas():
+            start = time.perf_counter()
+            fit = fitted(formula.format(y=y), frame, problem.family)
+            str(fit.summary())
+            times.append(time.perf_counter() - start)
+        return fit.log_likelihood
+
+    run.times = times  # pyright: ignore[reportFunctionMemberAccess]
+    return run
+
+
 def fitted(formula: str, frame: pd.DataFrame, family: str) -> Any:
     """As a user would fit it."""
     if family == "gaussian":
@@ -92,5 +123,32 @@ LINES: tuple[dict[str, Any], ...] = (
         "work": "fresh_session_cached",
         "data": data,
         "formula": "see first_session.py",
+    },
+    {
+        "name": "import",
+        "title": "import up to jaxglmm.lmm, numpy and jax apart",
+        "goal": 0.15,
+        "work": "fresh_import",
+        "data": data,
+        "formula": "",
+    },
+    {
+        "name": "another",
+        "title": "another formula of a kind seen before: fit and summary, linear",
+        "goal": 0.05,
+        "work": "another",
+        "data": data,
+        "formula": "number ~ x + a + ... + (x | g)",
+        "note": "no two calls of one shape",
+    },
+    {
+        "name": "another-counts",
+        "title": "the same, Poisson",
+        "goal": 0.05,
+        "work": "another",
+        "family": "poisson",
+        "data": data,
+        "formula": "count ~ x + a + ... + (x | g)",
+        "note": "no two calls of one shape",
     },
 )
