@@ -10,12 +10,13 @@ import numpy as np
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting import simulate as _simulate
+from jaxglmm.fitting.categories import OfCategories
 from jaxglmm.fitting.fitted_components import ByComponent, FittedComponents
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.model.families.multinomial import Multinomial
 
 
-class FittedMultinomial(FittedComponents):
+class FittedMultinomial(OfCategories, FittedComponents):
     """A fitted model of unordered categories, as a record.
 
     ``design.y`` has the categories' codes 0, 1, ..., ``levels`` their labels; the
@@ -27,13 +28,6 @@ class FittedMultinomial(FittedComponents):
     def multinomial(self) -> Multinomial:
         """The family, with its categories."""
         return cast(Multinomial, self.family)
-
-    @property
-    def levels(self) -> np.ndarray:
-        """(K,) labels of the categories."""
-        found = self.design.response_levels
-        assert found is not None
-        return np.asarray(found)
 
     @property
     def fixef(self) -> dict[str, float]:

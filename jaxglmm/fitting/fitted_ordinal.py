@@ -13,6 +13,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import ordinal
 from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting import simulate as _simulate
+from jaxglmm.fitting.categories import OfCategories
 from jaxglmm.fitting.fitted_components import FittedComponents
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.formula.design import MARK
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class FittedOrdinal(FittedGeneralised):
+class FittedOrdinal(OfCategories, FittedGeneralised):
     """A fitted model of ordered categories, as a record.
 
     Fixed effects have no intercept: P(Y <= j) = F(theta_j - x'beta - z'b). ``design.y``
@@ -34,13 +35,6 @@ class FittedOrdinal(FittedGeneralised):
     def cumulative(self) -> Cumulative:
         """The family, with its categories."""
         return cast(Cumulative, self.family)
-
-    @property
-    def levels(self) -> np.ndarray:
-        """(K,) labels of the categories, in order."""
-        found = self.design.response_levels
-        assert found is not None
-        return np.asarray(found)
 
     # Thresholds ----------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import simulate as _simulate
+from jaxglmm.fitting.categories import OfCategories
 from jaxglmm.posterior import predictive as _predictive
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
 
@@ -16,25 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class FittedCategories(FittedPosterior):
+class FittedCategories(OfCategories, FittedPosterior):
     """A posterior of categories, as a record; arguments as of ``FittedPosterior``.
 
     ``design.y`` has the categories' codes 0, 1, ..., ``levels`` their labels. Ordered
     ones are P(Y <= j) = F(theta_j - x'beta - z'b), unordered ones have a predictor for
     all but the first.
     """
-
-    @property
-    def levels(self) -> np.ndarray:
-        """(K,) labels of the categories."""
-        found = self.design.response_levels
-        assert found is not None
-        return np.asarray(found)
-
-    @property
-    def is_ordered(self) -> bool:
-        """Whether the categories have an order."""
-        return self.family.family_kind == "ordinal"
 
     @cached_property
     def thresholds(self) -> pd.DataFrame:

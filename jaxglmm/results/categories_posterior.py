@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.posterior.fitted_categories import FittedCategories
 from jaxglmm.postestimation.prediction import posterior_categories as _predictive
 from jaxglmm.postestimation.prediction.asked import Asked
+from jaxglmm.results.about_categories import AboutCategories
 from jaxglmm.results.posterior_fit import PosteriorFit
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class CategoriesPosterior(FittedCategories, PosteriorFit):
+class CategoriesPosterior(AboutCategories, FittedCategories, PosteriorFit):
     """A Bayesian model of ordered or unordered categories; see ``PosteriorFit``.
 
     Example:
@@ -80,58 +80,5 @@ class CategoriesPosterior(FittedCategories, PosteriorFit):
     def _means(self, type: str, re: str):
         return _predictive.means(self, type, re)
 
-    @conf_level_too
-    def predictions(
-        self,
-        newdata=None,
-        by=None,
-        level: float = 0.95,
-        *,
-        type: str = "response",
-        re: str = "population",
-        offset=None,
-        grid: str = "observed",
-    ) -> pd.DataFrame:
-        """Predictions with standard deviations and limits, of rows or their averages.
-
-        As for other posteriors, with ``type="probs"`` as well: a row a category.
-
-        Example:
-            >>> import jaxglmm as jg
-            >>> data = {"y": [1, 2, 3, 2, 1, 3, 3, 2], "x": [0, 1, 1, 0, 0, 1, 0, 1]}
-            >>> fit = jg.clmm("y ~ x", data, method="nested-laplace")
-            >>> fit.predictions(by="x", type="probs").shape
-            (6, 7)
-        """
-        own = newdata, by, level, type, re, offset, grid
-        return _predictive.predictions(self, *own)
-
-    @property
-    def icc(self):
-        """Refused where there is a variance a category."""
-        self._one_scale()
-        return super().icc
-
-    def r2(self, *args, **options):
-        """Refused, as is ``icc``."""
-        self._one_scale()
-        return super().r2(*args, **options)
-
-    def _one_scale(self) -> None:
-        if not self.is_ordered:
-            raise NotApplicableError(
-                "ICC and R2 are of one response on one scale; a multinomial model has "
-                "a scale for every category: see fit.varcorr"
-            )
-
-    def overdispersion(self, *_, **__):
-        """Refused: the categories of a row have the spread that their model says."""
-        raise NotApplicableError(
-            "categories cannot be overdispersed: their probabilities say their spread"
-        )
-
-    def zero_inflation(self, *_, **__):
-        """Refused: categories have no zero."""
-        raise NotApplicableError(
-            "categories have no zero; zero_inflation() is for counts"
-        )
+    def _predictions(self, *asked) -> pd.DataFrame:
+        return _predictive.predictions(self, *asked)

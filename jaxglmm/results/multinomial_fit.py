@@ -6,10 +6,11 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_multinomial import FittedMultinomial
 from jaxglmm.postestimation.prediction.asked import Asked
+from jaxglmm.results.about_categories import AboutCategories
 from jaxglmm.results.generalised_fit import GeneralisedFit
 
 
-class MultinomialFit(FittedMultinomial, GeneralisedFit):
+class MultinomialFit(AboutCategories, FittedMultinomial, GeneralisedFit):
     """A fitted model of unordered categories; see ``Fit``.
 
     A category's log odds against the first have a linear predictor of their own; random
@@ -67,33 +68,12 @@ class MultinomialFit(FittedMultinomial, GeneralisedFit):
             "order have fit.predict(newdata, re='population', type='probs', se=True)"
         )
 
+    def _predictions(self, newdata, by, level, type, re, *_):
+        return self._means(type, re)
+
     def profile(self, which=None):
         """Refused: variances of several categories are not profiled."""
         raise NotApplicableError(
             "profiles are of models whose effects are of one predictor; a multinomial "
             "model has fit.confint() and fit.confint(method='bootstrap')"
-        )
-
-    @property
-    def icc(self):
-        """Refused: there is one variance a category, and none of the response."""
-        raise NotApplicableError(
-            "ICC and R2 are of one response on one scale; a multinomial model has a "
-            "scale for every category: see fit.varcorr"
-        )
-
-    def r2(self, *_, **__):
-        """Refused, as is ``icc``."""
-        return self.icc
-
-    def overdispersion(self, *_, **__):
-        """Refused: the categories of a row have the spread that their model says."""
-        raise NotApplicableError(
-            "categories cannot be overdispersed: their probabilities say their spread"
-        )
-
-    def zero_inflation(self, *_, **__):
-        """Refused: categories have no zero."""
-        raise NotApplicableError(
-            "categories have no zero; zero_inflation() is for counts"
         )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_ordinal import FittedOrdinal, FittedOrdinalParts
 from jaxglmm.postestimation.prediction.asked import Asked
+from jaxglmm.results.about_categories import AboutCategories
 from jaxglmm.results.generalised_fit import GeneralisedFit
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class OrdinalFit(FittedOrdinal, GeneralisedFit):
+class OrdinalFit(AboutCategories, FittedOrdinal, GeneralisedFit):
     """A fitted model of ordered categories; see ``Fit``.
 
     Example:
@@ -83,47 +83,10 @@ class OrdinalFit(FittedOrdinal, GeneralisedFit):
 
         return means(self, type, re)
 
-    @conf_level_too
-    def predictions(
-        self,
-        newdata=None,
-        by=None,
-        level: float = 0.95,
-        *,
-        type: str = "response",
-        re: str = "population",
-        offset=None,
-        grid: str = "observed",
-    ) -> pd.DataFrame:
-        """Predictions with standard errors and limits, of rows or averages of rows.
-
-        As for other models, with ``type="probs"`` as well: a row a category.
-
-        Example:
-            >>> import jaxglmm as jg
-            >>> data = {"y": [1, 2, 3, 2, 1, 3, 3, 2], "x": [0, 1, 1, 0, 0, 1, 0, 1]}
-            >>> fit = jg.clmm("y ~ x", data)
-            >>> table = fit.predictions(by="x", type="probs")
-            >>> table[["x", "category", "estimate"]].round(3).to_numpy()[0].tolist()
-            [0.0, 1.0, 0.436]
-        """
+    def _predictions(self, *asked) -> pd.DataFrame:
         from jaxglmm.postestimation.prediction.ordinal import predictions
 
-        return predictions(self, newdata, by, level, type, re, offset, grid)
-
-    def overdispersion(self, *_, **__):
-        """Refused: the categories of a row have the spread that their model says."""
-        raise NotApplicableError(
-            "categories cannot be overdispersed: their probabilities say their spread. "
-            "Look at simulated_residuals(), or at dispersion in check()"
-        )
-
-    def zero_inflation(self, *_, **__):
-        """Refused: the lowest category has a threshold of its own."""
-        raise NotApplicableError(
-            "the share of the lowest category is what its threshold fits; "
-            "zero_inflation() is for counts"
-        )
+        return predictions(self, *asked)
 
 
 class OrdinalPartsFit(FittedOrdinalParts, OrdinalFit):
