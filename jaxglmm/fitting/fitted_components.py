@@ -8,7 +8,7 @@ of the predictors after the first begin with the predictor's: ``zi~x``, ``disp~x
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from jaxglmm.fitting.fitted_generalised import (
     FittedGeneralised,
     family_of,
 )
+from jaxglmm.fitting.saved import Saved
 from jaxglmm.formula.design import MARK
 from jaxglmm.model.families.composed import Composed
 
@@ -182,9 +183,9 @@ class FittedComponents(FittedGeneralised):
         return base | {"predictors": {"zi": family.zi, "disp": family.disp}}
 
     @classmethod
-    def restored(cls, design, estimates, diagnostics, ddf, facts):
+    def restored(cls, saved: Saved) -> Self:
         """The fit that a file describes."""
-        base = {k: v for k, v in facts.items() if k != "predictors"}
-        out = super().restored(design, estimates, diagnostics, ddf, base)
-        out.family = Composed(family_of(base), **facts["predictors"])
+        base = saved.without("predictors")
+        out = super().restored(base)
+        out.family = Composed(family_of(base.facts), **saved.facts["predictors"])
         return out

@@ -19,9 +19,9 @@ from jaxglmm.fitting.blocks import BlockEngine
 from jaxglmm.fitting.clusters import clusters_of
 from jaxglmm.fitting.components import VarCorr
 from jaxglmm.fitting.degrees_of_freedom import KenwardRoger, Satterthwaite
-from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.fixed_effects import Robust
+from jaxglmm.fitting.saved import Saved
 from jaxglmm.formula.design import Design, NewRows
 from jaxglmm.formula.residual import BY_VISIT
 
@@ -87,18 +87,10 @@ class FittedCorrelated(FittedModel):
         )
 
     @classmethod
-    def restored(
-        cls,
-        design: Design,
-        estimates: Estimates,
-        diagnostics: dict,
-        ddf: str,
-        facts: dict[str, Any],
-    ) -> Self:
+    def restored(cls, saved: Saved) -> Self:
         """The fit that a file describes."""
-        return cls(
-            design, estimates, None, diagnostics, ddf=ddf, vcov=facts["residual"]
-        )
+        own = saved.design, saved.estimates, None, saved.diagnostics
+        return cls(*own, ddf=saved.ddf, vcov=saved.facts["residual"])
 
     def model_facts(self) -> dict[str, Any] | None:
         """How the covariance of the fixed effects was asked for."""

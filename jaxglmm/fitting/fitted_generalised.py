@@ -21,6 +21,7 @@ from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.estimates import Estimates, Unread
 from jaxglmm.fitting.fitted_model import FittedModel
+from jaxglmm.fitting.saved import Saved
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.integrate.marginals import from_facts
@@ -131,17 +132,11 @@ class FittedGeneralised(FittedModel):
         return type(self)(design, estimates, family, marginal, engine, diagnostics)
 
     @classmethod
-    def restored(
-        cls,
-        design: Design,
-        estimates: Estimates,
-        diagnostics: dict,
-        ddf: str,
-        facts: dict[str, Any],
-    ) -> Self:
+    def restored(cls, saved: Saved) -> Self:
         """The fit that a file describes."""
-        marginal = from_facts(facts["integration"])
-        return cls(design, estimates, family_of(facts), marginal, None, diagnostics)
+        marginal = from_facts(saved.facts["integration"])
+        own = saved.design, saved.estimates, family_of(saved.facts), marginal
+        return cls(*own, None, saved.diagnostics)
 
     def unfolded(self, what: str, keep: bool = False) -> Self:
         """The same estimates for the rows that draws are made for.

@@ -25,6 +25,7 @@ from jaxglmm.fitting import random_effects as _effects
 from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.estimates import Estimates, Unread
 from jaxglmm.fitting.fixed_effects import FixedEffects
+from jaxglmm.fitting.saved import Saved
 from jaxglmm.formula.design import Design, formula_of
 
 if TYPE_CHECKING:
@@ -87,19 +88,11 @@ class FittedModel(FixedEffects):
         return out
 
     @classmethod
-    def restored(
-        cls,
-        design: Design,
-        estimates: Estimates,
-        diagnostics: dict,
-        ddf: str,
-        facts: dict[str, Any],
-    ) -> Self:
-        """The fit that a file describes; facts: those of ``model_facts``."""
-        plain = ddf != "satterthwaite"
-        return cls(
-            design, estimates, None, diagnostics, compute_satterthwaite=not plain
-        )
+    def restored(cls, saved: Saved) -> Self:
+        """The fit that a file describes."""
+        exact = saved.ddf == "satterthwaite"
+        own = saved.design, saved.estimates, None, saved.diagnostics
+        return cls(*own, compute_satterthwaite=exact)
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {name: self.__dict__[name] for name in ("design", "diagnostics", "_ddf")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.categories import OfCategories
 from jaxglmm.fitting.fitted_components import ByComponent, FittedComponents
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.fitting.saved import Saved
 from jaxglmm.model.families.multinomial import Multinomial
 
 
@@ -88,8 +89,6 @@ class FittedMultinomial(OfCategories, FittedComponents):
         return FittedGeneralised.model_facts(self)
 
     @classmethod
-    def restored(cls, design, estimates, diagnostics, ddf, facts):
+    def restored(cls, saved: Saved) -> Self:
         """The fit that a file describes."""
-        return super(FittedComponents, cls).restored(
-            design, estimates, diagnostics, ddf, facts
-        )
+        return super(FittedComponents, cls).restored(saved)

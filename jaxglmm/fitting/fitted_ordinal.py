@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.categories import OfCategories
 from jaxglmm.fitting.fitted_components import FittedComponents
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.fitting.saved import Saved
 from jaxglmm.formula.design import MARK
 from jaxglmm.model.families import Cumulative
 from jaxglmm.model.families.cumulative_parts import DISP, CumulativeParts
@@ -250,12 +251,9 @@ class FittedOrdinalParts(FittedOrdinal, FittedComponents):
         return base | {"scaled": DISP in self.components}
 
     @classmethod
-    def restored(cls, design, estimates, diagnostics, ddf, facts):
+    def restored(cls, saved: Saved) -> Self:
         """The fit that a file describes."""
-        base = {k: v for k, v in facts.items() if k != "scaled"}
-        out = super(FittedComponents, cls).restored(
-            design, estimates, diagnostics, ddf, base
-        )
+        out = super(FittedComponents, cls).restored(saved.without("scaled"))
         known = out.family
-        out.family = CumulativeParts(known.link, known.levels, facts["scaled"])
+        out.family = CumulativeParts(known.link, known.levels, saved.facts["scaled"])
         return out

@@ -19,6 +19,7 @@ from jaxglmm.fitting.archive import Format
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.kinds import Kinds, kind_of, posterior_kind, record
 from jaxglmm.fitting.packing import pack, unpack
+from jaxglmm.fitting.saved import Saved
 from jaxglmm.formula.recipes import with_functions
 
 FIT = Format("jaxglmm fit", 1, "fit.json", "fit.save")
@@ -67,7 +68,8 @@ def load(
         kind = posterior_kind(family) if "bayes" in facts else kind
         if design.residual is not None:
             kind = "correlated" if design.residual.part is None else "dispersed"
-    fit = kinds(kind).restored(design, estimates, diagnostics, tree["ddf"], facts)
+    saved = Saved(design, estimates, diagnostics, tree["ddf"], facts)
+    fit = kinds(kind).restored(saved)
     fit.take_robust(unpack(tree.get("robust"), arrays))
     return fit
 

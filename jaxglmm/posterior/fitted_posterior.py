@@ -19,6 +19,7 @@ from jaxglmm.fitting.estimates import Estimates, Unread
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
 from jaxglmm.fitting.kinds import kind_of, record
 from jaxglmm.fitting.random_effects import modes
+from jaxglmm.fitting.saved import Saved
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.families import AbstractFamily
@@ -73,21 +74,14 @@ class FittedPosterior(FittedGeneralised):
         return ()
 
     @classmethod
-    def restored(
-        cls,
-        design: Design,
-        estimates: Estimates,
-        diagnostics: dict,
-        ddf: str,
-        facts: dict[str, Any],
-    ) -> Self:
+    def restored(cls, saved: Saved) -> Self:
         """The fit that a file describes."""
+        diagnostics, design = dict(saved.diagnostics), saved.design
         arrays = diagnostics.pop(_storage.KEY, None)
-        found = _storage.restored(facts["bayes"], arrays, design)
-        rest = {k: v for k, v in facts.items() if k != "bayes"}
-        kind = kind_of(facts["family"], bool(design.parts))
-        family = record(kind).restored(design, estimates, {}, ddf, rest).family
-        return cls(design, family, *found, estimates, None, diagnostics)
+        found = _storage.restored(saved.facts["bayes"], arrays, design)
+        kind = kind_of(saved.facts["family"], bool(design.parts))
+        family = record(kind).restored(saved.without("bayes")).family
+        return cls(design, family, *found, saved.estimates, None, diagnostics)
 
     def model_facts(self) -> dict[str, Any]:
         """Family, link, method and priors by name."""
