@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import jaxglmm as jg
+from jaxglmm.runtime import hosted
 
 pytest_plugins = ["small_fits"]
 
@@ -25,6 +26,12 @@ CACHE = jg.enable_compilation_cache()
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+# What runs in NumPy here does not hang on the speed of the machine: seconds that calls
+# of ordinary tests do not reach. Where a test is about the switch, it sets its own.
+hosted.READS = hosted.PAYS = 2.0
+hosted.LONGEST = 20.0
 
 
 def pytest_collection_modifyitems(items):

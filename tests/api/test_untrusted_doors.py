@@ -69,7 +69,7 @@ def test_columns_named_by_numbers():
     d["y"] = d[1] * 2 + rng.normal(size=60)
     named = jg.lmm("y ~ `0` + `1` + (1|g)", d)
     assert list(named.fixef) == ["(Intercept)", "0", "1"]
-    assert jg.lmm("y ~ . + (1|g)", d).fixef == named.fixef
+    assert jg.lmm("y ~ . + (1|g)", d).fixef == pytest.approx(named.fixef, rel=1e-9)
     assert named.fixef["1"] == pytest.approx(2, abs=0.5)
 
 

@@ -70,8 +70,8 @@ def nothing_compiles(monkeypatch):
     monkeypatch.delenv("JAXGLMM_COMPILE", raising=False)
     monkeypatch.setattr(hosted, "_seconds", type(hosted._seconds)())
     monkeypatch.setattr(hosted, "failed", failed)
-    monkeypatch.setattr(hosted, "LONGEST", 600.0)
-    monkeypatch.setattr(hosted, "PAYS", 600.0)
+    for name in ("LONGEST", "PAYS", "READS"):
+        monkeypatch.setattr(hosted, name, 600.0)
 
 
 def numbers_of(fit):
@@ -150,6 +150,7 @@ SLEEP = jg.datasets.load("sleepstudy")
 def test_a_program_is_made_when_it_pays(monkeypatch, programs):
     some = SLEEP[SLEEP["Subject"].isin(SLEEP["Subject"].unique()[:9])]
     monkeypatch.setattr(hosted, "_seconds", type(hosted._seconds)())
+    monkeypatch.setattr(hosted, "PAYS", 600.0)
     first = jg.lmm("Reaction ~ Days + (1 | Subject)", some)
     again = [first.refit(some["Reaction"]) for _ in range(5)]
     assert not programs

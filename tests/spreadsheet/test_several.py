@@ -110,7 +110,7 @@ def test_one_standard_deviation_for_all_visits():
 
 
 def test_zeros_are_those_of_glmm(monkeypatch):
-    for name in ("LONGEST", "PAYS"):  # one fit: no program for it
+    for name in ("LONGEST", "PAYS", "READS"):  # one fit: no program for it
         monkeypatch.setattr(hosted, name, 120.0)
     made, original = [], jg.glmm
     monkeypatch.setattr(
