@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import SeparationWarning as SeparationWarning
     from jaxglmm._errors import SingularFitWarning as SingularFitWarning
     from jaxglmm._errors import ZeroInflationWarning as ZeroInflationWarning
+    from jaxglmm.api.comparing import compare_models as compare_models
+    from jaxglmm.api.comparing import pool as pool
     from jaxglmm.api.many import fit_many as fit_many
     from jaxglmm.api.meta import meta as meta
     from jaxglmm.api.mmrm import mmrm as mmrm
@@ -176,6 +178,7 @@ _WHERE = {  # public name -> module that holds it
     "anova": "jaxglmm.api.models",
     "clm": "jaxglmm.api.ordinal",
     "clmm": "jaxglmm.api.ordinal",
+    "compare_models": "jaxglmm.api.comparing",
     "disable_compilation_cache": "jaxglmm.runtime.cache",
     "enable_compilation_cache": "jaxglmm.runtime.cache",
     "fit_many": "jaxglmm.api.many",
@@ -186,6 +189,7 @@ _WHERE = {  # public name -> module that holds it
     "mmrm": "jaxglmm.api.mmrm",
     "meta": "jaxglmm.api.meta",
     "pedigree": "jaxglmm.formula.relatedness",
+    "pool": "jaxglmm.api.comparing",
     "phylogeny": "jaxglmm.formula.relatedness",
     "KnownPrecision": "jaxglmm.formula.known",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
@@ -273,6 +277,7 @@ __all__ = [
     "anova",
     "clm",
     "clmm",
+    "compare_models",
     "datasets",
     "disable_compilation_cache",
     "enable_compilation_cache",
@@ -284,6 +289,7 @@ __all__ = [
     "mmrm",
     "pedigree",
     "phylogeny",
+    "pool",
     "warm",
 ]
 

@@ -122,10 +122,17 @@ class Engine:
 
     @double_precision
     def fit(
-        self, tol: float = TOLERANCE, max_steps: int = STEPS
+        self,
+        tol: float = TOLERANCE,
+        max_steps: int = STEPS,
+        theta: np.ndarray | None = None,
     ) -> tuple[Fitted, float]:
-        """Fit; arrays as NumPy, and the criterion with its constants."""
-        theta = np.full(len(self.base.start), np.nan)
+        """Fit; arrays as NumPy, and the criterion with its constants.
+
+        theta: (m,) where to start, in internal coordinates; by moments where None.
+        """
+        if theta is None:
+            theta = np.full(len(self.base.start), np.nan)
         fitted = self._fit(theta, SAFETY * tol, min(max_steps, refine.FIRST_STEPS))
         sure = fitted.status == _status.CONVERGED and not self._has_mean(fitted)
         if not sure and fitted.sigma2 > NO_RESIDUAL:

@@ -24,6 +24,15 @@ INSTEAD = {
     "compare": "likelihood-ratio tests compare fits by maximum likelihood; compare "
     "posteriors by log_evidence, by fit.loo(), or by arviz.compare of "
     "fit.to_arviz()",
+    "drop1": "terms of a posterior are tested by test(L), or by the log_evidence or "
+    "fit.loo() of the fit without them",
+    "ranova": "likelihood-ratio tests need maximum likelihood; compare posteriors with "
+    "and without a random term by log_evidence, or by fit.loo()",
+    "step": "backward elimination tests by maximum likelihood; compare posteriors by "
+    "log_evidence, or by fit.loo()",
+    "conditional_aic": "a posterior has fit.loo() in its place",
+    "cross_validate": "a posterior has fit.loo(), and fit.loo(by=) for whole groups",
+    "multistart": "a posterior has fit.certificate",
 }
 
 

@@ -83,6 +83,21 @@ def compare(fits: Sequence[FittedModel], refit: bool | None = None) -> Compariso
     return _shown(ordered, order, table, note)
 
 
+def comparable(fits: Sequence[FittedModel]) -> list[FittedModel]:
+    """Fits whose likelihoods can be compared; REML ones by ML where they must be.
+
+    Raises:
+        ComparisonError: of other data, posteriors, or other approximations.
+    """
+    for one in fits:
+        if not hasattr(one, "design"):
+            raise ArgumentError(f"these are to be fits of models; this is {_what(one)}")
+    _of_likelihood(fits)
+    _same_data(fits)
+    _same_integral(fits)
+    return _same_criterion(list(fits), None)[0]
+
+
 def _of_likelihood(fits: Sequence[FittedModel]) -> None:
     """Maxima of likelihoods, which posteriors do not have."""
     bayesian = [i for i, fit in enumerate(fits) if not fit.has_likelihood]
@@ -247,7 +262,7 @@ def _table(fits: list[FittedModel], order: list[int]) -> pd.DataFrame:
             statistic = max(small.criterion - fit.criterion, 0.0)
             df = fit.npar - small.npar
             p = float(stats.chi2.sf(statistic, df)) if df > 0 else np.nan
-            step = [statistic, df, p, _boundary(small, fit, statistic, df)]
+            step = [statistic, df, p, boundary_p_value(small, fit, statistic, df)]
         rows.append(
             [fit.npar, fit.aic, fit.bic, fit.log_likelihood, fit.criterion, *step]
         )
@@ -265,7 +280,9 @@ def _table(fits: list[FittedModel], order: list[int]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=[f"model{i + 1}" for i in order], columns=columns)
 
 
-def _boundary(small: FittedModel, big: FittedModel, statistic: float, df: int) -> float:
+def boundary_p_value(
+    small: FittedModel, big: FittedModel, statistic: float, df: int
+) -> float:
     """p by the mixture over how many of the tested parameters are at their limit."""
     from scipy import stats
 

@@ -1,0 +1,1 @@
+"""Which model: terms left out, criteria, cross-validation, starts, imputations."""
