@@ -1,4 +1,4 @@
-"""The same kind of model fitted to another design: some terms fewer, some rows fewer."""
+"""The same kind of model fitted to another design: other terms, or some of the rows."""
 
 from __future__ import annotations
 

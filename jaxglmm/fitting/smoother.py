@@ -1,4 +1,4 @@
-"""Products with P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1 of a linear mixed model, by rows.
+"""Products with P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1 of a linear mixed model.
 
 V = W^-1 + Z Lambda Lambda'Z', in units of sigma^2: by the sparse factor of
 M = Lambda'Z'WZ Lambda + I, so that no n x n matrix is made.
