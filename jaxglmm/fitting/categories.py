@@ -28,3 +28,8 @@ class OfCategories:
     def is_ordered(self) -> bool:
         """Whether the categories have an order."""
         return self.family.family_kind == "ordinal"
+
+    @property
+    def dispersion(self) -> float:
+        """1: the categories' probabilities say their spread; thresholds are no scale."""
+        return 1.0

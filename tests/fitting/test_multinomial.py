@@ -145,3 +145,26 @@ def test_refusals(travel, mixed):
         mixed.predict(type="class", se=True)
     with pytest.raises(ModelError, match="one category only"):
         jg.glmm("y ~ x", travel.assign(y="car"), family="multinomial")
+
+
+def test_rows_of_tidy_say_their_category_and_no_mark_twice():
+    rng = np.random.default_rng(4)
+    n = 240
+    g = np.repeat(np.arange(12), 20)
+    x = rng.normal(size=n)
+    y = rng.choice(["1", "11", "2", "21"], size=n)  # names that end as others do
+    fit = jg.glmm("y ~ x", pd.DataFrame({"y": y, "x": x, "g": g}), family="multinomial")
+    table = fit.tidy()
+    assert list(table["component"]) == ["11", "11", "2", "2", "21", "21"]
+    assert list(table["term"]) == ["(Intercept)", "x"] * 3
+    for row in table.itertuples():
+        assert fit.fixef[row.component][row.term] == row.estimate
+
+
+def test_categories_have_no_dispersion():
+    rng = np.random.default_rng(5)
+    y, x = rng.integers(1, 4, 60), rng.normal(size=60)
+    data = pd.DataFrame({"y": y, "x": x})
+    for fit in (jg.clm("y ~ x", data), jg.glmm("y ~ x", data, family="multinomial")):
+        assert fit.dispersion == 1
+        assert fit.glance().loc[0, "dispersion"] == 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,20 +35,36 @@ def components(design: Design) -> tuple[str, ...]:
 def named(design: Design, table: pd.DataFrame) -> pd.DataFrame:
     """Rows with the component that they are of in a column of its own.
 
-    The mark of the component (``zi~``) leaves names of terms and groups.
+    The mark of the component (``zi~``) leaves names of terms and groups; a correlation
+    of two components keeps both, and is a row of the first that it names.
     """
-    first, *others = components(design)
-    component = np.full(len(table), first, object)
+    known = components(design)
+    component = np.full(len(table), known[0], object)
     out = table.copy()
     for column in ("term", "group"):
         values = list(out[column])
         for i, value in enumerate(values):
-            for name in others:
-                mark = f"{name}{MARK}"
-                if isinstance(value, str) and mark in value:
-                    component[i], values[i] = name, value.replace(mark, "", 1)
+            found = marked(value, known) if isinstance(value, str) else []
+            if found:
+                component[i] = found[0][1]
+            if len(found) == 1:
+                start, name = found[0]
+                values[i] = value[:start] + value[start + len(name) + len(MARK) :]
         out[column] = pd.Series(values, index=out.index, dtype=object)
     return out.assign(component=component)
+
+
+def marked(label: str, known: Sequence[str]) -> list[tuple[int, str]]:
+    """Where a label has marks of components, and whose, in order.
+
+    >>> marked("cor_11~x.2~x|g", ["1", "11", "2"])
+    [(4, '11'), (9, '2')]
+    """
+    ends = {}  # a mark ends at its sign: of names that end alike the longest is meant
+    for name in sorted(known, key=len):
+        for hit in re.finditer(re.escape(f"{name}{MARK}"), label):
+            ends[hit.end()] = hit.start(), name
+    return sorted(ends.values())
 
 
 def formulas(design: Design) -> list[str]:
