@@ -94,6 +94,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.model.priors.distributions import Normal as Normal
     from jaxglmm.model.priors.distributions import Priors as Priors
     from jaxglmm.model.priors.distributions import Uniform as Uniform
+    from jaxglmm.postestimation.report.side_by_side import table as table
     from jaxglmm.results.fit import Fit as Fit
     from jaxglmm.results.fits import Fits as Fits
     from jaxglmm.runtime.cache import (
@@ -185,6 +186,7 @@ _WHERE = {  # public name -> module that holds it
     "glmm": "jaxglmm.api.models",
     "lmm": "jaxglmm.api.models",
     "load": "jaxglmm.api.models",
+    "table": "jaxglmm.postestimation.report.side_by_side",
     "warm": "jaxglmm.api.warm",
     "mmrm": "jaxglmm.api.mmrm",
     "meta": "jaxglmm.api.meta",
@@ -290,6 +292,7 @@ __all__ = [
     "pedigree",
     "phylogeny",
     "pool",
+    "table",
     "warm",
 ]
 

@@ -31,5 +31,5 @@ class OfCategories:
 
     @property
     def dispersion(self) -> float:
-        """1: the categories' probabilities say their spread; thresholds are no scale."""
+        """1: the categories' probabilities say their spread; no threshold is one."""
         return 1.0

@@ -91,7 +91,15 @@ def _cells(tag: str, row: Sequence[str], align: str) -> str:
 
 def _cell(tag: str, text: str, align: str) -> str:
     side = "left" if align == "<" else "right"
-    return f"<{tag} style='text-align:{side}'>{html.escape(text)}</{tag}>"
+    indent, text = _apart(text)
+    shown = "&nbsp;" * indent + html.escape(text)
+    return f"<{tag} style='text-align:{side}'>{shown}</{tag}>"
+
+
+def _apart(cell: str) -> tuple[int, str]:
+    """Spaces at its start, which only a terminal shows, and the rest of a cell."""
+    text = cell.lstrip(" ")
+    return len(cell) - len(text), text
 
 
 _SPECIAL = {
@@ -126,11 +134,29 @@ def _latex(block: Block) -> str:
     return "\n".join([*title, *lines, r"\bottomrule", r"\end{tabular}", *foot])
 
 
+def as_markdown(block: TextTable) -> str:
+    """The table as GitHub, notebooks and Pandoc read it; footers below."""
+    rule = ["---:" if a == ">" else ":---" for a in block.align]
+    lines = [block.header, tuple(rule), *block.rows]
+    table = "\n".join(f"| {' | '.join(map(_md, row))} |" for row in lines)
+    title = [f"**{_md(block.title)}**", ""] if block.title else []
+    foot = [part for line in block.footer for part in ("", _md(line))]
+    return "\n".join([*title, table, *foot]) + "\n"
+
+
+def _md(cell: str) -> str:
+    """A cell whose signs mean themselves; indented ones keep their place."""
+    indent, text = _apart(cell)
+    text = "".join("\\" + c if c in r"|*_`~<" else c for c in text)
+    return "&nbsp;" * indent + text
+
+
 def _tex(cell: str) -> str:
     """A cell with its special characters, and the minus of a number, as LaTeX's."""
     if cell[:1] == "-" and cell[1:2].isdigit():
         return f"$-${cell[1:]}"
-    return "".join(_SPECIAL.get(c, c) for c in cell)
+    indent, text = _apart(cell)
+    return r"\quad " * bool(indent) + "".join(_SPECIAL.get(c, c) for c in text)
 
 
 def random_effects(
