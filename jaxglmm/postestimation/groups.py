@@ -51,6 +51,9 @@ def _named(design: Design, name: str) -> tuple[np.ndarray, np.ndarray]:
     for term in design.terms:
         if term.factor == name and term.known is None:
             return np.asarray(term.codes), np.asarray(term.levels)
+    residual = design.residual
+    if residual is not None and residual.subject == name:
+        return np.asarray(residual.codes), np.asarray(residual.levels)
     table = frame(design)
     if name not in table.columns:
         known = dict.fromkeys([*(t.factor for t in design.terms), *table.columns])

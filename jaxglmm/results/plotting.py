@@ -19,6 +19,7 @@ FIGURES = (
     "profile",
     "marginals",
     "smooths",
+    "influence",
 )
 
 
@@ -119,6 +120,22 @@ class PlotAccessor:
         if profile is None:
             profile = self._fit.profile(options.pop("which", None))
         return draw(profile, **options)
+
+    def influence(self, by=None, **options):
+        """Cook's distances of levels or rows left out, and what coefficients do.
+
+        Args:
+            by: what ``fit.influence(...)`` returned, or what it takes: a factor, None
+                for rows.
+            **options: ``n`` of the largest that are shown, ``axes``, two.
+
+        Returns:
+            Array of two axes.
+        """
+        from jaxglmm.plots import influence as draw
+
+        found = by if hasattr(by, "dfbetas") else self._fit.influence(by)
+        return draw(found, **options)
 
     def marginals(self, which=None, **options):
         """Histograms of a posterior's parameters, with the central 95%.

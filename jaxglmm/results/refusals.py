@@ -33,6 +33,12 @@ INSTEAD = {
     "conditional_aic": "a posterior has fit.loo() in its place",
     "cross_validate": "a posterior has fit.loo(), and fit.loo(by=) for whole groups",
     "multistart": "a posterior has fit.certificate",
+    "influence": "of a posterior see fit.loo(), whose Pareto k of each row or group "
+    "says how far the posterior depends on it",
+    "hat_values": "leverages are those of maximum likelihood; see fit.loo() for the "
+    "influence of rows on a posterior",
+    "cooks_distance": "of a posterior see the Pareto k of fit.loo()",
+    "studentised_residuals": "of a posterior see fit.simulated_residuals()",
 }
 
 

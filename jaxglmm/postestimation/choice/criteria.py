@@ -12,10 +12,9 @@ from jaxglmm import _arguments
 from jaxglmm._errors import ComparisonError, NotApplicableError
 from jaxglmm._pandas import pd
 from jaxglmm.estimate import information
-from jaxglmm.fitting.conditional_variance import prediction_variance
 from jaxglmm.fitting.smoother import Smoother
-from jaxglmm.formula.design import NewRows
 from jaxglmm.postestimation.inference.comparison import comparable
+from jaxglmm.postestimation.influence.rows import hat_values
 from jaxglmm.runtime.precision import double_precision
 
 CRITERIA = ("aic", "aicc", "bic")
@@ -98,19 +97,6 @@ def _has_one(fit: Any) -> None:
             "independent residuals; compare other models by .aic, or by "
             "fit.cross_validate()"
         )
-
-
-def hat_values(fit: Any) -> np.ndarray:
-    """(n,) diagonal of the hat matrix: how far each fitted value follows its row.
-
-    The variance of the prediction error of X beta + Z b times the weight, in units of
-    sigma^2; of a generalised model that of its Gaussian neighbour.
-    """
-    design = fit.design
-    zero = np.zeros(design.n)
-    spread = prediction_variance(fit, NewRows(design.X, zero, design.terms))
-    w = np.ones(design.n) if design.weights is None else design.weights
-    return spread * w / fit.estimates.sigma**2
 
 
 def compare_models(fits: tuple, criterion: str = "aic") -> pd.DataFrame:
