@@ -7,6 +7,7 @@ of them. The steps are those of a single fit (``estimate.start``,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,39 +178,65 @@ def fit(
     found = search.minimise(
         lambda x: _derivatives(g, r, x, covariance, reml), theta, tol, max_steps
     )
-    theta = _boundary(g, r, found.x, covariance, reml)
-    at = crit.marginal(g, r, list(theta), covariance)
-    df, se, df_sigma, unsure, left = _inference(g, theta, at, back, covariance, reml)
-    status = jnp.where(found.status == search.RUNNING, _status.MAX_STEPS, found.status)
-    short = (status == _status.CONVERGED) & (left > NEARLY * tol)
-    return LinearReport(
-        theta,
-        jnp.stack(at.beta) if at.beta else jnp.zeros((0, theta.shape[1])),
-        se,
-        df,
-        at.r2 / crit.degrees(g, reml),
-        crit.value(g, at, reml),
-        jnp.where(short, left, found.decrement),
-        df_sigma,
-        jnp.where(short, _status.STALLED, status),
-        found.steps,
-        unsure,
-    )
-
-
-def _boundary(
-    g: Groups, r: Sums, theta: Array, covariance: AbstractCovariance, reml: bool
-) -> Array:
-    """Diagonals next to zero are zero where the criterion does not mind."""
-    scales = jnp.array(covariance.is_scale)[:, None]
-    pinned = jnp.where(scales & (jnp.abs(theta) < NEAR_ZERO), 0.0, theta)
 
     def value(x: Array) -> Array:
         return crit.value(g, crit.marginal(g, r, list(x), covariance), reml)
 
-    here, there = lax.map(value, jnp.stack([theta, pinned]))
+    theta = pinned(value, found.x, jnp.array(covariance.is_scale)[:, None])
+    at = crit.marginal(g, r, list(theta), covariance)
+    inferred = _inference(g, theta, at, back, covariance, reml)
+    sigma2 = at.r2 / crit.degrees(g, reml)
+    values = theta, at.beta, sigma2, crit.value(g, at, reml)
+    return reported(found, *values, inferred, tol)
+
+
+class Inferred(Module):
+    """Of L lanes, see ``LinearReport``; left: Newton decrement by the exact Hessian."""
+
+    df: Float[Array, "p L"]
+    se: Float[Array, "p L"]
+    df_sigma: Float[Array, " L"]
+    unsure: Array
+    left: Float[Array, " L"]
+
+
+def reported(
+    found: search.LanesMinimum,
+    theta: Array,
+    beta: small.Vector,
+    sigma2: Array,
+    criterion: Array,
+    inferred: Inferred,
+    tol: Array,
+) -> LinearReport:
+    """What was found, with a status that has seen the exact Hessian."""
+    status = jnp.where(found.status == search.RUNNING, _status.MAX_STEPS, found.status)
+    left = inferred.left
+    short = (status == _status.CONVERGED) & (left > NEARLY * tol)
+    return LinearReport(
+        theta,
+        jnp.stack(beta) if beta else jnp.zeros((0, theta.shape[1])),
+        inferred.se,
+        inferred.df,
+        sigma2,
+        criterion,
+        jnp.where(short, left, found.decrement),
+        inferred.df_sigma,
+        jnp.where(short, _status.STALLED, status),
+        found.steps,
+        inferred.unsure,
+    )
+
+
+def pinned(value: Callable[[Array], Array], theta: Array, scales: Any) -> Array:
+    """Diagonals next to zero are zero where the criterion does not mind.
+
+    scales: which of theta (m, L) are diagonals.
+    """
+    near = jnp.where(scales & (jnp.abs(theta) < NEAR_ZERO), 0.0, theta)
+    here, there = lax.map(value, jnp.stack([theta, near]))
     cost = INDIFFERENT * jnp.maximum(1.0, jnp.abs(here))
-    return jnp.where(there <= here + cost, pinned, theta)
+    return jnp.where(there <= here + cost, near, theta)
 
 
 def _inference(
@@ -219,12 +246,8 @@ def _inference(
     back: Array,
     covariance: AbstractCovariance,
     reml: bool,
-) -> tuple[Array, Array, Array, Array, Array]:
+) -> Inferred:
     """Satterthwaite's degrees of freedom and standard errors of the rows of ``back``.
-
-    Then the degrees of freedom of the residual variance, where they are not to be
-    trusted, and the Newton decrement by the exact Hessian: what is left to gain where
-    the average information is no guide.
 
     The Hessian over (theta, log sigma^2) is exact: with P_0 = V^-1 - V^-1XQ^-1X'V^-1,
 
@@ -251,13 +274,33 @@ def _inference(
         for a in range(m)
     ]
     H.append([*tv, N + 0.0 * tv[0]])
+    return satterthwaite(H, K, at.LQ, t.s2, back, crit.score(t, at, covariance))
+
+
+def satterthwaite(
+    H: small.Matrix,
+    K: list[small.Matrix],
+    LQ: small.Matrix,
+    s2: Array,
+    back: Float[Array, "p p l"],
+    score: small.Vector,
+) -> Inferred:
+    """Degrees of freedom and standard errors of the rows of ``back``.
+
+    Then the degrees of freedom of the residual variance, where they are not to be
+    trusted, and the Newton decrement: what is left to gain where the average
+    information is no guide.
+
+    H: the Hessian over (theta, log sigma^2); K: -L^-1 dQ/dtheta L'^-1, Q = L L', L =
+    ``LQ``.
+    """
+    p, m = len(LQ), len(K)
     L = small.cholesky(H)
     pivots = jnp.stack([L[a][a] ** 2 / jnp.abs(H[a][a]) for a in range(m + 1)])
     unsure = ~(jnp.min(pivots, axis=0) > UNSURE)
-    s2 = t.s2
     se, df = [], []
     for row in back:
-        h = small.forward(at.LQ, list(row))
+        h = small.forward(LQ, list(row))
         C = s2 * small.dot(h, h)
         grad = [
             s2 * small.dot(h, [small.dot(K[a][x], h) for x in range(p)])
@@ -269,15 +312,15 @@ def _inference(
     unit = [0.0] * m + [1.0 + 0.0 * s2]
     z = small.forward(L, unit)
     df_sigma = 1 / small.dot(z, z)
-    z = small.forward(L, [*crit.score(t, at, covariance), 0.0 * s2])
-    left = small.dot(z, z)
+    z = small.forward(L, [*score, 0.0 * s2])
+    left = jnp.where(unsure, 0.0, small.dot(z, z))
     empty = jnp.zeros((0, len(s2)))
-    return (
+    return Inferred(
         jnp.stack(df) if df else empty,
         jnp.stack(se) if se else empty,
         df_sigma,
         unsure.astype(int),
-        jnp.where(unsure, 0.0, left),
+        left,
     )
 
 

@@ -127,7 +127,11 @@ def _refuse_residual(
     used, count = np.unique(codes, return_counts=True)
     if count.max() > 1 or design.trials is not None:
         return
-    K = own.root[used] @ own.root[used].T
+    root = own.root[used]
+    first, size = root @ root[0], float(root[0] @ root[0])
+    if not np.allclose(first[1:], 0.0, atol=1e-10 * size):
+        return  # as nearly always, without the whole product
+    K = root @ root.T
     if np.allclose(K, K[0, 0] * np.eye(len(K)), atol=1e-10 * abs(K[0, 0])):
         raise ModelError(
             f"known={{{term.factor!r}: ...}} says that levels are unrelated, and each "

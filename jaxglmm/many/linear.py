@@ -24,7 +24,6 @@ from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.correlations import terms_of
 from jaxglmm.many.pieces import OnHost, placed
 from jaxglmm.many.responses import Responses
-from jaxglmm.many.rotated import RotatedResponses
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.runtime.devices import Devices
@@ -176,7 +175,7 @@ class CompleteResponses:
     def __init__(
         self,
         moments: Moments,
-        responses: Responses | RotatedResponses,
+        responses: Responses,
         offset: np.ndarray | Responses | None,
         n: int,
     ):

@@ -27,7 +27,7 @@ from jaxglmm.many.pieces import LanesEngine
 from jaxglmm.many.ragged import SplitTable, buckets
 from jaxglmm.many.ragged_linear import LongTable
 from jaxglmm.many.responses import Responses
-from jaxglmm.many.rotated import rotated, rotates
+from jaxglmm.many.rotated import RotatedResponses, rotated, rotates
 from jaxglmm.many.stages import Plan, Stage
 from jaxglmm.runtime import hosts
 from jaxglmm.runtime.devices import Devices, choose
@@ -182,10 +182,10 @@ def _responses(
     own_weights = isinstance(source.weights, Responses)
     own_offset = source.offset if isinstance(source.offset, Responses) else None
     if rotates(design, source.weights, own_offset):
-        turned, through = rotated(design, responses)
+        turned, Q = rotated(design)
         if fits_linear.suits(turned):
-            given = (assemble.moments(turned), through, turned.offset)
-            data = CompleteResponses(*given, turned.n)
+            given = (assemble.moments(turned), responses, turned.offset)
+            data = RotatedResponses(*given, Q)
             engine = LinearLanes(turned, data, settings, devices)
             return engine, Loop(source, columns), devices.threads
     if not fits_linear.suits(design):

@@ -9,14 +9,26 @@ Likelihoods, restricted ones too, are the same, for Q is orthogonal.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from hashlib import blake2b
 
 import numpy as np
 
+from jaxglmm import _status
+from jaxglmm.estimate.rotated_lanes import RotatedFit
 from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.many.columns import MISSING
+from jaxglmm.many.linear import CompleteResponses
 from jaxglmm.many.responses import Responses
+from jaxglmm.runtime.devices import Devices
+from jaxglmm.structure.moments_of_design import Moments
+from jaxglmm.structure.rotated_design import rotated_design
 
 MOST = 8000  # rows of a matrix Q in full
+CELLS = 131_072  # rows x lanes in one chunk on a CPU: 1 MB an array
+CHUNKS = 8  # in a block: products with Q are of many columns
+KEPT = 4000  # rows of a decomposition that is kept: 128 MB
 ZERO = 1e-13  # of the largest size, below which an effect is none
 
 
@@ -31,32 +43,55 @@ def rotates(design: Design, *given: object) -> bool:
     return alone and free and design.n <= MOST
 
 
-class RotatedResponses:
-    """Q'Y, a chunk of columns at a time."""
+class RotatedResponses(CompleteResponses):
+    """Responses Q'Y of one design with independent rows.
 
-    def __init__(self, responses: Responses, Q: np.ndarray):
-        self.responses, self.Q = responses, Q
-        self.n = len(Q)
+    moments: of the turned design; responses: as given; offset: (n,) turned, or None.
+    """
 
-    def __len__(self) -> int:
-        return len(self.responses)
+    cells, chunks, apart = CELLS, CHUNKS, True
 
-    def take(self, which: np.ndarray) -> np.ndarray:
-        """Columns ``which`` (n, L); one with a value that is missing is all missing."""
+    def __init__(
+        self,
+        moments: Moments,
+        responses: Responses,
+        offset: np.ndarray | None,
+        Q: np.ndarray,
+    ):
+        super().__init__(moments, responses, offset, len(Q))
+        self.Q = Q
+
+    def program(self, design: Design, reml: bool) -> RotatedFit:
+        """Of rows."""
+        return RotatedFit(reml)
+
+    def common(self, devices: Devices) -> tuple:
+        """The design, and the way back to the user's X."""
+        back = self.where.fixed.R_inverse[..., None]
+        return devices.shared((rotated_design(self.where), back))
+
+    def size(self, common: Callable[[], tuple]) -> int:
+        """Rows."""
+        return len(self.Q)
+
+    def lanes(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Q'Y (n, L), the offset taken off; (L,) statuses."""
         Y = self.responses.take(which)
-        finite = np.isfinite(Y).all(axis=0)
-        if finite.all():
-            return self.Q.T @ Y
-        out = self.Q.T @ np.where(finite, Y, 0.0)
-        infinite = np.isinf(Y).any(axis=0)
-        out[:, ~finite] = np.where(infinite, np.inf, np.nan)[~finite]
-        return out
+        refused = np.zeros(len(which), int)
+        if self.offset is None:
+            refused[Y.max(axis=0) == Y.min(axis=0)] = _status.CONSTANT
+        if not np.isfinite(Y.sum(axis=0)).all():
+            refused[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
+            refused[np.isnan(Y).any(axis=0)] = MISSING
+            Y = np.where(refused != 0, 0.0, Y)
+        Y = self.Q.T @ Y
+        return (Y if self.offset is None else Y - self.offset[:, None]), refused
 
 
-def rotated(design: Design, responses: Responses) -> tuple[Design, RotatedResponses]:
-    """The design and the responses with independent rows."""
+def rotated(design: Design) -> tuple[Design, np.ndarray]:
+    """The design with independent rows, and Q."""
     (term,) = design.terms
-    Q, sizes = decomposed(term.values)
+    Q, sizes = last.of(term.values)
     own = sizes > ZERO * sizes.max(initial=0.0)
     n, k = len(Q), int(own.sum())
     codes = np.full(n, k, np.int32)  # one level has the rows without an effect
@@ -73,7 +108,7 @@ def rotated(design: Design, responses: Responses) -> tuple[Design, RotatedRespon
     turned = replace(
         design, X=Q.T @ design.X, y=Q.T @ design.y, offset=offset, terms=(made,)
     )
-    return turned, RotatedResponses(responses, Q)
+    return turned, Q
 
 
 def decomposed(R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -86,3 +121,27 @@ def decomposed(R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     U, s, _ = np.linalg.svd(upper[:J])
     Q[:, :J] = Q[:, :J] @ U
     return Q, np.concatenate([s, np.zeros(n - J)])
+
+
+class LastDecomposition:
+    """The last decomposition, for calls with the same levels and other responses.
+
+    It takes some times as long as thousands of fits, and 8 n^2 bytes.
+    """
+
+    def __init__(self) -> None:
+        self._held: tuple[bytes, tuple[np.ndarray, np.ndarray]] | None = None
+
+    def of(self, R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``decomposed(R)``, found again by R's content."""
+        key = blake2b(np.ascontiguousarray(R), digest_size=16)
+        key.update(repr(R.shape).encode())
+        digest, held = key.digest(), self._held
+        if held is None or held[0] != digest:
+            held = digest, decomposed(R)
+            if len(R) <= KEPT:
+                self._held = held
+        return held[1]
+
+
+last = LastDecomposition()

@@ -98,33 +98,40 @@ def _indicator(factor: Factor, w: np.ndarray | None):
     )
 
 
-def prepare(rows: SharedDesign, Y: Float[Array, "n L"]) -> Prepared:
-    """Cross-products of the columns of Y."""
+def residuals(
+    X: Float[Array, "n p"], w: Float[Array, " n"] | None, Y: Float[Array, "n L"]
+) -> tuple[Float[Array, "n L"], ResponseFacts]:
+    """The columns of Y with least squares taken off, scaled to unit size."""
     n = len(Y)
-    X = rows.X
-    WX = X if rows.w is None else X * rows.w[:, None]
-
-    def squares(E: Array) -> Array:
-        return jnp.sum(E * E if rows.w is None else E * E * rows.w[:, None], axis=0)
-
-    size = jnp.sqrt(squares(Y) / n)
+    WX = X if w is None else X * w[:, None]
+    size = jnp.sqrt(_squares(Y, w) / n)
     b = WX.T @ Y
     E = Y - X @ b
     change = WX.T @ E
     E = E - X @ change
-    scale = jnp.sqrt(squares(E) / n)
+    scale = jnp.sqrt(_squares(E, w) / n)
     exact = ~(scale > EXACT * size)
     constant = jnp.max(Y, axis=0) == jnp.min(Y, axis=0)
-    E = E / scale
+    return E / scale, ResponseFacts(
+        b + change, scale, constant.astype(int), exact.astype(int)
+    )
+
+
+def _squares(E: Float[Array, "n L"], w: Float[Array, " n"] | None) -> Array:
+    return jnp.sum(E * E if w is None else E * E * w[:, None], axis=0)
+
+
+def prepare(rows: SharedDesign, Y: Float[Array, "n L"]) -> Prepared:
+    """Cross-products of the columns of Y."""
+    X, w = rows.X, rows.w
+    E, facts = residuals(X, w, Y)
     Zy = _by_level(rows, E)  # (q, J, L)
     yy = Zy[:, None] * Zy[None]
     if rows.member is not None:
         Zy = jnp.einsum("cj,qjl->qcl", rows.member, Zy)
         yy = jnp.einsum("cj,qrjl->qrcl", rows.member, yy)
-    sums = Sums(Zy, yy, WX.T @ E, squares(E))
-    return Prepared(
-        sums, ResponseFacts(b + change, scale, constant.astype(int), exact.astype(int))
-    )
+    WX = X if w is None else X * w[:, None]
+    return Prepared(Sums(Zy, yy, WX.T @ E, _squares(E, w)), facts)
 
 
 def _by_level(rows: SharedDesign, E: Float[Array, "n L"]) -> Float[Array, "q J L"]:
