@@ -131,9 +131,10 @@ def test_degrees_of_freedom_from_the_exact_hessian(name, reml):
     theta = jnp.asarray(theta)
     at = crit.marginal(g, r, list(theta), covariance)
     back = m.fixed.R_inverse
-    df, se, df_sigma, unsure, _ = linear._inference(
+    told = linear._inference(
         g, theta, at, jnp.asarray(back[..., None]), covariance, reml
     )
+    df, se, df_sigma, unsure = told.df, told.se, told.df_sigma, told.unsure
     for k in range(L):
         problem = problem_of(name, k)
         lam = problem.lambdas(jnp.asarray(theta[:, k]))

@@ -5,8 +5,13 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm import DataError, NotApplicableError
-from jaxglmm.many.rotated import decomposed
+from jaxglmm import DataError, NotApplicableError, _status
+from jaxglmm.many import rotated
+from jaxglmm.many.linear import CompleteResponses, LinearLanes, Settings
+from jaxglmm.many.responses import Responses
+from jaxglmm.many.rotated import LastDecomposition, decomposed
+from jaxglmm.model import assemble
+from jaxglmm.runtime.devices import choose
 
 J = 40
 LABELS = [f"p{k:02d}" for k in range(J)]
@@ -106,3 +111,68 @@ def test_what_is_refused():
     smaller = kinship().iloc[1:, 1:]
     with pytest.raises(DataError, match="lacks 1 of the 40 levels"):
         jg.fit_many("y ~ x + (1 | id)", d, responses=Y, known={"id": smaller})
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.filterwarnings("ignore:30 fits, 20 converged")
+def test_the_same_as_lanes_of_levels(rows, reml):
+    """A row a level of the general lanes: the same criterion, another program."""
+    d, Y = data(rows, D=30)
+    method = "reml" if reml else "ml"
+    options = {"known": {"id": kinship()}, "method": method, "tol": 1e-11}
+    fits = jg.fit_many("y ~ x + (1 | id)", d, responses=Y, **options)
+    turned, Q = rotated.rotated(fits.source.design)
+    given = assemble.moments(turned), Responses(Q.T @ Y, len(Y)), None, len(Y)
+    settings = Settings(reml, 1e-11)
+    lanes = LinearLanes(turned, CompleteResponses(*given), settings, choose("cpu", 9e9))
+    table = lanes.fit(np.arange(30), 200)
+    where = lanes.columns.slices()
+    log_likelihood = table[:, where["log_likelihood"]].ravel()
+    # where sigma goes to zero the general lanes lose digits, and do not get to the end
+    assert (fits.log_likelihood > log_likelihood - 1e-6).all()
+    same = fits.converged & (fits.sd[:, 0] > 1e-3) & (fits.sigma > 1e-3)
+    assert same.sum() > 8
+    np.testing.assert_allclose(
+        fits.log_likelihood[same], log_likelihood[same], rtol=0, atol=1e-8
+    )
+    for name in ("coefficients", "se", "df"):
+        found, values = getattr(fits, name)[same], table[same][:, where[name]]
+        np.testing.assert_allclose(found, values, rtol=1e-4)
+
+
+def test_both_ends():
+    """Responses without effects, without residuals, constant ones, perfect fits."""
+    d, Y = data(1, D=6)
+    rng = np.random.default_rng(3)
+    K = kinship().iloc[: J - 1, : J - 1]
+    Q = np.linalg.eigh(K)[1]
+    small, large = Q[:, :13], Q[:, -13:]
+    Y[:, 0] = 5 * small @ rng.normal(size=13) + 0.1 * rng.normal(size=J - 1)
+    Y[:, 1] = 50 * large @ rng.normal(size=13) + 0.1 * Y[:, 2]
+    Y[:, 3] = 7.0
+    Y[:, 4] = 2 * d["x"] - 1
+    Y[:, 5] *= 1e6
+    with pytest.warns(jg.ConvergenceWarning):
+        fits = jg.fit_many("y ~ x + (1 | id)", d, responses=Y, known={"id": K})
+    assert fits.sd[0, 0] == 0
+    assert fits.singular[0]
+    X = np.column_stack([np.ones(J - 1), d["x"]])
+    rest = np.linalg.lstsq(X, Y[:, 0])[1][0]
+    assert fits.sigma[0] == pytest.approx(np.sqrt(rest / (J - 3)), rel=1e-6)
+    assert fits.status[[1, 3, 4]].tolist() == [
+        _status.NO_RESIDUAL,
+        _status.CONSTANT,
+        _status.EXACT,
+    ]
+    alone = jg.lmm("y ~ x + (1 | id)", d.assign(y=Y[:, 5]), known={"id": K})
+    assert fits.log_likelihood[5] == pytest.approx(alone.log_likelihood, abs=1e-6)
+
+
+def test_the_last_decomposition():
+    held, R = LastDecomposition(), np.random.default_rng(2).normal(size=(6, 9))
+    first = held.of(R)
+    assert held.of(R.copy()) is first
+    other = held.of(R + 1)
+    assert other is not first
+    np.testing.assert_array_equal(other[1], decomposed(R + 1)[1])

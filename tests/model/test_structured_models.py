@@ -152,7 +152,8 @@ def test_linear_lanes(reml):
     )
     at = marginal(groups, sums, list(theta), covariance)
     back = jnp.asarray(moments.fixed.R_inverse[..., None])
-    df, se, *_ = linear_lanes._inference(groups, theta, at, back, covariance, reml)
+    told = linear_lanes._inference(groups, theta, at, back, covariance, reml)
+    df, se = told.df, told.se
     for k, response in enumerate((y, y[::-1])):
         own = jax.device_put(assemble.problem(moments.respond(response)))
         found = exact.profiled_derivatives(own, theta[:, k], reml)
