@@ -159,6 +159,30 @@ class Comparing(FittedModel):
 
         return joint_tests(self._asked_means(component, False, ddf), by, at=at, df=df)
 
+    def to_marginaleffects(self, type: str = "response") -> Any:
+        """This fit as a model of the package marginaleffects.
+
+        Its ``predictions``, ``comparisons``, ``slopes`` and ``hypotheses`` take what
+        this returns; random effects are zero there, tests by z.
+
+        Args:
+            type: "response" or "link".
+
+        Raises:
+            NotApplicableError: the package is not installed; a model that is none of
+                its kinds (categories, several predictors, posteriors).
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> fit = jg.lmm("Reaction ~ Days + (Days | Subject)",
+            ...              jg.datasets.load("sleepstudy"))
+            >>> model = fit.to_marginaleffects()  # doctest: +SKIP
+            >>> marginaleffects.avg_slopes(model, variables="Days")  # doctest: +SKIP
+        """
+        from jaxglmm.export.marginaleffects import to_marginaleffects
+
+        return to_marginaleffects(self, type)
+
     def _asked_means(self, component: str, regrid: bool, ddf: str | None):
         """Means of the linear predictor of a component, or of the response."""
         _arguments.choice("component", component, tuple(TYPES))
