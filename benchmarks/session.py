@@ -69,7 +69,7 @@ def formulas() -> Iterator[str]:
 def jaxglmm_another(problem: Any, frame: pd.DataFrame) -> Callable[[], float]:
     """A formula that has not been fitted in this process, and its summary."""
     rng = np.random.default_rng(3)
-    frame = frame[frame["version"] == 0].reset_index(drop=True)
+    frame = frame.query("version == 0").reset_index(drop=True)
     for name in "abc":
         frame[name] = rng.normal(size=len(frame))
     frame["f"] = rng.choice(list("pqrst"), size=len(frame))

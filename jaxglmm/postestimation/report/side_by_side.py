@@ -176,11 +176,10 @@ def _cells(
     rows: pd.DataFrame, below: str, stars: bool, digits: int
 ) -> list[tuple[str, str]]:
     """Estimate with stars, and what stands below it."""
-    errors = rows.get("std_error", pd.Series(np.nan, index=rows.index))
-    tests = rows.get("p_value", pd.Series(np.nan, index=rows.index))
+    names = ("estimate", "std_error", "p_value")
+    numbers_of = rows.reindex(columns=list(names)).to_numpy(float)
     out = []
-    for i in rows.index:
-        estimate, error, p = rows.loc[i, "estimate"], errors[i], tests[i]
+    for i, (estimate, error, p) in zip(rows.index, numbers_of, strict=True):
         known = np.isfinite(error) and error > 0
         (top,), (bottom,) = (
             numbers.with_errors([estimate], [error], digits)
