@@ -4,6 +4,7 @@ from jaxglmm.plots.caterpillar import ranef as ranef
 from jaxglmm.plots.influence import influence as influence
 from jaxglmm.plots.intervals import intervals as intervals
 from jaxglmm.plots.marginals import marginals as marginals
+from jaxglmm.plots.means import means as means
 from jaxglmm.plots.profiles import profile as profile
 from jaxglmm.plots.quantiles import qq as qq
 from jaxglmm.plots.residual import residuals as residuals

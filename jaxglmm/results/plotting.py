@@ -20,6 +20,7 @@ FIGURES = (
     "marginals",
     "smooths",
     "influence",
+    "means",
 )
 
 
@@ -136,6 +137,37 @@ class PlotAccessor:
 
         found = by if hasattr(by, "dfbetas") else self._fit.influence(by)
         return draw(found, **options)
+
+    def means(
+        self,
+        specs=(),
+        by=None,
+        *,
+        arrows: bool | None = None,
+        adjust: str | None = None,
+        lines: bool = False,
+        axes=None,
+        **options,
+    ):
+        """Marginal means with limits and arrows of comparison, or interaction lines.
+
+        Args:
+            specs: what ``fit.means(...)`` returned, or its factors.
+            by: factors that keep groups apart, a panel or a line each.
+            arrows: two that overlap are means that do not differ.
+            adjust: of these comparisons.
+            lines: means of the first factor joined by lines.
+            axes: where to draw.
+            **options: as ``fit.means`` takes them (``at``, ``type``, ``level``, ...).
+
+        Returns:
+            Array of axes.
+        """
+        from jaxglmm.plots import means as draw
+
+        known = hasattr(specs, "letters")
+        found = specs if known else self._fit.means(specs, by, **options)
+        return draw(found, arrows=arrows, adjust=adjust, lines=lines, axes=axes)
 
     def marginals(self, which=None, **options):
         """Histograms of a posterior's parameters, with the central 95%.
