@@ -47,6 +47,8 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.api.models import load as load
     from jaxglmm.api.ordinal import clm as clm
     from jaxglmm.api.ordinal import clmm as clmm
+    from jaxglmm.api.planning import design as design
+    from jaxglmm.api.planning import power_curve as power_curve
     from jaxglmm.api.warm import warm as warm
     from jaxglmm.estimate.methods import MAP as MAP
     from jaxglmm.estimate.methods import NUTS as NUTS
@@ -192,6 +194,8 @@ _WHERE = {  # public name -> module that holds it
     "meta": "jaxglmm.api.meta",
     "pedigree": "jaxglmm.formula.relatedness",
     "pool": "jaxglmm.api.comparing",
+    "design": "jaxglmm.api.planning",
+    "power_curve": "jaxglmm.api.planning",
     "phylogeny": "jaxglmm.formula.relatedness",
     "KnownPrecision": "jaxglmm.formula.known",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
@@ -281,6 +285,7 @@ __all__ = [
     "clmm",
     "compare_models",
     "datasets",
+    "design",
     "disable_compilation_cache",
     "enable_compilation_cache",
     "fit_many",
@@ -292,6 +297,7 @@ __all__ = [
     "pedigree",
     "phylogeny",
     "pool",
+    "power_curve",
     "table",
     "warm",
 ]

@@ -5,6 +5,7 @@ from jaxglmm.plots.influence import influence as influence
 from jaxglmm.plots.intervals import intervals as intervals
 from jaxglmm.plots.marginals import marginals as marginals
 from jaxglmm.plots.means import means as means
+from jaxglmm.plots.power import power_curve as power_curve
 from jaxglmm.plots.profiles import profile as profile
 from jaxglmm.plots.quantiles import qq as qq
 from jaxglmm.plots.residual import residuals as residuals

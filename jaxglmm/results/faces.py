@@ -23,6 +23,7 @@ WHERE = {
     "posterior of categories": (
         "jaxglmm.results.categories_posterior:CategoriesPosterior"
     ),
+    "study": "jaxglmm.results.study:Study",
     "many": "jaxglmm.results.fits:Fits",
     "posteriors": "jaxglmm.results.posteriors:Posteriors",
 }

@@ -17,7 +17,7 @@ from jaxglmm.postestimation.prediction import marginal_effects as _marginal
 from jaxglmm.postestimation.prediction import means as _means
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.results import faces
-from jaxglmm.results.influencing import Influencing
+from jaxglmm.results.planning import Planning
 from jaxglmm.results.refusals import of_likelihood
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jaxglmm.postestimation.report.params import LinearParams
 
 
-class Questions(Influencing):
+class Questions(Planning):
     """An estimated model that can be asked; see ``Fit``."""
 
     # What it is ----------------------------------------------------------------------

@@ -38,6 +38,10 @@ INSTEAD = {
     "hat_values": "leverages are those of maximum likelihood; see fit.loo() for the "
     "influence of rows on a posterior",
     "cooks_distance": "of a posterior see the Pareto k of fit.loo()",
+    "power": "power is simulated from fits by maximum likelihood; give assumed "
+    "parameters to jg.design(...) instead",
+    "extend": "give assumed parameters to jg.design(...) instead",
+    "power_curve": "give assumed parameters to jg.design(...) instead",
     "studentised_residuals": "of a posterior see fit.simulated_residuals()",
 }
 

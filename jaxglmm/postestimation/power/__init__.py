@@ -1,0 +1,1 @@
+"""Power by simulation: responses drawn from a model, fitted, tested."""
