@@ -15,7 +15,7 @@ from jaxglmm.formula.parse import parse
 from jaxglmm.model.families import family_from
 from jaxglmm.postestimation.power.assumed import estimates_of
 from jaxglmm.results import faces
-from jaxglmm.results.study import Curve, Study
+from jaxglmm.results.study import DrawnPowerCurve, Study
 
 
 def design(
@@ -115,7 +115,7 @@ def power_curve(
     assume: Mapping[str, float] | None = None,
     seed: Any = 0,
     progress: bool | None = None,
-) -> Curve:
+) -> DrawnPowerCurve:
     """Power at several sizes, of a fit or of a study.
 
     Args:
@@ -133,7 +133,7 @@ def power_curve(
         progress: show a bar.
 
     Returns:
-        A ``Curve``: ``.table`` with exact limits, ``.plot()``, ``.size_for(0.8)``.
+        A ``DrawnPowerCurve``: ``.table`` with exact limits, ``.plot()``, ``.size_for(0.8)``.
 
     Raises:
         NotApplicableError: not one of along, within and effect.

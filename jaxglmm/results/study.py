@@ -14,7 +14,7 @@ from jaxglmm.postestimation.power import extend as _extend
 from jaxglmm.postestimation.power import simulation as _simulation
 
 
-class Curve(_curve.PowerCurve):
+class DrawnPowerCurve(_curve.PowerCurve):
     """Power at several sizes; see ``jg.power_curve``.
 
     along: what varies; sizes: (k,); powers: a ``Power`` each
@@ -114,12 +114,14 @@ class Study:
         along: str | None = None,
         sizes: Sequence[float] | None = None,
         **options: Any,
-    ) -> Curve:
+    ) -> DrawnPowerCurve:
         """Power at several sizes; see ``jg.power_curve``."""
         values = options.pop("assume", None)
         model = _assumed.with_values(self.model, values)
         found = _curve.power_curve(model, test, along, sizes, **options)
-        return Curve(**{f.name: getattr(found, f.name) for f in fields(found)})
+        return DrawnPowerCurve(
+            **{f.name: getattr(found, f.name) for f in fields(found)}
+        )
 
     def __repr__(self) -> str:
         design = self.model.design

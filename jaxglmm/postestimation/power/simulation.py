@@ -159,7 +159,7 @@ def method_of(model: Any, what: Tested, method: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PowerQuestion:
     """What ``power`` is asked for, checked: what is tested, how, how often."""
 
     what: Tested
@@ -194,7 +194,7 @@ def asked(
     alpha: float = 0.05,
     method: Any = None,
     progress: bool | None = None,
-) -> Asked:
+) -> PowerQuestion:
     """Check what power is asked for."""
     n = _arguments.whole(
         "n_simulations", n_simulations, 1, _arguments.DATASETS, error=NotApplicableError
@@ -203,7 +203,7 @@ def asked(
     progress = None if progress is None else _arguments.flag("progress", progress)
     _refuse(model)
     what = tested(model.design, test)
-    return Asked(what, method_of(model, what, method), n, alpha, progress)
+    return PowerQuestion(what, method_of(model, what, method), n, alpha, progress)
 
 
 def power(model: Any, test: Any, seed: Any = 0, **options: Any) -> Power:
