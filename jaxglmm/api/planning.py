@@ -133,7 +133,7 @@ def power_curve(
         progress: show a bar.
 
     Returns:
-        A ``DrawnPowerCurve``: ``.table`` with exact limits, ``.plot()``, ``.size_for(0.8)``.
+        A curve: ``.table`` with exact limits, ``.plot()``, ``.size_for(0.8)``.
 
     Raises:
         NotApplicableError: not one of along, within and effect.
