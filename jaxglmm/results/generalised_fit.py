@@ -73,8 +73,9 @@ class GeneralisedFit(FittedGeneralised, Fit):
             newdata: data frame, mapping of arrays or list of dicts; default the data of
                 the fit.
             re: "conditional" (with the random effects of each row's levels),
-                "population" (random effects zero) or "marginal" (the mean over random
-                effects, which needs no grouping factors in new data).
+                "population" (random effects zero), "marginal" (the mean over random
+                effects, which needs no grouping factors in new data), or random terms
+                whose effects count, the others zero: "(1 | g)".
             type: "response", or "link" for the linear predictor (with
                 ``re="marginal"``: the link of the mean).
             se: also standard errors of the mean.

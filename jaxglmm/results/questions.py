@@ -15,6 +15,7 @@ from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.postestimation.inference import intervals as _intervals
 from jaxglmm.postestimation.prediction import marginal_effects as _marginal
 from jaxglmm.postestimation.prediction import means as _means
+from jaxglmm.postestimation.prediction import partial as _partial
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.results import faces
 from jaxglmm.results.planning import Planning
@@ -92,7 +93,8 @@ class Questions(Planning):
         Args:
             newdata: data frame or mapping of arrays; default the data of the fit.
             re: "conditional" (with the random effects of each row's levels),
-                "population" (random effects zero) or "marginal" (a level at random).
+                "population" (random effects zero), "marginal" (a level at random), or
+                random terms whose effects count, the others zero: "(1 | g)".
             type: "response" or "link"; the same in a linear model.
             se: also standard errors of the mean.
             interval: "confidence" for the mean, "prediction" for a new observation.
@@ -107,7 +109,8 @@ class Questions(Planning):
         _predict.check(
             re=re, type=type, se=se, interval=interval, new_levels=new_levels
         )
-        return _predict.predict(
+        some = _predict.is_partial(re)
+        return (_partial if some else _predict).predict(
             self, newdata, re, se, interval, level, new_levels, offset
         )
 

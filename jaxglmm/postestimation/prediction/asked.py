@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from jaxglmm import _arguments
-from jaxglmm._errors import DataError
+from jaxglmm._errors import DataError, NotApplicableError
 from jaxglmm.fitting.model_frame import readable
 from jaxglmm.formula.design import NewRows
 from jaxglmm.formula.recipe import numbers
 from jaxglmm.formula.tables import as_table
+from jaxglmm.postestimation.prediction import partial as _partial
 from jaxglmm.postestimation.prediction import predict as _predict
 
 
@@ -34,9 +35,16 @@ class Asked:
     new_levels: str
     offset: Any = None
     trials: Any = None
+    part: str | None = None  # the random terms, where some of them are asked for
 
-    def read(self, types: tuple[str, ...] = ("response", "link")) -> Self:
+    def read(
+        self, types: tuple[str, ...] = ("response", "link"), partial: bool = False
+    ) -> Self:
         """The same, checked, new data as a table.
+
+        Args:
+            types: words for ``type``.
+            partial: whether some of the random effects can be asked for.
 
         Raises:
             NotApplicableError: an offset for the rows of the fit.
@@ -48,7 +56,16 @@ class Asked:
         _arguments.level(self.level)
         _arguments.choice("type", self.type, types)
         _predict.check_offset(self.newdata, self.offset)
-        return replace(self, newdata=readable(self.newdata))
+        out = replace(self, newdata=readable(self.newdata))
+        if not _predict.is_partial(self.re):
+            return out
+        if not partial:
+            raise NotApplicableError(
+                f"re={self.re!r}: predictions with some of the random effects are for "
+                "linear and generalised models of one predictor; here there are "
+                "'conditional', 'population' and 'marginal'"
+            )
+        return replace(out, re="conditional", part=self.re)
 
     @property
     def errors(self) -> bool:
@@ -59,6 +76,9 @@ class Asked:
         """Of the rows that a prediction is of."""
         if self.re == "marginal":
             return _predict.rows_at_random(fit, self.newdata, self.offset)
+        if self.part is not None:
+            own = self.part, self.new_levels, self.offset
+            return _partial.rows(fit, self.newdata, *own)
         random = self.re == "conditional"
         return _predict.rows(fit, self.newdata, self.new_levels, self.offset, random)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def predict(fit: FittedGeneralised, asked: Asked):
     """Means, or a frame with ``fit`` and what was asked of ``se, lower, upper``."""
-    asked = asked.read()
+    asked = asked.read(partial=True)
     newdata, re, type, level = asked.newdata, asked.re, asked.type, asked.level
     _check_words(fit, type, asked.interval, asked.trials)
     new = asked.rows(fit)

@@ -55,8 +55,15 @@ def check(**given) -> None:
     for name, value in given.items():
         if name == "se":
             _arguments.flag(name, value)
+        elif name == "re" and is_partial(value):
+            pass  # read with the model, in ``partial``
         else:
             _arguments.choice(name, value, CHOICES[name])
+
+
+def is_partial(re: Any) -> bool:
+    """Whether ``re`` names random terms, "(1 | g)"."""
+    return isinstance(re, str) and "|" in re
 
 
 def rows(
@@ -167,13 +174,13 @@ def rows_at_random(fit: FittedModel, newdata, offset=None) -> NewRows:
     newdata = readable(newdata)
     recipe = fit.design.recipe
     if isinstance(recipe, FormulaRecipe | ComponentsRecipe):
-        newdata = _with_unknown_groups(recipe, newdata)
+        newdata = with_unknown_groups(recipe, newdata)
     elif isinstance(recipe, ArrayRecipe):
         _check_slopes(recipe, newdata)
     return rows(fit, newdata, "zero", offset)
 
 
-def _with_unknown_groups(recipe: FormulaRecipe | ComponentsRecipe, newdata) -> Table:
+def with_unknown_groups(recipe: FormulaRecipe | ComponentsRecipe, newdata) -> Table:
     """New data with an empty column for each grouping factor it lacks."""
     table = as_table(newdata)
     parts = {part for coding in recipe.groups.values() for part in coding.parts}
@@ -274,6 +281,11 @@ def predict(fit: FittedModel, newdata, re, se, interval, level, new_levels, offs
     spread = re == "marginal" and interval == "prediction"
     random = re == "conditional" or spread
     new = answerable(fit, rows(fit, newdata, new_levels, offset, random))
+    return answered(fit, new, newdata, re, se, interval, level)
+
+
+def answered(fit: FittedModel, new: NewRows, newdata, re, se, interval, level):
+    """``predict`` of rows that are designed."""
     if re == "conditional":
         warn_of_new_levels(new, newdata)
     centre = mean(fit, new, re)
