@@ -1,6 +1,7 @@
 """Figures of fits; each returns Matplotlib axes. Usually reached as ``fit.plot``."""
 
 from jaxglmm.plots.caterpillar import ranef as ranef
+from jaxglmm.plots.check import check as check
 from jaxglmm.plots.influence import influence as influence
 from jaxglmm.plots.intervals import intervals as intervals
 from jaxglmm.plots.marginals import marginals as marginals

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 FIGURES = (
+    "check",
     "ranef",
     "residuals",
     "qq",
@@ -32,6 +33,22 @@ class PlotAccessor:
 
     def __repr__(self) -> str:
         return f"<Figures of {self._fit!r}: {', '.join(FIGURES)}>"
+
+    def check(self, **options):
+        """All that the model assumes on one page.
+
+        Draws against the data, linearity, homogeneity, normal quantiles, influential
+        rows, collinearity.
+
+        Args:
+            **options: ``draws`` and their ``seed``, ``axes``.
+
+        Returns:
+            Array of axes, a panel each.
+        """
+        from jaxglmm.plots import check
+
+        return check(self._fit, **options)
 
     def ranef(self, factor: str | None = None, **options):
         """Conditional modes with intervals, sorted: one panel a column.
