@@ -82,12 +82,12 @@ def fit_numbers(
 ) -> tuple[Float[Array, " s"], Float[Array, " n"]]:
     """``fit_compiled`` with few arrays in and out, for each of them costs time.
 
-    numbers: phi, tol, max_steps. Returns the leaves of ``GeneralisedFitted`` but eta
-    end to end, and eta; ``unpack`` puts them back.
+    numbers: phi, tol, max_steps, enough (``search.minimise``). Returns the leaves of
+    ``GeneralisedFitted`` but eta end to end, and eta; ``unpack`` puts them back.
     """
-    phi, tol, max_steps = numbers[:-2], numbers[-2], numbers[-1].astype(int)
+    phi, (tol, max_steps, enough) = numbers[:-3], numbers[-3:]
     psi, u = start(problem, eta, phi)
-    found = fit_from(marginal, problem, psi, u, tol, max_steps)
+    found = fit_from(marginal, problem, psi, u, tol, max_steps.astype(int), enough)
     rest = tree_at(lambda f: f.eta, found, None)
     flat = [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(rest)]
     return jnp.concatenate(flat), found.eta
@@ -208,8 +208,9 @@ def fit_from(
     u: Effects,
     tol: Scalar | float,
     max_steps: Count | int,
+    enough: Scalar | float = 0.0,
 ) -> GeneralisedFitted:
-    """Maximise from psi and u."""
+    """Maximise from psi and u; enough: as in ``search.minimise``."""
     if not u:
         return _fit_fixed_only(problem, psi, tol, max_steps)
     folded = problem.folded()
@@ -219,7 +220,7 @@ def fit_from(
         return marginal.at(folded, terms, x, mode, exact)
 
     near = AT_MODE if marginal.beyond else CLOSE if problem.predictors.K > 1 else None
-    found = _search.minimise(folded, evaluate, psi, u, tol, max_steps, near)
+    found = _search.minimise(folded, evaluate, psi, u, tol, max_steps, near, enough)
     return _fitted(problem, folded, found)
 
 

@@ -91,8 +91,13 @@ def minimise(
     tol: Scalar | float,
     max_steps: Count | int,
     near: float | None = None,
+    enough: Scalar | float = 0.0,
 ) -> Found:
-    """From ``start`` and u; near: decrement of u that counts as the mode."""
+    """From ``start`` and u.
+
+    near: decrement of u that counts as the mode; enough: the search stops, as if it
+    had converged, where all further steps seem to gain less.
+    """
     levels = problem.rows.sizes[0] if len(u) == 1 else sum(problem.rows.sizes)
     search = _Search(
         problem,
@@ -104,6 +109,7 @@ def minimise(
         _diagonal(problem),
         _of_effects(problem),
         damped=problem.family.is_self_concordant and len(u) == 1,
+        enough=enough,
     )
     init = begin(start, u, (problem.rows.sizes[0],) if len(u) == 1 else ())
     end = lax.while_loop(lambda s: s.status < 0, search, init)
@@ -128,6 +134,7 @@ class _Search:
     diagonal: np.ndarray
     effects: np.ndarray
     damped: bool
+    enough: Scalar | float
 
     def __call__(self, s: SearchState) -> SearchState:
         """The state after the next evaluation."""
@@ -181,9 +188,10 @@ class _Search:
         status = jnp.where(restart, RUNNING, status)
         out = (steps >= self.max_steps) | (s.evaluations >= MOST_INNER * self.max_steps)
         status = jnp.where((status < 0) & out, _status.MAX_STEPS, status)
-        enough = taken & (mu <= LIGHT_DAMPING) & (at.nu < SETTLED)
-        enough = enough & (remaining < self.tol) & (status == _status.MAX_STEPS)
-        status = jnp.where(enough, _status.CONVERGED, status)
+        settled = taken & (mu <= LIGHT_DAMPING) & (at.nu < SETTLED)
+        last = (remaining < self.tol) & (status == _status.MAX_STEPS)
+        rough = (remaining < self.enough) & (status < 0) & ~first
+        status = jnp.where(settled & (last | rough), _status.CONVERGED, status)
         now, (trial, v), status, pin = ended(
             s,
             at,

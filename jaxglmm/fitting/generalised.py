@@ -43,6 +43,7 @@ from jaxglmm.model.covariances.host import any_at_end
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.linear_problem import Problem
+from jaxglmm.runtime import hosted
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.factors import Factor, to_user
@@ -52,6 +53,8 @@ from jaxglmm.structure.rows_of_design import RowData, build_rows
 FLAT = 1e-8  # eigenvalues of the Hessian, at unit diagonal, that count as zero
 FLATTEST = 1e-10  # what a smaller one counts as in a direction of beta
 MOVES = 1e-3  # share of beta in a direction that counts
+ROUGH = 1e-2  # left to gain where a second search stops, unless it may be the better
+NEARBY = 0.1  # move of a parameter, relative to 1 + its size, that is of one maximum
 
 Modes = tuple[np.ndarray, ...]  # u, a factor each
 Internal = tuple[np.ndarray, Modes]  # psi (k,) and u, in internal coordinates
@@ -117,6 +120,7 @@ class GeneralisedEngine:
         return is_scale(self.base.covariances)
 
     @double_precision
+    @hosted.one_fit
     def fit(self, tol: float = TOLERANCE, max_steps: int = STEPS) -> GeneralisedFitted:
         """Fit; arrays as NumPy."""
         if self.holder is None:
@@ -126,6 +130,7 @@ class GeneralisedEngine:
         return held_generalised.fitted(self, self.holder, {}, tol, max_steps)
 
     @double_precision
+    @hosted.one_fit
     def fit_from(
         self, design: Design, start: Given, tol: float, max_steps: int
     ) -> GeneralisedFitted:
@@ -151,8 +156,10 @@ class GeneralisedEngine:
         several = self.base.predictors.K > 1
         most = min(max_steps, exact_newton.FIRST) if several else max_steps
 
-        def from_phi(phi: np.ndarray, start: Array | None = None) -> GeneralisedFitted:
-            numbers = np.array([*phi, SAFETY * tol, most])
+        def from_phi(
+            phi: np.ndarray, start: Array | None = None, enough: float = 0.0
+        ) -> GeneralisedFitted:
+            numbers = np.array([*phi, SAFETY * tol, most, enough])
             start = self.eta if start is None else start
             flat, eta = laplace.fit_numbers(self.marginal, self.base, start, numbers)
             out = laplace.unpack(self.shapes, np.asarray(flat), np.asarray(eta))
@@ -189,7 +196,12 @@ class GeneralisedEngine:
         if rival is None:
             return found
         eta, phi = rival
-        other = fit(phi, jax.device_put(np.asarray(eta)))
+        eta = jax.device_put(np.asarray(eta))
+        if found.status == _status.CONVERGED:
+            other = fit(phi, eta, ROUGH)
+            if other.status == _status.CONVERGED and not _promising(other, found):
+                return found
+        other = fit(phi, eta)
         if not np.isfinite(other.criterion):
             return found
         worse = found.status != _status.CONVERGED and found.criterion > other.criterion
@@ -272,6 +284,15 @@ class GeneralisedEngine:
         if self.holder is not None:
             own[held.coefficients(self.holder)[0]] = 0.0
         return own @ own.T
+
+
+def _promising(other: GeneralisedFitted, found: GeneralisedFitted) -> bool:
+    """Whether a search that stopped within ``ROUGH`` may end better than another."""
+    gap = float(other.criterion - found.criterion)
+    if gap > ROUGH:
+        return False
+    apart = np.abs(other.psi - found.psi) > NEARBY * (1 + np.abs(found.psi))
+    return gap < -ROUGH or bool(apart.any())
 
 
 def inverse_hessian(H: np.ndarray, pinned: np.ndarray, p: int = 0) -> np.ndarray:

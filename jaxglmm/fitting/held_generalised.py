@@ -225,7 +225,7 @@ def started(
 
 
 def _searched(engine: Findable, steps: int, tol: float) -> GeneralisedFitted:
-    numbers = np.array([*engine.phi, SAFETY * tol, steps])
+    numbers = np.array([*engine.phi, SAFETY * tol, steps, 0.0])
     begin = engine.marginal, engine.base, engine.eta
     flat, eta = laplace.fit_numbers.patient(*begin, numbers)
     return laplace.unpack(engine.shapes, np.asarray(flat), np.asarray(eta))

@@ -150,16 +150,21 @@ def evaluate(
 
     across = tuple(x[:, : len(one.square)] for x in B)
 
-    found = factor, across, one.square
-    if not problem.family.is_log_concave:
+    outer = factor
+    Q, T = factor.project(across, one.square)
+    crossed = problem.predictors.K > 1 and len(Q) > p
+    if crossed or not problem.family.is_log_concave:
 
-        def better() -> tuple[AbstractFactor, Effects, Array]:
+        def better() -> tuple[AbstractFactor, Array, Effects]:
             system, ahead, square = at.summed(at.larger)
-            return system.factor(kept), across if ahead is None else ahead, square
+            new = system.factor(kept)
+            return new, *new.project(across if ahead is None else ahead, square)
 
-        found = lax.cond(negative, better, lambda: (factor, across, one.square))
-    Q, T = found[0].project(found[1], found[2])
-    info = found[0].gram(v)
+        if problem.predictors.K > 1:  # rows may be negative whose sum is not
+            negative = negative | crossed
+            negative = negative & ~jnp.isfinite(jnp.sum(spd.cholesky(Q)))
+        outer, Q, T = lax.cond(negative, better, lambda: (factor, Q, T))
+    info = outer.gram(v)
     cross = jnp.sqrt(2.0) * inner_all(T, v)
     H, size = _assembled(2 * Q, cross, info, edge, one.ddl if own else (), p)
     return Point(
@@ -271,12 +276,21 @@ class _Visits:
         return sums
 
     def larger(self, part: GeneralisedProblem) -> tuple[Any, Effects | None, Array]:
-        """M, Z'WX and X'WX with the larger of observed and Fisher's information."""
+        """M, Z'WX and X'WX with the larger of observed and Fisher's information.
+
+        Where phi is among the first columns, it is so by itself.
+        """
         eta, r = self.rows_of(part)
         model = self.problem.predictors
         new = positive_weights(part, eta, self.phi, self.weights(part, eta, r))
-        ahead = part.rows.collect(model.weighted(part.X, new)) if part.p else None
-        return part.rows.weigh(new), ahead, model.gram(part.X, new)
+        square, columns = model.gram(part.X, new), model.weighted(part.X, new)
+        if r.info:
+            columns += [jnp.zeros_like(x) for x in r.ds]
+            square = block_diag(
+                square, jnp.diag(_sizes([row[i] for i, row in enumerate(r.info)]))
+            )
+        ahead = part.rows.collect(columns) if columns else None
+        return part.rows.weigh(new), ahead, square
 
 
 def over_theta(
@@ -318,9 +332,14 @@ def _assembled(
         return H[order][:, order], diagonal[order]
     if not ddl:
         return H, diagonal
-    seen = -2 * jnp.stack(ddl)
-    size = jnp.maximum(seen, 0.1 + 0.1 * jnp.abs(seen))
+    size = 2 * _sizes([-x for x in ddl])
     return block_diag(H, jnp.diag(size)), jnp.concatenate([diagonal, size])
+
+
+def _sizes(info: list[Array]) -> Array:
+    """Information of dispersion parameters one by one, made positive."""
+    seen = jnp.stack(info)
+    return jnp.maximum(seen, 0.05 + 0.1 * jnp.abs(seen))
 
 
 LEAST_INFO = 1e-6  # of a dispersion parameter that has none, to be divided by

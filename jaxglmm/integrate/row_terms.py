@@ -20,6 +20,7 @@ from jaxglmm.runtime.arrays import jnp, jvp_rows
 from jaxglmm.runtime.trees import Module
 
 Hessian = Literal["observed", "expected"]
+MOST_JOINT = 2  # dispersion parameters whose second derivatives are all taken
 
 
 class RowTerms(Module):
@@ -31,10 +32,11 @@ class RowTerms(Module):
     dl, ds, dw: derivatives in the dispersion parameters, one array each; ddl: the
     second derivative of l in each of them, summed (of each lane; empty where it was not
     asked for); info: instead of ddl all of them, minus and summed, of a family that
-    ``has_joint_information``; v, v1: what stands in M where that is not w, and its
-    derivative in eta, dv in phi (one predictor). apart, dapart: of each lane, the part
-    of the log-likelihood that eta does not enter, of a family that
-    ``has_separable_term``, and its derivatives in the dispersion parameters.
+    ``has_joint_information`` and of one model with several predictors; v, v1: what
+    stands in M where that is not w, and its derivative in eta, dv in phi (one
+    predictor). apart, dapart: of each lane, the part of the log-likelihood that eta
+    does not enter, of a family that ``has_separable_term``, and its derivatives in the
+    dispersion parameters.
     """
 
     l: Array
@@ -58,9 +60,10 @@ Terms = Callable[[Array, Array], RowTerms]
 
 def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Terms:
     """The function (eta, phi) -> RowTerms of a problem's rows."""
+    joint = problem.predictors.K > 1 and problem.family.n_phi <= MOST_JOINT
 
     def terms(eta: Array, phi: Array) -> RowTerms:
-        return row_terms(problem, eta, phi, hessian, total=jnp.sum)
+        return row_terms(problem, eta, phi, hessian, total=jnp.sum, joint=joint)
 
     return terms
 
@@ -73,6 +76,7 @@ def row_terms(
     total: Callable[[Array], Array],
     second: bool = True,
     apart: Callable[[Array], Array] | None = None,
+    joint: bool = False,
 ) -> RowTerms:
     """The terms of rows.
 
@@ -84,6 +88,7 @@ def row_terms(
         total: the sum over rows, a number a model.
         second: whether to find ``ddl``.
         apart: phi -> what eta does not enter; the rows then have the rest alone.
+        joint: whether to find ``info`` in place of ``ddl``, whatever the family.
 
     Raises:
         NotApplicableError: expected information of several predictors.
@@ -123,15 +128,23 @@ def row_terms(
         info = tuple(tuple(map(total, row)) for row in found.info)
         return RowTerms(*found.plain, found.dl, found.ds, found.dw, info=info)
     tangents, curved, whole, moved = [], [], None, []
-    for unit in units(family.n_phi, phi):
+    directions = units(family.n_phi, phi)
+    for unit in directions:
         out, tangent = jvp_rows(plain, (phi,), (unit,))
         tangents.append(tangent)
         if split:
             whole, slope = jvp_rows(apart, (phi,), (unit,))
             moved.append(slope)
-        if second:
+        if second and not joint:
             found = total(_curvature(density, phi, unit))
             curved.append(found + _curvature(apart, phi, unit) if split else found)
+    info = ()
+    if joint and second:
+        pairs = [[(a, b) for b in directions] for a in directions]
+        info = tuple(
+            tuple(-total(_curvature(density, phi, *pair)) for pair in row)
+            for row in pairs
+        )
     return RowTerms(
         *out[:4],
         dl=tuple(x[0] for x in tangents),
@@ -141,18 +154,24 @@ def row_terms(
         v=_at(out, 4),
         v1=_at(out, 5),
         dv=tuple(x[4] for x in tangents) if len(out) > 4 else (),
+        info=info,
         apart=whole,
         dapart=tuple(moved),
     )
 
 
-def _curvature(function: Callable[[Array], Array], phi: Array, unit: Array) -> Array:
-    """The second derivative along one direction."""
+def _curvature(
+    function: Callable[[Array], Array],
+    phi: Array,
+    unit: Array,
+    other: Array | None = None,
+) -> Array:
+    """The second derivative along one direction, or along two."""
 
     def slope(x: Array) -> Array:
         return jvp_rows(function, (x,), (unit,))[1]
 
-    return jvp_rows(slope, (phi,), (unit,))[1]
+    return jvp_rows(slope, (phi,), (unit if other is None else other,))[1]
 
 
 def units(n_phi: int, phi: Array) -> list[Array]:

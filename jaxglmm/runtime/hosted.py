@@ -9,19 +9,25 @@ seconds; the hundredth refit of the same shape runs as fast as ever.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from jaxglmm.runtime import host
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ENVIRONMENT = "JAXGLMM_COMPILE"  # "always": no run in NumPy
 MOST = 800_000  # numbers in the arguments up to which NumPy is quick
 PAYS = 0.3  # seconds in NumPy after which a program is compiled
 READS = 0.05  # seconds after which one that is on disk is read
 LONGEST = 2.0  # seconds after which a run in NumPy gives way to a program
+LAST = 4.0  # seconds in NumPy from which the rest of a fit is a program's too
 KEPT = 4_096  # shapes of which the seconds are known
 
 _seconds: OrderedDict[Hashable, float] = OrderedDict()
@@ -38,6 +44,8 @@ def suits(
     if _always or os.environ.get(ENVIRONMENT) == "always":
         return False
     spent = _seconds.get(key, 0.0)
+    if _this.fit is not None:  # what began in NumPy ends there
+        spent = spent if spent > LAST else _this.fit.setdefault(key, spent)
     if spent >= PAYS or (spent >= READS and kept()):
         return False
     return sum(getattr(x, "size", 1) for x in leaves) <= MOST
@@ -60,6 +68,29 @@ def always_compiled() -> Iterator[None]:
 
 
 _always = False
+
+
+class _This(threading.local):
+    """Seconds of shapes when the fit that is under way in this thread met them."""
+
+    fit: dict[Hashable, float] | None = None
+
+
+_this = _This()
+
+
+def one_fit(function: Callable[P, R]) -> Callable[P, R]:
+    """Searches of one fit, from several starts, stay in NumPy once they began there."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        before, _this.fit = _this.fit, {}
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _this.fit = before
+
+    return wrapped
 
 
 @contextlib.contextmanager
