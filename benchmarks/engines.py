@@ -17,6 +17,7 @@ import pandas as pd
 
 from benchmarks import (
     batches,
+    calibration,
     components,
     doors,
     inference,
@@ -46,6 +47,7 @@ def adapter(engine: str, work: str) -> Callable[[Problem, pd.DataFrame], Run]:
         vars(module)
         for module in (
             batches,
+            calibration,
             components,
             doors,
             inference,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks import (
     batches,
+    calibration,
     components,
     data,
     doors,
@@ -430,6 +431,7 @@ PROBLEMS = (
         note="statsmodels: 41 minutes, as a user reported",
     ),
     *(Problem(**line) for line in posteriors.LINES),
+    *(Problem(**line) for line in calibration.LINES),
     *(Problem(**line) for line in inference.LINES),
     *(Problem(**line) for line in repeated.LINES),
     *(Problem(**line) for line in session.LINES),

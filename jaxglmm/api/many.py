@@ -99,9 +99,10 @@ def fit_many(
         priors: of a Bayesian method (one model after the other), ``jg.Priors(...)``.
         residual: covariance of the residuals of linear models, as for ``lmm``.
         zi: formula of the probability of added zeros, as for ``glmm``.
-        dispersion: formula of the dispersion, likewise.
+        dispersion: formula of the dispersion, likewise. Ordinal models take ``nominal``
+            too, as in ``clmm``.
         known: covariances between levels, as for ``lmm``; ``responses``.
-        unknown: none; see ``lmm``.
+        unknown: ``nominal``, ``ziformula``, ``dispformula``; no others, see ``lmm``.
 
     Returns:
         A ``Fits``, or ``Posteriors`` by a Bayesian method. A data set that cannot be
@@ -155,13 +156,11 @@ def _parts(
 ) -> dict[str, str]:
     """Right sides of the other predictors; refuses arguments that are not known."""
     zi, dispersion, nominal = spelt(unknown, zi, dispersion)
-    if nominal is not None:
-        unknown["nominal"] = nominal
     if unknown:
         raise unknown_argument("jg.fit_many", unknown, signature(fit_many).parameters)
-    if zi is None and dispersion is None:
+    if zi is None and dispersion is None and nominal is None:
         return {}
-    return right_sides(formula, zi, dispersion, family_from(family))
+    return right_sides(formula, zi, dispersion, family_from(family), nominal)
 
 
 def _may_have_parts(parts, family, bayes, weights, known, responses) -> None:

@@ -213,14 +213,21 @@ class FittedOrdinalParts(FittedOrdinal, FittedComponents):
         """Coefficients of the thresholds: a row a term, a column a threshold."""
         import pandas as pd
 
-        parts = {name: self.fixef[name] for name in self.cumulative.threshold_names}
-        return pd.DataFrame(parts)
+        family = cast(CumulativeParts, self.family)
+        parts = {name: self.fixef[name] for name in family.threshold_predictors}
+        made_of = pd.DataFrame(parts)
+        theta = made_of.to_numpy() @ family.T.T
+        return pd.DataFrame(theta, made_of.index, list(family.threshold_names))
 
     @cached_property
     def threshold_coefficients(self) -> pd.DataFrame:
-        """Estimate, std_error and statistic of the thresholds' coefficients."""
+        """Estimate, std_error and statistic of the thresholds' coefficients.
+
+        Of structured thresholds those of central ones, spacings or the first.
+        """
         table = self.coefficient_table()
-        marks = tuple(f"{name}{MARK}" for name in self.cumulative.threshold_names)
+        names = cast(CumulativeParts, self.family).threshold_predictors
+        marks = tuple(f"{name}{MARK}" for name in names)
         own = [str(name).startswith(marks) for name in table.index]
         return table.loc[own, ["estimate", "std_error", "statistic"]]
 
@@ -245,7 +252,7 @@ class FittedOrdinalParts(FittedOrdinal, FittedComponents):
         base = FittedOrdinal(
             self.design,
             self.estimates,
-            Cumulative(family.link, levels=family.levels),
+            Cumulative(family.link, family.thresholds, family.levels),
             self.marginal,
         ).model_facts()
         return base | {"scaled": DISP in self.components}
@@ -255,5 +262,6 @@ class FittedOrdinalParts(FittedOrdinal, FittedComponents):
         """The fit that a file describes."""
         out = super(FittedComponents, cls).restored(saved.without("scaled"))
         known = out.family
-        out.family = CumulativeParts(known.link, known.levels, saved.facts["scaled"])
+        own = saved.facts["scaled"], known.thresholds
+        out.family = CumulativeParts(known.link, known.levels, *own)
         return out

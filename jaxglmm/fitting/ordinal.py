@@ -24,7 +24,6 @@ from jaxglmm.model.families.cumulative_parts import (
     COND,
     DISP,
     CumulativeParts,
-    check_parts,
 )
 
 NOMINAL = "nominal"
@@ -70,10 +69,10 @@ def _multinomial(design: Design, family: Multinomial) -> tuple[Design, AbstractF
 
 
 def _parts(design: Design, family: Cumulative) -> tuple[Design, AbstractFamily]:
-    """A predictor for every threshold, and perhaps one for the scale."""
-    check_parts(family.thresholds)
+    """A predictor for all that thresholds are made of, perhaps one for the scale."""
     assert family.levels is not None
-    made = CumulativeParts(family.link, family.levels, DISP in design.parts)
+    own = DISP in design.parts, family.thresholds
+    made = CumulativeParts(family.link, family.levels, *own)
     cond, nominal = without_intercept(design.parts[COND]), design.parts[NOMINAL]
     both = [name for name in cond.x_names if name in nominal.x_names]
     if both:
@@ -81,15 +80,28 @@ def _parts(design: Design, family: Cumulative) -> tuple[Design, AbstractFamily]:
             f"{both[0]!r} is in the formula and in nominal=: its effect on all "
             "thresholds is among those on each. Leave it out of one of them"
         )
-    parts = {COND: cond, **dict.fromkeys(family.threshold_names, nominal)}
+    cond, nominal = (_of_rows(design, part) for part in (cond, nominal))
+    if design.offset is not None and design.offset.ndim == 1:
+        cond = replace(cond, offset=design.offset)
+    parts = {COND: cond, **dict.fromkeys(made.threshold_predictors, nominal)}
     if made.scaled:
-        parts[DISP] = without_intercept(design.parts[DISP])
+        parts[DISP] = _of_rows(design, without_intercept(design.parts[DISP]))
         if not parts[DISP].p and not parts[DISP].terms:
             raise ModelError(
                 "dispersion='~ 1' of an ordinal model has nothing to estimate: its "
                 "latent scale is one where no variable moves it"
             )
     return joined(parts), made
+
+
+def _of_rows(design: Design, part: Design) -> Design:
+    """A part with the response of its design, which may be another than it was."""
+    return replace(
+        part,
+        y=design.y,
+        weights=design.weights,
+        response_levels=design.response_levels,
+    )
 
 
 def without_intercept(design: Design) -> Design:

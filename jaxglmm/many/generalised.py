@@ -44,6 +44,7 @@ CELLS = 12_000  # padded rows x lanes in one chunk on a CPU
 LANES = 8, 256
 MOST_FIXED = 8
 MOST_RANDOM = 3
+MOST_CUT = 4  # predictors of ordinal models, whose programs grow by their third power
 
 
 def suits(source: ModelSource, located: bool = False) -> bool:
@@ -56,7 +57,9 @@ def suits(source: ModelSource, located: bool = False) -> bool:
     one = len({t.factor for t in design.terms}) == 1
     small = q <= MOST_RANDOM and design.p <= MOST_FIXED
     plain = isinstance(marginal, AbstractMarginal) and marginal.suits_lanes()
-    plain = plain and (located or source.family.family_kind != "ordinal")
+    family = source.family
+    if family.family_kind == "ordinal":
+        plain = plain and located and len(family.predictors) <= MOST_CUT
     return one and small and plain and is_free(design)
 
 

@@ -63,6 +63,8 @@ class Reading:
             unsure: (L,) where the Hessian is nearly singular.
         """
         phi, k = self.phi(psi), len(psi)
+        if not phi.shape[1]:
+            return phi
         J = self.family.natural_jacobian(phi) @ self.location.jacobian
         H = np.moveaxis(hessian, -1, 0).copy()
         held = pinned.T[:, :, None] | pinned.T[:, None, :]

@@ -61,8 +61,9 @@ class FittedCategories(OfCategories, FittedPosterior):
         draws = dict(
             zip(self.posterior.names, self.posterior.draws.beta.T, strict=True)
         )
-        names = family.threshold_names  # type: ignore[attr-defined]
-        return np.stack([draws[f"{name}~(Intercept)"] for name in names], axis=1)
+        names = family.threshold_predictors  # type: ignore[attr-defined]
+        made_of = np.stack([draws[f"{name}~(Intercept)"] for name in names], axis=1)
+        return made_of @ family.T.T  # type: ignore[attr-defined]
 
     @property
     def dispersion(self) -> float:

@@ -227,6 +227,86 @@ def test_nominal_effects_that_are_one_are_proportional_odds():
     np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
+# R 4.2, ordinal 2022.11-16: clm(rating ~ temp, nominal = ~ contact, threshold = ...)
+STRUCTURED = {
+    ("symmetric", None): (
+        -87.7636010685,
+        [1.0838921063, 3.3839804140, 2.1381712511],
+        [-1.4407811464, -1.6306629311, -0.1343777314],
+        [2.4756262680],
+    ),
+    ("symmetric", "~ temp"): (
+        -86.7673220244,
+        [1.1516620191, 4.3077098347, 2.4256536632],
+        [-1.4777662243, -2.2295498368, 0.1122610784],
+        [3.0423938957, 0.3632726075],
+    ),
+    ("symmetric2", None): (
+        -101.716140974,
+        [0.77110201031, 2.44184003725],
+        [0.06580252961, 0.15917031536],
+        [0.84218263066],
+    ),
+    ("equidistant", None): (
+        -87.7953348187,
+        [-1.0891401210, 2.2067465187],
+        [-1.2972204913, -0.1568921884],
+        [2.4597849415],
+    ),
+    ("equidistant", "~ temp"): (
+        -87.0077334747,
+        [-1.3374760132, 2.6040156946],
+        [-1.3966726977, -0.2252830688],
+        [2.8884776989, 0.2935552994],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRUCTURED, ids=lambda x: f"{x[0]} {x[1]}")
+def test_structured_thresholds_with_effects(case):
+    """Nominal effects on what structured thresholds are made of, as in R."""
+    l, first, moved, others = STRUCTURED[case]
+    d = data("wine_rating")
+    fit = jg.clm(
+        "rating ~ temp", d, threshold=case[0], scale=case[1], nominal="~ contact"
+    )
+    assert fit.log_likelihood == pytest.approx(l, abs=1e-6)
+    own = fit.threshold_coefficients["estimate"]
+    np.testing.assert_allclose(own.iloc[::2], first, atol=2e-4)
+    np.testing.assert_allclose(own.iloc[1::2], moved, atol=2e-4)
+    table = fit.coefficient_table()["estimate"]
+    rest = table.drop(fit.threshold_coefficients.index)
+    np.testing.assert_allclose(rest, others, atol=2e-4)
+    theta = fit.thresholds.to_numpy()
+    if case[0] == "equidistant":
+        np.testing.assert_allclose(np.diff(theta, 2), 0.0, atol=1e-12)
+    else:
+        np.testing.assert_allclose(theta, (theta.sum(1) / 2)[:, None] - theta[:, ::-1])
+    again = pickle.loads(pickle.dumps(fit))
+    P = fit.predict(d.head(5), type="probs", re="population")
+    np.testing.assert_allclose(
+        again.predict(d.head(5), type="probs", re="population"), P
+    )
+    np.testing.assert_allclose(P.sum(axis=1), 1.0)
+
+
+def test_a_scale_beside_structured_thresholds_and_standard_errors():
+    d = data("wine_rating")
+    fit = jg.clm("rating ~ temp", d, threshold="equidistant", scale="~ contact")
+    assert fit.log_likelihood == pytest.approx(-93.3410980718, abs=1e-6)
+    table = fit.coefficient_table().loc[:, ["estimate", "std_error"]]
+    r = {
+        "threshold.1~(Intercept)": (-1.58574452678, 0.3666406347),
+        "spacing~(Intercept)": (1.90648984425, 0.3368535635),
+        "temp[T.warm]": (2.23007240262, 0.5473409090),
+        "disp~contact[T.yes]": (-0.02535534504, 0.2685394407),
+    }
+    assert sorted(table.index) == sorted(r)
+    np.testing.assert_allclose(table.loc[list(r)], list(r.values()), atol=2e-4)
+    drawn = fit.simulate(3, seed=1)
+    assert set(np.unique(drawn)) <= set(fit.levels)
+
+
 def test_refusals(wine):
     d = data("wine_rating")
     with pytest.raises(NotApplicableError, match="its probabilities"):
@@ -244,8 +324,6 @@ def test_refusals(wine):
         jg.clm("rating ~ temp", d, nominal="~ temp")
     with pytest.raises(ModelError, match="nothing to estimate"):
         jg.clm("rating ~ temp", d, scale="~ 1")
-    with pytest.raises(ModelError, match="use thresholds='flexible'"):
-        jg.clm("rating ~ temp", d, threshold="equidistant", nominal="~ contact")
     with pytest.raises(ModelError, match="does not adapt"):
         jg.clmm("rating ~ temp + (1 | judge)", d, nAGQ=-5)
     with pytest.raises(ModelError, match="for ordered categories"):

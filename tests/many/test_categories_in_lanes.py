@@ -150,6 +150,40 @@ def test_structured_thresholds(fits):
     assert found.dispersion_names == tuple(one.threshold_coefficients.index)
 
 
+def nominal_effects(found, **options):
+    for i in range(2):
+        agrees(found, i)
+        one = jg.clmm(FORMULA, WITH.assign(y=FEW[:, i]), **options)
+        assert found.log_likelihood[i] == pytest.approx(one.log_likelihood, abs=1e-8)
+        assert found.coefficient_names == tuple(one.coefficient_names)
+    names = [n for n in found.coefficient_names if n.endswith("z")]
+    table = found.tidy().query("dataset == 1").set_index("term").loc[names]
+    np.testing.assert_allclose(
+        table["std_error"], one.coefficient_table().loc[names, "std_error"], rtol=1e-6
+    )
+    assert one.threshold_coefficients.loc[names].shape == (len(names), 3)
+
+
+FEW = np.minimum(Y, 3)[:, :2]
+WITH = DATA.assign(z=np.arange(len(X)) % 2)
+
+
+@pytest.mark.slow
+def test_nominal_effects_in_lanes():
+    """Thresholds with predictors of their own: partial proportional odds."""
+    own = {"responses": FEW, "family": ORDINAL, "nominal": "~ z"}
+    nominal_effects(jg.fit_many(FORMULA, WITH, **own), nominal="~ z")
+
+
+@pytest.mark.slow
+def test_more_thresholds_with_effects_one_after_the_other():
+    own = {"nominal": "~ z", "dispersion": "~ x"}
+    found = jg.fit_many(FORMULA, WITH, responses=Y[:, :2], family=ORDINAL, **own)
+    for i in range(2):
+        agrees(found, i)
+    assert found.coefficients.shape == (2, 8)
+
+
 def test_multinomial_lanes_are_single_fits():
     rng = np.random.default_rng(3)
     eta = 1.5 * rng.normal(size=(2, J, 3))[:, G] + rng.gumbel(size=(2, len(X), 3))

@@ -136,11 +136,17 @@ def fitted_to(structure: str, theta: np.ndarray) -> tuple[Any, np.ndarray]:
     return c, np.log(np.maximum(found[len(found) - A.shape[1] :], SMALLEST))
 
 
+def from_reported(structure: str, L: int) -> np.ndarray:
+    """(L, parameters) thresholds of what ``reported`` makes."""
+    if structure == "flexible":
+        return np.eye(L)
+    A = spacings(structure, L)
+    whole = np.column_stack([np.ones(L), A]) if has_location(structure) else A
+    return np.linalg.solve(reported(structure, L).T, whole.T).T
+
+
 def of_reported(structure: str, L: int, values: np.ndarray) -> np.ndarray:
     """(..., L) thresholds from what ``reported`` makes (..., parameters)."""
     if structure == "flexible":
         return np.asarray(values, float)
-    A = spacings(structure, L)
-    whole = np.column_stack([np.ones(L), A]) if has_location(structure) else A
-    B = reported(structure, L)
-    return np.asarray(values, float) @ np.linalg.solve(B.T, whole.T)
+    return np.asarray(values, float) @ from_reported(structure, L).T

@@ -1,7 +1,8 @@
 """Cumulative models whose thresholds, or scale, depend on the row.
 
 P(Y <= j) = F((theta_j - eta) / exp(zeta)) with linear predictors for eta ("cond", the
-location), for each threshold theta_j (partial proportional odds: ``nominal=``) and for
+location), for each threshold theta_j (partial proportional odds: ``nominal=``; of
+structured thresholds for each number that they are made of, theta = T alpha) and for
 zeta ("disp", the logarithm of the latent scale: ``dispersion=``). Thresholds that are
 not in order have no likelihood.
 
@@ -16,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm._errors import ModelError
 from jaxglmm._typing import Array
+from jaxglmm.model.families import _thresholds
 from jaxglmm.model.families._base import Derivatives, Phi, Rows, Trials
 from jaxglmm.model.families._interval import INTERVALS, Ends, curvature
 from jaxglmm.model.families.cumulative import Cumulative
@@ -37,19 +38,35 @@ class CumulativeParts(Cumulative):
         link: as for ``Cumulative``.
         levels: the categories in order.
         scaled: whether the latent scale has a predictor.
+        thresholds: their structure, as for ``Cumulative``.
     """
 
     scaled: bool = field(static=True)
 
     def __init__(
-        self, link: str | Link | None, levels: Sequence[Any], scaled: bool = False
+        self,
+        link: str | Link | None,
+        levels: Sequence[Any],
+        scaled: bool = False,
+        thresholds: str = "flexible",
     ):
-        super().__init__(link, "flexible", levels, located=False)
+        super().__init__(link, thresholds, levels, located=False)
         self.scaled = scaled
 
     @property
+    def threshold_predictors(self) -> tuple[str, ...]:
+        """Names of what has a predictor: thresholds, or what these are made of."""
+        assert self.levels is not None
+        return _thresholds.parameter_names(self.thresholds, self.levels)
+
+    @property
+    def T(self) -> np.ndarray:
+        """(L, a) thresholds of what has a predictor."""
+        return _thresholds.from_reported(self.thresholds, self.L)
+
+    @property
     def predictors(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (COND, *self.threshold_names, *[DISP] * self.scaled)
+        return (COND, *self.threshold_predictors, *[DISP] * self.scaled)
 
     @property
     def predictor_links(self) -> tuple[Link, ...]:
@@ -151,13 +168,14 @@ class CumulativeParts(Cumulative):
 
     def _own(self, y: Rows, eta: Rows) -> tuple[Array, list[Array]]:
         """The variables of each row (V, n), and where they are among the predictors."""
-        y, L = y.real, self.L
-        thresholds = [eta[1 + j] for j in range(L)]
-        ends = []
+        y, L, T = y.real, self.L, self.T
+        made_of = [eta[1 + a] for a in range(T.shape[1])]
+        columns, ends = range(T.shape[1]), []
         places = [jnp.stack([jnp.ones_like(y), *[jnp.zeros_like(y)] * (len(eta) - 1)])]
         for shift in (0, 1):  # the upper end of category y is theta_y
-            one = [jnp.where(y == j + shift, 1.0, 0.0) for j in range(L)]
-            ends.append(sum(m * t for m, t in zip(one, thresholds, strict=True)))
+            at = [jnp.where(y == j + shift, 1.0, 0.0) for j in range(L)]
+            one = [sum(T[j, a] * at[j] for j in range(L) if T[j, a]) for a in columns]
+            ends.append(sum(m * t for m, t in zip(one, made_of, strict=True)))
             row = [jnp.zeros_like(y), *one, *[jnp.zeros_like(y)] * self.scaled]
             places.append(jnp.stack(row))
         variables = [eta[0], *ends]
@@ -210,7 +228,8 @@ class CumulativeParts(Cumulative):
 
     def ends(self, eta: np.ndarray, phi: np.ndarray) -> np.ndarray:
         eta = np.asarray(eta, float)
-        theta = np.moveaxis(eta[1 : 1 + self.L] - eta[0], 0, -1)
+        T = self.T
+        theta = np.moveaxis(eta[1 : 1 + T.shape[1]], 0, -1) @ T.T - eta[0][..., None]
         if self.scaled:
             theta = theta * np.exp(-eta[-1])[..., None]
         edge = np.full((*theta.shape[:-1], 1), np.inf)
@@ -240,7 +259,8 @@ class CumulativeParts(Cumulative):
         share = np.cumsum(count)[:-1] / np.sum(count)
         theta = np.asarray(self.link.link(share), float)
         eta = np.zeros((len(self.predictors), len(y)))
-        eta[1 : 1 + self.L] = theta[:, None]
+        T = self.T
+        eta[1 : 1 + T.shape[1]] = np.linalg.lstsq(T, theta, rcond=None)[0][:, None]
         return eta, np.zeros(0)
 
 
@@ -265,12 +285,3 @@ def _chained(
                 product = p1[:, None, None] * q1[:, None] * r1
                 three = three + Q3[p][q][r] * product
     return one, two, three  # type: ignore[return-value]
-
-
-def check_parts(thresholds: str) -> None:
-    """Structured thresholds are the same in all rows."""
-    if thresholds != "flexible":
-        raise ModelError(
-            f"thresholds={thresholds!r} beside nominal= or dispersion= is not fitted "
-            "here: use thresholds='flexible'"
-        )

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxglmm._errors import ModelError
 from jaxglmm.model.families import AbstractFamily, Cumulative
+from jaxglmm.model.families.cumulative_parts import CumulativeParts
 from jaxglmm.model.priors.distributions import (
     AbstractDensity,
     Fixed,
@@ -107,9 +108,9 @@ def of_intercepts(
     design: Design, family: AbstractFamily, priors: Priors, intercepts: tuple[int, ...]
 ) -> dict[int, Any]:
     """Column -> prior of the intercepts that are thresholds, where one was given."""
-    if not isinstance(family, Cumulative) or not design.parts:
+    if not isinstance(family, CumulativeParts):
         return {}
-    known = list(family.threshold_names)
+    known = list(family.threshold_predictors)
     by_name = named(priors.thresholds, known, "thresholds")
     place = {list(design.parts)[design.of_x[j]]: j for j in intercepts}
     out = {}

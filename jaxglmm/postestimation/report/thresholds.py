@@ -32,7 +32,8 @@ def _parts(fit: FittedOrdinal) -> list[str]:
     """Right sides of the formulas of thresholds and scale."""
     parts = {name: part.formula or "" for name, part in fit.design.parts.items()}
     sides = {name: text.partition("~")[2].strip() for name, text in parts.items()}
-    nominal = next((sides.get(n) for n in fit.cumulative.threshold_names), None)
+    names = getattr(fit.cumulative, "threshold_predictors", ())
+    nominal = next((sides.get(n) for n in names), None)
     lines = [] if nominal in (None, "1") else [f"Nominal: ~ {nominal}"]
     return lines + ([f"Scale: ~ {sides['disp']}"] if "disp" in sides else [])
 
