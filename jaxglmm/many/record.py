@@ -190,8 +190,8 @@ class FittedModels(Hinted):
         levels = self.facts.get("levels")
         if levels is None or self.dispersion is None:
             raise NotApplicableError(
-                "thresholds belong to ordinal models, one number each; with nominal= or "
-                "dispersion= they are coefficients, and fits[i].thresholds has one fit's"
+                "thresholds belong to ordinal models, one number each; with nominal= "
+                "or dispersion= they are coefficients: ask fits[i].thresholds"
             )
         structure = self.facts["thresholds"]
         found = _thresholds.of_reported(structure, len(levels) - 1, self.dispersion)
