@@ -99,8 +99,7 @@ def fit_many(
         priors: of a Bayesian method (one model after the other), ``jg.Priors(...)``.
         residual: covariance of the residuals of linear models, as for ``lmm``.
         zi: formula of the probability of added zeros, as for ``glmm``.
-        dispersion: formula of the dispersion, likewise. Ordinal models take ``nominal``
-            too, as in ``clmm``.
+        dispersion: likewise of the dispersion; ``nominal`` too, as for ``clmm``.
         known: covariances between levels, as for ``lmm``; ``responses``.
         unknown: ``nominal``, ``ziformula``, ``dispformula``; no others, see ``lmm``.
 
