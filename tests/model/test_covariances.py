@@ -122,34 +122,46 @@ def test_jacobian_and_second_derivatives(covariance):
     Of one model by matrices, in NumPy too.
     """
     theta = thetas(covariance, 2)
-    e = len(covariance.entries)
-    slopes = np.random.default_rng(1).normal(size=(2, e))
-    lanes = list(jnp.asarray(theta.T))
-    J = covariance.jacobian(lanes)
-    bend = covariance.bend(lanes, list(jnp.asarray(slopes.T)))
+    slopes = np.random.default_rng(1).normal(size=(2, len(covariance.entries)))
+
+    def entries(x):
+        return base.values(x, (covariance,))
+
+    def twin(x):
+        return entries(x), jax.jacfwd(entries)(x), jax.hessian(entries)(x)
+
+    @jax.jit
+    def program(theta):
+        whole = [base.jacobian(x, (covariance,)) for x in theta]
+        return covariance.jacobian(list(theta.T)), whole, *jax.vmap(twin)(theta)
+
+    J, whole, values, first, second = program(theta)
+
+    def bends(theta, slopes):
+        return covariance.bend(list(theta.T), list(slopes.T))
+
+    with on_host():  # whole fits have it as a program, which takes long to compile
+        bend = bends(theta, slopes)
+    traced = jax.eval_shape(bends, theta, slopes)
+    assert jax.tree.structure(traced) == jax.tree.structure(bend)
     assert (J is None) == (bend is None) == covariance.free
     for lane, (x, s) in enumerate(zip(theta, slopes, strict=True)):
-
-        def entries(x):
-            return base.values(x, (covariance,))
-
-        expected = jax.jacfwd(entries)(jnp.asarray(x))
-        whole = base.jacobian(jnp.asarray(x), (covariance,))
+        expected = first[lane]
         if J is None:
             np.testing.assert_array_equal(expected, np.eye(covariance.m))
-            assert whole is None
+            assert whole[lane] is None
             continue
         here = np.array([[v[lane] for v in row] for row in J])
         np.testing.assert_allclose(here, expected, atol=1e-9)
-        np.testing.assert_allclose(whole, expected, atol=1e-12)
+        np.testing.assert_allclose(whole[lane], expected, atol=1e-12)
         with on_host():
             host = base.jacobian(x, (covariance,))
-            values = base.values(x, (covariance,))
+            own = base.values(x, (covariance,))
         np.testing.assert_allclose(host, expected, atol=1e-12)
-        np.testing.assert_allclose(values, entries(jnp.asarray(x)), atol=1e-12)
-        second = np.einsum("e,eab->ab", s, jax.hessian(entries)(jnp.asarray(x)))
+        np.testing.assert_allclose(own, values[lane], atol=1e-12)
+        curve = np.einsum("e,eab->ab", s, second[lane])
         here = np.array([[v[lane] for v in row] for row in bend])
-        np.testing.assert_allclose(here, second, atol=1e-8)
+        np.testing.assert_allclose(here, curve, atol=1e-8)
 
 
 @EVERY
