@@ -1,6 +1,7 @@
 """What every test may count on: no screen, one generator, compiled programs kept."""
 
 import os
+from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Programs of tests run on a few numbers, once or twice, and most of the time would go
@@ -19,6 +20,13 @@ from jaxglmm.runtime import hosted
 pytest_plugins = ["small_fits"]
 
 HALF = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != "0"
+# Half of what remains goes into the code of fused loops; XLA's plain way to write it
+# takes a third of that. (It ends the process at a flag that it does not know.)
+PLAIN = "xla_cpu_use_fusion_emitters"
+PLAINLY = HALF and version("jaxlib").startswith(("0.9.", "0.10."))
+FLAGS = os.environ.get("XLA_FLAGS", "")
+if PLAINLY and PLAIN not in FLAGS:
+    os.environ["XLA_FLAGS"] = f"{FLAGS} --{PLAIN}=false"  # read at the first program
 
 # Kept on disk between runs, for the processes that tests start as well: a second run
 # spends its time on tests and not on compiling.
@@ -26,7 +34,6 @@ CACHE = jg.enable_compilation_cache()
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-
 
 # What runs in NumPy here does not hang on the speed of the machine: seconds that calls
 # of ordinary tests do not reach. Where a test is about the switch, it sets its own.
@@ -56,9 +63,18 @@ def always_compiled(monkeypatch):
 def at_full_effort():
     """Programs are compiled as users have them."""
     import jax
+    from jax._src import compiler
 
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
+    def as_by_default(*args, env_options_overrides=None, **kwargs):
+        given = {PLAIN: True} | dict(env_options_overrides or {})
+        return original(*args, env_options_overrides=given, **kwargs)
+
+    original = compiler.get_compile_options
+    with pytest.MonkeyPatch.context() as patch:
+        if PLAINLY:
+            patch.setattr(compiler, "get_compile_options", as_by_default)
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
     jax.config.update("jax_disable_most_optimizations", HALF)
 
 

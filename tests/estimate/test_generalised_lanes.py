@@ -144,9 +144,8 @@ def polished(marginal, problem, psi, u):
             [(toys.TwoDispersions(), "mean")],
             [
                 (toys.ZeroInflated(), "same"),
-                (toys.LocationScale(), "slope"),
-                (toys.Fisher(), "same"),
-                (toys.Contaminated(), "slope"),
+                (toys.Fisher(), "same"),  # location and scale by its information
+                (toys.Contaminated(), "slope"),  # these and a dispersion
             ],
         )
     ]
