@@ -160,7 +160,7 @@ def _cook(ax: Any, found: Any) -> None:
     """Rows by leverage and Cook's distance, the largest by name."""
     cook, hat = np.nan_to_num(found.cook), found.hat
     known = hat is not None and np.shape(hat) == cook.shape
-    hat = np.nan_to_num(hat) if known else np.arange(1.0, len(cook) + 1)
+    hat = np.nan_to_num(np.asarray(hat)) if known else np.arange(1.0, len(cook) + 1)
     ax.vlines(hat, 0, cook, color=style.BAND, lw=1.2)
     ax.plot(hat, cook, "o", ms=3.2, color=style.ACCENT, alpha=0.75)
     for i in np.argsort(-cook)[:3]:
