@@ -14,17 +14,25 @@ of every draw, each scaled among the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import DataError, NotApplicableError
-from jaxglmm.formatting import numbers
 from jaxglmm.numerics import multiplicity
+from jaxglmm.postestimation.checking import residual_patterns as _patterns
+from jaxglmm.postestimation.checking.against_draws import Test as Test
+from jaxglmm.postestimation.checking.against_draws import (
+    distances,
+    tabulated,
+    uniform,
+    upper,
+)
+from jaxglmm.postestimation.checking.against_draws import two_sided as two_sided
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,34 +40,8 @@ if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_model import FittedModel
 
 WHOLE = 2.0**20  # counts below this leave 32 bits to break ties by
+QUANTILES = _patterns.QUANTILES
 KEPT = 5_000_000  # simulated responses that are kept and judge; more: textbook p-values
-
-
-@dataclass(frozen=True)
-class Test:
-    """A statistic of the data, what the draws have on average, and a p-value.
-
-    method: "simulation" (the share of draws that are as far out), "refits" (of draws
-        that were fitted themselves) or "asymptotic"
-    """
-
-    statistic: float
-    expected: float
-    p_value: float
-    method: str = "simulation"
-
-    @property
-    def ratio(self) -> float:
-        """Statistic over what is expected."""
-        return self.statistic / self.expected if self.expected else float("nan")
-
-    def __repr__(self) -> str:
-        p = numbers.p_value(self.p_value)
-        p = p if p.startswith("<") else f"= {p}"
-        return (
-            f"observed {numbers.general(self.statistic)}, expected "
-            f"{numbers.general(self.expected)}, p {p} [{self.method}]"
-        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,8 +91,8 @@ class SimulatedResiduals:
     def uniformity(self) -> Test:
         """Kolmogorov and Smirnov's distance from the uniform distribution."""
         if self.draws is None:
-            return _asymptotic(self.scaled[self.used])
-        return _upper(distances(self.draws))
+            return uniform(self.scaled[self.used])
+        return upper(distances(self.draws))
 
     @cached_property
     def dispersion(self) -> Test:
@@ -152,7 +134,7 @@ class SimulatedResiduals:
         """
         import pandas as pd
 
-        name, labels = self._labels(groups)
+        name, labels = self.labels(groups)
         codes, levels = pd.factorize(labels[self.used], sort=True)
         own = self.scaled[self.used]
         tests = [self._of(codes == k) for k in range(len(levels))]
@@ -172,10 +154,11 @@ class SimulatedResiduals:
 
     def _of(self, rows: np.ndarray) -> Test:
         if self.draws is None:
-            return _asymptotic(self.scaled[self.used][rows])
-        return _upper(distances(self.draws[:, rows]))
+            return uniform(self.scaled[self.used][rows])
+        return upper(distances(self.draws[:, rows]))
 
-    def _labels(self, groups) -> tuple[str, np.ndarray]:
+    def labels(self, groups) -> tuple[str, np.ndarray]:
+        """Name and values (nobs,) of a variable of the model, or of labels given."""
         if isinstance(groups, str):
             if groups not in self.variables:
                 raise NotApplicableError(
@@ -190,10 +173,59 @@ class SimulatedResiduals:
             )
         return getattr(groups, "name", None) or "group", labels
 
+    def temporal(self, time: Any, within: Any = None) -> Test:
+        """Durbin and Watson's statistic in order of time: 2 without pattern.
+
+        Args:
+            time: a variable of the model or numbers (nobs,); rows of one time, and one
+                level of ``within``, count with their mean.
+            within: a variable or labels: neighbours of one level alone are compared.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> fit = jg.lmm("Reaction ~ Days + (1 | Subject)",
+            ...              jg.datasets.load("sleepstudy"))
+            >>> found = fit.simulated_residuals(seed=1)
+            >>> found.temporal("Days", within="Subject").p_value < 0.05
+            True
+        """
+        return _patterns.temporal(self, time, within)
+
+    def spatial(self, x: Any, y: Any) -> Test:
+        """Moran's I, pairs of places weighted by one over their distance.
+
+        Args:
+            x: a variable of the model or numbers (nobs,).
+            y: the other coordinate; rows of one place count with their mean.
+        """
+        return _patterns.spatial(self, x, y)
+
+    def quantiles(self, by: Any = None, at: Sequence[float] = QUANTILES):
+        """Whether quantiles of the residuals stay level along a predictor.
+
+        Args:
+            by: a variable of the model or numbers (nobs,); default the predicted mean.
+            at: quantiles between 0 and 1.
+
+        Returns:
+            Frame by quantile, and "all" of them: observed, expected, p_value, method.
+        """
+        return _patterns.quantiles(self, by, at)
+
+    def categorical(self, groups: Any) -> pd.DataFrame:
+        """Whether residuals are uniform in each level of a factor, and spread alike.
+
+        Args:
+            groups: a variable of the model, a grouping factor, or labels (nobs,).
+
+        Returns:
+            Frame of two tests, "uniformity" and "homogeneity": observed, expected,
+            p_value, method. ``by(groups)`` has the levels one by one.
+        """
+        return _patterns.categorical(self, groups)
+
     def tests(self) -> pd.DataFrame:
         """The tests as a table: observed, expected, p_value, method."""
-        import pandas as pd
-
         rows = {
             "uniformity": self.uniformity,
             "dispersion": self.dispersion,
@@ -201,11 +233,7 @@ class SimulatedResiduals:
         }
         if np.any(self.zeros):
             rows["zeros"] = self.zero_share
-        return pd.DataFrame(
-            [(t.statistic, t.expected, t.p_value, t.method) for t in rows.values()],
-            index=list(rows),
-            columns=["observed", "expected", "p_value", "method"],
-        )
+        return tabulated(rows)
 
 
 def simulated_residuals(
@@ -373,35 +401,3 @@ def beyond_others(Y: np.ndarray) -> np.ndarray:
         alone = (ends == Y).sum(axis=0) == 1
         out[place[alone], columns[alone]] = True
     return out
-
-
-def distances(scaled: np.ndarray) -> np.ndarray:
-    """(d,) Kolmogorov and Smirnov's distance of each row (d, n) from uniform."""
-    ordered = np.sort(scaled, axis=1)
-    steps = np.arange(ordered.shape[1] + 1) / ordered.shape[1]
-    above = (steps[1:] - ordered).max(axis=1)
-    below = (ordered - steps[:-1]).max(axis=1)
-    return np.maximum(above, below)
-
-
-def _asymptotic(scaled: np.ndarray) -> Test:
-    from scipy import stats
-
-    found = stats.kstest(scaled, "uniform")
-    expected = 0.8687 / np.sqrt(len(scaled))  # mean of Kolmogorov's distribution
-    return Test(float(found.statistic), expected, float(found.pvalue), "asymptotic")
-
-
-def _upper(values: np.ndarray) -> Test:
-    """The first of ``values`` against the others, which are as large with p."""
-    own, others = values[0], values[1:]
-    p = (1 + np.sum(others >= own)) / len(values)
-    return Test(float(own), float(others.mean()), float(p))
-
-
-def two_sided(values: np.ndarray) -> Test:
-    """The first of ``values`` against the others, as far out on either side with p."""
-    own, others = values[0], values[1:]
-    tails = [np.sum(others >= own), np.sum(others <= own)]
-    p = min(1.0, 2 * (1 + min(tails)) / len(values))
-    return Test(float(own), float(others.mean()), float(p))
