@@ -15,10 +15,18 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._errors import DataError, FormulaError
 from jaxglmm.formula.against_table import variables_in
-from jaxglmm.formula.build import design_from_formula
-from jaxglmm.formula.design import MARK, Design, FixedTerm, NewRows, joined_rows
+from jaxglmm.formula.design import (
+    MARK,
+    Design,
+    FixedTerm,
+    NewRows,
+    RandomTerm,
+    joined_rows,
+)
 from jaxglmm.formula.given import OFFSET, in_table
 from jaxglmm.formula.residual_rows import of_dispersion
+from jaxglmm.formula.smooth_terms import SmoothCurve
+from jaxglmm.formula.smooths import design_from_formula, resolved, taken_apart
 from jaxglmm.formula.tables import Columns, as_table
 from jaxglmm.formula.text import call, shown, split, translate
 
@@ -34,6 +42,22 @@ class ComponentsRecipe:
         """Grouping factors of all of them by name."""
         found = [getattr(part, "groups", {}) for part in self.parts.values()]
         return {name: group for groups in found for name, group in groups.items()}
+
+    @property
+    def smooths(self) -> tuple[SmoothCurve, ...]:
+        """Smooths of all of them, labelled as their terms are."""
+        first = next(iter(self.parts))
+        return tuple(
+            replace(s, label=s.label if name == first else name + MARK + s.label)
+            for name, part in self.parts.items()
+            for s in getattr(part, "smooths", ())
+        )
+
+    @property
+    def kept(self) -> tuple[tuple[int, ...], ...]:
+        """Of each smooth the fixed columns that are in X."""
+        found = [getattr(part, "kept", ()) for part in self.parts.values()]
+        return tuple(k for own in found for k in own)
 
     def new_rows(
         self,
@@ -141,7 +165,7 @@ def design_of_components(
     texts = {name: f"{response} ~ {right}" for name, right in others.items()}
     names = (weights, offset, trials)
     used = {
-        name: variables_in(text, table.names, names)
+        name: _variables(text, table.names, names, options.get("context"))
         for name, text in {"": formula, **texts}.items()
     }
     every = sorted(set().union(*used.values()))
@@ -173,6 +197,13 @@ def design_of_components(
     return joined(parts)
 
 
+def _variables(text: str, known: Any, names: Any, context: Any) -> set[str]:
+    """Columns that a formula needs, those of its smooths among them."""
+    plain, smooths = taken_apart(text, context)
+    own = [name for term in smooths for name in resolved(term, known).names]
+    return {*variables_in(plain, known, names), *own}
+
+
 def joined(parts: Mapping[str, Design]) -> Design:
     """One design of the designs of several predictors of the same rows."""
     first, *rest = parts.values()
@@ -186,7 +217,7 @@ def joined(parts: Mapping[str, Design]) -> Design:
         start = len(names)
         own[name] = replace(part, X=X[:, start : start + part.p])
         names += [mark + column for column in part.x_names]
-        terms += [replace(t, label=mark + t.label, predictor=k) for t in part.terms]
+        terms += [_of_predictor(term, mark, k) for term in part.terms]
         fixed += [_moved(term, mark, start) for term in part.fixed_terms]
         dropped += [mark + column for column in part.dropped_columns]
     n = first.n
@@ -239,6 +270,12 @@ def without_residual(design: Design) -> Design:
         variables={},
     )
     return replace(design, residual=of_dispersion(part))
+
+
+def _of_predictor(term: RandomTerm, mark: str, k: int) -> RandomTerm:
+    """A term of a predictor; a smooth is a factor of its own."""
+    factor = term.factor if term.known is None else mark + term.factor
+    return replace(term, label=mark + term.label, factor=factor, predictor=k)
 
 
 def _moved(term: FixedTerm, mark: str, start: int) -> FixedTerm:

@@ -364,8 +364,8 @@ class SmoothRecipe:
 
 
 def smooths_of(design: Design) -> tuple[SmoothCurve, ...]:
-    """The smooths of a design, in the order of its terms."""
-    return design.recipe.smooths if isinstance(design.recipe, SmoothRecipe) else ()
+    """The smooths of a design, of all its predictors, in the order of its terms."""
+    return getattr(design.recipe, "smooths", ())
 
 
 def rows_of_smooth(
@@ -374,8 +374,7 @@ def rows_of_smooth(
     """Columns of X and of Z of one smooth at new places, and the places as a frame."""
     import pandas as pd  # formulas are read without it
 
-    recipe = design.recipe
-    assert isinstance(recipe, SmoothRecipe)
+    recipe: Any = design.recipe  # that has smooths
     table = as_table(data)
     names = [*smooth.variables, *([smooth.by] if smooth.by else [])]
     absent = [name for name in names if name not in table.names]

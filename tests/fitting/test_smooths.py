@@ -1,10 +1,14 @@
 """Smooths in fits: likelihoods, degrees of freedom and bands by dense algebra."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from jax.scipy.special import gammaln
 
 import jaxglmm as jg
+from jaxglmm.runtime.precision import double_precision
 
 RNG = np.random.default_rng(8)
 N = 90
@@ -103,3 +107,95 @@ def test_poisson():
     assert 1 < fit.smooths().edf["s(x)"] < 4
     again = fit.predict(data)
     assert np.asarray(again) == pytest.approx(fit.fitted_values, rel=1e-6)
+
+
+def test_a_posterior_has_the_bands_of_reml(fit):
+    """Within Monte Carlo error; wider by what the variances are uncertain."""
+    posterior = jg.lmm("y ~ s(x, k=6) + (1 | g)", DATA, method="nested-laplace")
+    new = pd.DataFrame({"x": np.linspace(0.05, 0.95, 12), "g": "g3"})
+    mine, theirs = (m.predict(new, interval="confidence") for m in (posterior, fit))
+    half = ((theirs.upper - theirs.lower) / 2).to_numpy()
+    assert np.abs(mine.fit - theirs.fit).max() < 0.15 * half.min()
+    ratio = ((mine.upper - mine.lower) / 2).to_numpy() / half
+    assert (ratio > 0.95).all()
+    assert (ratio < 1.25).all()
+    here = posterior.smooth("s(x)", new[["x"]])
+    there = fit.smooth("s(x)", new[["x"]])
+    assert np.abs(here.estimate - there.estimate).max() < 0.2 * half.min()
+
+
+def counts():
+    rng = np.random.default_rng(12)
+    d = DATA.assign(u=rng.uniform(size=N))
+    zero = rng.uniform(size=N) < 1 / (1 + np.exp(1 - 2 * np.sin(5 * d.u)))
+    return d.assign(c=np.where(zero, 0, rng.poisson(np.exp(1 + np.sin(6 * d.x)))))
+
+
+@double_precision
+def laplace(fit, sds):
+    """-log L of zero-inflated counts by dense matrices, at the fit's parameters."""
+    parts = list(fit.design.parts.values())
+    Z = [np.asarray(p.terms[0].values) for p in parts]
+    sizes = [z.shape[1] for z in Z]
+    beta = np.split(fit.coefficients, [parts[0].p])
+    fixed = [p.X @ b for p, b in zip(parts, beta, strict=True)]
+    y = fit.design.y
+
+    def minus_log_joint(b):
+        own = jnp.split(b, [sizes[0]])
+        eta, zeta = (f + z @ x for f, z, x in zip(fixed, Z, own, strict=True))
+        pi = jax.nn.sigmoid(zeta)
+        poisson = jnp.exp(-jnp.exp(eta) + y * eta - gammaln(y + 1))
+        density = (1 - pi) * poisson + jnp.where(y == 0, pi, 0.0)
+        prior = sum(
+            jnp.sum(x**2) / (2 * s**2) + q * jnp.log(s * jnp.sqrt(2 * jnp.pi))
+            for x, s, q in zip(own, sds, sizes, strict=True)
+        )
+        return prior - jnp.sum(jnp.log(density))
+
+    b = jnp.concatenate([jnp.asarray(x).ravel() for x in fit.estimates.b])
+    score, hessian = jax.grad(minus_log_joint), jax.hessian(minus_log_joint)
+    for _ in range(10):
+        b = b - jnp.linalg.solve(hessian(b), score(b))
+    assert np.abs(score(b)).max() < 1e-8
+    half = jnp.linalg.slogdet(hessian(b))[1] / 2
+    return float(minus_log_joint(b) + half - len(b) / 2 * jnp.log(2 * jnp.pi))
+
+
+def test_smooths_of_two_predictors(tmp_path):
+    """The likelihood is that of a dense Laplace approximation, and it is highest."""
+    d = counts()
+    fit = jg.glmm("c ~ s(x, k=5)", d, family="poisson", zi="~ s(u, k=5)")
+    sds = np.array([float(v.sd.iloc[0]) for v in fit.varcorr.values()])
+    best = laplace(fit, sds)
+    assert -fit.log_likelihood == pytest.approx(best, abs=1e-5)
+    for k in range(2):
+        for factor in (0.9, 1.1):
+            moved = sds * np.where(np.arange(2) == k, factor, 1.0)
+            assert laplace(fit, moved) > best - 1e-4
+    assert [*fit.smooths().index] == ["s(x)", "zi~s(u)"]
+    assert fit.smooths().edf.between(1, 4).all()
+    curve = fit.smooth("zi~s(u)", d[["u"]])
+    intercept = fit.coefficients[list(fit.design.x_names).index("zi~(Intercept)")]
+    p = 1 / (1 + np.exp(-intercept - curve.estimate.to_numpy()))
+    np.testing.assert_allclose(fit.predict(d, type="zprob"), p, rtol=1e-9)
+    assert len(fit.plot.smooths()) == 2
+    fit.save(tmp_path / "fit")
+    again = jg.load(tmp_path / "fit")
+    np.testing.assert_allclose(again.predict(d), fit.predict(d))
+
+
+def test_the_same_smooth_in_two_predictors():
+    """One of each, with a spread of its own."""
+    with pytest.warns(jg.SingularFitWarning, match=r"zi~s\(x\)"):
+        fit = jg.glmm("c ~ s(x, k=4)", counts(), family="poisson", zi="~ s(x, k=4)")
+    edf = fit.smooths().edf
+    assert edf["s(x)"] > 2
+    assert edf["zi~s(x)"] == pytest.approx(1.0)  # straight: zeros are by u
+
+
+def test_what_smooths_of_other_predictors_lack():
+    with pytest.raises(jg.FormulaError, match=r"zi formula .*no column 'w'"):
+        jg.glmm("c ~ x", counts(), family="poisson", zi="~ s(w)")
+    with pytest.raises(jg.ModelError, match="random effects, whose integral"):
+        jg.lmm("y ~ x", DATA, dispersion="~ s(x, k=4)")
