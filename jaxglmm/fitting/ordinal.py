@@ -19,6 +19,7 @@ from jaxglmm.formula.array_recipe import INTERCEPT
 from jaxglmm.formula.components import joined
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.expand import expanded
+from jaxglmm.formula.smooths import SmoothRecipe
 from jaxglmm.model.families import AbstractFamily, Cumulative, Multinomial
 from jaxglmm.model.families.cumulative_parts import (
     COND,
@@ -119,9 +120,6 @@ def without_intercept(design: Design) -> Design:
     def moved(columns: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(j - (j > at) for j in columns if j != at)
 
-    recipe: Any = design.recipe
-    if recipe is not None:
-        recipe = replace(recipe, kept=tuple(recipe.kept[j] for j in rest))
     return replace(
         design,
         X=np.ascontiguousarray(design.X[:, rest]),
@@ -131,8 +129,17 @@ def without_intercept(design: Design) -> Design:
             for term in design.fixed_terms
             if term.name != INTERCEPT
         ),
-        recipe=recipe,
+        recipe=_without_column(design.recipe, at),
     )
+
+
+def _without_column(recipe: Any, at: int) -> Any:
+    """The recipe without one of the columns that are kept, none of a smooth."""
+    if recipe is None:
+        return None
+    if isinstance(recipe, SmoothRecipe):
+        return replace(recipe, part=_without_column(recipe.part, at))
+    return replace(recipe, kept=(*recipe.kept[:at], *recipe.kept[at + 1 :]))
 
 
 def with_ones(X: np.ndarray) -> np.ndarray:

@@ -26,7 +26,12 @@ from jaxglmm.formula.design import (
 from jaxglmm.formula.given import OFFSET, in_table
 from jaxglmm.formula.residual_rows import of_dispersion
 from jaxglmm.formula.smooth_terms import SmoothCurve
-from jaxglmm.formula.smooths import design_from_formula, resolved, taken_apart
+from jaxglmm.formula.smooths import (
+    SmoothRecipe,
+    design_from_formula,
+    resolved,
+    taken_apart,
+)
 from jaxglmm.formula.tables import Columns, as_table
 from jaxglmm.formula.text import call, shown, split, translate
 
@@ -50,13 +55,14 @@ class ComponentsRecipe:
         return tuple(
             replace(s, label=s.label if name == first else name + MARK + s.label)
             for name, part in self.parts.items()
-            for s in getattr(part, "smooths", ())
+            if isinstance(part, SmoothRecipe)
+            for s in part.smooths
         )
 
     @property
     def kept(self) -> tuple[tuple[int, ...], ...]:
         """Of each smooth the fixed columns that are in X."""
-        found = [getattr(part, "kept", ()) for part in self.parts.values()]
+        found = [p.kept for p in self.parts.values() if isinstance(p, SmoothRecipe)]
         return tuple(k for own in found for k in own)
 
     def new_rows(

@@ -195,7 +195,20 @@ def test_the_same_smooth_in_two_predictors():
 
 
 def test_what_smooths_of_other_predictors_lack():
-    with pytest.raises(jg.FormulaError, match=r"zi formula .*no column 'w'"):
+    with pytest.raises(jg.FormulaError, match=r"s\(w\): no column 'w'"):
         jg.glmm("c ~ x", counts(), family="poisson", zi="~ s(w)")
     with pytest.raises(jg.ModelError, match="random effects, whose integral"):
         jg.lmm("y ~ x", DATA, dispersion="~ s(x, k=4)")
+
+
+def test_ordered_categories():
+    """The thresholds stand for the intercept, beside a smooth as well."""
+    d = DATA.assign(r=pd.Categorical(np.digitize(DATA.y, [-0.5, 0.5]), ordered=True))
+    fit = jg.clmm("r ~ s(x, k=4) + (1 | g)", d)
+    assert fit.converged
+    assert fit.smooths().edf["s(x)"] > 2
+    p = fit.predict(d, type="probs")
+    np.testing.assert_allclose(p, fit.predict(type="probs"), atol=1e-12)
+    with pytest.warns(jg.SingularFitWarning, match="disp~s"):
+        scaled = jg.clmm("r ~ x + (1 | g)", d, dispersion="~ s(z, k=4)")
+    assert len(scaled.smooth("disp~s(z)", d[["z"]])) == N
