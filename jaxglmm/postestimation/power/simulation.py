@@ -126,7 +126,7 @@ def tested(design: Design, name: Any) -> Tested:
     known = list(dict.fromkeys([*terms, *names]))
     raise NotApplicableError(
         f"test={_arguments.shown(name)} is no coefficient or term of the fixed effects"
-        f"{nearest(str(name), known)}; there are {', '.join(known)}"
+        f"{nearest(str(name), known)}"
     )
 
 
