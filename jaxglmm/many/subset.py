@@ -14,10 +14,12 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import DataError, ModelError
+from jaxglmm.formula.array_recipe import ArrayRecipe
 from jaxglmm.formula.components import joined
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.levels import compress
 from jaxglmm.formula.rank import drop_dependent
+from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.formula.residual_rows import of_rows
 from jaxglmm.formula.tables import Columns
 
@@ -100,7 +102,8 @@ def _term(term: RandomTerm, rows: np.ndarray) -> tuple[RandomTerm, Any]:
 
 def _recipe(recipe: Any, kept: tuple[int, ...], used: dict, rows: np.ndarray) -> Any:
     """The recipe that makes the same columns from new data."""
-    if recipe is None or not hasattr(recipe, "groups"):
+    # one of smooths has columns beside those of its formula's recipe
+    if not isinstance(recipe, FormulaRecipe | ArrayRecipe):
         return None
     groups = {}
     for name, coding in recipe.groups.items():

@@ -325,6 +325,18 @@ def test_generalised_models_are_judged_by_their_own_density():
     np.testing.assert_allclose(here, expected, rtol=1e-4)
 
 
+def test_smooths_are_left_out_with_their_rows():
+    data = sleep()
+    fit = quiet(jg.lmm, "Reaction ~ s(Days, k=5) + (1 | Subject)", data)
+    found = fit.cross_validate(by="Subject", k=3)
+    plain = jg.lmm("Reaction ~ Days + (1 | Subject)", data)
+    near = plain.cross_validate(by="Subject", k=3).rmse
+    assert found.rmse == pytest.approx(near, rel=0.1)
+    assert not found.rows["mean"].isna().any()
+    with pytest.raises(jg.NotApplicableError, match="smooths"):
+        fit.drop1()
+
+
 def test_a_mean_that_the_rest_cannot_tell_is_missing():
     found = made("cbpp").cross_validate(by="period", k="all")
     assert found.rows["mean"].isna().all()

@@ -24,6 +24,8 @@ from jaxglmm.postestimation.groups import groups_of
 from jaxglmm.postestimation.influence import rows as _rows
 from jaxglmm.runtime.progress import bar
 
+FEW = 60  # fits that a table may take for its covratio
+
 
 @dataclass(frozen=True)
 class Influence:
@@ -36,6 +38,7 @@ class Influence:
     variances: frame (m, k), sds and dispersion parameters without each; all: these of
     the whole fit
     hat: (m,) leverages, of rows; converged: (m,)
+    summed: whether covratio is by sums, and not a fit for each
     """
 
     by: str
@@ -51,6 +54,7 @@ class Influence:
     converged: np.ndarray
     hat: np.ndarray | None = None
     distance: np.ndarray | None = None
+    summed: bool = True
 
     @property
     def dfbeta(self) -> np.ndarray:
@@ -88,8 +92,13 @@ class Influence:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row a level: cook, covratio, hat of rows, dfbetas of each coefficient."""
-        found = {"cook": self.cook, "covratio": self.covratio}
+        """One row a level: cook, covratio, hat of rows, dfbetas of each coefficient.
+
+        Without covratio where that takes a fit for each of many (``.covratio`` has it).
+        """
+        found = {"cook": self.cook}
+        if self.summed or len(self) <= FEW:
+            found["covratio"] = self.covratio
         if self.hat is not None:
             found["hat"] = self.hat
         for name, values in zip(self.names, self.dfbetas.T, strict=True):
@@ -211,6 +220,7 @@ def _of_fits(
         all=own,
         converged=np.asarray(found.converged),
         hat=hat,
+        summed=by_downdating(fit, codes) and fit.vcov_type == "asymptotic",
     )
 
 
