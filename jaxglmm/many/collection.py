@@ -74,11 +74,11 @@ class ModelSource:
         there = ~np.isnan(y)
         for values in given.values():
             if values is not None:
-                there &= ~np.isnan(values)
+                there &= ~np.isnan(values.reshape(-1, len(y))).any(axis=0)
         if there.all():
             return replace(self.design, y=y, **given)
         rows = np.flatnonzero(there)
-        kept = {k: None if v is None else v[rows] for k, v in given.items()}
+        kept = {k: None if v is None else v[..., rows] for k, v in given.items()}
         return subset(self.design, rows, y=y[rows], **kept)
 
     def fit(self, i: int, kinds: Kinds = record) -> Any:

@@ -215,6 +215,24 @@ def test_several_predictors_of_own_rows(family, options):
         agrees(found, i)
 
 
+def test_offsets_of_several_predictors_one_after_the_other():
+    """Each predictor has an offset; a missing value is a row less of all."""
+    rng = np.random.default_rng(6)
+    off = rng.normal(0.0, 0.3, len(X))
+    mean = np.exp(1 + off + 0.5 * rng.normal(size=(2, J))[:, G])
+    counts = np.where(rng.random(mean.shape) < 0.3, 0, rng.poisson(mean)).T.astype(
+        float
+    )
+    counts[5, 1] = np.nan
+    own = {"family": "poisson", "zi": "~ 1", "method": jg.MAP(draws=16)}
+    frame = DATA.assign(off=off)
+    found = jg.fit_many(FORMULA, frame, responses=counts, offset="off", **own)
+    there = ~np.isnan(counts[:, 1])
+    alone = frame.assign(y=counts[:, 1])[there]
+    one = jg.glmm(FORMULA, alone, offset="off", **own)
+    np.testing.assert_allclose(found.coefficients[1], one.coefficients, rtol=1e-6)
+
+
 def test_fits_of_categories_are_kept_in_files(fits, tmp_path):
     fits.save(tmp_path / "fits.zip", data=True)
     read = jg.load(tmp_path / "fits.zip")
