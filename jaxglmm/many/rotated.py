@@ -85,7 +85,9 @@ class RotatedResponses(CompleteResponses):
             refused[np.isnan(Y).any(axis=0)] = MISSING
             Y = np.where(refused != 0, 0.0, Y)
         Y = self.Q.T @ Y
-        return (Y if self.offset is None else Y - self.offset[:, None]), refused
+        if self.offset is not None:
+            Y = Y - np.asarray(self.offset)[:, None]
+        return Y, refused
 
 
 def rotated(design: Design) -> tuple[Design, np.ndarray]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._pandas import pd
@@ -71,7 +73,7 @@ def _random(fit: Any, alpha: float, kinds: Kinds) -> tuple[Any, pd.DataFrame]:
     gone = [table.iloc[:1]] if len(table) else []
     while len(table) > 1:
         p = table["p_value"].iloc[1:]
-        if not (p > alpha).any():
+        if not (p.to_numpy() > alpha).any():
             break
         name = p.idxmax()
         gone.append(table.loc[[name]])
@@ -87,7 +89,7 @@ def _fixed(
     table, gone = _tests(fit, ddf), []
     while len(table):
         p = table["p_value"].drop([name for name in keep if name in table.index])
-        if not (p > alpha).any():
+        if not (p.to_numpy() > alpha).any():
             break
         name = p.idxmax()
         gone.append(table.loc[[name]])
@@ -132,7 +134,7 @@ def _block(title: str, table: pd.DataFrame) -> layout.TextTable:
     rows = []
     for name, row in table.iterrows():
         here = int(row["eliminated"])
-        tested = row["statistic"] == row["statistic"]
+        tested = bool(np.isfinite(float(row["statistic"])))
         rows.append(
             (
                 str(name),

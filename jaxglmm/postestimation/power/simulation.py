@@ -267,7 +267,7 @@ def p_values(
         p = stats.chi2.sf(np.maximum(gain, 0.0), len(what.columns))
         return np.where(big.converged & small.converged, p, np.nan)
     found = _many(model, model.design, Y, bool(model.reml), shown)
-    (j,) = what.columns
+    j = int(np.ravel(what.columns)[0])  # these tests are of one coefficient
     if kind == "z":
         with np.errstate(invalid="ignore", divide="ignore"):
             z = found.coefficients[:, j] / np.asarray(found.se)[:, j]
