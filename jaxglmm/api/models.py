@@ -334,7 +334,7 @@ def _generalised(
     design = read_design("glmm", *given, **read)
     if others and not linear:
         design, likelihood = composed(design, likelihood)
-    asked = None if held == (None, None) else (*held, bayes)
+    asked = None if all(x is None for x in held) else (*held, bayes)
     if linear or (asked and (bayes or is_held_linear(design, likelihood))):
         rest = (restricted, tol, max_iter, started, asked)
         fit = gaussian(design, others, likelihood, *rest)

@@ -136,7 +136,13 @@ def _makers():
     }
 
 
-SLOW = {(PlotAccessor, "profile"), (Fit, "bootstrap"), (GeneralisedFit, "bootstrap")}
+SLOW = {
+    (PlotAccessor, "profile"),
+    (Fit, "bootstrap"),
+    (Fit, "power_curve"),
+    *((GeneralisedFit, x) for x in ("bootstrap", "power", "power_curve")),
+    (GeneralisedFit, "cross_validate"),
+}
 HIDDEN = {  # of the package's own use, or without an argument
     *(
         "keep",
@@ -165,6 +171,8 @@ HIDDEN = {  # of the package's own use, or without an argument
 OPTIONS = {  # arguments behind ``**options``, by class and method
     (PlotAccessor, "ranef"): ("terms", "level", "sort", "max_labels", "axes"),
     (PlotAccessor, "residuals"): ("type", "against", "smooth", "ax"),
+    (PlotAccessor, "check"): ("draws", "seed", "axes"),
+    (PlotAccessor, "influence"): ("n", "axes"),
     (PlotAccessor, "qq"): ("level", "factor", "ax", "axes"),
     (PlotAccessor, "simulated_residuals"): ("n", "seed", "re", "axes"),
     (FitsPlots, "volcano"): ("rate", "labels", "ax"),
@@ -190,6 +198,10 @@ GOOD = {  # what the other arguments of a call are
     "zero_inflation": {"n": 20},
     "ranks": {"truth": np.zeros((3, 2))},
     "by": {"groups": "g"},
+    "spatial": {"x": "x", "y": "x"},
+    "temporal": {"time": "x"},
+    "power": {"test": "x", "n_simulations": 20},
+    "power_curve": {"test": "x", "along": "g", "sizes": [8], "n_simulations": 20},
     "refit": {"y": np.arange(float(N)) % 5},
     "to_arviz": {"groups": ("posterior",)},
 }

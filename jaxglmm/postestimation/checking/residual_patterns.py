@@ -139,8 +139,11 @@ def quantiles(
     Returns:
         Frame by quantile, and "all" of them: observed, expected, p_value, method.
     """
-    levels = np.atleast_1d(np.asarray(at, float))
-    if not ((levels > 0) & (levels < 1)).all():
+    try:
+        levels = np.atleast_1d(np.asarray(at, float)).ravel()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise NotApplicableError(f"at={at!r}: quantiles lie between 0 and 1") from error
+    if not len(levels) or not ((levels > 0) & (levels < 1)).all():
         raise NotApplicableError(f"at={at!r}: quantiles lie between 0 and 1")
     x = found.predicted[found.used] if by is None else _numbers(found, by, "by")
     order = np.argsort(x, kind="stable")
@@ -226,7 +229,7 @@ def _numbers(found: Scaled, given: Any, name: str) -> np.ndarray:
     _, values = found.labels(given)
     try:
         out = np.asarray(values, float)[found.used]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{name}= must be numbers, a row each ({error})") from error
     if not np.isfinite(out).all():
         bad = int((~np.isfinite(out)).sum())

@@ -166,7 +166,10 @@ class SimulatedResiduals:
                     f"{', '.join(self.variables) or 'none'}. Labels (nobs,) work too"
                 )
             return groups, np.asarray(self.variables[groups])
-        labels = np.asarray(groups)
+        try:
+            labels = np.asarray(groups)
+        except ValueError as error:
+            raise DataError(f"labels are no array, a row each ({error})") from error
         if labels.shape != (len(self),):
             raise DataError(
                 f"labels have shape {labels.shape}; there are {len(self)} rows"

@@ -28,12 +28,14 @@ def with_values(model: Any, values: Mapping[str, float] | None) -> Any:
     Raises:
         NotApplicableError: no such parameter, or a value it cannot have.
     """
-    if not values:
+    if values is None:
         return model
     if not isinstance(values, Mapping):
         raise NotApplicableError(
             "values of parameters are a dict by name, {'Days': 5.0, 'sigma': 20}"
         )
+    if not values:
+        return model
     design, e = model.design, model.estimates
     names = [p.label for p in parameters(design, e, model.is_linear)]
     dispersions = list(model.dispersions)

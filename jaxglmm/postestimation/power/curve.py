@@ -93,10 +93,15 @@ def power_curve(
             "coefficient)"
         )
     values = effect if effect is not None else sizes
-    found = [] if values is None else list(np.atleast_1d(np.asarray(values)).tolist())
-    if not found:
+    try:
+        found = sorted(np.ravel(np.asarray([] if values is None else values, float)))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise NotApplicableError(
+            f"power_curve() needs numbers to vary, sizes=[10, 20, 40] ({error})"
+        ) from error
+    if not found or not np.isfinite(found).all():
         raise NotApplicableError("power_curve() needs sizes= to vary, [10, 20, 40]")
-    found = sorted(found)
+    found = [int(x) if x == np.floor(x) else float(x) for x in found]
     seed = options.pop("seed", 0)
     if along is not None:
         powers = _along(model, test, along, found, seed, options)

@@ -32,12 +32,13 @@ def along_factor(design: Design, factor: str, n: int) -> Design:
     """
     _refuse(design)
     n = _arguments.whole("n", n, 2, MOST, error=NotApplicableError)
-    term = next((t for t in design.terms if t.factor == factor), None)
+    term = _term_of(design, factor)
     if term is None:
         known = ", ".join(dict.fromkeys(t.factor for t in design.terms)) or "none"
         raise NotApplicableError(
-            f"along={factor!r} is no grouping factor of the model (there are: {known})."
-            " Rows of other variables are given by data=, a table with all predictors"
+            f"along={_arguments.shown(factor)} is no grouping factor of the model "
+            f"(there are: {known}). Rows of other variables are given by data=, a table "
+            "with all predictors"
         )
     J = term.n_levels
     order = np.argsort(term.codes, kind="stable")
@@ -51,11 +52,18 @@ def along_factor(design: Design, factor: str, n: int) -> Design:
     return _taken(design, rows, terms)
 
 
+def _term_of(design: Design, factor: Any) -> RandomTerm | None:
+    """The first term of a grouping factor; None for what is none."""
+    if not isinstance(factor, str):
+        return None
+    return next((t for t in design.terms if t.factor == factor), None)
+
+
 def within_levels(design: Design, factor: str, n: int) -> Design:
     """Of n rows in every level of a grouping factor, those there are in turn."""
     _refuse(design)
     n = _arguments.whole("n", n, 1, MOST, error=NotApplicableError)
-    term = next((t for t in design.terms if t.factor == factor), None)
+    term = _term_of(design, factor)
     if term is None:
         raise NotApplicableError(
             f"within={factor!r} is no grouping factor of the model"
