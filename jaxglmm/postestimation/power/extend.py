@@ -37,8 +37,8 @@ def along_factor(design: Design, factor: str, n: int) -> Design:
         known = ", ".join(dict.fromkeys(t.factor for t in design.terms)) or "none"
         raise NotApplicableError(
             f"along={_arguments.shown(factor)} is no grouping factor of the model "
-            f"(there are: {known}). Rows of other variables are given by data=, a table "
-            "with all predictors"
+            f"(there are: {known}). Rows of other variables are given by data=, a "
+            "table with all predictors"
         )
     J = term.n_levels
     order = np.argsort(term.codes, kind="stable")
