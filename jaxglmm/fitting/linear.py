@@ -137,6 +137,10 @@ class Engine:
         sure = fitted.status == _status.CONVERGED and not self._has_mean(fitted)
         if not sure and fitted.sigma2 > NO_RESIDUAL:
             fitted = self._refined(fitted, SAFETY * tol, max_steps)
+        if self._has_known_levels and (np.abs(fitted.theta) > LARGE).any():
+            theta = np.clip(fitted.theta, -LARGE, LARGE)
+            again = self._fit(theta, SAFETY * tol, min(max_steps, refine.FIRST_STEPS))
+            fitted = again if again.sigma2 > NO_RESIDUAL else fitted
         ml, reml = assemble.constants(self.moments)
         return fitted, float(fitted.criterion) + (reml if self.reml else ml)
 
@@ -146,6 +150,17 @@ class Engine:
         numbers = [*(z.ravel() for z in m.Zy), m.Xy, (m.yy, tol, max_steps), theta]
         flat = self._search(np.concatenate(numbers))
         return unpack(self.base, np.asarray(flat))
+
+    @cached_property
+    def _has_known_levels(self) -> bool:
+        """Whether effects may explain all rows and leave a likelihood with a maximum.
+
+        Effects with a covariance that is known, one level a row: the likelihood is
+        flat where the residual variance goes to zero, and a search that goes on loses
+        the digits of it.
+        """
+        known = covariances.KnownBetweenLevels
+        return any(isinstance(c, known) for c in self.base.covariances)
 
     def _has_mean(self, fitted: Fitted) -> bool:
         """Whether correlated effects lie to one side of zero.

@@ -314,3 +314,31 @@ def test_a_matrix_without_labels():
     fit = jg.lmm("y ~ x + (1 | number)", d, known={"number": K})
     named = jg.lmm("y ~ x + (1 | id)", d, known={"id": (K, names)})
     assert fit.criterion == pytest.approx(named.criterion, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_all_of_the_variance_may_be_of_the_known_effects(seed):
+    """One level a row and no noise: a maximum at the end, not a likelihood without."""
+    rng = np.random.default_rng(100)
+    n = 60
+    A = rng.normal(size=(n, 200))
+    K = A @ A.T / 200 + 0.01 * np.eye(n)
+    names = [f"i{k}" for k in range(n)]
+    y = 1 + np.linalg.cholesky(K) @ np.random.default_rng(seed).normal(size=n)
+
+    def restricted(share):
+        V = share * K + (1 - share) * np.eye(n)
+        X = np.ones((n, 1))
+        inverse = np.linalg.inv(V)
+        XVX = X.T @ inverse @ X
+        r = y - X @ np.linalg.solve(XVX, X.T @ inverse @ y)
+        scale = r @ inverse @ r / (n - 1)
+        log_det = np.linalg.slogdet(V)[1] + np.linalg.slogdet(XVX)[1]
+        return -0.5 * ((n - 1) * (np.log(2 * np.pi * scale) + 1) + log_det)
+
+    best = max(restricted(share) for share in np.linspace(0, 1, 401))
+    data, known = {"y": y, "id": names}, {"id": pd.DataFrame(K, names, names)}
+    fit = jg.lmm("y ~ 1 + (1 | id)", data, known=known)
+    assert fit.converged
+    assert fit.log_likelihood == pytest.approx(best, abs=2e-3)
+    assert fit.log_likelihood > best - 1e-4
