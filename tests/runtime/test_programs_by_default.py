@@ -44,6 +44,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(_cache, "user_cache", lambda: tmp_path)
     monkeypatch.setenv("JAXGLMM_COMPILE", "always")
     jax.config.update("jax_compilation_cache_dir", None)
+    _cache._forget_open_cache()  # in which a second run of the tests finds programs
     _cache._private.cache_clear()
     yield tmp_path
     _cache._private.cache_clear()
