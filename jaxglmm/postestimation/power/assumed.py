@@ -19,6 +19,17 @@ from jaxglmm.formula.notices import nearest
 PLAIN = ("us", "diag")
 
 
+def _check(values: Mapping[str, float], known: list[str]) -> None:
+    """Refuse names of no parameter, and what is no number."""
+    for name, value in values.items():
+        if name not in known:
+            raise NotApplicableError(
+                f"{name!r} is no parameter of the model{nearest(str(name), known)}"
+            )
+        if not _arguments.is_finite(value):
+            raise NotApplicableError(f"{name}={_arguments.shown(value)} is no number")
+
+
 def with_values(model: Any, values: Mapping[str, float] | None) -> Any:
     """The same model with some parameters at other values, by name.
 
@@ -40,14 +51,7 @@ def with_values(model: Any, values: Mapping[str, float] | None) -> Any:
     names = [p.label for p in parameters(design, e, model.is_linear)]
     dispersions = list(model.dispersions)
     known = [*design.x_names, *names, *dispersions]
-    for name, value in values.items():
-        if name not in known:
-            raise NotApplicableError(
-                f"{name!r} is no parameter of the model{nearest(str(name), known)}; "
-                f"there are {', '.join(known)}"
-            )
-        if not _arguments.is_finite(value):
-            raise NotApplicableError(f"{name}={_arguments.shown(value)} is no number")
+    _check(values, known)
     beta = np.array(e.beta, float)
     for j, name in enumerate(design.x_names):
         beta[j] = values.get(name, beta[j])
@@ -126,14 +130,7 @@ def estimates_of(design: Design, values: Mapping[str, float], family: Any) -> Es
     phis = [] if linear or not family.n_phi else list(family.phi_names)
     needed = [*sds, *(["sigma"] if linear else []), *phis]
     known = [*design.x_names, *needed, *cors]
-    for name, value in values.items():
-        if name not in known:
-            raise NotApplicableError(
-                f"{name!r} is no parameter of the model{nearest(str(name), known)}; "
-                f"there are {', '.join(known)}"
-            )
-        if not _arguments.is_finite(value):
-            raise NotApplicableError(f"{name}={_arguments.shown(value)} is no number")
+    _check(values, known)
     missing = [name for name in needed if name not in values]
     if missing:
         raise NotApplicableError(f"values are missing for {', '.join(missing)}")
