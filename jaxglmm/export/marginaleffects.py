@@ -49,7 +49,10 @@ def to_marginaleffects(fit: FittedModel, type: str = "response") -> Any:
     _refuse(fit)
     try:
         import polars as pl
-        from marginaleffects.classes import ModelAbstract, ModelVault
+        from marginaleffects.classes import (  # pyright: ignore[reportMissingImports]
+            ModelAbstract,
+            ModelVault,
+        )
     except ImportError as error:
         raise NotApplicableError(
             f"to_marginaleffects() needs the package marginaleffects ({error}): "
