@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from doors import datasets_read as read
 
 import jaxglmm as jg
 from jaxglmm.datasets import names as packaged
-from jaxglmm.datasets.read import read
 from jaxglmm.model.families import family_from
 
 HERE = Path(__file__).parent

@@ -13,9 +13,9 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import numpy as np
 import pytest
+from doors import hosted
 
 import jaxglmm as jg
-from jaxglmm.runtime import hosted
 
 pytest_plugins = ["small_fits"]
 

@@ -1,6 +1,7 @@
 """What the files of a package import and hold, read from their source alone."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -92,6 +93,29 @@ def naming(files, names, inside, but):
                 if target.rsplit(".", 1)[-1] in names:
                     out.add(f"{name}: {target.rsplit('.', 1)[-1]}")
     return sorted(out)
+
+
+def below(source, modules, public):
+    """Modules that a file imports, or names in a string, and that are not public.
+
+    Of all ``modules``, by their dotted names; what a public one holds itself may be
+    taken from it, other modules inside it may not.
+    """
+    tree = ast.parse(source)
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    targets = [target for target, _ in _imports(tree)]
+    for text in texts:
+        if isinstance(text, str):
+            targets += re.findall(r"\bjaxglmm(?:\.\w+)+", text)
+    found = {_longest(target, modules) for target in targets}
+    return sorted(found & set(modules) - set(public))
+
+
+def _longest(target, modules):
+    """The module that a dotted name lies in."""
+    while target not in modules and "." in target:
+        target = target.rsplit(".", 1)[0]
+    return target
 
 
 def repeated_classes(files):

@@ -7,11 +7,14 @@ import sys
 import textwrap
 from pathlib import Path
 
+import doors
 import pytest
 from architecture_lists import counts, lists
 from structure_of_package import (
+    below,
     circles,
     edges,
+    module_of,
     naming,
     repeated_classes,
     too_long,
@@ -176,6 +179,83 @@ def test_tests_lie_in_a_folder_for_each_room():
     rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir()}
     folders = {first for first, *rest in files if rest}
     assert folders - OF_THE_WHOLE <= rooms, "no folder of jaxglmm has this name"
+
+
+STATSMODELS = "jaxglmm.compat.statsmodels"
+PUBLIC = {  # what README.md, CHANGELOG.md and examples import from
+    "jaxglmm",
+    "jaxglmm.cli",
+    "jaxglmm.compat",
+    STATSMODELS,
+    f"{STATSMODELS}.api",
+    f"{STATSMODELS}.datasets",
+    f"{STATSMODELS}.formula",
+    f"{STATSMODELS}.formula.api",
+    f"{STATSMODELS}.genmod",
+    f"{STATSMODELS}.genmod.api",
+    f"{STATSMODELS}.genmod.bayes_mixed_glm",
+    f"{STATSMODELS}.regression",
+    f"{STATSMODELS}.regression.mixed_linear_model",
+    f"{STATSMODELS}.tools",
+    f"{STATSMODELS}.tools.sm_exceptions",
+    "jaxglmm.datasets",
+    "jaxglmm.density",
+    "jaxglmm.integrate",
+    "jaxglmm.model.families",
+    "jaxglmm.plots",
+    "jaxglmm.sklearn",
+    "jaxglmm.spreadsheet",
+    "jaxglmm.spreadsheet.server",
+}
+MODULES = {module_of(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py")}
+DOORS = Path(doors.__file__)
+TESTS = {
+    p.relative_to(DOORS.parent).as_posix(): p
+    for p in sorted(DOORS.parent.rglob("*.py"))
+    if p not in (DOORS, Path(__file__))
+}
+
+
+def test_tests_reach_internals_by_doors():
+    """A move inside the package is one edit: of tests/doors.py."""
+    past = {name: below(p.read_text(), MODULES, PUBLIC) for name, p in TESTS.items()}
+    assert {name: modules for name, modules in past.items() if modules} == {}
+
+
+def test_every_door_leads_somewhere_and_is_used():
+    assert {m for m, _ in doors.PLACES.values()} <= MODULES
+    used = {
+        alias.name
+        for path in TESTS.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "doors"
+        for alias in node.names
+    }
+    assert set(doors.PLACES) - used == set(), "doors that no test opens"
+    assert used - set(doors.PLACES) == set(), "doors that are not there"
+
+
+def test_a_door_opens_on_what_lies_behind_it():
+    assert doors.double_precision.__module__ == "jaxglmm.runtime.precision"
+    assert doors.fitting_linear.__name__ == "jaxglmm.fitting.linear"
+    with pytest.raises(ImportError, match="no_such_door"):
+        from doors import no_such_door  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from jaxglmm.a.b import f",
+        "import jaxglmm.a.b as c",
+        "from jaxglmm.a import b",
+        "def f():\n    from jaxglmm.a.b import g",
+        'patch("jaxglmm.a.b.f", 1)',
+        'code = """\nfrom jaxglmm.a.b import f\n"""',
+    ],
+)
+def test_what_goes_past_the_doors_is_seen(source):
+    assert below(source, {"jaxglmm", "jaxglmm.a", "jaxglmm.a.b"}, {"jaxglmm.a"})
+    assert below(source, {"jaxglmm", "jaxglmm.a", "jaxglmm.a.b"}, {"jaxglmm.a.b"}) == []
 
 
 LISTED = json.loads((Path(__file__).parent / "architecture.json").read_text())

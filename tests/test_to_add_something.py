@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doors import Homogeneous, Laplace, covariances
+from doors import formula_parse as parse
+from doors import formula_residual as residual
+from doors import formula_structures as structures
+from doors import integrate_marginals as marginals
+from doors import residuals_structures as correlations
 
 import jaxglmm as jg
-from jaxglmm.formula import parse, residual, structures
-from jaxglmm.integrate import marginals
-from jaxglmm.integrate.base import Laplace
-from jaxglmm.model import covariances
-from jaxglmm.model.covariances import Homogeneous
 from jaxglmm.model.families import FAMILIES, Poisson
-from jaxglmm.model.residuals import structures as correlations
 
 PACKAGE = Path(jg.__file__).parent
 README = (PACKAGE / "README.md").read_text()

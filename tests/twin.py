@@ -5,10 +5,9 @@ algebra that can be read off a textbook.
 """
 
 import numpy as np
+from doors import Estimates, design_from_formula
 
-from jaxglmm.fitting.estimates import Estimates
-from jaxglmm.formula import design_from_formula
-from jaxglmm.results.fit import Fit
+from jaxglmm import Fit
 
 
 def dense_z(design):

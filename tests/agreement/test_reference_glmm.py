@@ -25,10 +25,10 @@ from cases import (
     reference,
 )
 from comparison import by_term, close, close_by_name, fixed, theta_by_name
+from doors import mode_at
+from doors import scale as scaled
 
 import jaxglmm as jg
-from jaxglmm.integrate.working_model import mode_at
-from jaxglmm.numerics.system import scale as scaled
 
 pytestmark = pytest.mark.reference
 

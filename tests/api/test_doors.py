@@ -11,12 +11,11 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from doors import PoissonBayesMixedGLM, mixedlm_formula
 
 import jaxglmm as jg
 from jaxglmm.compat.statsmodels.api import MixedLM
-from jaxglmm.compat.statsmodels.bayes.model import PoissonBayesMixedGLM
 from jaxglmm.compat.statsmodels.formula.api import mixedlm
-from jaxglmm.compat.statsmodels.mixedlm import formula as mixedlm_formula
 
 FORMULA = "y ~ x + (1 | g)"
 J, ROWS = 8, 5

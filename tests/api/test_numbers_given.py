@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import _arguments, hosted
 
 import jaxglmm as jg
-from jaxglmm import _arguments
-from jaxglmm._errors import JaxGLMMError, ModelError, NotApplicableError
-from jaxglmm.runtime import hosted
+from jaxglmm import JaxGLMMError, ModelError, NotApplicableError
 
 HUGE = 10**20
 NOT_WHOLE = (1.5, True, np.bool_(True), np.nan, np.inf, -np.inf, "a", "3", [3], HUGE)

@@ -11,15 +11,13 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
+from doors import Maximise, alike, design_from_formula
+from doors import fitting_linear as engine
+from doors import moments_of_design as build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxglmm as jg
-from jaxglmm.estimate.maximise import Maximise
-from jaxglmm.fitting import linear as engine
-from jaxglmm.formula import design_from_formula
-from jaxglmm.structure import alike
-from jaxglmm.structure import moments_of_design as build
 
 N, G, H = 72, 8, 6
 ONE, SLOPE, CROSSED = "y ~ x + (1 | g)", "y ~ x + (x | g)", "y ~ x + (x | g) + (1 | h)"
@@ -138,7 +136,7 @@ def test_weights_are_copies_given_the_variances(seed):
 
     Not about sigma: copies would show no spread. So at theta and sigma given.
     """
-    from jaxglmm.integrate import exact
+    from doors import exact
 
     columns = data(seed)
     k = np.random.default_rng(seed).integers(1, 4, N)

@@ -6,9 +6,9 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+from doors import main
 
 import jaxglmm as jg
-from jaxglmm.cli.main import main
 
 CODE = "__import__('pathlib').Path({path!r}).touch()"
 

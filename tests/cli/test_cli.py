@@ -9,10 +9,9 @@ import warnings
 
 import pandas as pd
 import pytest
+from doors import demo, main, parser
 
 import jaxglmm as jg
-from jaxglmm.cli import demo, main
-from jaxglmm.cli.main import parser
 
 
 @pytest.fixture(scope="module")

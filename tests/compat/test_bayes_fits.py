@@ -7,7 +7,7 @@ import pytest
 from compat.bayes_cases import FITTED, case, design, joined, model
 from scipy import integrate, sparse
 
-from jaxglmm._errors import ConvergenceWarning, PosteriorWarning
+from jaxglmm import ConvergenceWarning, PosteriorWarning
 from jaxglmm.compat.statsmodels import BinomialBayesMixedGLM, PoissonBayesMixedGLM
 
 WORKSHEETS = ["sm_glmm_poisson_ex1", "sm_glmm_poisson_ex2", "sm_glmm_binomial_ex1"]

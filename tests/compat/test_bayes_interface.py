@@ -298,7 +298,7 @@ def test_summary(fits):
 
 
 def test_large_covariances_are_operators(fits, monkeypatch):
-    from jaxglmm.compat.statsmodels.bayes import results as _results
+    from doors import results as _results
 
     whole = np.asarray(fits["map"].cov_params())
     monkeypatch.setattr(_results, "MOST_MATRIX", 10)

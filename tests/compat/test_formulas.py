@@ -5,10 +5,11 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from doors import learn, variables
+from doors import patsy_parse as parse
 
 from jaxglmm import DataError, FormulaError
 from jaxglmm.compat.statsmodels import BinomialBayesMixedGLM, MixedLM
-from jaxglmm.compat.statsmodels.patsy import learn, parse, variables
 
 N = 24
 

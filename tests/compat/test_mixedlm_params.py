@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from doors import root
 
 import jaxglmm as jg
 from jaxglmm.compat.statsmodels import MixedLMParams
-from jaxglmm.compat.statsmodels.mixedlm.params import root
 
 COVARIANCES = {
     "one": np.array([[2.5]]),

@@ -4,18 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import design_from_formula, integrator, log_joint, zeros
+from doors import engine as posterior_engine
+from doors import mode as posterior_mode
+from doors import posterior_mode as _map
 from scipy import integrate, stats
 
 import jaxglmm as jg
-from jaxglmm.density.posterior import log_joint
-from jaxglmm.estimate import posterior_mode as _map
-from jaxglmm.estimate.generalised import zeros
-from jaxglmm.estimate.methods import MAP
-from jaxglmm.formula import design_from_formula
-from jaxglmm.integrate.marginals import integrator
+from jaxglmm import MAP
 from jaxglmm.model.families import family_from
-from jaxglmm.posterior import engine as posterior_engine
-from jaxglmm.posterior import mode as posterior_mode
 
 
 def engine_of(formula, data, family, priors=None):
@@ -132,7 +129,7 @@ def test_gradient_and_hessian_of_the_marginal_posterior(rng, nodes):
     # how the modes of u move with psi
     psi = engine.belief.psi(at)
     beta, theta, phi = posterior.problem.split(psi + 1e-4)
-    from jaxglmm.integrate.laplace import find_mode
+    from doors import find_mode
 
     lam = posterior.problem.lambdas(theta)
     (moved,) = find_mode(posterior.problem, beta, lam, phi, mode.u).u
@@ -143,8 +140,8 @@ def test_gradient_and_hessian_of_the_marginal_posterior(rng, nodes):
 @pytest.mark.parametrize("q", [1, 2])
 def test_density_of_the_sampler(rng, q):
     """NUTS' log density is the marginal posterior's; Fisher's gradient its slope."""
-    from jaxglmm.estimate import nuts as sample
-    from jaxglmm.integrate import quadrature_points as fisher
+    from doors import nuts as sample
+    from doors import quadrature_points as fisher
 
     formula, data = small(rng, q=q)
     engine = engine_of(formula, data, "poisson", jg.Priors.statsmodels())

@@ -4,14 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import GeneralisedProblem, build_rows, integrator
+from doors import estimate_generalised as estimate
+from doors import hessian as exact
 from scipy import optimize, special, stats
 
-from jaxglmm.estimate import generalised as estimate
-from jaxglmm.estimate import hessian as exact
-from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.families import family_from
-from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.structure.rows_of_design import build_rows
 
 
 def problem_of(y, X, family, trials=1.0, weights=1.0, offset=0.0):

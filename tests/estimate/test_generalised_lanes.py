@@ -7,17 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import (
+    LaneRows,
+    generalised_lanes,
+    integrator,
+    laplace,
+    laplace_derivatives,
+    quadrature,
+    row_terms,
+    spd,
+    tree_at,
+)
+from doors import estimate_generalised as estimate
+from doors import hessian as exact
+from doors import laplace_derivatives_lanes as lanes
 from integrate import test_predictors as toys
-
-from jaxglmm.estimate import generalised as estimate
-from jaxglmm.estimate import generalised_lanes
-from jaxglmm.estimate import hessian as exact
-from jaxglmm.integrate import laplace, laplace_derivatives, quadrature, row_terms
-from jaxglmm.integrate import laplace_derivatives_lanes as lanes
-from jaxglmm.integrate.marginals import integrator
-from jaxglmm.integrate.rows_lanes import LaneRows
-from jaxglmm.numerics import spd
-from jaxglmm.runtime.trees import tree_at
 
 L = 2
 SEEDS = {"contaminated": (4, 5)}  # data with one mode of the effects

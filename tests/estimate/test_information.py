@@ -6,12 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import host_curves, information
 from integrate import oracle
 from numerics.tolerance import assert_close
 from structure import designs
-
-from jaxglmm.estimate import information
-from jaxglmm.model.covariances.host import host_curves
 
 NAMES = ("slopes", "wide", "nested", "crossed-sparse")
 S2 = 0.7

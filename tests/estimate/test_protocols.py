@@ -7,13 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import (
+    AbstractEstimator,
+    AbstractFactor,
+    AbstractSystem,
+    Fitted,
+    _status,
+    fit_compiled,
+)
 from structure import designs
 
 import jaxglmm as jg
-from jaxglmm import _status
-from jaxglmm.estimate.base import AbstractEstimator, Fitted
-from jaxglmm.estimate.maximise import fit_compiled
-from jaxglmm.numerics.system import AbstractFactor, AbstractSystem
 
 PRESETS = {"ml": jg.ML, "reml": jg.REML}
 NAMES = ("one", "nested", "crossed-3")

@@ -5,10 +5,9 @@ Criteria are lme4's, by bobyqa and nloptwrap with tight tolerances, the lower of
 
 import numpy as np
 import pytest
+from doors import _status, newton
 
 import jaxglmm as jg
-from jaxglmm import _status
-from jaxglmm.numerics import newton
 
 GROUPS, TIMES = 20, 8
 SLOPES = "y ~ 1 + (t | g)"

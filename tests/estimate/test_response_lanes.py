@@ -6,13 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import Maximise, _status, spd
+from doors import response_lanes as lanes
 from numerics.tolerance import assert_close
 from structure import designs
-
-from jaxglmm import _status
-from jaxglmm.estimate import response_lanes as lanes
-from jaxglmm.estimate.maximise import Maximise
-from jaxglmm.numerics import spd
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
 

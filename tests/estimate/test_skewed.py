@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from doors import skewed, uniform
 from scipy import stats
 from scipy.special import gammaln
 
 import jaxglmm as jg
-from jaxglmm.estimate import skewed
-from jaxglmm.estimate.proposal import uniform
 
 
 def log_gamma(shape):

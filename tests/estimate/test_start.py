@@ -3,13 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from doors import Diagonal, TermColumns, build, start
 from integrate import oracle
 from structure import designs
-
-from jaxglmm.estimate import start
-from jaxglmm.model.covariances import Diagonal
-from jaxglmm.structure.factors import TermColumns
-from jaxglmm.structure.moments_of_design import build
 
 compute = jax.jit(start.moments)
 

@@ -309,8 +309,7 @@ def test_older_pictures_of_correlations(draw, tree):
 def test_the_signature_names_the_options():
     import inspect
 
-    from jaxglmm.export.arviz import to_arviz
-    from jaxglmm.results.posterior_fit import PosteriorFit
+    from doors import PosteriorFit, to_arviz
 
     own = inspect.signature(PosteriorFit.to_arviz).parameters
     theirs = inspect.signature(to_arviz).parameters

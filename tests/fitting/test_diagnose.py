@@ -4,9 +4,8 @@ import warnings
 import numpy as np
 import pytest
 import twin
-
-from jaxglmm import _errors
-from jaxglmm.fitting import convergence as diagnose
+from doors import _errors
+from doors import convergence as diagnose
 
 
 def test_a_good_fit_has_nothing_to_say(sleep):

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import FISHER, LOG, PLAIN, field
+from doors import scales_between as between
 
 import jaxglmm as jg
-from jaxglmm._errors import ModelError
+from jaxglmm import ModelError
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.numerics.scales import FISHER, LOG, PLAIN, between
-from jaxglmm.runtime.trees import field
 
 N, J = 120, 12
 

@@ -4,9 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
+from doors import search_steps
 
 import jaxglmm as jg
-from jaxglmm.estimate import search_steps
 from jaxglmm.model.families import FAMILIES
 
 N, J = 200, 20

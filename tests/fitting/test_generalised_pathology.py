@@ -7,10 +7,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import inverse_hessian, separation
 
 import jaxglmm as jg
-from jaxglmm.fitting import separation
-from jaxglmm.fitting.generalised import inverse_hessian
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 

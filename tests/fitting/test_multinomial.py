@@ -8,7 +8,7 @@ import pytest
 from scipy import optimize
 
 import jaxglmm as jg
-from jaxglmm._errors import ModelError, NotApplicableError
+from jaxglmm import ModelError, NotApplicableError
 
 LEVELS = ["car", "bus", "train"]
 

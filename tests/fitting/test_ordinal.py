@@ -7,14 +7,11 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from doors import estimates, mode_at, scale, tree_at
 from ordinal_cases import data, reference, values
 
 import jaxglmm as jg
-from jaxglmm._errors import DataError, FormulaError, ModelError, NotApplicableError
-from jaxglmm.fitting.generalised import estimates
-from jaxglmm.integrate.working_model import mode_at
-from jaxglmm.numerics.system import scale
-from jaxglmm.runtime.trees import tree_at
+from jaxglmm import DataError, FormulaError, ModelError, NotApplicableError
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +81,8 @@ def test_errors_are_those_of_refitted_parameters(wine, type, re):
     square = np.sum(half**2, axis=-1)
     if re == "conditional":
         assert (error**2 > square).all()
-        from jaxglmm.fitting.conditional_variance import effects_variance
-        from jaxglmm.postestimation.prediction import predict as rows
+        from doors import effects_variance
+        from doors import predict as rows
 
         own = effects_variance(wine, rows.rows(wine, NEW))
         slope = []

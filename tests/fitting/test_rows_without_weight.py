@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import resolve
 
 import jaxglmm as jg
-from jaxglmm.model.priors.build import resolve
 
 OUT = np.arange(120) % 5 == 2
 OUT[:10] = True  # all rows of the first level

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from doors import double_precision
 from jax.scipy.special import gammaln
 
 import jaxglmm as jg
-from jaxglmm.runtime.precision import double_precision
 
 RNG = np.random.default_rng(8)
 N = 90

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import twin
+from doors import packing_pack as pack
+from doors import packing_unpack as unpack
+from doors import storage as store
 
-from jaxglmm._errors import DataError, NewLevelsWarning
-from jaxglmm.fitting import storage as store
-from jaxglmm.fitting.packing import pack, unpack
-from jaxglmm.results.fit import Fit
+from jaxglmm import DataError, Fit, NewLevelsWarning
 
 
 def saved(fit, folder):

@@ -3,10 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import MOST, blocks, strata
 
 import jaxglmm as jg
-from jaxglmm.fitting import blocks
-from jaxglmm.formula.strata import MOST, strata
 
 
 def rows(n=180, groups=40, seed=3):

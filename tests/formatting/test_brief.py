@@ -6,9 +6,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import _brief
 
 import jaxglmm as jg
-from jaxglmm import _brief
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 MADE = {

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from jaxglmm.formatting import numbers
+from doors import numbers
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pandas as pd
 import pytest
+from doors import tables
 
 import jaxglmm as jg
-from jaxglmm.formatting import tables
 
 BLOCKS = [
     tables.Paragraph(("A model", "of 5 % & more")),

@@ -8,11 +8,10 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from doors import design_from_arrays, design_from_formula, recipe_from_dict
 from formula.frames import table
 
-from jaxglmm import DataError, ModelError
-from jaxglmm._errors import MissingRowsWarning
-from jaxglmm.formula import design_from_arrays, design_from_formula, recipe_from_dict
+from jaxglmm import DataError, MissingRowsWarning, ModelError
 
 
 @pytest.fixture

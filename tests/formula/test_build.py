@@ -5,11 +5,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import check_linear, design_from_formula
 from formula.frames import table
 
-from jaxglmm import DataError, FormulaError, ModelError
-from jaxglmm._errors import MissingRowsWarning
-from jaxglmm.formula import check_linear, design_from_formula
+from jaxglmm import DataError, FormulaError, MissingRowsWarning, ModelError
 
 FORMULA = "y ~ a * x + t + (1 + x | g) + (1 | h)"
 

@@ -16,19 +16,19 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse
+from doors import (
+    check_generalised,
+    check_linear,
+    design_from_arrays,
+    design_from_formula,
+)
 
-from jaxglmm._errors import (
+from jaxglmm import (
     DataError,
     FormulaError,
     JaxGLMMWarning,
     MissingRowsWarning,
     ModelError,
-)
-from jaxglmm.formula import (
-    check_generalised,
-    check_linear,
-    design_from_arrays,
-    design_from_formula,
 )
 
 N = 24

@@ -5,10 +5,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import design_from_formula
 from formula.frames import table
 from formulaic import model_matrix
-
-from jaxglmm.formula import design_from_formula
 
 MATRICES = [
     "x",

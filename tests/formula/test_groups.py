@@ -5,16 +5,22 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from doors import (
+    GroupCoding,
+    _datasets,
+    as_table,
+    combine,
+    design_from_formula,
+    factorize,
+    find,
+    jsonable,
+    match,
+    pack_group,
+    unpack_group,
+)
 from formula.frames import table
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from jaxglmm.api.sources import _datasets
-from jaxglmm.formula import design_from_formula, jsonable
-from jaxglmm.formula.groups import GroupCoding, combine, find
-from jaxglmm.formula.levels import factorize, match
-from jaxglmm.formula.recipe import pack_group, unpack_group
-from jaxglmm.formula.tables import as_table
 
 LABELS = {
     "ints": [3, 1, 2, 1],

@@ -3,10 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import design_from_formula, quoted
 
 from jaxglmm import FormulaError
-from jaxglmm.formula import design_from_formula
-from jaxglmm.formula.text import quoted
 
 N = 60
 RNG = np.random.default_rng(8)

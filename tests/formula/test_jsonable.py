@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-
-from jaxglmm.formula.jsonable import pack, unpack
+from doors import jsonable_pack as pack
+from doors import jsonable_unpack as unpack
 
 VALUES = [
     None,

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import known as known_factors
 from scipy import sparse
 
 import jaxglmm as jg
@@ -268,7 +269,7 @@ def test_of_many_levels_those_with_rows_take_part(monkeypatch):
     d["w"] = np.linspace(0.5, 2.0, len(d))
     whole = jg.lmm("y ~ x + (1 | id)", d, known={"id": A}, weights="w")
     assert whole.diagnostics["system"] == "ChainSystem"  # columns turned
-    monkeypatch.setattr("jaxglmm.formula.known.MOST", 2 * J)
+    monkeypatch.setattr(known_factors, "MOST", 2 * J)
     inverse = jg.pedigree(names, sire, dam, inverse=True)
     for known in (inverse, (sparse.csr_array(A), names), A):
         fit = jg.lmm("y ~ x + (1 | id)", d, known={"id": known}, weights="w")
@@ -281,7 +282,7 @@ def test_of_many_levels_those_with_rows_take_part(monkeypatch):
         assert list(fit.ranef["id"].index) == own
         same = whole.ranef["id"].loc[own]
         np.testing.assert_allclose(fit.ranef["id"], same, rtol=0, atol=1e-6)
-    monkeypatch.setattr("jaxglmm.formula.known.MOST", J - 1)
+    monkeypatch.setattr(known_factors, "MOST", J - 1)
     with pytest.raises(ModelError, match="45 levels, of which 12 have rows"):
         jg.lmm("y ~ x + (1 | id)", d, known={"id": inverse})
 

@@ -1,10 +1,9 @@
 """Text to parts: what a formula means, before any data."""
 
 import pytest
+from doors import expand_dot, parse, read_terms
 
 from jaxglmm import FormulaError
-from jaxglmm.formula.parse import expand_dot, parse
-from jaxglmm.formula.terms import read_terms
 
 # formula -> [(label, grouping parts, columns, covariance)]
 RANDOM = {

@@ -3,11 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+from doors import Predictors, check_quadrature, integrator
 
 import jaxglmm as jg
-from jaxglmm.formula import check_quadrature
-from jaxglmm.integrate.marginals import integrator
-from jaxglmm.model.predictors import Predictors
 
 
 def refused(q, nodes):

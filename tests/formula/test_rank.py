@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-
-from jaxglmm.formula import rank
-from jaxglmm.formula.rank import dependent_columns
+from doors import dependent_columns, rank
 
 
 def matrix(rng, n, *, rare=False):

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from jaxglmm.formula.rank import drop_dependent
+from doors import drop_dependent
 
 ORIGINS = (0.0, 1.7e9, -2.5e10)
 

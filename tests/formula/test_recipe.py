@@ -6,10 +6,10 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from doors import design_from_formula, recipe_from_dict
 from formula.frames import table
 
 from jaxglmm import DataError, FormulaError
-from jaxglmm.formula import design_from_formula, recipe_from_dict
 
 FORMULAS = [
     "y ~ x + (1 | g)",

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import design_from_arrays, design_from_formula
 
 import jaxglmm as jg
-from jaxglmm._errors import DataError, FormulaError, MissingRowsWarning, ModelError
-from jaxglmm.formula import design_from_arrays, design_from_formula
+from jaxglmm import DataError, FormulaError, MissingRowsWarning, ModelError
 
 RIGHT = " ~ period + (1 | herd)"
 

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import formula, learned, read_smooth, taken_apart
+from doors import smooth_bases as bases
 
-from jaxglmm import DataError, FormulaError, formula
-from jaxglmm.formula import smooth_bases as bases
-from jaxglmm.formula.smooth_terms import learned, read_smooth
-from jaxglmm.formula.smooths import taken_apart
+from jaxglmm import DataError, FormulaError
 
 RNG = np.random.default_rng(4)
 X = np.sort(RNG.uniform(0, 1, 80))

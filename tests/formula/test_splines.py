@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from doors import natural_spline
 
 import jaxglmm as jg
 from jaxglmm import FormulaError
-from jaxglmm.formula.splines import natural_spline
 
 X = np.array([0.3, 1.7, 2.2, 3.9, 4.1, 5.5, 6.4, 7.7, 8.1, 9.6, -1.2, 3.3])
 # R, by columns: ns(X, df=3), then at -10 and 20

@@ -3,11 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import FormulaRecipe, design_from_formula, parse
 
 from jaxglmm import DataError, FormulaError, ModelError, lmm
-from jaxglmm.formula import design_from_formula
-from jaxglmm.formula.parse import parse
-from jaxglmm.formula.recipe import FormulaRecipe
 
 rng = np.random.default_rng(1)
 N = 60

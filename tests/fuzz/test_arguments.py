@@ -14,23 +14,22 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import (
+    FitsPlots,
+    GeneralisedFit,
+    GeneralisedICC,
+    PlotAccessor,
+    PosteriorFit,
+    Posteriors,
+    PosteriorsPlots,
+    Profile,
+    SimulatedResiduals,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxglmm as jg
-from jaxglmm.postestimation.checking.generalised_variance_explained import (
-    GeneralisedICC,
-)
-from jaxglmm.postestimation.checking.simulated_residuals import SimulatedResiduals
-from jaxglmm.postestimation.profile.curves import Profile
-from jaxglmm.results.fit import Fit
-from jaxglmm.results.fits import Fits
-from jaxglmm.results.fits_plotting import FitsPlots
-from jaxglmm.results.generalised_fit import GeneralisedFit
-from jaxglmm.results.plotting import PlotAccessor
-from jaxglmm.results.posterior_fit import PosteriorFit
-from jaxglmm.results.posteriors import Posteriors
-from jaxglmm.results.posteriors_plotting import PosteriorsPlots
+from jaxglmm import Fit, Fits
 
 N = 24
 JUNK = {

@@ -9,12 +9,12 @@ import warnings
 
 import numpy as np
 import pytest
+from doors import design_from_formula
 from fuzz.disguises import N, plain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jaxglmm as jg
-from jaxglmm.formula import design_from_formula
 
 fuzz = settings(
     derandomize=True,

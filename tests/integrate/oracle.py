@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-
-from jaxglmm.structure.moments_of_design import Moments
+from doors import Moments
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import TermColumns, Unstructured, assemble, build, exact, information, named
+from doors import exact_one_factor as crit
+from doors import level_types as grouped
+from doors import linear_lanes as linear
+from doors import per_dataset_design as own
+from doors import shared_design as shared
 from numerics.tolerance import assert_close
-
-from jaxglmm.estimate import information
-from jaxglmm.estimate import linear_lanes as linear
-from jaxglmm.integrate import exact
-from jaxglmm.integrate import exact_one_factor as crit
-from jaxglmm.model import assemble
-from jaxglmm.model.covariances import Unstructured, named
-from jaxglmm.structure import level_types as grouped
-from jaxglmm.structure import per_dataset_design as own
-from jaxglmm.structure import shared_design as shared
-from jaxglmm.structure.factors import TermColumns
-from jaxglmm.structure.moments_of_design import build
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
 

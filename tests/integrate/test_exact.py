@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import assemble, design_from_formula, exact
 from integrate import oracle
 from numerics.tolerance import assert_close
 from scipy.linalg import block_diag, null_space
@@ -18,9 +19,6 @@ from scipy.stats import multivariate_normal
 from structure import designs
 
 import jaxglmm as jg
-from jaxglmm.formula import design_from_formula
-from jaxglmm.integrate import exact
-from jaxglmm.model import assemble
 
 LAYOUTS = (
     "slopes",

@@ -7,14 +7,21 @@ determinants and inverses. A complex step differentiates it, and the score.
 import jax
 import numpy as np
 import pytest
-
-from jaxglmm.formula.residual import BY_VISIT, PLACES
-from jaxglmm.integrate import exact_blocks
-from jaxglmm.model.covariances import named
-from jaxglmm.model.marginal_problem import BlockEffect, MarginalProblem, Stack
-from jaxglmm.model.residuals import Pairs, correlation
-from jaxglmm.runtime.host import on_host
-from jaxglmm.structure.patterns import BlockRows, arrange, fewest
+from doors import (
+    BY_VISIT,
+    BlockEffect,
+    BlockRows,
+    MarginalProblem,
+    Pairs,
+    Stack,
+    arrange,
+    exact_blocks,
+    fewest,
+    named,
+    on_host,
+)
+from doors import residual_PLACES as PLACES
+from doors import residuals_correlation as correlation
 
 VISITS, SUBJECTS, STEP = 4, 11, 1e-30
 KINDS = {

@@ -4,16 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import (
+    Exact,
+    GeneralisedProblem,
+    Laplace,
+    TermColumns,
+    Unstructured,
+    build_rows,
+    conditional,
+    crossproducts,
+    zeros,
+)
+from doors import hessian as exact_hessian
 
-from jaxglmm.estimate import hessian as exact_hessian
-from jaxglmm.estimate.generalised import zeros
-from jaxglmm.integrate.base import Laplace
-from jaxglmm.integrate.exact_marginal import Exact, conditional, crossproducts
-from jaxglmm.model.covariances.unstructured import Unstructured
 from jaxglmm.model.families import Gaussian, Poisson
-from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.structure.factors import TermColumns
-from jaxglmm.structure.rows_of_design import build_rows
 
 N, J = 60, 6
 

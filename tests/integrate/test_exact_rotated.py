@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jaxglmm.integrate import exact_rotated as crit
-from jaxglmm.structure.rotated_design import PLACES, RotatedDesign, _places
+from doors import RotatedDesign, _places
+from doors import exact_rotated as crit
+from doors import rotated_PLACES as PLACES
 
 N, P, L = 20, 3, 5
 

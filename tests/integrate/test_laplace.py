@@ -8,17 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import (
+    GeneralisedProblem,
+    build_rows,
+    design_from_formula,
+    integrator,
+    laplace,
+)
+from doors import assemble_columns as columns
+from doors import estimate_generalised as estimate
+from doors import hessian as exact
 
 import jaxglmm as jg
-from jaxglmm.estimate import generalised as estimate
-from jaxglmm.estimate import hessian as exact
-from jaxglmm.formula import design_from_formula
-from jaxglmm.integrate import laplace
-from jaxglmm.integrate.marginals import integrator
-from jaxglmm.model.assemble import columns
 from jaxglmm.model.families import family_from
-from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.structure.rows_of_design import build_rows
 
 
 def problem_of(formula, data, family):

@@ -7,20 +7,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import (
+    GeneralisedProblem,
+    LaneRows,
+    Split,
+    TermColumns,
+    Unstructured,
+    apart,
+    build_rows,
+    distinct,
+    integrator,
+    laplace,
+    quadrature,
+)
+from doors import generalised_lanes as generalised
+from doors import laplace_derivatives as point
+from doors import laplace_derivatives_lanes as lanes_point
 
-from jaxglmm.estimate import generalised_lanes as generalised
-from jaxglmm.integrate import laplace, quadrature
-from jaxglmm.integrate import laplace_derivatives as point
-from jaxglmm.integrate import laplace_derivatives_lanes as lanes_point
-from jaxglmm.integrate.laplace_derivatives_lanes import Split
-from jaxglmm.integrate.marginals import integrator
-from jaxglmm.integrate.rows_lanes import LaneRows
-from jaxglmm.many.values import apart, distinct
-from jaxglmm.model.covariances import Unstructured
 from jaxglmm.model.families import Binomial, Gamma, NegativeBinomial, Poisson
-from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.structure.factors import TermColumns
-from jaxglmm.structure.rows_of_design import build_rows
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
 

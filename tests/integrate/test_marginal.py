@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import integrate_marginal as marginal_module
 from integrate import oracle
 from scipy.stats import multivariate_normal, norm
 from structure import designs
@@ -15,7 +16,6 @@ import jaxglmm as jg
 from jaxglmm import density, integrate
 from jaxglmm.density import Params, log_joint, zeros
 from jaxglmm.integrate import log_marginal
-from jaxglmm.integrate import marginal as marginal_module
 
 NAMES = ("slopes", "wide", "nested", "crossed", "crossed-sparse")
 

@@ -1,10 +1,10 @@
 """Marginals as objects: what options, files and reprs make of them."""
 
 import pytest
+from doors import REGISTRY, from_facts, integrator
 
 import jaxglmm as jg
-from jaxglmm._errors import DataError
-from jaxglmm.integrate.marginals import REGISTRY, from_facts, integrator
+from jaxglmm import DataError
 
 ALL = [jg.Laplace(), jg.Laplace("expected"), jg.Laplace(order=2), jg.AGQ(7)]
 

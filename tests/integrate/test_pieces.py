@@ -5,19 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from doors import (
+    PaddedRows,
+    build_rows,
+    design_from_formula,
+    integrator,
+    pieces,
+    start_generalised,
+)
+from doors import assemble_columns as columns
+from doors import fitting_generalised as engine
+from doors import laplace_derivatives as point
+from doors import rows_of_design as build_rows_module
 
 import jaxglmm as jg
-from jaxglmm.estimate import start_generalised
-from jaxglmm.fitting import generalised as engine
-from jaxglmm.formula import design_from_formula
-from jaxglmm.integrate import laplace_derivatives as point
-from jaxglmm.integrate import pieces
-from jaxglmm.integrate.marginals import integrator
-from jaxglmm.model.assemble import columns
 from jaxglmm.model.families import family_from
-from jaxglmm.structure import rows_of_design as build_rows_module
-from jaxglmm.structure.rows import PaddedRows
-from jaxglmm.structure.rows_of_design import build_rows
 
 N = 1_201  # padded to 1,280
 

@@ -12,23 +12,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import (
+    GeneralisedProblem,
+    Predictors,
+    TermColumns,
+    Unstructured,
+    build_rows,
+    gradients,
+    integrator,
+    laplace,
+    row_layout,
+    search_steps,
+    working_model,
+)
+from doors import estimate_generalised as estimate
+from doors import hessian as exact
 from scipy import optimize
 
 import jaxglmm as jg
-from jaxglmm._errors import NotApplicableError
-from jaxglmm.estimate import generalised as estimate
-from jaxglmm.estimate import hessian as exact
-from jaxglmm.estimate import search_steps
-from jaxglmm.integrate import laplace, working_model
-from jaxglmm.integrate.marginals import integrator
-from jaxglmm.model.covariances.unstructured import Unstructured
+from jaxglmm import NotApplicableError
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.model.predictors import Predictors
-from jaxglmm.numerics.jets import gradients
-from jaxglmm.structure import row_layout
-from jaxglmm.structure.factors import TermColumns
-from jaxglmm.structure.rows_of_design import build_rows
 
 
 def normal(y, mean, log_sd):

@@ -3,15 +3,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import (
+    AlikeRows,
+    Autoregressive,
+    CellRows,
+    ExponentialKernel,
+    OneLevelRows,
+    assemble,
+    build_rows,
+    design_from_formula,
+    on_host,
+    with_known,
+)
 
 import jaxglmm as jg
-from jaxglmm.formula import design_from_formula
-from jaxglmm.formula.known import with_known
-from jaxglmm.model import assemble
-from jaxglmm.model.correlations import Autoregressive, ExponentialKernel
-from jaxglmm.runtime.host import on_host
-from jaxglmm.structure.rows_of_design import build_rows
-from jaxglmm.structure.wide_rows import AlikeRows, CellRows, OneLevelRows
 
 J, T, K = 8, 14, 15
 

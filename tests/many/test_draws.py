@@ -4,13 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import TermColumns, Unstructured, build
+from doors import bootstrap_responses as draws
 from integrate import oracle
 from structure import designs
-
-from jaxglmm.many import bootstrap_responses as draws
-from jaxglmm.model.covariances import Unstructured
-from jaxglmm.structure.factors import TermColumns
-from jaxglmm.structure.moments_of_design import build
 
 pytestmark = pytest.mark.usefixtures("always_compiled", "double")
 

@@ -6,9 +6,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import _status
 
 import jaxglmm as jg
-from jaxglmm import _status
 
 FORMULA = "y ~ x + (x | g)"
 J, ROWS, D = 10, 6, 200

@@ -6,9 +6,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import _status
 
 import jaxglmm as jg
-from jaxglmm import _status
 
 J, ROWS, D = 12, 5, 200
 N = J * ROWS

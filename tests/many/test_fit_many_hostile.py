@@ -6,11 +6,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import _status
+from doors import collection_alone as alone
+from doors import linear_columns as columns
 
 import jaxglmm as jg
-from jaxglmm import _status
-from jaxglmm.many.collection import alone
-from jaxglmm.many.linear import columns
 
 FORMULA = "y ~ x + (1 | g)"
 J, ROWS, D = 8, 5, 4

@@ -11,12 +11,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import PENDING, Devices
+from doors import file as fits_file
+from doors import many_plan as fits_engines
+from doors import scheduler as fits_run
 
 import jaxglmm as jg
-from jaxglmm.many import file as fits_file
-from jaxglmm.many import plan as fits_engines
-from jaxglmm.many import scheduler as fits_run
-from jaxglmm.many.columns import PENDING
 
 SCRIPT = """
     import json, sys, warnings
@@ -135,7 +135,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     def small(self, chunk, numbers, chunks=8):
         return 64
 
-    monkeypatch.setattr("jaxglmm.runtime.devices.Devices.block", small)
+    monkeypatch.setattr(Devices, "block", small)
     expected = jg.fit_many(FORMULA, data, responses=Y)
     with monkeypatch.context() as patch:
         interrupted_after(patch, 2)

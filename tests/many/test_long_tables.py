@@ -3,12 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-
-from jaxglmm.formula import design_from_formula
-from jaxglmm.many import level_sums
-from jaxglmm.many import plan as engines
-from jaxglmm.many.coordinates import coordinates
-from jaxglmm.structure import factors
+from doors import coordinates, design_from_formula, factors, level_sums
+from doors import many_plan as engines
 
 D = 7
 EMPTY = 3

@@ -7,10 +7,9 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+from doors import OnHost, Piece, placed, plan, rows
 
 import jaxglmm as jg
-from jaxglmm.many.pieces import OnHost, Piece, placed, rows
-from jaxglmm.many.plan import plan
 
 J, ROWS, D = 8, 5, 3
 PLAIN, SLOPE = "y ~ x + (1 | g)", "y ~ x + (1 | g) + (1 | h)"
@@ -99,6 +98,6 @@ def test_what_lies_on_a_device_is_made_again_elsewhere():
 
 @pytest.mark.parametrize("kind", ["cpu", "a kind that is not there"])
 def test_devices_of_another_process_are_like_these(kind):
-    from jaxglmm.runtime.devices import _like, choose
+    from doors import _like, choose
 
     assert _like(kind, 1) == pickle.loads(pickle.dumps(choose("cpu", 0.0)))

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import _status
 
 import jaxglmm as jg
-from jaxglmm import _status
 
 SLEEP = "y ~ Days + (Days | Subject)"
 

@@ -5,13 +5,12 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
+from doors import ModelSource, Responses, choose, response_rows
+from doors import many_generalised as generalised
+from doors import many_plan as plan
+from doors import profile_generalised as profile
 
 import jaxglmm as jg
-from jaxglmm.many import generalised, plan, response_rows
-from jaxglmm.many.collection import ModelSource
-from jaxglmm.many.responses import Responses
-from jaxglmm.postestimation.profile import generalised as profile
-from jaxglmm.runtime.devices import choose
 
 pytestmark = pytest.mark.usefixtures("double")
 

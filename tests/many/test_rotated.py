@@ -3,15 +3,21 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import (
+    CompleteResponses,
+    LastDecomposition,
+    LinearLanes,
+    Responses,
+    Settings,
+    _status,
+    assemble,
+    choose,
+    decomposed,
+    rotated,
+)
 
 import jaxglmm as jg
-from jaxglmm import DataError, NotApplicableError, _status
-from jaxglmm.many import rotated
-from jaxglmm.many.linear import CompleteResponses, LinearLanes, Settings
-from jaxglmm.many.responses import Responses
-from jaxglmm.many.rotated import LastDecomposition, decomposed
-from jaxglmm.model import assemble
-from jaxglmm.runtime.devices import choose
+from jaxglmm import DataError, NotApplicableError
 
 J = 40
 LABELS = [f"p{k:02d}" for k in range(J)]

@@ -4,11 +4,8 @@ import threading
 
 import numpy as np
 import pytest
-
-from jaxglmm import _status
-from jaxglmm.many import scheduler as fits_run
-from jaxglmm.many.columns import AGAIN, PENDING
-from jaxglmm.many.plan import Plan, Stage
+from doors import AGAIN, PENDING, Plan, Stage, _status
+from doors import scheduler as fits_run
 
 D = 20
 

@@ -5,13 +5,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import KeptColumns, covariances, row_of, terms_of
+from doors import components_parameters as parameters
 
 import jaxglmm as jg
-from jaxglmm.fitting.components import parameters
-from jaxglmm.many.collection import row_of
-from jaxglmm.many.columns import KeptColumns
-from jaxglmm.many.correlations import terms_of
-from jaxglmm.model import covariances
 
 
 @pytest.mark.parametrize("term", ["ar1(0 + t | g)", "cs(0 + f | g)", "(1 + t | g)"])

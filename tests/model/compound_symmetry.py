@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-
-from jaxglmm.model.covariances import AbstractCovariance
-from jaxglmm.numerics.array_namespace import functions
-from jaxglmm.structure.factors import ColumnMaps
+from doors import AbstractCovariance, ColumnMaps, functions
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import Composed, on_host
 
 import jaxglmm as jg
 from jaxglmm.model.families import FAMILIES, nested_derivatives
-from jaxglmm.model.families.composed import Composed
-from jaxglmm.runtime.host import on_host
 
 CASES = {
     "ordbeta": [(1.5, -1.7, 0.7), (0.9, -4.0, 0.1), (3.0, 2.0, -2.0)],

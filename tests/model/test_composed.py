@@ -3,11 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from doors import Composed, gradients, host
 
 from jaxglmm.model.families import family_from
-from jaxglmm.model.families.composed import Composed
-from jaxglmm.numerics.jets import gradients
-from jaxglmm.runtime import host
 
 N = 30
 NAMES = ("poisson", "nbinom2", "nbinom1", "gaussian", "gamma", "beta", "binomial")

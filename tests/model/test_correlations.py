@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import model_correlations as c
+from doors import on_host
 from scipy import linalg, special
-
-from jaxglmm.model import correlations as c
-from jaxglmm.runtime.host import on_host
 
 TIMES = ((0.3,), (1.0,), (2.5,), (2.9,))
 PLACES = ((0.0, 0.0), (1.0, 0.4), (0.2, 2.0), (1.5, 1.5), (3.0, 0.1))

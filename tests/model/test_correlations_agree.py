@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-
-from jaxglmm.model import correlations as shared
-from jaxglmm.model.residuals import Pairs
-from jaxglmm.model.residuals import correlations as closed
+from doors import Pairs
+from doors import model_correlations as shared
+from doors import residuals_correlations as closed
 
 T = 4
 LAG = np.abs(np.subtract.outer(np.arange(T), np.arange(T))).astype(float)

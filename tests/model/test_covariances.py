@@ -6,20 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from model.compound_symmetry import CompoundSymmetry
-
-from jaxglmm.formula import structures
-from jaxglmm.model import covariances
-from jaxglmm.model.covariances import (
+from doors import (
     Diagonal,
     FactorAnalytic,
     Homogeneous,
+    SideBySide,
     Unstructured,
     base,
+    covariances,
     names,
+    on_host,
 )
-from jaxglmm.model.covariances.base import SideBySide
-from jaxglmm.runtime.host import on_host
+from doors import formula_structures as structures
+from model.compound_symmetry import CompoundSymmetry
 
 KINDS = [
     Diagonal(1),

@@ -6,16 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import Ends, Logit, filter_jit, jvp_rows, logit, on_host, upper
 from model import decimals
 
 import jaxglmm as jg
-from jaxglmm._errors import ModelError
+from jaxglmm import ModelError
 from jaxglmm.model.families import nested_derivatives
-from jaxglmm.model.families._interval import Ends, logit, upper
-from jaxglmm.model.links import Logit
-from jaxglmm.runtime.arrays import jvp_rows
-from jaxglmm.runtime.host import on_host
-from jaxglmm.runtime.trees import filter_jit
 
 LINKS = ("logit", "probit", "cloglog", "loglog", "cauchit")
 STRUCTURES = ("flexible", "symmetric", "symmetric2", "equidistant")

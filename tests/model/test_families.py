@@ -4,14 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import AbstractFamily, filter_jit
 from model import decimals
 from scipy import stats
 
 import jaxglmm as jg
-from jaxglmm._errors import ModelError
+from jaxglmm import ModelError
 from jaxglmm.model.families import FAMILIES, family_from, nested_derivatives
-from jaxglmm.model.families._base import AbstractFamily
-from jaxglmm.runtime.trees import filter_jit
 
 COUNTS = (0.0, 1.0, 7.0, 1e4)
 POSITIVE = (1e-8, 0.3, 40.0)

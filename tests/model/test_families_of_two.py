@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from doors import on_host
 from model import decimals
 
 from jaxglmm.model.families import FAMILIES, nested_derivatives
-from jaxglmm.runtime.host import on_host
 
 ETAS = {
     "log": (-3.0, 0.3, 2.5, 7.0),

@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import AbstractFamily
 from scipy import integrate, stats
 
 import jaxglmm as jg
 from jaxglmm.model.families import FAMILIES, family_from
-from jaxglmm.model.families._base import AbstractFamily
 
 # categories have no mean to go by: test_cumulative
 NAMES = [

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import LINKS, Link, link_from
 from scipy import special
 
 import jaxglmm as jg
-from jaxglmm.model.links import LINKS, Link, link_from
 
 MIDDLE = np.linspace(-4, 4, 33)
 DOMAIN = {

@@ -4,17 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import bijections_correlation as correlation
+from doors import correlation_inverse, design_from_formula, log_lkj, resolve
 from scipy import integrate, stats
 
 import jaxglmm as jg
-from jaxglmm.formula import design_from_formula
 from jaxglmm.model.families import family_from
-from jaxglmm.model.priors.build import resolve
-from jaxglmm.numerics.bijections import (
-    correlation,
-    correlation_inverse,
-    log_lkj,
-)
 
 SCALES = {
     "half-normal": (jg.HalfNormal(0.7), stats.halfnorm(scale=0.7)),

@@ -11,27 +11,34 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from doors import (
+    LaneRows,
+    Maximise,
+    assemble,
+    covariances,
+    design_from_formula,
+    exact,
+    fitting_generalised,
+    generalised_lanes,
+    information,
+    integrator,
+    laplace,
+    laplace_derivatives,
+    linear_lanes,
+    marginal,
+    shared_design,
+    tree_at,
+)
+from doors import estimate_generalised as estimate
+from doors import fitting_linear as fitting
+from doors import hessian as exact_hessian
+from doors import laplace_derivatives_lanes as lanes
 from integrate import oracle
 from model.compound_symmetry import CompoundSymmetry
 from numerics.tolerance import assert_close
 from scipy.optimize import minimize
 
-from jaxglmm.estimate import generalised as estimate
-from jaxglmm.estimate import generalised_lanes, information, linear_lanes
-from jaxglmm.estimate import hessian as exact_hessian
-from jaxglmm.estimate.maximise import Maximise
-from jaxglmm.fitting import generalised as fitting_generalised
-from jaxglmm.fitting import linear as fitting
-from jaxglmm.formula import design_from_formula
-from jaxglmm.integrate import exact, laplace, laplace_derivatives
-from jaxglmm.integrate import laplace_derivatives_lanes as lanes
-from jaxglmm.integrate.exact_one_factor import marginal
-from jaxglmm.integrate.marginals import integrator
-from jaxglmm.integrate.rows_lanes import LaneRows
-from jaxglmm.model import assemble, covariances
 from jaxglmm.model.families import Poisson
-from jaxglmm.runtime.trees import tree_at
-from jaxglmm.structure import shared_design
 
 J, TIMES, L = 14, 3, 2
 THETA = np.array([0.9, 1.2, 0.6, 0.8])

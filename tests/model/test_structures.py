@@ -7,19 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from doors import (
+    Laplace,
+    assemble,
+    design_from_formula,
+    exact,
+    fitting_generalised,
+    information,
+    laplace,
+    on_host,
+)
+from doors import estimate_generalised as estimate
 from integrate import oracle
 from numerics.tolerance import assert_close
 
 import jaxglmm as jg
-from jaxglmm.estimate import generalised as estimate
-from jaxglmm.estimate import information
-from jaxglmm.fitting import generalised as fitting_generalised
-from jaxglmm.formula import design_from_formula
-from jaxglmm.integrate import exact, laplace
-from jaxglmm.integrate.base import Laplace
-from jaxglmm.model import assemble
 from jaxglmm.model.families import Poisson
-from jaxglmm.runtime.host import on_host
 
 J, TIMES = 14, 4
 PLACES = np.array([[0.0, 0.0], [1.0, 0.4], [0.2, 2.0], [1.5, 1.5]])

@@ -4,11 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jaxglmm.model.covariances import base, named
-from jaxglmm.numerics.chains import ChainSystem
-from jaxglmm.numerics.wide import Wide
-from jaxglmm.runtime.host import on_host
+from doors import ChainSystem, Wide, base, named, on_host
 
 Q, J, TIMES = 7, 5, "0;0.5;2;2.25;4;7;7.5"
 

@@ -3,9 +3,8 @@
 import warnings
 
 import numpy as np
+from doors import functions
 from scipy import special
-
-from jaxglmm.numerics.array_namespace import functions
 
 
 def test_expit_needs_no_scipy_and_does_not_overflow():

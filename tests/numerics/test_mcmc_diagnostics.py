@@ -4,9 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-
-from jaxglmm.numerics import mcmc_diagnostics as chains
-from jaxglmm.numerics import pareto_smoothing as pareto
+from doors import mcmc_diagnostics as chains
+from doors import pareto_smoothing as pareto
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from jaxglmm.numerics import multiplicity
+from doors import multiplicity
 
 
 def test_holm_by_hand():

@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jaxglmm import _status
-from jaxglmm.numerics import newton
+from doors import _status, newton
 
 TOL = 1e-10
 

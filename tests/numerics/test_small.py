@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
+from doors import small_matrices as small
 from numerics.tolerance import assert_close
-
-from jaxglmm.numerics import small_matrices as small
 
 SIDES = pytest.mark.parametrize("q", range(1, 9))
 LEVELS = 5

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import spd
 from numerics.tolerance import assert_close
-
-from jaxglmm.numerics import spd
 
 SIDES = pytest.mark.parametrize("p", [1, 2, spd.SMALL, spd.SMALL + 1, 9])
 

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import numerics_special as special
 from scipy import special as scipy
-
-from jaxglmm.numerics import special
 
 Z = np.geomspace(1e-300, 1e12, 500)
 

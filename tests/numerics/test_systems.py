@@ -10,13 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import DenseSystem, at_least, host_lambdas, scale, scale_transposed
 from integrate import oracle
 from numerics.tolerance import assert_close
 from structure import designs
-
-from jaxglmm.model.covariances.host import host_lambdas
-from jaxglmm.numerics.dense import DenseSystem
-from jaxglmm.numerics.system import at_least, scale, scale_transposed
 
 R = 3  # right-hand sides
 DENSE = ("terms", "nested-3", "crossed")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm._errors import NotApplicableError
+from jaxglmm import NotApplicableError
 
 
 def titles(axes):

@@ -6,11 +6,10 @@ import warnings
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from doors import best, simulated
+from doors import simulated_residuals as residuals
 
 import jaxglmm as jg
-from jaxglmm.plots import simulated
-from jaxglmm.plots.residual import best
-from jaxglmm.postestimation.checking import simulated_residuals as residuals
 
 
 def quiet(*args, **options):
@@ -192,9 +191,7 @@ def test_random_effects_and_profiles(cbpp):
 def test_a_positive_coefficient_is_no_scale():
     """Its axis is linear, however far its ends lie apart; a deviation's is not."""
     import pandas as pd
-
-    from jaxglmm.plots import profiles
-    from jaxglmm.postestimation.profile.curves import Curve
+    from doors import Curve, profiles
 
     class Profile:
         names = ("x", "sd_x|g", "phi", "cor_x.z|g")

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import twin
-
-from jaxglmm.plots import labels
+from doors import labels
 
 LONG = "Departement de la Haute-Garonne, canton numero"
 HOSTILE = [

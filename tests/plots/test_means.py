@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import SECOND
 
 import jaxglmm as jg
-from jaxglmm import plots
-from jaxglmm._errors import NotApplicableError
-from jaxglmm.plots.style import SECOND
+from jaxglmm import NotApplicableError, plots
 
 LONG = "a very long name of a treatment with $signs$"
 

@@ -9,13 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import twin
+from doors import bands, local_linear, marginals, style
 from matplotlib.colors import to_rgb
 
 import jaxglmm as jg
-from jaxglmm._errors import NotApplicableError
-from jaxglmm.plots import bands, marginals, style
-from jaxglmm.plots.smooth import local_linear
-from jaxglmm.results.fit import Fit
+from jaxglmm import Fit, NotApplicableError
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
+from doors import KeptColumns, multiplicity, style, volcano
 from matplotlib.colors import to_rgba
 
-from jaxglmm._errors import NotApplicableError
-from jaxglmm.many.columns import KeptColumns
-from jaxglmm.numerics import multiplicity
-from jaxglmm.plots import p_values, style, volcano
-from jaxglmm.results.fits import Fits
+from jaxglmm import Fits, NotApplicableError
+from jaxglmm.plots import p_values
 
 
 def made(D=400):

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import thresholds as _thresholds
 from scipy import stats
 
 import jaxglmm as jg
-from jaxglmm._errors import ModelError, NotApplicableError
+from jaxglmm import ModelError, NotApplicableError
 from jaxglmm.model.families import Cumulative
-from jaxglmm.model.priors import thresholds as _thresholds
 
 J, ROWS = 15, 8
 MODEL = "y ~ x + (1 | g)"

@@ -79,7 +79,7 @@ def test_vb_on_cbpp(cbpp_fit, truth):
 
 def test_map_on_cbpp(cbpp_fit):
     """Mode and curvature (Laplace): known numbers. Draws: near the posterior itself."""
-    from jaxglmm.posterior.mode import find_mode
+    from doors import find_posterior_mode as find_mode
 
     method = jg.MAP(nodes=1, draws=4000)
     fit = cbpp_fit(method)
@@ -307,8 +307,7 @@ def test_quadrature_is_chosen_for_small_binary_groups():
 
 def test_a_ridge_is_no_mode():
     """Directions that do not curve up get a curvature, and the status says so."""
-    from jaxglmm.estimate.posterior_mode import Mode
-    from jaxglmm.posterior.mode import curved
+    from doors import Mode, curved
 
     H = np.array([[4.0, 0, 0], [0, -2.0, 0.1], [0, 0.1, 1e-3]])
     zero = np.zeros(3)
@@ -411,9 +410,8 @@ def test_what_does_not_go_together(cbpp):
 
 def test_proposals_are_multivariate_t(rng):
     """Where both sides are alike: draws and density against SciPy's."""
+    from doors import SplitT, log_mixture
     from scipy import stats
-
-    from jaxglmm.estimate.proposal import SplitT, log_mixture
 
     x = rng.normal(size=(50, 2)) * [1.0, 3.0]
     H = np.array([[2.0, 0.3], [0.3, 0.5]])
@@ -435,7 +433,7 @@ def test_proposals_are_multivariate_t(rng):
 
 def test_proposals_have_two_sides():
     """Two scales an axis: the density integrates to one and is that of the draws."""
-    from jaxglmm.estimate.proposal import SplitT
+    from doors import SplitT
 
     L = np.linalg.cholesky(np.array([[2.0, 0.3], [0.3, 0.5]]))
     own = SplitT(np.array([0.5, -1.0]), L, np.array([0.7, 2.0]), np.array([1.5, 1.0]))
@@ -455,7 +453,7 @@ def test_proposals_have_two_sides():
 
 def test_proposals_follow_draws(rng):
     """Sides are found again; one draw that has all the weight is not believed."""
-    from jaxglmm.estimate.proposal import SplitT, tempered
+    from doors import SplitT, tempered
 
     x = np.column_stack([rng.normal(size=4000), np.log(rng.gamma(1.0, size=4000))])
     own = SplitT.fitted(x, np.full(4000, 1 / 4000))

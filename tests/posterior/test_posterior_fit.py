@@ -159,7 +159,7 @@ def test_predictions_are_made_of_draws(fit, cbpp, monkeypatch):
     marginal = fit.predictions(by="period", re="marginal", type="link")
     population = fit.predictions(by="period", type="link")
     assert (marginal["estimate"] > population["estimate"]).all()  # towards one half
-    from jaxglmm.posterior import predictive as predict
+    from doors import posterior_predictive as predict
 
     monkeypatch.setattr(predict, "AT_ONCE", 5 * fit.posterior.n_draws)  # in pieces
     again = fit.predictions(by="period")
@@ -299,9 +299,8 @@ def test_leave_one_out(fit):
 
 def test_group_likelihoods_by_brute_force(fit):
     """log p(y_g | parameters) by adaptive quadrature, at a few draws."""
+    from doors import group_log_likelihood
     from scipy import integrate, stats
-
-    from jaxglmm.posterior.loo import group_log_likelihood
 
     found = group_log_likelihood(fit, "herd")
     draws, d = fit.posterior.draws, fit.design
@@ -334,7 +333,7 @@ def test_certificates_of_maximum_likelihood(cbpp):
 
 def test_a_certificate_by_importance_sampling(rng):
     """Two factors: log p(y) by importance sampling of u, against 2-d quadrature."""
-    from jaxglmm.posterior.certificate import importance_corrected
+    from doors import importance_corrected
 
     a = np.array(["1", "1", "2", "2"] * 2)
     b = np.array(["1", "2"] * 4)
@@ -348,7 +347,7 @@ def test_a_certificate_by_importance_sampling(rng):
     )
     problem = fit.density.posterior.problem
     psi = np.array([0.4, 0.9, 0.7])
-    from jaxglmm.integrate.working_model import mode_at
+    from doors import mode_at
 
     with jax.enable_x64(True):
         u = mode_at(problem, psi)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from doors import loo
 from scipy import stats
 
 import jaxglmm as jg
-from jaxglmm.posterior import loo
 
 SCALES = (1.0, 1e-9, 1e10)
 

@@ -4,12 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from doors import double_precision, log_rows
 from scipy import special, stats
 
 import jaxglmm as jg
-from jaxglmm._errors import NotApplicableError
-from jaxglmm.density.posterior import log_rows
-from jaxglmm.runtime.precision import double_precision
+from jaxglmm import NotApplicableError
 
 J, ROWS = 12, 10
 ZI = "y ~ x + (1 | g)", {"family": "poisson", "zi": "~ 1"}

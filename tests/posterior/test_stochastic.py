@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import _fit, stochastic, variational
 from jax.scipy.special import gammaln
 
 import jaxglmm as jg
-from jaxglmm.estimate import stochastic, variational
 from jaxglmm.model.families import AbstractFamily
-from jaxglmm.posterior.vb import _fit
 
 PRIORS = jg.Priors(coefficients=1.5, sd=jg.HalfNormal(1))
 

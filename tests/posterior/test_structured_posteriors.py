@@ -4,15 +4,19 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from doors import (
+    Autoregressive,
+    Exchangeable,
+    Toeplitz,
+    design_from_formula,
+    double_precision,
+)
+from doors import engine as engines
 from scipy import integrate, stats
 
 import jaxglmm as jg
-from jaxglmm._errors import ModelError, NotApplicableError
-from jaxglmm.formula import design_from_formula
-from jaxglmm.model.correlations import Autoregressive, Exchangeable, Toeplitz
+from jaxglmm import ModelError, NotApplicableError
 from jaxglmm.model.families import family_from
-from jaxglmm.posterior import engine as engines
-from jaxglmm.runtime.precision import double_precision
 
 J, T = 25, 3
 

@@ -4,10 +4,9 @@ import functools
 
 import numpy as np
 import pandas as pd
+from doors import lambdas, to_user
 
 import jaxglmm as jg
-from jaxglmm.fitting.linear import lambdas
-from jaxglmm.structure.factors import to_user
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 

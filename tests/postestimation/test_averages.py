@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from doors import averages
 from scipy import integrate, special, stats
 
-from jaxglmm._errors import NotApplicableError
+from jaxglmm import NotApplicableError
 from jaxglmm.model.families import Binomial, Gamma, Gaussian, Poisson
-from jaxglmm.postestimation.prediction import averages
 
 ETA = np.array([-9.0, -1.3, 0.0, 0.7, 4.0])
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from choice_cases import FITS, KNOWN, LINEAR, made, quiet, sleep
+from doors import contrasts
 from ordinal_cases import data as ordinal_data
 from scipy import stats
 
 import jaxglmm as jg
-from jaxglmm.postestimation.choice.dropping import contrasts
 
 F = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
 

@@ -181,7 +181,7 @@ def test_parameters_have_errors_and_limits():
 def test_errors_of_parameters_are_of_the_hessian(name):
     """By the delta method through numerical derivatives of the covariance."""
     fit = jg.mmrm(f"y ~ x + {name}(visit | subject)", trial())
-    from jaxglmm.fitting.residual_parameters import parameters
+    from doors import residual_parameters as parameters
 
     engine, theta = fit.engine, fit.engine.theta(fit.estimates)
     h = 1e-6

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import drop_dependent
 
 import jaxglmm as jg
-from jaxglmm.formula.rank import drop_dependent
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::jaxglmm.RankDeficientWarning"),

@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import simulated_residuals as simulated
 
 import jaxglmm as jg
-from jaxglmm.postestimation.checking import simulated_residuals as simulated
 
 J, ROWS, D = 12, 5, 6
 N = J * ROWS
@@ -155,7 +155,7 @@ def test_draws_that_are_fitted_themselves():
 
 
 def test_lanes_and_single_refits_are_the_same(monkeypatch):
-    from jaxglmm.postestimation.checking import refits
+    from doors import refits
 
     fit = quiet(counts().__getitem__, 0)
     lanes = refits.refitted(fit, 20, 1, None)

@@ -6,14 +6,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import KeptColumns
+from doors import moderation as fits_moderation
 from scipy import stats
 from scipy.special import digamma, polygamma
 
 import jaxglmm as jg
-from jaxglmm._errors import DataError, NotApplicableError, SingularFitWarning
-from jaxglmm.many.columns import KeptColumns
-from jaxglmm.postestimation.collection import moderation as fits_moderation
-from jaxglmm.results.fits import Fits
+from jaxglmm import DataError, Fits, NotApplicableError, SingularFitWarning
 
 
 def made(D=300, seed=1):

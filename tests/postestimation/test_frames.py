@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import twin
 
-from jaxglmm._errors import NotApplicableError
+from jaxglmm import NotApplicableError
 
 FIXED = [
     "effect",

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm import DataError, NotApplicableError
 
 J, T = 30, 5
 

@@ -5,10 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
+from doors import _status, bootstrap
 
 import jaxglmm as jg
-from jaxglmm import _status
-from jaxglmm.postestimation import bootstrap
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 

@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import GeneralisedFit
+from doors import simulated_residuals as simulated
 from scipy import stats
 
 import jaxglmm as jg
-from jaxglmm.postestimation.checking import simulated_residuals as simulated
-from jaxglmm.results.generalised_fit import GeneralisedFit
 
 FORMULA = "y ~ x + (1 | g)"
 

@@ -7,12 +7,12 @@ exp(b0 + v / 2) from a model with an intercept alone.
 import numpy as np
 import pandas as pd
 import pytest
+from doors import generalised_variance_explained as explained
 from postestimation import generalised_cases as cases
 from scipy import special
 
 import jaxglmm as jg
-from jaxglmm._errors import NotApplicableError
-from jaxglmm.postestimation.checking import generalised_variance_explained as explained
+from jaxglmm import NotApplicableError
 
 
 def by_hand(fit, row):

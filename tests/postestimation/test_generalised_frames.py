@@ -7,7 +7,7 @@ import pytest
 from postestimation import generalised_cases as cases
 
 import jaxglmm as jg
-from jaxglmm._errors import NotApplicableError
+from jaxglmm import NotApplicableError
 
 
 def test_odds_ratios():

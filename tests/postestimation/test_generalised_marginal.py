@@ -7,7 +7,7 @@ from postestimation import generalised_cases as cases
 from scipy import special
 
 import jaxglmm as jg
-from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm import DataError, NotApplicableError
 
 
 def test_average_marginal_effects_are_statsmodels():

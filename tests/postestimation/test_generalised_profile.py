@@ -8,15 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from cases import r_name, reference
+from doors import (
+    FISHER,
+    LOG,
+    PLAIN,
+    Curve,
+    GeneralisedFit,
+    design_from_formula,
+    integrator,
+)
+from doors import fitting_generalised as engine
 from scipy import optimize, stats
 
 import jaxglmm as jg
-from jaxglmm.fitting import generalised as engine
-from jaxglmm.formula import design_from_formula
-from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.families import Gaussian
-from jaxglmm.postestimation.profile.curves import FISHER, LOG, PLAIN, Curve
-from jaxglmm.results.generalised_fit import GeneralisedFit
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 

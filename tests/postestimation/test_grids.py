@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import grids
 
 import jaxglmm as jg
-from jaxglmm.postestimation.prediction import grids
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from doors import WaldTest, contrast_matrix
 
-from jaxglmm._errors import NotApplicableError
-from jaxglmm.postestimation.inference.hypotheses import WaldTest, contrast_matrix
+from jaxglmm import NotApplicableError
 
 NAMES = ("(Intercept)", "x", "z")
 

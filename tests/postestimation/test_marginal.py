@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import twin
+from doors import marginal_effects as marginal
 
 import jaxglmm as jg
-from jaxglmm._errors import DataError, NotApplicableError
-from jaxglmm.postestimation.prediction import marginal_effects as marginal
+from jaxglmm import DataError, NotApplicableError
 
 
 @pytest.fixture(scope="module")

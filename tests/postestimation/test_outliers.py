@@ -1,9 +1,8 @@
 """Rows outside all draws: strictly, in the number, the verdict and the marks."""
 
 import numpy as np
-
-from jaxglmm.postestimation.checking import simulated_residuals as simulated
-from jaxglmm.postestimation.checking.checks import _outliers
+from doors import _outliers
+from doors import simulated_residuals as simulated
 
 
 def ties(rng, shape):

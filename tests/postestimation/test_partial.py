@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm._errors import DataError, NewLevelsWarning, NotApplicableError
+from jaxglmm import DataError, NewLevelsWarning, NotApplicableError
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_new_rows_need_the_factors_that_count_alone(crossed):
     crossed.predict(plates, re="(1 | plate)", new_levels="error")  # Z does not count
 
 
-@pytest.mark.filterwarnings("ignore::jaxglmm._errors.SingularFitWarning")
+@pytest.mark.filterwarnings("ignore::jaxglmm.SingularFitWarning")
 def test_generalised_models_and_levels_of_factors(rng):
     g, f = np.repeat(np.arange(15), 12), np.tile(list("abc"), 60)
     h = rng.integers(0, 8, 180)

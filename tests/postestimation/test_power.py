@@ -6,10 +6,10 @@ import matplotlib
 import numpy as np
 import pytest
 from choice_cases import made
+from doors import clopper_pearson
 from scipy import stats
 
 import jaxglmm as jg
-from jaxglmm.postestimation.power.simulation import clopper_pearson
 
 matplotlib.use("Agg")
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import twin
 
-from jaxglmm._errors import DataError, NewLevelsWarning, NotApplicableError
+from jaxglmm import DataError, NewLevelsWarning, NotApplicableError
 
 NEW = pd.DataFrame({"Days": [0.0, 5.0], "Subject": ["308", "999"]}, index=["a", "b"])
 
@@ -73,7 +73,6 @@ def test_weights_of_the_rows_are_in_their_prediction_intervals(sleepstudy):
 
 
 def test_conditional_standard_errors_are_hendersons(sleep):
-    pytest.importorskip("jaxglmm.fitting.conditional_variance")
     joint, (where,) = twin.joint_covariance(
         sleep.design, sleep.estimates.lam, sleep.sigma
     )
@@ -89,7 +88,6 @@ def test_conditional_standard_errors_are_hendersons(sleep):
 
 
 def test_conditional_covariances_are_hendersons(sleep):
-    pytest.importorskip("jaxglmm.fitting.conditional_variance")
     p, (lam,) = sleep.design.p, sleep.estimates.lam
     Z, (where,) = twin.dense_z(sleep.design)
     G = twin.relative_covariance(sleep.design, [lam])

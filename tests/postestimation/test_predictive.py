@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from doors import prediction_predictive as predictive
 from scipy import optimize, special, stats
 
 from jaxglmm.model.families import (
@@ -16,7 +17,6 @@ from jaxglmm.model.families import (
     Poisson,
     StudentT,
 )
-from jaxglmm.postestimation.prediction import predictive
 
 ETA, SD = np.array([-0.5, 0.4, 1.6]), np.array([0.0, 0.5, 1.2])
 GRID = np.linspace(-9, 9, 6001)

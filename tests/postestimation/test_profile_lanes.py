@@ -7,16 +7,14 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from doors import FISHER, LOG, PLAIN, Profile, in_lanes, profile_linear
+from doors import curves_alone as one_by_one
+from doors import profile_generalised as generalised_profile
+from doors import root_search as march
 
 import jaxglmm as jg
-from jaxglmm.postestimation.profile import generalised as generalised_profile
-from jaxglmm.postestimation.profile import linear as profile_linear
-from jaxglmm.postestimation.profile import root_search as march
-from jaxglmm.postestimation.profile.curves import Profile, in_lanes
-from jaxglmm.postestimation.profile.curves import alone as one_by_one
-from jaxglmm.postestimation.profile.root_search import FISHER, LOG, PLAIN
 
-pytestmark = pytest.mark.filterwarnings("ignore::jaxglmm._errors.SingularFitWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jaxglmm.SingularFitWarning")
 
 FORMULA = "y ~ x + (x | g)"
 J, ROWS = 10, 6

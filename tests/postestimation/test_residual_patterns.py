@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import residual_patterns as patterns
+from doors import simulated_residuals as simulated
 
 import jaxglmm as jg
-from jaxglmm._errors import DataError, NotApplicableError
-from jaxglmm.postestimation.checking import residual_patterns as patterns
-from jaxglmm.postestimation.checking import simulated_residuals as simulated
+from jaxglmm import DataError, NotApplicableError
 
 J, T = 20, 12
 

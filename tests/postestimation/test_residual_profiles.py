@@ -3,13 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import least, parameters_of, profile, reordered, with_method
 from scipy import optimize
 
 import jaxglmm as jg
-from jaxglmm.fitting.refit import with_method
-from jaxglmm.fitting.residual_parameters import parameters_of
-from jaxglmm.postestimation.profile.profile import profile
-from jaxglmm.postestimation.profile.residual import least, reordered
 
 J, T = 24, 3
 

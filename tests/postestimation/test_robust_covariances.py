@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from cases import data as table
+from doors import Empirical, empirical
 from scipy.special import expit
 
 import jaxglmm as jg
-from jaxglmm.fitting.empirical import Empirical
 
 HERE = Path(__file__).parents[1]
 REFERENCE = json.loads((HERE / "reference" / "robust_covariances.json").read_text())
@@ -193,7 +193,7 @@ def test_rows_that_the_fit_left_out_are_left_out_of_the_labels():
 
 
 def test_a_kind_without_roots_needs_no_matrix_of_a_cluster(monkeypatch):
-    monkeypatch.setattr("jaxglmm.fitting.empirical.MOST_ROWS", 5)
+    monkeypatch.setattr(empirical, "MOST_ROWS", 5)
     fit = jg.lmm("y ~ x + (1 | g)", weighted())
     with pytest.raises(jg.NotApplicableError, match="one has 8 rows"):
         _ = fit.with_vcov("CR2").se

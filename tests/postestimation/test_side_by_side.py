@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
-from jaxglmm._errors import ArgumentError, ModelError, NotApplicableError
+from jaxglmm import ArgumentError, ModelError, NotApplicableError
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import twin
+from doors import stencil
 
 import jaxglmm as jg
-from jaxglmm.numerics.difference_steps import stencil
 
 
 @pytest.fixture(scope="module")

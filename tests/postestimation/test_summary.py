@@ -4,9 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
+from doors import summary
 
-from jaxglmm.postestimation.report import summary
-from jaxglmm.results.fit import Fit
+from jaxglmm import Fit
 
 SLEEP = """\
 Linear mixed model fit by REML. t-tests use Satterthwaite's method

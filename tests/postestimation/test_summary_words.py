@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import abbreviate
 
 import jaxglmm as jg
-from jaxglmm.postestimation.report.summary import abbreviate
 
-pytestmark = pytest.mark.filterwarnings("ignore::jaxglmm._errors.SingularFitWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jaxglmm.SingularFitWarning")
 
 
 @pytest.fixture(scope="module")

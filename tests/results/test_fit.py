@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import twin
 
-from jaxglmm._errors import NotApplicableError
-from jaxglmm.results.fit import Fit
+from jaxglmm import Fit, NotApplicableError
 
 
 def test_sleepstudy_is_lme4s(sleep):

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxglmm._errors import NotApplicableError
-from jaxglmm.results.fits import Fits
+from jaxglmm import Fits, NotApplicableError
 
 
 def make(D=400, failed=()):

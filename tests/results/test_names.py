@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from doors import many_correlations as correlations
 
 import jaxglmm as jg
-from jaxglmm.many import correlations
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 PARAMETERS = [

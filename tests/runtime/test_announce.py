@@ -6,8 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-
-from jaxglmm.runtime import announce
+from doors import announce
 
 
 class Terminal(io.StringIO):

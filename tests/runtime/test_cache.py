@@ -9,9 +9,9 @@ import warnings
 
 import jax
 import pytest
+from doors import cache as _cache
 
 import jaxglmm as jg
-from jaxglmm.runtime import cache as _cache
 
 
 @pytest.fixture

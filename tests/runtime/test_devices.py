@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 import pytest
+from doors import Devices, choose
 
-from jaxglmm._errors import ModelError
-from jaxglmm.runtime.devices import Devices, choose
+from jaxglmm import ModelError
 
 
 def test_the_device_is_chosen_and_said():

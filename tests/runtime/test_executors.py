@@ -5,10 +5,7 @@ import threading
 import jax
 import jax.numpy as jnp
 import pytest
-
-from jaxglmm.runtime import executors
-from jaxglmm.runtime.executors import Serial, Threads, executor
-from jaxglmm.runtime.progress import bar
+from doors import Serial, Threads, bar, executor, executors
 
 BOTH = pytest.mark.parametrize("make", [Serial, lambda: Threads(2)], ids=["one", "two"])
 

@@ -10,13 +10,11 @@ import jax
 import jax.numpy as device
 import numpy as np
 import pytest
+from doors import Stored, arrays, host, hosted, jnp, lax, nn, special
+from doors import numerics_special as likelihoods
 from jax import scipy as device_scipy
 
 import jaxglmm as jg
-from jaxglmm.numerics import special as likelihoods
-from jaxglmm.runtime import arrays, host, hosted
-from jaxglmm.runtime.arrays import jnp, lax, nn, special
-from jaxglmm.runtime.stored import Stored
 
 CBPP = jg.datasets.load("cbpp").assign(
     row=lambda d: np.arange(len(d)).astype(str),

@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import Programs, stored
+from doors import memory as _memory
+from doors import runtime_stored as _stored
 
 import jaxglmm as jg
-from jaxglmm.runtime import memory as _memory
-from jaxglmm.runtime import stored as _stored
-from jaxglmm.runtime.compile import stored
-from jaxglmm.runtime.memory import Programs
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
 

@@ -13,15 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import cache as _cache
+from doors import hosted, main, store, stored
+from doors import program as _program
+from doors import programs as programs_in_memory
+from doors import runtime_stored as _stored
 
 import jaxglmm as jg
-from jaxglmm.cli import main
-from jaxglmm.runtime import cache as _cache
-from jaxglmm.runtime import hosted, store
-from jaxglmm.runtime import program as _program
-from jaxglmm.runtime import stored as _stored
-from jaxglmm.runtime.compile import stored
-from jaxglmm.runtime.memory import programs as programs_in_memory
 
 pytestmark = pytest.mark.usefixtures("at_full_effort")
 
@@ -303,7 +301,7 @@ def test_warm_says_what_it_cannot_do(folder, capsys):
 
 
 def test_warm_from_the_command_line(folder, capsys, monkeypatch):
-    from jaxglmm.api import warm as room
+    from doors import warm as room
 
     monkeypatch.setattr(room, "USUAL", ((*BATCHES, "gaussian"),))
     assert main(["warm"]) == 0

@@ -14,19 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import Fitted, Module, Stored, Unsuitable, integrator, stored
+from doors import cache as _cache
+from doors import jax_internals as _internals
+from doors import program as _program
+from doors import runtime_stored as _stored
 
 import jaxglmm as jg
-from jaxglmm.estimate.base import Fitted
-from jaxglmm.integrate.marginals import integrator
 from jaxglmm.model.families import family_from
-from jaxglmm.runtime import cache as _cache
-from jaxglmm.runtime import jax_internals as _internals
-from jaxglmm.runtime import program as _program
-from jaxglmm.runtime import stored as _stored
-from jaxglmm.runtime.compile import stored
-from jaxglmm.runtime.program import Unsuitable
-from jaxglmm.runtime.stored import Stored
-from jaxglmm.runtime.trees import Module
 
 pytestmark = pytest.mark.usefixtures("always_compiled", "at_full_effort")
 
@@ -388,8 +383,8 @@ def test_results_go_through_text():
 
 
 def test_the_hot_functions_are_kept():
-    from jaxglmm.estimate import generalised as laplace
-    from jaxglmm.estimate import hessian, information, maximise
+    from doors import estimate_generalised as laplace
+    from doors import hessian, information, maximise
 
     kept = (laplace.fit_numbers, hessian.hessian, maximise.fit_numbers)
     assert all(isinstance(f, Stored) for f in (*kept, information.curvature))

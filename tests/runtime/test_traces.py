@@ -5,9 +5,9 @@ import warnings
 import jax
 import numpy as np
 import pytest
+from doors import fit_numbers
 
 import jaxglmm as jg
-from jaxglmm.estimate.maximise import fit_numbers
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
 

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jaxglmm.runtime.trees import Module, field, filter_jit, tree_at
+from doors import Module, field, filter_jit, tree_at
 
 
 class Base(Module):

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from doors import laplace_at, moments
 
 import jaxglmm as jg
 from jaxglmm.spreadsheet import (
@@ -15,9 +16,7 @@ from jaxglmm.spreadsheet import (
     glmm_negbin,
     glmm_poisson,
     lmm,
-    moments,
 )
-from jaxglmm.spreadsheet.likelihood import laplace_at
 
 REFERENCE = Path(__file__).parent.parent / "reference"
 

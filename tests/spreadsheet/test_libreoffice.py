@@ -12,11 +12,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from doors import FUNCTIONS, arguments_of, libreoffice, main
 
-from jaxglmm.cli import main
-from jaxglmm.spreadsheet import glmm_poisson, libreoffice, lmm
+from jaxglmm.spreadsheet import glmm_poisson, lmm
 from jaxglmm.spreadsheet.server import Server
-from jaxglmm.spreadsheet.sheets import FUNCTIONS, arguments_of
 
 DRIVER = Path(__file__).with_name("libreoffice_driver.py")
 Y = [[v] for v in (2, 3, 5, 1, 2, 4)]

@@ -273,14 +273,14 @@ def test_the_command(tmp_path):
 
 
 def test_the_command_stays_on_this_machine(capsys):
-    from jaxglmm.cli import main
+    from doors import main
 
     assert main(["serve", "--host", "0.0.0.0"]) == 2
     assert "only this machine" in capsys.readouterr().err
 
 
 def test_ports_that_cannot_be_had(server, capsys):
-    from jaxglmm.cli import main
+    from doors import main
 
     taken = server.server_address[1]
     assert main(["serve", "--port", "99999"]) == 2

@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import arguments_of, call, hosted
 
 import jaxglmm as jg
-from jaxglmm.runtime import hosted
 from jaxglmm.spreadsheet import clmm, glmm_zinb, mmrm
 from jaxglmm.spreadsheet.server import columns
-from jaxglmm.spreadsheet.sheets import arguments_of, call
 
 N, J = 48, 8
 RNG = np.random.default_rng(7)

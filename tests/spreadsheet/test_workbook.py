@@ -2,18 +2,11 @@
 
 import numpy as np
 import pytest
+from doors import Call, Named, Reference, Unreadable, main, mentions
+from doors import formulas_read as read
 
 import jaxglmm as jg
-from jaxglmm.cli import main
 from jaxglmm.spreadsheet import glmm_poisson, lmm
-from jaxglmm.spreadsheet.formulas import (
-    Call,
-    Named,
-    Reference,
-    Unreadable,
-    mentions,
-    read,
-)
 
 openpyxl = pytest.importorskip("openpyxl")
 from openpyxl.workbook.defined_name import DefinedName  # noqa: E402

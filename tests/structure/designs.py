@@ -11,11 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from jaxglmm.model import assemble
-from jaxglmm.model.covariances import named
-from jaxglmm.structure.factors import TermColumns
-from jaxglmm.structure.moments_of_design import Moments, build
+from doors import Moments, TermColumns, assemble, build, named
 
 
 @dataclass(frozen=True)

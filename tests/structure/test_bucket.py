@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from jaxglmm.structure.padding import bucket, pad
+from doors import bucket, pad
 
 
 @pytest.mark.parametrize("steps", [8, 16])

@@ -4,14 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from doors import DenseCoupling, SparseCoupling, TermColumns, assemble
+from doors import moments_of_design as module
 from integrate import oracle
 from structure import designs
 
 from jaxglmm import ModelError
-from jaxglmm.model import assemble
-from jaxglmm.numerics.arrow import DenseCoupling, SparseCoupling
-from jaxglmm.structure import moments_of_design as module
-from jaxglmm.structure.factors import TermColumns
 
 
 @pytest.mark.parametrize("layout", designs.LAYOUTS, ids=str)

@@ -4,11 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from doors import Factor, join, orthonormal
+from doors import structure_crossproducts as cross
 from structure import designs
-
-from jaxglmm.structure import crossproducts as cross
-from jaxglmm.structure.factors import Factor, join
-from jaxglmm.structure.fixed import orthonormal
 
 WEIGHTED = pytest.mark.parametrize("weighted", [False, True])
 NAMES = pytest.mark.parametrize("name", ["one", "terms", "crossed", "crossed-3"])

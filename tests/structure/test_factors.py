@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-
-from jaxglmm.model.covariances import Diagonal, Unstructured, named
-from jaxglmm.model.covariances.base import SideBySide
-from jaxglmm.structure.factors import TermColumns, join, to_user
+from doors import Diagonal, SideBySide, TermColumns, Unstructured, join, named, to_user
 
 N, J = 60, 7
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from doors import FixedBasis, fixed, orthonormal, residual, triangle
 
 from jaxglmm import ModelError
-from jaxglmm.structure import fixed
-from jaxglmm.structure.fixed import FixedBasis, orthonormal, residual, triangle
 
 N = 200
 

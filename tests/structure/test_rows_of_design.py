@@ -2,11 +2,8 @@
 
 import numpy as np
 import pytest
-
-from jaxglmm.model.covariances import Unstructured
-from jaxglmm.structure import rows_of_design as module
-from jaxglmm.structure.factors import TermColumns
-from jaxglmm.structure.rows_of_design import build_rows
+from doors import TermColumns, Unstructured, build_rows
+from doors import rows_of_design as module
 
 N = 1_201
 
