@@ -123,6 +123,23 @@ def alone(source: ModelSource, columns: KeptColumns, i: int) -> np.ndarray:
     return row
 
 
+class Alone:
+    """One fit after the other: what no program of lanes takes, or has finished.
+
+    No engine of its own but the last resort of all of them, by the same protocol, so
+    that its pieces run wherever theirs do.
+    """
+
+    lanes, surer_alone = 1, False
+
+    def __init__(self, source: Any, columns: KeptColumns):
+        self.source, self.columns = source, columns
+
+    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
+        """Rows of the table, whatever the steps."""
+        return np.stack([alone(self.source, self.columns, int(i)) for i in which])
+
+
 def status_of(error: JaxGLMMError) -> int:
     """What a data set is said to be that ``error`` befell: its own, or its kind's."""
     if error.status is not None:

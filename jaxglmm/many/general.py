@@ -18,10 +18,10 @@ from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting.coefficients import t_p_values
 from jaxglmm.fitting.degrees_of_freedom import FLAT
 from jaxglmm.formula.design import Design
-from jaxglmm.many.columns import AGAIN, ALONE, MISSING
-from jaxglmm.many.linear import USABLE, Settings, _columns, columns
+from jaxglmm.many.columns import AGAIN, ALONE
+from jaxglmm.many.linear import USABLE, Settings, columns
 from jaxglmm.many.pieces import OnHost, placed
-from jaxglmm.many.responses import Responses
+from jaxglmm.many.responses import Responses, marked, without_offset
 from jaxglmm.model.covariances import standard_deviations
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure import crossproducts as cross
@@ -60,11 +60,7 @@ class GenericLinear(OnHost):
     def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
         """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
         m, engine = self.engine.moments, self.engine
-        Y = self.responses.take(which)
-        if self.offset is not None:
-            Y = Y - _columns(self.offset, which, Y.shape)
-        if m.keep is not None:
-            Y = Y[m.keep]
+        Y = without_offset(self.responses, self.offset, which, m.keep)
         E, b, scale, exact = _residuals(m, Y)
         weighted = E if m.weights is None else E * m.weights[:, None]
         Zy = tuple(
@@ -94,10 +90,7 @@ class GenericLinear(OnHost):
         status = out.status.copy()
         status[exact] = _status.EXACT
         status[np.ptp(Y, axis=0) == 0] = _status.CONSTANT
-        if not np.isfinite(Y.sum(axis=0)).all():
-            status[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
-            status[np.isnan(Y).any(axis=0)] = MISSING
-        return self._table(out, curvature, b, scale, status)
+        return self._table(out, curvature, b, scale, marked(Y, status))
 
     def _table(self, out, curvature, b, scale, status) -> np.ndarray:
         m, reml = self.engine.moments, self.settings.reml

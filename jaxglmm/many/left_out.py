@@ -8,7 +8,6 @@ the levels' sums, never the rows. Other groups of rows are missing values of a r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from jaxglmm.formula.design import Design
 from jaxglmm.many import generalised, scheduler
 from jaxglmm.many import linear as fits_linear
 from jaxglmm.many import plan as engines
-from jaxglmm.many.collection import ModelSource, alone
+from jaxglmm.many.collection import Alone, ModelSource
 from jaxglmm.many.columns import PENDING
 from jaxglmm.many.linear import LinearLanes, OwnLanes, Settings
 from jaxglmm.many.ragged import _cholesky, _solve
@@ -204,7 +203,7 @@ def _plan(fit: Any, source: GroupsLeftOut, count: int) -> Plan:
         columns = fits_linear.columns(design)
     else:
         columns = generalised.generalised_columns(design, fit.family)
-    alone_ = partial(alone, source, columns)
+    alone = Alone(source, columns)
     plain = design.residual is None and not design.parts and design.terms
     if by_downdating(fit, source.codes):
         devices = choose("all", float(count) * design.terms[0].n_levels)
@@ -212,18 +211,19 @@ def _plan(fit: Any, source: GroupsLeftOut, count: int) -> Plan:
         settings = Settings(bool(fit.reml), TOLERANCE, fit.ddf == "satterthwaite")
         engine = LinearLanes(design, data, settings, devices)
         stage = Stage(engine, np.arange(count), devices.threads)
-        return Plan((stage,), None, alone_, columns, count, "", devices.describe())
+        return Plan((stage,), None, alone, columns, count, "", devices.describe())
     if plain and _by_lanes(fit):
         y = WithoutGroup(design.y, source.codes, count)
         given = (design.weights, design.offset, design.trials)
         family = None if fit.is_linear else fit.family
         how = Maximise(bool(fit.reml)) if fit.is_linear else fit.marginal
         many = ModelSource(design, Responses(y, design.n), None, *given, how, family)
-        return replace(engines.plan(many, "all"), alone=alone_)
+        return replace(engines.plan(many, "all"), alone=alone)
     if design.residual is not None:
         columns = replace(columns, dispersion=residual_names(design))
-    stage = Stage(engines.Loop(source, columns), np.arange(count), 1)
-    return Plan((stage,), None, alone_, columns, count, "", "cpu")
+        alone = Alone(source, columns)
+    stage = Stage(alone, np.arange(count), 1)
+    return Plan((stage,), None, alone, columns, count, "", "cpu")
 
 
 def by_downdating(fit: Any, codes: np.ndarray) -> bool:

@@ -19,11 +19,16 @@ from jaxglmm.estimate import linear_lanes as linear
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting.coefficients import t_p_values
 from jaxglmm.formula.design import Design
-from jaxglmm.many.columns import AGAIN, ALONE, MISSING, KeptColumns
+from jaxglmm.many.columns import AGAIN, ALONE, KeptColumns
 from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.correlations import terms_of
 from jaxglmm.many.pieces import OnHost, placed
-from jaxglmm.many.responses import Responses
+from jaxglmm.many.responses import (
+    Responses,
+    marked,
+    values_of,
+    without_offset,
+)
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.runtime.devices import Devices
@@ -197,18 +202,12 @@ class CompleteResponses:
 
     def complete(self, which: np.ndarray) -> np.ndarray:
         """(n, L) responses, the offset taken off, of the rows that have a weight."""
-        Y = self.responses.take(which)
-        if self.offset is not None:
-            Y = Y - _columns(self.offset, which, Y.shape)
-        return Y if self.where.keep is None else Y[self.where.keep]
+        return without_offset(self.responses, self.offset, which, self.where.keep)
 
     def lanes(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, L) responses; (L,) statuses."""
-        Y, refused = self.complete(which), np.zeros(len(which), int)
-        if not np.isfinite(Y.sum(axis=0)).all():
-            refused[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
-            refused[np.isnan(Y).any(axis=0)] = MISSING
-        return Y, refused
+        Y = self.complete(which)
+        return Y, marked(Y, np.zeros(len(which), int))
 
     def table(
         self,
@@ -311,8 +310,8 @@ class WeightedResponses(OwnLanes):
     def lanes(self, which: np.ndarray) -> tuple[Any, np.ndarray]:
         """Y and W (n, L), weight 0 for no row; (L,) statuses."""
         Y = self.responses.take(which)
-        W = _columns(self.weights, which, Y.shape)
-        offset = _columns(self.offset, which, Y.shape, 0.0)
+        W = values_of(self.weights, which, Y.shape)
+        offset = values_of(self.offset, which, Y.shape, 0.0)
         infinite = unusable(Y, W, offset)
         missing = ~np.isfinite(Y) | ~np.isfinite(W) | ~np.isfinite(offset)
         if missing.any():
@@ -321,15 +320,6 @@ class WeightedResponses(OwnLanes):
         if self.where.keep is not None:
             Y, W = Y[self.where.keep], W[self.where.keep]
         return (Y, W), np.where(infinite, _status.BAD_VALUES, 0)
-
-
-def _columns(source, which: np.ndarray, shape, fill: float = 1.0) -> np.ndarray:
-    """Weights or offsets of some responses, (n, L)."""
-    if source is None:
-        return np.full(shape, fill)
-    if isinstance(source, Responses):
-        return source.take(which)
-    return np.broadcast_to(source[:, None], shape)
 
 
 def unusable(Y: np.ndarray, W: np.ndarray, offset: np.ndarray) -> np.ndarray:

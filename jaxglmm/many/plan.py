@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from jaxglmm import _status
 from jaxglmm.formula.design import Design
 from jaxglmm.many import file as fits_file
 from jaxglmm.many import linear as fits_linear
-from jaxglmm.many.collection import ModelSource, alone
+from jaxglmm.many.collection import Alone, ModelSource
 from jaxglmm.many.columns import PENDING, KeptColumns
 from jaxglmm.many.coordinates import coordinates
 from jaxglmm.many.level_sums import LevelSums
@@ -31,21 +30,6 @@ from jaxglmm.many.rotated import RotatedResponses, rotated, rotates
 from jaxglmm.many.stages import Plan, Stage
 from jaxglmm.runtime import hosts
 from jaxglmm.runtime.devices import Devices, choose
-
-
-class Loop:
-    """One fit after the other, for models that no batch program takes."""
-
-    surer_alone = False
-
-    lanes = 1
-
-    def __init__(self, source: ModelSource, columns: KeptColumns):
-        self.source, self.columns = source, columns
-
-    def fit(self, which: np.ndarray, steps: int) -> np.ndarray:
-        """Rows of the table."""
-        return np.stack([alone(self.source, self.columns, int(i)) for i in which])
 
 
 def plan(source: ModelSource, devices: Any) -> Plan:
@@ -69,6 +53,7 @@ def _generalised(source: ModelSource, devices: Devices) -> Plan:
     whole, source = source, settled(source)
     family, design = source.family, source.design
     columns = generalised_columns(design, family)
+    alone = Alone(whole, columns)
     missing, threads = None, devices.threads
     if source.responses is None:
         split = source.split
@@ -84,7 +69,7 @@ def _generalised(source: ModelSource, devices: Devices) -> Plan:
                 for data in [LongRows(source, int(J), which)]
             )
         else:
-            stages = (Stage(Loop(whole, columns), everything, 1),)
+            stages = (Stage(alone, everything, 1),)
     else:
         D = len(source.responses)
         everything = np.arange(D)
@@ -96,13 +81,13 @@ def _generalised(source: ModelSource, devices: Devices) -> Plan:
                 other = ResponseRows(source, True, devices)
                 missing = GeneralisedLanes(other, devices)
         else:
-            stages = (Stage(Loop(whole, columns), everything, 1),)
+            stages = (Stage(alone, everything, 1),)
     nodes = source.model.nodes
     how = "Laplace's approximation" if nodes == 1 else f"{nodes}-point quadrature"
     return Plan(
         stages,
         missing,
-        partial(alone, whole, columns),
+        alone,
         columns,
         D,
         f"generalised linear mixed models ({family.name}, {family.link.name}) fit by "
@@ -125,20 +110,20 @@ def _linear(source: ModelSource, devices: Devices) -> Plan:
     design, reml = source.design, source.model.reml
     settings = Settings(reml, source.tol, source.satterthwaite)
     columns = fits_linear.columns(design)
-    missing = None
+    alone, missing = Alone(source, columns), None
     if design.residual is not None:
         return _correlated(source, columns, devices)
     if source.responses is None:
-        stages = _ragged(source, settings, columns, devices)
+        stages = _ragged(source, settings, alone, devices)
         D = len(source.split.levels)  # type: ignore[union-attr]
     else:
         D = len(source.responses)
-        engine, missing, threads = _responses(source, settings, columns, devices)
+        engine, missing, threads = _responses(source, settings, alone, devices)
         stages = (Stage(engine, np.arange(D), threads),)
     return Plan(
         stages,
         missing,
-        partial(alone, source, columns),
+        alone,
         columns,
         D,
         f"linear mixed models fit by {'REML' if reml else 'maximum likelihood'}",
@@ -151,18 +136,18 @@ def _correlated(source: ModelSource, columns: KeptColumns, devices: Devices) -> 
     from jaxglmm.many.residuals import SharedBlocks, residual_names
 
     columns = replace(columns, dispersion=residual_names(source.design))
-    loop, missing, threads = Loop(source, columns), None, 1
+    alone = Alone(source, columns)
     if source.responses is None:
         D = len(source.split.levels)  # type: ignore[union-attr]
-        engine: Any = loop
+        engine: LanesEngine = alone
     else:
         D = len(source.responses)
-        engine, missing = SharedBlocks(source, columns), loop
+        engine = SharedBlocks(source, columns)
     how = "REML" if source.model.reml else "maximum likelihood"
     return Plan(
-        (Stage(engine, np.arange(D), threads),),
-        missing,
-        partial(alone, source, columns),
+        (Stage(engine, np.arange(D), 1),),
+        None,
+        alone,
         columns,
         D,
         f"linear models with correlated residuals fit by {how}",
@@ -171,7 +156,7 @@ def _correlated(source: ModelSource, columns: KeptColumns, devices: Devices) -> 
 
 
 def _responses(
-    source: ModelSource, settings: Settings, columns: KeptColumns, devices: Devices
+    source: ModelSource, settings: Settings, alone: Alone, devices: Devices
 ) -> tuple[LanesEngine, LanesEngine | None, int]:
     """The engine for all responses, and the one for those with missing values."""
     from jaxglmm.many.general import GenericLinear
@@ -187,12 +172,12 @@ def _responses(
             given = (assemble.moments(turned), responses, turned.offset)
             data = RotatedResponses(*given, Q)
             engine = LinearLanes(turned, data, settings, devices)
-            return engine, Loop(source, columns), devices.threads
+            return engine, None, devices.threads
     if not fits_linear.suits(design):
         if own_weights:
-            return Loop(source, columns), None, 1
+            return alone, None, 1
         generic = GenericLinear(design, responses, source.offset, settings)
-        return generic, Loop(source, columns), 1
+        return generic, None, 1
     moments = assemble.moments(design)
     own = WeightedResponses(moments, responses, source.offset, source.weights)
     weighted = LinearLanes(design, own, settings, devices)
@@ -204,14 +189,14 @@ def _responses(
 
 
 def _ragged(
-    source: ModelSource, settings: Settings, columns: KeptColumns, devices: Devices
+    source: ModelSource, settings: Settings, alone: Alone, devices: Devices
 ) -> tuple[Stage, ...]:
     split = source.split
     assert split is not None
     design = source.design
     everything = np.arange(len(split.levels))
     if not fits_linear.suits(design):
-        return (Stage(Loop(source, columns), everything, 1),)
+        return (Stage(alone, everything, 1),)
     where = coordinates(design)
     sums = LevelSums(design, where, split, devices.threads)
     sizes = buckets(split.levels)

@@ -24,8 +24,8 @@ from jaxglmm.fitting.residual_parameters import parameters_of
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate import exact_blocks
 from jaxglmm.many.collection import ModelSource
-from jaxglmm.many.columns import MISSING, KeptColumns
-from jaxglmm.many.responses import Responses
+from jaxglmm.many.columns import KeptColumns
+from jaxglmm.many.responses import marked, without_offset
 from jaxglmm.model import covariances
 from jaxglmm.model.covariances.host import host_lambdas, host_theta
 from jaxglmm.model.marginal_problem import MarginalProblem
@@ -61,12 +61,7 @@ class SharedBlocks:
         """Rows of the table for responses ``which`` (L,), at most ``steps`` steps."""
         source, keep = self.source, self.base.keep
         assert source.responses is not None
-        Y = source.responses.take(which)
-        if source.offset is not None:
-            offset = source.offset
-            own = isinstance(offset, Responses)
-            Y = Y - (offset.take(which) if own else np.asarray(offset)[:, None])
-        Y = Y[keep]
+        Y = without_offset(source.responses, source.offset, which, keep)
         status = self._status(Y)
         good = np.flatnonzero(status == 0)
         out = np.full((len(which), self.columns.width), np.nan)
@@ -87,9 +82,7 @@ class SharedBlocks:
             exact = ~(np.sqrt(np.sum(rest**2, axis=0)) > EXACT * size)
         status[exact] = _status.EXACT
         status[np.ptp(Y, axis=0) == 0] = _status.CONSTANT
-        status[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
-        status[np.isnan(Y).any(axis=0)] = MISSING
-        return status
+        return marked(Y, status)
 
     def _fitted(self, engines: list[blocks.BlockEngine], steps: int) -> np.ndarray:
         shared = self.base.shared

@@ -20,11 +20,11 @@ from jaxglmm.formula.design import Design
 from jaxglmm.many.collection import ModelSource, status_of
 from jaxglmm.many.columns import MISSING
 from jaxglmm.many.generalised import LaneArrays
-from jaxglmm.many.linear import _columns, unusable
+from jaxglmm.many.linear import unusable
 from jaxglmm.many.located import Categories, of_categories
 from jaxglmm.many.located import guesses as of_thresholds
 from jaxglmm.many.pieces import OnHost, placed
-from jaxglmm.many.responses import Responses
+from jaxglmm.many.responses import Responses, values_of
 from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.runtime.devices import Devices
@@ -140,16 +140,16 @@ class ResponseRows(OnHost):
         """Responses ``which`` (L,); those that wait for weights of their own too."""
         Y = self.responses.take(which)
         source, family = self.source, self.family
-        weights = _columns(source.weights, which, Y.shape)
+        weights = values_of(source.weights, which, Y.shape)
         trials = None
         if source.trials is not None:
-            trials = _columns(source.trials, which, Y.shape)
+            trials = values_of(source.trials, which, Y.shape)
         lost = np.isnan(Y)
         for values in (weights, trials):
             if values is not None:
                 lost = lost | np.isnan(values)
         own = None if self.several else source.offset  # of several: the design's
-        offset = _columns(own, which, Y.shape, 0.0)
+        offset = values_of(own, which, Y.shape, 0.0)
         lost = lost | np.isnan(offset)
         infinite = unusable(Y, weights, offset)
         if trials is not None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm._errors import DataError
 from jaxglmm.formula.matrix import as_matrix
 from jaxglmm.formula.reading import not_numeric
 from jaxglmm.formula.tables import as_table
+from jaxglmm.many.columns import MISSING
 
 
 def check_order(values: Any, index: Any, name: str = "responses") -> None:
@@ -149,6 +151,39 @@ def _on_disk(values: Any) -> bool:
     if isinstance(values, np.ndarray | list | tuple):
         return False
     return hasattr(values, "shape") and hasattr(values, "__getitem__")
+
+
+def values_of(
+    given: Any, which: np.ndarray, shape: tuple[int, ...], fill: float = 1.0
+) -> np.ndarray:
+    """Weights or offsets of some responses, (n, L): their own, of all, or none."""
+    if given is None:
+        return np.full(shape, fill)
+    if isinstance(given, Responses):
+        return given.take(which)
+    return np.broadcast_to(given[:, None], shape)
+
+
+def without_offset(
+    responses: Responses,
+    offset: np.ndarray | Responses | None,
+    which: np.ndarray,
+    keep: np.ndarray | None = None,
+) -> np.ndarray:
+    """(n, L) responses, the offset taken off, of the rows that are kept."""
+    Y = responses.take(which)
+    if offset is not None:
+        Y = Y - values_of(offset, which, Y.shape)
+    return Y if keep is None else Y[keep]
+
+
+def marked(Y: np.ndarray, status: np.ndarray) -> np.ndarray:
+    """``status`` (L,), but for responses with infinite or missing values."""
+    if not np.isfinite(Y.sum(axis=0)).all():
+        infinite, missing = np.isinf(Y).any(axis=0), np.isnan(Y).any(axis=0)
+        status = np.where(infinite, _status.BAD_VALUES, status)
+        status = np.where(missing, MISSING, status)
+    return status
 
 
 def _of_columns(values: Any) -> np.ndarray:

@@ -18,9 +18,8 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm.estimate.rotated_lanes import RotatedFit
 from jaxglmm.formula.design import Design, RandomTerm
-from jaxglmm.many.columns import MISSING
 from jaxglmm.many.linear import CompleteResponses
-from jaxglmm.many.responses import Responses
+from jaxglmm.many.responses import Responses, marked
 from jaxglmm.runtime.devices import Devices
 from jaxglmm.structure.moments_of_design import Moments
 from jaxglmm.structure.rotated_design import rotated_design
@@ -77,17 +76,16 @@ class RotatedResponses(CompleteResponses):
     def lanes(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Q'Y (n, L), the offset taken off; (L,) statuses."""
         Y = self.responses.take(which)
-        refused = np.zeros(len(which), int)
+        status = np.zeros(len(which), int)
         if self.offset is None:
-            refused[Y.max(axis=0) == Y.min(axis=0)] = _status.CONSTANT
-        if not np.isfinite(Y.sum(axis=0)).all():
-            refused[np.isinf(Y).any(axis=0)] = _status.BAD_VALUES
-            refused[np.isnan(Y).any(axis=0)] = MISSING
-            Y = np.where(refused != 0, 0.0, Y)
+            status[Y.max(axis=0) == Y.min(axis=0)] = _status.CONSTANT
+        status = marked(Y, status)
+        if status.any():  # nothing that is infinite into the product
+            Y = np.where(status != 0, 0.0, Y)
         Y = self.Q.T @ Y
         if self.offset is not None:
             Y = Y - np.asarray(self.offset)[:, None]
-        return Y, refused
+        return Y, status
 
 
 def rotated(design: Design) -> tuple[Design, np.ndarray]:

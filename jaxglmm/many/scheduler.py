@@ -58,8 +58,9 @@ def run(
         keeper()
         if piece.steps == FIRST:
             bar.update(len(piece.which))
-    for i in np.flatnonzero(status == ALONE):
-        _write(table, np.array([i]), plan.alone(int(i))[None])
+    waiting = np.flatnonzero(np.isin(status, (ALONE, MISSING)))
+    last = iter([_Round(plan.alone, waiting, MOST)])
+    for _ in _together(table, [last], 1):  # one at a time: each uses all processors
         keeper()
     saved()
     hosts.gather(table, status != PENDING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +23,14 @@ class Stage:
 class Plan:
     """How all data sets are fitted.
 
-    stages: engines and their data sets; missing: for responses with missing values;
-    alone: a fit of its own; title, devices: for the summary.
+    stages: engines and their data sets; missing: for responses with missing values,
+    ``alone`` where there is none; alone: fits of their own; title, devices: for the
+    summary.
     """
 
     stages: tuple[Stage, ...]
     missing: LanesEngine | None
-    alone: Callable[[int], np.ndarray]
+    alone: LanesEngine
     columns: KeptColumns
     D: int
     title: str

@@ -43,7 +43,7 @@ def engines():
     found = {}
     for each in fits:
         whole = plan(each.source, "cpu")
-        for engine in (*(s.engine for s in whole.stages), whole.missing):
+        for engine in (*(s.engine for s in whole.stages), whole.missing, whole.alone):
             if engine is not None:
                 kind = type(getattr(engine, "data", engine)).__name__
                 found.setdefault(kind, engine)
@@ -54,16 +54,18 @@ def engines():
 def test_pieces_give_the_same_numbers_in_another_process():
     kinds = engines()
     assert set(kinds) == {
+        "Alone",
         "CompleteResponses",
         "GenericLinear",
-        "Loop",
         "LongRows",
         "LongTable",
         "ResponseRows",
         "WeightedResponses",
     }
     pieces = [Piece(e, np.arange(D), 8, 30, True) for e in kinds.values()]
-    pieces[list(kinds).index("Loop")] = Piece(kinds["Loop"], np.arange(D), D, 30, True)
+    pieces[list(kinds).index("Alone")] = Piece(
+        kinds["Alone"], np.arange(D), D, 30, True
+    )
     here = list(map(rows, pieces))
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from doors import AGAIN, PENDING, Plan, Stage, _status
+from doors import AGAIN, MISSING, PENDING, Plan, Stage, _status
 from doors import scheduler as fits_run
 
 D = 20
@@ -28,6 +28,15 @@ class Needing:
         return np.stack([which, np.where(done, _status.CONVERGED, AGAIN)], axis=1) * 1.0
 
 
+class Stalling:
+    """Fits of their own, which do not converge."""
+
+    lanes, surer_alone = 1, False
+
+    def fit(self, which, steps):
+        return np.stack([which, np.full(len(which), _status.STALLED)], axis=1) * 1.0
+
+
 class Bar:
     total = 0
 
@@ -44,10 +53,7 @@ def fitted(engines, threads):
         for k, engine in enumerate(engines)
     )
 
-    def alone(i):
-        return np.array([i, _status.STALLED], float)
-
-    plan = Plan(stages, None, alone, None, D, "", "")  # type: ignore
+    plan = Plan(stages, None, Stalling(), None, D, "", "")  # type: ignore
     bar = Bar()
     fits_run.run(table, plan, bar)
     return table, bar
@@ -70,6 +76,25 @@ def test_each_gets_the_steps_it_needs(threads):
         assert {n for n, _ in engine.calls} == {Needing.lanes}  # one shape
         steps = [steps for _, steps in engine.calls]
         assert steps == [fits_run.FIRST] * 3 + [fits_run.MORE, fits_run.MOST]
+
+
+class Refusing(Needing):
+    """An engine that takes no missing values, of which the odd ones have some."""
+
+    def fit(self, which, steps):
+        out = super().fit(which, steps)
+        out[which % 2 == 1, 1] = MISSING
+        return out
+
+
+def test_missing_values_that_no_engine_takes_are_fitted_alone():
+    engine = Refusing(np.zeros(D))
+    table, bar = fitted((engine,), 1)
+    assert bar.total == D
+    assert len(engine.calls) == D / Needing.lanes
+    odd = np.arange(D) % 2 == 1
+    assert (table[odd, 1] == _status.STALLED).all()
+    assert (table[~odd, 1] == _status.CONVERGED).all()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
