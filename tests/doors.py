@@ -145,7 +145,7 @@ if TYPE_CHECKING:
     from jaxglmm.many import plan as many_plan
     from jaxglmm.many.collection import ModelSource, row_of
     from jaxglmm.many.collection import alone as collection_alone
-    from jaxglmm.many.columns import AGAIN, PENDING, KeptColumns
+    from jaxglmm.many.columns import AGAIN, MISSING, PENDING, KeptColumns
     from jaxglmm.many.coordinates import coordinates
     from jaxglmm.many.correlations import terms_of
     from jaxglmm.many.linear import CompleteResponses, LinearLanes, Settings

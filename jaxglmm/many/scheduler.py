@@ -60,7 +60,7 @@ def run(
             bar.update(len(piece.which))
     waiting = np.flatnonzero(np.isin(status, (ALONE, MISSING)))
     last = iter([_Round(plan.alone, waiting, MOST)])
-    for _ in _together(table, [last], 1):  # one at a time: each uses all processors
+    for _ in _together(table, [last], 1):  # one at a time: each has all processors
         keeper()
     saved()
     hosts.gather(table, status != PENDING)
