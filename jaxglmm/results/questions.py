@@ -216,9 +216,8 @@ class Questions(Planning):
         """F-test (t-test for one row) of L beta = rhs.
 
         Args:
-            L: (k, p) matrix or (p,) row; or a coefficient's name, a dict name ->
-            weight,
-                or a list of these.
+            L: (k, p) matrix or (p,) row; or a coefficient's name, a dict from names
+                to weights, or a list of these.
             rhs: (k,) or a number.
             ddf: "satterthwaite", "kenward-roger" or "residual"; default as fitted.
         """

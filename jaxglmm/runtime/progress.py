@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 WAIT = 2.0  # seconds before a bar appears by itself
@@ -16,7 +17,9 @@ def bar(total: int, shown: bool | None, unit: str, what: str | None = None) -> A
         unit: "fit", ...
         what: stands before the bar.
     """
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():  # a notebook without ipywidgets has a bar of text
+        warnings.filterwarnings("ignore", "IProgress not found")
+        from tqdm.auto import tqdm
 
     by_itself: dict[str, Any] = {} if shown is not None else {"delay": WAIT}
     hidden = None if shown is None else not shown

@@ -284,3 +284,11 @@ def test_after_pickling_and_saving(counts, tmp_path):
         np.testing.assert_allclose(found, here.scaled, rtol=1e-9)
         tables = again.check(50).table, counts.check(50).table
         pd.testing.assert_frame_equal(*tables, rtol=1e-9)
+
+
+def test_a_linear_fit_with_a_little_more_spread_than_its_draws_is_checked():
+    sleep = jg.datasets.load("sleepstudy")
+    fit = jg.lmm("Reaction ~ Days + (Days | Subject)", sleep)
+    checks = fit.check()
+    assert checks.residuals.dispersion.ratio > 1
+    assert checks.ok

@@ -196,7 +196,7 @@ def _pearson(fit: FittedGeneralised) -> Test:
 def _spread(fit: FittedModel, test: Test) -> str:
     if test.ratio < 1:
         return "less spread than the model makes"
-    better = fit.family.overdispersed
+    better = fit.family.overdispersed if isinstance(fit, FittedGeneralised) else None
     if better is None:
         return "more spread than the model makes"
     return f"overdispersion: family={better!r}, or a random effect of each row"
