@@ -166,6 +166,7 @@ OF_THE_WHOLE = {"agreement", "data", "fuzz", "golden", "reference"}
 TOP = {
     "test_architecture.py",
     "test_examples.py",
+    "test_docs.py",
     "test_readme.py",
     "test_to_add_something.py",
 }
