@@ -3,9 +3,8 @@
 import sys
 import types
 
+from doors import bar
 from tqdm import notebook
-
-from jaxglmm.runtime.progress import bar
 
 
 def test_a_notebook_without_widgets_hears_nothing(monkeypatch, recwarn):
