@@ -13,6 +13,8 @@ and leaves JAX's global settings and devices alone.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from jaxglmm._version import __version__ as __version__
+
 if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm import datasets as datasets
     from jaxglmm._errors import ArgumentError as ArgumentError
@@ -105,8 +107,6 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.runtime.cache import (
         enable_compilation_cache as enable_compilation_cache,
     )
-
-__version__ = "0.1.0"
 
 _ERRORS = (
     "ArgumentError",

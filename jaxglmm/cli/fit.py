@@ -399,12 +399,12 @@ def netcdf(fit: Any, path: Path) -> None:
 
 def as_json(fit: Any, level: float, notes: list[str]) -> dict[str, Any]:
     """The whole fit as JSON values; what is not a number is null."""
-    import jaxglmm
+    from jaxglmm._version import __version__
 
     facts = fit.glance().iloc[0].to_dict()
     return plain(
         {
-            "jaxglmm": jaxglmm.__version__,
+            "jaxglmm": __version__,
             "formula": fit.formula,
             "family": fit.family_name,
             "link": fit.link_name,

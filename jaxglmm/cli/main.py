@@ -12,8 +12,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-import jaxglmm
 from jaxglmm._errors import JaxGLMMError, JaxGLMMWarning
+from jaxglmm._version import __version__
 from jaxglmm.cli import calc, demo, doctor, fit, libreoffice, serve, warm
 from jaxglmm.cli.progress import end_line
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The parser with all subcommands."""
     top = argparse.ArgumentParser(prog="jaxglmm", description="Mixed models on JAX.")
-    version = f"jaxglmm {jaxglmm.__version__}"
+    version = f"jaxglmm {__version__}"
     top.add_argument("--version", action="version", version=version)
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in COMMANDS:

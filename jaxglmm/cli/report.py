@@ -174,10 +174,10 @@ def facts(fit: Any, source: str) -> str:
 
 def made() -> str:
     """Which program, when."""
-    import jaxglmm
+    from jaxglmm._version import __version__
 
     return (
-        f"<p class='fact'>jaxglmm {jaxglmm.__version__}, Python "
+        f"<p class='fact'>jaxglmm {__version__}, Python "
         f"{platform.python_version()}, {date.today().isoformat()}</p>"
     )
 

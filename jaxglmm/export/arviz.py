@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-import jaxglmm
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._version import __version__
 from jaxglmm.fitting.kinds import is_ordinal
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.covariances.names import COR, NU, RANGE
@@ -367,7 +367,7 @@ def _attributes(fit: FittedPosterior, thin: np.ndarray) -> dict[str, Any]:
     seconds = fit.diagnostics.get("seconds", {})
     facts: dict[str, Any] = {
         "inference_library": "jaxglmm",
-        "inference_library_version": jaxglmm.__version__,
+        "inference_library_version": __version__,
         "inference_method": p.method,
         "formula": fit.formula,
         "family": fit.family_name,

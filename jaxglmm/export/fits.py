@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import jaxglmm
+from jaxglmm._version import __version__
 
 if TYPE_CHECKING:
     from jaxglmm.many.record import FittedModels
@@ -75,7 +75,7 @@ def to_arviz(fits: FittedModels) -> Any:
     }
     facts = {
         "inference_library": "jaxglmm",
-        "inference_library_version": jaxglmm.__version__,
+        "inference_library_version": __version__,
     }
     facts |= {k: str(v) for k, v in fits.facts.items() if k in ("formula", "family")}
     make: Any = az.from_dict

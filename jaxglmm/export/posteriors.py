@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import jaxglmm
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._version import __version__
 from jaxglmm.export.fits import label_of
 from jaxglmm.model.covariances.names import kind
 
@@ -66,7 +66,7 @@ def to_arviz(posteriors: FittedPosteriors) -> Any:
     constant = {name: np.asarray(getattr(posteriors, name)) for name in STATS}
     facts = {
         "inference_library": "jaxglmm",
-        "inference_library_version": jaxglmm.__version__,
+        "inference_library_version": __version__,
         "inference_method": str(posteriors.facts.get("method", "")),
     }
     data: dict[str, Any] = {"posterior": posterior, "constant_data": constant}

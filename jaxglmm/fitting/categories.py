@@ -17,6 +17,12 @@ class OfCategories:
     design: Design
     family: AbstractFamily
 
+    if TYPE_CHECKING:
+
+        def drawn(self, n: int, seed, re: str | None) -> np.ndarray:
+            """Codes, of the record that this is mixed into."""
+            ...
+
     @property
     def levels(self) -> np.ndarray:
         """(K,) labels of the categories, in order."""
@@ -33,3 +39,13 @@ class OfCategories:
     def dispersion(self) -> float:
         """1: the categories' probabilities say their spread; no threshold is one."""
         return 1.0
+
+    def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
+        """New responses from the fitted model, (n, nobs): labels of the categories.
+
+        Args:
+            n: number of data sets.
+            seed: seed of numpy's generator.
+            re: None draws new random effects, "conditional" keeps the modes.
+        """
+        return self.levels[self.drawn(n, seed, re).astype(int)]

@@ -15,7 +15,6 @@ import numpy as np
 from jaxglmm.fitting import components as _components
 from jaxglmm.fitting import predictor
 from jaxglmm.fitting import residuals as _residuals
-from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.fitted_generalised import (
     FittedGeneralised,
     family_of,
@@ -158,13 +157,6 @@ class FittedComponents(FittedGeneralised):
     def deviance(self) -> float:
         """``criterion``, -2 log-likelihood, as in glmmTMB."""
         return self.criterion
-
-    def drawn(self, n: int, seed, re: str | None) -> np.ndarray:
-        """``simulate`` without its warning."""
-        new = _simulate.draws_new_effects(re)
-        return _simulate.simulate_components(
-            self.design, self.estimates, self.family, n, seed, new
-        )
 
     @property
     def separation(self) -> None:

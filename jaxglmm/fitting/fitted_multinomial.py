@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import residuals as _residuals
-from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.categories import OfCategories
 from jaxglmm.fitting.fitted_components import ByComponent, FittedComponents
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -72,17 +71,6 @@ class FittedMultinomial(OfCategories, FittedComponents):
         eta = self.linear_predictors
         phi = self.estimates.phi
         return _residuals.resid(self.design, self.family, phi, eta, eta, type, seed)
-
-    def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
-        """New responses from the fitted model, (n, nobs): labels of the categories.
-
-        Args:
-            n: number of data sets.
-            seed: seed of numpy's generator.
-            re: None draws new random effects, "conditional" keeps the modes.
-        """
-        _simulate.draws_new_effects(re)
-        return self.levels[self.drawn(n, seed, re).astype(int)]
 
     def model_facts(self):
         """Family, link and method by name."""

@@ -12,7 +12,6 @@ from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import ordinal
 from jaxglmm.fitting import residuals as _residuals
-from jaxglmm.fitting import simulate as _simulate
 from jaxglmm.fitting.categories import OfCategories
 from jaxglmm.fitting.fitted_components import FittedComponents
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -188,17 +187,6 @@ class FittedOrdinal(OfCategories, FittedGeneralised):
         rng = np.random.default_rng(_arguments.seed(seed))
         ends = np.take_along_axis(family.ends(eta, phi), at, axis=1)
         return family.latent_between(ends[:, 0], ends[:, 1], rng)
-
-    def simulate(self, n: int = 1, seed=None, re: str | None = None) -> np.ndarray:
-        """New responses from the fitted model, (n, nobs): labels of the categories.
-
-        Args:
-            n: number of data sets.
-            seed: seed of numpy's generator.
-            re: None draws new random effects, "conditional" keeps the modes.
-        """
-        _simulate.draws_new_effects(re)
-        return self.levels[self.drawn(n, seed, re).astype(int)]
 
 
 class FittedOrdinalParts(FittedOrdinal, FittedComponents):

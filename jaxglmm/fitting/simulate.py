@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from jaxglmm import _arguments
@@ -65,36 +67,20 @@ def simulate_family(
 ) -> np.ndarray:
     """(n, nobs) responses of a generalised model; arguments as for ``simulate``."""
     n, rng = asked(n, seed, design.n)
-    fixed = predictor.fixed_part(design.X, estimates.beta, design.offset)
-    modes = predictor.random_part(design.terms, estimates.b)
-    trials = 1.0 if design.trials is None else design.trials
-    out = np.empty((n, design.n))
-    for row in out:
-        b = _draw(design, estimates, rng) if new_effects else None
-        eta = fixed + (modes if b is None else predictor.random_part(design.terms, b))
-        mean = np.asarray(family.parameters(eta), float)
-        row[:] = family.simulate(rng, mean, estimates.phi, trials)
-    return out
-
-
-def simulate_components(
-    design: Design,
-    estimates: Estimates,
-    family: AbstractFamily,
-    n: int,
-    seed,
-    new_effects: bool,
-) -> np.ndarray:
-    """The same of a model of several linear predictors."""
-    n, rng = asked(n, seed, design.n)
-    d, K = design, len(design.parts)
-    fixed = predictor.fixed_parts(d.X, estimates.beta, d.offset, d.columns)
+    d, K, beta = design, len(design.parts), estimates.beta
+    if K:
+        fixed = predictor.fixed_parts(d.X, beta, d.offset, d.columns)
+        random = partial(predictor.random_parts, d.terms, K=K)
+    else:
+        fixed = predictor.fixed_part(d.X, beta, d.offset)
+        random = partial(predictor.random_part, d.terms)
+    kept = None if new_effects else random(estimates.b)
     trials = 1.0 if d.trials is None else d.trials
     out = np.empty((n, d.n))
     for row in out:
-        b = _draw(d, estimates, rng) if new_effects else estimates.b
-        mu = family.parameters(fixed + predictor.random_parts(d.terms, b, K))
-        row[:] = family.simulate(rng, mu, estimates.phi, trials)
+        moved = random(_draw(d, estimates, rng)) if kept is None else kept
+        mean = np.asarray(family.parameters(fixed + moved), float)
+        row[:] = family.simulate(rng, mean, estimates.phi, trials)
     return out
 
 

@@ -236,13 +236,13 @@ class Handler(BaseHTTPRequestHandler):
     # What is asked --------------------------------------------------------------------
 
     def _about(self) -> dict[str, Any]:
-        import jaxglmm
+        from jaxglmm._version import __version__
         from jaxglmm.spreadsheet.sheets import ARGUMENTS, FUNCTIONS, OWN
 
         if urlsplit(self.path).path not in ("/", "/health"):
             raise Refused(HTTPStatus.NOT_FOUND, "GET / says what is served")
         return {
-            "jaxglmm": jaxglmm.__version__,
+            "jaxglmm": __version__,
             "functions": list(FUNCTIONS),
             "arguments": list(ARGUMENTS),
             "own": {name: list(names) for name, names in OWN.items()},

@@ -50,6 +50,16 @@ def counts(family: str, y: np.ndarray, rows: Any = None) -> None:
         )
 
 
+def no_zeros(family: str, y: np.ndarray, rows: Any, remedy: str) -> None:
+    """None is zero."""
+    bad = y == 0
+    if bad.any():
+        raise DataError(
+            f"family={family!r} has no zeros; the response has {shown(bad, y, rows)}. "
+            f"{remedy}"
+        )
+
+
 def not_all_zero(family: str, y: np.ndarray) -> None:
     """Counts that are all zero have no finite estimate."""
     if not y.any():

@@ -87,13 +87,11 @@ class OneInflatedBeta(BetaWithEnds):
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)
         _checks.shares(self.name, y, rows)
-        bad = y == 0
-        if bad.any():
-            raise DataError(
-                f"family={self.name!r} has no zeros; the response has "
-                f"{_checks.shown(bad, y, rows)}. Model them by zi='~ 1', with which it "
-                "is the zero-one-inflated beta, or use family='ordbeta'"
-            )
+        other = (
+            "Model them by zi='~ 1', with which it is the zero-one-inflated beta, or "
+            "use family='ordbeta'"
+        )
+        _checks.no_zeros(self.name, y, rows, other)
         if not (y == 1).any():
             raise DataError(
                 f"family={self.name!r}: no response is one. Use family='beta'"

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm._errors import DataError
 from jaxglmm.model.families import _checks
 from jaxglmm.model.families._base import JetFamily, Phi, Rows, Trials
 from jaxglmm.model.families.nbinom1 import NegativeBinomial1
@@ -92,13 +91,8 @@ class Truncated(JetFamily):
     def check(self, y: np.ndarray, trials: Any = None, rows: Any = None) -> None:
         _checks.no_trials(self.name, trials)
         _checks.counts(self.name, y, rows)
-        bad = y == 0
-        if bad.any():
-            raise DataError(
-                f"family={self.name!r} has no zeros; the response has "
-                f"{_checks.shown(bad, y, rows)}. Model them by zi='~ 1' (a hurdle), or "
-                f"use family={self.whole.name!r}"
-            )
+        other = f"Model them by zi='~ 1' (a hurdle), or use family={self.whole.name!r}"
+        _checks.no_zeros(self.name, y, rows, other)
 
     def start(self, y: np.ndarray, trials: Any = None) -> tuple[np.ndarray, np.ndarray]:
         return self.whole.start(np.maximum(y - 0.5, 0.2), trials)

@@ -12,7 +12,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm._pandas import pd
 from jaxglmm.formatting import tables as layout
 from jaxglmm.formatting.tables import Block, Paragraph
-from jaxglmm.postestimation.collection.tables import block
+from jaxglmm.postestimation.collection.tables import block, place
 from jaxglmm.postestimation.report.summary import Summary
 
 if TYPE_CHECKING:
@@ -33,11 +33,7 @@ def column(posteriors: FittedPosteriors, term: str) -> int:
     Raises:
         NotApplicableError: there is none of this name.
     """
-    if not _arguments.is_among(term, posteriors.names):
-        names = ", ".join(map(repr, posteriors.names))
-        what = _arguments.shown(term)
-        raise NotApplicableError(f"no parameter {what}; there are {names}")
-    return posteriors.names.index(term)
+    return place("parameter", term, posteriors.names)
 
 
 def direction(posteriors: FittedPosteriors, k: int) -> np.ndarray:

@@ -118,11 +118,19 @@ def column(fits: FittedModels, term: str) -> int:
     Raises:
         NotApplicableError: there is none of this name.
     """
-    if not _arguments.is_among(term, fits.coefficient_names):
-        names = ", ".join(map(repr, fits.coefficient_names))
-        what = _arguments.shown(term)
-        raise NotApplicableError(f"no coefficient {what}; there are {names}")
-    return fits.coefficient_names.index(term)
+    return place("coefficient", term, fits.coefficient_names)
+
+
+def place(kind: str, term: str, names: tuple[str, ...]) -> int:
+    """Where a term stands among all of its kind.
+
+    Raises:
+        NotApplicableError: there is none of this name.
+    """
+    if not _arguments.is_among(term, names):
+        known, what = ", ".join(map(repr, names)), _arguments.shown(term)
+        raise NotApplicableError(f"no {kind} {what}; there are {known}")
+    return names.index(term)
 
 
 def top(fits: FittedModels, term: str, n: int) -> pd.DataFrame:

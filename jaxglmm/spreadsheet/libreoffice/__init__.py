@@ -35,13 +35,13 @@ def build(target: Path) -> Path:
     >>> zipfile.ZipFile(path).namelist()[0]
     'META-INF/manifest.xml'
     """
-    import jaxglmm
+    from jaxglmm._version import __version__
 
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in FILES:
             data = (SOURCE / name).read_bytes()
             if name == "description.xml":
-                data = data.replace(b"@VERSION@", jaxglmm.__version__.encode())
+                data = data.replace(b"@VERSION@", __version__.encode())
             archive.writestr(zipfile.ZipInfo(name, STAMP), data)
     return target
 
