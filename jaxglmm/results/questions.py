@@ -18,7 +18,7 @@ from jaxglmm.postestimation.prediction import means as _means
 from jaxglmm.postestimation.prediction import partial as _partial
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.results import faces
-from jaxglmm.results.planning import Planning
+from jaxglmm.results.drawing import Drawing
 from jaxglmm.results.refusals import of_likelihood
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jaxglmm.postestimation.report.params import LinearParams
 
 
-class Questions(Planning):
+class Questions(Drawing):
     """An estimated model that can be asked; see ``Fit``."""
 
     # What it is ----------------------------------------------------------------------

@@ -42,6 +42,7 @@ INSTEAD = {
     "parameters to jg.design(...) instead",
     "extend": "give assumed parameters to jg.design(...) instead",
     "power_curve": "give assumed parameters to jg.design(...) instead",
+    "draws": "the draws of a posterior are in fit.posterior: .frame(), .beta, .ranef",
     "studentised_residuals": "of a posterior see fit.simulated_residuals()",
 }
 

@@ -57,6 +57,12 @@ def check(**given) -> None:
             _arguments.flag(name, value)
         elif name == "re" and is_partial(value):
             pass  # read with the model, in ``partial``
+        elif name == "new_levels" and _arguments.is_among(value, ("sample",)):
+            raise NotApplicableError(
+                "new_levels='sample' draws effects of new levels, and a prediction is "
+                "one number: fit.draws(n).predict(newdata) has n of them, "
+                ".intervals(newdata) what they say; re='marginal' is their mean"
+            )
         else:
             _arguments.choice(name, value, CHOICES[name])
 
