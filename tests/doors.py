@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         variational,
     )
     from jaxglmm.estimate.base import AbstractEstimator, Fitted
+    from jaxglmm.estimate.effect_draws import effects_given, noise_of_effects
     from jaxglmm.estimate.generalised import zeros
     from jaxglmm.estimate.maximise import Maximise, fit_compiled, fit_numbers
     from jaxglmm.estimate.posterior_mode import Mode
@@ -64,7 +65,10 @@ if TYPE_CHECKING:
     from jaxglmm.fitting import linear as fitting_linear
     from jaxglmm.fitting.coefficients import t_p_values
     from jaxglmm.fitting.components import parameters as components_parameters
-    from jaxglmm.fitting.conditional_variance import effects_variance
+    from jaxglmm.fitting.conditional_variance import (
+        conditional_covariance,
+        effects_variance,
+    )
     from jaxglmm.fitting.empirical import Empirical
     from jaxglmm.fitting.estimates import Estimates
     from jaxglmm.fitting.generalised import estimates, inverse_hessian

@@ -3,11 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from doors import conditional_covariance, effects_given, noise_of_effects
 from twin import dense_z
 
 import jaxglmm as jg
-from jaxglmm.estimate.effect_draws import effects_given, noise_of_effects
-from jaxglmm.fitting.conditional_variance import conditional_covariance
 
 N = 4000
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
