@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
     from jaxglmm.postestimation.comparisons.marginal_means import MarginalMeans
 
-TYPES = {"cond": ("link", "conditional"), "zi": ("zlink", "zprob")}
+TYPES = {
+    "cond": ("link", "conditional"),
+    "zi": ("zlink", "zprob"),
+    "disp": ("displink", "disp"),
+}
 
 
 class Comparing(FittedModel):
@@ -55,7 +59,8 @@ class Comparing(FittedModel):
                 alone), or numbers, one for each combination.
             type: "link", or "response": transformed back, differences to ratios of
                 odds or rates where the link has them.
-            component: "cond", or "zi" of a zero-inflated model.
+            component: "cond", "zi" of a zero-inflated model, or "disp" where the
+                dispersion has a formula.
             regrid: average means of the response rather than linear predictors.
             ddf: degrees of freedom, "satterthwaite", "kenward-roger", ...; default as
                 fitted.
@@ -104,7 +109,7 @@ class Comparing(FittedModel):
             by: groups of comparisons.
             at: values in the grid.
             weights: of what is averaged over.
-            component: "cond" or "zi".
+            component: "cond", "zi" or "disp".
             ddf: how degrees of freedom are found.
             df: a number of them.
             level: coverage of the limits.
@@ -141,7 +146,7 @@ class Comparing(FittedModel):
         Args:
             by: variables within whose levels tests are made.
             at: as for ``means``, and all that follow.
-            component: "cond" or "zi".
+            component: "cond", "zi" or "disp".
             ddf: how degrees of freedom are found.
             df: a number of them.
 
@@ -187,6 +192,11 @@ class Comparing(FittedModel):
         """Means of the linear predictor of a component, or of the response."""
         _arguments.choice("component", component, tuple(TYPES))
         known = getattr(self, "components", ("cond",))
+        if self.is_linear and component == "disp" and component in known:
+            raise NotApplicableError(
+                "component='disp': the residual standard deviation of a linear model "
+                "is predicted, predict(rows, type='disp', se=True); means are of 'cond'"
+            )
         if component not in known:
             raise NotApplicableError(
                 f"component={component!r}: this model has {', '.join(known)}"

@@ -114,7 +114,7 @@ class Questions(Drawing):
             self, newdata, re, se, interval, level, new_levels, offset
         )
 
-    def simulated_residuals(self, n: int = 250, seed=0, re: str | None = None):
+    def simulated_residuals(self, n: int = 250, seed=0, re: str | None = None, by=None):
         """Where each response lies among draws from the fit: uniform if all is well.
 
         Ranks as numbers between 0 and 1, ties broken at random (Dunn and Smyth 1996),
@@ -127,6 +127,8 @@ class Questions(Drawing):
             seed: of the random numbers; equal seeds give equal residuals.
             re: None draws new random effects, and so looks at these too; "conditional"
                 keeps the modes, and looks at the rows alone.
+            by: a variable of the model, a grouping factor or labels (nobs,): responses
+                are summed within its groups, and a residual is a group's.
 
         Example:
             >>> import jaxglmm as jg
@@ -140,7 +142,7 @@ class Questions(Drawing):
             simulated_residuals,
         )
 
-        return simulated_residuals(self, n, seed, re)
+        return simulated_residuals(self, n, seed, re, by)
 
     def check(self, n: int = 250, seed=0, re: str | None = None):
         """Simulated residuals tested, and what else should be known, on a page.

@@ -14,7 +14,7 @@ of every draw, each scaled among the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from jaxglmm.postestimation.checking.against_draws import (
     upper,
 )
 from jaxglmm.postestimation.checking.against_draws import two_sided as two_sided
+from jaxglmm.postestimation.checking.grouped import Groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,39 +241,46 @@ class SimulatedResiduals:
 
 
 def simulated_residuals(
-    fit: FittedModel, n: int, seed, re: str | None
+    fit: FittedModel, n: int, seed, re: str | None, by: Any = None
 ) -> SimulatedResiduals:
     """See ``Fit.simulated_residuals``."""
     fit = fit.unfolded("simulated_residuals()")
     check_draws(n)
-    y, nobs = fit.design.y, fit.design.n
-    keep = (n + 1) * nobs <= KEPT
-    rng = np.random.default_rng(seeds(seed, 0)[0])
-    chunks = _draw(fit, n, seed, re)
-    first = next(chunks)
-    used = np.ones(nobs, bool)
+    y, predicted, variables = fit.design.y, _predicted(fit, re), _variables(fit)
+    used = np.ones(fit.design.n, bool)
     if fit.design.weights is not None:
         used = fit.design.weights > 0
+    chunks = drawn(fit, n, seed, re)
+    if by is not None:
+        groups = Groups.read(by, variables, used)
+        y, predicted, used = groups.sums(y), groups.sums(predicted), groups.kept
+        kept = {k: groups.constant(v) for k, v in variables.items()}
+        variables = {k: v for k, v in kept.items() if v is not None}
+        variables[groups.name] = groups.levels
+        chunks = map(groups.sums, chunks)
+    keep = (n + 1) * len(y) <= KEPT
+    rng = np.random.default_rng(seeds(seed, 0)[0])
     words = "new random effects" if re != "conditional" else "conditional"
     facts = {
-        "predicted": _predicted(fit, re),
+        "predicted": predicted,
         "re": words if fit.design.terms else "no random effects",
-        "variables": _variables(fit),
+        "variables": variables,
     }
     if keep:
-        ties = Ties.drawn(rng, (n + 1, nobs))
-        return replace(judged(y, first, used, ties), **facts)
+        ties = Ties.drawn(rng, (n + 1, len(y)))
+        return replace(judged(y, np.concatenate(list(chunks)), used, ties), **facts)
+    first = next(chunks)
     centre = (first.sum(axis=0) + y) / (len(first) + 1)
-    below, equal = np.zeros(nobs), np.zeros(nobs)
+    below, equal = np.zeros(len(y)), np.zeros(len(y))
     spreads, zeros = [_spread(y[None], centre, used)], [_zeros(y[None], used)]
     for Y in _chain(first, chunks):
         below += (y > Y).sum(axis=0)
         equal += (y == Y).sum(axis=0)
         spreads.append(_spread(Y, centre, used))
         zeros.append(_zeros(Y, used))
-    rank = below + np.floor(rng.uniform(size=nobs) * (equal + 1))
+    rank = below + np.floor(rng.uniform(size=len(y)) * (equal + 1))
     return SimulatedResiduals(
-        scaled=(rank + rng.uniform(size=nobs)) / (n + 1),
+        scaled=(rank + rng.uniform(size=len(y))) / (n + 1),
         n=n,
         spreads=np.concatenate(spreads),
         zeros=np.concatenate(zeros),
@@ -283,6 +291,38 @@ def simulated_residuals(
         used=used,
         **facts,
     )
+
+
+def statistic(
+    fit: FittedModel, of: Callable[[np.ndarray], float], n: int, seed, re: str | None
+) -> Test:
+    """See ``Fit.simulated_statistic``."""
+    fit = fit.unfolded("simulated_statistic()")
+    check_draws(n)
+    if not callable(of):
+        raise NotApplicableError(
+            f"of={_arguments.shown(of)} must be a function of the responses (nobs,) "
+            "with a number for an answer, such as np.max"
+        )
+    values = [_number(of, fit.design.y)]
+    for Y in drawn(fit, n, seed, re):
+        values += [_number(of, row) for row in Y]
+    found = np.array(values)
+    if not np.isfinite(found).all():
+        raise NotApplicableError(
+            f"the statistic is not finite for {int((~np.isfinite(found)).sum())} of "
+            f"{len(found)} responses (the data's is {found[0]:g})"
+        )
+    return two_sided(found)
+
+
+def _number(of: Callable[[np.ndarray], float], y: np.ndarray) -> float:
+    value = np.asarray(of(y.copy()))
+    if value.size != 1 or value.dtype.kind not in "biuf":
+        raise NotApplicableError(
+            f"of(y) gave {_arguments.shown(value)}; it must be one number"
+        )
+    return float(value.reshape(()))
 
 
 def check_draws(n: int) -> None:
@@ -331,7 +371,7 @@ def judged(
     )
 
 
-def _draw(fit: FittedModel, n: int, seed, re: str | None) -> Iterator[np.ndarray]:
+def drawn(fit: FittedModel, n: int, seed, re: str | None) -> Iterator[np.ndarray]:
     """(d, nobs) responses, few enough at once."""
     at_once = max(1, KEPT // fit.design.n)
     starts = range(0, n, at_once)

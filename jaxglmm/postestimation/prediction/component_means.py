@@ -1,7 +1,8 @@
 """Means, slopes and contrasts of a model of several linear predictors, by type.
 
-The types are those of ``components``; "link" and "zlink" are linear in the
-coefficients, the others have their slopes in all parameters by differences.
+The types are those of ``components``, and "displink", the linear predictor of the
+dispersion. Linear predictors are linear in the coefficients, the others have their
+slopes in all parameters by differences.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.formula.design import NewRows, joined_rows
-from jaxglmm.model.links import Logit
+from jaxglmm.model.links import Log, Logit
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.components import TYPES, Predicted, refuse
 from jaxglmm.postestimation.prediction.means import EFFECTS, MeanRows, Means
@@ -21,7 +22,7 @@ from jaxglmm.postestimation.prediction.means import EFFECTS, MeanRows, Means
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_components import FittedComponents
 
-LINKS = {"link": "cond", "zlink": "zi"}
+LINKS = {"link": "cond", "zlink": "zi", "displink": "disp"}
 
 
 class ComponentMeans(Means):
@@ -30,14 +31,13 @@ class ComponentMeans(Means):
     fit: FittedComponents
 
     def __init__(self, fit: FittedComponents, type: str, re: str):
-        _arguments.choice("type", type, TYPES)
+        _arguments.choice("type", type, (*TYPES, "displink"))
         _arguments.choice("re", re, EFFECTS)
         refuse(fit, type, None)
         self.fit, self.type = fit, type
         self.is_link = type in LINKS
-        self.link = (
-            Logit() if type == "zlink" else getattr(fit.family, "base", fit.family).link
-        )
+        own = {"zlink": Logit(), "displink": Log()}
+        self.link = own.get(type, getattr(fit.family, "base", fit.family).link)
         self.random = re == "marginal" and bool(fit.design.terms) and not self.is_link
         self.is_linear = self.is_affine = self.is_link
         self.covariance = (

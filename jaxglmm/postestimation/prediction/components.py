@@ -131,7 +131,7 @@ class Predicted:
 
     def _scale(self) -> tuple[Callable, Callable, Callable]:
         """To the scale of limits and back, and the slope of the way back."""
-        if self.type in ("link", "zlink"):
+        if self.type in ("link", "zlink", "displink"):
             return (lambda x: x), (lambda x: x), np.ones_like
         k = {"zprob": "zi", "disp": "disp"}.get(self.type, "cond")
         links = dict(zip(self.names, self.fit.family.predictor_links, strict=True))
@@ -159,9 +159,9 @@ class Predicted:
         if self.type in ("zlink", "zprob"):
             own = eta[self.names.index("zi")]
             return own if self.type == "zlink" else 1 / (1 + np.exp(-own))
-        if self.type == "disp":
+        if self.type in ("disp", "displink"):
             last = eta[-1] if "disp" in self.names else phi[0] + 0 * eta[0]
-            return np.exp(last)
+            return last if self.type == "displink" else np.exp(last)
         mu = family.parameters(eta)
         mean = family.conditional_mean if self.type == "conditional" else family.mean_of
         size = self._size

@@ -356,7 +356,7 @@ class _Rows:
 
 def _has_categories(fit: Any) -> bool:
     kind = getattr(fit.family, "family_kind", "") if is_generalised(fit) else ""
-    return kind in ("ordinal", "multinomial")
+    return kind in ("ordinal", "nominal")
 
 
 def _words(seed: Any) -> list[int]:
