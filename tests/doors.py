@@ -268,6 +268,7 @@ if TYPE_CHECKING:
     from jaxglmm.postestimation.prediction.generalised_means import (
         between as means_between,
     )
+    from jaxglmm.postestimation.prediction.joint_draws import JointDraws
     from jaxglmm.postestimation.profile import generalised as profile_generalised
     from jaxglmm.postestimation.profile import linear as profile_linear
     from jaxglmm.postestimation.profile import root_search

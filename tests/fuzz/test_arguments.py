@@ -18,6 +18,7 @@ from doors import (
     FitsPlots,
     GeneralisedFit,
     GeneralisedICC,
+    JointDraws,
     PlotAccessor,
     PosteriorFit,
     Posteriors,
@@ -132,6 +133,7 @@ def _makers():
         GeneralisedICC: lambda: made(GeneralisedFit).icc,
         Profile: lambda: made(Fit).profile("beta"),
         SimulatedResiduals: lambda: made(Fit).simulated_residuals(20),
+        JointDraws: lambda: made(Fit).draws(5),
     }
 
 
@@ -192,6 +194,9 @@ GOOD = {  # what the other arguments of a call are
     "p_values": {"term": "x"},
     "intervals": {"term": "x"},
     "simulated_residuals": {"n": 20},
+    "simulated_statistic": {"of": np.max, "n": 20},
+    "draws": {"n": 5},
+    "observations": {},
     "check": {"n": 20},
     "overdispersion": {"n": 20},
     "zero_inflation": {"n": 20},

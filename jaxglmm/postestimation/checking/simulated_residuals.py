@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm.fitting.simulate import draws_new_effects
 from jaxglmm.numerics import multiplicity
 from jaxglmm.postestimation.checking import residual_patterns as _patterns
 from jaxglmm.postestimation.checking.against_draws import Test as Test
@@ -246,6 +247,7 @@ def simulated_residuals(
     """See ``Fit.simulated_residuals``."""
     fit = fit.unfolded("simulated_residuals()")
     check_draws(n)
+    draws_new_effects(re)  # refuses other words
     y, predicted, variables = fit.design.y, _predicted(fit, re), _variables(fit)
     used = np.ones(fit.design.n, bool)
     if fit.design.weights is not None:
@@ -317,7 +319,12 @@ def statistic(
 
 
 def _number(of: Callable[[np.ndarray], float], y: np.ndarray) -> float:
-    value = np.asarray(of(y.copy()))
+    try:
+        value = np.asarray(of(y.copy()))
+    except Exception as error:
+        raise NotApplicableError(
+            f"of(y) failed for responses (nobs,): {type(error).__name__}: {error}"
+        ) from error
     if value.size != 1 or value.dtype.kind not in "biuf":
         raise NotApplicableError(
             f"of(y) gave {_arguments.shown(value)}; it must be one number"

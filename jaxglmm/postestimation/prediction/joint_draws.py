@@ -87,7 +87,7 @@ class JointDraws:
         fit = self.fit
         rows = []
         for k in range(self.n):
-            own = self.estimates(k)
+            own = self._estimates(k)
             found = parameters(fit.design, own, fit.is_linear)
             row = {p.label: p.value for p in found}
             if len(own.phi):
@@ -95,7 +95,7 @@ class JointDraws:
             rows.append(row)
         return pd.DataFrame(rows)
 
-    def estimates(self, k: int) -> Estimates:
+    def _estimates(self, k: int) -> Estimates:
         """The k-th draw in the place of the estimates."""
         lam = [x[k] for x in self.lam]
         return replace(
@@ -117,7 +117,7 @@ class JointDraws:
         labels = [t.label for t in self.fit.design.terms]
         if label is None and len(labels) == 1:
             return self.b[0]
-        if label not in labels:
+        if not _arguments.is_among(label, labels):
             raise NotApplicableError(
                 f"ranef({_arguments.shown(label)}): the model's random terms are "
                 f"{', '.join(map(repr, labels)) or 'none'}"
