@@ -16,7 +16,7 @@ from jaxglmm._errors import DataError, NotApplicableError
 
 
 @dataclass(frozen=True)
-class Groups:
+class SummedGroups:
     """code: (n,) the group of each row; name, levels: (G,) labels; used: (n,) rows."""
 
     name: str
@@ -25,7 +25,9 @@ class Groups:
     used: np.ndarray
 
     @staticmethod
-    def read(by: Any, variables: Mapping[str, np.ndarray], used: np.ndarray) -> Groups:
+    def read(
+        by: Any, variables: Mapping[str, np.ndarray], used: np.ndarray
+    ) -> SummedGroups:
         """Of a variable of the model, or labels (n,); rows without one are left out.
 
         Raises:
@@ -54,7 +56,7 @@ class Groups:
         used = used & (code >= 0)
         if len(np.unique(code[used])) < 2:
             raise DataError(f"by={name!r} has one group; at least two are needed")
-        return Groups(name, code, np.asarray(levels), used)
+        return SummedGroups(name, code, np.asarray(levels), used)
 
     def sums(self, Y: np.ndarray) -> np.ndarray:
         """(..., G) sums of rows (..., n) that the fit used."""

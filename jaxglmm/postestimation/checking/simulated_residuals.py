@@ -34,7 +34,7 @@ from jaxglmm.postestimation.checking.against_draws import (
     upper,
 )
 from jaxglmm.postestimation.checking.against_draws import two_sided as two_sided
-from jaxglmm.postestimation.checking.grouped import Groups
+from jaxglmm.postestimation.checking.grouped import SummedGroups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,7 +254,7 @@ def simulated_residuals(
         used = fit.design.weights > 0
     chunks = drawn(fit, n, seed, re)
     if by is not None:
-        groups = Groups.read(by, variables, used)
+        groups = SummedGroups.read(by, variables, used)
         y, predicted, used = groups.sums(y), groups.sums(predicted), groups.kept
         kept = {k: groups.constant(v) for k, v in variables.items()}
         variables = {k: v for k, v in kept.items() if v is not None}
