@@ -28,6 +28,7 @@ FACES = {
 FACE_FILES = {  # of the results: what a user holds
     "results/fit.py",
     "results/questions.py",
+    "results/streamed_fit.py",
     "results/correlated_fit.py",
     "results/generalised_fit.py",
     "results/multinomial_fit.py",

@@ -38,6 +38,7 @@ ROWS = [
     ["fitting"],
     ["posterior"],
     ["many"],
+    ["streaming"],
     ["postestimation"],
     ["export"],
     ["plots"],

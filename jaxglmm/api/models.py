@@ -31,6 +31,7 @@ from jaxglmm.api.given import (
     read_design,
     reading,
 )
+from jaxglmm.api.streamed import is_source, streamed
 from jaxglmm.estimate.methods import BayesMethod, bayes_method
 from jaxglmm.fitting.fit_design import (
     fit_correlated,
@@ -173,6 +174,12 @@ def _linear(
     priors_need_bayes(bayes, priors)
     conf_level = _arguments.level(conf_level, "conf_level", ModelError)
     tol, max_iter = check_numbers(tol, max_iter)
+    if isinstance(given[0], str) and is_source(given[1]):
+        only = {"residual": residual, "dispersion": dispersion, "method": bayes}
+        only |= {"fixed": fixed, "start": start, "ddf": ddf}
+        fit = streamed(given, read, only, estimator, tol, max_iter, satterthwaite)
+        fit.diagnostics["conf_level"] = conf_level
+        return fit
     started = time.perf_counter()
     if isinstance(residual, str):
         read = read | {"residual": residual}

@@ -132,6 +132,8 @@ def may_be_far(R: np.ndarray) -> bool:
 
 def _far(design: Design) -> list[str]:
     """Covariates beside an intercept that lie too far from zero, in words."""
+    if not design.has_rows:  # moved to their means before they were squared
+        return []
     counted = design.counted
     places = [("", design.x_names, design.X[counted])]
     places += [
@@ -176,7 +178,7 @@ def _singular(design: Design, estimates: Estimates) -> str:
     facts = [
         fact
         for term, lam in zip(design.terms, estimates.lam, strict=True)
-        for fact in _degenerate(term.values[design.counted], term, lam, unit)
+        for fact in _degenerate(term.mean_square(design.counted), term, lam, unit)
     ]
     if design.residual is not None:
         ends = at_ends(design, estimates.phi)
@@ -205,17 +207,17 @@ def _unit(design: Design) -> float:
 
 
 def _degenerate(
-    values: np.ndarray, term: RandomTerm, lam: np.ndarray, unit: float
+    square: np.ndarray, term: RandomTerm, lam: np.ndarray, unit: float
 ) -> list[str]:
     """The zero variances and perfect correlations of a term, in words.
 
-    values: of its rows that count; unit: of the weights: sigma / unit is the residual
+    square: (q,) mean squares of its columns in rows that count; unit: of the weights: sigma / unit is the residual
     sd of a typical row.
     """
     own = covariances.of(term)
     if own.has_own:
         return _ends(term, lam)
-    size = unit * np.sqrt(np.mean(values**2, axis=0))
+    size = unit * np.sqrt(square)
     scaled = lam * np.where(size > 0, size, 1.0)[:, None]
     sd, corr = sd_and_correlation(scaled @ scaled.T)
     zero = sd < NEAR_ZERO

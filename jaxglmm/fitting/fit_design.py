@@ -48,16 +48,33 @@ def fit_design(
     programs.spare()
     designed = time.perf_counter()
     engine = _engine.build(design, estimator)
+    stages = {"design": designed - began, "cross-products": time.perf_counter()}
+    stages["cross-products"] -= designed
+    return fit_engine(
+        design, engine, tol, max_iter, compute_satterthwaite, stages, make=make
+    )
+
+
+def fit_engine(
+    design: Design,
+    engine: _engine.Engine,
+    tol: float,
+    max_iter: int,
+    compute_satterthwaite: bool,
+    stages: dict[str, float],
+    *,
+    make: Callable[..., L],
+) -> L:
+    """The steps after the cross-products: fit and name.
+
+    stages: seconds of the steps before.
+    """
     built = time.perf_counter()
     fitted, criterion = engine.fit(tol, max_iter)
     done = time.perf_counter()
     diagnostics = {
         "system": type(engine.problem.system).__name__,
-        "seconds": {
-            "design": designed - began,
-            "cross-products": built - designed,
-            "fit": done - built,
-        },
+        "seconds": {**stages, "fit": done - built},
         "evaluations": int(fitted.steps),
         "decrement": float(fitted.decrement),
         "tol": tol,

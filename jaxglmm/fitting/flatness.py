@@ -21,6 +21,8 @@ NOTHING = 1e-10  # share of a column's length outside the span of the fixed effe
 
 def possible(design: Design) -> bool:
     """Whether a closer look is due: coefficients for all levels, or equal factors."""
+    if not design.has_rows:
+        return False
     levels = {t.factor: design.levels_counted(t) for t in design.terms}
     sizes = list(levels.values())
     return design.p >= min(sizes, default=design.p + 1) or len(set(sizes)) < len(sizes)

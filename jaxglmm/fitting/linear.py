@@ -203,7 +203,12 @@ class Engine:
 @double_precision
 def build(design: Design, estimator: Maximise, structure: str | None = None) -> Engine:
     """Design to engine: cross-products, and these on the device."""
-    moments = assemble.moments(design, structure)
+    return of_moments(assemble.moments(design, structure), estimator)
+
+
+@double_precision
+def of_moments(moments: Moments, estimator: Maximise) -> Engine:
+    """The engine of cross-products, wherever they come from."""
     return Engine(moments, jax.device_put(assemble.problem(moments)), estimator)
 
 

@@ -121,7 +121,7 @@ def design_from_formula(
 
     plans = plan(read.terms, encoder.is_factor)
     recipes, spans = recipes_of(plans, encoder.codings)
-    names, X = _names(recipes, read.known), fill(recipes, values, n)
+    names, X = column_names(recipes, read.known), fill(recipes, values, n)
     X, names, kept, dropped, null_space = drop_dependent(
         X, names, _anchor(plans, encoder, spans), w
     )
@@ -137,7 +137,7 @@ def design_from_formula(
         response=read.parsed.response,
         formula=formula,
         offset=total,
-        fixed_terms=_fixed_terms(read, spans, kept, encoder),
+        fixed_terms=fixed_terms_of(read, spans, kept, encoder),
         dropped_columns=dropped,
         null_space=null_space,
         n_missing=table.n - n,
@@ -218,7 +218,7 @@ def _taken(
     return {**columns, **{name: columns[name].owned() for name in early}}
 
 
-def _fixed_terms(
+def fixed_terms_of(
     read: ReadFormula, spans: Any, kept: Sequence[int], encoder: Encoder
 ) -> tuple[FixedTerm, ...]:
     """The terms of the fixed part, with the columns of X that are theirs."""
@@ -262,7 +262,7 @@ def _wishes(
     return wishes
 
 
-def _names(recipes: list[Recipe], known: frozenset[str]) -> tuple[str, ...]:
+def column_names(recipes: list[Recipe], known: frozenset[str]) -> tuple[str, ...]:
     """Names of columns of a matrix, told apart where two are equal."""
     names = [name for name, _ in recipes]
     if len(set(names)) == len(names):
@@ -388,7 +388,7 @@ def _random_terms(read: ReadFormula, encoder, values, columns, n, made, X):
         else:
             plans = plan(part.terms, encoder.is_factor)
             recipes, _ = recipes_of(plans, encoder.codings)
-            names = _names(recipes, read.known)
+            names = column_names(recipes, read.known)
             Z = view(recipes, made, X)
             if Z is None:
                 Z = fill(recipes, values, n)

@@ -53,7 +53,7 @@ def check_linear(design: Design) -> None:
                 "not identifiable. Drop a slope, or gather more rows per level"
                 f"{_texts(design)}"
             )
-        lost = _lost(design, term)
+        lost = _lost(design, term) if design.has_rows else None
         if lost is not None:
             _warn_of_dependence(term, lost)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -111,6 +111,10 @@ class RandomTerm:
         if values is None:
             values = np.zeros((len(codes), len(self.names)))
         return replace(self, codes=codes, values=values, at=None, beyond=None)
+
+    def mean_square(self, rows: slice | np.ndarray) -> np.ndarray:
+        """(q,) of the columns, over some of the rows."""
+        return np.mean(self.values[rows] ** 2, axis=0)
 
     def variance_beyond(self, lam: np.ndarray) -> np.ndarray | float:
         """That of effects at new places, their covariance being lam lam'."""
@@ -252,6 +256,8 @@ class Design:
     first that of the mean. X has the columns of all side by side, names and labels of
     the others begin with the name of theirs (``zi~x``), and offset is (K, n).
     """
+
+    has_rows: ClassVar[bool] = True  # whether they are in memory
 
     y: np.ndarray
     X: np.ndarray

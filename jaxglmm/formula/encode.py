@@ -179,7 +179,7 @@ def view(
     at = [place.get(name, -1) for name, _ in recipes]
     if not at or min(at) < 0:
         return None
-    same = all(_alike(r, made[j]) for r, j in zip(recipes, at, strict=True))
+    same = all(alike(r, made[j]) for r, j in zip(recipes, at, strict=True))
     step = at[1] - at[0] if len(at) > 1 else 1
     if not same or step < 1 or at != list(range(at[0], at[-1] + 1, step)):
         return None
@@ -188,7 +188,7 @@ def view(
     return found
 
 
-def _alike(one: Recipe, two: Recipe) -> bool:
+def alike(one: Recipe, two: Recipe) -> bool:
     """Whether two columns are the same, factors' contrasts included."""
     if len(one[1]) != len(two[1]):
         return False

@@ -34,6 +34,18 @@ class GroupCoding:
     combinations: np.ndarray | None
     levels: np.ndarray
 
+    @classmethod
+    def of_cells(
+        cls,
+        name: str,
+        parts: tuple[str, ...],
+        part_levels: tuple[np.ndarray, ...],
+        table: np.ndarray,
+    ) -> GroupCoding:
+        """A factor of several columns from its sorted combinations, (J, k) codes."""
+        levels = _joined(table, part_levels)
+        return cls(name, parts, part_levels, table, levels)
+
     def codes(self, columns: Mapping[str, Column], unseen: str = "zero") -> np.ndarray:
         """Codes of new data, -1 for a missing label or a level that was not there.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 WHERE = {
     "linear": "jaxglmm.results.fit:Fit",
+    "streamed": "jaxglmm.results.streamed_fit:StreamedFit",
     "correlated": "jaxglmm.results.correlated_fit:CorrelatedFit",
     "dispersed": "jaxglmm.results.correlated_fit:DispersedFit",
     "generalised": "jaxglmm.results.generalised_fit:GeneralisedFit",

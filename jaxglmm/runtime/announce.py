@@ -52,3 +52,9 @@ def _say() -> None:
     if not _said:
         _said = True
         print(TEXT, file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """A text on standard error, where somebody looks on."""
+    if _watched():
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Models of data that are read in batches and never held: sources, passes, fits."""

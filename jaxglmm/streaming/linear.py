@@ -1,0 +1,207 @@
+"""A linear mixed model of data that are read in batches.
+
+One pass learns levels and ranges, one adds cross-products (a second time where they
+lost digits), and from there on it is the model of a table in memory: the same problem,
+the same search, the same record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jaxglmm._errors import ModelError
+from jaxglmm.estimate.maximise import Maximise
+from jaxglmm.fitting import linear as engines
+from jaxglmm.fitting.fit_design import fit_engine
+from jaxglmm.fitting.fitted_model import FittedModel
+from jaxglmm.formula import check_linear
+from jaxglmm.formula.absent import AbsentRows, StreamedDesign
+from jaxglmm.formula.batch_rows import RowMaker
+from jaxglmm.formula.estimable import NullSpace
+from jaxglmm.formula.notices import listed, warn
+from jaxglmm.formula.survey import Survey
+from jaxglmm.runtime import announce
+from jaxglmm.runtime.memory import programs
+from jaxglmm.streaming.passes import Summing, mean_squares, survey_source
+from jaxglmm.streaming.plan import Plan
+from jaxglmm.streaming.sources import ROWS, Batch, Source, source_of
+from jaxglmm.structure.moments_of_design import Moments
+from jaxglmm.structure.moments_of_sums import moments, reduced, refuse_exact
+
+S = TypeVar("S", bound=FittedModel)
+
+
+@dataclass(frozen=True)
+class StreamedModel:
+    """What the passes over a source found.
+
+    maker: how rows of its table become rows of the design; plan: what was said before.
+    """
+
+    design: StreamedDesign
+    moments: Moments
+    maker: RowMaker
+    plan: Plan
+    seconds: dict[str, float]
+
+
+def read_model(
+    formula: str,
+    data: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    missing: str = "drop",
+    contrasts: dict | None = None,
+    context: dict[str, Any] | None = None,
+    shown: bool | None = None,
+) -> StreamedModel:
+    """The passes over a source.
+
+    Raises:
+        FormulaError, DataError, ModelError: as for a table in memory, with the file.
+    """
+    source = source_of(data)
+    started = time.perf_counter()
+    for label, given in (("weights", weights), ("offset", offset)):
+        if given is not None and not isinstance(given, str):
+            raise ModelError(
+                f"{label}= of data in batches is the name of a column, not an array"
+            )
+    survey = Survey(formula, source.names, weights, offset, context or {}, contrasts)
+    if not survey.read.parts:
+        raise ModelError(
+            "the model has no random effects. Add a term such as (1 | group)"
+        )
+    plans: list[Plan] = []
+
+    def first(batch: Batch, seconds: float) -> None:
+        plans.append(_planned(survey, source, batch, seconds))
+        announce.tell(repr(plans[0]))
+
+    survey_source(survey, source, shown, first)
+    survey.finish(missing)
+    levels = time.perf_counter()
+    maker = RowMaker(survey)
+    summing = Summing(maker, source, shown)
+    sums, frame, kept, whole = summing.run()
+    lost = _null_space(summing, kept, whole)
+    if lost is not None:
+        _warn_of_rank(maker, kept)
+    counted = {
+        f.name: int(np.count_nonzero(count))
+        for f, count in zip(sums.factors, sums.counts, strict=True)
+    }
+    squares = mean_squares(sums, frame, survey.counted)
+    design = maker.design(kept, lost, squares, counted)
+    check_linear(design)
+    found = reduced(sums, survey.counted)
+    response = survey.response
+    size = np.hypot(response.mean, response.sd)
+    refuse_exact(found, float(size) / frame.s)
+    rows = AbsentRows(survey.counted, len(kept))
+    made = moments(sums, frame, survey.counted, survey.log_weights, rows)
+    seconds = {
+        "levels": levels - started,
+        "cross-products": time.perf_counter() - levels,
+    }
+    plan = plans[0]
+    if summing.passes + 1 != plan.passes:
+        plan = _with_passes(plan, summing.passes + 1)
+    return StreamedModel(design, made, maker, plan, seconds)
+
+
+def fit_streamed(
+    formula: str,
+    data: Any,
+    estimator: Maximise,
+    tol: float,
+    max_iter: int,
+    satterthwaite: bool,
+    *,
+    make: Callable[..., S],
+    **read: Any,
+) -> tuple[S, StreamedModel]:
+    """A linear mixed model of a source, and what its passes found."""
+    model = read_model(formula, data, **read)
+    programs.spare()
+    engine = engines.of_moments(model.moments, estimator)
+    fit = fit_engine(
+        model.design,
+        engine,
+        tol,
+        max_iter,
+        satterthwaite,
+        model.seconds,
+        make=make,
+    )
+    return fit, model
+
+
+def _planned(survey: Survey, source: Source, batch: Batch, seconds: float) -> Plan:
+    """From the first batch: its bytes and seconds a row, times rows."""
+    n, rows = source.n_rows, batch.table.num_rows
+    share = None if n is None else n / rows
+    groups = sum(len(seen) for seen in survey.parts.values())
+    memory = 3.0 * batch.bytes * max(1.0, ROWS / rows) + 64.0 * groups
+    return Plan(
+        survey.formula,
+        source.description,
+        n,
+        tuple(survey.columns),
+        2,
+        None if share is None else share * batch.bytes,
+        None if share is None else share * seconds,
+        memory,
+    )
+
+
+def _with_passes(plan: Plan, passes: int) -> Plan:
+    from dataclasses import replace
+
+    return replace(plan, passes=passes)
+
+
+def _null_space(
+    summing: Summing, kept: tuple[int, ...], whole: np.ndarray
+) -> NullSpace | None:
+    """What cannot be told without the columns that are left out."""
+    p = len(summing.maker.x_at)
+    lost = np.array([j for j in range(p) if j not in set(kept)], int)
+    if not len(lost):
+        return None
+    moves = summing.first_moves
+    shift = np.array([a for a, _ in moves])
+    scale = np.array([b for _, b in moves])
+    G = whole[:p, :p].copy()
+    centre, constant = np.zeros(p), np.zeros(p)
+    used = np.array(kept, int)
+    if summing.maker.x_names[:1] == ("(Intercept)",):
+        mean = G[0] / G[0, 0]
+        centre, constant[0] = shift + scale * mean, 1.0
+        G -= G[0, 0] * np.outer(mean, mean)
+        used = used[1:]
+    weights = np.zeros((len(kept), len(lost)))
+    if len(used):
+        a = np.linalg.lstsq(G[np.ix_(used, used)], G[np.ix_(used, lost)], rcond=None)[0]
+        a = a * scale[lost] / scale[used][:, None]
+        a[np.abs(a) < 1e-9 * np.abs(a).max(axis=0, initial=1e-300)] = 0.0
+        weights[np.searchsorted(kept, used)] = a
+    return NullSpace(np.array(kept, int), lost, weights, centre, constant)
+
+
+def _warn_of_rank(maker: RowMaker, kept: tuple[int, ...]) -> None:
+    from jaxglmm._errors import RankDeficientWarning
+
+    dropped = [n for j, n in enumerate(maker.x_names) if j not in set(kept)]
+    many = len(dropped) > 1
+    warn(
+        f"the fixed effects are rank deficient: dropped {len(dropped)} column"
+        f"{'s' * many} that depend{'s' * (not many)} on others: {listed(dropped, 12)}",
+        RankDeficientWarning,
+    )

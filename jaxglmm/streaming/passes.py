@@ -1,0 +1,323 @@
+"""Passes over a source: what is learned of it, and its cross-products.
+
+Reading runs ahead in Arrow's threads while this one adds up. Whatever goes wrong in a
+batch is told with the file it came from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxglmm._errors import JaxGLMMError
+from jaxglmm.formula.absent import AbsentRows
+from jaxglmm.formula.batch_rows import BatchRows, RowMaker
+from jaxglmm.formula.survey import Survey
+from jaxglmm.formula.tables import as_table
+from jaxglmm.model import covariances
+from jaxglmm.runtime import progress
+from jaxglmm.runtime.ahead import ahead
+from jaxglmm.streaming.sources import ROWS, Batch, Source
+from jaxglmm.structure.factors import ColumnMaps
+from jaxglmm.structure.moments_of_sums import (
+    LOSSY,
+    Frame,
+    TermFrame,
+    independent,
+    reduced,
+    turned,
+)
+from jaxglmm.structure.row_sums import FactorShape, RowSums
+
+MOST_ROWS = 4_194_304  # of a batch
+PER_LEVEL = 2  # rows of a batch for each level, so that tables of levels pay
+MOST_PASSES = 3  # over the cross-products
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Errors in here name the place."""
+    try:
+        yield
+    except JaxGLMMError as error:
+        text = str(error)
+        if where in text:
+            raise
+        raise type(error)(f"{where}: {text}", status=error.status) from error
+
+
+Report = Callable[[Batch, float], None]
+
+
+def survey_source(
+    survey: Survey, source: Source, shown: bool | None, first: Report
+) -> None:
+    """The first pass; first: told of the first batch and the seconds it took."""
+    with progress.bar(_total(source), shown, "row", "reading levels") as bar:
+        batches = ahead(source.tables(survey.columns))
+        started = time.perf_counter()
+        for batch in batches:
+            with told(batch.where):
+                survey.see(as_table(batch.table))
+            if survey.n == batch.table.num_rows:
+                first(batch, time.perf_counter() - started)
+            bar.update(batch.table.num_rows)
+
+
+def _total(source: Source) -> int:
+    return source.n_rows or 0
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """How distinct columns of X and Z become those that are summed.
+
+    x_moves, z_moves: (shift, scale) of each column of X, and of Z by term; X_turn: (p,
+    p) and z_turns: (q, q), what these are divided by after that; y: (b, s), with b (p,)
+    of the columns of X that are summed.
+    """
+
+    kept: tuple[int, ...]
+    x_moves: tuple[tuple[float, float], ...]
+    z_moves: tuple[tuple[tuple[float, float], ...], ...]
+    X_turn: np.ndarray | None
+    z_turns: tuple[np.ndarray | None, ...]
+    b: np.ndarray
+    s: float
+
+
+class Summing:
+    """The cross-products of a source: one pass, more where coordinates were poor."""
+
+    def __init__(self, maker: RowMaker, source: Source, shown: bool | None):
+        self.maker, self.source, self.shown = maker, source, shown
+        self.survey = maker.survey
+        self.passes = 0
+        self.kinds = [
+            covariances.named(t.covariance, len(t.names)) for t in maker.terms
+        ]
+        self.factors = list(dict.fromkeys(t.factor for t in maker.terms))
+
+    @property
+    def n(self) -> int:
+        """Rows that count."""
+        return self.survey.counted
+
+    def run(self) -> tuple[RowSums, Frame, tuple[int, ...], np.ndarray]:
+        """Sums of columns of X that do not depend on each other, and their frame.
+
+        The last is X'WX of all columns, moved.
+        """
+        every = self._first(tuple(range(len(self.maker.x_at))))
+        self.first_moves = every.x_moves
+        sums, frame = self._pass(every)
+        whole = sums.gram
+        kept = independent(whole[:-1, :-1])
+        if len(kept) < len(every.kept):
+            sums, frame, every = _without(sums, frame, every, kept)
+        while self.passes < MOST_PASSES and reduced(sums, self.n).loss > LOSSY:
+            every = self._better(sums, frame, every)
+            sums, frame = self._pass(every)
+        return sums, frame, kept, whole
+
+    def _first(self, kept: tuple[int, ...]) -> Coordinates:
+        """Numbers moved to their means where the model has the constant."""
+        maker = self.maker
+        constant = maker.x_names[:1] == ("(Intercept)",)
+        moves = tuple(self._move(maker.x_at[j], constant) for j in kept)
+        by_term = []
+        for term, kind in zip(maker.terms, self.kinds, strict=True):
+            own = term.names[:1] == ("(Intercept)",) and kind.maps is ColumnMaps.ANY
+            by_term.append(tuple(self._move(at, own) for at in term.at))
+        b = np.zeros(len(kept))
+        if constant:
+            b[0] = self.survey.response.mean
+        nothing = (None,) * len(maker.terms)
+        s = self.survey.response.sd
+        return Coordinates(kept, moves, tuple(by_term), None, nothing, b, s)
+
+    def _move(self, at: int, constant: bool) -> tuple[float, float]:
+        facts = self.maker.facts[at]
+        if constant:
+            return facts.mean, facts.sd
+        return 0.0, float(np.hypot(facts.mean, facts.sd)) or 1.0
+
+    def frame(self, c: Coordinates) -> Frame:
+        """The coordinates as maps back to the columns of X and Z as given."""
+        R = _upper(c.x_moves)
+        if c.X_turn is not None:
+            R = c.X_turn @ R
+        terms, places = [], dict.fromkeys(self.factors, 0)
+        for k, (term, kind) in enumerate(zip(self.maker.terms, self.kinds, strict=True)):
+            start = places[term.factor]
+            stop = places[term.factor] = start + len(term.names)
+            T, turn = _upper(c.z_moves[k]), c.z_turns[k]
+            T = T if turn is None else turn @ T
+            terms.append(TermFrame(term.factor, start, stop, T, kind))
+        return Frame(R, c.b, c.s, tuple(terms))
+
+    def _pass(self, c: Coordinates) -> tuple[RowSums, Frame]:
+        """Read all rows once."""
+        columns = Columns(self.maker, c, self.factors)
+        levels = [len(self.maker.groups[name].levels) for name in self.factors]
+        shapes = [
+            FactorShape(name, J, at)
+            for name, J, at in zip(self.factors, levels, columns.z_at, strict=True)
+        ]
+        sums = RowSums(columns.x_at, columns.y_at, shapes)
+        rows = min(max(ROWS, PER_LEVEL * max(levels)), MOST_ROWS)
+        seen = self.survey.lost.copy()
+        with progress.bar(self.survey.n, self.shown, "row", "cross-products") as bar:
+            for batch in ahead(self.source.tables(self.survey.columns, rows)):
+                with told(batch.where):
+                    found = self.maker.rows(as_table(batch.table))
+                    codes = [found.codes[name] for name in self.factors]
+                    sums.add(columns.of(found), found.w, codes)
+                bar.update(batch.table.num_rows)
+        self.survey.lost = seen
+        self.passes += 1
+        return sums, self.frame(c)
+
+    def _better(self, sums: RowSums, frame: Frame, c: Coordinates) -> Coordinates:
+        """The coordinates that the sums would be taken to."""
+        found = reduced(sums, self.n)
+        X_turn = found.C if c.X_turn is None else found.C @ c.X_turn
+        turns = tuple(
+            T if old is None else T @ old
+            for T, old in zip(turned(sums, frame, self.n), c.z_turns, strict=True)
+        )
+        b = c.s * found.c + found.C @ c.b
+        moves = c.x_moves, c.z_moves
+        return Coordinates(c.kept, *moves, X_turn, turns, b, c.s * found.s)
+
+
+def _upper(moves: Sequence[tuple[float, float]]) -> np.ndarray:
+    """(q, q) M, columns = moved columns times M; the first is the constant."""
+    M = np.diag([scale for _, scale in moves])
+    for j, (shift, _) in enumerate(moves):
+        if j:
+            M[0, j] = shift
+    return M
+
+
+def _without(
+    sums: RowSums, frame: Frame, c: Coordinates, kept: tuple[int, ...]
+) -> tuple[RowSums, Frame, Coordinates]:
+    """The same sums with some of the columns of X only."""
+    sums.drop(kept)
+    index = np.array(kept, int)
+    moves = tuple(c.x_moves[j] for j in kept)
+    fewer = Coordinates(
+        kept, moves, c.z_moves, None, c.z_turns, c.b[index], c.s
+    )
+    R = frame.R[np.ix_(index, index)]
+    return sums, Frame(R, c.b[index], c.s, frame.terms), fewer
+
+
+class Columns:
+    """The columns that are summed, made from the distinct ones of a batch.
+
+    x_at, y_at, z_at: positions among them of X's, of y, and of Z's by factor.
+    """
+
+    def __init__(self, maker: RowMaker, c: Coordinates, factors: Sequence[str]):
+        self.c = c
+        self.raw: dict[tuple[int, float, float], int] = {}
+        self.x_raw = [
+            self._raw(maker.x_at[j], move)
+            for j, move in zip(c.kept, c.x_moves, strict=True)
+        ]
+        self.z_raw = [
+            [self._raw(at, move) for at, move in zip(term.at, moves, strict=True)]
+            for term, moves in zip(maker.terms, c.z_moves, strict=True)
+        ]
+        self.maker = maker
+        count = len(self.raw)
+        self.x_at = tuple(self.x_raw)
+        if c.X_turn is not None:
+            self.x_at = tuple(range(count, count + len(self.x_raw)))
+            count += len(self.x_raw)
+        self.y_at = count
+        count += 1
+        by_term = []
+        for raw, turn in zip(self.z_raw, c.z_turns, strict=True):
+            if turn is None:
+                by_term.append(tuple(raw))
+            else:
+                by_term.append(tuple(range(count, count + len(raw))))
+                count += len(raw)
+        self.z_at = [
+            sum(
+                (
+                    at
+                    for at, term in zip(by_term, maker.terms, strict=True)
+                    if term.factor == name
+                ),
+                (),
+            )
+            for name in factors
+        ]
+
+    def _raw(self, at: int, move: tuple[float, float]) -> int:
+        return self.raw.setdefault((at, *move), len(self.raw))
+
+    def of(self, rows: BatchRows) -> list[np.ndarray | None]:
+        """The columns (n,), None for ones."""
+        n = len(rows.y)
+        out: list[np.ndarray | None] = []
+        for at, shift, scale in self.raw:
+            column = rows.columns[at]
+            if column is not None and (shift, scale) != (0.0, 1.0):
+                column = (column - shift) / scale
+            out.append(column)
+        X = [out[j] for j in self.x_raw]
+        if self.c.X_turn is not None:
+            X = _divided(X, self.c.X_turn, n)
+            out += X
+        y = rows.y
+        for column, b in zip(X, self.c.b, strict=True):
+            if b:
+                y = y - (b if column is None else b * column)
+        out.append(y / self.c.s)
+        for raw, turn in zip(self.z_raw, self.c.z_turns, strict=True):
+            if turn is not None:
+                out += _divided([out[j] for j in raw], turn, n)
+        return out
+
+
+def _divided(
+    columns: Sequence[np.ndarray | None], T: np.ndarray, n: int
+) -> list[np.ndarray | None]:
+    """The columns times T^-1, T upper triangular; column by column, means first."""
+    out: list[np.ndarray | None] = []
+    for j, column in enumerate(columns):
+        new = np.ones(n) if column is None else column
+        for i in range(j):
+            if T[i, j]:
+                before = out[i]
+                assert before is not None
+                new = new - T[i, j] * before
+        out.append(new / T[j, j])
+    return out
+
+
+def mean_squares(sums: RowSums, frame: Frame, n: int) -> list[np.ndarray]:
+    """(q,) mean squares of the columns of each term, as given."""
+    out: list[np.ndarray] = []
+    names = [f.name for f in sums.factors]
+    for term in frame.terms:
+        k = names.index(term.factor)
+        at = sums.factors[k].at[term.start : term.stop]
+        G = sums.between(k, at, at).sum(axis=-1) / n
+        out.append(np.diagonal(term.T.T @ G @ term.T).copy())
+    return out
+
+
+def absent(n: int) -> Any:
+    """What stands for arrays by rows."""
+    return AbsentRows(n, 1)

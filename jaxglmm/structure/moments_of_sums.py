@@ -1,0 +1,249 @@
+"""From sums over rows to one Gaussian problem in internal coordinates.
+
+The sums are those of columns moved to about zero and unit size, X = X' R0, Z = Z' T0,
+y = s0 y' + X' b0. What ``structure.fixed`` and ``structure.factors`` find by QR from
+rows is found here by Cholesky from their cross-products, which squares the condition
+number: ``loss`` says by how much, and where it is large the rows are read once more, in
+the coordinates found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._errors import ModelError
+from jaxglmm.numerics.blocks import Blocks
+from jaxglmm.numerics.wide import Wide
+from jaxglmm.structure.factors import COLLINEAR, ColumnMaps, Factor
+from jaxglmm.structure.fixed import EXACT, Basis, FixedBasis
+from jaxglmm.structure.moments_of_design import UNROLLED, Moments
+from jaxglmm.structure.padding import bucket, pad
+from jaxglmm.structure.row_sums import RowSums
+
+DEPENDENT = 1e-11  # share of a moved column's square that is left: it depends on others
+LOSSY = 1e5  # loss of digits from which the rows are read again in new coordinates
+
+
+@dataclass(frozen=True)
+class TermFrame:
+    """One random term: its columns' coordinates and what may be done to them.
+
+    start, stop: its columns among those of its factor; T: (q, q), Z = Z' T.
+    """
+
+    factor: str
+    start: int
+    stop: int
+    T: np.ndarray
+    covariance: Any
+
+    @property
+    def q(self) -> int:
+        """Number of columns."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates of the columns that were summed.
+
+    R: (p, p), X = X' R; b: (p,) and s of y = s y' + X' b; terms: in the order of the
+    formula.
+    """
+
+    R: np.ndarray
+    b: np.ndarray
+    s: float
+    terms: tuple[TermFrame, ...]
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What the cross-products of X and y say.
+
+    C: (p, p) upper triangular, X' = X~ C; c: (p,) least squares of y' on X~; s: its
+    residual's root mean square; loss: of digits, as a condition number squared.
+    """
+
+    C: np.ndarray
+    c: np.ndarray
+    s: float
+    loss: float
+
+
+def independent(gram: np.ndarray) -> tuple[int, ...]:
+    """Positions of the columns that those before do not determine, from X'WX."""
+    p = len(gram)
+    size = np.sqrt(np.diagonal(gram))
+    kept: list[int] = []
+    for j in range(p):
+        if not size[j] > 0:
+            continue
+        G = gram[np.ix_(kept, kept)] / np.outer(size[kept], size[kept])
+        g = gram[kept, j] / (size[kept] * size[j])
+        left = 1.0 - float(g @ np.linalg.solve(G, g)) if kept else 1.0
+        if left > DEPENDENT:
+            kept.append(j)
+    return tuple(kept)
+
+
+def reduced(sums: RowSums, n: int) -> Reduced:
+    """An orthonormal basis of X and the residual of y, from cross-products."""
+    G = sums.gram
+    p = len(G) - 1
+    scale = np.sqrt(np.diagonal(G)[:p])
+    C = np.zeros((p, p))
+    c = np.zeros(p)
+    loss = 1.0
+    if p:
+        C = np.linalg.cholesky(G[:p, :p] / np.outer(scale, scale)).T * scale
+        c = np.linalg.solve(C.T, G[:p, p])
+        loss = float(np.max(np.diagonal(G)[:p] / np.diagonal(C) ** 2))
+    rest = float(G[p, p] - c @ c)
+    least = EXACT**2 * float(G[p, p])
+    if rest > least:
+        loss = max(loss, float(G[p, p]) / rest)
+    else:
+        loss, rest = np.inf, max(rest, least)
+    return Reduced(C, c, float(np.sqrt(rest / n)), loss)
+
+
+def refuse_exact(found: Reduced, size: float) -> None:
+    """Raise ``ModelError`` where the fixed effects reproduce the response.
+
+    size: root mean square of the response, in the units of ``found.s``.
+    """
+    if not found.s > EXACT * size:
+        raise ModelError(
+            "the fixed effects reproduce the response exactly: nothing is left for "
+            "random effects and residuals. Is the response also a predictor?",
+            status=_status.EXACT,
+        )
+
+
+def turned(sums: RowSums, frame: Frame, n: int) -> tuple[np.ndarray, ...]:
+    """T (q, q) of each term: the moved columns = internal ones times T."""
+    out = []
+    names = [f.name for f in sums.factors]
+    for term in frame.terms:
+        k = names.index(term.factor)
+        at = sums.factors[k].at[term.start : term.stop]
+        G = sums.between(k, at, at).sum(axis=-1) / n
+        out.append(_turn(G, term.covariance.maps))
+    return tuple(out)
+
+
+def _turn(G: np.ndarray, maps: ColumnMaps) -> np.ndarray:
+    """(q, q) upper triangular T, Z'WZ / n = T'T as far as the covariance allows."""
+    q = len(G)
+    scale = np.sqrt(np.diagonal(G))
+    scale = np.where(scale > 0, scale, 1.0)
+    if maps is ColumnMaps.NONE:
+        return np.eye(q)
+    if maps is ColumnMaps.COMMON:
+        return np.eye(q) * np.sqrt(np.mean(scale**2))
+    if q == 1 or maps is not ColumnMaps.ANY:
+        return np.diag(scale)
+    try:
+        L = np.linalg.cholesky(G / np.outer(scale, scale))
+    except np.linalg.LinAlgError:
+        return np.diag(scale)
+    if np.diagonal(L).min() ** 2 < COLLINEAR:
+        return np.diag(scale)
+    return L.T * scale
+
+
+def moments(
+    sums: RowSums, frame: Frame, n: int, log_weights: float, rows: Any
+) -> Moments:
+    """Cross-products in internal coordinates.
+
+    Args:
+        sums: over rows of the moved columns, X of full rank.
+        frame: their coordinates.
+        n: rows that count.
+        log_weights: sum of the logs of the weights.
+        rows: what stands for the arrays by rows, which are not there.
+    """
+    found = reduced(sums, n)
+    p = len(found.c)
+    inverse = np.linalg.solve(found.C, np.eye(p))
+    XX = inverse.T @ sums.gram[:p, :p] @ inverse
+    Xy = (inverse.T @ sums.gram[:p, p] - XX @ found.c) / found.s
+    yy = float(sums.gram[p, p] - found.c @ found.c) / found.s**2
+    T = turned(sums, frame, n)
+    order = sorted(range(len(sums.factors)), key=lambda k: -sums.factors[k].n_levels)
+    factors, A, ZX, Zy = [], [], [], []
+    for k in order:
+        factor, own = _factor(sums, frame, T, k, rows)
+        size = bucket(factor.n_levels)
+        back = np.linalg.solve(own, np.eye(len(own)))
+        at = sums.factors[k].at
+        B = sums.between(k, at, (*sums.x_at, sums.y_at))
+        B = np.einsum("ai,abg->ibg", back, B)
+        Bx = np.einsum("iag,ab->ibg", B[:, :p], inverse)
+        By = (B[:, p] - np.einsum("iag,a->ig", Bx, found.c)) / found.s
+        block = sums.between(k, at, at)
+        block = np.einsum("ai,abg,bj->ijg", back, block, back, optimize=True)
+        factors.append(factor)
+        A.append(_padded(block, size))
+        ZX.append(_padded(Bx, size))
+        Zy.append(_padded(By, size))
+    R = found.C @ frame.R
+    fixed = FixedBasis(R, frame.s * found.c + found.C @ frame.b, frame.s * found.s)
+    system = Wide(A[0]) if factors[0].q > UNROLLED else Blocks(A[0])
+    return Moments(
+        system,
+        tuple(ZX),
+        XX,
+        tuple(Zy),
+        Xy,
+        yy,
+        n,
+        log_weights,
+        tuple(factors),
+        tuple(a.shape[-1] for a in A),
+        fixed,
+        Basis(rows, R),
+        None,
+    )
+
+
+def _factor(
+    sums: RowSums, frame: Frame, T: Sequence[np.ndarray], k: int, rows: Any
+) -> tuple[Factor, np.ndarray]:
+    """A factor without its rows, and the map (q, q) of its moved columns."""
+    shape = sums.factors[k]
+    q = len(shape.at)
+    own, whole = np.zeros((q, q)), np.zeros((q, q))
+    spans, kinds = [], []
+    for index, term in enumerate(frame.terms):
+        if term.factor != shape.name:
+            continue
+        here = slice(term.start, term.stop)
+        own[here, here] = T[index]
+        whole[here, here] = T[index] @ term.T
+        spans.append((index, term.start, term.stop))
+        kinds.append(term.covariance)
+    covariance = kinds[0].beside(kinds[1:])
+    factor = Factor(
+        shape.name,
+        rows,
+        rows,
+        shape.n_levels,
+        whole,
+        covariance,
+        tuple(spans),
+        (0,) * q,
+    )
+    return factor, own
+
+
+def _padded(blocks: np.ndarray, size: int) -> np.ndarray:
+    """(..., size) with empty levels behind."""
+    return np.ascontiguousarray(pad(blocks, size))

@@ -1,0 +1,133 @@
+"""Cross-products of rows that come in pieces: sums that only grow.
+
+Over all rows [X y]'W[X y], and by level of each factor Z'WZ and Z'W[X y]. Rows are
+given as distinct columns, so that a product that several blocks hold is summed once.
+The sums of two halves of the rows add up to those of the whole, in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxglmm.structure.crossproducts import count
+
+BLOCK = 16_384  # rows of which the columns of X stay in the cache
+SPARSE = 8  # levels a row above which a table of all levels is not filled anew
+
+
+@dataclass(frozen=True)
+class FactorShape:
+    """Of one grouping factor: name, levels, and which columns are those of Z."""
+
+    name: str
+    n_levels: int
+    at: tuple[int, ...]
+
+
+class RowSums:
+    """Sums over rows.
+
+    x_at: which of the columns are X's; y_at: which is the response.
+    """
+
+    def __init__(
+        self, x_at: tuple[int, ...], y_at: int, factors: Sequence[FactorShape]
+    ):
+        self.x_at, self.y_at = x_at, y_at
+        self.factors = tuple(factors)
+        r = len(x_at) + 1
+        self.gram = np.zeros((r, r))
+        self.pairs = [self._pairs_of(f) for f in self.factors]
+        self.by_level = [
+            np.zeros((len(pairs), f.n_levels))
+            for pairs, f in zip(self.pairs, self.factors, strict=True)
+        ]
+        self.counts = [np.zeros(f.n_levels, np.int64) for f in self.factors]
+
+    def _pairs_of(self, factor: FactorShape) -> dict[tuple[int, int], int]:
+        """Products of two columns, each once, and their rows among the sums."""
+        others = (*factor.at, *self.x_at, self.y_at)
+        pairs = {(min(i, j), max(i, j)): 0 for i in factor.at for j in others}
+        return {pair: k for k, pair in enumerate(pairs)}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the sums."""
+        parts = [*self.by_level, *self.counts]
+        return self.gram.nbytes + sum(part.nbytes for part in parts)
+
+    def add(
+        self,
+        columns: Sequence[np.ndarray | None],
+        w: np.ndarray | None,
+        codes: Sequence[np.ndarray],
+    ) -> None:
+        """More rows.
+
+        Args:
+            columns: (n,) each, None for ones.
+            w: (n,) weights, None for ones.
+            codes: (n,) levels, for each factor.
+        """
+        if not len(codes[0]):
+            return
+        self._add_gram(columns, w, len(codes[0]))
+        for k, own in enumerate(codes):
+            low, high = int(own.min()), int(own.max()) + 1
+            place, size = (own - low if low else own), high - low
+            here = slice(low, high)
+            one = _sum_by(place, size, None, None, None, self.counts[k][here])
+            for (i, j), at in self.pairs[k].items():
+                out = self.by_level[k][at, here]
+                if w is None and columns[i] is None and columns[j] is None:
+                    out += one
+                else:
+                    _sum_by(place, size, w, columns[i], columns[j], out)
+
+    def _add_gram(
+        self, columns: Sequence[np.ndarray | None], w: np.ndarray | None, n: int
+    ) -> None:
+        """X'WX and its border, by blocks of rows."""
+        used = [columns[j] for j in (*self.x_at, self.y_at)]
+        F = np.empty((len(used), min(n, BLOCK)))
+        for start in range(0, n, BLOCK):
+            here = slice(start, min(start + BLOCK, n))
+            block = F[:, : here.stop - start]
+            for row, column in zip(block, used, strict=True):
+                row[:] = 1.0 if column is None else column[here]
+            self.gram += block @ (block if w is None else block * w[here]).T
+
+    def drop(self, kept: Sequence[int]) -> None:
+        """Go on with some of the columns of X only."""
+        self.x_at = tuple(self.x_at[j] for j in kept)
+        index = [*kept, len(self.gram) - 1]
+        self.gram = self.gram[np.ix_(index, index)]
+
+    def between(self, k: int, rows: Sequence[int], columns: Sequence[int]) -> np.ndarray:
+        """(rows, columns, J) products of columns by level of the k-th factor."""
+        at = [[self.pairs[k][min(i, j), max(i, j)] for j in columns] for i in rows]
+        return self.by_level[k][np.asarray(at, int).reshape(len(rows), len(columns))]
+
+
+def _sum_by(
+    codes: np.ndarray,
+    size: int,
+    w: np.ndarray | None,
+    one: np.ndarray | None,
+    two: np.ndarray | None,
+    out: np.ndarray,
+) -> np.ndarray:
+    """Adds the sums by code to ``out``, and gives what was added where it is new."""
+    if size <= SPARSE * len(codes):
+        new = count(codes, size, w, one, two)
+        out += new.astype(out.dtype, copy=False)
+        return new
+    product = np.ones(len(codes))
+    for column in (w, one, two):
+        if column is not None:
+            product = product * column
+    np.add.at(out, codes, product.astype(out.dtype, copy=False))
+    return np.bincount(codes, minlength=size)
