@@ -211,8 +211,8 @@ def _degenerate(
 ) -> list[str]:
     """The zero variances and perfect correlations of a term, in words.
 
-    square: (q,) mean squares of its columns in rows that count; unit: of the weights: sigma / unit is the residual
-    sd of a typical row.
+    square: (q,) mean squares of its columns in rows that count; unit: of the weights:
+    sigma / unit is the residual sd of a typical row.
     """
     own = covariances.of(term)
     if own.has_own:

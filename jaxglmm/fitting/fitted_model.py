@@ -60,6 +60,11 @@ class FittedModel(FixedEffects):
         """What functions of this fit have found; see ``once``."""
         return {}
 
+    @property
+    def root(self) -> np.ndarray | None:
+        """(p, p) with the inner products of X, where its rows are not in memory."""
+        return None
+
     def working(self) -> tuple[Any, np.ndarray]:
         """The Gaussian problem in internal coordinates, and theta (m,)."""
         return self.engine.problem, self.engine.theta(self.estimates)

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.formula.recipe import FormulaRecipe
 
 WHERE = (
     "the rows of this fit were read in batches and are not in memory. "
@@ -91,6 +92,11 @@ class StreamedDesign(Design):
     """A design without its rows; ``n`` and ``n_counted`` are those that count."""
 
     has_rows: ClassVar[bool] = False
+
+    def sum_coded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both codings of rows that are made up: they span the same as the data's."""
+        assert isinstance(self.recipe, FormulaRecipe)
+        return self.recipe.both_codings()
 
     def levels_counted(self, term: RandomTerm) -> int:
         """Number of a term's levels with rows that count."""

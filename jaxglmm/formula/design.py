@@ -315,6 +315,11 @@ class Design:
     def n_counted(self) -> int:
         return len(self.y[self.counted])
 
+    def sum_coded(self) -> tuple[np.ndarray, np.ndarray]:
+        """X with sum-to-zero contrasts (all columns), and X, by the same rows."""
+        assert self.recipe is not None
+        return self.recipe.sum_coded(), self.X
+
     def levels_counted(self, term: RandomTerm) -> int:
         """Number of a term's levels with rows that count."""
         here = self.counted

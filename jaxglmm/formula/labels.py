@@ -74,7 +74,11 @@ class Growing:
     def sorted(self) -> tuple[np.ndarray, np.ndarray]:
         """Levels (J,) in their order, and the rank (J,) of each code among them."""
         assert self.labels is not None
-        place = match(self.labels, self.given) if self.given is not None else np.zeros(0, int)
+        place = (
+            match(self.labels, self.given)
+            if self.given is not None
+            else np.zeros(0, int)
+        )
         order = place[place >= 0]
         if len(order) == len(self.labels):
             rank = np.empty(len(order), np.int32)
@@ -93,12 +97,12 @@ class Coder:
     def codes(self, column: Column) -> np.ndarray:
         """(n,) intp, -1 for a label that is missing or not among the levels."""
         values = column.values
-        if self._table is not None and column.exact is None and values is not None:
-            if values.dtype.kind in "iu":
-                low, table = self._table
-                place = values.astype(np.int64) - low
-                if len(place) and place.min() >= 0 and place.max() < len(table):
-                    return table.take(place)
+        whole = values is not None and values.dtype.kind in "iu"
+        if self._table is not None and whole and column.exact is None:
+            low, table = self._table
+            place = np.subtract(values, low, dtype=np.int64)
+            if len(place) and place.min() >= 0 and place.max() < len(table):
+                return table.take(place)
         codes, labels = column.as_factor()
         return np.append(self._match(labels), -1).take(codes)
 

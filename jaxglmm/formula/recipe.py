@@ -159,6 +159,31 @@ class FormulaRecipe:
         }
         return build(self._plan(self.terms), codings, values, n)[1]
 
+    def both_codings(self) -> tuple[np.ndarray, np.ndarray]:
+        """X with sum-to-zero contrasts and X, (n, p_all), of rows that are made up.
+
+        Levels and numbers are drawn, some rows for each column: what takes one coding
+        to the other is the same for any rows that span all columns.
+        """
+        rng = np.random.default_rng(0)
+        codings = self.encoder.codings
+        atoms = dict.fromkeys(a.expr for t in self.terms for a in t.atoms)
+        factors = [c for c in map(codings.get, atoms) if isinstance(c, Coding)]
+        n = 64 * (len(self.kept) + 1 + sum(len(c.levels) for c in factors))
+        values: dict[str, Any] = {}
+        for expr in atoms:
+            c = codings[expr]
+            if isinstance(c, Coding):
+                values[expr] = rng.integers(0, len(c.levels), n).astype(np.int32)
+            else:
+                values[expr] = tuple(rng.normal(size=(len(c), n)))
+        sums = {
+            expr: sum_to_zero(c) if isinstance(c, Coding) else c
+            for expr, c in codings.items()
+        }
+        plans = self._plan(self.terms)
+        return build(plans, sums, values, n)[1], build(plans, codings, values, n)[1]
+
     def codes_made_of(self, name: str) -> list[np.ndarray]:
         """Codes (n,) of every factor among the predictors made of this variable alone.
 

@@ -95,7 +95,8 @@ class Survey:
     cells: dict[str, Growing] = field(default_factory=dict)
     suffixes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     marks: dict[str, Any] = field(default_factory=dict)
-    response: NumberFacts = field(default_factory=NumberFacts)
+    response: NumberFacts = field(default_factory=NumberFacts)  # less the offset
+    has_offset: bool = False
     _probed: bool = False
 
     def __post_init__(self) -> None:
@@ -170,7 +171,9 @@ class Survey:
             w = w[w > 0]
             self.log_weights += float(np.log(w).sum())
         self.counted += n if w is None else len(w)
-        self.response.add(self.y(columns, n))
+        y, offset = self.y(columns, n), self.offsets(columns, n)
+        self.has_offset = offset is not None
+        self.response.add(y if offset is None else y - offset)
         for atom in dict.fromkeys(self.read.atoms):
             self._see_atom(atom, columns, n)
         for name, grouping in self.groupings.items():
@@ -322,7 +325,7 @@ class Survey:
             )
         if not self.counted:
             raise DataError("all weights are zero: there is nothing to fit")
-        if not self.response.low < self.response.high and not self.offset:
+        if not self.response.low < self.response.high and not self.has_offset:
             raise ModelError(
                 f"the response is constant ({self.response.low:g} in every row): "
                 "there is no variation to explain. Check that the right column was "

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting import linear as engines
 from jaxglmm.results.fit import Fit
 from jaxglmm.streaming.linear import StreamedModel
-from jaxglmm.streaming.plan import Plan
+from jaxglmm.streaming.plan import PassPlan
+from jaxglmm.streaming.sources import is_source
 
 
 class StreamedFit(Fit):
@@ -29,14 +33,70 @@ class StreamedFit(Fit):
     _streamed: StreamedModel
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> PassPlan:
         """What was read, and what was said of it before."""
         return self._streamed.plan
+
+    @property
+    def root(self) -> np.ndarray:
+        """(p, p) with the inner products of X."""
+        return self._streamed.root
 
     def with_model(self, model: StreamedModel) -> StreamedFit:
         """This fit, with what the passes found."""
         self._streamed = model
         return self
+
+    def predict(self, newdata=None, re="conditional", *args, **options):
+        """Predicted means of new rows, in memory or written to a file.
+
+        Args:
+            newdata: a table, or a source of batches (files, a lazy frame, ...).
+            re: as for ``Fit.predict``, as are all others but these two.
+            args: type, se, interval, level, new_levels, offset, as for ``Fit.predict``.
+            options: the same by name; ``to``, the Parquet file that the means of a
+                source are written to, with residuals where the response is there; and
+                ``keep``, the columns that go with them (default: those of the model).
+
+        Returns:
+            As ``Fit.predict`` does; the number of rows written with ``to``.
+
+        Raises:
+            NotApplicableError: neither a table nor ``to``.
+        """
+        to, keep = options.pop("to", None), options.pop("keep", None)
+        if newdata is None:
+            raise NotApplicableError(
+                "predict() of data that were read in batches needs the source again: "
+                "fit.predict(source, to='out.parquet')"
+            )
+        if to is None and is_source(newdata):
+            raise NotApplicableError(
+                "the means of data in batches are written to a file: fit.predict("
+                "source, to='out.parquet')"
+            )
+        if to is None:
+            return super().predict(newdata, re, *args, **options)
+        from jaxglmm.streaming.writing import write_predictions
+
+        known = super().predict
+        return write_predictions(
+            self, newdata, to, lambda table: known(table, re, *args, **options), keep
+        )
+
+    def ranef_to(self, to, se: bool = False) -> int:
+        """Write the random effects to a Parquet file, a row a level.
+
+        Args:
+            to: path of the file: factor, level, a column a random effect.
+            se: also conditional standard deviations, ``se_(Intercept)``.
+
+        Returns:
+            How many levels were written.
+        """
+        from jaxglmm.streaming.writing import write_ranef
+
+        return write_ranef(self, to, se)
 
     def _rebuilt(self) -> Any:
         from jaxglmm.estimate.maximise import Maximise

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxglmm._errors import ModelError
+from jaxglmm._errors import ModelError, RankDeficientWarning
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import linear as engines
 from jaxglmm.fitting.fit_design import fit_engine
@@ -28,8 +28,8 @@ from jaxglmm.formula.survey import Survey
 from jaxglmm.runtime import announce
 from jaxglmm.runtime.memory import programs
 from jaxglmm.streaming.passes import Summing, mean_squares, survey_source
-from jaxglmm.streaming.plan import Plan
-from jaxglmm.streaming.sources import ROWS, Batch, Source, source_of
+from jaxglmm.streaming.plan import PassPlan
+from jaxglmm.streaming.sources import ROWS, Batch, BatchSource, source_of
 from jaxglmm.structure.moments_of_design import Moments
 from jaxglmm.structure.moments_of_sums import moments, reduced, refuse_exact
 
@@ -40,13 +40,14 @@ S = TypeVar("S", bound=FittedModel)
 class StreamedModel:
     """What the passes over a source found.
 
-    maker: how rows of its table become rows of the design; plan: what was said before.
+    plan: what was said before; root: (p, p) with the inner products of X, without
+    weights.
     """
 
     design: StreamedDesign
     moments: Moments
-    maker: RowMaker
-    plan: Plan
+    plan: PassPlan
+    root: np.ndarray
     seconds: dict[str, float]
 
 
@@ -78,7 +79,12 @@ def read_model(
         raise ModelError(
             "the model has no random effects. Add a term such as (1 | group)"
         )
-    plans: list[Plan] = []
+    if len(survey.groupings) > 1:
+        raise ModelError(
+            f"data in batches take one grouping factor; the model has "
+            f"{len(survey.groupings)}: {', '.join(map(repr, survey.groupings))}"
+        )
+    plans: list[PassPlan] = []
 
     def first(batch: Batch, seconds: float) -> None:
         plans.append(_planned(survey, source, batch, seconds))
@@ -112,8 +118,9 @@ def read_model(
     }
     plan = plans[0]
     if summing.passes + 1 != plan.passes:
-        plan = _with_passes(plan, summing.passes + 1)
-    return StreamedModel(design, made, maker, plan, seconds)
+        plan = replace(plan, passes=summing.passes + 1)
+    root = np.linalg.cholesky(sums.plain[:-1, :-1]).T @ frame.R
+    return StreamedModel(design, made, plan, root, seconds)
 
 
 def fit_streamed(
@@ -143,13 +150,15 @@ def fit_streamed(
     return fit, model
 
 
-def _planned(survey: Survey, source: Source, batch: Batch, seconds: float) -> Plan:
+def _planned(
+    survey: Survey, source: BatchSource, batch: Batch, seconds: float
+) -> PassPlan:
     """From the first batch: its bytes and seconds a row, times rows."""
     n, rows = source.n_rows, batch.table.num_rows
     share = None if n is None else n / rows
     groups = sum(len(seen) for seen in survey.parts.values())
     memory = 3.0 * batch.bytes * max(1.0, ROWS / rows) + 64.0 * groups
-    return Plan(
+    return PassPlan(
         survey.formula,
         source.description,
         n,
@@ -159,12 +168,6 @@ def _planned(survey: Survey, source: Source, batch: Batch, seconds: float) -> Pl
         None if share is None else share * seconds,
         memory,
     )
-
-
-def _with_passes(plan: Plan, passes: int) -> Plan:
-    from dataclasses import replace
-
-    return replace(plan, passes=passes)
 
 
 def _null_space(
@@ -196,8 +199,6 @@ def _null_space(
 
 
 def _warn_of_rank(maker: RowMaker, kept: tuple[int, ...]) -> None:
-    from jaxglmm._errors import RankDeficientWarning
-
     dropped = [n for j, n in enumerate(maker.x_names) if j not in set(kept)]
     many = len(dropped) > 1
     warn(

@@ -22,21 +22,24 @@ from jaxglmm.formula.tables import as_table
 from jaxglmm.model import covariances
 from jaxglmm.runtime import progress
 from jaxglmm.runtime.ahead import ahead
-from jaxglmm.streaming.sources import ROWS, Batch, Source
+from jaxglmm.streaming.sources import ROWS, Batch, BatchSource
 from jaxglmm.structure.factors import ColumnMaps
 from jaxglmm.structure.moments_of_sums import (
     LOSSY,
-    Frame,
+    SumFrame,
     TermFrame,
-    independent,
+    apart,
     reduced,
+    settled,
+    squares,
+    sure_columns,
     turned,
 )
 from jaxglmm.structure.row_sums import FactorShape, RowSums
 
 MOST_ROWS = 4_194_304  # of a batch
 PER_LEVEL = 2  # rows of a batch for each level, so that tables of levels pay
-MOST_PASSES = 3  # over the cross-products
+MOST_PASSES = 4  # over the cross-products
 
 
 @contextmanager
@@ -55,7 +58,7 @@ Report = Callable[[Batch, float], None]
 
 
 def survey_source(
-    survey: Survey, source: Source, shown: bool | None, first: Report
+    survey: Survey, source: BatchSource, shown: bool | None, first: Report
 ) -> None:
     """The first pass; first: told of the first batch and the seconds it took."""
     with progress.bar(_total(source), shown, "row", "reading levels") as bar:
@@ -69,12 +72,12 @@ def survey_source(
             bar.update(batch.table.num_rows)
 
 
-def _total(source: Source) -> int:
+def _total(source: BatchSource) -> int:
     return source.n_rows or 0
 
 
 @dataclass(frozen=True)
-class Coordinates:
+class SumCoordinates:
     """How distinct columns of X and Z become those that are summed.
 
     x_moves, z_moves: (shift, scale) of each column of X, and of Z by term; X_turn: (p,
@@ -94,7 +97,7 @@ class Coordinates:
 class Summing:
     """The cross-products of a source: one pass, more where coordinates were poor."""
 
-    def __init__(self, maker: RowMaker, source: Source, shown: bool | None):
+    def __init__(self, maker: RowMaker, source: BatchSource, shown: bool | None):
         self.maker, self.source, self.shown = maker, source, shown
         self.survey = maker.survey
         self.passes = 0
@@ -108,7 +111,7 @@ class Summing:
         """Rows that count."""
         return self.survey.counted
 
-    def run(self) -> tuple[RowSums, Frame, tuple[int, ...], np.ndarray]:
+    def run(self) -> tuple[RowSums, SumFrame, tuple[int, ...], np.ndarray]:
         """Sums of columns of X that do not depend on each other, and their frame.
 
         The last is X'WX of all columns, moved.
@@ -117,18 +120,28 @@ class Summing:
         self.first_moves = every.x_moves
         sums, frame = self._pass(every)
         whole = sums.gram
-        kept = independent(whole[:-1, :-1])
-        if len(kept) < len(every.kept):
+        kept = sure = sure_columns(whole[:-1, :-1])
+        if len(sure) < len(every.kept):
+            X = whole[:-1, :-1]
+            C = apart(X, sure)
+            square = squares(X, self.constant)
+            every = self._moved(every, C, C @ every.b, every.s, every.z_turns)
+            sums, frame = self._pass(every)
+            kept = settled(sums.gram[:-1, :-1], sure, C, square)
             sums, frame, every = _without(sums, frame, every, kept)
         while self.passes < MOST_PASSES and reduced(sums, self.n).loss > LOSSY:
             every = self._better(sums, frame, every)
             sums, frame = self._pass(every)
         return sums, frame, kept, whole
 
-    def _first(self, kept: tuple[int, ...]) -> Coordinates:
+    @property
+    def constant(self) -> bool:
+        """Whether the first column of X is the constant."""
+        return self.maker.x_names[:1] == ("(Intercept)",)
+
+    def _first(self, kept: tuple[int, ...]) -> SumCoordinates:
         """Numbers moved to their means where the model has the constant."""
-        maker = self.maker
-        constant = maker.x_names[:1] == ("(Intercept)",)
+        maker, constant = self.maker, self.constant
         moves = tuple(self._move(maker.x_at[j], constant) for j in kept)
         by_term = []
         for term, kind in zip(maker.terms, self.kinds, strict=True):
@@ -139,7 +152,7 @@ class Summing:
             b[0] = self.survey.response.mean
         nothing = (None,) * len(maker.terms)
         s = self.survey.response.sd
-        return Coordinates(kept, moves, tuple(by_term), None, nothing, b, s)
+        return SumCoordinates(kept, moves, tuple(by_term), None, nothing, b, s)
 
     def _move(self, at: int, constant: bool) -> tuple[float, float]:
         facts = self.maker.facts[at]
@@ -147,23 +160,25 @@ class Summing:
             return facts.mean, facts.sd
         return 0.0, float(np.hypot(facts.mean, facts.sd)) or 1.0
 
-    def frame(self, c: Coordinates) -> Frame:
+    def frame(self, c: SumCoordinates) -> SumFrame:
         """The coordinates as maps back to the columns of X and Z as given."""
         R = _upper(c.x_moves)
         if c.X_turn is not None:
             R = c.X_turn @ R
         terms, places = [], dict.fromkeys(self.factors, 0)
-        for k, (term, kind) in enumerate(zip(self.maker.terms, self.kinds, strict=True)):
+        for k, (term, kind) in enumerate(
+            zip(self.maker.terms, self.kinds, strict=True)
+        ):
             start = places[term.factor]
             stop = places[term.factor] = start + len(term.names)
             T, turn = _upper(c.z_moves[k]), c.z_turns[k]
             T = T if turn is None else turn @ T
             terms.append(TermFrame(term.factor, start, stop, T, kind))
-        return Frame(R, c.b, c.s, tuple(terms))
+        return SumFrame(R, c.b, c.s, tuple(terms))
 
-    def _pass(self, c: Coordinates) -> tuple[RowSums, Frame]:
+    def _pass(self, c: SumCoordinates) -> tuple[RowSums, SumFrame]:
         """Read all rows once."""
-        columns = Columns(self.maker, c, self.factors)
+        columns = SummedColumns(self.maker, c, self.factors)
         levels = [len(self.maker.groups[name].levels) for name in self.factors]
         shapes = [
             FactorShape(name, J, at)
@@ -183,17 +198,24 @@ class Summing:
         self.passes += 1
         return sums, self.frame(c)
 
-    def _better(self, sums: RowSums, frame: Frame, c: Coordinates) -> Coordinates:
+    def _better(
+        self, sums: RowSums, frame: SumFrame, c: SumCoordinates
+    ) -> SumCoordinates:
         """The coordinates that the sums would be taken to."""
         found = reduced(sums, self.n)
-        X_turn = found.C if c.X_turn is None else found.C @ c.X_turn
         turns = tuple(
             T if old is None else T @ old
             for T, old in zip(turned(sums, frame, self.n), c.z_turns, strict=True)
         )
         b = c.s * found.c + found.C @ c.b
-        moves = c.x_moves, c.z_moves
-        return Coordinates(c.kept, *moves, X_turn, turns, b, c.s * found.s)
+        return self._moved(c, found.C, b, c.s * found.s, turns)
+
+    @staticmethod
+    def _moved(
+        c: SumCoordinates, C: np.ndarray, b: np.ndarray, s: float, turns: Any
+    ) -> SumCoordinates:
+        X_turn = C if c.X_turn is None else C @ c.X_turn
+        return SumCoordinates(c.kept, c.x_moves, c.z_moves, X_turn, turns, b, s)
 
 
 def _upper(moves: Sequence[tuple[float, float]]) -> np.ndarray:
@@ -206,26 +228,26 @@ def _upper(moves: Sequence[tuple[float, float]]) -> np.ndarray:
 
 
 def _without(
-    sums: RowSums, frame: Frame, c: Coordinates, kept: tuple[int, ...]
-) -> tuple[RowSums, Frame, Coordinates]:
+    sums: RowSums, frame: SumFrame, c: SumCoordinates, kept: tuple[int, ...]
+) -> tuple[RowSums, SumFrame, SumCoordinates]:
     """The same sums with some of the columns of X only."""
     sums.drop(kept)
     index = np.array(kept, int)
     moves = tuple(c.x_moves[j] for j in kept)
-    fewer = Coordinates(
-        kept, moves, c.z_moves, None, c.z_turns, c.b[index], c.s
-    )
-    R = frame.R[np.ix_(index, index)]
-    return sums, Frame(R, c.b[index], c.s, frame.terms), fewer
+    here = np.ix_(index, index)
+    turn = None if c.X_turn is None else c.X_turn[here]
+    fewer = SumCoordinates(kept, moves, c.z_moves, turn, c.z_turns, c.b[index], c.s)
+    R = frame.R[here]
+    return sums, SumFrame(R, c.b[index], c.s, frame.terms), fewer
 
 
-class Columns:
+class SummedColumns:
     """The columns that are summed, made from the distinct ones of a batch.
 
     x_at, y_at, z_at: positions among them of X's, of y, and of Z's by factor.
     """
 
-    def __init__(self, maker: RowMaker, c: Coordinates, factors: Sequence[str]):
+    def __init__(self, maker: RowMaker, c: SumCoordinates, factors: Sequence[str]):
         self.c = c
         self.raw: dict[tuple[int, float, float], int] = {}
         self.x_raw = [
@@ -306,7 +328,7 @@ def _divided(
     return out
 
 
-def mean_squares(sums: RowSums, frame: Frame, n: int) -> list[np.ndarray]:
+def mean_squares(sums: RowSums, frame: SumFrame, n: int) -> list[np.ndarray]:
     """(q,) mean squares of the columns of each term, as given."""
     out: list[np.ndarray] = []
     names = [f.name for f in sums.factors]

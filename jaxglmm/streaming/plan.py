@@ -11,7 +11,7 @@ MEGA = 1e6
 
 
 @dataclass(frozen=True)
-class Plan:
+class PassPlan:
     """What is read how often, and what is held.
 
     rows: None where the source does not say; columns: those that are read; passes:

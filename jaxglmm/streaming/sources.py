@@ -41,7 +41,7 @@ class Batch:
         return int(self.table.nbytes)
 
 
-class Source(abc.ABC):
+class BatchSource(abc.ABC):
     """Data that can be read batch by batch, more than once."""
 
     @property
@@ -124,7 +124,7 @@ def _kind(dtype: Any) -> str:
     return "number" if numeric or types.is_decimal(dtype) else str(dtype)
 
 
-class FileSource(Source):
+class FileSource(BatchSource):
     """Files of one format, or a ``pyarrow.dataset``."""
 
     def __init__(self, dataset: Any, shown: str):
@@ -185,14 +185,14 @@ class FileSource(Source):
 
     @staticmethod
     def _partition_columns(fragment: Any) -> set[str]:
-        """Columns whose values stand in the path."""
+        """SummedColumns whose values stand in the path."""
         import pyarrow.dataset as ds
 
         found = ds.get_partition_keys(fragment.partition_expression)
         return set(found)
 
 
-class StreamSource(Source):
+class StreamSource(BatchSource):
     """Another engine's table, as record batches of some columns.
 
     read: columns -> an iterable of record batches or tables.
@@ -231,21 +231,21 @@ class StreamSource(Source):
 
 def is_source(data: Any) -> bool:
     """Whether data are of a kind that is read in batches."""
-    if isinstance(data, Source | os.PathLike | str):
+    if isinstance(data, BatchSource | os.PathLike | str):
         return True
     if isinstance(data, list | tuple):
         return bool(data) and all(isinstance(x, str | os.PathLike) for x in data)
     return _engine(data) in READERS
 
 
-def source_of(data: Any) -> Source:
+def source_of(data: Any) -> BatchSource:
     """The source that data are.
 
     Raises:
         DataError: no such file, a format that is not known, or an engine's table that
             can be read once only.
     """
-    if isinstance(data, Source):
+    if isinstance(data, BatchSource):
         return data
     needs_arrow()
     if isinstance(data, str | os.PathLike | list | tuple):
@@ -276,7 +276,7 @@ def _engine(data: Any) -> str:
     return ""
 
 
-def _of_paths(data: Any) -> Source:
+def _of_paths(data: Any) -> BatchSource:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
@@ -297,7 +297,9 @@ def _of_paths(data: Any) -> Source:
             raise DataError(f"there is no file or folder {path!r}")
     kinds = {_format(path) for path in paths}
     if len(kinds) > 1:
-        raise DataError(f"{shown}: files of several formats, {', '.join(sorted(kinds))}")
+        raise DataError(
+            f"{shown}: files of several formats, {', '.join(sorted(kinds))}"
+        )
     (kind,) = kinds
     one = paths[0] if len(paths) == 1 else paths
     options = {"partitioning": "hive"} if len(paths) == 1 else {}
@@ -317,7 +319,11 @@ def _format(path: str) -> str:
             return found[0]
         raise DataError(
             f"the folder {path!r} holds "
-            + (f"files of {' and '.join(found)}" if found else "no Parquet or Arrow file")
+            + (
+                f"files of {' and '.join(found)}"
+                if found
+                else "no Parquet or Arrow file"
+            )
         )
     found = FORMATS.get(folder.suffix.lower())
     if found is None:
@@ -328,11 +334,11 @@ def _format(path: str) -> str:
     return found
 
 
-def _of_dataset(data: Any) -> Source:
+def _of_dataset(data: Any) -> BatchSource:
     return FileSource(data, "a pyarrow dataset")
 
 
-def _of_duckdb(relation: Any) -> Source:
+def _of_duckdb(relation: Any) -> BatchSource:
     def read(columns: list[str]) -> Any:
         chosen = ", ".join('"' + c.replace('"', '""') + '"' for c in columns)
         found = relation.project(chosen)
@@ -343,7 +349,7 @@ def _of_duckdb(relation: Any) -> Source:
     return StreamSource(relation.columns, read, "a DuckDB relation")
 
 
-def _of_polars(frame: Any) -> Source:
+def _of_polars(frame: Any) -> BatchSource:
     names = frame.collect_schema().names()
 
     def read(columns: list[str]) -> Iterator[Any]:
@@ -360,14 +366,14 @@ def _of_polars(frame: Any) -> Source:
     return StreamSource(names, read, "a polars lazy frame")
 
 
-def _of_ibis(table: Any) -> Source:
+def _of_ibis(table: Any) -> BatchSource:
     def read(columns: list[str]) -> Any:
         return table.select(*columns).to_pyarrow_batches(chunk_size=ROWS)
 
     return StreamSource(table.columns, read, "an Ibis table")
 
 
-def _of_dask(frame: Any) -> Source:
+def _of_dask(frame: Any) -> BatchSource:
     def read(columns: list[str]) -> Iterator[Any]:
         import pyarrow as pa
 
@@ -379,7 +385,7 @@ def _of_dask(frame: Any) -> Source:
     return StreamSource(list(frame.columns), read, "a Dask data frame")
 
 
-def _of_ray(data: Any) -> Source:
+def _of_ray(data: Any) -> BatchSource:
     def read(columns: list[str]) -> Any:
         chosen = data.select_columns(columns)
         return chosen.iter_batches(batch_size=ROWS, batch_format="pyarrow")
@@ -387,7 +393,7 @@ def _of_ray(data: Any) -> Source:
     return StreamSource(data.columns(), read, "a Ray dataset")
 
 
-def _of_spark(frame: Any) -> Source:
+def _of_spark(frame: Any) -> BatchSource:
     def read(columns: list[str]) -> Iterator[Any]:
         import pyarrow as pa
 
@@ -403,7 +409,7 @@ def _of_spark(frame: Any) -> Source:
     return StreamSource(frame.columns, read, "a Spark data frame")
 
 
-def _read_once(data: Any) -> Source:
+def _read_once(data: Any) -> BatchSource:
     raise DataError(
         f"{type(data).__name__} can be read once only, and a fit reads its data twice: "
         "pass the files, or a pyarrow.dataset"
@@ -411,7 +417,7 @@ def _read_once(data: Any) -> Source:
 
 
 # Package and class of a table -> its source.
-READERS: dict[str, Callable[[Any], Source]] = {
+READERS: dict[str, Callable[[Any], BatchSource]] = {
     **dict.fromkeys(
         (
             *("pyarrow.Dataset", "pyarrow.FileSystemDataset"),

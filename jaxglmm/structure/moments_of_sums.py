@@ -25,7 +25,8 @@ from jaxglmm.structure.moments_of_design import UNROLLED, Moments
 from jaxglmm.structure.padding import bucket, pad
 from jaxglmm.structure.row_sums import RowSums
 
-DEPENDENT = 1e-11  # share of a moved column's square that is left: it depends on others
+SURE = 1e-6  # share of a square that is left: cross-products know it to ten digits
+DEPENDENT = 1e-7  # share of a length that is left: the column depends on others
 LOSSY = 1e5  # loss of digits from which the rows are read again in new coordinates
 
 
@@ -49,7 +50,7 @@ class TermFrame:
 
 
 @dataclass(frozen=True)
-class Frame:
+class SumFrame:
     """Coordinates of the columns that were summed.
 
     R: (p, p), X = X' R; b: (p,) and s of y = s y' + X' b; terms: in the order of the
@@ -76,20 +77,76 @@ class Reduced:
     loss: float
 
 
-def independent(gram: np.ndarray) -> tuple[int, ...]:
-    """Positions of the columns that those before do not determine, from X'WX."""
-    p = len(gram)
+def sure_columns(gram: np.ndarray) -> tuple[int, ...]:
+    """Positions of columns that those before do not determine beyond doubt.
+
+    Of the others cross-products cannot tell: see ``apart`` and ``settled``.
+    """
     size = np.sqrt(np.diagonal(gram))
     kept: list[int] = []
-    for j in range(p):
-        if not size[j] > 0:
-            continue
-        G = gram[np.ix_(kept, kept)] / np.outer(size[kept], size[kept])
-        g = gram[kept, j] / (size[kept] * size[j])
-        left = 1.0 - float(g @ np.linalg.solve(G, g)) if kept else 1.0
-        if left > DEPENDENT:
+    for j in range(len(gram)):
+        if size[j] > 0 and _left(gram, kept, j) > SURE:
             kept.append(j)
     return tuple(kept)
+
+
+def _left(gram: np.ndarray, kept: Sequence[int], j: int) -> float:
+    """Share of a column's square that is left after projection on others."""
+    if not kept:
+        return 1.0
+    size = np.sqrt(np.diagonal(gram))
+    G = gram[np.ix_(kept, kept)] / np.outer(size[kept], size[kept])
+    g = gram[kept, j] / (size[kept] * size[j])
+    return 1.0 - float(g @ np.linalg.solve(G, g))
+
+
+def apart(gram: np.ndarray, sure: Sequence[int]) -> np.ndarray:
+    """C (p, p) upper triangular, X' = X~ C: columns after the sure ones before them.
+
+    In X~ the doubtful ones are what is left of them, as rows and not as differences of
+    sums, so that one more pass tells how much that is.
+    """
+    p = len(gram)
+    C = np.eye(p)
+    size = np.sqrt(np.diagonal(gram))
+    for j in range(p):
+        before = [k for k in sure if k < j]
+        left = 1.0
+        if before and size[j] > 0:
+            G = gram[np.ix_(before, before)] / np.outer(size[before], size[before])
+            g = gram[before, j] / size[before]
+            coefficients = np.linalg.solve(G, g) / size[before]
+            C[:, j] = C[:, before] @ coefficients
+            left = _left(gram, before, j)
+        C[j, j] = size[j] * np.sqrt(max(left, DEPENDENT**2)) if size[j] > 0 else 1.0
+    return C
+
+
+def settled(
+    gram: np.ndarray, sure: Sequence[int], C: np.ndarray, square: np.ndarray
+) -> tuple[int, ...]:
+    """Positions of the columns to be kept, from the pass after ``apart``.
+
+    gram: X~'WX~; square: (p,) of the columns, about their means beside a constant.
+    """
+    kept: list[int] = []
+    for j in range(len(gram)):
+        if j in set(sure):
+            kept.append(j)
+        elif gram[j, j] > 0:
+            left = gram[j, j] * C[j, j] ** 2 * _left(gram, kept, j)
+            if left > DEPENDENT**2 * square[j]:
+                kept.append(j)
+    return tuple(kept)
+
+
+def squares(gram: np.ndarray, constant: bool) -> np.ndarray:
+    """(p,) squares of the columns, about their means where the first is constant."""
+    own = np.diagonal(gram).copy()
+    if constant and len(gram):
+        own[1:] -= gram[0, 1:] ** 2 / gram[0, 0]
+        own = np.maximum(own, 64 * np.finfo(float).eps * np.diagonal(gram))
+    return own
 
 
 def reduced(sums: RowSums, n: int) -> Reduced:
@@ -126,7 +183,7 @@ def refuse_exact(found: Reduced, size: float) -> None:
         )
 
 
-def turned(sums: RowSums, frame: Frame, n: int) -> tuple[np.ndarray, ...]:
+def turned(sums: RowSums, frame: SumFrame, n: int) -> tuple[np.ndarray, ...]:
     """T (q, q) of each term: the moved columns = internal ones times T."""
     out = []
     names = [f.name for f in sums.factors]
@@ -159,7 +216,7 @@ def _turn(G: np.ndarray, maps: ColumnMaps) -> np.ndarray:
 
 
 def moments(
-    sums: RowSums, frame: Frame, n: int, log_weights: float, rows: Any
+    sums: RowSums, frame: SumFrame, n: int, log_weights: float, rows: Any
 ) -> Moments:
     """Cross-products in internal coordinates.
 
@@ -215,7 +272,7 @@ def moments(
 
 
 def _factor(
-    sums: RowSums, frame: Frame, T: Sequence[np.ndarray], k: int, rows: Any
+    sums: RowSums, frame: SumFrame, T: Sequence[np.ndarray], k: int, rows: Any
 ) -> tuple[Factor, np.ndarray]:
     """A factor without its rows, and the map (q, q) of its moved columns."""
     shape = sums.factors[k]

@@ -40,6 +40,7 @@ class RowSums:
         self.factors = tuple(factors)
         r = len(x_at) + 1
         self.gram = np.zeros((r, r))
+        self.plain = np.zeros((r, r))  # the same without weights
         self.pairs = [self._pairs_of(f) for f in self.factors]
         self.by_level = [
             np.zeros((len(pairs), f.n_levels))
@@ -57,7 +58,7 @@ class RowSums:
     def nbytes(self) -> int:
         """Memory of the sums."""
         parts = [*self.by_level, *self.counts]
-        return self.gram.nbytes + sum(part.nbytes for part in parts)
+        return 2 * self.gram.nbytes + sum(part.nbytes for part in parts)
 
     def add(
         self,
@@ -98,15 +99,20 @@ class RowSums:
             block = F[:, : here.stop - start]
             for row, column in zip(block, used, strict=True):
                 row[:] = 1.0 if column is None else column[here]
-            self.gram += block @ (block if w is None else block * w[here]).T
+            product = block @ block.T
+            self.plain += product
+            self.gram += product if w is None else (block * w[here]) @ block.T
 
     def drop(self, kept: Sequence[int]) -> None:
         """Go on with some of the columns of X only."""
         self.x_at = tuple(self.x_at[j] for j in kept)
         index = [*kept, len(self.gram) - 1]
         self.gram = self.gram[np.ix_(index, index)]
+        self.plain = self.plain[np.ix_(index, index)]
 
-    def between(self, k: int, rows: Sequence[int], columns: Sequence[int]) -> np.ndarray:
+    def between(
+        self, k: int, rows: Sequence[int], columns: Sequence[int]
+    ) -> np.ndarray:
         """(rows, columns, J) products of columns by level of the k-th factor."""
         at = [[self.pairs[k][min(i, j), max(i, j)] for j in columns] for i in rows]
         return self.by_level[k][np.asarray(at, int).reshape(len(rows), len(columns))]

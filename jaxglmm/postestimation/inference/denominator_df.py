@@ -100,7 +100,7 @@ def anova_table(fit: FittedModel, type: int = 3, ddf: str = "satterthwaite"):
     if ddf == "asymptotic":
         return _chi_squared_table(fit, type)
     rows = {}
-    for name, L in hypothesis_matrices.of_terms(fit.design, type).items():
+    for name, L in hypothesis_matrices.of_terms(fit.design, type, fit.root).items():
         if not len(L):  # other terms determine it
             rows[name] = (np.nan, np.nan, 0, np.nan, np.nan, np.nan)
             continue

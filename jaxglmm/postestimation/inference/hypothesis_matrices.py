@@ -155,7 +155,7 @@ def _third(
         )
     if design.recipe is None:
         return {t.name: np.eye(design.p)[list(t.columns)] for t in terms}
-    coded, X = design.recipe.sum_coded(), design.X
+    coded, X = design.sum_coded()
     # thresholds stand for an intercept that X has not
     left_out = coded.shape[1] == X.shape[1] + 1 and INTERCEPT not in design.x_names
     ones = int(left_out and bool((coded[:, 0] == 1.0).all()))
