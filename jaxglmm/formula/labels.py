@@ -97,7 +97,8 @@ class Coder:
     def codes(self, column: Column) -> np.ndarray:
         """(n,) intp, -1 for a label that is missing or not among the levels."""
         values = column.values
-        whole = values is not None and values.dtype.kind in "iu"
+        values = np.zeros(0) if values is None else values
+        whole = values.dtype.kind in "iu"
         if self._table is not None and whole and column.exact is None:
             low, table = self._table
             place = np.subtract(values, low, dtype=np.int64)
