@@ -319,6 +319,7 @@ if TYPE_CHECKING:
     from jaxglmm.spreadsheet.formulas import read as formulas_read
     from jaxglmm.spreadsheet.likelihood import laplace_at
     from jaxglmm.spreadsheet.sheets import FUNCTIONS, arguments_of, call
+    from jaxglmm.streaming.sources import StreamSource
     from jaxglmm.structure import (
         alike,
         factors,

@@ -8,7 +8,7 @@ import pytest
 from streaming_cases import assert_same, table, written
 
 import jaxglmm as jg
-from jaxglmm._errors import MissingRowsWarning, RankDeficientWarning
+from jaxglmm import MissingRowsWarning, RankDeficientWarning
 
 pytest.importorskip("pyarrow")
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import StreamSource
 from streaming_cases import assert_same, table, written
 
 import jaxglmm as jg
@@ -191,8 +192,6 @@ def test_readers_that_can_be_read_once(folder):
 
 def test_data_that_change_while_they_are_read(tmp_path):
     """A level that appears in the second pass only."""
-    from jaxglmm.streaming.sources import StreamSource
-
     data = table(900, 30)
     turns = []
 
