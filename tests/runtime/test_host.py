@@ -270,6 +270,29 @@ def test_what_is_not_positive_definite_is_nan_and_no_exception():
     assert not host.is_host()
 
 
+@pytest.mark.parametrize("trans", [0, 1])
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (8, 0), (0, 3), (5,)])
+def test_triangular_systems_of_any_shape(shape, lower, trans):
+    rng = np.random.default_rng(4)
+    L, B = (
+        rng.normal(size=(shape[0],) * 2) + 4 * np.eye(shape[0]),
+        rng.normal(size=shape),
+    )
+    for turn in (1.0, 1.0 + 0.5j):
+        A = np.tril(L * turn) if lower else np.triu(L * turn)
+        with host.on_host():
+            X = arrays.solve_triangular(L * turn, B, lower=lower, trans=trans)
+        assert X.shape == B.shape
+        np.testing.assert_allclose((A.T if trans else A) @ X, B, atol=1e-13)
+
+
+def test_a_triangle_that_is_singular_is_nan():
+    with host.on_host():
+        X = arrays.solve_triangular(np.diag([1.0, 0.0]), np.ones(2), lower=True)
+    assert np.isnan(X).all()
+
+
 def test_updates_and_sums_by_index_are_those_of_jax():
     x, at = np.arange(5.0), np.array([1, 3, 1])
     values = np.array([1.0, 2.0, 4.0])
