@@ -81,8 +81,12 @@ class ModelSource:
         kept = {k: None if v is None else v[..., rows] for k, v in given.items()}
         return subset(self.design, rows, y=y[rows], **kept)
 
-    def fit(self, i: int, kinds: Kinds = record) -> Any:
-        """The full fit of one data set; kinds: classes of what is made, by name."""
+    def usable_design_of(self, i: int) -> Design:
+        """The same; refuses values that no model takes.
+
+        Raises:
+            DataError: infinite values, negative weights.
+        """
         design = self.design_of(i)
         for name in ("y", "offset", "weights"):
             values = getattr(design, name)
@@ -90,6 +94,11 @@ class ModelSource:
                 raise DataError(f"data set {i}: {name} has infinite values")
         if design.weights is not None and (design.weights < 0).any():
             raise DataError(f"data set {i}: there are negative weights")
+        return design
+
+    def fit(self, i: int, kinds: Kinds = record) -> Any:
+        """The full fit of one data set; kinds: classes of what is made, by name."""
+        design = self.usable_design_of(i)
         if design.residual is not None:
             ddf = "satterthwaite" if self.satterthwaite else "residual"
             return fit_correlated(design, self.model, self.tol, kinds=kinds, ddf=ddf)

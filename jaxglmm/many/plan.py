@@ -133,13 +133,15 @@ def _linear(source: ModelSource, devices: Devices) -> Plan:
 
 def _correlated(source: ModelSource, columns: KeptColumns, devices: Devices) -> Plan:
     """Of linear models with correlated residuals."""
-    from jaxglmm.many.residuals import SharedBlocks, residual_names
+    from jaxglmm.many.block_lanes import residual_names
+    from jaxglmm.many.ragged_residuals import WORTH, OwnBlocks
+    from jaxglmm.many.residuals import SharedBlocks
 
     columns = replace(columns, dispersion=residual_names(source.design))
     alone = Alone(source, columns)
     if source.responses is None:
         D = len(source.split.levels)  # type: ignore[union-attr]
-        engine: LanesEngine = alone
+        engine: LanesEngine = OwnBlocks(source, columns) if D >= WORTH else alone
     else:
         D = len(source.responses)
         engine = SharedBlocks(source, columns)

@@ -16,18 +16,11 @@ from jaxglmm import _status
 from jaxglmm._typing import Array, Float
 from jaxglmm.estimate.maximise_blocks import MaximiseBlocks
 from jaxglmm.fitting import blocks
-from jaxglmm.fitting.coefficients import t_p_values
-from jaxglmm.fitting.degrees_of_freedom import Satterthwaite
-from jaxglmm.fitting.degrees_of_freedom_blocks import covariance_of
-from jaxglmm.fitting.linear import SAFETY, SINGULAR
-from jaxglmm.fitting.residual_parameters import parameters_of
-from jaxglmm.formula.design import Design
-from jaxglmm.integrate import exact_blocks
+from jaxglmm.fitting.linear import SAFETY
+from jaxglmm.many.block_lanes import row, searched
 from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.columns import KeptColumns
 from jaxglmm.many.responses import marked, without_offset
-from jaxglmm.model import covariances
-from jaxglmm.model.covariances.host import host_lambdas, host_theta
 from jaxglmm.model.marginal_problem import MarginalProblem
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
@@ -35,13 +28,6 @@ from jaxglmm.structure.fixed import EXACT
 
 CHUNK = 256  # lanes of one call
 MEMORY = 4e7  # numbers in their blocks
-
-
-def residual_names(design: Design) -> tuple[str, ...]:
-    """Of the parameters of the residual structure."""
-    engine = blocks.BlockEngine(design, True)
-    phi = np.zeros(engine.problem.n_residual)
-    return tuple(x.label for x in parameters_of(design, phi, engine.problem.m))
 
 
 class SharedBlocks:
@@ -107,52 +93,15 @@ class SharedBlocks:
         joined = jax.tree.map(lambda *x: np.concatenate(x)[: len(engines)], *found)
         return np.stack(
             [
-                self._row(e, jax.tree.map(lambda x, i=i: x[i], joined))
+                row(
+                    e,
+                    jax.tree.map(lambda x, i=i: x[i], joined),
+                    self.columns,
+                    self.source.satterthwaite,
+                )
                 for i, e in enumerate(engines)
             ]
         )
-
-    def _row(self, engine: blocks.BlockEngine, found: Any) -> np.ndarray:
-        fitted, hessian, fisher, F = found
-        fixed, design = engine.fixed, engine.design
-        constants = engine.constants
-        criterion = float(fitted.criterion) + constants[int(engine.reml)]
-        beta = fixed.beta(fitted.beta)
-        vcov = fixed.vcov(fitted.LQ, fixed.scale)
-        se = np.sqrt(np.diagonal(vcov))
-        n_residual = self.base.shared.n_residual
-        phi = fitted.theta[:n_residual] + np.log(fixed.scale) * engine.is_level
-        df = np.full(design.p, float(len(engine.keep) - design.p))
-        if self.source.satterthwaite:
-            A = covariance_of(hessian, fisher)
-            back = fixed.scale * np.linalg.solve(fitted.LQ, fixed.R_inverse.T).T
-            moved = np.moveaxis(back @ F @ back.T, 0, 2)
-            df = Satterthwaite(A, vcov, moved).of_coefficients()
-        terms = tuple(covariances.of(t) for t in design.terms)
-        sigma = float(np.exp(phi[0]))
-        lam = host_lambdas(fitted.theta[n_residual:], terms)
-        relative = [fixed.scale / sigma * np.abs(x) for x in lam]
-        values = [x.value for x in parameters_of(design, phi, len(fitted.theta))]
-        near = np.abs(fitted.theta[engine.scales]) < SINGULAR
-        return self.columns.table(
-            1,
-            coefficients=beta,
-            se=se,
-            df=df,
-            p_values=t_p_values(beta / se, df),
-            sd=np.concatenate(
-                [np.zeros(0), *(sigma * np.sqrt(np.sum(x**2, 1)) for x in relative)]
-            ),
-            theta=host_theta(relative, terms) if terms else np.zeros(0),
-            dispersion=np.array(values),
-            sigma=np.float64(sigma),
-            log_likelihood=np.float64(-criterion / 2),
-            decrement=np.float64(fitted.decrement),
-            steps=np.float64(fitted.steps),
-            singular=np.float64(near.any() or bool(blocks.at_ends(design, phi))),
-            separated=np.float64(False),
-            status=np.float64(fitted.status),
-        )[0]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -175,8 +124,6 @@ def _lanes(
                 for s, y in zip(problem.stacks, own, strict=True)
             ],
         )
-        fitted = estimator.fit(mine, start, tol, steps)
-        d = exact_blocks.derivatives(mine, fitted.theta, estimator.reml)
-        return fitted, d.hessian, d.fisher, d.F
+        return searched(estimator, mine, start, tol, steps)
 
     return jax.vmap(one)(rows, starts)

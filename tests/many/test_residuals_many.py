@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import jaxglmm as jg
+from jaxglmm.many import ragged_residuals
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
 
@@ -63,3 +64,41 @@ def test_a_response_that_cannot_be_fitted_has_a_status():
     with pytest.warns(jg.ConvergenceWarning):
         fits = jg.fit_many("y ~ x", data, responses=Y, residual="cs(1 | subject)")
     assert fits.converged.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("formula", "residual"),
+    [
+        ("y ~ x", "us(visit | arm / subject)"),
+        ("y ~ x + (1 | subject)", "ar1(visit | subject)"),
+    ],
+)
+def test_lanes_of_one_table_are_what_they_are_alone(formula, residual, monkeypatch):
+    """Beside them data sets without a visit, twice at one, and without an answer."""
+    data, rng = trial(), np.random.default_rng(8)
+    data["arm"] = np.where(data["subject"] % 2, "p", "q")
+    sets = []
+    for k in range(11):
+        own = data[rng.random(len(data)) > 0.1 * (k > 2)].assign(set=k)
+        sets.append(own.assign(y=own["y"] + rng.normal(size=len(own))))
+    sets[1] = sets[1][sets[1]["visit"] < 2]
+    sets[3] = pd.concat([sets[3], sets[3].iloc[:1]])
+    sets[5] = sets[5].assign(y=1.0)
+    table = pd.concat(sets)
+    with pytest.warns(jg.JaxGLMMWarning):
+        loop = jg.fit_many(formula, table, by="set", residual=residual)
+    monkeypatch.setattr(ragged_residuals, "WORTH", 2)
+    called = []
+    real = ragged_residuals._lanes
+    monkeypatch.setattr(
+        ragged_residuals, "_lanes", lambda *a: called.append(1) or real(*a)
+    )
+    with pytest.warns(jg.JaxGLMMWarning):
+        fits = jg.fit_many(formula, table, by="set", residual=residual)
+    assert called
+    assert fits.status.tolist() == loop.status.tolist()
+    assert not fits.converged[[3, 5]].any()
+    assert fits.converged.sum() >= 8
+    np.testing.assert_allclose(fits.frame(), loop.frame(), rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(fits.df, loop.df, rtol=1e-4)
+    np.testing.assert_allclose(fits.log_likelihood, loop.log_likelihood, rtol=1e-9)
