@@ -140,6 +140,7 @@ if TYPE_CHECKING:
         bootstrap_responses,
         file,
         level_sums,
+        ragged_residuals,
         response_rows,
         rotated,
         scheduler,

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import ragged_residuals
 
 import jaxglmm as jg
-from jaxglmm.many import ragged_residuals
 
 pytestmark = pytest.mark.usefixtures("always_compiled")
 
