@@ -145,6 +145,7 @@ if TYPE_CHECKING:
         rotated,
         scheduler,
     )
+    from jaxglmm.many import combinations as many_combinations
     from jaxglmm.many import correlations as many_correlations
     from jaxglmm.many import generalised as many_generalised
     from jaxglmm.many import plan as many_plan

@@ -234,7 +234,7 @@ def table(
     if file is None:
         out = np.full((len(plan), plan.columns.width), np.nan)
         out[:, -1] = PENDING
-        _left_out(out, source)
+        left_out(out, source)
         return out, lambda: None
     design = source.design
     arrays = [design.X, design.weights, design.offset, design.trials]
@@ -252,10 +252,11 @@ def table(
     if labels is not None:
         known["labels"] = [str(x) for x in labels]
     opened = fits_file.TableFile(hosts.own_path(file), known, plan.columns, len(plan))
-    _left_out(opened.table, source)
+    left_out(opened.table, source)
     return opened.table, opened.flush
 
 
-def _left_out(table: np.ndarray, source: ModelSource) -> None:
+def left_out(table: np.ndarray, source: ModelSource) -> None:
+    """Mark the data sets that are not to be fitted."""
     if source.infinite is not None:
         table[source.infinite, -1] = _status.BAD_VALUES

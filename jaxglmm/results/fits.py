@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._brief import listed
+from jaxglmm._errors import NotApplicableError
 from jaxglmm._pandas import pd
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.many.record import FittedModels
@@ -22,6 +23,7 @@ from jaxglmm.results import faces
 from jaxglmm.results.fits_plotting import FitsPlots
 
 if TYPE_CHECKING:
+    from jaxglmm.postestimation.collection.means import MeansOfMany
     from jaxglmm.postestimation.report.summary import Summary
     from jaxglmm.results.fit import Fit
 
@@ -232,6 +234,83 @@ class Fits(FittedModels):
         from jaxglmm.postestimation.collection.predictions import predict
 
         return predict(self, newdata, type)
+
+    def means(
+        self,
+        specs: Any = (),
+        by: Any = None,
+        *,
+        progress: bool | None = None,
+        **options,
+    ) -> MeansOfMany:
+        """Estimated marginal means in every model, to be compared by ``pairs()``.
+
+        As ``fits[i].means(...)``, over one grid: that of the rows of all models. The
+        models are fitted again in coordinates that have what is asked for, so that
+        standard errors and degrees of freedom are those of single fits; moderated
+        models (``moderate()``) have moderated ones.
+
+        Args:
+            specs: variables whose combinations have a mean each.
+            by: variables whose levels keep comparisons apart.
+            progress: show a bar; None: where it takes more than a moment.
+            **options: ``at``, ``weights``, ``type``, ``df``, ``level``, as for a fit.
+
+        Returns:
+            ``.table``: a row a model and mean; ``.pairs()``, ``.contrast()``.
+
+        Raises:
+            NotApplicableError: no data at hand, several linear predictors, categories.
+
+        Example:
+            >>> import jaxglmm as jg, numpy as np
+            >>> data = jg.datasets.load("Machines")
+            >>> noise = np.random.default_rng(1).normal(size=(54, 3))
+            >>> Y = data["score"].to_numpy()[:, None] + noise
+            >>> fits = jg.fit_many("y ~ Machine + (1 | Worker)", data, responses=Y)
+            >>> table = fits.means("Machine").pairs().table
+            >>> len(table), table["contrast"].tolist()[:3]
+            (9, ['A - B', 'A - C', 'B - C'])
+        """
+        return self._of_many("means", (specs, by), options, progress)
+
+    def trends(
+        self,
+        variable: str,
+        specs: Any = (),
+        by: Any = None,
+        *,
+        progress: bool | None = None,
+        **options,
+    ) -> MeansOfMany:
+        """Slopes of the linear predictor in a number, in every model.
+
+        Args:
+            variable: a number of the fixed effects.
+            specs: as for ``means``, and all that follow.
+            by: groups of comparisons.
+            progress: show a bar.
+            **options: ``at``, ``weights``, ``df``, ``level``.
+        """
+        return self._of_many("trends", (variable, specs, by), options, progress)
+
+    def _of_many(self, name: str, asked: tuple, options: dict, progress: Any):
+        from jaxglmm.postestimation.collection.means import of_many
+
+        unknown = set(options) - {"at", "weights", "type", "df", "level"}
+        if unknown:
+            raise NotApplicableError(
+                f"{name}() of many models has no {sorted(unknown)[0]}=; that of one, "
+                f"fits[i].{name}(), has more"
+            )
+
+        if progress is not None:
+            _arguments.flag("progress", progress)
+
+        def of_one(one: Any) -> Any:
+            return getattr(one, name)(*asked, **options)
+
+        return of_many(self, faces.face, of_one, progress)
 
     @property
     def plot(self) -> FitsPlots:

@@ -196,6 +196,7 @@ GOOD = {  # what the other arguments of a call are
     "simulated_residuals": {"n": 20},
     "simulated_statistic": {"of": np.max, "n": 20},
     "draws": {"n": 5},
+    "means": {"specs": "f"},
     "observations": {},
     "check": {"n": 20},
     "overdispersion": {"n": 20},
