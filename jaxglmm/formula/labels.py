@@ -18,6 +18,7 @@ from jaxglmm.formula.column import Column
 from jaxglmm.formula.levels import factorize, match
 from jaxglmm.formula.notices import listed
 
+MARKS = 2**27  # of a table of presence: as many bytes at most
 TABLE = 4  # entries of a table of integers, over the number of levels
 
 
@@ -30,13 +31,55 @@ class Growing:
     def __init__(self) -> None:
         self.labels: np.ndarray | None = None
         self.given: np.ndarray | None = None
+        self._present: np.ndarray | None = None  # of integers from ``_low`` on
+        self._low = 0
         self._index: pd.Index | None = None
 
     def __len__(self) -> int:
-        return 0 if self.labels is None else len(self.labels)
+        noted = 0 if self._present is None else int(np.count_nonzero(self._present))
+        return noted + (0 if self.labels is None else len(self.labels))
+
+    def note(self, column: Column) -> None:
+        """Take note of the labels of a column, without codes.
+
+        Integers in a range that is not too long are marked in a table of presence.
+        """
+        values = column.values
+        if values is None or values.dtype.kind not in "iu" or column.exact is not None:
+            self.add(column)
+            return
+        low, high = int(values.min()), int(values.max())
+        if self._present is not None:
+            low = min(low, self._low)
+            high = max(high, self._low + len(self._present) - 1)
+        if high - low >= MARKS or self.labels is not None:
+            self._settle()
+            self.add(column)
+            return
+        if self._present is None or high - low >= len(self._present):
+            self._stretch(low, high)
+        assert self._present is not None
+        self._present[np.subtract(values, self._low, dtype=np.int64)] = True
+
+    def _stretch(self, low: int, high: int) -> None:
+        """A table of presence of this range, half as long again on each side."""
+        more = min((high - low) // 2, (MARKS - (high - low)) // 2)
+        old, before = self._present, self._low
+        self._low, top = max(low - more, -(2**62)), high + more + 1
+        self._present = np.zeros(top - self._low, bool)
+        if old is not None:
+            self._present[before - self._low :][: len(old)] = old
+
+    def _settle(self) -> None:
+        """Labels that were marked become labels like others."""
+        if self._present is not None:
+            levels = np.flatnonzero(self._present) + self._low
+            self._present = None
+            self._places("", levels)
 
     def add(self, column: Column) -> np.ndarray:
         """Codes (n,) int64 of a column without missing values."""
+        self._settle()
         codes, levels = column.as_factor()
         if column.order is not None:
             self._note_order(column.levels)
@@ -73,6 +116,7 @@ class Growing:
 
     def sorted(self) -> tuple[np.ndarray, np.ndarray]:
         """Levels (J,) in their order, and the rank (J,) of each code among them."""
+        self._settle()
         assert self.labels is not None
         place = (
             match(self.labels, self.given)

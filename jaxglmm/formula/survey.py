@@ -43,29 +43,33 @@ SMOOTH = re.compile(r"(?<![\w.])(s|te|t2|ti)\s*\(")
 
 @dataclass
 class NumberFacts:
-    """n, mean, sum of squares about it, and range of a number, batch by batch."""
+    """n, mean and sum of squares about it of a number, batch by batch."""
 
     n: int = 0
     mean: float = 0.0
     square: float = 0.0
-    low: float = np.inf
-    high: float = -np.inf
+    only: float | None = None  # the value of all, while there is one
 
     def add(self, x: np.ndarray) -> None:
         """More values, (n,): by the update of Chan, Golub and LeVeque (1983)."""
-        n, mean = len(x), float(x.mean())
-        rest = x - mean
-        delta, total = mean - self.mean, self.n + n
-        self.square += float(rest @ rest) + delta**2 * self.n * n / total
+        n = len(x)
+        if self.n == 0:
+            self.only = float(x[0])
+        if self.only is not None and not (x == self.only).all():
+            self.only = None
+        about = self.mean if self.n else float(x.mean())
+        rest = x - about
+        shift = float(rest.sum()) / n
+        square = max(float(rest @ rest) - n * shift**2, 0.0)
+        delta, total = about + shift - self.mean, self.n + n
+        self.square += square + delta**2 * self.n * n / total
         self.mean += delta * n / total
         self.n = total
-        self.low = min(self.low, float(x.min()))
-        self.high = max(self.high, float(x.max()))
 
     @property
     def sd(self) -> float:
         """Root mean square about the mean; 1 where all values are the same."""
-        if not self.low < self.high:
+        if self.only is not None:
             return 1.0
         return float(np.sqrt(self.square / self.n)) or 1.0
 
@@ -177,12 +181,12 @@ class Survey:
         for atom in dict.fromkeys(self.read.atoms):
             self._see_atom(atom, columns, n)
         for name, grouping in self.groupings.items():
-            codes = [
-                self.parts.setdefault(part, Growing()).add(columns[part])
-                for part in grouping.parts
-            ]
-            if len(codes) > 1:
-                self._see_cells(name, codes)
+            seen = [self.parts.setdefault(part, Growing()) for part in grouping.parts]
+            if len(seen) == 1:
+                seen[0].note(columns[grouping.parts[0]])
+                continue
+            pairs = zip(seen, grouping.parts, strict=True)
+            self._see_cells(name, [own.add(columns[part]) for own, part in pairs])
 
     def _see_cells(self, name: str, codes: list[np.ndarray]) -> None:
         """Combinations of parts, by codes that stay."""
@@ -325,9 +329,9 @@ class Survey:
             )
         if not self.counted:
             raise DataError("all weights are zero: there is nothing to fit")
-        if not self.response.low < self.response.high and not self.has_offset:
+        if self.response.only is not None and not self.has_offset:
             raise ModelError(
-                f"the response is constant ({self.response.low:g} in every row): "
+                f"the response is constant ({self.response.only:g} in every row): "
                 "there is no variation to explain. Check that the right column was "
                 "taken",
                 status=_status.CONSTANT,

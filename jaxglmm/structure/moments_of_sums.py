@@ -242,11 +242,10 @@ def moments(
         back = np.linalg.solve(own, np.eye(len(own)))
         at = sums.factors[k].at
         B = sums.between(k, at, (*sums.x_at, sums.y_at))
-        B = np.einsum("ai,abg->ibg", back, B)
-        Bx = np.einsum("iag,ab->ibg", B[:, :p], inverse)
-        By = (B[:, p] - np.einsum("iag,a->ig", Bx, found.c)) / found.s
-        block = sums.between(k, at, at)
-        block = np.einsum("ai,abg,bj->ijg", back, block, back, optimize=True)
+        B = _rotated(B, left=back)
+        Bx = _rotated(B[:, :p], right=inverse)
+        By = (B[:, p] - found.c @ Bx) / found.s
+        block = _rotated(sums.between(k, at, at), left=back, right=back)
         factors.append(factor)
         A.append(_padded(block, size))
         ZX.append(_padded(Bx, size))
@@ -299,6 +298,15 @@ def _factor(
         (0,) * q,
     )
     return factor, own
+
+
+def _rotated(
+    B: np.ndarray, left: np.ndarray | None = None, right: np.ndarray | None = None
+) -> np.ndarray:
+    """left' B right of blocks (a, b, J), by products of whole matrices."""
+    if left is not None:
+        B = np.tensordot(left, B, axes=(0, 0))
+    return B if right is None else np.matmul(right.T, B)
 
 
 def _padded(blocks: np.ndarray, size: int) -> np.ndarray:
