@@ -82,7 +82,9 @@ def fit(folder: Path, duckdb: bool = False, parts: int | None = None) -> dict:
         "through": found.plan.method,
         "seconds": round(seconds, 2),
         "stages": {k: round(v, 2) for k, v in found.timing.items()},
-        "peak_GiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_GiB": round(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
+        ),
         "criterion": found.criterion,
         "beta": found.coef.tolist(),
         "sd": found.varcorr["g"].sd.tolist(),

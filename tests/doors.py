@@ -100,10 +100,10 @@ if TYPE_CHECKING:
     from jaxglmm.formula.jsonable import unpack as jsonable_unpack
     from jaxglmm.formula.known import with_known
     from jaxglmm.formula.labels import Coder, Growing
-    from jaxglmm.formula.raw import read_column
     from jaxglmm.formula.levels import factorize, match
     from jaxglmm.formula.parse import expand_dot, parse
     from jaxglmm.formula.rank import dependent_columns, drop_dependent
+    from jaxglmm.formula.raw import read_column
     from jaxglmm.formula.recipe import FormulaRecipe, pack_group, unpack_group
     from jaxglmm.formula.residual import BY_VISIT
     from jaxglmm.formula.residual import PLACES as residual_PLACES

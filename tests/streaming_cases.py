@@ -14,9 +14,15 @@ def table(n=4000, J=60, seed=0):
     b = rng.normal(size=(J, 2)) @ np.array([[1.0, 0.2], [0.0, 0.5]])
     y = 3 + 0.5 * x + 0.1 * z + (f == "b") * 0.7 + b[g, 0] + b[g, 1] * x
     y = y + rng.normal(size=n) / np.sqrt(w)
+    h, k = rng.integers(0, 7, n), g // 10
+    y += rng.normal(size=J // 10 + 1)[k] + rng.normal(size=7)[h]
+    y += (
+        0.5 * x * rng.normal(size=7)[h]
+        + rng.normal(size=(3, 7))[np.unique(f, return_inverse=True)[1], h]
+    )
     names = np.array([f"s{i}" for i in g], object)
     columns = {"y": y, "x": x, "z": z, "f": f, "w": w, "g": names}
-    return pd.DataFrame(columns | {"h": rng.integers(0, 7, n), "k": g // 10})
+    return pd.DataFrame(columns | {"h": h, "k": k})
 
 
 def written(data, folder, parts=1, name="part"):

@@ -35,6 +35,7 @@ from jaxglmm.formula.structures import KERNELS, STEPS
 from jaxglmm.formula.tables import Table, read_column
 from jaxglmm.formula.terms import Atom
 
+CACHED = 32_768  # values that stay in the cache
 PROBE = 64  # rows of a batch on which expressions are evaluated again
 MOVED = re.compile(r"(scale|center|standardize)\(([^,]*)\)")  # what moments give
 SAME = 1e-9  # relative difference that is rounding
@@ -50,8 +51,13 @@ class NumberFacts:
     square: float = 0.0
     only: float | None = None  # the value of all, while there is one
 
-    def add(self, x: np.ndarray) -> None:
-        """More values, (n,): by the update of Chan, Golub and LeVeque (1983)."""
+    def add(self, values: np.ndarray) -> None:
+        """More values, (n,), a cache at a time."""
+        for start in range(0, len(values), CACHED):
+            self._add(np.asarray(values[start : start + CACHED], np.float64))
+
+    def _add(self, x: np.ndarray) -> None:
+        """By the update of Chan, Golub and LeVeque (1983)."""
         n = len(x)
         if self.n == 0:
             self.only = float(x[0])
@@ -60,7 +66,7 @@ class NumberFacts:
         about = self.mean if self.n else float(x.mean())
         rest = x - about
         shift = float(rest.sum()) / n
-        square = max(float(rest @ rest) - n * shift**2, 0.0)
+        square = max(float(np.square(rest).sum()) - n * shift**2, 0.0)
         delta, total = about + shift - self.mean, self.n + n
         self.square += square + delta**2 * self.n * n / total
         self.mean += delta * n / total
@@ -215,8 +221,8 @@ class Survey:
             suffixes = tuple(f"[{name}]" for name in found)
             self._see_numbers(expr, suffixes, tuple(found.values()))
         elif found.kind == "number":
-            values = np.asarray(found.values, np.float64)
-            self._see_numbers(expr, ("",), (values,))
+            assert found.values is not None
+            self._see_numbers(expr, ("",), (found.values,))
         elif found.kind == "time":
             raise FormulaError(
                 f"{expr!r} holds dates or durations; make a number of it first"
@@ -237,7 +243,7 @@ class Survey:
         self.suffixes[expr] = suffixes
         for k, x in enumerate(values):
             facts = self.numbers.setdefault((expr, k), NumberFacts())
-            facts.add(np.asarray(x, np.float64))
+            facts.add(x)
 
     def y(self, columns: Mapping[str, Column], n: int) -> np.ndarray:
         """(n,) the response of a batch.

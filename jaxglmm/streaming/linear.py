@@ -79,11 +79,6 @@ def read_model(
         raise ModelError(
             "the model has no random effects. Add a term such as (1 | group)"
         )
-    if len(survey.groupings) > 1:
-        raise ModelError(
-            f"data in batches take one grouping factor; the model has "
-            f"{len(survey.groupings)}: {', '.join(map(repr, survey.groupings))}"
-        )
     plans: list[PassPlan] = []
 
     def first(batch: Batch, seconds: float) -> None:

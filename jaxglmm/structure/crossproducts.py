@@ -7,6 +7,7 @@ larger than the data is made.
 
 from __future__ import annotations
 
+import abc
 import itertools
 from collections.abc import Iterator
 
@@ -149,6 +150,50 @@ def parents(fine: Factor, coarse: Factor) -> np.ndarray | None:
     return out if np.array_equal(out[fine.codes], coarse.codes) else None
 
 
+# Occupied (level of one factor, level of another), a column of the second, and the
+# blocks' values (q of the first, E) there.
+Pairs = Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]
+
+
+class AbstractCounts(abc.ABC):
+    """Z'WZ of factors by blocks, wherever the sums come from."""
+
+    @abc.abstractmethod
+    def gram(self, factor: Factor, size: int) -> np.ndarray:
+        """(q, q, size) blocks Z_g'WZ_g."""
+
+    @abc.abstractmethod
+    def pairs(self, one: Factor, two: Factor) -> Pairs:
+        """Blocks of two factors, sorted by levels."""
+
+    @abc.abstractmethod
+    def parents(self, fine: Factor, coarse: Factor) -> np.ndarray | None:
+        """(J_fine,) the level of ``coarse`` that holds each of ``fine``, or None."""
+
+    @abc.abstractmethod
+    def coupling(self, fine: Factor, coarse: Factor, size: int) -> np.ndarray:
+        """(q_fine, q_coarse, size) blocks of nested factors."""
+
+
+class RowCounts(AbstractCounts):
+    """Sums over the rows that the factors hold."""
+
+    def __init__(self, w: np.ndarray | None):
+        self.w = w
+
+    def gram(self, factor: Factor, size: int) -> np.ndarray:
+        return gram(factor, self.w, size)
+
+    def pairs(self, one: Factor, two: Factor) -> Pairs:
+        return pairs_of(one, two, self.w)
+
+    def parents(self, fine: Factor, coarse: Factor) -> np.ndarray | None:
+        return parents(fine, coarse)
+
+    def coupling(self, fine: Factor, coarse: Factor, size: int) -> np.ndarray:
+        return coupling(fine, coarse, self.w, size)
+
+
 class EntryList:
     """Rows and columns of occupied entries, sorted by row, then column."""
 
@@ -210,12 +255,12 @@ class Entries(EntryList):
         first: Factor,
         others: list[Factor],
         sizes: list[int],
-        w: np.ndarray | None,
+        counts: AbstractCounts,
     ):
         rows, columns, values = [], [], []
         offset = 0
         for factor, size in zip(others, sizes, strict=True):
-            for row, level, column, value in _pairs(first, factor, w):
+            for row, level, column, value in counts.pairs(first, factor):
                 rows.append(row)
                 columns.append(offset + level * factor.q + column)
                 values.append(value)
@@ -231,9 +276,7 @@ class Entries(EntryList):
         return self.col[e1] * np.int32(self.m) + self.col[e2]
 
 
-def _pairs(
-    first: Factor, factor: Factor, w: np.ndarray | None
-) -> Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]:
+def pairs_of(first: Factor, factor: Factor, w: np.ndarray | None) -> Pairs:
     """Occupied (level of first, level of factor) with the blocks' values by column."""
     J1, J2 = first.n_levels, factor.n_levels
     key = first.codes.astype(np.int64)

@@ -60,7 +60,8 @@ class Moments:
     system; ZX: Z'WX, (q, p, J) a factor; XX: X'WX; Zy: Z'Wy, (q, J) a factor; Xy; yy:
     of the residual response; sizes: padded levels a factor;
     n: rows of positive weight; log_weights: sum of the logs of the weights; keep: which
-    rows these are where there are others.
+    rows these are where there are others; counts: where there are no rows, their sums
+    by level, ``moments_of_sums.SummedCounts``.
     """
 
     system: AbstractSystem
@@ -77,6 +78,7 @@ class Moments:
     basis: Basis
     weights: np.ndarray | None
     keep: np.ndarray | None = None
+    counts: Any = None
 
     def respond(self, y: np.ndarray) -> Moments:
         """The same design with another response (n,), offset taken off."""
@@ -107,6 +109,8 @@ def rotated(m: Moments, turns: Sequence[np.ndarray]) -> AbstractSystem:
     if isinstance(system, Blocks | Wide):
         (U,) = turns
         return type(system)(np.einsum("ia,ijg,jb->abg", U, np.asarray(system.A), U))
+    if m.counts is not None:
+        return of_counts(list(m.factors), m.counts.turned(m.factors, turns))[0]
     factors = [
         f if f.values is None else replace(f, values=f.values @ U, T=U.T @ f.T)
         for f, U in zip(m.factors, turns, strict=True)
@@ -174,17 +178,33 @@ def _system(
             return _chains(factors[0], *chain, w, size), factors, [size]
         if structure is None and is_of_one_level(factors[0]):
             return _orthogonal(factors[0], w, size)
-        A = cross.gram(factors[0], w, size)
-        wide = factors[0].q > UNROLLED or structure == "wide"
-        return (Wide(A) if wide else Blocks(A)), factors, [size]
+        return _single(factors, cross.RowCounts(w), size, structure == "wide")
     if structure in (None, "nested"):
-        found = _nested(factors, w)
+        found = _nested(factors, cross.RowCounts(w))
         if found is not None:
             return found
     others = factors[1:]
     if structure is None and any(map(is_of_all_rows, others)):
         return _beside_one_level(factors, w)
-    return _arrow(factors, w, structure)
+    return _arrow(factors, cross.RowCounts(w), structure)
+
+
+def of_counts(
+    factors: list[Factor], counts: cross.AbstractCounts
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    """The structured system of factors without rows, and their padded levels."""
+    if len(factors) == 1:
+        return _single(factors, counts, bucket(factors[0].n_levels))
+    return _nested(factors, counts) or _arrow(factors, counts, None)
+
+
+def _single(
+    factors: list[Factor], counts: cross.AbstractCounts, size: int, wide: bool = False
+) -> tuple[AbstractSystem, list[Factor], list[int]]:
+    """One factor, of few columns or of many."""
+    A = counts.gram(factors[0], size)
+    wide = wide or factors[0].q > UNROLLED
+    return (Wide(A) if wide else Blocks(A)), factors, [size]
 
 
 def _chains(
@@ -243,14 +263,14 @@ def _beside_one_level(
 
 
 def _nested(
-    factors: list[Factor], w: np.ndarray | None
+    factors: list[Factor], counts: cross.AbstractCounts
 ) -> tuple[AbstractSystem, list[Factor], list[int]] | None:
     """A nested system where every factor lies inside the next, else None."""
     if max(f.q for f in factors) > small.UNROLL or any(map(is_of_all_rows, factors)):
         return None
     chain = []
     for fine, coarse in itertools.pairwise(factors):
-        parent = cross.parents(fine, coarse)
+        parent = counts.parents(fine, coarse)
         if parent is None:
             return None
         chain.append(parent)
@@ -261,24 +281,28 @@ def _nested(
         for m in range(k + 1, len(factors)):
             up.append(chain[m - 1] if m == k + 1 else chain[m - 1][up[-1]])
         ancestors.append(tuple(pad(a, sizes[k]) for a in up))
-        C.append(tuple(cross.coupling(fine, f, w, sizes[k]) for f in factors[k + 1 :]))
-    A = tuple(cross.gram(f, w, s) for f, s in zip(factors, sizes, strict=True))
+        C.append(tuple(counts.coupling(fine, f, sizes[k]) for f in factors[k + 1 :]))
+    A = tuple(counts.gram(f, s) for f, s in zip(factors, sizes, strict=True))
     return Nested(A, tuple(C), tuple(ancestors), tuple(sizes)), factors, sizes
 
 
 def _arrow(
-    factors: list[Factor], w: np.ndarray | None, structure: str | None
+    factors: list[Factor], counts: cross.AbstractCounts, structure: str | None
 ) -> tuple[AbstractSystem, list[Factor], list[int]]:
     first, others = factors[0], factors[1:]
     sizes = [bucket(first.n_levels)] + [bucket(f.n_levels, 16) for f in others]
     m = sum(s * f.q for s, f in zip(sizes[1:], others, strict=True))
     check_size(factors, m)
-    entries = cross.Entries(first, others, sizes[1:], w)
-    A = cross.gram(first, w, sizes[0])
+    entries = cross.Entries(first, others, sizes[1:], counts)
+    A = counts.gram(first, sizes[0])
     head = Wide(A) if first.q > UNROLLED else Blocks(A)
     sides = tuple((s, f.q) for s, f in zip(sizes[1:], others, strict=True))
     coupling = _coupling(entries, first, sizes[0], structure)
-    return Arrow(head, coupling, _second(others, sizes[1:], w), sides), factors, sizes
+    return (
+        Arrow(head, coupling, _second(others, sizes[1:], counts), sides),
+        factors,
+        sizes,
+    )
 
 
 def check_size(factors: list[Factor], m: int) -> None:
@@ -363,7 +387,7 @@ def pad_index(index: np.ndarray, size: int) -> np.ndarray:
 
 
 def _second(
-    factors: list[Factor], sizes: list[int], w: np.ndarray | None
+    factors: list[Factor], sizes: list[int], counts: cross.AbstractCounts
 ) -> np.ndarray:
     """Z_2'WZ_2 of all factors but the first, (m2, m2)."""
     starts = np.cumsum([0] + [s * f.q for s, f in zip(sizes, factors, strict=True)])
@@ -372,13 +396,13 @@ def _second(
         for b, g in enumerate(factors[: a + 1]):
             block = out[starts[a] : starts[a + 1], starts[b] : starts[b + 1]]
             if a == b:
-                blocks = cross.gram(f, w, sizes[a])
+                blocks = counts.gram(f, sizes[a])
                 level = np.arange(sizes[a]) * f.q
                 for i in range(f.q):
                     for j in range(f.q):
                         block[level + i, level + j] = blocks[i, j]
             else:
-                for row, level, j, value in cross._pairs(f, g, w):
+                for row, level, j, value in counts.pairs(f, g):
                     for i in range(f.q):
                         block[row * f.q + i, level * g.q + j] = value[i]
                 mirror = out[starts[b] : starts[b + 1], starts[a] : starts[a + 1]]

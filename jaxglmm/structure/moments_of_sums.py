@@ -9,7 +9,7 @@ the coordinates found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,11 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import ModelError
-from jaxglmm.numerics.blocks import Blocks
-from jaxglmm.numerics.wide import Wide
+from jaxglmm.structure.crossproducts import AbstractCounts, Pairs
 from jaxglmm.structure.factors import COLLINEAR, ColumnMaps, Factor
 from jaxglmm.structure.fixed import EXACT, Basis, FixedBasis
-from jaxglmm.structure.moments_of_design import UNROLLED, Moments
-from jaxglmm.structure.padding import bucket, pad
+from jaxglmm.structure.moments_of_design import Moments, of_counts
+from jaxglmm.structure.padding import pad
 from jaxglmm.structure.row_sums import RowSums
 
 SURE = 1e-6  # share of a square that is left: cross-products know it to ten digits
@@ -215,6 +214,66 @@ def _turn(G: np.ndarray, maps: ColumnMaps) -> np.ndarray:
     return L.T * scale
 
 
+class SummedCounts(AbstractCounts):
+    """Blocks of Z'WZ from sums; turns: factor -> (q, q), internal Z = moved Z turn."""
+
+    def __init__(self, sums: RowSums, turns: Mapping[str, np.ndarray]):
+        self.sums, self.turns = sums, dict(turns)
+        self.place = {f.name: k for k, f in enumerate(sums.factors)}
+        for cells in sums.cells.values():
+            cells.join()
+
+    def turned(
+        self, factors: Sequence[Factor], more: Sequence[np.ndarray]
+    ) -> SummedCounts:
+        """The blocks of columns that are turned further."""
+        own = {
+            f.name: self.turns[f.name] @ U for f, U in zip(factors, more, strict=True)
+        }
+        return SummedCounts(self.sums, own)
+
+    def gram(self, factor: Factor, size: int) -> np.ndarray:
+        at = self.sums.factors[self.place[factor.name]].at
+        back = self.turns[factor.name]
+        block = self.sums.between(self.place[factor.name], at, at)
+        return _padded(_rotated(block, left=back, right=back), size)
+
+    def _blocks(
+        self, one: Factor, two: Factor
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Levels of both and blocks (q_one, q_two, E), in the order of the sums."""
+        a, b = self.place[one.name], self.place[two.name]
+        if a > b:
+            level, row, block = self._blocks(two, one)
+            return row, level, np.swapaxes(block, 0, 1)
+        cells = self.sums.cells[a, b]
+        row, level = np.divmod(cells.keys, cells.J2)
+        block = cells.values.reshape(one.q, two.q, -1)
+        back = self.turns[one.name], self.turns[two.name]
+        return row, level, _rotated(block, left=back[0], right=back[1])
+
+    def pairs(self, one: Factor, two: Factor) -> Pairs:
+        row, level, block = self._blocks(one, two)
+        order = np.lexsort((level, row))
+        row, level = row[order].astype(np.int32), level[order].astype(np.int32)
+        for j in range(two.q):
+            yield row, level, j, block[:, j, order]
+
+    def parents(self, fine: Factor, coarse: Factor) -> np.ndarray | None:
+        row, level, _ = self._blocks(fine, coarse)
+        if len(np.unique(row)) < len(row):
+            return None
+        out = np.zeros(fine.n_levels, np.int32)
+        out[row] = level
+        return out
+
+    def coupling(self, fine: Factor, coarse: Factor, size: int) -> np.ndarray:
+        row, _, block = self._blocks(fine, coarse)
+        out = np.zeros((fine.q, coarse.q, size))
+        out[..., row] = block
+        return out
+
+
 def moments(
     sums: RowSums, frame: SumFrame, n: int, log_weights: float, rows: Any
 ) -> Moments:
@@ -235,24 +294,25 @@ def moments(
     yy = float(sums.gram[p, p] - found.c @ found.c) / found.s**2
     T = turned(sums, frame, n)
     order = sorted(range(len(sums.factors)), key=lambda k: -sums.factors[k].n_levels)
-    factors, A, ZX, Zy = [], [], [], []
+    factors, ZX, Zy = [], [], []
+    turns: dict[str, np.ndarray] = {}
     for k in order:
         factor, own = _factor(sums, frame, T, k, rows)
-        size = bucket(factor.n_levels)
-        back = np.linalg.solve(own, np.eye(len(own)))
+        back = turns[factor.name] = np.linalg.solve(own, np.eye(len(own)))
         at = sums.factors[k].at
         B = sums.between(k, at, (*sums.x_at, sums.y_at))
         B = _rotated(B, left=back)
         Bx = _rotated(B[:, :p], right=inverse)
         By = (B[:, p] - found.c @ Bx) / found.s
-        block = _rotated(sums.between(k, at, at), left=back, right=back)
         factors.append(factor)
-        A.append(_padded(block, size))
-        ZX.append(_padded(Bx, size))
-        Zy.append(_padded(By, size))
+        ZX.append(Bx)
+        Zy.append(By)
     R = found.C @ frame.R
     fixed = FixedBasis(R, frame.s * found.c + found.C @ frame.b, frame.s * found.s)
-    system = Wide(A[0]) if factors[0].q > UNROLLED else Blocks(A[0])
+    counts = SummedCounts(sums, turns)
+    system, factors, sizes = of_counts(factors, counts)
+    ZX = [_padded(x, size) for x, size in zip(ZX, sizes, strict=True)]
+    Zy = [_padded(x, size) for x, size in zip(Zy, sizes, strict=True)]
     return Moments(
         system,
         tuple(ZX),
@@ -263,10 +323,11 @@ def moments(
         n,
         log_weights,
         tuple(factors),
-        tuple(a.shape[-1] for a in A),
+        tuple(sizes),
         fixed,
         Basis(rows, R),
         None,
+        counts=counts,
     )
 
 

@@ -1,17 +1,20 @@
 """Cross-products of rows that come in pieces: sums that only grow.
 
-Over all rows [X y]'W[X y], and by level of each factor Z'WZ and Z'W[X y]. Rows are
-given as distinct columns, so that a product that several blocks hold is summed once.
-The sums of two halves of the rows add up to those of the whole, in any order.
+Over all rows [X y]'W[X y], by level of each factor Z'WZ and Z'W[X y], and by pair of
+levels of two factors what couples them. Rows are given as distinct columns, so that a
+product that several blocks hold is summed once. The sums of two halves of the rows add
+up to those of the whole, in any order.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from jaxglmm.structure.cell_sums import CellSums
 from jaxglmm.structure.crossproducts import count
 
 BLOCK = 16_384  # rows of which the columns of X stay in the cache
@@ -47,6 +50,10 @@ class RowSums:
             for pairs, f in zip(self.pairs, self.factors, strict=True)
         ]
         self.counts = [np.zeros(f.n_levels, np.int64) for f in self.factors]
+        self.cells = {
+            (a, b): CellSums(len(f.at) * len(g.at), f.n_levels, g.n_levels)
+            for (a, f), (b, g) in itertools.combinations(enumerate(self.factors), 2)
+        }
 
     def _pairs_of(self, factor: FactorShape) -> dict[tuple[int, int], int]:
         """Products of two columns, each once, and their rows among the sums."""
@@ -58,7 +65,8 @@ class RowSums:
     def nbytes(self) -> int:
         """Memory of the sums."""
         parts = [*self.by_level, *self.counts]
-        return 2 * self.gram.nbytes + sum(part.nbytes for part in parts)
+        cells = sum(c.nbytes for c in self.cells.values())
+        return 2 * self.gram.nbytes + cells + sum(part.nbytes for part in parts)
 
     def add(
         self,
@@ -87,6 +95,11 @@ class RowSums:
                     out += one
                 else:
                     _sum_by(place, size, w, columns[i], columns[j], out)
+
+        for (a, b), cells in self.cells.items():
+            at = itertools.product(self.factors[a].at, self.factors[b].at)
+            products = [(w, columns[i], columns[j]) for i, j in at]
+            cells.add(codes[a], codes[b], products)
 
     def _add_gram(
         self, columns: Sequence[np.ndarray | None], w: np.ndarray | None, n: int

@@ -23,6 +23,10 @@ MODELS = [
     ("log(y + 100) ~ x + offset(z) + (1 | g)", {"offset": "x"}),
     ("y ~ x + (1 | f:h)", {}),
     ("y ~ f + (1 | g)", {"contrasts": {"f": "sum"}}),
+    ("y ~ x + (1 | k/g)", {}),
+    ("y ~ x + (1 | k) + (x | g)", {"weights": "w"}),
+    ("y ~ x + (1 | g) + (1 | h)", {}),
+    ("y ~ x + f + (x | g) + (x || h) + (1 | f:h)", {"weights": "w", "reml": False}),
 ]
 
 

@@ -115,7 +115,7 @@ def test_entries(name, weighted):
     """Every occupied cell once, sorted by row and column."""
     _, (first, *others), w = setting(name, weighted, padded=True)
     sizes = [f.n_levels + 2 for f in others]
-    entries = cross.Entries(first, others, sizes, w)
+    entries = cross.Entries(first, others, sizes, cross.RowCounts(w))
     root = 1.0 if w is None else w[:, None, None]
     columns = []
     for f, size in zip(others, sizes, strict=True):
@@ -136,7 +136,9 @@ def test_entries(name, weighted):
 def test_pairs_of_entries():
     """All pairs of one row, each once, the later first."""
     _, (first, *others), w = setting("crossed-3", False)
-    entries = cross.Entries(first, others, [f.n_levels for f in others], w)
+    entries = cross.Entries(
+        first, others, [f.n_levels for f in others], cross.RowCounts(w)
+    )
     e1, e2 = entries.pairs(first.n_levels)
     found = set(zip(e1.tolist(), e2.tolist(), strict=True))
     expected = {
