@@ -46,6 +46,50 @@ def _imports(node, late=False):
             yield from _imports(child, late or _puts_off(child))
 
 
+def lost_names(files, root="jaxglmm"):
+    """(file, "module.name") of every import of a name that its module does not have.
+
+    Imports put off until a question is asked are seen too, which no import of the
+    package runs.
+    """
+    file_of = {module_of(name, root): name for name in files}
+    has = {module: _names(ast.parse(files[name])) for module, name in file_of.items()}
+    for name, text in files.items():
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.ImportFrom) or node.module not in file_of:
+                continue
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                known = has[node.module]
+                lazy = "__getattr__" in known
+                if alias.name not in known and whole not in file_of and not lazy:
+                    yield name, whole
+
+
+def _names(tree):
+    """What the top level of a module binds, below conditions too."""
+    found, left = set(), list(tree.body)
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(a.asname or a.name).split(".")[0] for a in node.names}
+        else:
+            left += [x for x in ast.iter_child_nodes(node) if isinstance(x, ast.stmt)]
+            left += [x for x in ast.iter_child_nodes(node) if _handles(x)]
+            found |= {x.id for x in ast.walk(node) if _is_bound(x)}
+    return found
+
+
+def _handles(node):
+    return isinstance(node, ast.ExceptHandler)
+
+
+def _is_bound(node):
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
 def _puts_off(node):
     if isinstance(node, ast.If):
         return "TYPE_CHECKING" in ast.unparse(node.test)

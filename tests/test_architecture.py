@@ -14,9 +14,11 @@ from structure_of_package import (
     below,
     circles,
     edges,
+    lost_names,
     module_of,
     naming,
     repeated_classes,
+    sources,
     too_long,
     upward,
 )
@@ -403,3 +405,17 @@ def test_the_front_door_says_the_same_three_times():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_thing"):
         jaxglmm.no_such_thing  # noqa: B018
+
+
+def test_every_name_that_is_imported_is_there():
+    """Imports inside functions too, which nobody would miss until they are called."""
+    assert list(lost_names(sources(PACKAGE))) == []
+
+
+def test_lost_names_are_seen():
+    files = {
+        "a.py": "from jaxglmm.b import f, g, C, D, E\nif True:\n    h = 1",
+        "b.py": "def f(): pass\nC: int = 1\nif C:\n    D = 2\nfrom x import E",
+        "c.py": "def late():\n    from jaxglmm.a import h, i",
+    }
+    assert list(lost_names(files)) == [("a.py", "jaxglmm.b.g"), ("c.py", "jaxglmm.a.i")]

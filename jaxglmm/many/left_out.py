@@ -20,12 +20,12 @@ from jaxglmm.formula.design import Design
 from jaxglmm.many import generalised, scheduler
 from jaxglmm.many import linear as fits_linear
 from jaxglmm.many import plan as engines
+from jaxglmm.many.block_lanes import residual_names
 from jaxglmm.many.collection import Alone, ModelSource
 from jaxglmm.many.columns import PENDING
 from jaxglmm.many.linear import LinearLanes, OwnLanes, Settings
 from jaxglmm.many.ragged import _cholesky, _solve
 from jaxglmm.many.record import FittedModels
-from jaxglmm.many.residuals import residual_names
 from jaxglmm.many.responses import Responses
 from jaxglmm.many.stages import Plan, Stage
 from jaxglmm.many.subset import subset

@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.base import AbstractMarginal
-from jaxglmm.many.linear import _columns
 from jaxglmm.many.ragged_generalised import LongRows
 from jaxglmm.many.response_rows import ResponseRows
+from jaxglmm.many.responses import values_of
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.structure.factors import Factor
 
@@ -44,7 +44,7 @@ def of_responses(data: ResponseRows, chunk: int, which: np.ndarray) -> ModelRows
     source, place = data.source, data.layout.place
     Y = data.responses.take(which)
     given = {
-        name: _columns(values, which, Y.shape)
+        name: values_of(values, which, Y.shape)
         for name in ("weights", "trials", "offset")
         if (values := getattr(source, name)) is not None
         and not (name == "offset" and source.design.parts)  # the design's, of each
