@@ -17,17 +17,21 @@ from typing import Protocol
 import numpy as np
 
 from jaxglmm import _status
+from jaxglmm._typing import Float
 from jaxglmm.estimate import generalised as laplace
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted
 from jaxglmm.fitting.linear import SAFETY
 from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.model.covariances.host import host_lambdas, host_theta
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.runtime.trees import tree_at
 
 SHRUNK = (1.0, 0.3, 0.05)  # what is left of the random effects at each new start
 AROUND = (0.3, 0.7, 1.5)  # and where sds are large, of a fit that converged
 WIDE = 5.0  # sd on the scale of the predictor from which that is worth it
+CREEPING = 0.03  # sd of a direction that a search without end may do without
+ROUNDING = 1e-13  # a pivot of a covariance that is zero, over its trace
 FLATTEST = 1e-12  # eigenvalue of the Hessian, at unit diagonal, that counts as zero
 
 
@@ -51,7 +55,7 @@ def rescued(
     engine: Searched, found: GeneralisedFitted, tol: float, max_steps: int
 ) -> GeneralisedFitted:
     """The best of several starts, with an honest decrement where none converged."""
-    best = found
+    best = _of_less_rank(engine, found, tol, max_steps)
     for share in SHRUNK:
         if best.status == _status.CONVERGED:
             break
@@ -88,6 +92,49 @@ def compared(
         if good and other.criterion < best.criterion - tol:
             best = other
     return best
+
+
+def _of_less_rank(
+    engine: Searched, found: GeneralisedFitted, tol: float, max_steps: int
+) -> GeneralisedFitted:
+    """From the same place with covariances of less rank, where that is better.
+
+    A covariance that is next to singular, the small direction along none of the
+    columns, makes Lambda creep: two of its entries turn about zero, and many steps are
+    taken, each shorter than the last. With the direction left out, Lambda has a zero on
+    its diagonal, which stays.
+    """
+    p, own = engine.base.p, engine.base.covariances
+    if found.status == _status.CONVERGED or not np.isfinite(found.psi).all():
+        return found
+    lams = host_lambdas(found.psi[p : p + engine.base.m], own)
+    fewer = [_truncated(x) if c.free else x for x, c in zip(lams, own, strict=True)]
+    if all(x is y for x, y in zip(lams, fewer, strict=True)):
+        return found
+    psi = np.array(found.psi)
+    psi[p : p + engine.base.m] = host_theta(fewer, own)
+    start = tree_at(lambda f: f.psi, found, psi)
+    other = restarted(engine, start, 1.0, tol, max_steps)
+    return other if _better(other, found, tol) else found
+
+
+def _truncated(lam: Float[np.ndarray, "q q"]) -> Float[np.ndarray, "q q"]:
+    """A root of its covariance without small directions; itself if there are none."""
+    from scipy.linalg import lapack  # slow to import
+
+    L, pivot, rank, _ = lapack.dpstrf(lam @ lam.T, tol=CREEPING**2, lower=1)
+    q = len(lam)
+    if not 0 < rank < q:
+        return lam
+    rows = np.zeros((q, rank))
+    rows[pivot - 1] = np.tril(L)[:, :rank]
+    S, out = rows @ rows.T, np.zeros((q, q))
+    for j in range(q):
+        column = S[j:, j]
+        if column[0] > ROUNDING * np.trace(rows @ rows.T):
+            out[j:, j] = column / np.sqrt(column[0])
+            S = S - np.outer(out[:, j], out[:, j])
+    return out
 
 
 def restarted(
