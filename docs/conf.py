@@ -41,7 +41,7 @@ root_doc = "index"
 
 # pages that run
 nb_execution_mode = os.environ.get("JAXGLMM_DOCS_EXECUTION", "force")
-nb_execution_timeout = 120
+nb_execution_timeout = 300  # seconds a cell
 nb_execution_raise_on_error = True
 nb_execution_excludepatterns = []
 nb_merge_streams = True
@@ -79,6 +79,18 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
 }
-html_sidebars = {"index": [], "gallery": [], "speed": [], "limitations": []}
+html_sidebars = {
+    page: []
+    for page in (
+        "index",
+        "gallery",
+        "formulas",
+        "speed",
+        "limitations",
+        "how_it_works",
+        "contributing",
+        "changes",
+    )
+}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

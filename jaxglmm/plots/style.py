@@ -65,6 +65,9 @@ def styled(draw: Callable) -> Callable:
             drawn = draw(*args, **kwargs)
             if given:
                 _dress(np.ravel(np.asarray(drawn, dtype=object)))
+            # a notebook's backend, loaded by the first figure, turns this on to stay
+            interactive = mpl.is_interactive()
+        mpl.interactive(interactive)
         return drawn
 
     return wrapped

@@ -243,3 +243,20 @@ def test_the_smooth_of_a_line_is_the_line(rng):
         np.testing.assert_allclose(curve, 2 + 3 * at, atol=1e-8)
     at, curve = local_linear(np.repeat([0.0, 1.0], 20), np.repeat([1.0, 2.0], 20))
     np.testing.assert_allclose(curve[[0, -1]], [1.0, 2.0])
+
+
+def test_a_backend_that_the_first_figure_loads_stays_interactive(sleep):
+    """Or a notebook shows the first figure and none of the later ones."""
+    before = mpl.is_interactive()
+
+    @style.styled
+    def first():
+        mpl.interactive(True)  # as a notebook's backend does when it is loaded
+        return plt.figure()
+
+    try:
+        mpl.interactive(False)
+        plt.close(first())
+        assert mpl.is_interactive()
+    finally:
+        mpl.interactive(before)
