@@ -17,7 +17,7 @@ from jaxglmm.formula.against_table import of_atoms
 from jaxglmm.formula.build import column_names, fixed_terms_of
 from jaxglmm.formula.coding import plan
 from jaxglmm.formula.column import Column
-from jaxglmm.formula.encode import Recipe, Values, alike, recipes_of
+from jaxglmm.formula.encode import Recipe, Values, alike, known_codes, recipes_of
 from jaxglmm.formula.estimable import NullSpace
 from jaxglmm.formula.given import WEIGHTS
 from jaxglmm.formula.groups import GroupCoding, find, refuse_one_level
@@ -133,6 +133,10 @@ class RowMaker:
                 "the levels were read: the data change while they are read"
             )
         return found
+
+    def factor_codes(self, expr: str, column: Column) -> np.ndarray:
+        """(n,) levels of a factor among the predictors."""
+        return known_codes(expr, column, self.encoder.codings[expr].levels)
 
     def rows(self, table: Table) -> BatchRows:
         """The rows of a batch without missing values and with a weight above zero."""

@@ -116,7 +116,7 @@ class Encoder:
                     found = read_column(atom.expr, found.values)
                 if isinstance(found, dict):
                     raise DataError(f"{atom.expr!r} was a factor, now several columns")
-                values[atom.expr] = _known_codes(atom.expr, found, coding.levels)
+                values[atom.expr] = known_codes(atom.expr, found, coding.levels)
             elif isinstance(found, dict):
                 values[atom.expr] = tuple(found.values())
             elif isinstance(found, Marked) or found.values is None:
@@ -315,7 +315,7 @@ def refuse_too_many(expr: str, column: Column, count: int, n: int) -> None:
         )
 
 
-def _known_codes(expr: str, column: Column, levels: np.ndarray) -> np.ndarray:
+def known_codes(expr: str, column: Column, levels: np.ndarray) -> np.ndarray:
     """Codes of a factor in new data; levels that the fit did not see are an error."""
     codes, labels = column.as_factor()
     place = match(levels, labels)

@@ -186,13 +186,22 @@ class Survey:
         self.response.add(y if offset is None else y - offset)
         for atom in dict.fromkeys(self.read.atoms):
             self._see_atom(atom, columns, n)
-        for name, grouping in self.groupings.items():
-            seen = [self.parts.setdefault(part, Growing()) for part in grouping.parts]
-            if len(seen) == 1:
-                seen[0].note(columns[grouping.parts[0]])
-                continue
-            pairs = zip(seen, grouping.parts, strict=True)
-            self._see_cells(name, [own.add(columns[part]) for own, part in pairs])
+        for name in self.groupings:
+            self.see_group(name, columns)
+
+    def see_group(self, name: str, columns: Mapping[str, Column]) -> None:
+        """Take note of levels of a grouping factor, by the columns of its parts."""
+        parts = self.groupings[name].parts
+        seen = [self.parts.setdefault(part, Growing()) for part in parts]
+        if len(seen) == 1:
+            seen[0].note(columns[parts[0]])
+            return
+        pairs = zip(seen, parts, strict=True)
+        self._see_cells(name, [own.add(columns[part]) for own, part in pairs])
+
+    def see_factor(self, expr: str, column: Column) -> None:
+        """Take note of levels of a factor among the predictors."""
+        self.factors.setdefault(expr, Growing()).add(column)
 
     def _see_cells(self, name: str, codes: list[np.ndarray]) -> None:
         """Combinations of parts, by codes that stay."""
@@ -216,7 +225,7 @@ class Survey:
         if isinstance(found, Marked):
             self.marks[expr] = found
             found = read_column(expr, found.values)
-            self.factors.setdefault(expr, Growing()).add(found)
+            self.see_factor(expr, found)
         elif isinstance(found, dict):
             suffixes = tuple(f"[{name}]" for name in found)
             self._see_numbers(expr, suffixes, tuple(found.values()))
@@ -228,7 +237,7 @@ class Survey:
                 f"{expr!r} holds dates or durations; make a number of it first"
             )
         else:
-            self.factors.setdefault(expr, Growing()).add(found)
+            self.see_factor(expr, found)
 
     def _value(self, expr: str, columns: Mapping[str, Column], n: int) -> Any:
         scope = (self.encoder.context, tuple(columns), self.encoder.trusted)

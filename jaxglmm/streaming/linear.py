@@ -29,7 +29,14 @@ from jaxglmm.runtime import announce
 from jaxglmm.runtime.memory import programs
 from jaxglmm.streaming.passes import Summing, mean_squares, survey_source
 from jaxglmm.streaming.plan import PassPlan
-from jaxglmm.streaming.sources import ROWS, Batch, BatchSource, source_of
+from jaxglmm.streaming.pushed import roles, survey_by_sql
+from jaxglmm.streaming.sources import (
+    ROWS,
+    Batch,
+    BatchSource,
+    DuckSource,
+    source_of,
+)
 from jaxglmm.structure.moments_of_design import Moments
 from jaxglmm.structure.moments_of_sums import moments, reduced, refuse_exact
 
@@ -85,11 +92,17 @@ def read_model(
         plans.append(_planned(survey, source, batch, seconds))
         announce.tell(repr(plans[0]))
 
-    survey_source(survey, source, shown, first)
+    own = roles(survey, source)
+    if own is not None and isinstance(source, DuckSource):
+        survey_by_sql(survey, source, own)
+        plans.append(_pushed(survey, source))
+        announce.tell(repr(plans[0]))
+    else:
+        survey_source(survey, source, shown, first)
     survey.finish(missing)
     levels = time.perf_counter()
     maker = RowMaker(survey)
-    summing = Summing(maker, source, shown)
+    summing = Summing(maker, source, shown, own)
     sums, frame, kept, whole = summing.run()
     lost = _null_space(summing, kept, whole)
     if lost is not None:
@@ -162,6 +175,21 @@ def _planned(
         None if share is None else share * batch.bytes,
         None if share is None else share * seconds,
         memory,
+    )
+
+
+def _pushed(survey: Survey, source: BatchSource) -> PassPlan:
+    """Of sums that the source's engine makes."""
+    return PassPlan(
+        survey.formula,
+        source.description,
+        survey.n,
+        tuple(survey.columns),
+        2,
+        None,
+        None,
+        None,
+        "sums by SQL, GROUP BY " + ", ".join(survey.groupings),
     )
 
 

@@ -22,7 +22,8 @@ from jaxglmm.formula.tables import as_table
 from jaxglmm.model import covariances
 from jaxglmm.runtime import progress
 from jaxglmm.runtime.ahead import ahead
-from jaxglmm.streaming.sources import ROWS, Batch, BatchSource
+from jaxglmm.streaming.pushed import Roles, monomials, sum_by_sql
+from jaxglmm.streaming.sources import ROWS, Batch, BatchSource, DuckSource
 from jaxglmm.structure.factors import ColumnMaps
 from jaxglmm.structure.moments_of_sums import (
     LOSSY,
@@ -97,8 +98,15 @@ class SumCoordinates:
 class Summing:
     """The cross-products of a source: one pass, more where coordinates were poor."""
 
-    def __init__(self, maker: RowMaker, source: BatchSource, shown: bool | None):
+    def __init__(
+        self,
+        maker: RowMaker,
+        source: BatchSource,
+        shown: bool | None,
+        pushed: Roles | None = None,
+    ):
         self.maker, self.source, self.shown = maker, source, shown
+        self.pushed = pushed
         self.survey = maker.survey
         self.passes = 0
         self.kinds = [
@@ -185,6 +193,26 @@ class Summing:
             for name, J, at in zip(self.factors, levels, columns.z_at, strict=True)
         ]
         sums = RowSums(columns.x_at, columns.y_at, shapes)
+        if self.pushed is not None and c.X_turn is None:
+            self._by_sql(sums, list(columns.raw), self.pushed)
+        else:
+            self._by_batches(sums, columns)
+        self.passes += 1
+        return sums, self.frame(c)
+
+    def _by_sql(
+        self, sums: RowSums, moves: list[tuple[int, float, float]], own: Roles
+    ) -> None:
+        response = self.survey.response
+        centre = response.mean if self.constant else 0.0
+        assert isinstance(self.source, DuckSource)
+        made = monomials(self.maker, own, moves, (centre, response.sd))
+        with progress.bar(self.n, self.shown, "row", "cross-products") as bar:
+            for rows in sum_by_sql(sums, self.maker, self.source, own, made):
+                bar.update(rows)
+
+    def _by_batches(self, sums: RowSums, columns: SummedColumns) -> None:
+        levels = [f.n_levels for f in sums.factors]
         rows = min(max(ROWS, PER_LEVEL * max(levels)), MOST_ROWS)
         seen = self.survey.lost.copy()
         with progress.bar(self.survey.n, self.shown, "row", "cross-products") as bar:
@@ -195,8 +223,6 @@ class Summing:
                     sums.add(columns.of(found), found.w, codes)
                 bar.update(batch.table.num_rows)
         self.survey.lost = seen
-        self.passes += 1
-        return sums, self.frame(c)
 
     def _better(
         self, sums: RowSums, frame: SumFrame, c: SumCoordinates

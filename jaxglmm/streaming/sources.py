@@ -25,6 +25,7 @@ FORMATS = {
     **dict.fromkeys((".arrow", ".feather", ".ipc"), "ipc"),
     ".csv": "csv",
 }
+TABLE = "rows_"  # name of a relation in its queries
 READ_AHEAD = 4  # batches that are read before they are needed
 
 
@@ -229,6 +230,32 @@ class StreamSource(BatchSource):
             yield Batch(table, f"batch {k} of {self.shown}")
 
 
+class DuckSource(StreamSource):
+    """A DuckDB relation."""
+
+    def __init__(self, relation: Any):
+        super().__init__(relation.columns, self._project, "a DuckDB relation")
+        self.relation = relation
+
+    def _project(self, columns: list[str]) -> Any:
+        return self.reader(f"SELECT {', '.join(map(quoted, columns))} FROM {TABLE}")
+
+    def reader(self, sql: str) -> Any:
+        """Record batches of a query of the relation."""
+        found = self.relation.query(TABLE, sql)
+        arrow = getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader
+        return arrow(ROWS)
+
+    def table(self, sql: str) -> Any:
+        """The whole answer, an Arrow table."""
+        return self.reader(sql).read_all()
+
+
+def quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def is_source(data: Any) -> bool:
     """Whether data are of a kind that is read in batches."""
     if isinstance(data, BatchSource | os.PathLike | str):
@@ -338,17 +365,6 @@ def _of_dataset(data: Any) -> BatchSource:
     return FileSource(data, "a pyarrow dataset")
 
 
-def _of_duckdb(relation: Any) -> BatchSource:
-    def read(columns: list[str]) -> Any:
-        chosen = ", ".join('"' + c.replace('"', '""') + '"' for c in columns)
-        found = relation.project(chosen)
-        if hasattr(found, "to_arrow_reader"):
-            return found.to_arrow_reader(ROWS)
-        return found.fetch_arrow_reader(ROWS)
-
-    return StreamSource(relation.columns, read, "a DuckDB relation")
-
-
 def _of_polars(frame: Any) -> BatchSource:
     names = frame.collect_schema().names()
 
@@ -427,7 +443,7 @@ READERS: dict[str, Callable[[Any], BatchSource]] = {
     ),
     "pyarrow.RecordBatchReader": _read_once,
     "pyarrow.Scanner": _read_once,
-    "duckdb.DuckDBPyRelation": _of_duckdb,
+    "duckdb.DuckDBPyRelation": DuckSource,
     "polars.LazyFrame": _of_polars,
     "ibis.Table": _of_ibis,
     "dask.DataFrame": _of_dask,

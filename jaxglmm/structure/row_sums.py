@@ -9,7 +9,7 @@ up to those of the whole, in any order.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from jaxglmm.structure.cell_sums import CellSums
 from jaxglmm.structure.crossproducts import count
 
+Products = Callable[[int, int], np.ndarray]
 BLOCK = 16_384  # rows of which the columns of X stay in the cache
 SPARSE = 8  # levels a row above which a table of all levels is not filled anew
 
@@ -99,6 +100,37 @@ class RowSums:
         for (a, b), cells in self.cells.items():
             at = itertools.product(self.factors[a].at, self.factors[b].at)
             products = [(w, columns[i], columns[j]) for i, j in at]
+            cells.add(codes[a], codes[b], products)
+
+    def add_sums(
+        self,
+        weighted: Products,
+        plain: Products | None,
+        codes: Sequence[np.ndarray],
+        n: np.ndarray,
+    ) -> None:
+        """More rows, summed over groups in which all levels are the same already.
+
+        Args:
+            weighted: two columns -> (G,) sums of w times their product.
+            plain: the same without weights; None where there are none.
+            codes: (G,) levels, for each factor.
+            n: (G,) rows.
+        """
+        at = (*self.x_at, self.y_at)
+        for i, one in enumerate(at):
+            for j, two in enumerate(at[: i + 1]):
+                both = [f(one, two).sum() for f in (weighted, plain or weighted)]
+                for gram, value in zip((self.gram, self.plain), both, strict=True):
+                    gram[i, j] += value
+                    gram[j, i] = gram[i, j]
+        for k, own in enumerate(codes):
+            np.add.at(self.counts[k], own, n.astype(np.int64))
+            for (i, j), place in self.pairs[k].items():
+                np.add.at(self.by_level[k][place], own, weighted(i, j))
+        for (a, b), cells in self.cells.items():
+            pairs = itertools.product(self.factors[a].at, self.factors[b].at)
+            products = [(weighted(i, j),) for i, j in pairs]
             cells.add(codes[a], codes[b], products)
 
     def _add_gram(
