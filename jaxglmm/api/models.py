@@ -73,6 +73,7 @@ def lmm(
     dispersion: Any = None,
     fixed: dict | None = None,
     start: dict | None = None,
+    checkpoint: Any = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a linear mixed model.
@@ -84,11 +85,11 @@ def lmm(
                random_data={"time": time})
 
     Args:
-        formula: the formula, or the response (n,). It may call functions of the code
-            around it, as any Python could: one from somebody else is read inside
-            ``with jaxglmm.formula.known_functions_only():``.
+        formula: or the response (n,). It may call functions of the code around it: one
+            of somebody else is read ``with jaxglmm.formula.known_functions_only():``.
         data: a pandas or polars frame, a pyarrow table or a dict of arrays; or X (n,
-            p), with its column of ones where an intercept is wanted.
+            p), with its column of ones where an intercept is wanted. Read in batches:
+            "rows/*.parquet", a pyarrow dataset, a DuckDB relation, a lazy frame.
         groups: factor -> labels (n,), in the second form.
         random_effects: factor -> "1" and names in ``random_data``; without it "1".
         random_data: name -> (n,) values of the random slopes.
@@ -120,6 +121,7 @@ def lmm(
         fixed: name in tables (``"sigma"``, ``"sd_(Intercept)|g"``) -> value it is held
             at: no degree of freedom, no standard error.
         start: name -> value of parameters from which the search begins.
+        checkpoint: of files in batches, a folder from which a killed run goes on.
         unknown: none; other packages' names raise an ``ArgumentError`` with ours.
 
     Returns:
@@ -140,13 +142,18 @@ def lmm(
     """
     if unknown:
         raise unknown_argument("jg.lmm", unknown, signature(lmm).parameters)
-    read = {"random_effects": random_effects, "random_data": random_data}
-    read |= {"correlated": correlated, "contrasts": contrasts, "missing": missing}
-    read |= {"weights": weights, "offset": offset, "known": known}
+    read = _read(locals())
     how = {"method": method, "reml": reml, "priors": priors, "conf_level": conf_level}
     how |= {"tol": tol, "max_iter": max_iter, "satterthwaite": compute_satterthwaite}
     how |= {"residual": residual, "dispersion": dispersion, "ddf": ddf}
+    how |= {"checkpoint": checkpoint}
     return _linear((formula, data, groups), read, fixed, start, **how)
+
+
+def _read(given: dict[str, Any]) -> dict[str, Any]:
+    """What ``read_design`` takes, of all that a door was given."""
+    names = ("random_effects", "random_data", "correlated", "contrasts", "missing")
+    return {name: given[name] for name in (*names, "weights", "offset", "known")}
 
 
 def _linear(
@@ -165,6 +172,7 @@ def _linear(
     residual: Any,
     dispersion: Any,
     ddf: str | None,
+    checkpoint: Any,
 ) -> Fit:
     """The steps of ``lmm``; given: formula, data, groups; read: for ``read_design``."""
     bayes = bayes_method(method)
@@ -177,9 +185,12 @@ def _linear(
     if isinstance(given[0], str) and is_source(given[1]):
         only = {"residual": residual, "dispersion": dispersion, "method": bayes}
         only |= {"fixed": fixed, "start": start, "ddf": ddf}
+        read = read | {"checkpoint": checkpoint}
         fit = streamed(given, read, only, estimator, tol, max_iter, satterthwaite)
         fit.diagnostics["conf_level"] = conf_level
         return fit
+    if checkpoint is not None:
+        raise ModelError("checkpoint= is for files that are read in batches")
     started = time.perf_counter()
     if isinstance(residual, str):
         read = read | {"residual": residual}

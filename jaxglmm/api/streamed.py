@@ -12,7 +12,7 @@ from jaxglmm.results import faces
 from jaxglmm.results.fit import Fit
 
 ENGINES = ("pyarrow", "duckdb", "polars", "ibis", "dask", "ray", "pyspark")
-TAKEN = ("weights", "offset", "missing", "contrasts")
+TAKEN = ("weights", "offset", "missing", "contrasts", "checkpoint")
 
 
 def is_source(data: Any) -> bool:

@@ -8,6 +8,7 @@ that is made once for all else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -113,6 +114,21 @@ class Growing:
             self.labels = np.concatenate([self.labels, levels[new]])
             self._index = _index(self.labels)
         return found
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """Labels, and their order where one is given, as arrays."""
+        self._settle()
+        found = {"labels": self.labels, "given": self.given}
+        return {name: labels for name, labels in found.items() if labels is not None}
+
+    @classmethod
+    def restored(cls, kept: Mapping[str, np.ndarray]) -> Growing:
+        """What ``kept`` wrote."""
+        out = cls()
+        if "labels" in kept:
+            out.labels, out._index = kept["labels"], _index(kept["labels"])
+        out.given = kept.get("given")
+        return out
 
     def sorted(self) -> tuple[np.ndarray, np.ndarray]:
         """Levels (J,) in their order, and the rank (J,) of each code among them."""

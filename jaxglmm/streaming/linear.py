@@ -27,6 +27,7 @@ from jaxglmm.formula.notices import listed, warn
 from jaxglmm.formula.survey import Survey
 from jaxglmm.runtime import announce
 from jaxglmm.runtime.memory import programs
+from jaxglmm.streaming.checkpoint import Checkpoint, keep_survey, resume_survey
 from jaxglmm.streaming.passes import Summing, mean_squares, survey_source
 from jaxglmm.streaming.plan import PassPlan
 from jaxglmm.streaming.pushed import roles, survey_by_sql
@@ -68,8 +69,11 @@ def read_model(
     contrasts: dict | None = None,
     context: dict[str, Any] | None = None,
     shown: bool | None = None,
+    checkpoint: Any = None,
 ) -> StreamedModel:
     """The passes over a source.
+
+    checkpoint: a folder for what they found; a run that was killed goes on there.
 
     Raises:
         FormulaError, DataError, ModelError: as for a table in memory, with the file.
@@ -95,14 +99,22 @@ def read_model(
     own = roles(survey, source)
     if own is not None and isinstance(source, DuckSource):
         survey_by_sql(survey, source, own)
-        plans.append(_pushed(survey, source))
+        sums_by = f"sums by SQL, GROUP BY {', '.join(survey.groupings)}"
+        plans.append(_pushed(survey, source, sums_by))
         announce.tell(repr(plans[0]))
+        left = None
     else:
-        survey_source(survey, source, shown, first)
+        left = _checkpoint(checkpoint, survey, source)
+        if left is not None and resume_survey(left, survey):
+            plans.append(_pushed(survey, source, "Arrow batches, from a checkpoint"))
+        else:
+            survey_source(survey, source, shown, first)
+            if left is not None:
+                keep_survey(left, survey)
     survey.finish(missing)
     levels = time.perf_counter()
     maker = RowMaker(survey)
-    summing = Summing(maker, source, shown, own)
+    summing = Summing(maker, source, shown, own, left)
     sums, frame, kept, whole = summing.run()
     lost = _null_space(summing, kept, whole)
     if lost is not None:
@@ -178,8 +190,22 @@ def _planned(
     )
 
 
-def _pushed(survey: Survey, source: BatchSource) -> PassPlan:
-    """Of sums that the source's engine makes."""
+def _checkpoint(folder: Any, survey: Survey, source: BatchSource) -> Checkpoint | None:
+    if folder is None:
+        return None
+    mark = source.mark
+    if mark is None:
+        raise ModelError(
+            f"checkpoint= needs files on this machine, whose order stays; "
+            f"{source.description} may give its rows in another order"
+        )
+    facts = {"formula": survey.formula, "weights": survey.weights}
+    facts |= {"offset": survey.offset, "contrasts": repr(survey.contrasts)}
+    return Checkpoint(folder, facts | {"files": mark})
+
+
+def _pushed(survey: Survey, source: BatchSource, method: str) -> PassPlan:
+    """A plan without a first batch to time."""
     return PassPlan(
         survey.formula,
         source.description,
@@ -189,7 +215,7 @@ def _pushed(survey: Survey, source: BatchSource) -> PassPlan:
         None,
         None,
         None,
-        "sums by SQL, GROUP BY " + ", ".join(survey.groupings),
+        method,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm._errors import JaxGLMMError
+from jaxglmm._errors import DataError, JaxGLMMError
 from jaxglmm.formula.absent import AbsentRows
 from jaxglmm.formula.batch_rows import BatchRows, RowMaker
 from jaxglmm.formula.survey import Survey
@@ -22,6 +22,7 @@ from jaxglmm.formula.tables import as_table
 from jaxglmm.model import covariances
 from jaxglmm.runtime import progress
 from jaxglmm.runtime.ahead import ahead
+from jaxglmm.streaming.checkpoint import Checkpoint, keep_sums, resume_sums
 from jaxglmm.streaming.pushed import Roles, monomials, sum_by_sql
 from jaxglmm.streaming.sources import ROWS, Batch, BatchSource, DuckSource
 from jaxglmm.structure.factors import ColumnMaps
@@ -104,9 +105,10 @@ class Summing:
         source: BatchSource,
         shown: bool | None,
         pushed: Roles | None = None,
+        left: Checkpoint | None = None,
     ):
         self.maker, self.source, self.shown = maker, source, shown
-        self.pushed = pushed
+        self.pushed, self.left = pushed, left
         self.survey = maker.survey
         self.passes = 0
         self.kinds = [
@@ -214,15 +216,29 @@ class Summing:
     def _by_batches(self, sums: RowSums, columns: SummedColumns) -> None:
         levels = [f.n_levels for f in sums.factors]
         rows = min(max(ROWS, PER_LEVEL * max(levels)), MOST_ROWS)
-        seen = self.survey.lost.copy()
+        lost, done, k = self.survey.lost.copy(), 0, self.passes + 1
+        more = {"columns": repr(columns.c), "levels": levels}
+        left = self.left
+        if left is not None:
+            done = resume_sums(left, k, sums, more)
         with progress.bar(self.survey.n, self.shown, "row", "cross-products") as bar:
-            for batch in ahead(self.source.tables(self.survey.columns, rows)):
+            bar.update(done)
+            tables = self.source.tables(self.survey.columns, rows, done)
+            for batch in ahead(tables) if done < self.survey.n else ():
                 with told(batch.where):
                     found = self.maker.rows(as_table(batch.table))
                     codes = [found.codes[name] for name in self.factors]
                     sums.add(columns.of(found), found.w, codes)
+                done += batch.table.num_rows
+                if left is not None and (left.is_due or done == self.survey.n):
+                    keep_sums(left, k, sums, done, more)
                 bar.update(batch.table.num_rows)
-        self.survey.lost = seen
+        self.survey.lost = lost
+        if done != self.survey.n:
+            raise DataError(
+                f"{self.source.description} had {self.survey.n} rows when its levels "
+                f"were read, and {done} now: the data change while they are read"
+            )
 
     def _better(
         self, sums: RowSums, frame: SumFrame, c: SumCoordinates

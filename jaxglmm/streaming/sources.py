@@ -64,13 +64,29 @@ class BatchSource(abc.ABC):
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """All rows of some columns, as they are stored."""
 
-    def tables(self, columns: Sequence[str], rows: int = ROWS) -> Iterator[Batch]:
+    @property
+    def mark(self) -> Any:
+        """What changes when the data do; None where their order may change unseen."""
+        return None
+
+    def later(self, columns: Sequence[str], skip: int) -> Iterator[Batch]:
+        """All batches after the first ``skip`` rows."""
+        for batch in self.batches(columns):
+            n = batch.table.num_rows
+            if n > skip:
+                yield Batch(batch.table.slice(skip), batch.where)
+            skip = max(skip - n, 0)
+
+    def tables(
+        self, columns: Sequence[str], rows: int = ROWS, skip: int = 0
+    ) -> Iterator[Batch]:
         """Batches of about ``rows`` rows: small ones put together, large ones cut."""
         import pyarrow as pa
 
         waiting: list[Batch] = []
         held = 0
-        for batch in self.batches(columns):
+        batches = self.later(columns, skip) if skip else self.batches(columns)
+        for batch in batches:
             if not batch.table.num_rows:
                 continue
             if waiting and held + batch.table.num_rows > rows:
@@ -148,15 +164,30 @@ class FileSource(BatchSource):
         many = f", {len(files)} files" if files and len(files) > 1 else ""
         return f"{self.shown}{many}"
 
+    @property
+    def mark(self) -> Any:
+        files = getattr(self.dataset, "files", None)
+        if not files or not all(Path(f).exists() for f in files):
+            return None
+        stats = ((f, Path(f).stat()) for f in files)
+        return [[f, s.st_size, s.st_mtime_ns] for f, s in stats]
+
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         wanted = list(columns)
-        fragments = self.dataset.get_fragments()
-        while True:
-            try:
-                fragment = next(fragments)
-            except StopIteration:
-                return
+        for fragment in self.dataset.get_fragments():
             yield from self._of_fragment(fragment, wanted)
+
+    def later(self, columns: Sequence[str], skip: int) -> Iterator[Batch]:
+        for fragment in self.dataset.get_fragments():
+            n = fragment.count_rows() if skip else 0
+            if skip and n <= skip:  # not read
+                skip -= n
+                continue
+            for batch in self._of_fragment(fragment, list(columns)):
+                rows = batch.table.num_rows
+                if rows > skip:
+                    yield Batch(batch.table.slice(skip), batch.where)
+                skip = max(skip - rows, 0)
 
     def _of_fragment(self, fragment: Any, wanted: list[str]) -> Iterator[Batch]:
         import pyarrow as pa

@@ -9,7 +9,7 @@ up to those of the whole, in any order.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,6 +147,26 @@ class RowSums:
             product = block @ block.T
             self.plain += product
             self.gram += product if w is None else (block * w[here]) @ block.T
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All sums as arrays by name."""
+        out = {"gram": self.gram, "plain": self.plain}
+        for k, (sums, counts) in enumerate(
+            zip(self.by_level, self.counts, strict=True)
+        ):
+            out |= {f"level{k}": sums, f"count{k}": counts}
+        for (a, b), cells in self.cells.items():
+            cells.join()
+            out |= {f"key{a}.{b}": cells.keys, f"cell{a}.{b}": cells.values}
+        return out
+
+    def resume(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from what ``state`` gave for the same columns and levels."""
+        self.gram, self.plain = state["gram"], state["plain"]
+        for k in range(len(self.factors)):
+            self.by_level[k], self.counts[k] = state[f"level{k}"], state[f"count{k}"]
+        for (a, b), cells in self.cells.items():
+            cells.keys, cells.values = state[f"key{a}.{b}"], state[f"cell{a}.{b}"]
 
     def drop(self, kept: Sequence[int]) -> None:
         """Go on with some of the columns of X only."""
