@@ -40,7 +40,7 @@ from jaxglmm.formula.response import (
     NUMERIC,
 )
 from jaxglmm.formula.responses import response_of
-from jaxglmm.formula.structures import SHARED, placed
+from jaxglmm.formula.structures import SHARED, placed, warn_of_order
 from jaxglmm.formula.tables import Column, Columns, Table, as_table
 from jaxglmm.formula.terms import (
     Atom,
@@ -392,5 +392,6 @@ def _random_terms(read: ReadFormula, encoder, values, columns, n, made, X):
             Z = view(recipes, made, X)
             if Z is None:
                 Z = fill(recipes, values, n)
+            warn_of_order(kind, names)
         terms.append(RandomTerm(part.label, name, names, codes, Z, levels, kind))
     return tuple(terms), {name: coding for name, (coding, _) in coded.items()}

@@ -7,6 +7,7 @@ levels of K take part, those without a row too, so that they are predicted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -274,8 +275,12 @@ def _labelled(
         raise DataError(
             f"known={{{name!r}: ...}}: {len(labels)} labels for {shape[0]} rows"
         )
-    if len(set(labels.tolist())) < len(labels):
-        raise DataError(f"known={{{name!r}: ...}}: a level stands there twice")
+    level, times = Counter(labels.tolist()).most_common(1)[0]
+    if times > 1:
+        raise DataError(
+            f"known={{{name!r}: ...}}: level {level!r} stands there {times} times; "
+            "keep one row and column of it"
+        )
     return matrix, labels
 
 

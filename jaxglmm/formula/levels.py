@@ -8,10 +8,27 @@ pandas' hash tables; only the distinct labels are ever sorted.
 from __future__ import annotations
 
 import datetime as dt
+import re
 
 import numpy as np
 
 from jaxglmm._pandas import pd
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def by_text_alone(texts: list[str]) -> bool:
+    """Whether labels are in the order of texts, and not of the numbers in them.
+
+    >>> by_text_alone(["week 10", "week 2"])
+    True
+    """
+
+    def key(text: str) -> list[tuple[int, str]]:
+        pieces = _DIGITS.split(text)
+        return [(int(p), "") if p.isdigit() else (0, p) for p in pieces]
+
+    return texts == sorted(texts) != sorted(texts, key=key)
 
 
 def factorize(values) -> tuple[np.ndarray, np.ndarray]:

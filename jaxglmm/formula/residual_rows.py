@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,13 +12,11 @@ from jaxglmm._errors import DataError, ModelError, ScaleWarning
 from jaxglmm.formula.column import Column
 from jaxglmm.formula.design import DISP, MARK, Design, ResidualTerm
 from jaxglmm.formula.groups import combine
-from jaxglmm.formula.levels import match, text_of
+from jaxglmm.formula.levels import by_text_alone, match, text_of
 from jaxglmm.formula.notices import listed, warn
 from jaxglmm.formula.residual import BY_VISIT, PLACES, Residual, read_residual
 from jaxglmm.formula.tables import as_table
 from jaxglmm.formula.text import shown
-
-_NATURAL = re.compile(r"(\d+)")
 
 
 def learn(
@@ -174,13 +171,16 @@ def _ranks(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _numbers(residual: Residual, column: Column) -> np.ndarray:
     if column.kind not in ("number", "truth"):
         raise DataError(
-            f"residual={shown(residual.text)}: {column.name!r} must be numbers"
+            f"residual={shown(residual.text)}: {column.name!r} must be numbers, not "
+            f"{'labels' if column.kind == 'label' else 'dates'}. Make numbers of it, "
+            "as by pandas.to_numeric or (t - t.min()).dt.days; for labels in order "
+            "there are ar1, toep and us"
         )
     values = np.asarray(column.values, float)
     if not np.isfinite(values).all():
         raise DataError(
             f"residual={shown(residual.text)}: {column.name!r} has values that are not "
-            "finite"
+            "finite; remove or correct them"
         )
     return values
 
@@ -198,13 +198,7 @@ def _warn_unseen(residual: Residual, column: Column, visits, how: str) -> None:
             ScaleWarning,
         )
     texts = [text_of(x) for x in visits]
-    natural = sorted(
-        texts,
-        key=lambda x: [
-            (int(p), "") if p.isdigit() else (0, p) for p in _NATURAL.split(x)
-        ],
-    )
-    if how and residual.structure != "us" and texts == sorted(texts) != natural:
+    if how and residual.structure != "us" and by_text_alone(texts):
         warn(
             f"the visits {listed(texts)} of {column.name!r} are in the order of texts; "
             f"{residual.structure} takes them as neighbours in time. Make the column a "

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxglmm._errors import DataError, FormulaError, ModelError
+from jaxglmm._errors import DataError, FormulaError, ModelError, ScaleWarning
+from jaxglmm.formula.levels import by_text_alone
+from jaxglmm.formula.notices import listed, warn
 from jaxglmm.formula.terms import Term
 from jaxglmm.formula.text import call, shown, split
 
@@ -215,6 +217,19 @@ def placed(
         state[key] = learn(kind, names, at).places
     own = Positions(names, np.asarray(state[key], float))
     return Placed(own.names, own.indicators(at), own.spelled(kind), at)
+
+
+def warn_of_order(kind: str, names: tuple[str, ...]) -> None:
+    """Say so where steps are counted along labels in the order of texts."""
+    factor = {name.partition("[")[0] for name in names}
+    texts = [name.partition("[")[2].removesuffix("]") for name in names]
+    if kind in STEPS and len(factor) == 1 and by_text_alone(texts):
+        warn(
+            f"the levels {listed(texts)} of {factor.pop()!r} are in the order of texts;"
+            f" {kind} takes them as neighbours. Make the column a categorical with its "
+            "levels in order",
+            ScaleWarning,
+        )
 
 
 def refuse_posterior(design) -> None:

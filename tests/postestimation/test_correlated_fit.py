@@ -414,6 +414,24 @@ def test_visits_that_nobody_has_and_orders_of_text():
     text = trial().assign(week=lambda d: "week " + (9 + d["time"]).astype(str))
     with pytest.warns(jg.ScaleWarning, match="order of texts"):
         jg.lmm("y ~ x", text, residual="ar1(week | subject)")
+    twice = pd.concat([text, text], ignore_index=True)
+    with pytest.warns(jg.ScaleWarning, match="order of texts; toep takes them"):
+        jg.lmm("y ~ x + toep(0 + week | subject)", twice)
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        (lambda t: t.astype(str), "not labels"),
+        (lambda t: pd.Timestamp("2020-01-01") + pd.to_timedelta(t, "D"), "not dates"),
+        (lambda t: t.where(t != t.max(), np.inf), "remove or correct"),
+    ],
+)
+def test_times_that_are_no_numbers(values, what):
+    data = trial()
+    data["when"] = values(data["time"].astype(float))
+    with pytest.raises(jg.DataError, match=what):
+        jg.lmm("y ~ x", data, residual="car1(when | subject)")
 
 
 def test_other_packages_spelling():
