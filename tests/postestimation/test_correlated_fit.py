@@ -415,6 +415,7 @@ def test_visits_that_nobody_has_and_orders_of_text():
     with pytest.warns(jg.ScaleWarning, match="order of texts"):
         jg.lmm("y ~ x", text, residual="ar1(week | subject)")
     twice = pd.concat([text, text], ignore_index=True)
+    twice["y"] += np.random.default_rng(2).normal(size=len(twice))
     with pytest.warns(jg.ScaleWarning, match="order of texts; toep takes them"):
         jg.lmm("y ~ x + toep(0 + week | subject)", twice)
 
