@@ -168,7 +168,7 @@ def test_what_is_refused():
         ({"dog": K}, ModelError, "there are 'id'"),
         ({"id": K.to_numpy()[:, :3]}, ModelError, "square matrix"),
         ({"id": np.eye(5)}, ModelError, "no labels"),
-        ({"id": (K.to_numpy(), ["a"] * J)}, DataError, "stands there twice"),
+        ({"id": (K.to_numpy(), ["a"] * J)}, DataError, f"stands there {J} times"),
         ([K], ModelError, "known= is a dict"),
     ]:
         with pytest.raises(error) as caught:
