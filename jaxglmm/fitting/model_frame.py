@@ -15,6 +15,8 @@ from jaxglmm.formula.tables import Columns, as_table, read_column
 
 def frame(design: Design) -> pd.DataFrame:
     """One column a variable, in the order of the formula; text is categorical."""
+    if not design.has_rows:
+        np.asarray(design.y)  # says where they are
     variables = design.variables
     columns = (
         {name: column.as_series() for name, column in variables.columns.items()}

@@ -19,9 +19,10 @@ from jaxglmm.formula.recipe import FormulaRecipe
 WHERE = (
     "the rows of this fit were read in batches and are not in memory. "
     "fit.predict(source, to='out.parquet') writes the means of any rows, "
-    "fit.ranef_to('ranef.parquet') the random effects; for questions about single "
-    "rows (residuals, simulation, influence) fit some of the groups from a table in "
-    "memory"
+    "fit.ranef_to('ranef.parquet') the random effects, and fit.predict(table, "
+    "'population', se=True) has the means of a table that you make; for questions "
+    "about the rows (residuals, simulation, influence, averages over them) fit some of "
+    "the groups from a table in memory"
 )
 
 

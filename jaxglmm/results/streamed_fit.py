@@ -84,6 +84,14 @@ class StreamedFit(Fit):
             self, newdata, to, lambda table: known(table, re, *args, **options), keep
         )
 
+    def save(self, path) -> None:
+        """Refused: a file of ``Fit.save`` holds the rows; ``pickle`` keeps the sums."""
+        raise NotApplicableError(
+            "a fit of data that were read in batches has no rows to save with it: keep "
+            "it by pickle.dump(fit, file), its numbers by fit.tidy('all') and "
+            "fit.ranef_to(path)"
+        )
+
     def ranef_to(self, to, se: bool = False) -> int:
         """Write the random effects to a Parquet file, a row a level.
 

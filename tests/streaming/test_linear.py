@@ -157,13 +157,22 @@ def test_questions_of_rows_say_what_to_do(pair):
         lambda: outside.influence(),
         lambda: outside.predict(),
         lambda: outside.augment(),
+        lambda: outside.means("f"),
+        lambda: outside.predictions(),
+        lambda: outside.slopes("x"),
+        lambda: outside.check(),
+        lambda: outside.profile("x"),
+        lambda: outside.r2(),
+        lambda: outside.with_vcov("CR2"),
+        lambda: outside.save("nowhere.jg"),
     ):
         with pytest.raises(jg.NotApplicableError, match="in batches"):
             question()
 
 
-def test_pickles(pair):
+def test_draws_of_sums_and_pickles(pair):
     _, outside, _ = pair
+    assert outside.bootstrap(5, seed=1).converged.all()
     again = pickle.loads(pickle.dumps(outside))
     assert again.criterion == outside.criterion
     assert np.allclose(again.anova()["den_df"], outside.anova()["den_df"])
