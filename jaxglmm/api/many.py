@@ -16,6 +16,7 @@ from jaxglmm._errors import (
     NotApplicableError,
 )
 from jaxglmm._hints import unknown_argument
+from jaxglmm.api.annotated import annotated, is_annotated
 from jaxglmm.api.components import composed, right_sides, spelt
 from jaxglmm.api.given import (
     check_numbers,
@@ -62,6 +63,7 @@ def fit_many(
     zi: Any = None,
     dispersion: Any = None,
     known: dict[str, Any] | None = None,
+    layer: str | None = None,
     **unknown: Any,
 ) -> Fits | Posteriors:
     """Fit one formula to many responses, or to many data sets.
@@ -75,9 +77,14 @@ def fit_many(
         jg.fit_many("y ~ x + (x | subject)", table, by="experiment")
         jg.fit_many("y ~ x + (x | subject)", [first, second, third])
 
+    or an AnnData, whose rows have their table in ``obs`` and whose columns are fitted::
+
+        jg.fit_many("y ~ dose + (1 | donor)", adata, layer="counts", family="nbinom2",
+                    offset="log_size")
+
     Args:
         formula: in lme4's syntax. With ``responses`` its left side is a name for them.
-        data: as for ``lmm``; or a list of such tables.
+        data: as for ``lmm``; a list of such tables; or an AnnData.
         responses: (n, D) array, memory map, sparse matrix or frame: one row a row of
             ``data``, one column a response. A missing value is a row less for that
             response alone.
@@ -88,7 +95,8 @@ def fit_many(
             for others; or the presets' objects. Posteriors: "map", "vb",
             "nested-laplace" or their objects, one data set after the other.
         weights: prior weights: column name, (n,), or (n, D) with ``responses``.
-        offset: known part of the predictor, likewise.
+        offset: known part of the predictor, likewise; "log_size" with an AnnData: the
+            logarithm of each row's total.
         trials: of binomial responses: column name, number, (n,) or (n, D).
         devices: "all", "cpu", "gpu", or JAX devices to share the data sets among.
         progress: show a bar; None: where it takes more than a moment.
@@ -101,6 +109,7 @@ def fit_many(
         zi: formula of the probability of added zeros, as for ``glmm``.
         dispersion: likewise of the dispersion; ``nominal`` too, as for ``clmm``.
         known: covariances between levels, as for ``lmm``; ``responses``.
+        layer: of an AnnData, the name of the layer with the responses; None for X.
         unknown: ``nominal``, ``ziformula``, ``dispformula``; no others, see ``lmm``.
 
     Returns:
@@ -128,10 +137,18 @@ def fit_many(
     progress = None if progress is None else _arguments.flag("progress", progress)
     file = None if file is None else _arguments.new_file(file, "file")
     kind, model, bayes = _model(family, method, priors, parts)
+    names = None
+    if responses is None and by is None and is_annotated(data):
+        read = annotated(data, layer, offset)
+        data, responses, offset = read.data, read.responses, read.offset
+        names = read.labels
+    elif layer is not None:
+        raise ModelError("layer= names a layer of an AnnData, which data is not")
     _may_have_parts(parts, kind, bayes, weights, known, responses)
     context = caller_context(), _of_linear(residual, bayes or kind), parts, known
     given = kind, weights, offset, trials, context
     source, labels = source_of(formula, data, responses, by, given)
+    labels = labels if names is None else names
     kind = _complete(source, kind, parts)
     own = {"tol": tol, "satterthwaite": satterthwaite}
     source = replace(source, model=model, family=kind, **own)

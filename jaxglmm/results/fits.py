@@ -326,6 +326,23 @@ class Fits(FittedModels):
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
+    def annotate(self, adata: Any, prefix: str = "") -> None:
+        """Write the results into the ``var`` of the AnnData that was fitted.
+
+        Columns ``Days``, ``Days_se``, ``Days_p``, ``Days_p_adjusted`` a coefficient (as
+        ``top`` has them), ``sd_...``, ``sigma`` or the dispersion, and ``status``.
+
+        Args:
+            adata: AnnData, or anything with ``var`` and ``var_names``.
+            prefix: before the name of every column.
+
+        Raises:
+            DataError: its variables are not those of these fits.
+        """
+        from jaxglmm.postestimation.collection.tables import annotate
+
+        annotate(self, adata, prefix)
+
     def to_arviz(self) -> Any:
         """For ArviZ: estimates with a ``model`` dimension, or draws of a bootstrap.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxglmm import _arguments, _status
-from jaxglmm._errors import NotApplicableError
+from jaxglmm._errors import ArgumentError, DataError, NotApplicableError
 from jaxglmm._pandas import pd
 from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.formatting import numbers
@@ -374,3 +374,45 @@ def block(table: pd.DataFrame) -> TextTable:
             shown = [f"{int(v)}" for v in values]
         rows.append((str(name), *shown))
     return TextTable("", ("", *table.columns), tuple(rows), "<" + ">" * table.shape[1])
+
+
+def wide(fits: FittedModels) -> pd.DataFrame:
+    """A row a data set: each coefficient with its error and p-values, the variances."""
+    out: dict[str, Any] = {}
+    known = fits.se is not None and fits.p_values is not None
+    p_adjusted = adjusted(fits) if known else None
+    for k, name in enumerate(fits.coefficient_names):
+        out[name] = fits.coefficients[:, k]
+        if known:
+            out[f"{name}_se"] = fits.se[:, k]  # type: ignore[index]
+            out[f"{name}_p"] = tested(fits)[:, k]
+            out[f"{name}_p_adjusted"] = p_adjusted[:, k]  # type: ignore[index]
+    out |= {name: fits.sd[:, k] for k, name in enumerate(fits.sd_names)}
+    if fits.dispersion is not None:
+        pairs = enumerate(fits.dispersion_names)
+        out |= {name: fits.dispersion[:, k] for k, name in pairs}
+    elif np.isfinite(fits.sigma).any():
+        out["sigma"] = fits.sigma
+    out["status"] = fits.status_names
+    return pd.DataFrame(out, index=fits.labels)
+
+
+def annotate(fits: FittedModels, adata: Any, prefix: str) -> None:
+    """See ``Fits.annotate``."""
+    if not isinstance(prefix, str):
+        raise ArgumentError(f"prefix={_arguments.shown(prefix)} must be a text")
+    if not hasattr(adata, "var") or not hasattr(adata, "var_names"):
+        raise DataError(
+            f"annotate({_arguments.shown(adata)}): an AnnData has var and var_names"
+        )
+    names = [str(x) for x in adata.var_names]
+    own = None if fits.labels is None else [str(x) for x in fits.labels]
+    if names != own:
+        same = own is not None and sorted(names) == sorted(own)
+        raise DataError(
+            f"the {len(names)} variables are not those of these {len(fits)} fits"
+            f"{', but for their order' if same else ''}: annotate the AnnData that "
+            "fit_many was given"
+        )
+    for name, values in wide(fits).items():
+        adata.var[f"{prefix}{name}"] = values.to_numpy()

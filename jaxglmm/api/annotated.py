@@ -1,0 +1,92 @@
+"""Annotated matrices of genomics (AnnData): rows with a table, columns that are fitted.
+
+Read by what it has, ``obs``, ``var``, ``X`` and ``layers``; the package anndata is not
+needed (Virshup et al. 2024, Journal of Open Source Software 9, 4371).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxglmm import _arguments
+from jaxglmm._errors import ArgumentError, DataError
+
+PARTS = ("obs", "var", "X", "layers", "var_names")
+LOG_SIZE = "log_size"
+
+
+@dataclass(frozen=True)
+class AnnotatedResponses:
+    """The arguments of ``fit_many`` that an annotated matrix gives.
+
+    data: the table of the rows; responses: (n, D); offset: as given, or (n,); labels:
+    (D,) names of the columns.
+    """
+
+    data: Any
+    responses: Any
+    offset: Any
+    labels: np.ndarray
+
+
+def is_annotated(data: Any) -> bool:
+    """Whether these are an AnnData's parts."""
+    return not isinstance(data, dict) and all(hasattr(data, name) for name in PARTS)
+
+
+def annotated(data: Any, layer: Any, offset: Any) -> AnnotatedResponses:
+    """The responses of an annotated matrix.
+
+    Args:
+        data: AnnData.
+        layer: name of one of its layers; None for its X.
+        offset: "log_size" for the logarithm of each row's total, unless ``obs`` has a
+            column of that name; else as for ``fit_many``.
+
+    Raises:
+        ArgumentError: no such layer.
+        DataError: no matrix, or rows whose total has no logarithm.
+    """
+    layers = list(data.layers.keys())
+    if layer is None:
+        values, name = data.X, "X"
+    elif _arguments.is_among(layer, layers):
+        values, name = data.layers[layer], f"layers[{layer!r}]"
+    else:
+        raise ArgumentError(
+            f"layer={_arguments.shown(layer)} is none of the layers: "
+            f"{', '.join(map(repr, layers)) or 'there are none; leave it out for X'}"
+        )
+    if values is None:
+        raise DataError(
+            f"{name} of the data is empty; its layers are "
+            f"{', '.join(map(repr, layers)) or 'none'}: say which by layer="
+        )
+    if hasattr(values, "to_memory"):  # a sparse matrix on disk
+        values = values.to_memory()
+    if _arguments.is_among(offset, (LOG_SIZE,)) and LOG_SIZE not in data.obs:
+        offset = _log_size(values, name)
+    return AnnotatedResponses(data.obs, values, offset, np.asarray(data.var_names))
+
+
+def _log_size(values: Any, name: str) -> np.ndarray:
+    """(n,) logarithms of the totals of rows."""
+    if hasattr(values, "tocsr") or isinstance(values, np.ndarray):
+        total = np.asarray(values.sum(axis=1), float).ravel()
+    else:  # on disk: a block at a time
+        n, size = values.shape[0], max(1, 10_000_000 // max(values.shape[1], 1))
+        parts = [
+            np.asarray(values[a : a + size]).sum(axis=1) for a in range(0, n, size)
+        ]
+        total = np.concatenate(parts).astype(float)
+    bad = np.flatnonzero(~(np.isfinite(total) & (total > 0)))
+    if len(bad):
+        raise DataError(
+            f"offset='log_size': {len(bad)} rows of {name} have a total without a "
+            f"logarithm, the first row {bad[0]} with {total[bad[0]]:g}. Leave such "
+            "rows out, or give another offset="
+        )
+    return np.log(total)
