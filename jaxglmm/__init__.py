@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm._errors import ZeroInflationWarning as ZeroInflationWarning
     from jaxglmm.api.comparing import compare_models as compare_models
     from jaxglmm.api.comparing import pool as pool
+    from jaxglmm.api.genomics import voom as voom
     from jaxglmm.api.many import fit_many as fit_many
     from jaxglmm.api.meta import meta as meta
     from jaxglmm.api.mmrm import mmrm as mmrm
@@ -196,6 +197,7 @@ _WHERE = {  # public name -> module that holds it
     "pool": "jaxglmm.api.comparing",
     "design": "jaxglmm.api.planning",
     "power_curve": "jaxglmm.api.planning",
+    "voom": "jaxglmm.api.genomics",
     "phylogeny": "jaxglmm.formula.relatedness",
     "KnownPrecision": "jaxglmm.formula.known",
     **dict.fromkeys(_ERRORS, "jaxglmm._errors"),
@@ -299,6 +301,7 @@ __all__ = [
     "pool",
     "power_curve",
     "table",
+    "voom",
     "warm",
 ]
 

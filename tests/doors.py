@@ -216,6 +216,7 @@ if TYPE_CHECKING:
     from jaxglmm.numerics.dense import DenseSystem
     from jaxglmm.numerics.difference_steps import stencil
     from jaxglmm.numerics.jets import gradients
+    from jaxglmm.numerics.local_regression import lowess
     from jaxglmm.numerics.scales import FISHER, LOG, PLAIN
     from jaxglmm.numerics.scales import between as scales_between
     from jaxglmm.numerics.system import (
