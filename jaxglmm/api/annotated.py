@@ -23,13 +23,17 @@ class AnnotatedResponses:
     """The arguments of ``fit_many`` that an annotated matrix gives.
 
     data: the table of the rows; responses: (n, D); offset: as given, or (n,); labels:
-    (D,) names of the columns.
+    (D,) names of the columns, None where they are not known.
     """
 
     data: Any
     responses: Any
     offset: Any
-    labels: np.ndarray
+    labels: np.ndarray | None
+
+    def named(self, labels: np.ndarray | None) -> np.ndarray | None:
+        """Names of the data sets: the matrix's own where it has some."""
+        return labels if self.labels is None else self.labels
 
 
 def is_annotated(data: Any) -> bool:
@@ -37,19 +41,30 @@ def is_annotated(data: Any) -> bool:
     return not isinstance(data, dict) and all(hasattr(data, name) for name in PARTS)
 
 
-def annotated(data: Any, layer: Any, offset: Any) -> AnnotatedResponses:
-    """The responses of an annotated matrix.
+def annotated(
+    data: Any, layer: Any, responses: Any, by: Any, offset: Any
+) -> AnnotatedResponses:
+    """The responses of an annotated matrix; what is none comes back as it is.
 
     Args:
-        data: AnnData.
+        data: AnnData, or anything else.
         layer: name of one of its layers; None for its X.
+        responses: as for ``fit_many``.
+        by: as for ``fit_many``; with either of them an AnnData is none.
         offset: "log_size" for the logarithm of each row's total, unless ``obs`` has a
             column of that name; else as for ``fit_many``.
 
     Raises:
-        ArgumentError: no such layer.
+        ArgumentError: no such layer, or no AnnData.
         DataError: no matrix, or rows whose total has no logarithm.
     """
+    if responses is not None or by is not None or not is_annotated(data):
+        if layer is not None:
+            raise ArgumentError(
+                f"layer={_arguments.shown(layer)} names a layer of an AnnData with its "
+                "responses; here data is a table, or responses= or by= is given"
+            )
+        return AnnotatedResponses(data, responses, offset, None)
     layers = list(data.layers.keys())
     if layer is None:
         values, name = data.X, "X"

@@ -16,7 +16,7 @@ from jaxglmm._errors import (
     NotApplicableError,
 )
 from jaxglmm._hints import unknown_argument
-from jaxglmm.api.annotated import annotated, is_annotated
+from jaxglmm.api.annotated import annotated
 from jaxglmm.api.components import composed, right_sides, spelt
 from jaxglmm.api.given import (
     check_numbers,
@@ -68,7 +68,7 @@ def fit_many(
 ) -> Fits | Posteriors:
     """Fit one formula to many responses, or to many data sets.
 
-    Three forms. Many responses of one design (genes, voxels, simulations)::
+    Many responses of one design (genes, voxels, simulations)::
 
         jg.fit_many("expr ~ dose + (1 | donor)", samples, responses=Y)   # Y (n, D)
 
@@ -77,39 +77,37 @@ def fit_many(
         jg.fit_many("y ~ x + (x | subject)", table, by="experiment")
         jg.fit_many("y ~ x + (x | subject)", [first, second, third])
 
-    or an AnnData, whose rows have their table in ``obs`` and whose columns are fitted::
+    or the columns of an AnnData, the table of whose rows is ``obs``::
 
-        jg.fit_many("y ~ dose + (1 | donor)", adata, layer="counts", family="nbinom2",
-                    offset="log_size")
+        jg.fit_many("y ~ dose + (1 | donor)", adata, layer="counts", offset="log_size")
 
     Args:
         formula: in lme4's syntax. With ``responses`` its left side is a name for them.
-        data: as for ``lmm``; a list of such tables; or an AnnData.
+        data: as for ``lmm``; a list of such tables; an AnnData.
         responses: (n, D) array, memory map, sparse matrix or frame: one row a row of
             ``data``, one column a response. A missing value is a row less for that
             response alone.
-        by: column or columns of ``data`` that say which data set a row belongs to.
-            Factors and transformations are coded once, over all rows.
+        by: columns of ``data`` that say which data set a row belongs to; factors and
+            transformations are coded once, over all rows.
         family: as for ``glmm``; "gaussian" makes linear mixed models.
         method: "reml" (default) or "ml" for linear models, "laplace" (default) or "agq"
             for others; or the presets' objects. Posteriors: "map", "vb",
             "nested-laplace" or their objects, one data set after the other.
         weights: prior weights: column name, (n,), or (n, D) with ``responses``.
-        offset: known part of the predictor, likewise; "log_size" with an AnnData: the
-            logarithm of each row's total.
+        offset: part of the predictor, likewise; "log_size" of an AnnData: its totals'.
         trials: of binomial responses: column name, number, (n,) or (n, D).
         devices: "all", "cpu", "gpu", or JAX devices to share the data sets among.
         progress: show a bar; None: where it takes more than a moment.
         tol: stop when less than this is still to gain, in units of the criterion.
         satterthwaite: degrees of freedom of linear models; False for n - p.
-        file: a path where the table of results is kept while it grows. A run that was
+        file: where the table of results is kept while it grows; a run that was
             interrupted goes on from there when it is called again.
         priors: of a Bayesian method (one model after the other), ``jg.Priors(...)``.
         residual: covariance of the residuals of linear models, as for ``lmm``.
         zi: formula of the probability of added zeros, as for ``glmm``.
         dispersion: likewise of the dispersion; ``nominal`` too, as for ``clmm``.
         known: covariances between levels, as for ``lmm``; ``responses``.
-        layer: of an AnnData, the name of the layer with the responses; None for X.
+        layer: of an AnnData, the layer with the responses; None for X.
         unknown: ``nominal``, ``ziformula``, ``dispformula``; no others, see ``lmm``.
 
     Returns:
@@ -132,32 +130,33 @@ def fit_many(
     """
     parts = _parts(formula, zi, dispersion, family, unknown)
     started = time.perf_counter()
-    tol, _ = check_numbers(tol, 1)
-    satterthwaite = _arguments.flag("satterthwaite", satterthwaite)
-    progress = None if progress is None else _arguments.flag("progress", progress)
-    file = None if file is None else _arguments.new_file(file, "file")
+    own = _checked(tol, satterthwaite)
+    progress, file = _watched(progress, file)
     kind, model, bayes = _model(family, method, priors, parts)
-    names = None
-    if responses is None and by is None and is_annotated(data):
-        read = annotated(data, layer, offset)
-        data, responses, offset = read.data, read.responses, read.offset
-        names = read.labels
-    elif layer is not None:
-        raise ModelError("layer= names a layer of an AnnData, which data is not")
-    _may_have_parts(parts, kind, bayes, weights, known, responses)
+    read = annotated(data, layer, responses, by, offset)
+    _may_have_parts(parts, kind, bayes, weights, known, read.responses)
     context = caller_context(), _of_linear(residual, bayes or kind), parts, known
-    given = kind, weights, offset, trials, context
-    source, labels = source_of(formula, data, responses, by, given)
-    labels = labels if names is None else names
-    kind = _complete(source, kind, parts)
-    own = {"tol": tol, "satterthwaite": satterthwaite}
+    given = kind, weights, read.offset, trials, context
+    source, labels = source_of(formula, read.data, read.responses, by, given)
+    labels, kind = read.named(labels), _complete(source, kind, parts)
     source = replace(source, model=model, family=kind, **own)
     if bayes is not None:
         return _posteriors(source, kind, bayes, priors, labels, progress, file)
-    if kind is not None and model.nodes != 1:
-        check_quadrature(source.design, model.nodes)
-    programs.spare()
     return _run(source, labels, formula, devices, progress, file, started)
+
+
+def _checked(tol: Any, satterthwaite: Any) -> dict[str, Any]:
+    """What a source keeps of the arguments."""
+    return {
+        "tol": check_numbers(tol, 1)[0],
+        "satterthwaite": _arguments.flag("satterthwaite", satterthwaite),
+    }
+
+
+def _watched(progress: Any, file: Any) -> tuple[bool | None, Any]:
+    """Whether a bar is shown, and where the table is kept."""
+    progress = None if progress is None else _arguments.flag("progress", progress)
+    return progress, None if file is None else _arguments.new_file(file, "file")
 
 
 def _complete(source: ModelSource, family: Any, parts: dict[str, str]) -> Any:
@@ -239,6 +238,9 @@ def _run(
     file: Any,
     started: float,
 ) -> Fits:
+    if source.family is not None and source.model.nodes != 1:
+        check_quadrature(source.design, source.model.nodes)
+    programs.spare()
     plan = fits_engines.plan(source, devices)
     facts = {
         "title": f"{len(plan):,} {plan.title}",

@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 import jaxglmm as jg
-from jaxglmm import ArgumentError, DataError, ModelError
+from jaxglmm import ArgumentError, DataError
 
 N, D = 60, 6
 
@@ -109,7 +109,7 @@ def test_what_is_none():
     adata, counts = made("dense")
     with pytest.raises(ArgumentError, match="'counts'"):
         jg.fit_many(FORMULA, adata, layer="raw")
-    with pytest.raises(ModelError, match="AnnData"):
+    with pytest.raises(ArgumentError, match="AnnData"):
         jg.fit_many(FORMULA, adata.obs, responses=counts, layer="counts")
     counts[7] = 0
     with pytest.raises(DataError, match="first row 7"):
