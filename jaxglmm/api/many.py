@@ -84,11 +84,10 @@ def fit_many(
     Args:
         formula: in lme4's syntax. With ``responses`` its left side is a name for them.
         data: as for ``lmm``; a list of such tables; an AnnData.
-        responses: (n, D) array, memory map, sparse matrix or frame: one row a row of
-            ``data``, one column a response. A missing value is a row less for that
-            response alone.
+        responses: (n, D) array, memory map, sparse matrix or frame, one column a
+            response. A missing value is a row less for that response alone.
         by: columns of ``data`` that say which data set a row belongs to; factors and
-            transformations are coded once, over all rows.
+            transformations are coded over all rows.
         family: as for ``glmm``; "gaussian" makes linear mixed models.
         method: "reml" (default) or "ml" for linear models, "laplace" (default) or "agq"
             for others; or the presets' objects. Posteriors: "map", "vb",
@@ -111,15 +110,15 @@ def fit_many(
         unknown: ``nominal``, ``ziformula``, ``dispformula``; no others, see ``lmm``.
 
     Returns:
-        A ``Fits``, or ``Posteriors`` by a Bayesian method. A data set that cannot be
-        fitted has a status and NaN, and the others are what they would be without it.
+        ``Fits``, or ``Posteriors`` by a Bayesian method. What cannot be fitted has a
+        status and NaN; the others are as without it.
 
     Raises:
         FormulaError, DataError, ModelError: where the formula or the data as a whole
             cannot be used; never for one data set.
 
-    Method: that of ``lmm`` and ``glmm``, all data sets in one compiled program; levels
-    with the same design enter by their number and two moments of their responses.
+    Method: that of ``lmm`` and ``glmm``, in one compiled program; levels with the same
+    design enter by their number and two moments of their responses.
 
     >>> import jaxglmm as jg
     >>> sleep = jg.datasets.load("sleepstudy")
