@@ -6,6 +6,7 @@ That pages run is shown by building the site, which CI does.
 import importlib
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,22 @@ def test_the_speed_page_has_every_problem_that_was_measured():
         lines = json.loads(report.read_text(encoding="utf-8"))["lines"]
         measured = {line["problem"] for line in lines if line["engine"] == "jaxglmm"}
         assert measured <= shown, report.name
+
+
+def test_what_a_release_says_of_itself_agrees():
+    """The version and the dependencies, in each place that has them."""
+    root = DOCS.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    assert jg.__version__ == project["version"]
+    citation = (root / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {jg.__version__}\n" in citation
+    recipe = (root / "conda" / "meta.yaml").read_text("utf-8")
+    assert f'set version = "{jg.__version__}"' in recipe
+    wanted = {
+        re.sub(r"^([\w-]+)", r"\1 ", d).replace("matplotlib ", "matplotlib-base ")
+        for d in project["dependencies"]
+    }
+    run = recipe.partition("  run:\n")[2].partition("\n\n")[0]
+    assert set(re.findall(r"- (.+)", run)) == wanted | {"python >=3.11"}
+    latest = (root / "CHANGELOG.md").read_text("utf-8").partition("\n## ")[2]
+    assert latest.startswith(jg.__version__)

@@ -276,7 +276,7 @@ def processor_identity() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         keys = ("vendor_id", "model name", "flags", "Features", "CPU part")
-        lines = cpuinfo.read_text(errors="replace").split("\n\n")[0].splitlines()
+        lines = cpuinfo.read_text("ascii", "replace").split("\n\n")[0].splitlines()
         facts += [line for line in lines if line.startswith(keys)]
     elif sys.platform == "darwin":  # all Apple's processors are "arm" up to here
         facts.append(_said_by("sysctl", "-n", "machdep.cpu.brand_string"))

@@ -114,7 +114,7 @@ def maps_in_use() -> int:
 def maps_granted() -> int:
     """How many of them may be in use before programs are dropped."""
     try:
-        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text("ascii"))
     except (OSError, ValueError):
         return MAPS
     return min(MAPS, int(FULL * limit))
