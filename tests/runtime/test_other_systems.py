@@ -128,13 +128,15 @@ class Windows:  # of what the package asks; pathlib keeps the real one
     def __getattr__(self, name):
         return getattr(os, name)
 
-import importlib, pkgutil
 import jaxglmm as jg
-for name in ("cache", "program", "stored", "store", "memory", "executors", "devices"):
-    module = importlib.import_module("jaxglmm.runtime." + name)
-    if hasattr(module, "os"):
-        module.os = Windows()
 
+def on_windows():
+    for name, module in list(sys.modules.items()):
+        if name.startswith("jaxglmm") and getattr(module, "os", None) is os:
+            module.os = Windows()
+
+jg.lmm, jg.fit_many, jg.load, jg.warm
+on_windows()
 sleep = jg.datasets.load("sleepstudy").rename(columns={{"Days": "Größe"}})
 fit = jg.lmm("Reaction ~ Größe + (Größe | Subject)", sleep)
 assert abs(fit.criterion - 1743.6283) < 1e-3, fit.criterion
@@ -143,6 +145,7 @@ again = jg.load("fit.zip")
 assert "Größe" in str(again.summary())
 sleep.to_csv("sleep.csv", index=False, encoding="utf-8")
 from jaxglmm.cli import main
+on_windows()
 formula = "Reaction ~ Größe + (1 | Subject)"
 assert main(["fit", "sleep.csv", formula, "--html", "report.html", "--json"]) == 0
 assert "Größe" in open("report.html", encoding="utf-8").read()
