@@ -125,7 +125,6 @@ if TYPE_CHECKING:
         pieces,
         quadrature,
         quadrature_points,
-        row_terms,
         working_model,
     )
     from jaxglmm.integrate import marginal as integrate_marginal

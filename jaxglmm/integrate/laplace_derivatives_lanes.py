@@ -12,7 +12,7 @@ from collections.abc import Callable
 from jaxglmm._typing import Array, Bool, Float
 from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.integrate.laplace_derivatives import LEAST_INFO
-from jaxglmm.integrate.row_terms import RowTerms, row_terms
+from jaxglmm.integrate.row_terms import MOST_JOINT, RowTerms, row_terms
 from jaxglmm.integrate.row_terms import constant as _constant
 from jaxglmm.integrate.row_weights import positive_weights, step_weights
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
@@ -25,7 +25,8 @@ from jaxglmm.runtime.trees import Module, field
 def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> RowTerms:
     """The log density of the rows; second: with ``ddl``."""
     apart = d.apart if d.has_separable_term else None
-    return row_terms(d, eta, phi, hessian, lanes, second, apart)
+    joint = d.predictors.K > 1 and d.family.n_phi <= MOST_JOINT and apart is None
+    return row_terms(d, eta, phi, hessian, lanes, second, apart, joint)
 
 
 def constant(d: LaneRows) -> Float[Array, " L"]:
@@ -154,8 +155,8 @@ def evaluate(
     score = jnp.stack([*first, *slope, *last])
     curvature, scale = score, score
     if curved:
-        better = _positive(d, eta, phi, w, Lam, A, C, B)
-        curvature, scale = _curvature(d, split, r, Lam, J, *better, t, G, by_phi)
+        outer = _outer(d, eta, phi, r, w, Lam, A, C, B, by_phi)
+        curvature, scale = _curvature(d, split, r, Lam, J, outer, t, G)
     return LanePoint(
         value,
         score,
@@ -179,28 +180,113 @@ def evaluate(
     )
 
 
-def _positive(
+class _Outer(Module):
+    """Of M's weights: N, S = A - A N A, T = B - A N B and Q = X'WX - B'N B.
+
+    B and Q have phi's columns behind beta's where its information is known.
+    """
+
+    S: small.Matrix
+    T: small.Matrix
+    Q: small.Matrix
+
+
+def _outer(
     d: LaneRows,
     eta: Array,
     phi: Array,
+    r: RowTerms,
     w: Array,
     Lam: small.Matrix,
     A: small.Matrix,
     C: small.Matrix,
     B: small.Matrix,
-) -> tuple[small.Matrix, small.Matrix, small.Matrix, Array]:
-    """A, C, B and w of the curvature; see ``_information``."""
+    by_phi: list[list[Array]],
+) -> _Outer:
+    """What the curvature is made of, by weights that make it positive.
+
+    As in ``laplace_derivatives.evaluate``: of several predictors the observed ones of
+    a lane stay where Q is positive, whatever the rows'.
+    """
     model = d.predictors
-    if d.family.is_log_concave:
-        return A, C, B, w
-    fallen = jnp.any(model.below(w), axis=(0, 1))
+    crossed = model.K > 1 and len(r.info) > 0
+    whole = d.gram(jnp.abs(w) if model.K == 1 else w)
+    seen = A, *_with_phi(d, whole, B, by_phi, r)
+    if d.family.is_log_concave and not crossed:
+        return _projection(Lam, C, *seen)
+    lost = jnp.any(model.below(w), axis=(0, 1))
 
-    def better() -> tuple[small.Matrix, small.Matrix, Array]:
-        new = jnp.where(fallen, positive_weights(d, eta, phi, w), w)
-        return d.blocks(new), d.across(new), new
+    def better() -> tuple[small.Matrix, small.Matrix, small.Matrix]:
+        new = jnp.where(lost, positive_weights(d, eta, phi, w), w)
+        whole = d.gram(jnp.abs(new) if model.K == 1 else new)
+        own = _with_phi(d, whole, d.across(new), by_phi, r, lost if crossed else None)
+        return d.blocks(new), *own
 
-    A, B, w = lax.cond(jnp.any(fallen), better, lambda: (A, B, w))
-    return A, _factor(A, Lam), B, w
+    if model.K == 1:
+        A, *own = lax.cond(jnp.any(lost), better, lambda: seen)
+        return _projection(Lam, _factor(A, Lam), A, *own)
+    found = _projection(Lam, C, *seen)
+    if not found.Q:
+        return found
+    size = small.log_diagonal(small.cholesky(found.Q))
+    lost = (lost | crossed) & ~jnp.isfinite(size)
+
+    def other() -> _Outer:
+        A, *own = better()
+        return _projection(Lam, _factor(A, Lam), A, *own)
+
+    return lax.cond(jnp.any(lost), other, lambda: found)
+
+
+def _with_phi(
+    d: LaneRows,
+    whole: small.Matrix,
+    B: small.Matrix,
+    by_phi: list[list[Array]],
+    r: RowTerms,
+    alone: Array | None = None,
+) -> tuple[small.Matrix, small.Matrix]:
+    """B and X'WX with columns of phi, by_phi: Z' of minus ds; alone: lanes without."""
+    if not r.info:
+        return B, whole
+    p, n_phi, q = len(whole), len(r.info), len(B)
+    across = [[-x for x in d.along(own)] if p else [] for own in r.ds]
+    own = [
+        [x + LEAST_INFO * (i == j) for j, x in enumerate(row)]
+        for i, row in enumerate(r.info)
+    ]
+    beside = by_phi
+    if alone is not None:
+        across = [[jnp.where(alone, 0.0, x) for x in row] for row in across]
+        beside = [[jnp.where(alone, 0.0, x) for x in row] for row in by_phi]
+        found = [row[i] for i, row in enumerate(r.info)]
+        sizes = [jnp.maximum(x, 0.05 + 0.1 * jnp.abs(x)) for x in found]
+        own = [
+            [jnp.where(alone, sizes[i] * (i == j), x) for j, x in enumerate(row)]
+            for i, row in enumerate(own)
+        ]
+    top = [[*whole[a], *(across[j][a] for j in range(n_phi))] for a in range(p)]
+    low = [[*across[j], *own[j]] for j in range(n_phi)]
+    return [[*B[i], *(x[i] for x in beside)] for i in range(q)], [*top, *low]
+
+
+def _projection(
+    Lam: small.Matrix,
+    C: small.Matrix,
+    A: small.Matrix,
+    B: small.Matrix,
+    whole: small.Matrix,
+) -> _Outer:
+    N = _inner_inverse(C, Lam)
+    q, p = len(A), len(whole)
+    NB = small.matmul(N, B)
+    T = small.subtract(B, small.matmul(A, NB)) if p else B
+    Q: small.Matrix = [[0.0] * p for _ in range(p)]
+    for a in range(p):
+        for b in range(a + 1):
+            inner = small.dot([B[i][a] for i in range(q)], [NB[i][b] for i in range(q)])
+            Q[a][b] = Q[b][a] = whole[a][b] - jnp.sum(inner, axis=0)
+    return _Outer(_projected(A, N), T, Q)
 
 
 def _curvature(
@@ -209,33 +295,13 @@ def _curvature(
     r: RowTerms,
     Lam: small.Matrix,
     J: small.Matrix | None,
-    A: small.Matrix,
-    C: small.Matrix,
-    B: small.Matrix,
-    w: Array,
+    outer: _Outer,
     t: list[Array],
     G: small.Matrix,
-    by_phi: list[list[Array]],
 ) -> tuple[Array, Array]:
-    """A positive semidefinite stand-in for the Hessian, and its diagonal scale.
-
-    by_phi: Z' of minus ds, which stand beside B where the information of phi is known.
-    """
-    q, p, m = d.q, d.p, split.m
-    N = _inner_inverse(C, Lam)
-    S = _projected(A, N)
-    whole = d.gram(jnp.abs(w) if d.predictors.K == 1 else w)
-    if r.info:
-        B = [[*B[i], *(x[i] for x in by_phi)] for i in range(q)]
-        whole = _with_phi(d, whole, r)
-        p = len(whole)
-    NB = small.matmul(N, B)
-    T = small.subtract(B, small.matmul(A, NB)) if p else B
-    Q: small.Matrix = [[0.0] * p for _ in range(p)]
-    for a in range(p):
-        for b in range(a + 1):
-            inner = small.dot([B[i][a] for i in range(q)], [NB[i][b] for i in range(q)])
-            Q[a][b] = Q[b][a] = whole[a][b] - jnp.sum(inner, axis=0)
+    """A positive semidefinite stand-in for the Hessian, and its diagonal scale."""
+    q, p, m = d.q, len(outer.Q), split.m
+    S, T, Q = outer.S, outer.T, outer.Q
     E = crit.directions(Lam, split.covariance, J)
     St = {}
     for i in range(q):
@@ -263,7 +329,7 @@ def _curvature(
         for x in range(p)
     ]
     k = d.p + m + split.n_phi
-    zero = jnp.zeros(w.shape[-1])
+    zero = jnp.zeros(t[0].shape[-1])
     H: small.Matrix = [[zero] * k for _ in range(k)]
     theta = range(d.p, d.p + m)
     at = [a if a < d.p else a + m for a in range(p)]  # phi stands behind theta
@@ -283,18 +349,6 @@ def _curvature(
         H[p + m + j][p + m + j] = jnp.maximum(ddl, 0.1 + 0.1 * jnp.abs(ddl))
         diagonal.append(H[p + m + j][p + m + j])
     return jnp.stack([jnp.stack(row) for row in H]), jnp.stack(diagonal)
-
-
-def _with_phi(d: LaneRows, whole: small.Matrix, r: RowTerms) -> small.Matrix:
-    """X'WX with rows and columns for phi, p + r rows of arrays (L,)."""
-    p, n_phi = len(whole), len(r.info)
-    across = [[-x for x in d.along(own)] if p else [] for own in r.ds]
-    own = [
-        [x + LEAST_INFO * (i == j) for j, x in enumerate(row)]
-        for i, row in enumerate(r.info)
-    ]
-    top = [[*whole[a], *(across[j][a] for j in range(n_phi))] for a in range(p)]
-    return [*top, *([*across[j], *own[j]] for j in range(n_phi))]
 
 
 def _factor(A: small.Matrix, Lam: small.Matrix) -> small.Matrix:
