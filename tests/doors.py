@@ -145,6 +145,7 @@ if TYPE_CHECKING:
         response_rows,
         rotated,
         scheduler,
+        shipping,
     )
     from jaxglmm.many import combinations as many_combinations
     from jaxglmm.many import correlations as many_correlations

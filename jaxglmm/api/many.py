@@ -38,6 +38,7 @@ from jaxglmm.model.families import family_from
 from jaxglmm.postestimation.collection import tables as fits_tables
 from jaxglmm.results.fits import Fits
 from jaxglmm.results.posteriors import Posteriors
+from jaxglmm.runtime import executors
 from jaxglmm.runtime.memory import programs
 from jaxglmm.runtime.progress import bar as progress_bar
 
@@ -64,6 +65,7 @@ def fit_many(
     dispersion: Any = None,
     known: dict[str, Any] | None = None,
     layer: str | None = None,
+    executor: Any = None,
     **unknown: Any,
 ) -> Fits | Posteriors:
     """Fit one formula to many responses, or to many data sets.
@@ -99,14 +101,14 @@ def fit_many(
         progress: show a bar; None: where it takes more than a moment.
         tol: stop when less than this is still to gain, in units of the criterion.
         satterthwaite: degrees of freedom of linear models; False for n - p.
-        file: where the table of results is kept while it grows; a run that was
-            interrupted goes on from there when it is called again.
+        file: where the table is kept while it grows; an interrupted run goes on there.
         priors: of a Bayesian method (one model after the other), ``jg.Priors(...)``.
         residual: covariance of the residuals of linear models, as for ``lmm``.
         zi: formula of the probability of added zeros, as for ``glmm``.
         dispersion: likewise of the dispersion; ``nominal`` too, as for ``clmm``.
         known: covariances between levels, as for ``lmm``; ``responses``.
         layer: of an AnnData, the layer with the responses; None for X.
+        executor: a ``concurrent.futures.Executor`` or Dask client, where chunks run.
         unknown: ``nominal``, ``ziformula``, ``dispformula``; no others, see ``lmm``.
 
     Returns:
@@ -129,8 +131,7 @@ def fit_many(
     """
     parts = _parts(formula, zi, dispersion, family, unknown)
     started = time.perf_counter()
-    own = _checked(tol, satterthwaite)
-    progress, file = _watched(progress, file)
+    own, (progress, file) = _checked(tol, satterthwaite), _watched(progress, file)
     kind, model, bayes = _model(family, method, priors, parts)
     read = annotated(data, layer, responses, by, offset)
     _may_have_parts(parts, kind, bayes, weights, known, read.responses)
@@ -141,7 +142,7 @@ def fit_many(
     source = replace(source, model=model, family=kind, **own)
     if bayes is not None:
         return _posteriors(source, kind, bayes, priors, labels, progress, file)
-    return _run(source, labels, formula, devices, progress, file, started)
+    return _run(source, labels, formula, (devices, executor), progress, file, started)
 
 
 def _checked(tol: Any, satterthwaite: Any) -> dict[str, Any]:
@@ -232,11 +233,12 @@ def _run(
     source: ModelSource,
     labels: np.ndarray | None,
     formula: str,
-    devices: Any,
+    where: tuple[Any, Any],
     progress: bool | None,
     file: Any,
     started: float,
 ) -> Fits:
+    devices, executor = where[0], executors.given(where[1])
     if source.family is not None and source.model.nodes != 1:
         check_quadrature(source.design, source.model.nodes)
     programs.spare()
@@ -251,7 +253,7 @@ def _run(
         facts |= {"levels": [str(x) for x in known], "thresholds": family.thresholds}
     table, close = fits_engines.table(plan, source, facts, labels, file)
     with progress_bar(len(plan), progress, " fits") as bar:
-        fits_run.run(table, plan, bar, close)
+        fits_run.run(table, plan, bar, close, executor)
     facts |= {
         "devices": plan.devices,
         "seconds": time.perf_counter() - started,

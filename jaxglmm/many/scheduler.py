@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxglmm.many.columns import AGAIN, ALONE, MISSING, PENDING
 from jaxglmm.many.pieces import LanesEngine, Piece, rows
+from jaxglmm.many.shipping import Shipping
 from jaxglmm.many.stages import Plan, Stage
 from jaxglmm.runtime import hosts
 from jaxglmm.runtime.executors import executor
@@ -44,23 +45,26 @@ def run(
     plan: Plan,
     bar: Bar,
     saved: Callable[[], None] = lambda: None,
+    pool: Executor | None = None,
 ) -> None:
     """Fill the rows of ``table`` (D, columns) that are not done.
 
-    saved: called now and then when rows were written, and at the end.
+    saved: called now and then when rows were written, and at the end; pool: somebody's
+    executor, in place of threads here.
     """
     status = table[:, -1]
     bar.update(int(np.sum(status != PENDING)))
     keeper = _Keeper(saved)
     rounds = [_rounds(stage, plan, status) for stage in plan.stages]
     threads = max((stage.threads for stage in plan.stages), default=1)
-    for piece in _together(table, rounds, threads):
+    for piece in _together(table, rounds, _pool(pool, threads)):
         keeper()
         if piece.steps == FIRST:
             bar.update(len(piece.which))
     waiting = np.flatnonzero(np.isin(status, (ALONE, MISSING)))
     last = iter([_Round(plan.alone, waiting, MOST)])
-    for _ in _together(table, [last], 1):  # one at a time: each has all processors
+    # here one at a time: each has all processors
+    for _ in _together(table, [last], _pool(pool, 1)):
         keeper()
     saved()
     hosts.gather(table, status != PENDING)
@@ -92,8 +96,35 @@ def _last(engine: LanesEngine) -> int:
     return MORE if engine.surer_alone else MOST
 
 
+class _Threads:
+    """Pieces done in this process, ``threads`` at a time."""
+
+    def __init__(self, threads: int):
+        self.ahead = threads if threads > 1 else 0  # what waits, that no thread does
+        self._pool = executor(threads)
+
+    def __enter__(self) -> _Threads:
+        self._pool.__enter__()
+        return self
+
+    def __exit__(self, *rest: Any) -> None:
+        self._pool.__exit__(*rest)
+
+    def submit(self, piece: Piece) -> Future[np.ndarray]:
+        """A future of its rows."""
+        return self._pool.submit(rows, piece)
+
+    def result(self, future: Future[np.ndarray], piece: Piece) -> np.ndarray:
+        """Its rows."""
+        return future.result()
+
+
+def _pool(pool: Executor | None, threads: int) -> _Threads | Shipping:
+    return _Threads(threads) if pool is None else Shipping(pool)
+
+
 def _together(
-    table: np.ndarray, rounds: list[Iterator[_Round]], threads: int
+    table: np.ndarray, rounds: list[Iterator[_Round]], where: _Threads | Shipping
 ) -> Iterator[Piece]:
     """All stages at once: one's stragglers beside the other's first steps."""
     queue: list[tuple[int, int, int, Piece]] = []  # a heap: stragglers go first
@@ -109,20 +140,19 @@ def _together(
     for some in (slice(1), slice(1, None)):  # each compiles with its first
         for k, found in enumerate(first):
             add(k, found[some])
-    ahead = threads if threads > 1 else 0  # what waits, that no thread ever does
     waiting: dict[Future[np.ndarray], tuple[int, Piece]] = {}
     done: SimpleQueue[Future[np.ndarray]] = SimpleQueue()
     try:
-        with executor(threads) as pool:
+        with where as pool:
             while queue or waiting:
-                while queue and len(waiting) <= ahead:
+                while queue and len(waiting) <= pool.ahead:
                     _, _, stage, piece = heappop(queue)
-                    future = pool.submit(rows, piece)
+                    future = pool.submit(piece)
                     waiting[future] = stage, piece
                     future.add_done_callback(done.put)
                 future = done.get()
                 stage, piece = waiting.pop(future)
-                _write(table, piece.which, future.result())
+                _write(table, piece.which, pool.result(future, piece))
                 left[stage] -= 1
                 if not left[stage]:
                     add(stage, _next_pieces(table, rounds[stage]))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
+from jaxglmm._errors import ArgumentError
 from jaxglmm.runtime.precision import double_precision
 
 THREADS = 2
@@ -31,6 +32,27 @@ def executor(width: int | None = None) -> Executor:
     """For ``with``: ``width`` pieces at a time (``threads()``), no more than CPUs."""
     width = threads() if width is None else min(width, os.cpu_count() or 1)
     return Serial() if width == 1 else Threads(width)
+
+
+def given(pool: Any) -> Executor | None:
+    """Somebody's executor; of a Dask client its own.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if pool is None or isinstance(pool, Executor):
+        return pool
+    own = getattr(pool, "get_executor", None)
+    if callable(own):
+        return own()
+    raise ArgumentError(
+        f"executor={_shown(pool)}: a concurrent.futures.Executor is needed, such as "
+        "ProcessPoolExecutor(4), or a Dask client"
+    )
+
+
+def _shown(pool: Any) -> str:
+    return f"{type(pool).__module__}.{type(pool).__name__}"
 
 
 class Serial(Executor):
