@@ -166,9 +166,9 @@ def _filled(stack: Stack, G: int, K: int, N: int) -> Stack:
 
 def _more(x: Float[Array, "k ..."], size: int, last: bool = False) -> np.ndarray:
     """Zeros up to ``size``; last: the last index, so that they stay sorted."""
-    x = np.asarray(x)
-    out = np.zeros((size, *x.shape[1:]), x.dtype)
-    out[: len(x)] = x
-    if last and len(x):
-        out[len(x) :] = x[-1]
+    own = np.asarray(x)
+    out = np.zeros((size, *own.shape[1:]), own.dtype)
+    out[: len(own)] = own
+    if last and len(own):
+        out[len(own) :] = own[-1]
     return out
