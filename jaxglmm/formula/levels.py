@@ -161,6 +161,8 @@ def _short_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         # in a type that holds the span: 99 - (-100) is no 8-bit integer
         wide = values if values.dtype.itemsize > 2 else values.astype(np.int32)
         shifted = wide if low == 0 else wide - wide.dtype.type(low)
+        if shifted.dtype == np.uint64:  # by which not every NumPy takes
+            shifted = shifted.astype(np.int64)
     present = np.zeros(span, bool)
     present[shifted] = True
     used = np.flatnonzero(present)
