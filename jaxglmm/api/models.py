@@ -31,7 +31,7 @@ from jaxglmm.api.given import (
     read_design,
     reading,
 )
-from jaxglmm.api.streamed import is_source, streamed
+from jaxglmm.api.streamed import is_source, refuse_source, streamed
 from jaxglmm.estimate.methods import BayesMethod, bayes_method
 from jaxglmm.fitting.fit_design import (
     fit_correlated,
@@ -335,6 +335,7 @@ def _generalised(
     max_iter: int,
 ) -> Fit:
     """The steps of ``glmm``; parts: zi, dispersion, nominal; held: fixed, start."""
+    refuse_source(given[0], given[1])
     from jaxglmm.model.families import family_from
 
     likelihood = family_from(family)

@@ -26,6 +26,16 @@ def is_source(data: Any) -> bool:
     return sources.is_source(data)
 
 
+def refuse_source(formula: Any, data: Any) -> None:
+    """Raise ``ModelError`` where a generalised model is asked of data in batches."""
+    if isinstance(formula, str) and is_source(data):
+        raise ModelError(
+            "generalised models need a table in memory: read the columns of the "
+            "formula, or rows of some of the groups, and pass the frame. Linear mixed "
+            "models, jg.lmm, are fitted to files and lazy frames in batches"
+        )
+
+
 def streamed(
     given: tuple[Any, Any, Any],
     read: dict[str, Any],

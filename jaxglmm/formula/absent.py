@@ -7,6 +7,7 @@ and no values, and whoever asks for these is told what to do instead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -76,10 +77,12 @@ class AbsentRows(np.lib.mixins.NDArrayOperatorsMixin):
 class StreamedTerm(RandomTerm):
     """A random term without its rows.
 
-    square: (q,) mean squares of its columns; counted: levels with rows that count.
+    square: (q,) mean squares of its columns, under the weights; gram: (q, q) mean
+    products, None where there are weights; counted: levels with rows that count.
     """
 
     square: np.ndarray | None = None
+    gram: np.ndarray | None = None
     counted: int = 0
 
     def mean_square(self, rows: slice | np.ndarray) -> np.ndarray:
@@ -90,9 +93,44 @@ class StreamedTerm(RandomTerm):
 
 @dataclass(frozen=True)
 class StreamedDesign(Design):
-    """A design without its rows; ``n`` and ``n_counted`` are those that count."""
+    """A design without its rows; ``n`` and ``n_counted`` are those that count.
+
+    root: (p, p) with the inner products of X, without weights; facts: by which the
+    response and the weights are known again.
+    """
 
     has_rows: ClassVar[bool] = False
+
+    root: np.ndarray | None = None
+    facts: tuple[Any, ...] = ()
+
+    def same_response(self, other: Design) -> bool:
+        """Whether another design is of the same rows, response and weights."""
+        return isinstance(other, StreamedDesign) and other.facts == self.facts
+
+    def fixed_variance(self, beta: np.ndarray) -> float:
+        """Variance of X beta over the rows.
+
+        Raises:
+            NotApplicableError: without an intercept, whose products are sums.
+        """
+        if self.root is None or "(Intercept)" not in self.x_names:
+            np.asarray(self.X)  # says where the rows are
+        assert self.root is not None
+        eta = self.root @ beta
+        total = float(self.root[:, self.x_names.index("(Intercept)")] @ eta)
+        return (float(eta @ eta) - total**2 / self.n) / (self.n - 1)
+
+    def random_variance(self, cov: Sequence[np.ndarray], at: Sequence[int]) -> float:
+        """Mean of z' Sigma z over the rows, summed over some of the terms."""
+        total = 0.0
+        for k in at:
+            term = self.terms[k]
+            gram = term.gram if isinstance(term, StreamedTerm) else None
+            # without it, this says where the rows are
+            gram = np.asarray(term.values) if gram is None else gram
+            total += float(np.sum(gram * cov[k]))
+        return total
 
     def sum_coded(self) -> tuple[np.ndarray, np.ndarray]:
         """Both codings of rows that are made up: they span the same as the data's."""

@@ -159,16 +159,18 @@ class RowMaker:
         self,
         kept: tuple[int, ...],
         null_space: NullSpace | None,
-        squares: Sequence[np.ndarray],
+        grams: Sequence[np.ndarray],
         counted: Mapping[str, int],
+        root: np.ndarray,
     ) -> StreamedDesign:
         """The design without its rows.
 
         Args:
             kept: positions of the columns of X that others do not determine.
             null_space: what cannot be told without the others.
-            squares: (q,) mean squares of the columns of each term.
+            grams: (q, q) mean products of the columns of each term.
             counted: factor -> levels with rows that count.
+            root: (p, p) with the inner products of X.
         """
         survey, n = self.survey, self.survey.counted
         terms = tuple(
@@ -180,10 +182,11 @@ class RowMaker:
                 AbsentRows(n, len(t.names)),  # type: ignore[arg-type]
                 self.groups[t.factor].levels,
                 t.covariance,
-                square=square,
+                square=np.diagonal(gram).copy(),
+                gram=gram if survey.weights is None else None,
                 counted=counted[t.factor],
             )
-            for t, square in zip(self.terms, squares, strict=True)
+            for t, gram in zip(self.terms, grams, strict=True)
         )
         lost = tuple(n for j, n in enumerate(self.x_names) if j not in set(kept))
         return StreamedDesign(
@@ -198,6 +201,8 @@ class RowMaker:
             null_space=null_space,
             n_missing=survey.n - survey.complete,
             recipe=self._recipe(kept, self.groups),
+            root=root,
+            facts=survey.facts,
         )
 
     def _recipe(

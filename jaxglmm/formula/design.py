@@ -320,6 +320,10 @@ class Design:
         assert self.recipe is not None
         return self.recipe.sum_coded(), self.X
 
+    def same_response(self, other: Design) -> bool:
+        """Whether another design, of as many rows, has the same response."""
+        return other.has_rows and bool(np.array_equal(other.y, self.y))
+
     def levels_counted(self, term: RandomTerm) -> int:
         """Number of a term's levels with rows that count."""
         here = self.counted

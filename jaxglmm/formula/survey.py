@@ -145,6 +145,12 @@ class Survey:
         """The grouping factors by name."""
         return {part.grouping.name: part.grouping for part in self.read.parts}
 
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """By which the response less offset and the weights are known again."""
+        y = self.response
+        return self.counted, y.n, y.mean, y.square, self.weights, self.log_weights
+
     def complete_rows(self, table: Table) -> tuple[dict[str, Column], int]:
         """The columns of a batch at the rows without a missing value, and how many."""
         columns = {name: table.column(name) for name in self.used}

@@ -38,9 +38,13 @@ class StreamedFit(Fit):
         return self._streamed.plan
 
     @property
-    def root(self) -> np.ndarray:
+    def root(self) -> np.ndarray | None:
         """(p, p) with the inner products of X."""
-        return self._streamed.root
+        return self._streamed.design.root
+
+    def like(self, *args: Any, **options: Any) -> StreamedFit:
+        """Another fit of the same sums."""
+        return super().like(*args, **options).with_model(self._streamed)
 
     def with_model(self, model: StreamedModel) -> StreamedFit:
         """This fit, with what the passes found."""

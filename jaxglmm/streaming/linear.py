@@ -28,7 +28,7 @@ from jaxglmm.formula.survey import Survey
 from jaxglmm.runtime import announce
 from jaxglmm.runtime.memory import programs
 from jaxglmm.streaming.checkpoint import Checkpoint, keep_survey, resume_survey
-from jaxglmm.streaming.passes import Summing, mean_squares, survey_source
+from jaxglmm.streaming.passes import Summing, mean_products, survey_source
 from jaxglmm.streaming.plan import PassPlan
 from jaxglmm.streaming.pushed import roles, survey_by_sql
 from jaxglmm.streaming.sources import (
@@ -48,14 +48,12 @@ S = TypeVar("S", bound=FittedModel)
 class StreamedModel:
     """What the passes over a source found.
 
-    plan: what was said before; root: (p, p) with the inner products of X, without
-    weights.
+    plan: what was said before; seconds: of the passes.
     """
 
     design: StreamedDesign
     moments: Moments
     plan: PassPlan
-    root: np.ndarray
     seconds: dict[str, float]
 
 
@@ -123,8 +121,9 @@ def read_model(
         f.name: int(np.count_nonzero(count))
         for f, count in zip(sums.factors, sums.counts, strict=True)
     }
-    squares = mean_squares(sums, frame, survey.counted)
-    design = maker.design(kept, lost, squares, counted)
+    grams = mean_products(sums, frame, survey.counted)
+    root = np.linalg.cholesky(sums.plain[:-1, :-1]).T @ frame.R
+    design = maker.design(kept, lost, grams, counted, root)
     check_linear(design)
     found = reduced(sums, survey.counted)
     response = survey.response
@@ -139,8 +138,7 @@ def read_model(
     plan = plans[0]
     if summing.passes + 1 != plan.passes:
         plan = replace(plan, passes=summing.passes + 1)
-    root = np.linalg.cholesky(sums.plain[:-1, :-1]).T @ frame.R
-    return StreamedModel(design, made, plan, root, seconds)
+    return StreamedModel(design, made, plan, seconds)
 
 
 def fit_streamed(

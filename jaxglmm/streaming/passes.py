@@ -370,15 +370,15 @@ def _divided(
     return out
 
 
-def mean_squares(sums: RowSums, frame: SumFrame, n: int) -> list[np.ndarray]:
-    """(q,) mean squares of the columns of each term, as given."""
+def mean_products(sums: RowSums, frame: SumFrame, n: int) -> list[np.ndarray]:
+    """(q, q) mean products of the columns of each term, as given."""
     out: list[np.ndarray] = []
     names = [f.name for f in sums.factors]
     for term in frame.terms:
         k = names.index(term.factor)
         at = sums.factors[k].at[term.start : term.stop]
         G = sums.between(k, at, at).sum(axis=-1) / n
-        out.append(np.diagonal(term.T.T @ G @ term.T).copy())
+        out.append(term.T.T @ G @ term.T)
     return out
 
 

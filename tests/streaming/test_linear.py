@@ -162,12 +162,32 @@ def test_questions_of_rows_say_what_to_do(pair):
         lambda: outside.slopes("x"),
         lambda: outside.check(),
         lambda: outside.profile("x"),
-        lambda: outside.r2(),
+        lambda: outside.r2(),  # with weights
         lambda: outside.with_vcov("CR2"),
         lambda: outside.save("nowhere.jg"),
     ):
         with pytest.raises(jg.NotApplicableError, match="in batches"):
             question()
+
+
+def test_shares_and_comparisons(tmp_path):
+    data = table()
+    source = written(data, tmp_path / "d", 3)
+    big, small = "y ~ x * f + (x | g) + (1 | h)", "y ~ x + (x | g)"
+    inside, outside = jg.lmm(big, data), jg.lmm(big, source)
+    assert outside.icc.adjusted == pytest.approx(inside.icc.adjusted, rel=1e-7)
+    one, two = outside.r2(), inside.r2()
+    assert one.marginal == pytest.approx(two.marginal, rel=1e-7)
+    assert one.conditional == pytest.approx(two.conditional, rel=1e-7)
+    others = jg.lmm(small, data), jg.lmm(small, source)
+    one, two = (jg.anova(a, b) for a, b in zip((inside, outside), others, strict=True))
+    assert str(one) == str(two)
+    weighted = jg.lmm(small, source, weights="w")
+    for other in (weighted, others[0]):
+        with pytest.raises(jg.ComparisonError, match="different responses"):
+            jg.anova(outside, other)
+    with pytest.raises(jg.ComparisonError, match="different responses"):
+        jg.anova(inside, others[1])
 
 
 def test_draws_of_sums_and_pickles(pair):

@@ -103,6 +103,12 @@ def test_the_order_of_a_categorical_is_kept(tmp_path):
 # What goes wrong ---------------------------------------------------------------------
 
 
+def test_generalised_models_need_a_table(folder):
+    for source in (folder, ds.dataset(folder, format="parquet")):
+        with pytest.raises(jg.ModelError, match="table in memory"):
+            jg.glmm("y ~ x + (1 | g)", source, family="gaussian")
+
+
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(jg.DataError, match="no file or folder"):
         jg.lmm(FORMULA, tmp_path / "nothing.parquet")

@@ -20,6 +20,7 @@ from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.predictor import random_variance
 from jaxglmm.fitting.random_effects import by_factor
+from jaxglmm.formula.absent import StreamedDesign
 from jaxglmm.formula.design import Design
 
 
@@ -148,14 +149,18 @@ def shares(
         residual: variance of a row; sigma squared where it is left out.
         of_rows: factors with one row a level: their variance is residual.
     """
-    counted = design.counted
-    eta = (design.X @ estimates.beta)[counted]
-    cov = covariances(estimates)
-    random = {
-        factor: float(np.mean(_row_variance(design, cov, ks)[counted]))
-        for factor, ks in by_factor(design.terms).items()
-    }
-    fixed = float(np.var(eta, ddof=1)) if design.p and len(eta) > 1 else 0.0
+    counted, cov = design.counted, covariances(estimates)
+    factors = by_factor(design.terms).items()
+    if isinstance(design, StreamedDesign):
+        random = {name: design.random_variance(cov, ks) for name, ks in factors}
+        fixed = design.fixed_variance(estimates.beta) if design.p else 0.0
+    else:
+        eta = (design.X @ estimates.beta)[counted]
+        random = {
+            name: float(np.mean(_row_variance(design, cov, ks)[counted]))
+            for name, ks in factors
+        }
+        fixed = float(np.var(eta, ddof=1)) if design.p and len(eta) > 1 else 0.0
     residual = float(estimates.sigma) ** 2 if residual is None else residual
     residual += sum(random.pop(name) for name in of_rows)
     return Shares(fixed, random, residual)

@@ -138,12 +138,14 @@ def _same_data(fits: Sequence[FittedModel]) -> None:
                 "values in one model's variables drop rows of that model alone: drop "
                 "them from the data first"
             )
-        if other.response != one.response or not np.array_equal(other.y, one.y):
+        if other.response != one.response or not one.same_response(other):
             raise ComparisonError(
                 f"the fits are of different responses ({one.response} and "
                 f"{other.response}, or other values): likelihoods of different data "
                 "cannot be compared"
             )
+        if not one.has_rows:  # of the same rows, weights among them
+            continue
         if linear and np.array_equal(_precision(one), _precision(other)):
             continue
         if not _equal(one.weights, other.weights):
