@@ -211,7 +211,7 @@ if TYPE_CHECKING:
     from jaxglmm.numerics.array_namespace import functions
     from jaxglmm.numerics.arrow import DenseCoupling, SparseCoupling
     from jaxglmm.numerics.bijections import correlation as bijections_correlation
-    from jaxglmm.numerics.bijections import correlation_inverse, log_lkj
+    from jaxglmm.numerics.bijections import log_lkj
     from jaxglmm.numerics.chains import ChainSystem
     from jaxglmm.numerics.dense import DenseSystem
     from jaxglmm.numerics.difference_steps import stencil

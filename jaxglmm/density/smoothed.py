@@ -27,6 +27,7 @@ from jax import lax
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import AbstractFamily
+from jaxglmm.numerics.normal_rule import normal_rule
 from jaxglmm.runtime.trees import Module
 
 Rule = Literal["exact", "hermite", "legendre"]
@@ -50,8 +51,7 @@ def nodes(rule: str, k: int) -> tuple[np.ndarray, np.ndarray]:
         x, w = np.polynomial.legendre.leggauss(10)
         z = 5 * x
         return z, 5 * w * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    z, w = np.polynomial.hermite_e.hermegauss(k)
-    return z, w / w.sum()
+    return normal_rule(k)
 
 
 def is_canonical(family: AbstractFamily) -> bool:

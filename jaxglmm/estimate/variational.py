@@ -22,12 +22,10 @@ its curvature: a mixture of Gaussians.
 
 from __future__ import annotations
 
-import itertools
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 
@@ -45,6 +43,7 @@ from jaxglmm.model.predictors import gram, total
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.bordered import Bordered, bordered
+from jaxglmm.numerics.normal_rule import product_rule
 from jaxglmm.numerics.special import HALF_LOG_2PI
 from jaxglmm.numerics.system import (
     Effects,
@@ -481,19 +480,10 @@ def nested(
 ) -> Nodes:
     """Integrate exp L(y) over count nodes in each direction of y."""
     r = len(found.q.y)
-    T, log_w = grid(count, r)
+    T, log_w = product_rule(count, r)
     all_nodes = _at_nodes(posterior.folded(), found, T, tol, max_steps, rule, k)
     log_terms = all_nodes.elbo + jnp.sum(T**2, axis=1) / 2 + log_w
     _, log_det = axes(found.H)
     total = jax.scipy.special.logsumexp(log_terms)
     volume = r * HALF_LOG_2PI + log_det
     return Nodes(all_nodes, jnp.exp(log_terms - total), total + volume)
-
-
-def grid(count: int, r: int) -> tuple[np.ndarray, np.ndarray]:
-    """Product nodes (count^r, r) of the standard normal and log weights."""
-    z, w = np.polynomial.hermite_e.hermegauss(count)
-    w = w / w.sum()
-    nodes = np.array(list(itertools.product(z, repeat=r))).reshape(-1, r)
-    weights = np.array([np.prod(x) for x in itertools.product(w, repeat=r)])
-    return nodes, np.log(weights)

@@ -18,9 +18,9 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._typing import Array, Count, Float
-from jaxglmm.integrate.quadrature import product_rule
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics.normal_rule import product_rule
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.trees import Module
 from jaxglmm.structure.rows import FoldedRows, PaddedRows

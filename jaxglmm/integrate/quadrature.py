@@ -33,7 +33,6 @@ every matrix of a level is a list of arrays, (J,) or (J, L).
 from __future__ import annotations
 
 import abc
-import itertools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,21 +50,12 @@ from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.predictors import Predictors
 from jaxglmm.numerics import small_matrices as small
 from jaxglmm.numerics.blocks import BlocksFactor
+from jaxglmm.numerics.normal_rule import product_rule
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.arrays import grad_by_level, jnp, lax
 from jaxglmm.runtime.trees import Module, field, tree_at
 
 AUTO = {1: (5, 10, 20, 40, 80), 2: (5, 10, 20, 40), 3: (5, 10, 20)}
-
-
-def product_rule(nodes: int, q: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes (nodes^q, q) and log weights (nodes^q,) for the standard normal."""
-    z, w = np.polynomial.hermite_e.hermegauss(nodes)
-    w = w / w.sum()
-    grid = np.array(list(itertools.product(z, repeat=q)))
-    weights = np.array([np.prod(x) for x in itertools.product(w, repeat=q)])
-    kept = weights > 1e-300
-    return grid[kept], np.log(weights[kept])
 
 
 def rules(q: int) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:

@@ -19,9 +19,9 @@ from __future__ import annotations
 import numpy as np
 
 from jaxglmm._typing import Array, Float, Scalar
-from jaxglmm.integrate.quadrature import product_rule
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.numerics.normal_rule import product_rule
 from jaxglmm.runtime.arrays import jnp, nn
 from jaxglmm.structure.rows import FoldedRows
 

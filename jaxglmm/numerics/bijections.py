@@ -12,7 +12,6 @@ b = eta + (K - 1 - j) / 2 for column j = 1, 2, ..., so a prior needs no Jacobian
 
 from __future__ import annotations
 
-import numpy as np
 from jax.scipy.special import betaln
 
 from jaxglmm._typing import Array, Float, Scalar
@@ -33,19 +32,6 @@ def correlation(y: Float[Array, " m"], K: int) -> Float[Array, "K K"]:
         row.append(jnp.sqrt(left))
         rows.append(jnp.stack([*row, *[0 * one] * (K - i - 1)]))
     return jnp.stack(rows)
-
-
-def correlation_inverse(R: np.ndarray) -> np.ndarray:
-    """(m,) coordinates of a correlation matrix, on the host; kept inside (-1, 1)."""
-    L = np.linalg.cholesky(R)
-    out = []
-    for i in range(len(L)):
-        left = 1.0
-        for j in range(i):
-            w = L[i, j] / np.sqrt(left)
-            out.append(np.arctanh(np.clip(w, -0.999999, 0.999999)))
-            left *= 1 - min(w**2, 0.999999)
-    return np.array(out)
 
 
 def log_lkj(y: Float[Array, " m"], K: int, eta: Scalar | float) -> Scalar:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from doors import bijections_correlation as correlation
-from doors import correlation_inverse, design_from_formula, log_lkj, resolve
+from doors import design_from_formula, log_lkj, resolve
 from scipy import integrate, stats
 
 import jaxglmm as jg
@@ -73,6 +73,19 @@ def test_lkj_is_the_density_of_the_matrix():
         by_matrix = (2.5 - 1) * jnp.log(jnp.linalg.det(L @ L.T)) + jnp.log(J)
         constants.append(float(log_lkj(y, 3, 2.5) - by_matrix))
     np.testing.assert_allclose(constants, constants[0], atol=1e-10)
+
+
+def correlation_inverse(R: np.ndarray) -> np.ndarray:
+    """(m,) coordinates of a correlation matrix, on the host; kept inside (-1, 1)."""
+    L = np.linalg.cholesky(R)
+    out = []
+    for i in range(len(L)):
+        left = 1.0
+        for j in range(i):
+            w = L[i, j] / np.sqrt(left)
+            out.append(np.arctanh(np.clip(w, -0.999999, 0.999999)))
+            left *= 1 - min(w**2, 0.999999)
+    return np.array(out)
 
 
 def test_coordinates_of_correlations(rng):

@@ -85,11 +85,6 @@ class AbstractCorrelation(ABC):
     def start(self) -> list[float]:
         """Natural parameters to begin a search with: no correlation, or a weak one."""
 
-    @property
-    def correlates(self) -> bool:
-        """Whether all parameters are correlations, which an LKJ prior is for."""
-        return all(name.startswith("rho") for name in self.names)
-
     def from_even(self, y: Any) -> Any:
         """z (n,) from coordinates in which posteriors are more nearly normal."""
         return y

@@ -53,11 +53,6 @@ def bounded(t: Any) -> tuple[Any, Any, Any]:
     return t / root, root**-3, -3 * t * root**-5
 
 
-def bounded_inverse(rho: Any) -> Any:
-    """The t of a rho."""
-    return rho / np.sqrt(1 - rho * rho)
-
-
 def above(least: float) -> Link:
     """A correlation in (-least, 1) by the logistic function."""
 

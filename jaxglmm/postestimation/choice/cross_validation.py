@@ -23,6 +23,7 @@ from jaxglmm.fitting.conditional_variance import prediction_variance
 from jaxglmm.formula.design import Design, NewRows
 from jaxglmm.formula.split_rows import as_new
 from jaxglmm.many.subset import subset
+from jaxglmm.numerics.normal_rule import normal_rule
 from jaxglmm.postestimation.groups import labels_of
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.precision import double_precision
@@ -180,8 +181,8 @@ def _linear(fit: Any, design: Design, rows: np.ndarray, eta, spread):
 
 def _generalised(fit: Any, design: Design, rows: np.ndarray, eta, spread):
     """Mean and log density over the normal distribution of the predictor."""
-    z, weight = np.polynomial.hermite_e.hermegauss(NODES)
-    log_weight = np.log(weight / weight.sum())
+    z, weight = normal_rule(NODES)
+    log_weight = np.log(weight)
     there = eta[:, None] + np.sqrt(spread)[:, None] * z
     at = np.nan_to_num(there)
     family = fit.family

@@ -20,6 +20,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.fitting.predictor import fixed_parts, random_parts
 from jaxglmm.formula.design import NewRows
+from jaxglmm.numerics.normal_rule import normal_rule
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.generalised_means import spread
 from jaxglmm.postestimation.prediction.means import MeanRows, Means
@@ -156,8 +157,7 @@ def functionals(
     steps = [(1.0, at.eta)]
     z = np.zeros(1)
     if at.sd is not None:
-        z, w = np.polynomial.hermite_e.hermegauss(NODES)
-        w = w / w.sum()
+        z, w = normal_rule(NODES)
         steps = [(a, at.eta + x * at.sd) for a, x in zip(w, z, strict=True)]
     n, c, k = len(at.eta), len(weights), at.jacobian.shape[1]
     value, by_eta, by_sd = np.zeros((n, c)), np.zeros((n, c)), np.zeros((n, c))

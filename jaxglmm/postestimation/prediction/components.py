@@ -27,6 +27,7 @@ from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.fitting.conditional_variance import prediction_variance
 from jaxglmm.fitting.linear import lambdas, roots
 from jaxglmm.formula.design import NewRows, joined_rows
+from jaxglmm.numerics.normal_rule import normal_rule
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.asked import Asked
 
@@ -178,11 +179,11 @@ class Predicted:
         for term, root in zip(self.new.terms, lam, strict=True):
             variance[term.predictor] += np.sum((term.values @ root) ** 2, axis=1)
         some = [k for k in range(len(eta)) if variance[k].any()]
-        z, w = np.polynomial.hermite_e.hermegauss(NODES)
+        z, w = normal_rule(NODES)
         grids = np.meshgrid(*[z] * len(some), indexing="ij")
         weight = np.ones(1)
         for _ in some:
-            weight = np.multiply.outer(weight, w / w.sum()).ravel()
+            weight = np.multiply.outer(weight, w).ravel()
         every = np.repeat(eta[:, :, None], len(weight), axis=2)
         for k, grid in zip(some, grids, strict=True):
             every[k] += np.sqrt(variance[k])[:, None] * grid.ravel()

@@ -11,6 +11,7 @@ import numpy as np
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.model import assemble
+from jaxglmm.numerics.normal_rule import normal_rule
 from jaxglmm.posterior.fitted_posterior import FittedPosterior
 from jaxglmm.posterior.predictive import (
     RowsToPredict,
@@ -128,8 +129,8 @@ def over_effects(
 
 def _nodes(fit: FittedPosterior) -> list[tuple[np.ndarray, float]]:
     """Standard normal nodes, one a predictor, and their weights."""
-    z, w = np.polynomial.hermite_e.hermegauss(NODES)
-    K, pairs = len(fit.family.predictors), list(zip(z, w / w.sum(), strict=True))
+    K = len(fit.family.predictors)
+    pairs = list(zip(*normal_rule(NODES), strict=True))
     random = {term.predictor for term in fit.design.terms}
     axes = [pairs if k in random else [(0.0, 1.0)] for k in range(K)]
     each = [zip(*chosen, strict=True) for chosen in product(*axes)]
