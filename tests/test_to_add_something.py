@@ -21,11 +21,15 @@ from jaxglmm.model.families import FAMILIES, Poisson
 
 PACKAGE = Path(jg.__file__).parent
 README = (PACKAGE / "README.md").read_text()
-PAGE = README.split("## To add something, touch these files")[1].split("\n## ")[0]
 
 
-def paths():
-    named = re.findall(r"`([\w/]+(?:\.py|/))`", PAGE)
+def page(title):
+    """A section of the README."""
+    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def paths(title):
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", page(title))
     return sorted({name for name in named if "/" in name})
 
 
@@ -34,9 +38,12 @@ def there(name):
     return (root / name).exists()
 
 
-def test_the_files_of_the_page_are_there():
-    assert len(paths()) > 12
-    assert [name for name in paths() if not there(name)] == []
+@pytest.mark.parametrize(
+    "title", ["To add something, touch these files", "What stands twice, and why"]
+)
+def test_the_files_of_the_page_are_there(title):
+    assert len(paths(title)) > 12
+    assert [name for name in paths(title) if not there(name)] == []
     assert not there("model/nowhere.py")
 
 
