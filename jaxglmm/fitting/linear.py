@@ -38,6 +38,8 @@ TOLERANCE = 1e-8
 STEPS = 200
 NO_RESIDUAL = refine.NO_RESIDUAL
 LARGE = 1e3  # effects beside the residual where a sum without digits means no residual
+FAR, VAST = 1.0, 4e3  # likewise, where a search did not end, and where it may
+ROUNDING = 1e-5  # of the criterion, at VAST
 ONE_SIDED = 0.1  # share of the mean square of effects that is their mean's
 SAFETY = 1e-2  # the stop is estimated, so it aims below the tolerance asked for
 
@@ -134,8 +136,12 @@ class Engine:
         if theta is None:
             theta = np.full(len(self.base.start), np.nan)
         fitted = self._fit(theta, SAFETY * tol, min(max_steps, refine.FIRST_STEPS))
+        end = None
+        if fitted.status != _status.CONVERGED:
+            end = self._without_residual(fitted)
+            fitted = fitted if end is None else end
         sure = fitted.status == _status.CONVERGED and not self._has_mean(fitted)
-        if not sure and fitted.sigma2 > NO_RESIDUAL:
+        if end is None and not sure and fitted.sigma2 > NO_RESIDUAL:
             fitted = self._refined(fitted, SAFETY * tol, max_steps)
         if self._has_known_levels and (np.abs(fitted.theta) > LARGE).any():
             theta = np.clip(fitted.theta, -LARGE, LARGE)
@@ -161,6 +167,25 @@ class Engine:
         """
         known = covariances.KnownBetweenLevels
         return any(isinstance(c, known) for c in self.base.covariances)
+
+    def _without_residual(self, fitted: Fitted) -> Fitted | None:
+        """The end of a search on which the residual variance goes to zero, if it does.
+
+        Effects of a structure, one row each, may say all of the covariance. The
+        likelihood is flat then along the way to an infinite ratio of standard
+        deviations, on which each step adds a third. What is left to gain at ``VAST``
+        is less than what a ratio of that size costs of the criterion's digits.
+        """
+        own = self.base.covariances
+        bent = np.repeat([not c.free for c in own], [c.m for c in own]) & self.scales
+        most = np.max(np.abs(fitted.theta), initial=0.0, where=bent)
+        if not most > FAR:
+            return None
+        theta = np.where(bent, fitted.theta * (VAST / most), fitted.theta)
+        there = self._fit(theta, ROUNDING, refine.FIRST_STEPS)
+        good = there.status == _status.CONVERGED
+        good = good and there.criterion <= fitted.criterion + ROUNDING
+        return there if good and there.sigma2 > NO_RESIDUAL else None
 
     def _has_mean(self, fitted: Fitted) -> bool:
         """Whether correlated effects lie to one side of zero.
