@@ -34,6 +34,7 @@ from jaxglmm.runtime.compile import jit, stored
 from jaxglmm.runtime.trees import Module, tree_at
 
 CLOSE = 1e-6  # decrement of u at a step of several predictors, far from quadratic
+MANY, CLOSE_LEVEL = 1_000, 1e-4  # levels that are many, and what counts for one then
 MOVED = 1e-3  # change of -2 log-likelihood by doubled nodes that is small enough
 
 
@@ -219,7 +220,10 @@ def fit_from(
     def evaluate(x: Array, mode: Effects, exact: Array) -> Point:
         return marginal.at(folded, terms, x, mode, exact)
 
-    near = AT_MODE if marginal.beyond else CLOSE if problem.predictors.K > 1 else None
+    near = AT_MODE if marginal.beyond else None
+    if near is None and problem.predictors.K > 1:
+        levels = sum(problem.rows.sizes)
+        near = CLOSE if levels < MANY else CLOSE_LEVEL * levels
     found = _search.minimise(folded, evaluate, psi, u, tol, max_steps, near, enough)
     return _fitted(problem, folded, found)
 

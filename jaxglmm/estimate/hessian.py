@@ -118,7 +118,8 @@ def _tangents(
 ) -> Terms:
     """The terms at (psi, u) with their first derivatives, as a function of the first.
 
-    Equal to ``terms`` in value and first derivative at that point, and nowhere else.
+    Equal to ``terms`` in value and first derivative at that point, and nowhere else;
+    of second derivatives in phi, which are not in the score, in value alone.
     """
     beta, theta, phi = problem.split(psi)
     eta = _point.predictor(problem, beta, scale(problem.lambdas(theta), u))
@@ -138,10 +139,12 @@ def _tangents(
         steps += [new_phi[j] - phi[j] for j in range(len(phi))]
 
         def move(value: Array, *derivatives: Array) -> Array:
-            if value.ndim == 0:  # sums over the rows are not in the score
-                return value
+            if value.ndim == 0:  # a sum over the rows that eta does not enter
+                derivatives, moves = derivatives[K:], steps[K:]
+            else:
+                moves = steps
             out = value
-            for d, step in zip(derivatives, steps, strict=True):
+            for d, step in zip(derivatives, moves, strict=True):
                 out = out + d * step
             return out
 

@@ -7,7 +7,6 @@ read a fit: it is rebuilt from the design when a saved or pickled fit is asked f
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 
 import jax
@@ -34,6 +33,7 @@ from jaxglmm.fitting.linear import (
     per_term,
     per_term_square,
 )
+from jaxglmm.fitting.sampled_levels import sampled
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate.base import AbstractMarginal, Laplace
 from jaxglmm.integrate.working_model import mode_at, working
@@ -54,6 +54,7 @@ FLAT = 1e-8  # eigenvalues of the Hessian, at unit diagonal, that count as zero
 FLATTEST = 1e-10  # what a smaller one counts as in a direction of beta
 MOVES = 1e-3  # share of beta in a direction that counts
 ROUGH = 1e-2  # left to gain where a second search stops, unless it may be the better
+FAR = 10.0  # parameter of a sample from which no search is begun
 NEARBY = 0.1  # move of a parameter, relative to 1 + its size, that is of one maximum
 
 Modes = tuple[np.ndarray, ...]  # u, a factor each
@@ -153,23 +154,15 @@ class GeneralisedEngine:
                 return found
             return again.rescued(self, found, tol, max_steps)
 
-        several = self.base.predictors.K > 1
-        most = min(max_steps, exact_newton.FIRST) if several else max_steps
+        def from_phi(phi: np.ndarray) -> GeneralisedFitted:
+            return self._searched(phi, tol, max_steps)
 
-        def from_phi(
-            phi: np.ndarray, start: Array | None = None, enough: float = 0.0
-        ) -> GeneralisedFitted:
-            numbers = np.array([*phi, SAFETY * tol, most, enough])
-            start = self.eta if start is None else start
-            flat, eta = laplace.fit_numbers(self.marginal, self.base, start, numbers)
-            out = laplace.unpack(self.shapes, np.asarray(flat), np.asarray(eta))
-            if several and out.status != _status.CONVERGED and max_steps > most:
-                return exact_newton.finished(self, out, tol)
-            return out
-
-        found = from_phi(self.phi)
-        if several:
-            found = self._better_of(found, from_phi, tol)
+        if self.base.predictors.K > 1:
+            found = self._of_sample(tol, max_steps)
+            if found is None:
+                found = self._best(tol, max_steps)
+        else:
+            found = from_phi(self.phi)
         if found.status != _status.CONVERGED:
             found = again.rescued(self, found, tol, max_steps)
         elif again.steep(self, found):
@@ -184,13 +177,52 @@ class GeneralisedEngine:
                 break  # else phi was on its way to the limit: from closer to it
         return found
 
-    def _better_of(
+    def _searched(
         self,
-        found: GeneralisedFitted,
-        fit: Callable[..., GeneralisedFitted],
+        phi: np.ndarray,
         tol: float,
+        max_steps: int,
+        start: Array | None = None,
+        enough: float = 0.0,
     ) -> GeneralisedFitted:
+        """The search from phi and guesses of the rows' predictors."""
+        several = self.base.predictors.K > 1
+        most = min(max_steps, exact_newton.FIRST) if several else max_steps
+        numbers = np.array([*phi, SAFETY * tol, most, enough])
+        start = self.eta if start is None else start
+        flat, eta = laplace.fit_numbers(self.marginal, self.base, start, numbers)
+        out = laplace.unpack(self.shapes, np.asarray(flat), np.asarray(eta))
+        if several and out.status != _status.CONVERGED and max_steps > most:
+            return exact_newton.finished(self, out, tol)
+        return out
+
+    def _of_sample(self, tol: float, max_steps: int) -> GeneralisedFitted | None:
+        """From the best end of a sample of the levels; None where there is none.
+
+        Of many levels: the way to the maximum, and which of two it is, are told by few
+        of them; all rows are visited for the last steps alone.
+        """
+        small = sampled(self.base, self.eta)
+        if small is None:
+            return None
+        base, eta = small
+        own = self.phi, self.located, self.holder
+        of_some = GeneralisedEngine(self.data, base, self.marginal, eta, *own)
+        found = of_some._best(tol, max_steps)
+        inside = np.abs(found.psi).max() < FAR and not of_some.pinned(found.psi).any()
+        if found.status != _status.CONVERGED or not inside:
+            return None
+        u = tuple(np.asarray(x) for x in laplace.zeros(self.base))
+        numbers = np.array([SAFETY * tol, max_steps])
+        flat, rows = laplace.refit_numbers(
+            self.marginal, self.base, np.asarray(found.psi), u, numbers
+        )
+        out = laplace.unpack(self.shapes, np.asarray(flat), np.asarray(rows))
+        return out if out.status == _status.CONVERGED else None
+
+    def _best(self, tol: float, max_steps: int) -> GeneralisedFitted:
         """The better of a fit and of one from where its family has another maximum."""
+        found = self._searched(self.phi, tol, max_steps)
         phi = self.base.split(found.psi)[2]
         rival = self.base.family.rival(self.base.y, found.eta, np.asarray(phi))
         if rival is None:
@@ -198,10 +230,10 @@ class GeneralisedEngine:
         eta, phi = rival
         eta = jax.device_put(np.asarray(eta))
         if found.status == _status.CONVERGED:
-            other = fit(phi, eta, ROUGH)
+            other = self._searched(phi, tol, max_steps, eta, ROUGH)
             if other.status == _status.CONVERGED and not _promising(other, found):
                 return found
-        other = fit(phi, eta)
+        other = self._searched(phi, tol, max_steps, eta)
         if not np.isfinite(other.criterion):
             return found
         worse = found.status != _status.CONVERGED and found.criterion > other.criterion

@@ -111,10 +111,7 @@ def evaluate(
     lam = problem.lambdas(theta)
     kept = lam if len(lam) == 1 else at_least(lam)
     at = _Visits(problem, terms, beta, phi, scale(lam, u), hessian)
-    valid, negative = at.judge(exact, kept, levels=len(u))
-
-    one = at.summed(at.first)
-    factor = one.system.factor(kept)
+    one, factor, valid, negative = at.opened(exact, kept, levels=len(u))
     t, B = tuple(x[:, :1] for x in one.sums), tuple(x[:, 1:] for x in one.sums)
     h = tuple(a - b for a, b in zip(u, scale_transposed(lam, t), strict=True))
     z = factor.forward(h)
@@ -138,6 +135,9 @@ def evaluate(
     traces = inside.traces(selected)
     value = -2 * one.l + sum(squares) - nu + inside.log_det()
     value = value + inner_all(move, Za)[0, 0] - raised(traces, lam, kept)
+    if one.apart is not None:
+        value = value - 2 * one.apart
+        own = [x - 2 * y for x, y in zip(own, one.dapart, strict=True)]
     carried = inner_all(B, back)[:, 0]
     direct = jnp.concatenate([direct, jnp.stack(own)]) if own else direct
     slope = direct + carried
@@ -201,7 +201,7 @@ class _Visits:
         self.problem, self.terms, self.hessian = problem, terms, hessian
         self.beta, self.phi, self.b = beta, phi, b
         self.known: tuple[Array, RowTerms] | None = None
-        self.valid = jnp.asarray(True)
+        self.valid: Any = True  # whether M is the true one, as far as is known
         self.whole = terms is not None or pieces.count(problem) == 1
         if self.whole:
             self.known = self.rows_of(problem)
@@ -217,31 +217,41 @@ class _Visits:
         """Sums over all rows."""
         return sums(self.problem) if self.whole else pieces.summed(self.problem, sums)
 
-    def judge(
+    def opened(
         self, exact: Bool[Array, ""] | bool, kept: Lambdas, levels: int
-    ) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-        """Whether M is the true one, and whether it is so with weights below zero."""
+    ) -> tuple[_First, AbstractFactor, Bool[Array, ""], Bool[Array, ""]]:
+        """``first`` with its factor, by the true weights where these are positive.
+
+        Also whether M is the true one, and whether it is so with weights below zero.
+        """
         model, negative = self.problem.predictors, jnp.asarray(False)
         if self.problem.family.has_canonical_link:
-            return self.valid, negative
+            one = self.summed(self.first)
+            return one, one.system.factor(kept), ~negative, negative
 
-        def fallen(part: GeneralisedProblem) -> Array:
-            return jnp.sum(model.below(self.rows_of(part)[1].w))
+        def true(part: GeneralisedProblem) -> tuple[_First, Array]:
+            return self.first(part), jnp.sum(model.below(self.rows_of(part)[1].w))
 
-        below = self.summed(fallen)
+        one, below = self.summed(true)
+        factor = one.system.factor(kept)
         valid = exact | (below == 0)
         if model.K > 1 and levels:
-
-            def true(part: GeneralisedProblem) -> AbstractSystem:
-                return part.rows.weigh(self.rows_of(part)[1].w)
-
-            valid = valid | is_positive(self.summed(true).factor(kept))
+            valid = valid | is_positive(factor)
         self.valid = valid
-        return valid, valid & (below > 0)
+
+        def other() -> tuple[_First, AbstractFactor]:
+            new = self.summed(self.first)
+            return new, new.system.factor(kept)
+
+        if exact is not True:
+            one, factor = lax.cond(valid, lambda: (one, factor), other)
+        return one, factor, valid, valid & (below > 0)
 
     def weights(self, part: GeneralisedProblem, eta: Array, r: RowTerms) -> Array:
         """Those of M: true, or what serves for a step."""
         if self.problem.family.has_canonical_link:
+            return r.w
+        if self.valid is True:
             return r.w
         return jnp.where(self.valid, r.w, step_weights(part, eta, self.phi, r.w))
 
@@ -259,6 +269,8 @@ class _Visits:
             rows.level_sum(r.l) if len(self.b) == 1 else None,
             _with_phi(square, [-model.total(X, x) for x in r.ds], r.info),
             r.ddl,
+            r.apart,
+            r.dapart,
         )
 
     def second(self, inside: AbstractFactor, selected: Any) -> Callable[..., Any]:
@@ -361,7 +373,7 @@ class _First(Module):
     """Sums of the rows that M is made of.
 
     square: X'|W|X, with phi of a family that ``has_joint_information``; ddl: as in
-    ``RowTerms``.
+    ``RowTerms``, as apart and dapart.
     """
 
     system: AbstractSystem
@@ -371,6 +383,8 @@ class _First(Module):
     level: Array | None
     square: Float[Array, "p p"]
     ddl: tuple[Array, ...]
+    apart: Array | None
+    dapart: tuple[Array, ...]
 
 
 def _deviance(u: Effects, squares: list[Array], one: _First) -> Array:

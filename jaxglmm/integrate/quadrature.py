@@ -312,7 +312,10 @@ def improve(
     rows = _OneModel(problem, terms, problem.split(psi)[2])
     value, first, slope = _around(rows, problem.predictors, centre, nodes, rule)
     by_theta = pulled(at.J, pack([slope], problem.covariances))
-    score = jnp.concatenate([first[:p], by_theta, first[p:]])
+    last = first[p:]
+    if r.apart is not None:
+        value, last = value - 2 * r.apart, last + jnp.stack(r.dapart)
+    score = jnp.concatenate([first[:p], by_theta, last])
     return tree_at(lambda x: (x.value, x.score), at, (value, -2 * score))
 
 

@@ -15,11 +15,13 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm._typing import Array, Scalar
 from jaxglmm.integrate.row_weights import weighted
 from jaxglmm.integrate.rows_lanes import LaneRows
+from jaxglmm.model.families._by_phi import ByPhi
 from jaxglmm.model.generalised_problem import GeneralisedProblem
-from jaxglmm.runtime.arrays import jnp, jvp_rows
+from jaxglmm.runtime.arrays import is_host, jnp, jvp_rows, lax, segment_sum
 from jaxglmm.runtime.trees import Module
 
 Hessian = Literal["observed", "expected"]
+SIDE = 64  # counts below its square are summed by the number of rows beyond each
 MOST_JOINT = 2  # dispersion parameters whose second derivatives are all taken
 
 
@@ -61,11 +63,51 @@ Terms = Callable[[Array, Array], RowTerms]
 def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Terms:
     """The function (eta, phi) -> RowTerms of a problem's rows."""
     joint = problem.predictors.K > 1 and problem.family.n_phi <= MOST_JOINT
+    apart = None
+    if problem.family.discrete and problem.family.has_separable_term:
+
+        def apart(phi: Array) -> Array:
+            return separable(problem, phi)
 
     def terms(eta: Array, phi: Array) -> RowTerms:
-        return row_terms(problem, eta, phi, hessian, total=jnp.sum, joint=joint)
+        own = {"apart": apart, "joint": joint}
+        return row_terms(problem, eta, phi, hessian, total=jnp.sum, **own)
 
     return terms
+
+
+def separable(problem: GeneralisedProblem, phi: Array) -> Scalar:
+    """The part of the log-likelihood of counts that eta does not enter.
+
+    By parts: the sum over k of its step from k to k + 1, as often as there are rows
+    beyond k, which takes a look at each row but no function of it. Row by row where
+    a count is larger than ``SIDE`` squared.
+    """
+    y, weights = problem.y, jnp.broadcast_to(problem.weights, problem.y.shape)
+    used = weights > 0
+    if is_host():
+        steps = min(int(np.max(y, initial=0.0)) + 1, SIDE**2)
+        side = int(np.ceil(np.sqrt(steps)))
+    else:
+        side = SIDE
+    top = side * side
+    at = jnp.clip(y, 0, top - 1).astype(int)
+    held = jnp.all(~used | (at == y))
+
+    def by_steps() -> Array:
+        rows = jnp.where(used, weights * 1.0, 0.0).reshape(-1)
+        many = segment_sum(rows, at.reshape(-1), top).reshape(side, side)
+        inside = many @ np.tril(np.ones((side, side)), -1)
+        after = np.triu(np.ones((side, side)), 1) @ jnp.sum(many, axis=1)
+        beyond = (inside + after[:, None]).reshape(-1)
+        step = problem.family.log_separable_step(jnp.arange(1.0 * top), phi)
+        return jnp.sum(beyond * step)
+
+    def by_rows() -> Array:
+        found = problem.family.log_separable(y, phi)
+        return jnp.sum(jnp.where(used, weights * found, 0.0))
+
+    return lax.cond(held, by_steps, by_rows)
 
 
 def row_terms(
@@ -122,11 +164,12 @@ def row_terms(
     if not family.n_phi:
         out = plain(phi)
         return RowTerms(*out[:4], v=_at(out, 4), v1=_at(out, 5))
-    if family.has_joint_information and hessian == "observed":
-        found = family.by_phi(rows.y, eta, phi, rows.trials)
-        found = weighted(found, used, weights)
-        info = tuple(tuple(map(total, row)) for row in found.info)
-        return RowTerms(*found.plain, found.dl, found.ds, found.dw, info=info)
+    known = family.knows_phi and (split or not family.has_separable_term)
+    if known and hessian == "observed":
+        found = weighted(family.by_phi(rows.y, eta, phi, rows.trials), used, weights)
+        return _by_formulas(
+            found, phi, total, apart, joint or family.has_joint_information
+        )
     tangents, curved, whole, moved = [], [], None, []
     directions = units(family.n_phi, phi)
     for unit in directions:
@@ -145,6 +188,8 @@ def row_terms(
             tuple(-total(_curvature(density, phi, *pair)) for pair in row)
             for row in pairs
         )
+        if split:
+            info = _less(info, apart, phi)
     return RowTerms(
         *out[:4],
         dl=tuple(x[0] for x in tangents),
@@ -157,6 +202,47 @@ def row_terms(
         info=info,
         apart=whole,
         dapart=tuple(moved),
+    )
+
+
+def _by_formulas(
+    found: ByPhi,
+    phi: Array,
+    total: Callable[[Array], Array],
+    apart: Callable[[Array], Array] | None,
+    joint: bool,
+) -> RowTerms:
+    """The terms from derivatives in phi that the family knows."""
+    info = tuple(tuple(map(total, row)) for row in found.info)
+    whole, moved = None, ()
+    if apart is not None:
+        pairs = [jvp_rows(apart, (phi,), (unit,)) for unit in units(len(phi), phi)]
+        whole, moved = pairs[0][0], tuple(slope for _, slope in pairs)
+        info = _less(info, apart, phi)
+    ddl = () if joint else tuple(-row[i] for i, row in enumerate(info))
+    return RowTerms(
+        *found.plain,
+        found.dl,
+        found.ds,
+        found.dw,
+        ddl,
+        info=info if joint else (),
+        apart=whole,
+        dapart=moved,
+    )
+
+
+def _less(
+    info: tuple[tuple[Array, ...], ...], apart: Callable[[Array], Array], phi: Array
+) -> tuple[tuple[Array, ...], ...]:
+    """Information of phi with that of what eta does not enter."""
+    directions = units(len(phi), phi)
+    return tuple(
+        tuple(
+            found - _curvature(apart, phi, a, b)
+            for b, found in zip(directions, row, strict=True)
+        )
+        for a, row in zip(directions, info, strict=True)
     )
 
 

@@ -10,6 +10,8 @@ of length K, or two, or three, as it does for one model; X has the columns of al
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.predictors import Predictors
@@ -113,8 +115,8 @@ class LaneRows(Module):
             for i in range(self.q)
         ]
 
-    def quadratic(self, N: small.Matrix) -> Array:
-        """z'N z, (h, J, L); the blocks z_k'N z_l, (K, K, h, J, L), of several."""
+    def quadratic(self, N: small.Matrix) -> Any:
+        """z'N z, (h, J, L); of several K rows of K such, 0.0 where there is none."""
         if self.of is None:
             out = 0.0
             for i in range(self.q):
@@ -128,7 +130,7 @@ class LaneRows(Module):
             for j, m in enumerate(self.of):
                 here = self.z(i) * self.z(j) * jnp.asarray(N[i][j])[None]
                 parts[k][m] = parts[k][m] + here
-        return small.stack(parts, jnp.zeros(self.shape))
+        return parts
 
     def along(self, v: Array) -> list[Array]:
         """X'v of each lane, p arrays (L,)."""

@@ -113,9 +113,12 @@ def _value(problem: GeneralisedProblem, terms: Terms, psi: Array, u: Effects) ->
         return r.l, r.w, r.w1
 
     (l, w, w1), (_, _, w2) = jvp_rows(two, (eta,), (one,))
+    apart = terms(eta, phi).apart
     z = lam[0][0, 0] * rows.z[0][0]
     h2 = 1 + rows.level_sum(z * z * w)
     h3 = rows.level_sum(z * z * z * w1)
     h4 = rows.level_sum(z * z * z * z * w2)
     first = -2 * jnp.sum(l) + jnp.sum(mode[0] ** 2) + jnp.sum(jnp.log(h2))
+    if apart is not None:
+        first = first - 2 * apart
     return first - 2 * jnp.sum(5 * h3**2 / (24 * h2**3) - h4 / (8 * h2**2))

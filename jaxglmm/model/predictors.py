@@ -9,7 +9,8 @@ grouping factor are joined whichever predictor they belong to, with independent 
 psi = (beta_1 .. beta_K, theta, phi). X is (p, n), the columns of all predictors one
 after the other. Where K is 1 what a row has is (n,): its value, s = dl/deta and
 w = -d2l/deta2. Else these are (K, n), (K, n) and a symmetric block (K, K, n), and the
-derivatives of w, in the predictors, (K, K, K, n). Then
+derivatives of w, in the predictors, (K, K, K, n). Leverages are K rows of K entries
+(n,), 0.0 of predictors without random effects. Then
 
     X_k'WX_l = X_k' W_kl X_l,    Z_k'WX_l = Z_k' W_kl X_l,    Z_k'WZ_l = Z_k' W_kl Z_l
 
@@ -32,6 +33,7 @@ Lanes of many models (``*_lanes``) have the same axes before their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxglmm._typing import Array, Float
 from jaxglmm.numerics import small_matrices as small
@@ -127,19 +129,19 @@ class Predictors:
         """One number a predictor in the shape of values of rows."""
         return x if self.K == 1 else x.reshape(-1, *(1,) * (like.ndim - 1))
 
-    def carried(self, w1: Array, lev: Array) -> Array:
+    def carried(self, w1: Array, lev: Any) -> Array:
         """d log|M| / d eta: what the weights move, times their leverages."""
-        return w1 * lev if self.K == 1 else jnp.sum(w1 * lev[:, :, None], axis=(0, 1))
+        return w1 * lev if self.K == 1 else _paired(w1, lev)
 
-    def paired(self, a: Array, b: Array) -> Array:
+    def paired(self, lev: Any, b: Array) -> Array:
         """The trace of the product of two symmetric blocks, row by row."""
-        return a * b if self.K == 1 else jnp.sum(a * b, axis=(0, 1))
+        return lev * b if self.K == 1 else _paired(b, lev)
 
-    def moved(self, dl: Array, lev: Array, dw: Array) -> Array:
+    def moved(self, dl: Array, lev: Any, dw: Array) -> Array:
         """-2 sum dl + tr(N Z'dW Z), what a dispersion parameter moves."""
         if self.K == 1:
             return jnp.sum(-2 * dl + lev * dw)
-        return jnp.sum(lev * dw) - 2 * jnp.sum(dl)
+        return jnp.sum(self.paired(lev, dw)) - 2 * jnp.sum(dl)
 
     def below(self, w: Array) -> Array:
         """Whether a row's information is not positive semidefinite."""
@@ -160,6 +162,17 @@ class Predictors:
             expected = self.alike(jnp.ones(w.shape[2:], w.dtype))
             expected = expected * jnp.sum(jnp.abs(w), axis=1)[:, None]
         return jnp.where(_positive(w), w, expected)
+
+
+def _paired(w: Array, lev: small.Matrix) -> Array:
+    """sum_ij w_ij lev_ij, w (K, K, ...), without the blocks that are not there."""
+    there = [
+        w[i, j] * x
+        for i, row in enumerate(lev)
+        for j, x in enumerate(row)
+        if not small.is_zero(x)
+    ]
+    return sum(there[1:], there[0]) if there else jnp.zeros_like(w[0, 0])
 
 
 def _positive(w: Float[Array, "K K n"]) -> Array:

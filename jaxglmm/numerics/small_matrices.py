@@ -21,7 +21,8 @@ Vector = list[Entry]
 UNROLL = 8  # largest side for which unrolling pays for its compile time
 
 
-def _zero(x: Entry) -> bool:
+def is_zero(x: Entry) -> bool:
+    """Whether an entry is zero by structure."""
     return type(x) is float and x == 0.0  # not NumPy's, which is a value
 
 
@@ -29,8 +30,8 @@ def dot(a: Vector, b: Vector) -> Entry:
     """sum_i a_i b_i, skipping structural zeros."""
     total: Entry = 0.0
     for x, y in zip(a, b, strict=True):
-        if not (_zero(x) or _zero(y)):
-            total = x * y if _zero(total) else total + x * y
+        if not (is_zero(x) or is_zero(y)):
+            total = x * y if is_zero(total) else total + x * y
     return total
 
 
@@ -91,7 +92,7 @@ def plus_identity(A: Matrix) -> Matrix:
 def subtract(A: Matrix, B: Matrix) -> Matrix:
     """A - B."""
     return [
-        [x if _zero(y) else x - y for x, y in zip(a, b, strict=True)]
+        [x if is_zero(y) else x - y for x, y in zip(a, b, strict=True)]
         for a, b in zip(A, B, strict=True)
     ]
 
@@ -112,8 +113,8 @@ def forward(L: Matrix, b: Vector) -> Vector:
     z: Vector = []
     for i, row in enumerate(L):
         s = dot(row[:i], z)
-        v = b[i] if _zero(s) else b[i] - s
-        z.append(v if _zero(v) else v / row[i])
+        v = b[i] if is_zero(s) else b[i] - s
+        z.append(v if is_zero(v) else v / row[i])
     return z
 
 
@@ -123,8 +124,8 @@ def backward(L: Matrix, b: Vector) -> Vector:
     x: Vector = [0.0] * q
     for i in reversed(range(q)):
         s = dot([L[k][i] for k in range(i + 1, q)], x[i + 1 :])
-        v = b[i] if _zero(s) else b[i] - s
-        x[i] = v if _zero(v) else v / L[i][i]
+        v = b[i] if is_zero(s) else b[i] - s
+        x[i] = v if is_zero(v) else v / L[i][i]
     return x
 
 

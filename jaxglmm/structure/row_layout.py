@@ -29,6 +29,7 @@ from jaxglmm.structure.rows import (
 from jaxglmm.structure.wide_rows import wide_rows
 
 WASTE = 1.5  # padded rows over rows, beyond which levels are not padded
+LARGEST_ROWS = 2_000_000  # padded rows of several predictors, which say much each
 SMALL_ROWS = 1024  # padded rows that are few anyway
 
 
@@ -60,7 +61,7 @@ def rows(factors: list[Factor], n_padded: int, predictors: int = 1) -> Layout:
     wide = wide_rows(factors, n_padded) if predictors == 1 and factors else None
     if wide is not None:
         return Layout(wide, n_padded)
-    found = _rows(factors, n_padded)
+    found = _rows(factors, n_padded, LARGE_ROWS if predictors == 1 else LARGEST_ROWS)
     if predictors == 1:
         return found
     of = tuple(f.predictors for f in factors)
@@ -68,7 +69,7 @@ def rows(factors: list[Factor], n_padded: int, predictors: int = 1) -> Layout:
     return replace(found, rows=index)
 
 
-def _rows(factors: list[Factor], n_padded: int) -> Layout:
+def _rows(factors: list[Factor], n_padded: int, most: int) -> Layout:
     if not factors:
         return Layout(NoRows((), (), ()), n_padded)
     n = len(factors[0].codes)
@@ -78,7 +79,7 @@ def _rows(factors: list[Factor], n_padded: int) -> Layout:
         bucket(f.n_levels, 16 if arrow and k else 8) for k, f in enumerate(factors)
     ]
     if len(factors) == 1:
-        padded = _padded_rows(factors[0], sizes[0], n_padded)
+        padded = _padded_rows(factors[0], sizes[0], n_padded, most)
         if padded is not None:
             return padded
     codes = tuple(_pad_codes(f.codes, n_padded) for f in factors)
@@ -94,14 +95,14 @@ def _rows(factors: list[Factor], n_padded: int) -> Layout:
     return Layout(_arrow_rows(factors, codes, z, sizes, n_padded), n_padded)
 
 
-def _padded_rows(factor: Factor, J: int, n_padded: int) -> Layout | None:
-    """Every level with equally many rows, where that wastes little."""
+def _padded_rows(factor: Factor, J: int, n_padded: int, most: int) -> Layout | None:
+    """Every level with equally many rows, ``most`` in all, where that wastes little."""
     counts = np.bincount(factor.codes, minlength=J)
     height = int(counts.max())
     if height > 8:
         height = bucket(height)
     size = height * J
-    if size > max(WASTE * n_padded, SMALL_ROWS) or size > LARGE_ROWS:
+    if size > max(WASTE * n_padded, SMALL_ROWS) or size > most:
         return None
     starts = np.cumsum(counts) - counts
     row = np.arange(len(factor.codes)) - starts[factor.codes]

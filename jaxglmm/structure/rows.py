@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 from jaxglmm._typing import Array, Float, Int
@@ -156,19 +157,20 @@ class AbstractRows(Module):
     def weigh(self, w: Float[Array, " n"]) -> AbstractSystem:
         """The system Z'WZ."""
 
-    def leverages(self, factor: Any, selected: Any) -> Float[Array, " n"]:
+    def leverages(self, factor: Any, selected: Any) -> Any:
         """d log|M| / dw, row by row: z'Lambda M^-1 Lambda'z, z the row of Z.
 
-        factor: of ``weigh(w)``; selected: its ``selected()``. (K, K, n) of several
-        predictors: z_k'Lambda M^-1 Lambda'z_l, z_k the part of z that is k's.
+        factor: of ``weigh(w)``; selected: its ``selected()``. Of several predictors
+        K rows of K entries (n,): z_k'Lambda M^-1 Lambda'z_l, z_k the part of z that is
+        k's; 0.0 where there is none.
         """
         return self._by_predictor(lambda rows: rows.leverage(factor, selected))
 
-    def quadratic(self, N: small.Matrix) -> Float[Array, " n"]:
+    def quadratic(self, N: small.Matrix) -> Any:
         """z'N_g z, N_g the symmetric block of each row's level of the first factor."""
         return self._by_predictor(lambda rows: rows._quadratic(0, N))
 
-    def _by_predictor(self, square: Callable[[AbstractRows], Array]) -> Array:
+    def _by_predictor(self, square: Callable[[AbstractRows], Array]) -> Any:
         """A quadratic form in the rows of Z, taken apart by predictors.
 
         By its values where the columns of one or two predictors alone are not zero.
@@ -183,12 +185,14 @@ class AbstractRows(Module):
             )
             return square(tree_at(lambda rows: rows.z, self, z))
 
-        own = [of_only(k) for k in range(self.K)]
-        out = [[own[k]] * self.K for k in range(self.K)]
-        for k in range(self.K):
-            for m in range(k):
-                out[k][m] = out[m][k] = (of_only(m, k) - own[k] - own[m]) / 2
-        return jnp.stack([jnp.stack(row) for row in out])
+        used = sorted({k for own in self.of for k in own})
+        out: small.Matrix = [[0.0] * self.K for _ in range(self.K)]
+        for k in used:
+            out[k][k] = square(self) if len(used) == 1 else of_only(k)
+        for k, m in combinations(used, 2):
+            both = (of_only(k, m) - out[k][k] - out[m][m]) / 2
+            out[k][m] = out[m][k] = both
+        return out
 
     @abc.abstractmethod
     def leverage(self, factor: Any, selected: Any) -> Float[Array, " n"]:
@@ -246,6 +250,8 @@ class PaddedRows(OneFactorRows):
         return FoldedRows(self.codes, z, self.sizes, self.height, of=self.of, K=self.K)
 
     def fold(self, x: Float[Array, "... n"]) -> Array:
+        if x.shape[-1] == 1:  # one number for all rows
+            return x[..., None]
         return x.reshape(*x.shape[:-1], self.height, self.sizes[0])
 
     def unfold(self, x: Array) -> Float[Array, " n"]:
@@ -265,11 +271,10 @@ class FoldedRows(PaddedRows):
         return self
 
     def collect(self, r: Columns) -> Effects:
+        if self.of is not None:
+            return super().collect(r)
         whole = jnp.stack(r) if isinstance(r, list) else r
-        if self.of is None:
-            return (jnp.stack([jnp.sum(whole * z, axis=1) for z in self.z[0]]),)
-        pairs = _pairs(self.z[0], self.of[0])
-        return (jnp.stack([jnp.sum(whole[:, k] * z, axis=1) for z, k in pairs]),)
+        return (jnp.stack([jnp.sum(whole * z, axis=1) for z in self.z[0]]),)
 
     def _at(self, k: int, x: Float[Array, " J"]) -> Array:
         return x[None]

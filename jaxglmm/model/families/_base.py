@@ -200,11 +200,16 @@ class AbstractFamily(NaturalValues, DispersionParameters):
 
     @property
     def has_joint_information(self) -> bool:
-        """Whether ``by_phi`` is known: log f is concave in eta and phi together."""
+        """Whether ``by_phi`` is known and log f concave in eta and phi together."""
         return False
 
+    @property
+    def knows_phi(self) -> bool:
+        """Whether ``by_phi`` is known."""
+        return self.has_joint_information
+
     def by_phi(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> ByPhi:
-        """``kernel_derivatives`` and what they are in phi, of one predictor."""
+        """``coupled_derivatives`` and what they are in phi, by formulas."""
         raise NotImplementedError(self.name)
 
     def expected_weight(self, eta: Rows, phi: Phi, trials: Rows | float = 1.0) -> Rows:

@@ -13,7 +13,8 @@ class ByPhi(NamedTuple):
     """Derivatives of rows in the dispersion parameters, one array a parameter.
 
     plain: (l, s, w, w1); dl, ds, dw: of these; info: (r, r) minus the second
-    derivatives of l, as far as they are positive semidefinite together with w and ds.
+    derivatives of l, of a family that ``has_joint_information`` as far as they are
+    positive semidefinite together with w and ds.
     """
 
     plain: tuple[Rows, Rows, Rows, Rows]

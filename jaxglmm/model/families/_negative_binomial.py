@@ -11,6 +11,7 @@ deviance. Nothing grows with r, so the Poisson limit is reached without a switch
 from __future__ import annotations
 
 from jaxglmm._typing import Array
+from jaxglmm.model.families._by_phi import ByPhi
 from jaxglmm.numerics.jets import Jet, together, variable
 from jaxglmm.numerics.special import HALF_LOG_2PI, stirling_error
 from jaxglmm.runtime.arrays import jnp, nn
@@ -71,6 +72,29 @@ def kernel(y: Array, log_mu: Array, log_size: Array) -> tuple[Array, ...]:
     mean = size * p
     w = q * (y * p + mean)
     return large - (y + size) * jnp.log1p(e), y * q - mean, w, w * (q - p)
+
+
+def kernel_by_size(y: Array, log_mu: Array, log_size: Array) -> ByPhi:
+    """``kernel`` with its derivatives in the logarithm a of the size.
+
+    l_a = (y + r) p - r log(1 + mu / r), l_aa = l_a + p r - (y + r) p q - y p,
+    s_a = p s, w_a = r p q - w1.
+    """
+    size, d = jnp.exp(log_size), log_mu - log_size
+    up = d >= 0
+    e = jnp.exp(-jnp.abs(d))
+    r, more = 1 / (1 + e), jnp.log1p(e)
+    p, q = jnp.where(up, 1.0, e) * r, jnp.where(up, e, 1.0) * r
+    large = jnp.where(up, y * log_size - size * d, y * log_mu)
+    # r log(1 + mu / r), which is log1p(e) where mu is the smaller
+    lost = size * jnp.where(up, d + more, more)
+    mean = size * p
+    s, w = y * q - mean, q * (y * p + mean)
+    w1 = w * (q - p)
+    l_a = y * p + mean - lost
+    plain = large - (y + size) * more, s, w, w1
+    info = w - mean - mean + lost
+    return ByPhi(plain, (l_a,), (p * s,), (mean * q - w1,), ((info,),))
 
 
 def coefficient(y: Array, log_size: Array) -> Array:

@@ -34,6 +34,8 @@ from jaxglmm.model.families._base import (
     Rows,
     Trials,
 )
+from jaxglmm.model.families._by_phi import ByPhi
+from jaxglmm.model.families._zeros import zeros_by_phi
 from jaxglmm.model.links import Link, link_from
 from jaxglmm.numerics.array_namespace import functions
 from jaxglmm.numerics.jets import nested
@@ -203,13 +205,45 @@ class Composed(AbstractFamily):
         l, one, two, three = parts
         return l, one, -two, -three
 
+    @property
+    def has_separable_term(self) -> bool:
+        """As of its base, where the term of zeros is zero."""
+        own = self.base.has_separable_term and self.base.has_zeros
+        return own and not self.disp
+
+    def log_separable(self, y: Rows, phi: Phi) -> Rows:
+        return self.base.log_separable(y, phi)
+
+    def log_separable_step(self, y: Rows, phi: Phi) -> Rows:
+        return self.base.log_separable_step(y, phi)
+
+    def coupled_derivatives(
+        self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0
+    ) -> Derivatives:
+        if not self.has_separable_term:
+            return self.kernel_derivatives(y, eta, phi, trials)
+        parts = _alone(self.base.coupled_derivatives(y, eta[0], phi, trials))
+        if self.zi:
+            # what it left out is zero where y is
+            parts = self._with_zeros(y == 0, eta[1], parts)
+        l, one, two, three = parts
+        return l, one, -two, -three
+
+    @property
+    def knows_phi(self) -> bool:
+        own = self.zi and not self.disp and self.base.has_zeros
+        return own and self.base.knows_phi
+
+    def by_phi(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> ByPhi:
+        found = self.base.by_phi(y, eta[0], phi, trials)
+        return zeros_by_phi(y == 0, eta[1], found)
+
     def _base_parts(
         self, y: Rows, eta: Rows, phi: Any, trials: Trials
     ) -> tuple[Array, Array, Array, Array]:
         """log f of the base with its first three derivatives in its own predictors."""
         if not self.disp:
-            l, s, w, w1 = self.base.derivatives(y, eta, phi, trials)
-            return l, s[None], -w[None, None], -w1[None, None, None]
+            return _alone(self.base.derivatives(y, eta, phi, trials))
 
         # the derivatives in eta are formulas; along phi they are carried by tangents
         def jet(dispersion: Rows) -> tuple[Rows, ...]:
@@ -402,6 +436,12 @@ def _whole(phi: Any, disp: bool) -> Any:
         return phi
     first = 0.0 * phi[0] if len(phi) else np.zeros(())
     return functions(phi).stack([first, *phi])
+
+
+def _alone(found: Derivatives) -> tuple[Array, Array, Array, Array]:
+    """What the rows of one predictor are as one of several, l's own derivatives."""
+    l, s, w, w1 = found
+    return l, s[None], -w[None, None], -w1[None, None, None]
 
 
 def _wider(x: Array, order: int) -> Array:

@@ -18,6 +18,7 @@ from jaxglmm.model.families._base import (
     harmless,
     where_inside,
 )
+from jaxglmm.model.families._by_phi import ByPhi
 from jaxglmm.model.families._kinds import CountFamily
 from jaxglmm.numerics.array_namespace import exp
 from jaxglmm.numerics.jets import Jet, chain
@@ -68,6 +69,13 @@ class NegativeBinomial2(CountFamily):
         if not self.has_separable_term:
             return super().coupled_derivatives(y, eta, phi, trials)
         return _negative_binomial.kernel(y, eta, _bounded(phi))
+
+    @property
+    def knows_phi(self) -> bool:
+        return self.link.name == "log"
+
+    def by_phi(self, y: Rows, eta: Rows, phi: Phi, trials: Trials = 1.0) -> ByPhi:
+        return _negative_binomial.kernel_by_size(y, eta, _bounded(phi))
 
     def expected_weight(self, eta: Rows, phi: Phi, trials: Trials = 1.0) -> Rows:
         if self.link.name != "log":
