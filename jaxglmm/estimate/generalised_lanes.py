@@ -35,6 +35,7 @@ from jaxglmm.numerics import small_matrices as small
 from jaxglmm.runtime.arrays import is_host, jnp, lax, linearize
 from jaxglmm.runtime.trees import Module
 
+CLOSE_LANES = 1e-2  # decrement of u at a step of several predictors
 UNSURE = 1e-7  # a pivot of the Hessian this small leaves standard errors to the host
 LAST = 1e-6  # gain up to which a last step is taken, in deviance
 SINGULAR = 1e-4  # theta that counts as zero
@@ -134,7 +135,7 @@ def fit(
         return marginal.at_lanes(d, split, psi, u, exact)
 
     several = d.predictors.K > 1
-    near = AT_MODE if marginal.beyond else CLOSE if several else None
+    near = AT_MODE if marginal.beyond else CLOSE_LANES if several else None
     found = gs.minimise(d, split, evaluate, start, u, tol, max_steps, near, n_levels)
     beta, theta, _ = split(found.psi)
     b = small.apply(pt.crit.lambdas(theta, covariance), list(found.u))

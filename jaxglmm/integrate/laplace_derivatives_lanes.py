@@ -12,7 +12,7 @@ from collections.abc import Callable
 from jaxglmm._typing import Array, Bool, Float
 from jaxglmm.integrate import exact_one_factor as crit
 from jaxglmm.integrate.laplace_derivatives import LEAST_INFO
-from jaxglmm.integrate.row_terms import MOST_JOINT, RowTerms, row_terms
+from jaxglmm.integrate.row_terms import RowTerms, has_joint, row_terms
 from jaxglmm.integrate.row_terms import constant as _constant
 from jaxglmm.integrate.row_weights import positive_weights, step_weights
 from jaxglmm.integrate.rows_lanes import LaneRows, lanes, levels
@@ -25,7 +25,7 @@ from jaxglmm.runtime.trees import Module, field
 def terms(d: LaneRows, eta: Array, phi: Array, hessian: str, second: bool) -> RowTerms:
     """The log density of the rows; second: with ``ddl``."""
     apart = d.apart if d.has_separable_term else None
-    joint = d.predictors.K > 1 and d.family.n_phi <= MOST_JOINT and apart is None
+    joint = second and has_joint(d)
     return row_terms(d, eta, phi, hessian, lanes, second, apart, joint)
 
 

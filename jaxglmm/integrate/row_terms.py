@@ -62,7 +62,7 @@ Terms = Callable[[Array, Array], RowTerms]
 
 def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Terms:
     """The function (eta, phi) -> RowTerms of a problem's rows."""
-    joint = problem.predictors.K > 1 and problem.family.n_phi <= MOST_JOINT
+    joint = has_joint(problem)
     apart = None
     if problem.family.discrete and problem.family.has_separable_term:
 
@@ -74,6 +74,11 @@ def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Term
         return row_terms(problem, eta, phi, hessian, total=jnp.sum, **own)
 
     return terms
+
+
+def has_joint(rows: GeneralisedProblem | LaneRows) -> bool:
+    """Whether all second derivatives in phi are found, whatever the family."""
+    return rows.predictors.K > 1 and rows.family.n_phi <= MOST_JOINT
 
 
 def separable(problem: GeneralisedProblem, phi: Array) -> Scalar:

@@ -42,6 +42,8 @@ from jaxglmm.structure.factors import Factor
 
 CELLS = 12_000  # padded rows x lanes in one chunk on a CPU
 LANES = 8, 256
+CELLS_SEVERAL = 48_000  # and values of rows x lanes, of models of several predictors
+SEVERAL = 25, 60, 200  # steps of each round of models of several predictors
 MOST_FIXED = 8
 MOST_RANDOM = 3
 MOST_CUT = 4  # predictors of ordinal models, whose programs grow by their third power
@@ -125,7 +127,8 @@ class GeneralisedLanes:
         self.columns = generalised_columns(source.design, source.family)
         predictors = assemble.predictors(source.design)
         cells = data.h * data.J * predictors.K
-        self.chunk = devices.chunk(cells, CELLS, LANES)
+        most = CELLS if predictors.K == 1 else CELLS_SEVERAL
+        self.chunk = devices.chunk(cells, most, LANES)
         self.lanes = devices.block(self.chunk, cells * (6 + data.numbers))
         self.unit = devices.unit(self.chunk)
         self.program = generalised.RowsFit(
@@ -135,6 +138,8 @@ class GeneralisedLanes:
             predictors,
             data.factor.predictors if predictors.K > 1 else None,
         )
+        if predictors.K > 1:  # whose modes take steps of their own
+            self.steps = SEVERAL
         self.room = LEAST_VALUES
 
     @double_precision

@@ -59,7 +59,7 @@ def run(
     threads = max((stage.threads for stage in plan.stages), default=1)
     for piece in _together(table, rounds, _pool(pool, threads)):
         keeper()
-        if piece.steps == FIRST:
+        if piece.steps == _steps(piece.engine)[0]:
             bar.update(len(piece.which))
     waiting = np.flatnonzero(np.isin(status, (ALONE, MISSING)))
     last = iter([_Round(plan.alone, waiting, MOST)])
@@ -82,13 +82,19 @@ class _Round:
 def _rounds(stage: Stage, plan: Plan, status: np.ndarray) -> Iterator[_Round]:
     """What a stage asks for, each round when the one before is done."""
     mine = hosts.share(stage.which)
-    yield _Round(stage.engine, mine[status[mine] == PENDING], FIRST)
+    first, *later = _steps(stage.engine)
+    yield _Round(stage.engine, mine[status[mine] == PENDING], first)
     if plan.missing is not None:
         waiting = stage.which[status[stage.which] == MISSING]
         yield _Round(plan.missing, waiting, _last(plan.missing))
-    for steps in (MORE, MOST):  # so that few wait for the slowest of all
+    for steps in later:  # so that few wait for the slowest of all
         waiting = stage.which[status[stage.which] == AGAIN]
         yield _Round(stage.engine, waiting, steps)
+
+
+def _steps(engine: LanesEngine) -> tuple[int, ...]:
+    """The most steps of each round."""
+    return getattr(engine, "steps", (FIRST, MORE, MOST))
 
 
 def _last(engine: LanesEngine) -> int:
@@ -198,7 +204,7 @@ def _pieces(D: int, one: _Round) -> Iterator[Piece]:
         size = min(FEW, size)
     unit = getattr(engine, "unit", None)
     unit = size if unit is None else min(unit, size)
-    size = size if one.steps == FIRST else unit
+    size = size if one.steps == _steps(engine)[0] else unit
     last = one.steps == _last(engine)  # no more steps here
     for k in range(0, len(one.which), size):
         which = one.which[k : k + size]

@@ -337,8 +337,8 @@ def test_the_search_finds_the_maximum(family, kind):
 def test_levels_of_unequal_size_and_the_working_model():
     """Rows that are not a block give the same, and so does their Gaussian neighbour."""
     psi, out = None, []
-    for few in (row_layout.LARGE_ROWS, 0):
-        with mock.patch.object(row_layout, "LARGE_ROWS", few):
+    for few in (row_layout.LARGEST_ROWS, 0):
+        with mock.patch.object(row_layout, "LARGEST_ROWS", few):
             problem, _, _ = case(Contaminated(), "slope")
         psi = somewhere(problem) if psi is None else psi
         at = jax.jit(laplace.laplace)(problem, psi, estimate.zeros(problem))
