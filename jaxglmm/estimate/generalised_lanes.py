@@ -21,7 +21,6 @@ from jaxglmm._typing import Array, Float, Int
 from jaxglmm.estimate import hessian_lanes as gh
 from jaxglmm.estimate import search_lanes as gs
 from jaxglmm.estimate import search_steps
-from jaxglmm.estimate.generalised import CLOSE
 from jaxglmm.estimate.start_generalised import ENOUGH, MOST, STRONGEST, WEAKEST
 from jaxglmm.integrate import laplace_derivatives_lanes as pt
 from jaxglmm.integrate.base import AT_MODE, AbstractMarginal

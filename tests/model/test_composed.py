@@ -98,3 +98,34 @@ def test_moments_are_those_of_draws(name, zi, disp):
         np.testing.assert_allclose(family.cdf(at, mu, phi)[0], share, atol=0.006)
         share = np.mean(y < at)
         np.testing.assert_allclose(family.below(at, mu, phi)[0], share, atol=0.006)
+
+
+@pytest.mark.parametrize("zi", [False, True])
+@pytest.mark.parametrize("log_size", [-3.0, 0.3, 8.0, 30.0])
+def test_formulas_in_the_dispersion_are_derivatives(zi, log_size):
+    """Of the rows without what eta does not enter, which is zero where y is."""
+    plain = family_from("nbinom2")
+    family = Composed(plain, True, False) if zi else plain
+    rng = np.random.default_rng(1)
+    y, phi, one = response("nbinom2", rng), np.array([log_size]), np.ones(1)
+    eta = 2 * rng.normal(size=(2, N) if zi else N)
+
+    def coupled(x):
+        return family.coupled_derivatives(y, eta, x)
+
+    def slope(x):
+        return jax.jvp(lambda z: coupled(z)[0], (x,), (one,))[1]
+
+    assert family.knows_phi
+    found = family.by_phi(y, eta, phi)
+    here, moved = jax.jvp(coupled, (phi,), (one,))
+    own = (*found.plain, found.dl[0], found.ds[0], found.dw[0], found.info[0][0])
+    twin = (*here, *moved[:3], -jax.jvp(slope, (phi,), (one,))[1])
+    for a, b in zip(own, twin, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    whole = family.kernel_derivatives(y, eta, phi)
+    np.testing.assert_allclose(
+        whole[0], here[0] + family.log_separable(y, phi), rtol=1e-9, atol=1e-12
+    )
+    for a, b in zip(whole[1:], here[1:], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
