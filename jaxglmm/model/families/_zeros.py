@@ -12,9 +12,48 @@ less the derivatives of log(1 + exp(zeta)) along zeta alone.
 
 from __future__ import annotations
 
+import numpy as np
+
 from jaxglmm._typing import Array
 from jaxglmm.model.families._by_phi import ByPhi
 from jaxglmm.runtime.arrays import jnp, nn
+
+Parts = tuple[Array, Array, Array, Array]  # a value and its first three derivatives
+
+
+def with_zeros(
+    zero: Array, zeta: Array, parts: Parts, K: int, has_zeros: bool
+) -> Parts:
+    """l with its derivatives in all K predictors, the second of which is zeta.
+
+    parts: B with its derivatives in those of the base; has_zeros: whether f has.
+    """
+    B = parts[0]
+    one, two, three = (_wider(part, k) for k, part in enumerate(parts) if k)
+    if has_zeros:
+        r = jnp.where(zero, nn.sigmoid(zeta - B), 0.0)
+        q = jnp.where(zero, nn.sigmoid(B - zeta), 1.0)
+        at_zero = jnp.logaddexp(zeta, B)
+    else:
+        r, at_zero = jnp.where(zero, jnp.ones_like(zeta), 0.0), zeta
+        q = 1.0 - r
+    v = r * q
+    t = v * (q - r)
+    p, u = nn.sigmoid(zeta), nn.sigmoid(-zeta)
+    value = jnp.where(zero, at_zero, B) - nn.softplus(zeta)
+    at = np.eye(K)[1].reshape(-1, *(1,) * zeta.ndim)
+    d = at - one  # of zeta - B
+    pairs, both = d[:, None] * d, at[:, None] * at
+    first = q * one + at * (r - p)
+    second = v * pairs + q * two - both * (p * u)
+    mixed = (
+        d[:, None, None] * two
+        + d[None, :, None] * two[:, None]
+        + d[None, None] * two[:, :, None]
+    )
+    third = t * pairs[:, :, None] * d - v * mixed + q * three
+    third = third - both[:, :, None] * at * (p * u * (u - p))
+    return value, first, second, third
 
 
 def zeros_by_phi(zero: Array, zeta: Array, base: ByPhi) -> ByPhi:
@@ -63,3 +102,15 @@ def zeros_by_phi(zero: Array, zeta: Array, base: ByPhi) -> ByPhi:
 def _square(a: Array, b: Array, c: Array) -> Array:
     """The symmetric block of two predictors."""
     return jnp.stack([jnp.stack([a, b]), jnp.stack([b, c])])
+
+
+def _wider(x: Array, order: int) -> Array:
+    """Zeros in the place of the predictor of zeros, the second, along these axes."""
+    for axis in range(order):
+        head, tail = _cut(x, axis, 0, 1), _cut(x, axis, 1, None)
+        x = jnp.concatenate([head, jnp.zeros_like(head), tail], axis=axis)
+    return x
+
+
+def _cut(x: Array, axis: int, start: int, stop: int | None) -> Array:
+    return x[(*[slice(None)] * axis, slice(start, stop))]

@@ -35,7 +35,7 @@ from jaxglmm.model.families._base import (
     Trials,
 )
 from jaxglmm.model.families._by_phi import ByPhi
-from jaxglmm.model.families._zeros import zeros_by_phi
+from jaxglmm.model.families._zeros import Parts, with_zeros, zeros_by_phi
 from jaxglmm.model.links import Link, link_from
 from jaxglmm.numerics.array_namespace import functions
 from jaxglmm.numerics.jets import nested
@@ -201,7 +201,7 @@ class Composed(AbstractFamily):
         own, rest = self._of_base(eta, phi)
         parts = self._base_parts(self._inside(y), own, rest, trials)
         if self.zi:
-            parts = self._with_zeros(y == 0, eta[1], parts)
+            parts = self._mixed(y, eta, parts)
         l, one, two, three = parts
         return l, one, -two, -three
 
@@ -209,7 +209,7 @@ class Composed(AbstractFamily):
     def has_separable_term(self) -> bool:
         """As of its base, where the term of zeros is zero."""
         own = self.base.has_separable_term and self.base.has_zeros
-        return own and not self.disp
+        return own and self.zi and not self.disp
 
     def log_separable(self, y: Rows, phi: Phi) -> Rows:
         return self.base.log_separable(y, phi)
@@ -222,12 +222,15 @@ class Composed(AbstractFamily):
     ) -> Derivatives:
         if not self.has_separable_term:
             return self.kernel_derivatives(y, eta, phi, trials)
-        parts = _alone(self.base.coupled_derivatives(y, eta[0], phi, trials))
-        if self.zi:
-            # what it left out is zero where y is
-            parts = self._with_zeros(y == 0, eta[1], parts)
-        l, one, two, three = parts
+        # what the base leaves out is zero where y is
+        found = self.base.coupled_derivatives(y, eta[0], phi, trials)
+        l, one, two, three = self._mixed(y, eta, _alone(found))
         return l, one, -two, -three
+
+    def _mixed(self, y: Rows, eta: Rows, parts: Parts) -> Parts:
+        """The parts of the mixture with zeros from those of the base."""
+        K, some = len(self.predictors), self.base.has_zeros
+        return with_zeros(y == 0, eta[1], parts, K, some)
 
     @property
     def knows_phi(self) -> bool:
@@ -238,9 +241,7 @@ class Composed(AbstractFamily):
         found = self.base.by_phi(y, eta[0], phi, trials)
         return zeros_by_phi(y == 0, eta[1], found)
 
-    def _base_parts(
-        self, y: Rows, eta: Rows, phi: Any, trials: Trials
-    ) -> tuple[Array, Array, Array, Array]:
+    def _base_parts(self, y: Rows, eta: Rows, phi: Any, trials: Trials) -> Parts:
         """log f of the base with its first three derivatives in its own predictors."""
         if not self.disp:
             return _alone(self.base.derivatives(y, eta, phi, trials))
@@ -256,37 +257,6 @@ class Composed(AbstractFamily):
         two = _rows([h, s1], [s1, l2])
         middle = _rows([h1, s2], [s2, l3])
         return l, one, two, jnp.stack([_rows([t, h1], [h1, s2]), middle])
-
-    def _with_zeros(
-        self, zero: Rows, zeta: Rows, parts: tuple[Array, Array, Array, Array]
-    ) -> tuple[Array, Array, Array, Array]:
-        """log(p + (1 - p) f) at zeros and log((1 - p) f) elsewhere, from log f."""
-        B = parts[0]
-        one, two, three = (_wider(part, k) for k, part in enumerate(parts) if k)
-        if self.base.has_zeros:
-            r = jnp.where(zero, nn.sigmoid(zeta - B), 0.0)
-            q = jnp.where(zero, nn.sigmoid(B - zeta), 1.0)
-            at_zero = jnp.logaddexp(zeta, B)
-        else:
-            r, at_zero = jnp.where(zero, jnp.ones_like(zeta), 0.0), zeta
-            q = 1.0 - r
-        v = r * q
-        t = v * (q - r)
-        p, u = nn.sigmoid(zeta), nn.sigmoid(-zeta)
-        value = jnp.where(zero, at_zero, B) - nn.softplus(zeta)
-        at = np.eye(len(self.predictors))[1].reshape(-1, *(1,) * zeta.ndim)
-        d = at - one  # of zeta - B
-        pairs, both = d[:, None] * d, at[:, None] * at
-        first = q * one + at * (r - p)
-        second = v * pairs + q * two - both * (p * u)
-        mixed = (
-            d[:, None, None] * two
-            + d[None, :, None] * two[:, None]
-            + d[None, None] * two[:, :, None]
-        )
-        third = t * pairs[:, :, None] * d - v * mixed + q * three
-        third = third - both[:, :, None] * at * (p * u * (u - p))
-        return value, first, second, third
 
     # -- on the host -----------------------------------------------------------------
 
@@ -438,22 +408,10 @@ def _whole(phi: Any, disp: bool) -> Any:
     return functions(phi).stack([first, *phi])
 
 
-def _alone(found: Derivatives) -> tuple[Array, Array, Array, Array]:
+def _alone(found: Derivatives) -> Parts:
     """What the rows of one predictor are as one of several, l's own derivatives."""
     l, s, w, w1 = found
     return l, s[None], -w[None, None], -w1[None, None, None]
-
-
-def _wider(x: Array, order: int) -> Array:
-    """Zeros in the place of the predictor of zeros, the second, along these axes."""
-    for axis in range(order):
-        head, tail = _cut(x, axis, 0, 1), _cut(x, axis, 1, None)
-        x = jnp.concatenate([head, jnp.zeros_like(head), tail], axis=axis)
-    return x
-
-
-def _cut(x: Array, axis: int, start: int, stop: int | None) -> Array:
-    return x[(*[slice(None)] * axis, slice(start, stop))]
 
 
 def _rows(*rows: list[Array]) -> Array:
