@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         convergence,
         empirical,
         fit_design,
+        sampled_levels,
         separation,
         storage,
     )
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
         pieces,
         quadrature,
         quadrature_points,
+        row_terms,
         working_model,
     )
     from jaxglmm.integrate import marginal as integrate_marginal

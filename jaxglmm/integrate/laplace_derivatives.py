@@ -300,7 +300,7 @@ class _Visits:
             columns += [jnp.zeros_like(x) for x in r.ds]
             square = block_diag(
                 square,
-                jnp.diag(positive_sizes([row[i] for i, row in enumerate(r.info)])),
+                jnp.diag(_sizes([row[i] for i, row in enumerate(r.info)])),
             )
         ahead = part.rows.collect(columns) if columns else None
         return part.rows.weigh(new), ahead, square
@@ -345,11 +345,11 @@ def _assembled(
         return H[order][:, order], diagonal[order]
     if not ddl:
         return H, diagonal
-    size = 2 * positive_sizes([-x for x in ddl])
+    size = 2 * _sizes([-x for x in ddl])
     return block_diag(H, jnp.diag(size)), jnp.concatenate([diagonal, size])
 
 
-def positive_sizes(info: list[Array]) -> Array:
+def _sizes(info: list[Array]) -> Array:
     """Information of dispersion parameters one by one, made positive."""
     seen = jnp.stack(info)
     return jnp.maximum(seen, 0.05 + 0.1 * jnp.abs(seen))

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import fitting_generalised, sampled_levels
 
 import jaxglmm as jg
-from jaxglmm.fitting import generalised, sampled_levels
 
 LEVELS = 240
 
@@ -35,7 +35,7 @@ def test_the_end_is_the_same(equal, monkeypatch):
 
     monkeypatch.setattr(sampled_levels, "LARGE_ROWS", 100)
     monkeypatch.setattr(sampled_levels, "LEVELS", 56)
-    monkeypatch.setattr(generalised, "sampled", seen)
+    monkeypatch.setattr(fitting_generalised, "sampled", seen)
     found = jg.glmm("y ~ x + (1 | g)", data, **model)
     assert sizes == [(56,)]
     assert found.converged
@@ -53,6 +53,6 @@ def test_few_levels_are_not_sampled(monkeypatch):
         asked.append(sampled_levels.sampled(problem, eta))
         return asked[-1]
 
-    monkeypatch.setattr(generalised, "sampled", seen)
+    monkeypatch.setattr(fitting_generalised, "sampled", seen)
     jg.glmm("y ~ x + (1 | g)", frame(True), family="nbinom2", zi="~ 1")
     assert asked == [None]

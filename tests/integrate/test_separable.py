@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import host, row_terms
 
-from jaxglmm.integrate import row_terms
 from jaxglmm.model.families import family_from
-from jaxglmm.runtime import host
 
 
 @pytest.mark.parametrize("top", [0, 40, 4095, 5000])
