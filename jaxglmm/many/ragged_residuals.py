@@ -28,7 +28,7 @@ from jaxglmm.model.residuals.correlations import Pairs
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure.padding import bucket
 
-WORTH = 500  # data sets from which a program pays for being compiled
+WORTH = 800  # data sets from which a program pays for being compiled
 FEW = 8  # data sets of one shape that are fitted alone
 CHUNK = 64  # lanes of one call
 
