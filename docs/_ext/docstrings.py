@@ -24,9 +24,12 @@ INTERNAL = {
 
 
 def escaped(line: str) -> str:
-    """A line whose bars outside literals are plain text."""
+    """A line whose bars and stars outside literals are plain text."""
+    head, line = (line[:2], line[2:]) if line.startswith("* **") else ("", line)
     parts = LITERAL.split(line)
-    return "".join(p if i % 2 else p.replace("|", "\\|") for i, p in enumerate(parts))
+    marks = re.compile(r"\|" if head else r"(?<!\\)[|*]")
+    plain = (p if i % 2 else marks.sub(r"\\\g<0>", p) for i, p in enumerate(parts))
+    return head + "".join(plain)
 
 
 def listed(lines: list[str]) -> list[str]:
