@@ -7,6 +7,7 @@ only their sums differ, over all rows or over those of each lane.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -63,11 +64,9 @@ Terms = Callable[[Array, Array], RowTerms]
 def terms_of(problem: GeneralisedProblem, hessian: Hessian = "observed") -> Terms:
     """The function (eta, phi) -> RowTerms of a problem's rows."""
     joint = has_joint(problem)
-    apart = None
+    apart: Callable[[Array], Array] | None = None
     if problem.family.discrete and problem.family.has_separable_term:
-
-        def apart(phi: Array) -> Array:
-            return separable(problem, phi)
+        apart = partial(separable, problem)
 
     def terms(eta: Array, phi: Array) -> RowTerms:
         own = {"apart": apart, "joint": joint}
