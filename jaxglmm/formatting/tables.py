@@ -66,6 +66,11 @@ STYLE = (
 )
 
 
+def _words(block: TextTable) -> list[str]:
+    """The footer without the rule that text alone needs above it."""
+    return [line for line in block.footer if line.strip("-")]
+
+
 def as_html(blocks: Sequence[Block]) -> str:
     """The same blocks for a notebook."""
     body = "".join(_html(block) for block in blocks)
@@ -78,7 +83,7 @@ def _html(block: Block) -> str:
     head = _cells("th", block.header, block.align)
     rows = "".join(f"<tr>{_cells('td', row, block.align)}</tr>" for row in block.rows)
     caption = f"<caption>{html.escape(block.title.rstrip(':'))}</caption>"
-    foot = "".join(f"<p>{html.escape(line)}</p>" for line in block.footer)
+    foot = "".join(f"<p>{html.escape(line)}</p>" for line in _words(block))
     return (
         f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         f"{foot}"
@@ -130,7 +135,7 @@ def _latex(block: Block) -> str:
     ]
     lines = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", head, r"\midrule", *rows]
     title = [f"% {block.title}"] if block.title else []
-    foot = [f"% {line}" for line in block.footer]
+    foot = [f"% {line}" for line in _words(block)]
     return "\n".join([*title, *lines, r"\bottomrule", r"\end{tabular}", *foot])
 
 
@@ -140,7 +145,7 @@ def as_markdown(block: TextTable) -> str:
     lines = [block.header, tuple(rule), *block.rows]
     table = "\n".join(f"| {' | '.join(map(_md, row))} |" for row in lines)
     title = [f"**{_md(block.title)}**", ""] if block.title else []
-    foot = [part for line in block.footer for part in ("", _md(line))]
+    foot = [part for line in _words(block) for part in ("", _md(line))]
     return "\n".join([*title, table, *foot]) + "\n"
 
 

@@ -66,3 +66,13 @@ def test_all_components_are_in_all_forms(fit, titles):
         plain = term.replace("|", r"\textbar{}")
         assert f"\n{plain} & " in summary.latex
         assert f">{term}</td>" in summary.html
+
+
+def test_the_rule_above_a_legend_is_of_text_alone():
+    block = tables.TextTable("Fixed:", ("", "p"), (("x", "0.01"),), "<>", ("---", "legend"))
+    assert "---\nlegend" in tables.as_text([block])
+    assert "---</p>" not in tables.as_html([block])
+    assert "<p>legend</p>" in tables.as_html([block])
+    assert "% ---" not in tables.as_latex([block])
+    assert tables.as_markdown(block).rstrip().endswith("\n\nlegend")
+    assert "\n---" not in tables.as_markdown(block)
