@@ -69,7 +69,9 @@ def test_all_components_are_in_all_forms(fit, titles):
 
 
 def test_the_rule_above_a_legend_is_of_text_alone():
-    block = tables.TextTable("Fixed:", ("", "p"), (("x", "0.01"),), "<>", ("---", "legend"))
+    block = tables.TextTable(
+        "Fixed:", ("", "p"), (("x", "0.01"),), "<>", ("---", "legend")
+    )
     assert "---\nlegend" in tables.as_text([block])
     assert "---</p>" not in tables.as_html([block])
     assert "<p>legend</p>" in tables.as_html([block])
