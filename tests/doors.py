@@ -164,6 +164,7 @@ if TYPE_CHECKING:
     from jaxglmm.many.plan import Plan, Stage, plan
     from jaxglmm.many.responses import Responses
     from jaxglmm.many.rotated import LastDecomposition, decomposed
+    from jaxglmm.many.subset import subset
     from jaxglmm.many.values import apart, distinct
     from jaxglmm.model import assemble, covariances
     from jaxglmm.model import correlations as model_correlations

@@ -49,6 +49,8 @@ class Separation:
 
 def possible(family: AbstractFamily, eta: np.ndarray) -> bool:
     """Whether any row lies so far out that separation needs a closer look."""
+    if len(family.predictors) > 1:
+        return False  # a probability at its end is looked at, see ``component_notes``
     far = family.link.end
     if family.family_kind == "ordinal":
         return False  # thresholds move; ``fitting.ordinal`` looks at these

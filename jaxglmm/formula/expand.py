@@ -6,7 +6,7 @@ across these (as in the R package mclogit, function mblogit).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,3 +99,42 @@ def expanded(design: Design, names: Sequence[str]) -> Design:
         offset=offset,
         recipe=recipe,
     )
+
+
+def is_expanded(design: Design) -> bool:
+    """Whether this is the design of several categories, the same columns for each."""
+    if not design.parts:
+        return False
+    first = f"{next(iter(design.parts))}{MARK}"
+    return design.p > 0 and design.x_names[0].startswith(first)
+
+
+def contracted(design: Design) -> Design:
+    """The design of one category, from which that of all was made."""
+    names = tuple(design.parts)
+    first, offset = design.parts[names[0]], design.offset
+    return replace(
+        first,
+        y=design.y,
+        weights=design.weights,
+        offset=None if offset is None else offset.reshape(-1, design.n)[0],
+        trials=design.trials,
+        terms=tuple(_narrow(term, names) for term in design.terms),
+        formula=design.formula,
+        rows=design.rows,
+        index=design.index,
+        recipe=getattr(design.recipe, "part", None),
+        variables=design.variables,
+    )
+
+
+def _narrow(term: RandomTerm, names: Sequence[str]) -> RandomTerm:
+    """The inverse of ``wide``."""
+    q = len(term.names) // len(names)
+    columns = tuple(x.removeprefix(f"{names[0]}{MARK}") for x in term.names[:q])
+    return replace(term, names=columns, values=term.values[:, :q], predictor=0)
+
+
+def in_each(design: Design, change: Callable[[Design], Design]) -> Design:
+    """The design of all categories after the same change of that of each."""
+    return expanded(change(contracted(design)), tuple(design.parts))

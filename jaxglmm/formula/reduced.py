@@ -18,6 +18,7 @@ from jaxglmm.formula.coding import plan
 from jaxglmm.formula.components import joined
 from jaxglmm.formula.design import MARK, Design, FixedTerm, RandomTerm
 from jaxglmm.formula.encode import build
+from jaxglmm.formula.expand import contracted, in_each, is_expanded
 from jaxglmm.formula.parse import RandomPart, parse
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.recipe import FormulaRecipe
@@ -43,7 +44,12 @@ def fixed_terms(design: Design) -> list[FixedTerm]:
 
 
 def droppable(design: Design) -> list[FixedTerm]:
-    """Fixed terms that no other contains: what may go while margins are respected."""
+    """Fixed terms that no other contains: what may go while margins are respected.
+
+    Of unordered categories a term is that of all of them.
+    """
+    if is_expanded(design):
+        return droppable(contracted(design))
     terms = [t for t in design.fixed_terms if t.variables] or fixed_terms(design)
     parts = {t.name: frozenset(_variables(t)) for t in terms}
     return [t for t in terms if not any(parts[t.name] < parts[o.name] for o in terms)]
@@ -65,6 +71,8 @@ def _variables(term: FixedTerm) -> list[str]:
 
 def without_fixed(design: Design, names: Collection[str]) -> Design:
     """The design without some of its fixed terms."""
+    if is_expanded(design):
+        return in_each(design, lambda one: without_fixed(one, names))
     if design.parts:
         return _of_parts(design, names, without_fixed)
     recipe = design.recipe
@@ -158,6 +166,8 @@ def reductions(
         design: of the fit.
         whole: terms as wholes only.
     """
+    if is_expanded(design):
+        return reductions(contracted(design), whole)
     out: dict[str, tuple[int, tuple | None]] = {}
     parts = _parts(design)
     for k, term in enumerate(design.terms):
@@ -179,6 +189,8 @@ def reductions(
 
 def without_random(design: Design, at: int, stay: tuple[Term, ...] | None) -> Design:
     """The design without a random term, or with ``stay`` of its columns alone."""
+    if is_expanded(design):
+        return in_each(design, lambda one: without_random(one, at, stay))
     terms = list(design.terms)
     term = terms[at]
     if stay is None:

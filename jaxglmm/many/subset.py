@@ -17,6 +17,7 @@ from jaxglmm._errors import DataError, ModelError
 from jaxglmm.formula.array_recipe import ArrayRecipe
 from jaxglmm.formula.components import joined
 from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.formula.expand import in_each, is_expanded
 from jaxglmm.formula.levels import compress
 from jaxglmm.formula.rank import drop_dependent
 from jaxglmm.formula.recipe import FormulaRecipe
@@ -37,6 +38,8 @@ def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
             "no row is left: every one has a missing value or weight 0",
             status=_status.TOO_FEW,
         )
+    if is_expanded(design):
+        return in_each(design, lambda one: subset(one, rows, **changes))
     if design.parts:
         return _of_parts(design, rows, changes)
     X, names, kept, dropped, missing = drop_dependent(design.X[rows], design.x_names)

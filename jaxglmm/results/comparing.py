@@ -205,6 +205,13 @@ class Comparing(FittedModel):
             return _means.LinearMeans(self, "link", self.checked_ddf(ddf))
         if ddf is not None:
             self.checked_ddf(ddf)  # refuses
-        several = len(known) > 1
+        ordered = self.family.family_kind == "ordinal"  # type: ignore[attr-defined]
+        if ordered and component != "cond":
+            raise NotApplicableError(
+                f"component={component!r}: means of ordered categories are of the "
+                "latent variable, component='cond', or with regrid=True of the mean "
+                "category"
+            )
+        several = len(known) > 1 and not ordered
         type = TYPES[component][regrid] if several else ("link", "response")[regrid]
         return self._means(type, "population")

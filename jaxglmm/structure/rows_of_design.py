@@ -60,6 +60,8 @@ class RowData:
 
     def back(self, values: np.ndarray) -> np.ndarray:
         """The inverse of ``place``."""
+        if np.ndim(values) == 2:
+            return np.stack([self.back(own) for own in np.asarray(values)])
         out = np.empty(self.n)
         found = values[: self.n] if self.places is None else values[self.places]
         out[self.sort] = found

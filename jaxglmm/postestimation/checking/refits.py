@@ -35,7 +35,10 @@ TOLERANCE, STEPS = 1e-8, 200
 
 @dataclass(frozen=True)
 class Refits:
-    """Draws Y (d, nobs) that could be fitted, eta (d, nobs) and phi (d, r) of each."""
+    """Draws Y (d, nobs) that could be fitted, eta and phi (d, r) of each.
+
+    eta: (d, nobs), or (d, K, nobs) of several linear predictors.
+    """
 
     Y: np.ndarray
     eta: np.ndarray
@@ -46,31 +49,35 @@ class Refits:
 def refitted(fit: FittedGeneralised, n: int, seed, re: str | None) -> Refits:
     """n draws from a fit, each fitted; those without a maximum are left out."""
     Y = np.asarray(fit.drawn(n, seed, re), float)
-    eta = np.full(Y.shape, np.nan)
+    shape = (len(fit.design.parts),) if fit.design.parts else ()
+    eta = np.full((n, *shape, fit.design.n), np.nan)
     phi = np.full((n, len(fit.estimates.phi)), np.nan)
     _in_lanes(fit, Y, eta, phi)
     engine, design = fit.engine, fit.design
     trials, used = _columns(design)
-    for i in np.flatnonzero(np.isnan(eta).any(axis=1)):
+    for i in np.flatnonzero(np.isnan(eta).reshape(n, -1).any(axis=1)):
         if response_rows.check(fit.family, Y[i][:, None], trials, used)[0]:
             continue
         found = engine.for_response(Y[i], design.trials).fit(TOLERANCE, STEPS)
         if found.status == _status.CONVERGED:
             eta[i] = engine.data.back(found.eta)
             phi[i] = engine.location.phi(found.psi)
-    good = np.isfinite(eta).all(axis=1)
+    good = np.isfinite(eta).reshape(n, -1).all(axis=1)
     return Refits(Y[good], eta[good], phi[good])
 
 
 def _in_lanes(
     fit: FittedGeneralised, Y: np.ndarray, eta: np.ndarray, phi: np.ndarray
 ) -> None:
-    """Fill the rows of ``eta`` and ``phi`` that one program finds."""
+    """Fill the rows of ``eta`` and ``phi`` that one program finds.
+
+    Of one linear predictor; several are fitted one after the other.
+    """
     design, family = fit.design, fit.family
     given = (design.weights, design.offset, design.trials)
     marginal = fit.engine.marginal
     source = ModelSource(design, None, None, *given, marginal, family, TOLERANCE)
-    if not design.terms or design.fixed or not lanes.suits(source):
+    if not design.terms or design.fixed or design.parts or not lanes.suits(source):
         return
     source = replace(source, responses=Responses(Y.T, design.n))
     devices = choose("cpu", 0.0)
@@ -123,7 +130,7 @@ def overdispersion(fit: FittedGeneralised, n: int, seed, re: str | None) -> Test
     own = float(np.sum(fit.resid("pearson")[_used(fit)] ** 2))
     values = [own]
     for y, eta, phi in zip(found.Y, found.eta, found.phi, strict=True):
-        mu = np.asarray(fit.family.mean(eta), float)
+        mu = np.asarray(fit.family.parameters(eta), float)
         values.append(_pearson(fit, y, mu, phi))
     return replace(two_sided(np.array(values)), method="refits")
 
@@ -133,7 +140,8 @@ def zero_inflation(fit: FittedGeneralised, n: int, seed, re: str | None) -> Test
     found = refitted(fit, n, seed, re)
     used = _used(fit)
     share = float(np.mean(fit.design.y[used] == 0))
-    own = share - _expected(fit, fit.linear_predictor, fit.estimates.phi)
+    now = fit.linear_predictors if fit.design.parts else fit.linear_predictor
+    own = share - _expected(fit, now, fit.estimates.phi)
     values = [own]
     for y, eta, phi in zip(found.Y, found.eta, found.phi, strict=True):
         values.append(float(np.mean(y[used] == 0)) - _expected(fit, eta, phi))
@@ -160,6 +168,6 @@ def _pearson(
 def _expected(fit: FittedGeneralised, eta: np.ndarray, phi: np.ndarray) -> float:
     """The share of zeros that a predictor promises."""
     trials = 1.0 if fit.design.trials is None else fit.design.trials
-    mu = np.asarray(fit.family.mean(eta), float)
-    zero = np.asarray(fit.family.cdf(np.zeros(len(eta)), mu, phi, trials))
+    mu = np.asarray(fit.family.parameters(eta), float)
+    zero = np.asarray(fit.family.cdf(np.zeros(fit.design.n), mu, phi, trials))
     return float(np.mean(zero[_used(fit)]))

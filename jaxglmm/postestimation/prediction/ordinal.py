@@ -148,6 +148,12 @@ def means(fit: FittedOrdinal, type: str, re: str, category: int | None = None) -
     if category is not None:
         return categories.CategoryMeans(fit, np.eye(len(fit.levels))[category], re)
     _arguments.choice("type", type, ("response", "mean_class", "link"))
+    if type == "link" and fit.design.parts:
+        raise NotApplicableError(
+            "means and slopes of one linear predictor: here thresholds or the scale "
+            "have theirs. Ask for means(..., regrid=True), of the mean category, or "
+            "for predictions(by=..., type='probs')"
+        )
     if type == "link":
         return GeneralisedMeans(fit, "link", "population")
     return categories.CategoryMeans(fit, np.arange(1.0, len(fit.levels) + 1), re)
