@@ -6,7 +6,7 @@ done by ``posterior.run``. Equal seeds give equal draws.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from jaxglmm import _arguments
@@ -93,23 +93,26 @@ class VB(BayesMethod):
             optax's Adam from draws, without expectations in closed form or by
             quadrature (slower; another way to the answer, for any family); or
             "mean-field" for independent Gaussians (too narrow; for comparison,
-            independent random effects only).
+            independent random effects only). None: "structured", and "stochastic"
+            where a row has several predictors (``zi=``, ``dispersion=``, categories),
+            over which there are no such expectations.
 
     >>> import jaxglmm as jg
-    >>> jg.VB(nested=True).family
-    'structured'
+    >>> jg.VB(nested=True)
+    jg.VB(draws=4000, nested=True)
     """
 
     nested: bool | None = None
-    family: Literal["structured", "stochastic", "mean-field"] = "structured"
+    family: Literal["structured", "stochastic", "mean-field"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         families = ("structured", "stochastic", "mean-field")
-        _arguments.choice("family", self.family, families, error=ModelError)
+        if self.family is not None:
+            _arguments.choice("family", self.family, families, error=ModelError)
         if self.nested is not None:
             _arguments.flag("nested", self.nested, error=ModelError)
-        if self.family != "structured" and self.nested:
+        if self.family in ("stochastic", "mean-field") and self.nested:
             raise ModelError(
                 "nested=True belongs to family='structured': the others have their own "
                 "Gaussian for the variance parameters"
@@ -119,6 +122,13 @@ class VB(BayesMethod):
                 "nodes= belongs to methods that integrate the random effects out; VB "
                 "does not"
             )
+
+    def of_predictors(self, K: int) -> VB:
+        """With its family chosen: for models of K predictors a row."""
+        if self.family is not None:
+            return self
+        stochastic = K > 1 and not self.nested
+        return replace(self, family="stochastic" if stochastic else "structured")
 
 
 @dataclass(frozen=True, repr=False)

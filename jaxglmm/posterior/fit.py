@@ -63,6 +63,8 @@ def fit_posterior(
     """
     refuse_posterior(design)
     engine = _engine.build(design, family, priors, data)
+    if isinstance(method, VB):
+        method = method.of_predictors(engine.posterior.problem.predictors.K)
     out = run(engine, method)
     words = describe(method, out)
     found = posterior(engine, out, words)

@@ -267,9 +267,9 @@ class MixedModel(BaseEstimator):
         labels = self._labels(groups, columns, len(numbers))
         slopes = self._slopes(numbers, columns_of(X))
         if self._formula_ is not None:
-            return self._of_table(
-                table_of(numbers, self._names(X), slopes, labels), kind
-            )
+            unknown = dict.fromkeys(self.factors_, np.full(len(numbers), None, object))
+            table = table_of(numbers, self._names(X), slopes, unknown | labels)
+            return self._of_table(table, kind)
         new: dict[str, Any] = {"X": self._design(numbers), "groups": labels}
         if slopes:
             new["random_data"] = slopes

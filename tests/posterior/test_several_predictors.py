@@ -109,6 +109,15 @@ def test_what_a_model_has_not_is_refused(fit, data):
     with pytest.raises(NotApplicableError, match="has no dispersion parameter"):
         fit.predict(type="disp")
     with pytest.raises(NotApplicableError, match="this model has 2: cond, zi"):
-        jg.glmm(formula, data, method="vb", **options)
+        jg.glmm(formula, data, method=jg.VB(nested=True), **options)
     with pytest.raises(NotApplicableError, match="one linear predictor"):
         fit.r2()
+
+
+def test_variational_bayes_is_stochastic_where_rows_have_several_predictors(fit, data):
+    formula, options = ZI
+    found = jg.glmm(formula, data, method=jg.VB(draws=500), **options)
+    assert found.method == "stochastic variational Bayes"
+    ours, others = found.posterior.draws.beta, fit.posterior.draws.beta
+    away = np.abs(ours.mean(axis=0) - others.mean(axis=0)) / others.std(axis=0)
+    assert away.max() < 0.3

@@ -316,3 +316,29 @@ def test_what_classes_need(wards, model, text):
 def test_categories_have_no_mean(wards):
     with pytest.raises(ValueError, match=r"use GLMMClassifier\(family="):
         GLMMRegressor("multinomial").fit(wards[0][["dose"]], wards[1]["counts"])
+
+
+@pytest.mark.filterwarnings("ignore:Singular fit")
+@pytest.mark.parametrize(
+    ("made", "ask"),
+    [
+        (GLMMRegressor(family="poisson"), "predict"),
+        (GLMMRegressor(family="poisson", zi="~ 1"), "predict"),
+        (GLMMRegressor(family="nbinom2", dispersion="~ 1"), "predict"),
+        (GLMMClassifier(family="cumulative"), "predict_proba"),
+        (GLMMClassifier(family="multinomial"), "predict_proba"),
+    ],
+    ids=["plain", "zeros", "dispersion", "ordered", "categories"],
+)
+def test_rows_without_groups_are_of_levels_not_seen(made, ask):
+    rng = np.random.default_rng(5)
+    g, X = np.repeat(np.arange(8), 12), rng.normal(size=(96, 1))
+    spread = rng.gamma(2.0, 0.5, 96)
+    y = rng.poisson(spread * np.exp(1 + 0.3 * X[:, 0] + np.linspace(-1.5, 1.5, 8)[g]))
+    if isinstance(made, GLMMClassifier):
+        y = np.digitize(y, (2, 5))
+    fitted = made.fit(X, y, groups=g)
+    rows = X[:3]
+    without = getattr(fitted, ask)(rows)
+    new = getattr(fitted, ask)(rows, groups=["a", "b", "c"])
+    np.testing.assert_allclose(without, new, rtol=1e-12)
