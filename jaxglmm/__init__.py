@@ -17,6 +17,7 @@ from jaxglmm._version import __version__ as __version__
 
 if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm import datasets as datasets
+    from jaxglmm import executors as executors
     from jaxglmm._errors import ArgumentError as ArgumentError
     from jaxglmm._errors import CacheWarning as CacheWarning
     from jaxglmm._errors import ComparisonError as ComparisonError
@@ -211,6 +212,7 @@ _SUBMODULES = (
     "datasets",
     "density",
     "estimate",
+    "executors",
     "integrate",
     "plots",
     "sklearn",
@@ -290,6 +292,7 @@ __all__ = [
     "design",
     "disable_compilation_cache",
     "enable_compilation_cache",
+    "executors",
     "fit_many",
     "glmm",
     "lmm",

@@ -17,7 +17,7 @@ from doors import hosted
 
 import jaxglmm as jg
 
-pytest_plugins = ["small_fits"]
+pytest_plugins = ["small_fits", "engines_here"]
 
 HALF = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != "0"
 # Half of what remains goes into the code of fused loops; XLA's plain way to write it

@@ -30,7 +30,7 @@ PACKAGE = Path(jaxglmm.__file__).parent
 ROWS = [
     ["_typing", "_errors", "_status", "_brief", "_pandas", "_version"],
     ["_arguments", "formatting", "runtime"],
-    ["_hints"],
+    ["_hints", "executors"],
     ["numerics", "formula", "datasets"],
     ["structure"],
     ["model"],

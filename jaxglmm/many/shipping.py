@@ -51,8 +51,13 @@ class Ticket:
 
 
 @double_precision
-def rows_of(ticket: Ticket) -> np.ndarray:
-    """Rows of the table for a ticket, wherever this is."""
+def rows_of(ticket: Ticket, content: bytes | None = None) -> np.ndarray:
+    """Rows of the table for a ticket, wherever this is.
+
+    content: the engine, where the executor has a way of its own to share it.
+    """
+    if content is not None and ticket.key not in _kept:
+        _keep(ticket.key, pickle.loads(content))
     engine = _engine(ticket)
     return rows(Piece(engine, ticket.which, ticket.size, ticket.steps, ticket.last))
 
@@ -89,6 +94,7 @@ class Shipping:
         self.pool = pool
         self._folder = Path(tempfile.mkdtemp(prefix="jaxglmm-"))
         self._known: dict[int, tuple[LanesEngine, str, Path]] = {}
+        self._handles: dict[str, Any] = {}
         self._carries = False
         self._futures: list[Future[np.ndarray]] = []
 
@@ -106,7 +112,8 @@ class Shipping:
     def submit(self, piece: Piece) -> Future[np.ndarray]:
         """A future of its rows."""
         try:
-            future = self.pool.submit(rows_of, self._ticket(piece))
+            ticket = self._ticket(piece)
+            future = self.pool.submit(rows_of, ticket, *self._shared(ticket))
         except RuntimeError as error:  # broken, or shut down
             future = Future()
             future.set_exception(error)
@@ -122,6 +129,15 @@ class Shipping:
         except Exception:  # whatever becomes of a worker has a name of its engine's own
             pass
         return double_precision(rows)(piece)
+
+    def _shared(self, ticket: Ticket) -> tuple[Any, ...]:
+        """The engine by the executor's own way, where it has one."""
+        share = getattr(self.pool, "share", None)
+        if share is None:
+            return ()
+        if ticket.key not in self._handles:
+            self._handles[ticket.key] = share(Path(ticket.path).read_bytes())
+        return (self._handles[ticket.key],)
 
     def _ticket(self, piece: Piece) -> Ticket:
         engine = piece.engine

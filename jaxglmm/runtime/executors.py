@@ -18,6 +18,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 from jaxglmm._errors import ArgumentError
+from jaxglmm.runtime.engines import DaskExecutor
 from jaxglmm.runtime.precision import double_precision
 
 THREADS = 2
@@ -44,10 +45,10 @@ def given(pool: Any) -> Executor | None:
         return pool
     own = getattr(pool, "get_executor", None)
     if callable(own):
-        return own()
+        return DaskExecutor(pool, {}) if hasattr(pool, "scatter") else own()
     raise ArgumentError(
         f"executor={_shown(pool)}: a concurrent.futures.Executor is needed, such as "
-        "ProcessPoolExecutor(4), or a Dask client"
+        "ProcessPoolExecutor(4), jg.executors.ray(), or a Dask client"
     )
 
 

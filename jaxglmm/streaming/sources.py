@@ -264,8 +264,8 @@ class StreamSource(BatchSource):
 class DuckSource(StreamSource):
     """A DuckDB relation."""
 
-    def __init__(self, relation: Any):
-        super().__init__(relation.columns, self._project, "a DuckDB relation")
+    def __init__(self, relation: Any, shown: str = "a DuckDB relation"):
+        super().__init__(relation.columns, self._project, shown)
         self.relation = relation
 
     def _project(self, columns: list[str]) -> Any:
@@ -414,6 +414,11 @@ def _of_polars(frame: Any) -> BatchSource:
 
 
 def _of_ibis(table: Any) -> BatchSource:
+    backend = table._find_backend(use_default=True)
+    if backend.name == "duckdb":  # its own SQL, so that sums are pushed down as well
+        backend._run_pre_execute_hooks(table)  # tables in memory that it names
+        return DuckSource(backend.con.sql(backend.compile(table)), "an Ibis table")
+
     def read(columns: list[str]) -> Any:
         return table.select(*columns).to_pyarrow_batches(chunk_size=ROWS)
 
@@ -441,17 +446,25 @@ def _of_ray(data: Any) -> BatchSource:
 
 
 def _of_spark(frame: Any) -> BatchSource:
+    def packed(batches: Iterator[Any]) -> Iterator[Any]:
+        """Record batches as bytes, on a worker: the rows never become Python's."""
+        import pyarrow as pa
+
+        for batch in batches:
+            out = pa.BufferOutputStream()
+            with pa.ipc.new_stream(out, batch.schema) as writer:
+                writer.write_batch(batch)
+            content = pa.array([out.getvalue().to_pybytes()], pa.binary())
+            yield pa.RecordBatch.from_arrays([content], ["content"])
+
     def read(columns: list[str]) -> Iterator[Any]:
         import pyarrow as pa
 
-        chosen, rows = frame.select(*columns), []
-        for row in chosen.toLocalIterator(prefetchPartitions=True):
-            rows.append(row.asDict())
-            if len(rows) == ROWS:
-                yield pa.Table.from_pylist(rows)
-                rows = []
-        if rows:
-            yield pa.Table.from_pylist(rows)
+        quoted = ["`" + name.replace("`", "``") + "`" for name in columns]
+        sent = frame.select(*quoted).mapInArrow(packed, "content binary")
+        for row in sent.toLocalIterator(prefetchPartitions=True):
+            with pa.ipc.open_stream(bytes(row["content"])) as reader:
+                yield from reader
 
     return StreamSource(frame.columns, read, "a Spark data frame")
 
