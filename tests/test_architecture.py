@@ -399,7 +399,7 @@ def test_the_front_door_says_the_same_three_times():
     }
     public = set(jaxglmm.__all__)
     assert told == public
-    assert set(jaxglmm._WHERE) | {"datasets"} == public
+    assert set(jaxglmm._WHERE) | {"datasets", "executors"} == public
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -16,7 +16,7 @@ import jaxglmm as jg
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)
 LISTS = re.compile(r"```\{eval-rst\}\n(.*?)```", re.DOTALL)
-MODULES = ["density", "integrate", "datasets", "sklearn", "spreadsheet"]
+MODULES = ["density", "integrate", "datasets", "executors", "sklearn", "spreadsheet"]
 
 
 def listed():
@@ -31,7 +31,7 @@ def listed():
 def public():
     """(module, name) of all that the package says is public."""
     for name in jg.__all__:
-        if name != "datasets":
+        if name not in ("datasets", "executors"):
             yield "jaxglmm", name
     for module in [*MODULES, "compat.statsmodels", "plots"]:
         found = importlib.import_module(f"jaxglmm.{module}")
