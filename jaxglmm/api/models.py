@@ -31,7 +31,8 @@ from jaxglmm.api.given import (
     read_design,
     reading,
 )
-from jaxglmm.api.streamed import is_source, refuse_source, streamed
+from jaxglmm.api.streamed import is_source, streamed, streamed_generalised
+from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.estimate.methods import BayesMethod, bayes_method
 from jaxglmm.fitting.fit_design import (
     fit_correlated,
@@ -245,6 +246,7 @@ def glmm(
     reml: bool = False,
     fixed: dict | None = None,
     start: dict | None = None,
+    checkpoint: Any = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a generalised linear mixed model by maximum likelihood.
@@ -257,7 +259,7 @@ def glmm(
 
     Args:
         formula: the formula, or the response (n,).
-        data: a table, or the design X (n, p).
+        data: a table, X (n, p), or, with one grouping factor, a source as for ``lmm``.
         groups: factor -> labels (n,), in the second form.
         family: "binomial", "poisson", "nbinom2", "nbinom1", "gamma",
             "inverse_gaussian", "beta", "betabinomial", "student", "gaussian", or an
@@ -281,14 +283,14 @@ def glmm(
         contrasts: as for ``lmm``.
         zi: right side of the formula of the logit of the probability of a zero that is
             not the family's, ``"~ x + (1 | g)"``; ``"~ ."`` has the terms of the mean.
-            With a truncated family, or one of positive values, a hurdle. Also called
-            ``ziformula``.
+            With a truncated family, or one of positive values, a hurdle.
         dispersion: right side of the formula of the logarithm of the dispersion
             parameter (of the residual sd in a Gaussian model). Also ``dispformula``.
         known: as for ``lmm``.
         reml: restricted maximum likelihood, of Gaussian models with identity link.
         fixed: as for ``lmm``, ``{"phi": 2.0}`` too.
         start: as for ``lmm``.
+        checkpoint: as for ``lmm``.
         unknown: none; other packages' names raise an ``ArgumentError`` with ours.
 
     Returns:
@@ -316,6 +318,7 @@ def glmm(
     read |= {"weights": weights, "offset": offset, "trials": trials, "known": known}
     how = {"method": method, "reml": reml, "priors": priors, "conf_level": conf_level}
     how |= {"tol": tol, "max_iter": max_iter, "family": family}
+    how |= {"checkpoint": checkpoint}
     others, held = (zi, dispersion, nominal), (fixed, start)
     return _generalised((formula, data, groups), read, others, held, **how)
 
@@ -333,9 +336,9 @@ def _generalised(
     conf_level: float,
     tol: float,
     max_iter: int,
+    checkpoint: Any,
 ) -> Fit:
     """The steps of ``glmm``; parts: zi, dispersion, nominal; held: fixed, start."""
-    refuse_source(given[0], given[1])
     from jaxglmm.model.families import family_from
 
     likelihood = family_from(family)
@@ -348,6 +351,20 @@ def _generalised(
     priors_need_bayes(bayes, priors)
     conf_level = _arguments.level(conf_level, "conf_level", ModelError)
     tol, max_iter = check_numbers(tol, max_iter)
+    if isinstance(given[0], str) and is_source(given[1]):
+        only = {"zi": zi, "dispersion": dispersion, "nominal": nominal}
+        only |= {"method": bayes, "fixed": held[0], "start": held[1]}
+        read, how = read | {"checkpoint": checkpoint}, (tol, max_iter)
+        if likelihood.is_linear_model:
+            own = Maximise(restricted), *how, False
+            fit = streamed(given, read, only, *own)
+        else:
+            own = estimator or integration_of("laplace"), *how
+            fit = streamed_generalised(given, read, only, likelihood, *own)
+        fit.diagnostics["conf_level"] = conf_level
+        return fit
+    if checkpoint is not None:
+        raise ModelError("checkpoint= is for files that are read in batches")
     started = time.perf_counter()
     read = read | {"others": formulas(others)} | reading(likelihood)
     design = read_design("glmm", *given, **read)

@@ -1,15 +1,19 @@
-"""``lmm`` of data that are read in batches: what it takes, and what it hands on."""
+"""``lmm`` and ``glmm`` of data that are read in batches: what they take."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxglmm._errors import ModelError
 from jaxglmm.api.given import _caller
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.results import faces
 from jaxglmm.results.fit import Fit
+
+if TYPE_CHECKING:  # generalised models are imported where they are asked for
+    from jaxglmm.integrate.base import AbstractMarginal
+    from jaxglmm.model.families import AbstractFamily
 
 ENGINES = ("pyarrow", "duckdb", "polars", "ibis", "dask", "ray", "pyspark")
 TAKEN = ("weights", "offset", "missing", "contrasts", "checkpoint")
@@ -24,16 +28,6 @@ def is_source(data: Any) -> bool:
     from jaxglmm.streaming import sources
 
     return sources.is_source(data)
-
-
-def refuse_source(formula: Any, data: Any) -> None:
-    """Raise ``ModelError`` where a generalised model is asked of data in batches."""
-    if isinstance(formula, str) and is_source(data):
-        raise ModelError(
-            "generalised models need a table in memory: read the columns of the "
-            "formula, or rows of some of the groups, and pass the frame. Linear mixed "
-            "models, jg.lmm, are fitted to files and lazy frames in batches"
-        )
 
 
 def streamed(
@@ -53,15 +47,9 @@ def streamed(
     from jaxglmm.streaming.linear import fit_streamed
 
     formula, data, groups = given
-    plain = {"correlated": True}
-    others = {k: v for k, v in read.items() if k not in TAKEN}
-    for name, value in {**only, **others, "groups": groups}.items():
-        if value is not None and value != plain.get(name):
-            raise ModelError(
-                f"{name}= is for a table in memory; data in batches take a formula "
-                f"with {', '.join(TAKEN)}, by REML or maximum likelihood"
-            )
-    taken = {name: read[name] for name in TAKEN}
+    taken = _taken(
+        read, {**only, "groups": groups}, TAKEN, "REML or maximum likelihood"
+    )
     fit, model = fit_streamed(
         formula,
         data,
@@ -74,3 +62,43 @@ def streamed(
         **taken,
     )
     return fit.with_model(model)
+
+
+def _taken(
+    read: dict[str, Any], only: dict[str, Any], names: tuple[str, ...], by: str
+) -> dict[str, Any]:
+    """What data in batches take; all else is refused where it is given."""
+    plain = {"correlated": True}
+    others = {k: v for k, v in read.items() if k not in names}
+    for name, value in {**only, **others}.items():
+        if value is not None and value != plain.get(name):
+            raise ModelError(
+                f"{name}= is for a table in memory; data in batches take a formula "
+                f"with {', '.join(names)}, by {by}"
+            )
+    return {name: read[name] for name in names}
+
+
+def streamed_generalised(
+    given: tuple[Any, Any, Any],
+    read: dict[str, Any],
+    only: dict[str, Any],
+    family: AbstractFamily,
+    estimator: AbstractMarginal,
+    tol: float,
+    max_iter: int,
+) -> Fit:
+    """The same of ``glmm``.
+
+    Raises:
+        ModelError: something is given that needs a table in memory.
+    """
+    from jaxglmm.streaming.generalised import fit_generalised_streamed
+
+    formula, data, groups = given
+    names = (*TAKEN, "trials")
+    how = "Laplace's approximation or a number of quadrature nodes"
+    taken = _taken(read, {**only, "groups": groups}, names, how)
+    own = formula, data, family, estimator, tol, max_iter
+    make = faces.face("streamed generalised")
+    return fit_generalised_streamed(*own, make=make, context=_caller(), **taken)

@@ -54,14 +54,16 @@ class TermShape:
 class BatchRows:
     """The rows of a batch that count.
 
-    y: (n,) with the offset taken off; columns: distinct ones of X and Z, (n,) each,
-    None for ones; w: (n,) weights or None; codes: factor -> (n,) intp.
+    y: (n,); columns: distinct ones of X and Z, (n,) each, None for ones; w: (n,)
+    weights or None, as offset and trials; codes: factor -> (n,) intp.
     """
 
     y: np.ndarray
     columns: list[np.ndarray | None]
     w: np.ndarray | None
     codes: dict[str, np.ndarray]
+    offset: np.ndarray | None = None
+    trials: np.ndarray | None = None
 
 
 class RowMaker:
@@ -151,7 +153,8 @@ class RowMaker:
         values = self.encoder.apply(self.read.atoms, columns, n)
         made = [_column(parts, values) for _, parts in self.distinct]
         codes = {name: self.codes(name, columns) for name in self.groups}
-        return BatchRows(y if offset is None else y - offset, made, w, codes)
+        trials = self.survey.trials_of(columns, n)
+        return BatchRows(y, made, w, codes, offset, trials)
 
     # The design -------------------------------------------------------------------
 

@@ -72,6 +72,8 @@ def check_generalised(design: Design) -> None:
             f"{design.p} fixed effects and {design.n_counted} rows leave nothing to "
             f"estimate the random effects from; drop terms or add data{_texts(design)}"
         )
+    if not design.has_rows:
+        return
     _refuse_response_as_predictor(design)
     for term in design.terms:
         lost = _lost(design, term)

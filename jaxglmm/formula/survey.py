@@ -10,7 +10,7 @@ columns before they are squared). What else depends on other rows (``x - x.mean(
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from jaxglmm.formula.contrasts import Marked, make_coding
 from jaxglmm.formula.encode import Encoder, check_finite, refuse_too_many
 from jaxglmm.formula.evaluate import TRUST, evaluate
 from jaxglmm.formula.expressions import context_used, spread
-from jaxglmm.formula.given import OFFSET, WEIGHTS, in_table
+from jaxglmm.formula.given import OFFSET, TRIALS, WEIGHTS, in_table
 from jaxglmm.formula.groups import GroupCoding
 from jaxglmm.formula.labels import Growing
 from jaxglmm.formula.notices import warn
@@ -85,7 +85,8 @@ class Survey:
     """What the batches of a table taught of a formula.
 
     n: rows seen; complete: rows with no missing value; counted: those of positive
-    weight; lost: column -> missing values.
+    weight; lost: column -> missing values; support: refuses responses, with their
+    trials, that a family does not have.
     """
 
     formula: str
@@ -107,6 +108,9 @@ class Survey:
     marks: dict[str, Any] = field(default_factory=dict)
     response: NumberFacts = field(default_factory=NumberFacts)  # less the offset
     has_offset: bool = False
+    family_kind: str = NUMERIC
+    trials: str | None = None
+    support: Callable[[np.ndarray, Any], None] | None = None
     _probed: bool = False
 
     def __post_init__(self) -> None:
@@ -120,8 +124,10 @@ class Survey:
         trusted = TRUST.get()
         self.context = (self.context or {}) if trusted else {}
         table = Table(self.names, 0, frozenset(self.names).__contains__)
-        given = (self.weights, self.offset, None)
-        self.read: ReadFormula = read_formula(self.formula, table, NUMERIC, given)
+        given = (self.weights, self.offset, self.trials)
+        self.read: ReadFormula = read_formula(
+            self.formula, table, self.family_kind, given, self.trials
+        )
         self.used = columns_used(self.read, self.context)
         texts = [a.expr for a in self.read.every if not a.bare]
         kept = context_used(texts, self.read.known, self.context)
@@ -136,7 +142,7 @@ class Survey:
     @property
     def columns(self) -> list[str]:
         """Columns to be read, in the order of the table."""
-        more = [n for n in (self.weights, self.offset) if n is not None]
+        more = [n for n in (self.weights, self.offset, self.trials) if n is not None]
         wanted = {*self.used, *more}
         return [name for name in self.names if name in wanted]
 
@@ -154,7 +160,8 @@ class Survey:
     def complete_rows(self, table: Table) -> tuple[dict[str, Column], int]:
         """The columns of a batch at the rows without a missing value, and how many."""
         columns = {name: table.column(name) for name in self.used}
-        for label, name in ((WEIGHTS, self.weights), (OFFSET, self.offset)):
+        given = (WEIGHTS, self.weights), (OFFSET, self.offset), (TRIALS, self.trials)
+        for label, name in given:
             column = in_table(label, name, table)
             if column is not None:
                 columns[label] = column
@@ -189,6 +196,8 @@ class Survey:
         self.counted += n if w is None else len(w)
         y, offset = self.y(columns, n), self.offsets(columns, n)
         self.has_offset = offset is not None
+        if self.support is not None:
+            self.support(y, self.trials_of(columns, n))
         self.response.add(y if offset is None else y - offset)
         for atom in dict.fromkeys(self.read.atoms):
             self._see_atom(atom, columns, n)
@@ -266,7 +275,9 @@ class Survey:
         Raises:
             DataError: it is not numeric, or not finite.
         """
-        (atom,) = self.read.left.atoms
+        return self._left(self.read.left.atoms[0], columns, n)
+
+    def _left(self, atom: Atom, columns: Mapping[str, Column], n: int) -> np.ndarray:
         bare = atom.bare
         column = columns[atom.expr] if bare else self._value(atom.expr, columns, n)
         if not isinstance(column, Column) or column.kind not in ("number", "truth"):
@@ -275,6 +286,18 @@ class Survey:
         y = np.asarray(column.values, np.float64)
         check_finite(atom.expr, (y,), None)
         return y
+
+    def trials_of(self, columns: Mapping[str, Column], n: int) -> np.ndarray | None:
+        """(n,) trials of a batch; None where a row is one.
+
+        Raises:
+            DataError: they are given twice, or are no numbers.
+        """
+        given = _given_trials(columns.get(TRIALS))
+        if len(self.read.left.atoms) == 1:
+            return given
+        one, two = (self._left(atom, columns, n) for atom in self.read.left.atoms)
+        return _trials(self.read.left, one, two, given)
 
     def offsets(self, columns: Mapping[str, Column], n: int) -> np.ndarray | None:
         """(n,) the known part of the predictor in a batch."""
@@ -420,6 +443,30 @@ def checked_weights(column: Column | None) -> np.ndarray | None:
             f"{w.min():g}"
         )
     return w
+
+
+def _given_trials(column: Column | None) -> np.ndarray | None:
+    if column is None:
+        return None
+    values = np.asarray(column.values, np.float64)
+    check_finite(TRIALS, (values,), None)
+    return values
+
+
+def _trials(
+    left: Any, one: np.ndarray, two: np.ndarray, given: np.ndarray | None
+) -> np.ndarray:
+    """Trials of a left side in two parts."""
+    if given is not None:
+        raise DataError(f"the trials are given twice: in {left.text} and as trials=")
+    if left.form == "trials":
+        return two
+    if (two < 0).any():
+        raise DataError(
+            f"{left.text}: negative failures, such as {two.min():g}; the second column "
+            "counts failures, n - k, not trials"
+        )
+    return one + two
 
 
 def _scaling(word: str, facts: NumberFacts) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 WHERE = {
     "linear": "jaxglmm.results.fit:Fit",
     "streamed": "jaxglmm.results.streamed_fit:StreamedFit",
+    "streamed generalised": "jaxglmm.results.streamed_fit:StreamedGeneralisedFit",
     "correlated": "jaxglmm.results.correlated_fit:CorrelatedFit",
     "dispersed": "jaxglmm.results.correlated_fit:DispersedFit",
     "generalised": "jaxglmm.results.generalised_fit:GeneralisedFit",

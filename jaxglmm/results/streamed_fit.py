@@ -1,36 +1,32 @@
-"""The face of a fit whose data were read in batches."""
+"""The faces of fits whose data were read in batches."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
+from jaxglmm.fitting import convergence
 from jaxglmm.fitting import linear as engines
+from jaxglmm.fitting.diagnostics import at_ends
 from jaxglmm.results.fit import Fit
+from jaxglmm.results.generalised_fit import GeneralisedFit
+from jaxglmm.streaming.generalised import StreamedGeneralisedModel
 from jaxglmm.streaming.linear import StreamedModel
 from jaxglmm.streaming.plan import PassPlan
 from jaxglmm.streaming.sources import is_source
 
 
-class StreamedFit(Fit):
-    """A linear mixed model of data that were not in memory; see ``Fit``.
+class OfBatches(Fit):
+    """What fits of data that were not in memory have in common.
 
     All that needs the model alone is answered as by other fits: summary, tests,
     intervals, random effects, means of a table of new rows. What needs the rows is
     written to a file (``predict(source, to=)``, ``ranef_to``), or refused.
-
-    Example:
-        >>> import jaxglmm as jg, pathlib, tempfile
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "sleep.parquet"
-        >>> jg.datasets.load("sleepstudy").to_parquet(path)
-        >>> fit = jg.lmm("Reaction ~ Days + (Days | Subject)", path)
-        >>> round(fit.criterion, 4), fit.plan.passes
-        (1743.6283, 2)
     """
 
-    _streamed: StreamedModel
+    _streamed: Any
 
     @property
     def plan(self) -> PassPlan:
@@ -42,11 +38,11 @@ class StreamedFit(Fit):
         """(p, p) with the inner products of X."""
         return self._streamed.design.root
 
-    def like(self, *args: Any, **options: Any) -> StreamedFit:
+    def like(self, *args: Any, **options: Any) -> Self:
         """Another fit of the same sums."""
         return super().like(*args, **options).with_model(self._streamed)
 
-    def with_model(self, model: StreamedModel) -> StreamedFit:
+    def with_model(self, model: Any) -> Self:
         """This fit, with what the passes found."""
         self._streamed = model
         return self
@@ -110,10 +106,54 @@ class StreamedFit(Fit):
 
         return write_ranef(self, to, se)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_streamed": self._streamed}
+
+
+class StreamedFit(OfBatches):
+    """A linear mixed model of data that were not in memory; see ``Fit``.
+
+    Example:
+        >>> import jaxglmm as jg, pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "sleep.parquet"
+        >>> jg.datasets.load("sleepstudy").to_parquet(path)
+        >>> fit = jg.lmm("Reaction ~ Days + (Days | Subject)", path)
+        >>> round(fit.criterion, 4), fit.plan.passes
+        (1743.6283, 2)
+    """
+
+    _streamed: StreamedModel
+
     def _rebuilt(self) -> Any:
         from jaxglmm.estimate.maximise import Maximise
 
         return engines.of_moments(self._streamed.moments, Maximise(self.reml))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_streamed": self._streamed}
+
+class StreamedGeneralisedFit(OfBatches, GeneralisedFit):
+    """A generalised mixed model of data that were not in memory; see ``Fit``.
+
+    Standard errors are those of the exact Hessian at the maximum, as of a table in
+    memory. Conditional standard deviations of the random effects, profiles and
+    bootstraps need the rows and are refused.
+
+    Example:
+        >>> import jaxglmm as jg, pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "cbpp.parquet"
+        >>> jg.datasets.load("cbpp").to_parquet(path)
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = jg.glmm(formula, path)
+        >>> round(fit.criterion, 4), round(fit.varcorr["herd"].sd.iloc[0], 4)
+        (184.0526, 0.6423)
+    """
+
+    _streamed: StreamedGeneralisedModel
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What should be known about this fit, as far as that needs no rows."""
+        notes = (*convergence.notes(self.design, self.estimates), *at_ends(self))
+        return tuple(note.text for note in notes)
+
+    def _rebuilt(self) -> Any:
+        return self._streamed.engine

@@ -39,7 +39,8 @@ from jaxglmm.streaming.sources import (
     source_of,
 )
 from jaxglmm.structure.moments_of_design import Moments
-from jaxglmm.structure.moments_of_sums import moments, reduced, refuse_exact
+from jaxglmm.structure.moments_of_sums import SumFrame, moments, reduced, refuse_exact
+from jaxglmm.structure.row_sums import RowSums
 
 S = TypeVar("S", bound=FittedModel)
 
@@ -77,24 +78,85 @@ def read_model(
         FormulaError, DataError, ModelError: as for a table in memory, with the file.
     """
     source = source_of(data)
-    started = time.perf_counter()
-    for label, given in (("weights", weights), ("offset", offset)):
-        if given is not None and not isinstance(given, str):
+    survey = surveyed(formula, source, weights, offset, context, contrasts)
+    passed = passes_over(survey, source, missing, shown, checkpoint, pushed=True)
+    sums, frame, design = passed.sums, passed.frame, passed.design
+    check_linear(design)
+    found = reduced(sums, survey.counted)
+    response = survey.response
+    size = np.hypot(response.mean, response.sd)
+    refuse_exact(found, float(size) / frame.s)
+    rows = AbsentRows(survey.counted, design.p)
+    made = moments(sums, frame, survey.counted, survey.log_weights, rows)
+    return StreamedModel(design, made, passed.plan, passed.seconds)
+
+
+def surveyed(
+    formula: str,
+    source: BatchSource,
+    weights: Any,
+    offset: Any,
+    context: dict[str, Any] | None,
+    contrasts: dict | None,
+    **more: Any,
+) -> Survey:
+    """A survey that has seen nothing yet; more: as ``Survey`` takes it.
+
+    Raises:
+        ModelError: no random effects; arrays where columns have to be named.
+    """
+    given = {"weights": weights, "offset": offset, "trials": more.get("trials")}
+    for label, value in given.items():
+        if value is not None and not isinstance(value, str):
             raise ModelError(
                 f"{label}= of data in batches is the name of a column, not an array"
             )
-    survey = Survey(formula, source.names, weights, offset, context or {}, contrasts)
+    own = weights, offset, context or {}, contrasts
+    survey = Survey(formula, source.names, *own, **more)
     if not survey.read.parts:
         raise ModelError(
             "the model has no random effects. Add a term such as (1 | group)"
         )
+    return survey
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What the passes of levels and of cross-products found."""
+
+    maker: RowMaker
+    summing: Summing
+    sums: RowSums
+    frame: SumFrame
+    design: StreamedDesign
+    plan: PassPlan
+    seconds: dict[str, float]
+    left: Checkpoint | None
+
+
+def passes_over(
+    survey: Survey,
+    source: BatchSource,
+    missing: str,
+    shown: bool | None,
+    checkpoint: Any,
+    *,
+    pushed: bool,
+    **facts: Any,
+) -> Passed:
+    """Levels, then cross-products.
+
+    pushed: of a linear model: under the weights, and by SQL where that can be; facts:
+    more that a checkpoint has to be of.
+    """
+    started = time.perf_counter()
     plans: list[PassPlan] = []
 
     def first(batch: Batch, seconds: float) -> None:
         plans.append(_planned(survey, source, batch, seconds))
         announce.tell(repr(plans[0]))
 
-    own = roles(survey, source)
+    own = roles(survey, source) if pushed else None
     if own is not None and isinstance(source, DuckSource):
         survey_by_sql(survey, source, own)
         sums_by = f"sums by SQL, GROUP BY {', '.join(survey.groupings)}"
@@ -102,7 +164,7 @@ def read_model(
         announce.tell(repr(plans[0]))
         left = None
     else:
-        left = _checkpoint(checkpoint, survey, source)
+        left = _checkpoint(checkpoint, survey, source, facts)
         if left is not None and resume_survey(left, survey):
             plans.append(_pushed(survey, source, "Arrow batches, from a checkpoint"))
         else:
@@ -112,7 +174,7 @@ def read_model(
     survey.finish(missing)
     levels = time.perf_counter()
     maker = RowMaker(survey)
-    summing = Summing(maker, source, shown, own, left)
+    summing = Summing(maker, source, shown, own, left, weighted=pushed)
     sums, frame, kept, whole = summing.run()
     lost = _null_space(summing, kept, whole)
     if lost is not None:
@@ -124,13 +186,6 @@ def read_model(
     grams = mean_products(sums, frame, survey.counted)
     root = np.linalg.cholesky(sums.plain[:-1, :-1]).T @ frame.R
     design = maker.design(kept, lost, grams, counted, root)
-    check_linear(design)
-    found = reduced(sums, survey.counted)
-    response = survey.response
-    size = np.hypot(response.mean, response.sd)
-    refuse_exact(found, float(size) / frame.s)
-    rows = AbsentRows(survey.counted, len(kept))
-    made = moments(sums, frame, survey.counted, survey.log_weights, rows)
     seconds = {
         "levels": levels - started,
         "cross-products": time.perf_counter() - levels,
@@ -138,7 +193,7 @@ def read_model(
     plan = plans[0]
     if summing.passes + 1 != plan.passes:
         plan = replace(plan, passes=summing.passes + 1)
-    return StreamedModel(design, made, plan, seconds)
+    return Passed(maker, summing, sums, frame, design, plan, seconds, left)
 
 
 def fit_streamed(
@@ -188,7 +243,9 @@ def _planned(
     )
 
 
-def _checkpoint(folder: Any, survey: Survey, source: BatchSource) -> Checkpoint | None:
+def _checkpoint(
+    folder: Any, survey: Survey, source: BatchSource, more: dict[str, Any]
+) -> Checkpoint | None:
     if folder is None:
         return None
     mark = source.mark
@@ -199,7 +256,7 @@ def _checkpoint(folder: Any, survey: Survey, source: BatchSource) -> Checkpoint 
         )
     facts = {"formula": survey.formula, "weights": survey.weights}
     facts |= {"offset": survey.offset, "contrasts": repr(survey.contrasts)}
-    return Checkpoint(folder, facts | {"files": mark})
+    return Checkpoint(folder, facts | more | {"files": mark})
 
 
 def _pushed(survey: Survey, source: BatchSource, method: str) -> PassPlan:

@@ -106,11 +106,14 @@ class Summing:
         shown: bool | None,
         pushed: Roles | None = None,
         left: Checkpoint | None = None,
+        weighted: bool = True,
     ):
+        self.weighted = weighted
         self.maker, self.source, self.shown = maker, source, shown
         self.pushed, self.left = pushed, left
         self.survey = maker.survey
         self.passes = 0
+        self.coordinates: SumCoordinates | None = None  # those of the sums
         self.kinds = [
             covariances.named(t.covariance, len(t.names)) for t in maker.terms
         ]
@@ -142,6 +145,7 @@ class Summing:
         while self.passes < MOST_PASSES and reduced(sums, self.n).loss > LOSSY:
             every = self._better(sums, frame, every)
             sums, frame = self._pass(every)
+        self.coordinates = every
         return sums, frame, kept, whole
 
     @property
@@ -228,7 +232,8 @@ class Summing:
                 with told(batch.where):
                     found = self.maker.rows(as_table(batch.table))
                     codes = [found.codes[name] for name in self.factors]
-                    sums.add(columns.of(found), found.w, codes)
+                    w = found.w if self.weighted else None
+                    sums.add(columns.of(found), w, codes)
                 done += batch.table.num_rows
                 if left is not None and (left.is_due or done == self.survey.n):
                     keep_sums(left, k, sums, done, more)
@@ -308,13 +313,14 @@ class SummedColumns:
             count += len(self.x_raw)
         self.y_at = count
         count += 1
-        by_term = []
+        by_term: list[tuple[int, ...]] = []
         for raw, turn in zip(self.z_raw, c.z_turns, strict=True):
             if turn is None:
                 by_term.append(tuple(raw))
             else:
                 by_term.append(tuple(range(count, count + len(raw))))
                 count += len(raw)
+        self.size = count
         self.z_at = [
             sum(
                 (
@@ -326,6 +332,15 @@ class SummedColumns:
             )
             for name in factors
         ]
+
+    @property
+    def constant(self) -> tuple[bool, ...]:
+        """(size,) which columns are ones as they are."""
+        ones = [
+            not self.maker.distinct[at][1] and (shift, scale) == (0.0, 1.0)
+            for at, shift, scale in self.raw
+        ]
+        return (*ones, *[False] * (self.size - len(ones)))
 
     def _raw(self, at: int, move: tuple[float, float]) -> int:
         return self.raw.setdefault((at, *move), len(self.raw))
@@ -343,7 +358,7 @@ class SummedColumns:
         if self.c.X_turn is not None:
             X = _divided(X, self.c.X_turn, n)
             out += X
-        y = rows.y
+        y = rows.y if rows.offset is None else rows.y - rows.offset
         for column, b in zip(X, self.c.b, strict=True):
             if b:
                 y = y - (b if column is None else b * column)

@@ -297,7 +297,7 @@ def moments(
     factors, ZX, Zy = [], [], []
     turns: dict[str, np.ndarray] = {}
     for k in order:
-        factor, own = _factor(sums, frame, T, k, rows)
+        factor, own = factor_of_sums(sums, frame, T, k, rows)
         back = turns[factor.name] = np.linalg.solve(own, np.eye(len(own)))
         at = sums.factors[k].at
         B = sums.between(k, at, (*sums.x_at, sums.y_at))
@@ -331,7 +331,7 @@ def moments(
     )
 
 
-def _factor(
+def factor_of_sums(
     sums: RowSums, frame: SumFrame, T: Sequence[np.ndarray], k: int, rows: Any
 ) -> tuple[Factor, np.ndarray]:
     """A factor without its rows, and the map (q, q) of its moved columns."""

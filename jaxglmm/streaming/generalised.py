@@ -1,0 +1,402 @@
+"""A generalised mixed model of data that are read in batches.
+
+One pass learns levels and ranges, one adds cross-products, which say what X can tell
+and in which coordinates nothing cancels, and one deals the rows to parts by their
+levels (``parts``). The search reads the parts (``searching``): the same likelihood and
+the same modes as of a table in memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._errors import DataError, ModelError, NotApplicableError
+from jaxglmm.estimate.generalised import GeneralisedFitted
+from jaxglmm.fitting import convergence as diagnose
+from jaxglmm.fitting.generalised import GeneralisedEngine, estimates, inverse_root
+from jaxglmm.fitting.linear import SAFETY, lambdas
+from jaxglmm.formula import check_generalised
+from jaxglmm.formula.absent import WHERE, AbsentRows, StreamedDesign
+from jaxglmm.formula.tables import as_table
+from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.runtime import progress
+from jaxglmm.runtime.ahead import ahead
+from jaxglmm.runtime.memory import programs
+from jaxglmm.streaming import searching
+from jaxglmm.streaming.linear import Passed, passes_over, surveyed
+from jaxglmm.streaming.parts import ColumnWays, LevelBlock, Parts, PartShape
+from jaxglmm.streaming.passes import SummedColumns, told
+from jaxglmm.streaming.plan import PassPlan
+from jaxglmm.streaming.searching import AllModes, SearchEnd, SearchPoint
+from jaxglmm.streaming.sources import BatchSource, source_of
+from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.moments_of_sums import (
+    factor_of_sums,
+    reduced,
+    refuse_exact,
+    turned,
+)
+from jaxglmm.structure.rows import NoRows
+from jaxglmm.structure.rows_of_design import RowData
+
+SAMPLE_STEPS = 40  # evaluations of a part, which is a sample
+GENTLE = 1e-2  # gain at which a sample has said what it can
+
+
+class StreamedEngine(GeneralisedEngine):
+    """What a fit asks of its engine, from what the search left.
+
+    end: the last point, with the exact Hessian there.
+    """
+
+    end: SearchPoint
+    modes: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        factor: Factor,
+        R: np.ndarray,
+        base: GeneralisedProblem,
+        marginal: AbstractMarginal,
+        end: SearchPoint,
+        modes: np.ndarray,
+    ) -> StreamedEngine:
+        """R: (p, p) X of the user = X~ R; modes: (q, J) u of all levels."""
+        n = base.y.shape[0]
+        absent = AbsentRows(n)
+        data = RowData(base.rows, base.X, (factor,), R, absent, n, n)  # type: ignore
+        out = cls(data, base, marginal, absent, np.zeros(base.family.n_phi))  # type: ignore
+        out.end, out.modes = end, modes
+        return out
+
+    def fit(self, *args: Any, **options: Any) -> Any:
+        """Refused: the rows are gone."""
+        raise NotApplicableError(WHERE)
+
+    fit_from = for_response = working = fit  # type: ignore[assignment]
+
+    def recovered(self, estimates: Any) -> Any:
+        """psi and u, which are kept."""
+        return self.end.psi, (self.modes[:, None, :],)
+
+    def parameter_root(self, psi: np.ndarray, u: Any) -> np.ndarray:
+        """(k, r) root of the covariance of the parameters, at the maximum alone."""
+        if not np.array_equal(psi, self.end.psi):
+            raise NotApplicableError(WHERE)
+        return inverse_root(self.end.H, self.pinned(psi), self.base.p)
+
+
+@dataclass(frozen=True)
+class StreamedGeneralisedModel:
+    """What the passes found; plan, seconds: as of a linear model."""
+
+    design: StreamedDesign
+    engine: StreamedEngine
+    plan: PassPlan
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def fit_generalised_streamed(
+    formula: str,
+    data: Any,
+    family: AbstractFamily,
+    marginal: AbstractMarginal,
+    tol: float,
+    max_iter: int,
+    *,
+    make: Callable[..., Any],
+    weights: Any = None,
+    offset: Any = None,
+    trials: Any = None,
+    missing: str = "drop",
+    contrasts: dict | None = None,
+    context: dict[str, Any] | None = None,
+    shown: bool | None = None,
+    checkpoint: Any = None,
+) -> Any:
+    """A generalised model of a source, named; arguments as for ``read_model``."""
+    source = source_of(data)
+    kind, support = family.family_kind, _support(family)
+    more = {"family_kind": kind, "support": support, "trials": trials}
+    survey = surveyed(formula, source, weights, offset, context, contrasts, **more)
+    refuse(survey, family, marginal)
+    facts = {"family": repr(family), "marginal": repr(marginal), "trials": trials}
+    own = missing, shown, checkpoint
+    passed = passes_over(survey, source, *own, pushed=False, **facts)
+    check_generalised(passed.design)
+    _refuse_exact(passed)
+    programs.spare()
+    with _folder(checkpoint) as folder:
+        began = time.perf_counter()
+        parts, factor, R = _dealt(passed, source, family, folder, shown)
+        dealt = time.perf_counter()
+        end, u, visits = _searched(
+            parts, marginal, passed.left, SAFETY * tol, max_iter, shown
+        )
+        passed.seconds["parts"] = dealt - began
+        passed.seconds["fit"] = time.perf_counter() - dealt
+    end = searching.ended(end, _scales(parts))
+    return _named(passed, parts.shape, (factor, R), marginal, (end, u, visits), make)
+
+
+def refuse(survey: Any, family: AbstractFamily, marginal: AbstractMarginal) -> None:
+    """Raise ``ModelError`` for models whose rows have to be in memory."""
+    if len(survey.groupings) > 1:
+        raise ModelError(
+            "a generalised model of data in batches has one grouping factor, whose "
+            f"levels are independent; this one has {len(survey.groupings)}: "
+            f"{', '.join(map(repr, survey.groupings))}. Keep one of them, or read the "
+            "columns of the formula and pass the table"
+        )
+    if family.family_kind not in ("numeric", "binomial") or len(family.predictors) > 1:
+        raise ModelError(
+            f"family {family.name!r} needs a table in memory: data in batches take "
+            "families with one linear predictor"
+        )
+    if marginal.nodes == 0:
+        raise ModelError(
+            "jg.AGQ('auto') needs a table in memory; data in batches take "
+            "method='laplace' or a number of nodes, jg.AGQ(7)"
+        )
+
+
+def _refuse_exact(passed: Passed) -> None:
+    """Raise ``ModelError`` where the response is among the predictors."""
+    survey = passed.maker.survey
+    trials = survey.trials is not None or len(survey.read.left.atoms) == 2
+    if survey.has_offset or trials:
+        return
+    size = np.hypot(survey.response.mean, survey.response.sd)
+    found = reduced(passed.sums, survey.counted)
+    refuse_exact(found, float(size) / passed.frame.s)
+
+
+def _support(family: AbstractFamily) -> Callable[[np.ndarray, Any], None]:
+    """The family's check of a batch, which may well be constant."""
+
+    def check(y: np.ndarray, trials: Any) -> None:
+        try:
+            family.check(y, trials)
+        except ModelError as error:
+            if error.status != _status.CONSTANT:
+                raise
+
+    return check
+
+
+@contextmanager
+def _folder(checkpoint: Any) -> Iterator[Path]:
+    """Where the parts lie: beside a checkpoint, or for as long as the fit takes."""
+    if checkpoint is None:
+        with tempfile.TemporaryDirectory(prefix="jaxglmm-") as name:
+            yield Path(name)
+        return
+    folder = Path(checkpoint) / "parts"
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+
+
+def _dealt(
+    passed: Passed,
+    source: BatchSource,
+    family: AbstractFamily,
+    folder: Path,
+    shown: bool | None,
+) -> tuple[Parts, Factor, np.ndarray]:
+    """The rows in parts, the factor without rows, and R (p, p), X = X~ R."""
+    survey, sums, frame, maker = (
+        passed.maker.survey,
+        passed.sums,
+        passed.frame,
+        passed.maker,
+    )
+    n = survey.counted
+    found = reduced(sums, n)
+    absent = AbsentRows(n)
+    turns = turned(sums, frame, n)
+    factor, own = factor_of_sums(sums, frame, turns, 0, absent)
+    assert passed.summing.coordinates is not None
+    columns = SummedColumns(maker, passed.summing.coordinates, [factor.name])
+    ways = _ways(columns, found.C / np.sqrt(n), own)
+    read = survey.read
+    shape = PartShape(
+        family,
+        factor.covariance,
+        ways,
+        factor.n_levels,
+        survey.weights is not None,
+        survey.trials is not None or len(read.left.atoms) == 2,
+        survey.offset is not None or bool(read.offsets),
+    )
+    parts = Parts(folder, shape, sums.counts[0])
+    if not parts.whole.exists():
+        _deal(parts, columns, passed, source, shown)
+    return parts, factor, found.C / np.sqrt(n) @ frame.R
+
+
+def _deal(
+    parts: Parts,
+    columns: SummedColumns,
+    passed: Passed,
+    source: BatchSource,
+    shown: bool | None,
+) -> None:
+    """A pass that writes the parts."""
+    maker, survey = passed.maker, passed.maker.survey
+    (name,) = survey.groupings
+    lost, done = survey.lost.copy(), 0
+    writer = parts.writer()
+    try:
+        with progress.bar(survey.n, shown, "row", "dealing rows to parts") as bar:
+            for batch in ahead(source.tables(survey.columns)):
+                with told(batch.where):
+                    rows = maker.rows(as_table(batch.table))
+                    writer.add(rows, rows.codes[name], columns.of(rows))
+                done += batch.table.num_rows
+                bar.update(batch.table.num_rows)
+    finally:
+        writer.close()
+    survey.lost = lost
+    if done != survey.n:
+        raise DataError(
+            f"{source.description} had {survey.n} rows when its levels were read, and "
+            f"{done} now: the data change while they are read"
+        )
+    parts.whole.touch()
+
+
+def _ways(columns: SummedColumns, C: np.ndarray, own: np.ndarray) -> ColumnWays:
+    """How internal columns are made of those that were summed."""
+    x_at, z_at = columns.x_at, columns.z_at[0]
+    r = columns.size
+    X, Z = np.zeros((r, len(x_at))), np.zeros((r, len(z_at)))
+    X[list(x_at)] = np.linalg.solve(C, np.eye(len(C)))
+    Z[list(z_at)] = np.linalg.solve(own, np.eye(len(own)))
+    return ColumnWays.of(X, Z, columns.constant)
+
+
+def _scales(parts: Parts) -> np.ndarray:
+    family, p = parts.shape.family, len(parts.shape.ways.X)
+    return searching.scales_of((parts.shape.own,), p, family.n_phi)
+
+
+def _searched(
+    parts: Parts,
+    marginal: AbstractMarginal,
+    left: Any,
+    tol: float,
+    max_iter: int,
+    shown: bool | None,
+) -> tuple[SearchEnd, AllModes, int]:
+    """The maximum, u of all levels there, and how often all rows were visited."""
+    shape, scales = parts.shape, _scales(parts)
+    u = AllModes(np.zeros((len(shape.ways.Z), shape.n_levels)))
+    psi, visits = None, 0
+    if left is not None:
+        known = left.read("search")
+        if known is not None:
+            psi = known[1]["psi"]
+    if psi is None:
+        psi = searching.started(marginal, _largest(parts.blocks(0)), max_iter)
+        if parts.count > 1:
+            psi = _of_sample(parts, marginal, psi, u, scales)
+
+    def every(bar: Any) -> Iterator[LevelBlock]:
+        for k in range(parts.count):
+            for block in ahead(parts.blocks(k)):
+                yield block
+                bar.update(block.rows)
+
+    def evaluate(x: np.ndarray) -> SearchPoint:
+        nonlocal visits
+        visits += 1
+        total = int(parts.rows.sum())
+        with progress.bar(total, shown, "row", f"likelihood, pass {visits}") as bar:
+            found = searching.evaluated(marginal, x, every(bar), u)
+        if left is not None:
+            left.write("search", {"value": found.value}, {"psi": x})
+        return found
+
+    end = searching.minimised(evaluate, psi, scales, tol, max_iter)
+    return end, u, visits
+
+
+def _of_sample(
+    parts: Parts,
+    marginal: AbstractMarginal,
+    psi: np.ndarray,
+    u: AllModes,
+    scales: np.ndarray,
+) -> np.ndarray:
+    """Where the likelihood of the first part is largest; psi if that is nowhere."""
+
+    def evaluate(x: np.ndarray) -> SearchPoint:
+        return searching.evaluated(marginal, x, ahead(parts.blocks(0)), u)
+
+    end = searching.minimised(evaluate, psi, scales, GENTLE, SAMPLE_STEPS)
+    return end.at.psi if end.status == _status.CONVERGED else psi
+
+
+def _largest(blocks: Iterator[LevelBlock]) -> LevelBlock:
+    """The one with the most rows."""
+    return max(blocks, key=lambda block: block.rows)
+
+
+def _named(
+    passed: Passed,
+    shape: PartShape,
+    coordinates: tuple[Factor, np.ndarray],
+    marginal: AbstractMarginal,
+    found: tuple[SearchEnd, AllModes, int],
+    make: Callable[..., Any],
+) -> Any:
+    """The fit with its names."""
+    (factor, R), (end, u, visits) = coordinates, found
+    design, n = passed.design, passed.maker.survey.counted
+    absent, p = AbsentRows(n), len(shape.ways.X)
+    base = GeneralisedProblem(
+        NoRows((), (), (factor.n_levels,)),
+        AbsentRows(p, n),  # type: ignore[arg-type]
+        *(absent,) * 4,  # type: ignore[arg-type]
+        shape.family,
+        (shape.own,),
+    )
+    engine = StreamedEngine.of(factor, R, base, marginal, end.at, u.values)
+    _, theta, _ = base.split(end.at.psi)
+    (lam,) = lambdas(base, theta)
+    fitted = GeneralisedFitted(
+        end.at.psi,
+        (u.values[:, None, :],),
+        ((lam @ u.values)[:, None, :],),
+        np.zeros(0),
+        end.at.value,
+        end.gain,
+        end.steps,
+        end.status,
+    )
+    passes = 2 + passed.summing.passes + visits
+    plan = replace(passed.plan, passes=passes)
+    model = StreamedGeneralisedModel(design, engine, plan, passed.seconds)
+    diagnostics = {
+        "system": "blocks of levels, in files",
+        "seconds": dict(passed.seconds),
+        "evaluations": end.steps,
+        "decrement": end.gain,
+    }
+    own = design, estimates(engine, design, fitted), shape.family, marginal
+    fit = make(*own, engine, diagnostics).with_model(model)
+    fit.keep(fitted)
+    diagnose.warn(design, fit.estimates)
+    return fit

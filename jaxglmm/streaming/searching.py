@@ -1,0 +1,196 @@
+"""The maximum of a marginal likelihood whose rows are in parts.
+
+Given psi the levels of one factor are independent: each block finds its modes and gives
+-2 log-likelihood, score and exact Hessian, which add up. The search begins where one
+block's own fit ended, goes on with a part, which is a sample of the levels, and ends
+with Newton's method on all of them: there the error squares from step to step, so few
+passes are left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._errors import ModelError
+from jaxglmm.estimate import generalised as laplace
+from jaxglmm.estimate import hessian as exact
+from jaxglmm.fitting.linear import SINGULAR
+from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.model.covariances.base import is_scale
+from jaxglmm.runtime import hosted
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.streaming.parts import LevelBlock
+
+LONGEST = 1.0  # change of a parameter in a step, in internal coordinates
+FLAT = 1e-9  # eigenvalue of the Hessian, at unit diagonal, that is raised to this
+ROUNDING = 1e-13  # of -2 log-likelihood, that does not count as a rise
+NEAR_ZERO = 1e-3  # a diagonal of Lambda that is tried at zero
+LIFTED = 0.1  # where one goes on from that was at zero, and should not be
+HALVED = 12
+
+
+@dataclass
+class AllModes:
+    """u (q, J) of all levels, in their order."""
+
+    values: np.ndarray
+
+    def of(self, block: LevelBlock, size: int) -> np.ndarray:
+        """(q, 1, J) of a block, padded."""
+        out = np.zeros((len(self.values), 1, size))
+        out[:, 0, : len(block.levels)] = self.values[:, block.levels]
+        return out
+
+    def keep(self, block: LevelBlock, u: np.ndarray) -> None:
+        """Remember those of a block."""
+        self.values[:, block.levels] = u[:, 0, : len(block.levels)]
+
+
+@dataclass(frozen=True)
+class SearchPoint:
+    """-2 log-likelihood at psi, its score (k,) and exact Hessian (k, k)."""
+
+    psi: np.ndarray
+    value: float
+    score: np.ndarray
+    H: np.ndarray
+
+
+@dataclass(frozen=True)
+class SearchEnd:
+    """Where a search ended; gain: what another step would still gain."""
+
+    at: SearchPoint
+    gain: float
+    steps: int
+    status: int
+
+
+Evaluate = Callable[[np.ndarray], SearchPoint]
+
+
+@double_precision
+@hosted.one_fit
+def evaluated(
+    marginal: AbstractMarginal,
+    psi: np.ndarray,
+    blocks: Iterable[LevelBlock],
+    u: AllModes,
+) -> SearchPoint:
+    """The sums over blocks; u is moved to the modes."""
+    k = len(psi)
+    value, score, H = 0.0, np.zeros(k), np.zeros((k, k))
+    for block in blocks:
+        problem = block.problem
+        start = (u.of(block, problem.rows.sizes[0]),)
+        own, slope, mode = exact.looked(marginal, problem, psi, start)
+        curvature = exact.hessian(marginal, problem, psi, mode)
+        found = jax.device_get((own, slope, mode, curvature))
+        value += float(found[0])
+        score += found[1]
+        H += found[3]
+        if np.isfinite(found[0]):
+            u.keep(block, np.asarray(found[2][0]))
+    return SearchPoint(psi, value, score, H)
+
+
+@double_precision
+@hosted.one_fit
+def started(
+    marginal: AbstractMarginal, block: LevelBlock, max_steps: int
+) -> np.ndarray:
+    """psi (k,) where the fit of one block ends.
+
+    Raises:
+        ModelError: it ends nowhere.
+    """
+    base = block.problem
+    y, trials = np.asarray(base.y), np.asarray(base.trials)
+    eta, phi = base.family.start(y, None if len(trials) == 1 else trials)
+    numbers = np.array([*np.asarray(phi, float), 1e-6, max_steps, 0.0])
+    flat, rows = laplace.fit_numbers(marginal, base, eta, numbers)
+    found = laplace.unpack(laplace.shapes(base), np.asarray(flat), np.asarray(rows))
+    psi = np.asarray(found.psi)
+    if not np.isfinite(psi).all():
+        raise ModelError(
+            f"no likelihood was found to begin with, of {block.rows} rows of "
+            f"{len(block.levels)} levels (status {_status.NAMES[int(found.status)]}): "
+            "look for huge values among the predictors, or a link that the data leave"
+        )
+    return psi
+
+
+def minimised(
+    evaluate: Evaluate,
+    psi: np.ndarray,
+    scales: np.ndarray,
+    tol: float,
+    max_steps: int,
+) -> SearchEnd:
+    """Newton's method with the exact Hessian.
+
+    Args:
+        evaluate: psi -> the sums there; a pass.
+        psi: where to begin.
+        scales: (k,) which parameters are diagonals of Lambda.
+        tol: stop where a step would gain less.
+        max_steps: evaluations at most.
+    """
+    at, steps = evaluate(psi), 1
+    if not np.isfinite(at.value):
+        return SearchEnd(at, np.inf, steps, _status.NOT_FINITE)
+    while True:
+        lifted = scales & (at.psi == 0.0) & (np.diagonal(at.H) < 0.0)
+        step, gain = newton_step(at, scales)
+        if gain < tol and not lifted.any():
+            return SearchEnd(at, gain, steps, _status.CONVERGED)
+        if steps >= max_steps:
+            return SearchEnd(at, gain, steps, _status.MAX_STEPS)
+        trial = at.psi - step * min(1.0, LONGEST / np.abs(step).max(initial=1e-300))
+        trial = np.where(lifted, LIFTED, trial)
+        trial = np.where(scales & (np.abs(trial) < NEAR_ZERO * SINGULAR), 0.0, trial)
+        new, halved = evaluate(trial), 0
+        steps += 1
+        slack = ROUNDING * abs(at.value)
+        while not new.value <= at.value + slack and halved < HALVED:
+            if steps >= max_steps:
+                return SearchEnd(at, gain, steps, _status.MAX_STEPS)
+            halved += 1
+            trial = (trial + at.psi) / 2
+            new = evaluate(trial)
+            steps += 1
+        if not new.value <= at.value + slack:
+            return SearchEnd(at, gain, steps, _status.STALLED)
+        at = new
+
+
+def newton_step(at: SearchPoint, scales: np.ndarray) -> tuple[np.ndarray, float]:
+    """H^-1 g with eigenvalues made positive, and what it gains; zeros stay there."""
+    free = ~(scales & (at.psi == 0.0))
+    H, g = at.H[np.ix_(free, free)], at.score[free]
+    unit = np.sqrt(np.maximum(np.abs(np.diagonal(H)), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(H / np.outer(unit, unit))
+    turned = vectors.T @ (g / unit)
+    along = turned / np.maximum(np.abs(values), FLAT)
+    step = np.zeros(len(at.psi))
+    step[free] = (vectors @ along) / unit
+    return step, float(turned @ along)
+
+
+def ended(end: SearchEnd, scales: np.ndarray) -> SearchEnd:
+    """One more step, which is too small to be looked at."""
+    step, gain = newton_step(end.at, scales)
+    psi = end.at.psi - step
+    at = replace(end.at, psi=psi, value=end.at.value - gain / 2)
+    return replace(end, at=at)
+
+
+def scales_of(own: tuple[Any, ...], p: int, n_phi: int) -> np.ndarray:
+    """(k,) which of psi are diagonals of Lambda."""
+    return np.array([False] * p + is_scale(own).tolist() + [False] * n_phi)

@@ -1,0 +1,150 @@
+"""Generalised models read in batches give the numbers of the same table in memory."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from doors import streaming_parts
+from streaming_cases import written
+
+import jaxglmm as jg
+from jaxglmm import DataError, ModelError, NotApplicableError, SingularFitWarning
+
+pytest.importorskip("pyarrow")
+
+
+def rows(n=3000, J=60, seed=0):
+    """Groups with text for names, a response of each family."""
+    rng = np.random.default_rng(seed)
+    g = rng.integers(0, J, n)
+    x, f = rng.normal(5.0, 2.0, n), rng.choice(list("cab"), n)
+    b = rng.normal(size=(J, 2)) @ np.array([[0.6, 0.1], [0.0, 0.2]])
+    eta = -0.5 + 0.1 * x + 0.4 * (f == "b") + b[g, 0] + b[g, 1] * (x - 5)
+    mu, m = np.exp(0.5 * eta), rng.integers(1, 9, n)
+    columns = {
+        "y": (rng.uniform(size=n) < 1 / (1 + np.exp(-eta))).astype(int),
+        "k": rng.binomial(m, 1 / (1 + np.exp(-eta))),
+        "count": rng.poisson(mu),
+        "over": rng.poisson(mu * rng.gamma(2.0, 0.5, n)),
+        "size": mu * rng.gamma(3.0, 1 / 3, n),
+        "m": m,
+        "x": x,
+        "f": f,
+        "e": rng.uniform(-0.2, 0.2, n),
+        "w": rng.integers(1, 4, n).astype(float),
+        "g": np.array([f"s{i}" for i in g], object),
+    }
+    return pd.DataFrame(columns)
+
+
+def assert_alike(outside, inside):
+    """The numbers of two fits; a search stops within 1e-10 of -2 log-likelihood."""
+    assert outside.criterion == pytest.approx(inside.criterion, abs=1e-8)
+    assert np.allclose(outside.coef, inside.coef, rtol=0, atol=3e-5 * inside.se)
+    assert np.allclose(outside.se, inside.se, rtol=1e-6)
+    assert np.allclose(outside.estimates.phi, inside.estimates.phi, atol=1e-5)
+    for one, two in zip(outside.varcorr.values(), inside.varcorr.values(), strict=True):
+        assert np.allclose(one.sd, two.sd, rtol=1e-5, atol=1e-7)
+    assert np.allclose(outside.ranef["g"], inside.ranef["g"], atol=1e-5)
+    assert outside.ranef["g"].index.tolist() == inside.ranef["g"].index.tolist()
+    assert outside.coefficient_names == inside.coefficient_names
+    assert (outside.nobs, outside.ngroups) == (inside.nobs, inside.ngroups)
+
+
+MODELS = [
+    ("y ~ x + f + (x | g)", {}),
+    ("y ~ x + (x || g)", {"weights": "w", "offset": "e"}),
+    ("cbind(k, m - k) ~ x + (1 | g)", {"family": jg.Binomial(link="probit")}),
+    ("k ~ f + (1 | g)", {"trials": "m"}),
+    ("count ~ x + offset(e) + (1 | g)", {"family": "poisson"}),
+    ("over ~ x + (1 | g)", {"family": "nbinom2"}),
+    ("size ~ x + (0 + x | g)", {"family": jg.Gamma(link="log")}),
+]
+
+
+@pytest.mark.parametrize(("formula", "options"), MODELS, ids=[m for m, _ in MODELS])
+def test_the_same_as_in_memory(tmp_path, formula, options):
+    data = rows()
+    inside = jg.glmm(formula, data, **options)
+    outside = jg.glmm(formula, written(data, tmp_path / "d", 3), **options)
+    assert_alike(outside, inside)
+    assert outside.converged and outside.plan.passes <= 9
+    assert outside.family_name == inside.family_name
+
+
+def test_however_many_parts_and_blocks(tmp_path, monkeypatch):
+    data = rows(2000, 80)
+    source = written(data, tmp_path / "d", 4)
+    whole = jg.glmm("y ~ x + (1 | g)", source)
+    monkeypatch.setattr(streaming_parts, "PART_ROWS", 300)
+    monkeypatch.setattr(streaming_parts, "BLOCK", 256)
+    many = jg.glmm("y ~ x + (1 | g)", source)
+    assert many.criterion == pytest.approx(whole.criterion, abs=1e-8)
+    assert np.allclose(many.coef, whole.coef, rtol=0, atol=1e-5 * whole.se)
+    assert np.allclose(many.ranef["g"], whole.ranef["g"], atol=1e-6)
+
+
+def test_equal_rows_are_joined_exactly(tmp_path):
+    data = rows(2000, 20)[["k", "m", "f", "g", "y", "e"]].assign(m=4)
+    data["k"] = data["k"].clip(upper=4)
+    for formula, options in (
+        ("y ~ f + (f | g)", {}),
+        ("k ~ f + (1 | g)", {"trials": "m"}),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inside = jg.glmm(formula, data, **options)
+            outside = jg.glmm(formula, written(data, tmp_path / "d", 2), **options)
+        assert outside.criterion == pytest.approx(inside.criterion, abs=1e-8)
+        assert np.allclose(outside.se, inside.se, rtol=1e-5)
+
+
+def test_questions_without_rows(tmp_path):
+    data = rows()
+    source = written(data, tmp_path / "d", 2)
+    inside, outside = (jg.glmm("y ~ x + (1 | g)", s) for s in (data, source))
+    fit = pickle.loads(pickle.dumps(outside))
+    assert np.allclose(fit.confint(), inside.confint(), rtol=1e-5)
+    assert "60" in str(fit.summary())
+    new = data.head(20)
+    assert np.allclose(fit.predict(new), inside.predict(new), atol=1e-6)
+    assert fit.predict(source, to=tmp_path / "out.parquet") == len(data)
+    means = pd.read_parquet(tmp_path / "out.parquet")
+    assert np.allclose(means["fit"], inside.fitted_values, atol=1e-6)
+    assert fit.ranef_to(tmp_path / "b.parquet") == 60
+    assert fit.aic == pytest.approx(inside.aic, abs=1e-7)
+    for question in (fit.resid, fit.simulate, lambda: fit.ranef_cov, fit.profile):
+        with pytest.raises(NotApplicableError, match="batches"):
+            question()
+
+
+def test_a_variance_of_zero(tmp_path):
+    data = rows()
+    data["y"] = np.random.default_rng(8).integers(0, 2, len(data))
+    data["g"] = np.arange(len(data)) % 40
+    source = written(data, tmp_path / "d", 2)
+    with pytest.warns(SingularFitWarning):
+        inside = jg.glmm("y ~ x + (1 | g)", data)
+    with pytest.warns(SingularFitWarning):
+        outside = jg.glmm("y ~ x + (1 | g)", source)
+    assert inside.is_singular and outside.is_singular
+    assert outside.criterion == pytest.approx(inside.criterion, abs=1e-6)
+
+
+def test_refusals_name_the_file(tmp_path):
+    data = rows(600, 10)
+    source = written(data.assign(y=data["y"].replace(1, 2)), tmp_path / "d", 2)
+    with pytest.raises(DataError, match="part000"):
+        jg.glmm("y ~ x + (1 | g)", source)
+    for formula, match in (
+        ("k ~ x + (1 | g) + (1 | f)", "one grouping factor"),
+        ("count ~ x", "no random effects"),
+    ):
+        with pytest.raises(ModelError, match=match):
+            jg.glmm(formula, source, family="poisson")
+    with pytest.raises(ModelError, match="table in memory"):
+        jg.glmm("count ~ x + (1 | g)", source, family="poisson", zi="~ 1")
+    with pytest.raises(ModelError, match="constant"):
+        jg.glmm("z ~ x + (1 | g)", written(data.assign(z=0), tmp_path / "z", 1))
