@@ -46,7 +46,7 @@ def to_marginaleffects(fit: FittedModel, type: str = "response") -> Any:
             predictors, categories, dropped columns.
     """
     _arguments.choice("type", type, TYPES)
-    _refuse(fit)
+    refuse(fit, "to_marginaleffects()", "marginaleffects", OWN)
     try:
         import polars as pl
         from marginaleffects.classes import (  # pyright: ignore[reportMissingImports]
@@ -113,13 +113,16 @@ def to_marginaleffects(fit: FittedModel, type: str = "response") -> Any:
         ) from error
 
 
-def _refuse(fit: FittedModel) -> None:
-    """What has no coefficients of one predictor whose covariance says all."""
+def refuse(fit: FittedModel, door: str, package: str, own: str) -> None:
+    """What has no coefficients of one predictor whose covariance says all.
+
+    door: the method that was called; own: what is there instead.
+    """
     why = None
     if not fit.has_likelihood:
         why = "this posterior has draws and no covariance of estimates"
     elif fit.design.parts:
-        why = "a model of several linear predictors is none of marginaleffects' models"
+        why = f"a model of several linear predictors is none of {package}' models"
     elif fit.design.response_levels is not None and is_generalised(fit):
         kind = fit.family.family_kind
         if kind in ("ordinal", "nominal"):
@@ -131,7 +134,7 @@ def _refuse(fit: FittedModel) -> None:
     if why is None and fit.design.recipe is None:
         why = "a fit without formula or named arrays has no variables"
     if why is not None:
-        raise NotApplicableError(f"to_marginaleffects(): {why}; {OWN}")
+        raise NotApplicableError(f"{door}: {why}; {own}")
 
 
 def _rows(fit: FittedModel, data: Any) -> np.ndarray:

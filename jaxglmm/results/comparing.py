@@ -188,6 +188,32 @@ class Comparing(FittedModel):
 
         return to_marginaleffects(self, type)
 
+    def to_pymmeans(self, df: float | None = None) -> Any:
+        """This fit as a model of the package pymmeans, by its ``qdrg``.
+
+        Its ``emmeans``, ``contrast``, ``pairs``, ``emtrends`` and ``joint_tests`` take
+        what this returns; random effects are zero there.
+
+        Args:
+            df: degrees of freedom of all tests of a linear model; None for tests by z.
+
+        Raises:
+            ArgumentError: degrees of freedom that are none.
+            NotApplicableError: the package is not installed; a model that is none of
+                its kinds (categories, several predictors, posteriors), or whose
+                formula is another model to patsy, by which pymmeans reads it.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> fit = jg.lmm("score ~ Machine + (1 | Worker)",
+            ...              jg.datasets.load("Machines"))
+            >>> info = fit.to_pymmeans()  # doctest: +SKIP
+            >>> pymmeans.emmeans(info, "Machine").frame  # doctest: +SKIP
+        """
+        from jaxglmm.export.pymmeans import to_pymmeans
+
+        return to_pymmeans(self, df)
+
     def _asked_means(self, component: str, regrid: bool, ddf: str | None):
         """Means of the linear predictor of a component, or of the response."""
         _arguments.choice("component", component, tuple(TYPES))
