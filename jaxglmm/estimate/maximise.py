@@ -28,13 +28,19 @@ INDIFFERENT = 1e-8  # of the criterion, relative to its size
 
 
 class Maximise(AbstractEstimator):
-    """reml: integrate beta out too; tol: of the criterion; max_steps: evaluations."""
+    """reml: integrate beta out too; tol: of the criterion; max_steps: evaluations.
+
+    probes: of crossed factors, random vectors for log-determinants, zero for none; None
+    leaves it to their size.
+    """
 
     reml: bool = field(static=True)
+    probes: int | None = field(static=True, default=None)
 
     def __repr__(self) -> str:
         """As a preset is typed."""
-        return "jg.REML()" if self.reml else "jg.ML()"
+        own = "" if self.probes is None else f"probes={self.probes}"
+        return f"jg.REML({own})" if self.reml else f"jg.ML({own})"
 
     def fit(
         self,

@@ -15,8 +15,17 @@ from jaxglmm.integrate.marginals import integrator
 from jaxglmm.integrate.quadrature import AdaptiveQuadrature
 
 
-def ML() -> Maximise:
+def ML(probes: int | None = None) -> Maximise:
     """Maximum likelihood: u integrated out exactly, the rest maximised.
+
+    Args:
+        probes: of crossed factors: log-determinants and their derivatives by this many
+            fixed random vectors (64 are a good number), with a Monte Carlo error that
+            the summary says; 0: exactly, by a dense matrix in place. None: as the size
+            of the factors asks.
+
+    Raises:
+        ModelError: not a number from 0 to 10,000.
 
     >>> import jaxglmm as jg
     >>> sleep = jg.datasets.load("sleepstudy")
@@ -24,11 +33,20 @@ def ML() -> Maximise:
     >>> round(fit.criterion, 4)
     1751.9393
     """
-    return Maximise(reml=False)
+    return Maximise(reml=False, probes=_probes(probes))
 
 
-def REML() -> Maximise:
+def REML(probes: int | None = None) -> Maximise:
     """Restricted maximum likelihood: u and beta integrated out, the rest maximised.
+
+    Args:
+        probes: of crossed factors: log-determinants and their derivatives by this many
+            fixed random vectors (64 are a good number), with a Monte Carlo error that
+            the summary says; 0: exactly, by a dense matrix in place. None: as the size
+            of the factors asks.
+
+    Raises:
+        ModelError: not a number from 0 to 10,000.
 
     >>> import jaxglmm as jg
     >>> sleep = jg.datasets.load("sleepstudy")
@@ -36,7 +54,11 @@ def REML() -> Maximise:
     >>> round(fit.criterion, 4)
     1743.6283
     """
-    return Maximise(reml=True)
+    return Maximise(reml=True, probes=_probes(probes))
+
+
+def _probes(probes: int | None) -> int | None:
+    return None if probes is None else _arguments.whole("probes", probes, 0, 10_000)
 
 
 def Laplace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from jaxglmm.fitting import flatness
 from jaxglmm.fitting.components import sd_and_correlation
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.residual_coordinates import at_ends
+from jaxglmm.formatting import numbers
 from jaxglmm.formula import notices
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.model import covariances
@@ -80,6 +82,23 @@ def warn(design: Design, estimates: Estimates, far: bool = False) -> None:
     for note in notes(design, estimates):
         if note.of_fit or note.category in OF_THE_FIT:
             notices.warn(note.text, note.category)
+
+
+def monte_carlo(design: Design, facts: dict[str, Any]) -> tuple[str, ...]:
+    """What probes of large crossed factors leave unknown; nothing of an exact fit."""
+    known = facts.get("monte_carlo")
+    if known is None:
+        return ()
+    names = [f"sd_{name}|{t.factor}" for t in design.terms for name in t.names]
+    each = zip(names, known["sd"], strict=True)
+    said = ", ".join(f"{name} {numbers.general(x, 2)}" for name, x in each)
+    more = 4 * known["probes"]
+    return (
+        f"Log-determinants are by {known['probes']} fixed random vectors. Monte Carlo "
+        f"errors: {said}; criterion {numbers.general(known['criterion'], 2)}. More "
+        f"probes halve them: method=jg.REML(probes={more}), jg.ML(probes={more}). "
+        "Degrees of freedom are n - p.",
+    )
 
 
 def _missing(design: Design) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jaxglmm._errors import ModelError
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import convergence as diagnose
+from jaxglmm.fitting import large_crossed
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.kinds import Kinds, kind_of, record
@@ -47,7 +48,7 @@ def fit_design(
     check_linear(design)
     programs.spare()
     designed = time.perf_counter()
-    engine = _engine.build(design, estimator)
+    engine = large_crossed.build(design, estimator)
     stages = {"design": designed - began, "cross-products": time.perf_counter()}
     stages["cross-products"] -= designed
     return fit_engine(
@@ -73,13 +74,16 @@ def fit_engine(
     fitted, criterion = engine.fit(tol, max_iter)
     done = time.perf_counter()
     diagnostics = {
-        "system": type(engine.problem.system).__name__,
+        "system": type(engine.moments.system).__name__,
         "seconds": {**stages, "fit": done - built},
         "evaluations": int(fitted.steps),
         "decrement": float(fitted.decrement),
         "tol": tol,
         "max_iter": max_iter,
     }
+    if isinstance(engine, large_crossed.LargeEngine):
+        diagnostics |= engine.facts
+        compute_satterthwaite = False  # of hundreds of thousands of rows it is n - p
     fit = make(
         design,
         _engine.estimates(engine, design, fitted, criterion),

@@ -386,6 +386,11 @@ class FittedModel(FixedEffects):
         return _diagnose.status_text(self.estimates)
 
     @property
+    def plan(self) -> Any:
+        """How large crossed factors were fitted, and what that took; else None."""
+        return self.diagnostics.get("plan")
+
+    @property
     def separation(self) -> Any:
         """None: coefficients of a linear model are finite."""
         return None
@@ -393,4 +398,5 @@ class FittedModel(FixedEffects):
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What should be known about this fit."""
-        return tuple(note.text for note in _diagnose.notes(self.design, self.estimates))
+        notes = [n.text for n in _diagnose.notes(self.design, self.estimates)]
+        return (*notes, *_diagnose.monte_carlo(self.design, self.diagnostics))

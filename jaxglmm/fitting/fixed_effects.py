@@ -76,7 +76,7 @@ class FixedEffects(Hinted):
         return self._engine
 
     def _rebuilt(self) -> Any:
-        from jaxglmm.fitting.linear import rebuild
+        from jaxglmm.fitting.large_crossed import rebuild
 
         return rebuild(self.design, bool(self.estimates.reml))
 

@@ -263,11 +263,6 @@ def next_to_zero(theta: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return (np.abs(theta[..., scales]) < SINGULAR).any(axis=-1)
 
 
-def rebuild(design: Design, reml: bool) -> Engine:
-    """The engine of a fit that came from a file."""
-    return build(design, Maximise(reml))
-
-
 def lambdas(
     problem: Problem | GeneralisedProblem, theta: np.ndarray
 ) -> list[np.ndarray]:

@@ -7,8 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting import convergence
-from jaxglmm.fitting import linear as engines
+from jaxglmm.fitting import convergence, large_crossed
 from jaxglmm.fitting.diagnostics import at_ends
 from jaxglmm.results.fit import Fit
 from jaxglmm.results.generalised_fit import GeneralisedFit
@@ -127,7 +126,7 @@ class StreamedFit(OfBatches):
     def _rebuilt(self) -> Any:
         from jaxglmm.estimate.maximise import Maximise
 
-        return engines.of_moments(self._streamed.moments, Maximise(self.reml))
+        return large_crossed.of_moments(self._streamed.moments, Maximise(self.reml))
 
 
 class StreamedGeneralisedFit(OfBatches, GeneralisedFit):

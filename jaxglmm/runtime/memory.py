@@ -137,3 +137,13 @@ def _trim() -> Callable[[int], int] | None:
     with contextlib.suppress(OSError, AttributeError, TypeError):
         return ctypes.CDLL(None).malloc_trim
     return None
+
+
+def available() -> float | None:
+    """Bytes of memory that are free here, None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024.0 * float(found[0]) if found else None

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxglmm._errors import ModelError, RankDeficientWarning
 from jaxglmm.estimate.maximise import Maximise
-from jaxglmm.fitting import linear as engines
+from jaxglmm.fitting import large_crossed
 from jaxglmm.fitting.fit_design import fit_engine
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.formula import check_linear
@@ -210,7 +210,7 @@ def fit_streamed(
     """A linear mixed model of a source, and what its passes found."""
     model = read_model(formula, data, **read)
     programs.spare()
-    engine = engines.of_moments(model.moments, estimator)
+    engine = large_crossed.of_moments(model.moments, estimator)
     fit = fit_engine(
         model.design,
         engine,

@@ -45,6 +45,7 @@ from jaxglmm.structure.factors import Factor, join
 from jaxglmm.structure.factors import TermColumns as TermColumns
 from jaxglmm.structure.fixed import Basis, FixedBasis, orthonormal, residual
 from jaxglmm.structure.padding import bucket, pad
+from jaxglmm.structure.sparse_cross import sparse_arrow
 
 UNROLLED = 4  # columns up to which one factor is unrolled
 FILLED = 0.07  # share of occupied cells above which a product beats the pair list
@@ -100,6 +101,20 @@ class Moments:
         return out
 
 
+def coarse_system(m: Moments) -> Moments:
+    """The same moments of crossed factors with a dense Schur complement, for a device.
+
+    m: of sparse form, unpadded.
+    """
+    system, factors, sizes = _arrow(list(m.factors), cross.RowCounts(m.weights), None)
+    out = replace(m, system=system, factors=tuple(factors), sizes=tuple(sizes))
+    padded = [
+        tuple(pad(x, s) for x, s in zip(side, sizes, strict=True))
+        for side in (m.ZX, m.Zy)
+    ]
+    return replace(out, ZX=padded[0], Zy=padded[1])
+
+
 def rotated(m: Moments, turns: Sequence[np.ndarray]) -> AbstractSystem:
     """The system of the columns Z U, U (q, q) orthogonal a factor, in internal order.
 
@@ -129,7 +144,8 @@ def build(
     """Cross-products of a linear mixed model, by structure.
 
     y: (n,) with the offset taken off; X: (n, p) of full rank; weights: (n,) or None.
-    structure: force "nested", "arrow", "arrow-sparse", "wide" or "dense" (for tests).
+    structure: force "nested", "arrow", "arrow-sparse", "wide" or "dense" (for tests);
+        "sparse": crossed factors that are too large for a device.
     """
     keep = None
     if weights is not None and not (weights > 0).all():
@@ -179,11 +195,13 @@ def _system(
         if structure is None and is_of_one_level(factors[0]):
             return _orthogonal(factors[0], w, size)
         return _single(factors, cross.RowCounts(w), size, structure == "wide")
-    if structure in (None, "nested"):
+    if structure in (None, "nested", "sparse"):
         found = _nested(factors, cross.RowCounts(w))
         if found is not None:
             return found
     others = factors[1:]
+    if structure == "sparse":
+        return sparse_arrow(factors, cross.RowCounts(w))
     if structure is None and any(map(is_of_all_rows, others)):
         return _beside_one_level(factors, w)
     return _arrow(factors, cross.RowCounts(w), structure)
@@ -195,7 +213,10 @@ def of_counts(
     """The structured system of factors without rows, and their padded levels."""
     if len(factors) == 1:
         return _single(factors, counts, bucket(factors[0].n_levels))
-    return _nested(factors, counts) or _arrow(factors, counts, None)
+    found = _nested(factors, counts)
+    if found is None and sum(f.n_levels * f.q for f in factors[1:]) > MOST_DENSE:
+        return sparse_arrow(factors, counts)
+    return found or _arrow(factors, counts, None)
 
 
 def _single(
