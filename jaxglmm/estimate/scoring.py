@@ -25,11 +25,12 @@ FAR = 0.7  # of theta, or of one: a step moves no parameter by more
 COARSE = 1.0  # decrement above which the value has to fall, too
 NEAR_ZERO = 1e-3  # as in ``maximise``
 BELOW = 0.01  # of the noise's own decrement: a tenth of a Monte Carlo error
+DIGITS = 1e-13  # decrements below this are rounding
 HALVED = 6  # times at most
 
 
 @dataclass(frozen=True)
-class Point:
+class ScoredPoint:
     """The criterion at theta, with its derivatives and what the fit is made of.
 
     noise: (k, m) deviations of the score by probe, whose squares add up to the Monte
@@ -59,10 +60,12 @@ class Point:
         """What is left to gain, in units of the criterion."""
         return float(self.score @ self.step) / 2
 
-    @property
-    def noise_decrement(self) -> float:
-        """What the probes' noise makes of the decrement at the true maximum."""
-        return float(np.sum(self.noise * self.theta_noise)) / 2
+    def enough(self, tol: float) -> float:
+        """The decrement to stop at: far below what the probes' noise makes of it."""
+        if not len(self.noise):
+            return tol
+        noise = float(np.sum(self.noise * self.theta_noise)) / 2
+        return max(BELOW * noise, DIGITS)
 
     @property
     def theta_noise(self) -> np.ndarray:
@@ -70,7 +73,7 @@ class Point:
         return self.noise @ np.linalg.pinv(self.H).T
 
 
-def evaluate(problem: Problem, theta: np.ndarray, reml: bool) -> Point:
+def evaluate(problem: Problem, theta: np.ndarray, reml: bool) -> ScoredPoint:
     """One factorisation and all that follows from it; to be called on the host."""
     own = problem.covariances
     lam = problem.lambdas(theta)
@@ -97,21 +100,21 @@ def evaluate(problem: Problem, theta: np.ndarray, reml: bool) -> Point:
         noise = np.stack(rows)
     score, H = np.asarray(d.score), np.asarray(info + d.boundary)
     lean = -np.asarray(d.tv) / N
-    return Point(theta, value, score, H, noise, value_noise, lean, Fitted(*found))
+    return ScoredPoint(theta, value, score, H, noise, value_noise, lean, Fitted(*found))
 
 
 def search(
-    at: Callable[[np.ndarray], Point],
+    at: Callable[[np.ndarray], ScoredPoint],
     theta: np.ndarray,
     tol: float,
     max_steps: int,
-) -> tuple[Point, int, int]:
+) -> tuple[ScoredPoint, int, int]:
     """Where the score vanishes: the point, how many evaluations, and the status."""
     here, n = at(theta), 1
     while n < max_steps:
         if not (np.isfinite(here.value) and np.isfinite(here.step).all()):
             return here, n, _status.NOT_FINITE
-        if abs(here.decrement) <= max(tol, BELOW * here.noise_decrement):
+        if abs(here.decrement) <= here.enough(tol):
             return here, n, _status.CONVERGED
         most = FAR * np.maximum(1.0, np.abs(here.theta))
         short = min(1.0, float((most / np.maximum(np.abs(here.step), 1e-300)).min()))
@@ -125,7 +128,7 @@ def search(
             if n >= max_steps:
                 break
         here = there
-    done = abs(here.decrement) <= max(tol, BELOW * here.noise_decrement)
+    done = abs(here.decrement) <= here.enough(tol)
     return here, n, _status.CONVERGED if done else _status.MAX_STEPS
 
 

@@ -386,11 +386,6 @@ class FittedModel(FixedEffects):
         return _diagnose.status_text(self.estimates)
 
     @property
-    def plan(self) -> Any:
-        """How large crossed factors were fitted, and what that took; else None."""
-        return self.diagnostics.get("plan")
-
-    @property
     def separation(self) -> Any:
         """None: coefficients of a linear model are finite."""
         return None

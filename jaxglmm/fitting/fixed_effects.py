@@ -81,6 +81,14 @@ class FixedEffects(Hinted):
         return rebuild(self.design, bool(self.estimates.reml))
 
     @property
+    def plan(self) -> Any:
+        """How large crossed factors were fitted, and what that took; else None."""
+        from jaxglmm.fitting.large_plan import LargePlan
+
+        facts = self.diagnostics.get("large")
+        return None if facts is None else LargePlan(**facts)
+
+    @property
     def coefficients(self) -> np.ndarray:
         """Fixed effects, (p,)."""
         return np.asarray(self.estimates.beta)

@@ -14,7 +14,7 @@ few exact steps.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -26,8 +26,8 @@ from jaxglmm.estimate import scoring, start
 from jaxglmm.estimate.base import Fitted
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import linear
+from jaxglmm.fitting.large_plan import LargePlan
 from jaxglmm.fitting.linear import STEPS, TOLERANCE, Engine
-from jaxglmm.formatting import numbers
 from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.linear_problem import Problem
@@ -41,43 +41,6 @@ from jaxglmm.structure.moments_of_design import MOST_DENSE, Moments, coarse_syst
 LARGE = 8_000  # columns from which the host's one matrix beats the device's several
 PROBES = 64
 ENOUGH = 0.8  # of the memory that is free
-
-
-@dataclass(frozen=True)
-class LargePlan:
-    """How a model with large crossed factors is fitted, and what that took.
-
-    columns: of the Schur complement; probes: 0 where it is factored exactly; memory: of
-    that matrix, in bytes; evaluations, seconds: of the search by probes and of the
-    exact one.
-    """
-
-    columns: int
-    entries: int
-    probes: int
-    memory: float
-    evaluations: tuple[int, int]
-    seconds: tuple[float, float]
-
-    @property
-    def method(self) -> str:
-        """In words."""
-        if self.probes:
-            return f"conjugate gradients and {self.probes} fixed probes"
-        return "dense Schur complement in place, exact"
-
-    def __repr__(self) -> str:
-        out = (
-            f"crossed factors by {self.method}\n"
-            f"  {self.columns:,} columns after the largest factor, {self.entries:,} "
-            "pairs of levels that occur"
-        )
-        if not self.probes:
-            out += f", a matrix of {self.memory / 1e9:.2g} GB"
-        names = ("by probes", "exact")
-        each = zip(self.evaluations, self.seconds, names, strict=True)
-        done = [f"{n} {name} in {numbers.general(s, 2)} s" for n, s, name in each if n]
-        return f"{out}\n  evaluations: {', '.join(done)}"
 
 
 class LargeEngine(Engine):
@@ -161,7 +124,7 @@ class LargeEngine(Engine):
             (counts[0], counts[1]),
             (times[0], times[1]),
         )
-        self.facts = {"plan": plan} | self._noise(point)
+        self.facts = {"large": asdict(plan)} | self._noise(point)
         ml, reml = assemble.constants(self.moments)
         criterion = point.value + (reml if self.reml else ml)
         done = {"steps": sum(counts), "status": status, "decrement": point.decrement}
@@ -170,11 +133,11 @@ class LargeEngine(Engine):
 
     def _searched(
         self, problem: Problem, theta: np.ndarray, tol: float, max_steps: int
-    ) -> tuple[scoring.Point, int, int, float]:
+    ) -> tuple[scoring.ScoredPoint, int, int, float]:
         """The search, and once more where standard deviations are next to zero."""
         began = time.perf_counter()
 
-        def at(x: np.ndarray) -> scoring.Point:
+        def at(x: np.ndarray) -> scoring.ScoredPoint:
             return scoring.evaluate(problem, x, self.reml)
 
         found, n, status = scoring.search(at, theta, tol, max_steps)
@@ -186,7 +149,7 @@ class LargeEngine(Engine):
                 found = there
         return found, n, status, time.perf_counter() - began
 
-    def _noise(self, point: scoring.Point) -> dict[str, Any]:
+    def _noise(self, point: scoring.ScoredPoint) -> dict[str, Any]:
         """Monte Carlo errors of standard deviations and of the criterion, if any."""
         if not len(point.noise):
             return {}

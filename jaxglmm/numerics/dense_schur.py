@@ -11,13 +11,13 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxglmm.numerics.sparse_arrow import SchurFactor
+from jaxglmm.numerics.sparse_schur import SchurFactor, block_diagonal
 
 PIECE = 16_000_000  # numbers in one piece of rows
 FILLED = 0.07  # share of N from which its rows are multiplied in full
 
 
-class DenseFactor(SchurFactor):
+class FilledFactor(SchurFactor):
     """M with H = L L', then H^-1, held in Fortran's order, lower triangle."""
 
     def log_det(self) -> float:
@@ -94,8 +94,6 @@ class DenseFactor(SchurFactor):
 
     def _fine(self, inverse: np.ndarray) -> np.ndarray:
         """Sum of the blocks of factor 1: C_1^-T (I + N H^-1 N') C_1^-1."""
-        from jaxglmm.numerics.sparse_arrow import block_diagonal
-
         C1_inverse, N = self.first[1], self.parts[0]
         J, q, _ = C1_inverse.shape
         back = np.swapaxes(C1_inverse, 1, 2)

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from jaxglmm.numerics import conjugate
-from jaxglmm.numerics.sparse_arrow import SchurFactor, blocks_times
+from jaxglmm.numerics.sparse_schur import SchurFactor, blocks_times
 
 SEED = 20_260_701  # of the probes, the same for every model
 PROBED = 1e-7  # residual of solutions for probes: far below their noise

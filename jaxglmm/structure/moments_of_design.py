@@ -333,8 +333,9 @@ def check_size(factors: list[Factor], m: int) -> None:
         raise ModelError(
             f"the crossed factors {names} leave {m:,} random effects for a dense "
             f"matrix after the largest factor is eliminated; at most {MOST_DENSE:,} "
-            "are supported. Model the second largest factor by fixed effects of its "
-            "own predictors, or fit a sample of its levels"
+            "are supported here. Linear models, jg.lmm, go on by fixed random vectors; "
+            "else model the second largest factor by fixed effects of its own "
+            "predictors, or fit a sample of its levels"
         )
 
 

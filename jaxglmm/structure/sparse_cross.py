@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxglmm.numerics.sparse_arrow import SparseArrow, block_diagonal
+from jaxglmm.numerics.sparse_arrow import SparseArrow
+from jaxglmm.numerics.sparse_schur import block_diagonal
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.factors import Factor
 
