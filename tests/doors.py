@@ -270,6 +270,7 @@ if TYPE_CHECKING:
     from jaxglmm.postestimation.power.simulation import clopper_pearson
     from jaxglmm.postestimation.prediction import (
         averages,
+        correlated_draws,
         grids,
         marginal_effects,
         predict,

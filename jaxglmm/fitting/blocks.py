@@ -344,15 +344,8 @@ def estimates(
     engine: BlockEngine, design: Design, fitted: Fitted, criterion: float
 ) -> Estimates:
     """Back to the user's coordinates; phi: the residual parameters."""
-    fixed, problem = engine.fixed, engine.problem
-    own = np.asarray(fitted.theta[: problem.n_residual])
-    phi = engine.user_phi(own)
-    term = design.residual
-    assert term is not None
-    sigma = 1.0 if term.part is not None else float(np.exp(phi[0]))
-    terms = problem.covariances
-    absolute = host_lambdas(np.asarray(fitted.theta[problem.n_residual :]), terms)
-    lam = tuple(_positive(fixed.scale / sigma * x) for x in absolute)
+    fixed, terms = engine.fixed, engine.problem.covariances
+    phi, sigma, lam = user_parameters(engine, design, np.asarray(fitted.theta))
     status = judged(fitted, criterion)
     ends = at_ends(design, phi)
     slow = status in (_status.MAX_STEPS, _status.STALLED)
@@ -378,6 +371,22 @@ def estimates(
         n_iter=int(fitted.steps),
         decrement=float(fitted.decrement),
         phi=phi,
+    )
+
+
+def user_parameters(
+    engine: BlockEngine, design: Design, theta: np.ndarray
+) -> tuple[np.ndarray, float, tuple[np.ndarray, ...]]:
+    """Residual parameters, sigma and Lambda of each term, from internal theta."""
+    r, term = engine.problem.n_residual, design.residual
+    assert term is not None
+    phi = engine.user_phi(theta[:r])
+    sigma = 1.0 if term.part is not None else float(np.exp(phi[0]))
+    absolute = host_lambdas(theta[r:], engine.problem.covariances)
+    return (
+        phi,
+        sigma,
+        tuple(_positive(engine.fixed.scale / sigma * x) for x in absolute),
     )
 
 

@@ -40,8 +40,8 @@ class Drawing(Planning):
             of="observation")``.
 
         Raises:
-            NotApplicableError: models with correlated residuals; a posterior, which has
-                draws of its own.
+            NotApplicableError: a fit without a curvature; a posterior, which has draws
+                of its own.
 
         Example:
             >>> import jaxglmm as jg

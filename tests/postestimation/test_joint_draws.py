@@ -3,7 +3,12 @@
 import jax
 import numpy as np
 import pytest
-from doors import conditional_covariance, effects_given, noise_of_effects
+from doors import (
+    conditional_covariance,
+    correlated_draws,
+    effects_given,
+    noise_of_effects,
+)
 from twin import dense_z
 
 import jaxglmm as jg
@@ -206,6 +211,60 @@ def test_what_there_is_no_answer_to(sleep_fit, sleep_draws, counts):
         sleep_draws.predict({"Days": [1], "Subject": ["x"]}, new_levels="error")
     with pytest.raises(jg.NotApplicableError, match="numbers of trials"):
         counts.draws(5).observations({"period": ["1"], "herd": ["1"]})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"residual": "varident(Sex)"},
+        {"residual": "ar1(age | Subject)"},
+        {"dispersion": "~ Sex"},
+    ],
+    ids=["strata", "ar1", "dispersion"],
+)
+def test_moments_where_residuals_differ(options):
     data = jg.datasets.load("Orthodont")
-    with pytest.raises(jg.NotApplicableError, match="independent residuals"):
-        jg.lmm("distance ~ age", data, residual="ar1(age | Subject)").draws(5)
+    fit = jg.lmm("distance ~ age * Sex + (1 | Subject)", data, **options)
+    draws = fit.draws(600, seed=2)
+    p = fit.design.p
+    se = np.asarray(fit.se)[:p]
+    assert np.abs(draws.beta.mean(0) - fit.estimates.beta).max() < 0.2 * se.max()
+    np.testing.assert_allclose(draws.beta.std(0), se, rtol=0.12)
+    (b,), (modes,) = draws.b, fit.estimates.b
+    assert np.abs(b.mean(0) - modes).max() < 0.15 * modes.std()
+    given = np.sqrt(fit.ranef_cov["Subject"][:, 0, 0])
+    ratio = b[:, :, 0].std(0) / given  # of the variances' own uncertainty the rest
+    assert ratio.min() > 0.95
+    assert ratio.max() < 1.4
+    assert set(fit.dispersions) < set(draws.variances)
+    theirs = fit.predict(data.iloc[:6], interval="prediction")
+    ours = draws.intervals(data.iloc[:6])
+    half = (theirs["upper"] - theirs["lower"]).to_numpy() / 2
+    assert np.abs(ours["fit"] - theirs["fit"]).max() < 0.1 * half.max()
+    width = (ours["upper"] - ours["lower"]).to_numpy() / 2
+    np.testing.assert_allclose(width, half, rtol=0.2)
+
+
+def test_given_the_variances_effects_are_hendersons():
+    """Variance parameters held: beta and b against their covariance from V."""
+    data = jg.datasets.load("Orthodont").iloc[:24]
+    fit = jg.lmm("distance ~ age + (1 | Subject)", data, residual="ar1(age | Subject)")
+    rng, still = np.random.default_rng(1), np.zeros((len(fit.engine.problem.start), 0))
+    beta, (b,), *_ = correlated_draws.correlated(fit, 4000, rng, still)
+    np.testing.assert_allclose(beta.mean(0), fit.estimates.beta, rtol=0.02)
+    np.testing.assert_allclose(np.cov(beta.T), fit.estimates.vcov, rtol=0.1, atol=2e-3)
+    spread = b[:, :, 0].var(0)
+    np.testing.assert_allclose(spread, fit.ranef_cov["Subject"][:, 0, 0], rtol=0.12)
+
+
+def test_residuals_of_a_draw_are_correlated_as_the_model_has_them():
+    data = jg.datasets.load("Orthodont")
+    fit = jg.lmm("distance ~ age", data, residual="ar1(age | Subject)")
+    draws = fit.draws(400)
+    left = draws.observations() - draws.predict()
+    rho = fit.dispersions["rho|Residual"]
+    rows = left[:, :4]
+    seen = np.corrcoef(rows, rowvar=False)
+    np.testing.assert_allclose(seen[0], rho ** np.arange(4), atol=0.15)
+    with pytest.raises(jg.NotApplicableError, match=r"intervals\(newdata\)"):
+        draws.observations(data.iloc[:2])

@@ -8,6 +8,7 @@ value of what is drawn). Given them
 
 - of a linear model, beta and b are normal with Henderson's covariance, exactly
   (``estimate.effect_draws``);
+- of one with correlated residuals likewise (``correlated_draws``);
 - of a generalised model, beta is drawn with the variance parameters; the modes move
   with all of them to first order, and around them is the Gaussian at the mode.
 
@@ -20,35 +21,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._brief import brief
-from jaxglmm._errors import DataError, NotApplicableError
+from jaxglmm._errors import NotApplicableError
 from jaxglmm._pandas import pd
 from jaxglmm.estimate.effect_draws import effects_given, noise_of_effects
 from jaxglmm.estimate.mode_tangents import mode_tangents
-from jaxglmm.fitting import predictor
 from jaxglmm.fitting.components import parameters
 from jaxglmm.fitting.degrees_of_freedom import satterthwaite_parts
+from jaxglmm.fitting.degrees_of_freedom_blocks import parameter_covariance
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.kinds import is_correlated, is_generalised
 from jaxglmm.fitting.linear import lambdas, pack, per_term, roots
-from jaxglmm.formula.design import NewRows
-from jaxglmm.formula.tables import as_table
-from jaxglmm.postestimation.prediction.asked import Asked
+from jaxglmm.postestimation.prediction import correlated_draws
+from jaxglmm.postestimation.prediction.rows_of_draws import RowsOfDraws
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure.factors import triangular
 
 if TYPE_CHECKING:
+    from jaxglmm.fitting.fitted_correlated import FittedCorrelated
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
     from jaxglmm.fitting.fitted_model import FittedModel
 
 FLAT = 1e-9  # eigenvalues of a covariance, relative to the largest, that count as zero
 CHUNK = 250  # draws of one call
-AT_ONCE = 4_000_000  # numbers in one batch of rows
 KINDS = ("mean", "observation")
 
 
@@ -91,7 +90,10 @@ class JointDraws:
             found = parameters(fit.design, own, fit.is_linear)
             row = {p.label: p.value for p in found}
             if len(own.phi):
-                row |= fit.like(fit.design, own).dispersions
+                found = fit.like(fit.design, own).dispersions
+                if is_correlated(fit) and "sigma" not in found:
+                    row.pop("sigma", None)  # it differs from row to row
+                row |= found
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -144,7 +146,7 @@ class JointDraws:
                 from their distribution, one effect a level and draw; "zero"; "error".
             offset: of new rows, where the fit's was an array.
         """
-        rows = _Rows(self, newdata, re, type, new_levels, offset)
+        rows = RowsOfDraws(self, newdata, re, type, new_levels, offset)
         out = np.empty((self.n, rows.n))
         for here in rows.pieces():
             out[:, here] = rows.mean(here, type)
@@ -167,7 +169,7 @@ class JointDraws:
             offset: of new rows, where the fit's was an array.
             trials: number, column or array, of a binomial response.
         """
-        rows = _Rows(self, newdata, re, "response", new_levels, offset, trials)
+        rows = RowsOfDraws(self, newdata, re, "response", new_levels, offset, trials)
         out = np.empty((self.n, rows.n))
         for here in rows.pieces():
             out[:, here] = rows.observed(here)
@@ -200,168 +202,17 @@ class JointDraws:
         """
         _arguments.choice("of", of, KINDS)
         _arguments.level(level)
-        rows = _Rows(self, newdata, re, "response", new_levels, offset, trials)
+        rows = RowsOfDraws(self, newdata, re, "response", new_levels, offset, trials)
         tails = [0.5, (1 - level) / 2, (1 + level) / 2]
         out = np.empty((3, rows.n))
         for here in rows.pieces():
-            one = rows.observed(here) if of == "observation" else rows.mean(here)
+            if of == "observation":
+                one = rows.observed(here, together=False)
+            else:
+                one = rows.mean(here)
             out[:, here] = np.quantile(one, tails, axis=0)
         names = ("fit", "lower", "upper")
         return pd.DataFrame(dict(zip(names, out, strict=True)), index=rows.new.index)
-
-
-class _Rows:
-    """Some rows, and what was asked of them."""
-
-    def __init__(
-        self,
-        draws: JointDraws,
-        newdata: Any,
-        re: str,
-        type: str,
-        new_levels: str,
-        offset: Any,
-        trials: Any = None,
-    ):
-        fit = draws.fit
-        if fit.design.parts or _has_categories(fit):
-            raise NotApplicableError(
-                "rows are predicted from draws in linear models and generalised ones "
-                "of one linear predictor; the draws of the parameters are in .frame, "
-                ".beta and .b"
-            )
-        if _arguments.is_among(re, ("marginal",)):
-            raise NotApplicableError(
-                "re='marginal' is a new level: give newdata with levels that were not "
-                "in the data, and new_levels='sample'"
-            )
-        _arguments.choice("new_levels", new_levels, ("sample", "zero", "error"))
-        strict = "error" if new_levels == "error" else "zero"
-        asked = Asked(newdata, re, type, False, None, 0.95, strict, offset, trials)
-        self.asked = asked.read(partial=True)
-        self.draws, self.fit = draws, fit
-        self.new: NewRows = self.asked.rows(fit)
-        self.n = len(self.new.X)
-        self.sampled = new_levels == "sample"
-        self.trials = self._trials()
-        self.rng = np.random.default_rng(_arguments.sequence(draws.seed).spawn(1)[0])
-
-    def pieces(self) -> list[slice]:
-        """So that few numbers are in memory at once."""
-        size = max(1, AT_ONCE // self.draws.n)
-        return [slice(a, min(a + size, self.n)) for a in range(0, self.n, size)]
-
-    def mean(self, here: slice, type: str = "response") -> np.ndarray:
-        """(draws, rows of a piece) of the mean or the linear predictor."""
-        draws, new = self.draws, self.new
-        eta = draws.beta @ new.X[here].T + new.offset[here]
-        if self.asked.re != "population":
-            for k, term in enumerate(new.terms):
-                codes, values = term.codes[here], term.values[here]
-                known, lost = np.flatnonzero(codes >= 0), np.flatnonzero(codes < 0)
-                effects = draws.b[k][:, codes[known]]
-                eta[:, known] += np.einsum("iq,niq->ni", values[known], effects)
-                if self.sampled and len(lost):
-                    drawn = self._unseen(k, here, lost)
-                    eta[:, lost] += np.einsum("iq,niq->ni", values[lost], drawn)
-                if self.sampled and term.beyond is not None:
-                    eta += self._beyond(k, term.beyond[here])
-        if type == "link" or self.fit.is_linear:
-            return eta
-        return np.asarray(self.fit.family.mean(eta), float)
-
-    def observed(self, here: slice) -> np.ndarray:
-        """(draws, rows of a piece) new observations."""
-        fit, draws = self.fit, self.draws
-        if np.isnan(self.trials[here]).any():
-            raise NotApplicableError(
-                "new observations of a binomial response need the numbers of trials of "
-                "the new rows: pass trials= (a number, a column's name or an array); "
-                "of='mean' needs none"
-            )
-        eta = self.mean(here, "link")
-        if not is_generalised(fit):
-            weights = fit.design.weights if self.asked.newdata is None else None
-            sd: Any = 1.0
-            if weights is not None:
-                sd = predictor.residual_sd(1.0, np.where(weights > 0, weights, 1.0))
-                sd = sd[here]
-            noise = self.rng.standard_normal(eta.shape)
-            return eta + draws.sigma[:, None] * sd * noise
-        out = np.empty_like(eta)
-        for k, row in enumerate(eta):
-            mu = np.asarray(fit.family.parameters(row), float)
-            m = self.trials[here]
-            out[k] = fit.family.simulate(self.rng, mu, draws.phi[k], m)
-        return out
-
-    def _unseen(self, k: int, here: slice, lost: np.ndarray) -> np.ndarray:
-        """(draws, rows, q) effects of levels that were not in the data.
-
-        The same level has the same effect in all rows and all pieces.
-        """
-        draws, lam = self.draws, self.draws.lam[k]
-        q = lam.shape[-1]
-        levels, place = np.unique(self._labels[k][here][lost], return_inverse=True)
-        out = np.empty((draws.n, len(levels), q))
-        for j, level in enumerate(levels.tolist()):
-            rng = np.random.default_rng([k, level, *_words(draws.seed)])
-            z = rng.standard_normal((draws.n, q))
-            out[:, j] = draws.sigma[:, None] * np.einsum("nij,nj->ni", lam, z)
-        return out[:, place.ravel()]
-
-    @cached_property
-    def _labels(self) -> list[np.ndarray]:
-        """(n,) a number for the level of each row, term by term."""
-        newdata = self.asked.newdata
-        table = None if newdata is None else as_table(newdata)
-        return [self._numbers(table, term.factor) for term in self.new.terms]
-
-    def _numbers(self, table: Any, factor: str) -> np.ndarray:
-        """By the label's text; rows without a label are levels of their own."""
-        try:
-            columns = [table.column(x).labels() for x in factor.split(":")]
-        except (AttributeError, DataError):
-            columns = [np.full(self.n, None)]
-        text = [
-            f"row {i}" if pd.isna(pd.Series(row)).any() else ":".join(map(str, row))
-            for i, row in enumerate(zip(*columns, strict=True))
-        ]
-        names, code = np.unique(np.array(text), return_inverse=True)
-        return np.array([crc32(x.encode()) for x in names.tolist()])[code.ravel()]
-
-    def _beyond(self, k: int, share: np.ndarray) -> np.ndarray:
-        """(draws, rows): of effects at new places what the others do not say."""
-        draws = self.draws
-        sd = draws.sigma * np.sqrt(np.sum(draws.lam[k][:, 0] ** 2, axis=-1))
-        noise = self.rng.standard_normal((draws.n, len(share)))
-        return sd[:, None] * np.sqrt(share) * noise
-
-    def _trials(self) -> np.ndarray:
-        """(n,) numbers of trials, ones of a response without."""
-        fit, newdata = self.fit, self.asked.newdata
-        if not is_generalised(fit) or fit.family.family_kind != "binomial":
-            if self.asked.trials is not None:
-                raise NotApplicableError(
-                    "trials= is for families of successes out of trials"
-                )
-            return np.ones(self.n)
-        m, own = self.asked.numbers_of_trials(self.n), fit.design.trials
-        if m is not None:
-            return m
-        if own is None or (own == 1).all():
-            return np.ones(self.n)
-        return np.full(self.n, np.nan) if own is None or newdata is not None else own
-
-
-def _has_categories(fit: Any) -> bool:
-    kind = getattr(fit.family, "family_kind", "") if is_generalised(fit) else ""
-    return kind in ("ordinal", "nominal")
-
-
-def _words(seed: Any) -> list[int]:
-    """A seed as whole numbers."""
-    return _arguments.sequence(seed).generate_state(4).tolist()
 
 
 # Drawing them ------------------------------------------------------------------------
@@ -372,36 +223,32 @@ def joint_draws(fit: FittedModel, n: int, seed: Any) -> JointDraws:
     """n draws around the estimates.
 
     Raises:
-        NotApplicableError: no whole number, more numbers than memory holds, residual
-            structures, or a fit without a curvature.
+        NotApplicableError: no whole number, more numbers than memory holds, or a fit
+            without a curvature.
     """
     n = _arguments.whole("n", n, 1, _arguments.DATASETS, error=NotApplicableError)
-    if is_correlated(fit):
-        raise NotApplicableError(
-            "draws() knows independent residuals; of a model with residual= or a "
-            "linear dispersion= ask fit.bootstrap(n) for parameters, and "
-            "fit.predict(..., interval=) for rows"
-        )
     size = fit.design.p + sum(t.n_levels * len(t.names) for t in fit.design.terms)
     _arguments.cells("n", n, size)
     if seed is None:  # one that the questions of rows can use again
         seed = np.random.SeedSequence().entropy
     rng = np.random.default_rng(_arguments.sequence(seed))
     own = _generalised if is_generalised(fit) else _linear
+    if is_correlated(fit):
+        own = _correlated
     return JointDraws(fit, *own(fit, n, rng), seed)
+
+
+def _correlated(fit: FittedCorrelated, n: int, rng: np.random.Generator):
+    return correlated_draws.correlated(
+        fit, n, rng, _root(fit, parameter_covariance(fit))
+    )
 
 
 def _linear(fit: FittedModel, n: int, rng: np.random.Generator):
     engine, e = fit.engine, fit.estimates
     problem, theta = fit.working()
     fixed = engine.moments.fixed
-    A = satterthwaite_parts(engine, e).A
-    root = _root(A)
-    if root is None:
-        raise NotApplicableError(
-            "draws() needs the curvature of the likelihood, which is not finite here: "
-            f"{fit.status}"
-        )
+    root = _root(fit, satterthwaite_parts(engine, e).A)
     there = np.append(theta, 2 * np.log(e.sigma / fixed.scale))
     psi = there + rng.standard_normal((n, root.shape[1])) @ root.T
     z = [rng.standard_normal((n, b.shape[0], 1, b.shape[-1])) for b in problem.B]
@@ -432,10 +279,7 @@ def _generalised(fit: FittedGeneralised, n: int, rng: np.random.Generator):
     psi, u = fit.internal()
     root = fit.parameter_root
     if not np.isfinite(root).all():
-        raise NotApplicableError(
-            "draws() needs the curvature of the likelihood, which is not finite here: "
-            f"{fit.status}"
-        )
+        raise _without_curvature(fit)
     moved = rng.standard_normal((n, root.shape[1])) @ root.T
     held = engine.beta_covariance(root).diagonal() == 0
     change = moved[:, : engine.base.p] @ engine.R_inverse.T
@@ -477,10 +321,17 @@ def _lam(engine: Any, theta: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(triangular(x) for x in roots(engine.factors, internal))
 
 
-def _root(A: np.ndarray) -> np.ndarray | None:
+def _root(fit: FittedModel, A: np.ndarray) -> np.ndarray:
     """(k, r) with root root' = A, directions without variance left out."""
     if not np.isfinite(A).all():
-        return None
+        raise _without_curvature(fit)
     values, vectors = np.linalg.eigh((A + A.T) / 2)
     keep = values > FLAT * np.abs(values).max(initial=0.0)
     return vectors[:, keep] * np.sqrt(values[keep])
+
+
+def _without_curvature(fit: FittedModel) -> NotApplicableError:
+    return NotApplicableError(
+        "draws() needs the curvature of the likelihood, which is not finite here: "
+        f"{fit.status}"
+    )
