@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -19,18 +19,15 @@ from jaxglmm.formula.tables import as_table
 from jaxglmm.postestimation.prediction import correlated_draws
 from jaxglmm.postestimation.prediction.asked import Asked
 
-if TYPE_CHECKING:
-    from jaxglmm.postestimation.prediction.joint_draws import JointDraws
-
 AT_ONCE = 4_000_000  # numbers in one batch of rows
 
 
 class RowsOfDraws:
-    """Some rows, and what was asked of them."""
+    """Some rows, and what was asked of them; draws: ``JointDraws``."""
 
     def __init__(
         self,
-        draws: JointDraws,
+        draws: Any,
         newdata: Any,
         re: str,
         type: str,
