@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from jaxglmm.estimate.posterior_mode import Mode
     from jaxglmm.estimate.proposal import SplitT, log_mixture, tempered, uniform
     from jaxglmm.export.arviz import to_arviz
+    from jaxglmm.export.maps import equivalent as equivalent_z
     from jaxglmm.fitting import (
         blocks,
         convergence,

@@ -1,7 +1,8 @@
-"""Annotated matrices of genomics (AnnData): rows with a table, columns that are fitted.
+"""Responses that know their names: AnnData's columns, voxels of images.
 
-Read by what it has, ``obs``, ``var``, ``X`` and ``layers``; the package anndata is not
-needed (Virshup et al. 2024, Journal of Open Source Software 9, 4371).
+An annotated matrix of genomics is read by what it has, ``obs``, ``var``, ``X`` and
+``layers``; the package anndata is not needed (Virshup et al. 2024, Journal of Open
+Source Software 9, 4371).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError, DataError
+from jaxglmm.many import images
 
 PARTS = ("obs", "var", "X", "layers", "var_names")
 LOG_SIZE = "log_size"
@@ -42,9 +44,9 @@ def is_annotated(data: Any) -> bool:
 
 
 def annotated(
-    data: Any, layer: Any, responses: Any, by: Any, offset: Any
+    data: Any, layer: Any, responses: Any, by: Any, offset: Any, mask: Any = None
 ) -> AnnotatedResponses:
-    """The responses of an annotated matrix; what is none comes back as it is.
+    """The responses of an annotated matrix or of images; others come back as they are.
 
     Args:
         data: AnnData, or anything else.
@@ -53,11 +55,21 @@ def annotated(
         by: as for ``fit_many``; with either of them an AnnData is none.
         offset: "log_size" for the logarithm of each row's total, unless ``obs`` has a
             column of that name; else as for ``fit_many``.
+        mask: of images, as for ``fit_many``.
 
     Raises:
-        ArgumentError: no such layer, or no AnnData.
-        DataError: no matrix, or rows whose total has no logarithm.
+        ArgumentError: no such layer, or no AnnData; a mask without images.
+        DataError: no matrix, or rows whose total has no logarithm; images in different
+            spaces.
     """
+    if responses is not None and layer is None and images.are_images(responses):
+        values, labels = images.read(responses, mask)
+        return AnnotatedResponses(data, values, offset, labels)
+    if mask is not None:
+        raise ArgumentError(
+            "mask= goes with responses= that are images: nibabel's, or paths that end "
+            "in .nii or .nii.gz"
+        )
     if responses is not None or by is not None or not is_annotated(data):
         if layer is not None:
             raise ArgumentError(

@@ -65,6 +65,7 @@ def fit_many(
     dispersion: Any = None,
     known: dict[str, Any] | None = None,
     layer: str | None = None,
+    mask: Any = None,
     executor: Any = None,
     **unknown: Any,
 ) -> Fits | Posteriors:
@@ -86,8 +87,8 @@ def fit_many(
     Args:
         formula: in lme4's syntax. With ``responses`` its left side is a name for them.
         data: as for ``lmm``; a list of such tables; an AnnData.
-        responses: (n, D) array, memory map, sparse matrix or frame, one column a
-            response. A missing value is a row less for that response alone.
+        responses: (n, D) array, memory map, sparse matrix or frame, one column each, or
+            images, NIfTI or CIFTI. A missing value is a row less for that response.
         by: columns of ``data`` that say which data set a row belongs to; factors and
             transformations are coded over all rows.
         family: as for ``glmm``; "gaussian" makes linear mixed models.
@@ -108,6 +109,7 @@ def fit_many(
         dispersion: likewise of the dispersion; ``nominal`` too, as for ``clmm``.
         known: covariances between levels, as for ``lmm``; ``responses``.
         layer: of an AnnData, the layer with the responses; None for X.
+        mask: of images, voxels to fit, or n of what each has; None for what varies.
         executor: a ``concurrent.futures.Executor`` or Dask client, where chunks run.
         unknown: ``nominal``, ``ziformula``, ``dispformula``; no others, see ``lmm``.
 
@@ -116,11 +118,9 @@ def fit_many(
         status and NaN; the others are as without it.
 
     Raises:
-        FormulaError, DataError, ModelError: where the formula or the data as a whole
-            cannot be used; never for one data set.
+        FormulaError, DataError, ModelError: for all, never for one data set alone.
 
-    Method: that of ``lmm`` and ``glmm``, in one compiled program; levels with the same
-    design enter by their number and two moments of their responses.
+    Method: of ``lmm`` and ``glmm``, in one program; levels of one design by moments.
 
     >>> import jaxglmm as jg
     >>> sleep = jg.datasets.load("sleepstudy")
@@ -133,7 +133,7 @@ def fit_many(
     started = time.perf_counter()
     own, (progress, file) = _checked(tol, satterthwaite), _watched(progress, file)
     kind, model, bayes = _model(family, method, priors, parts)
-    read = annotated(data, layer, responses, by, offset)
+    read = annotated(data, layer, responses, by, offset, mask)
     _may_have_parts(parts, kind, bayes, weights, known, read.responses)
     context = caller_context(), _of_linear(residual, bayes or kind), parts, known
     given = kind, weights, read.offset, trials, context

@@ -20,6 +20,7 @@ from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.many.record import FittedModels
 from jaxglmm.postestimation.collection import tables as _tables
 from jaxglmm.results import faces
+from jaxglmm.results.exporting_many import ExportingMany
 from jaxglmm.results.fits_plotting import FitsPlots
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Fits(FittedModels):
+class Fits(ExportingMany):
     """Estimates of D data sets.
 
     coefficients: (D, p) fixed effects, named by ``coefficient_names``
@@ -325,33 +326,6 @@ class Fits(FittedModels):
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
-
-    def annotate(self, adata: Any, prefix: str = "") -> None:
-        """Write the results into the ``var`` of the AnnData that was fitted.
-
-        Columns ``Days``, ``Days_se``, ``Days_p``, ``Days_p_adjusted`` a coefficient (as
-        ``top`` has them), ``sd_...``, ``sigma`` or the dispersion, and ``status``.
-
-        Args:
-            adata: AnnData, or anything with ``var`` and ``var_names``.
-            prefix: before the name of every column.
-
-        Raises:
-            DataError: its variables are not those of these fits.
-        """
-        from jaxglmm.postestimation.collection.tables import annotate
-
-        annotate(self, adata, prefix)
-
-    def to_arviz(self) -> Any:
-        """For ArviZ: estimates with a ``model`` dimension, or draws of a bootstrap.
-
-        Returns:
-            ``arviz.InferenceData`` or ``xarray.DataTree``, see ``export.fits``.
-        """
-        from jaxglmm.export.fits import to_arviz
-
-        return to_arviz(self)
 
     # Keeping them --------------------------------------------------------------------
 
