@@ -60,7 +60,8 @@ def equivalent(t: np.ndarray, df: np.ndarray) -> np.ndarray:
     """(D,) z with the tail probability of t, its sign kept.
 
     Where that is below the smallest double (z beyond 37) by Wallace's (1959, Annals of
-    Mathematical Statistics 30, 1121) transformation, to a per cent from 30 degrees of freedom up.
+    Mathematical Statistics 30, 1121) transformation, to a per cent there from 30
+    degrees of freedom up.
     """
     plain = np.isinf(df)
     with np.errstate(invalid="ignore", divide="ignore"):
