@@ -334,6 +334,7 @@ if TYPE_CHECKING:
     from jaxglmm.streaming import checkpoint as streaming_checkpoint
     from jaxglmm.streaming import parts as streaming_parts
     from jaxglmm.streaming import passes as streaming_passes
+    from jaxglmm.streaming import searching as streaming_searching
     from jaxglmm.streaming import sources as streaming_sources
     from jaxglmm.streaming.sources import StreamSource
     from jaxglmm.structure import (

@@ -8,6 +8,7 @@ the same modes as of a table in memory.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -203,7 +204,7 @@ def _folder(checkpoint: Any) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="jaxglmm-") as name:
             yield Path(name)
         return
-    folder = Path(checkpoint) / "parts"
+    folder = Path(os.fspath(checkpoint)) / "parts"
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
 
@@ -241,8 +242,11 @@ def _dealt(
         survey.offset is not None or bool(read.offsets),
     )
     parts = Parts(folder, shape, sums.counts[0])
-    if not parts.whole.exists():
+    left, mark = passed.left, {"parts": parts.count, "columns": repr(ways)}
+    if left is None or left.read("parts", mark) is None:
         _deal(parts, columns, passed, source, shown)
+        if left is not None:
+            left.write("parts", {"rows": n}, {}, mark)
     return parts, factor, found.C / np.sqrt(n) @ frame.R
 
 
@@ -274,7 +278,6 @@ def _deal(
             f"{source.description} had {survey.n} rows when its levels were read, and "
             f"{done} now: the data change while they are read"
         )
-    parts.whole.touch()
 
 
 def _ways(columns: SummedColumns, C: np.ndarray, own: np.ndarray) -> ColumnWays:
@@ -309,9 +312,10 @@ def _searched(
         if known is not None:
             psi = known[1]["psi"]
     if psi is None:
-        psi = searching.started(marginal, _largest(parts.blocks(0)), max_iter)
+        full = int(np.flatnonzero(parts.rows)[0])
+        psi = searching.started(marginal, _largest(parts.blocks(full)), max_iter)
         if parts.count > 1:
-            psi = _of_sample(parts, marginal, psi, u, scales)
+            psi = _of_sample(parts, full, marginal, psi, u, scales)
 
     def every(bar: Any) -> Iterator[LevelBlock]:
         for k in range(parts.count):
@@ -335,15 +339,16 @@ def _searched(
 
 def _of_sample(
     parts: Parts,
+    k: int,
     marginal: AbstractMarginal,
     psi: np.ndarray,
     u: AllModes,
     scales: np.ndarray,
 ) -> np.ndarray:
-    """Where the likelihood of the first part is largest; psi if that is nowhere."""
+    """Where the likelihood of part k is largest; psi if that is nowhere."""
 
     def evaluate(x: np.ndarray) -> SearchPoint:
-        return searching.evaluated(marginal, x, ahead(parts.blocks(0)), u)
+        return searching.evaluated(marginal, x, ahead(parts.blocks(k)), u)
 
     end = searching.minimised(evaluate, psi, scales, GENTLE, SAMPLE_STEPS)
     return end.at.psi if end.status == _status.CONVERGED else psi

@@ -42,6 +42,8 @@ from jaxglmm.structure.moments_of_design import Moments
 from jaxglmm.structure.moments_of_sums import SumFrame, moments, reduced, refuse_exact
 from jaxglmm.structure.row_sums import RowSums
 
+GENERALISED = 8  # passes of a generalised model, about
+
 S = TypeVar("S", bound=FittedModel)
 
 
@@ -153,7 +155,7 @@ def passes_over(
     plans: list[PassPlan] = []
 
     def first(batch: Batch, seconds: float) -> None:
-        plans.append(_planned(survey, source, batch, seconds))
+        plans.append(_planned(survey, source, batch, seconds, pushed))
         announce.tell(repr(plans[0]))
 
     own = roles(survey, source) if pushed else None
@@ -224,7 +226,7 @@ def fit_streamed(
 
 
 def _planned(
-    survey: Survey, source: BatchSource, batch: Batch, seconds: float
+    survey: Survey, source: BatchSource, batch: Batch, seconds: float, linear: bool
 ) -> PassPlan:
     """From the first batch: its bytes and seconds a row, times rows."""
     n, rows = source.n_rows, batch.table.num_rows
@@ -236,10 +238,11 @@ def _planned(
         source.description,
         n,
         tuple(survey.columns),
-        2,
+        2 if linear else GENERALISED,
         None if share is None else share * batch.bytes,
         None if share is None else share * seconds,
         memory,
+        "Arrow batches" if linear else "Arrow batches, then parts of levels in files",
     )
 
 

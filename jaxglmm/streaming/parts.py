@@ -137,11 +137,6 @@ class Parts:
     def _done(self, k: int) -> Path:
         return self.folder / f"part{k:04d}.npy"
 
-    @property
-    def whole(self) -> Path:
-        """A file that is there once all rows are in the parts."""
-        return self.folder / "whole"
-
     def writer(self) -> PartWriter:
         """What takes the rows of batches."""
         return PartWriter(self)
@@ -213,13 +208,14 @@ class Parts:
         groups = []
         for h in np.unique(height):
             at = np.flatnonzero(height == h)
-            most = max(8, BLOCK // int(h))
+            most = max(1, BLOCK // int(h))
             groups += [(int(h), at[a : a + most]) for a in range(0, len(at), most)]
         part = self._done(k).with_suffix(".part")
         with part.open("wb") as file:
             np.save(file, np.array([len(groups), weighted]))
             for h, at in groups:
-                J = max(8, 2 ** int(np.ceil(np.log2(len(at)))))
+                J = 2 ** int(np.ceil(np.log2(len(at))))
+                J = max(J, min(8, max(1, BLOCK // h)))
                 own, size = np.zeros((2, J), np.int64)
                 own[: len(at)], size[: len(at)] = levels[at], counts[at]
                 np.save(file, np.stack([own, size]))
@@ -274,6 +270,8 @@ class Parts:
     ) -> tuple[np.ndarray, np.ndarray, bool]:
         """Rows by level; equal ones as one with their weights' sum, where it pays."""
         order = np.argsort(codes, kind="stable")
+        if not len(order):
+            return codes, values, self.shape.with_weights
         some = order[:TRIED]
         _, first = _different(codes[some], values[:, some])
         if first.mean() >= WORTH:
@@ -307,6 +305,8 @@ class PartWriter:
         import pyarrow as pa
 
         self.parts = parts
+        for left in parts.folder.glob("part*"):
+            left.unlink()
         fields = [("code", pa.int32())]
         fields += [(name, pa.float64()) for name in parts.shape.names]
         self._schema = pa.schema(fields)

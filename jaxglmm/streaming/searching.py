@@ -76,7 +76,6 @@ Evaluate = Callable[[np.ndarray], SearchPoint]
 
 
 @double_precision
-@hosted.one_fit
 def evaluated(
     marginal: AbstractMarginal,
     psi: np.ndarray,

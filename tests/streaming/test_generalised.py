@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from doors import streaming_parts
+from doors import streaming_searching as searching
 from streaming_cases import written
 
 import jaxglmm as jg
@@ -150,3 +151,44 @@ def test_refusals_name_the_file(tmp_path):
         jg.glmm("count ~ x + (1 | g)", source, family="poisson", zi="~ 1")
     with pytest.raises(ModelError, match="constant"):
         jg.glmm("z ~ x + (1 | g)", written(data.assign(z=0), tmp_path / "z", 1))
+
+
+class Killed(BaseException):
+    """What ends a run from outside."""
+
+
+def test_a_killed_search_goes_on(tmp_path, monkeypatch):
+    data = rows(2000)
+    source, run = written(data, tmp_path / "d", 2), tmp_path / "run"
+    evaluated, calls = searching.evaluated, []
+
+    def counted(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise Killed
+        return evaluated(*args)
+
+    monkeypatch.setattr(searching, "evaluated", counted)
+    with pytest.raises(Killed):
+        jg.glmm("y ~ x + (1 | g)", source, checkpoint=run)
+    monkeypatch.setattr(searching, "evaluated", evaluated)
+    monkeypatch.setattr(streaming_parts, "PartWriter", None)
+    fit = jg.glmm("y ~ x + (1 | g)", source, checkpoint=run)
+    assert_alike(fit, jg.glmm("y ~ x + (1 | g)", data))
+    with pytest.raises(DataError, match="of another model"):
+        jg.glmm("y ~ x + (1 | g)", source, family="poisson", checkpoint=run)
+    for part in (run / "parts").iterdir():
+        part.unlink()
+    with pytest.raises(DataError, match="leave the folder alone"):
+        jg.glmm("y ~ x + (1 | g)", source, checkpoint=run)
+
+
+def test_quadrature_and_levels_of_all_sizes(tmp_path):
+    data = rows(2500)
+    data["g"] = np.where(data.index < 1500, "a", data["g"])
+    for method in ("laplace", jg.AGQ(5)):
+        inside = jg.glmm("y ~ x + (1 | g)", data, method=method)
+        outside = jg.glmm(
+            "y ~ x + (1 | g)", written(data, tmp_path / "d"), method=method
+        )
+        assert_alike(outside, inside)
