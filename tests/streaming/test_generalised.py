@@ -186,9 +186,40 @@ def test_a_killed_search_goes_on(tmp_path, monkeypatch):
 def test_quadrature_and_levels_of_all_sizes(tmp_path):
     data = rows(2500)
     data["g"] = np.where(data.index < 1500, "a", data["g"])
+    source, formula = written(data, tmp_path / "d"), "y ~ x + (1 | g)"
     for method in ("laplace", jg.AGQ(5)):
-        inside = jg.glmm("y ~ x + (1 | g)", data, method=method)
-        outside = jg.glmm(
-            "y ~ x + (1 | g)", written(data, tmp_path / "d"), method=method
-        )
+        inside = jg.glmm(formula, data, method=method)
+        assert_alike(jg.glmm(formula, source, method=method), inside)
+
+
+def test_tables_of_engines_and_missing_values(tmp_path):
+    data = rows(1500, 30)
+    data.loc[::50, "x"] = np.nan
+    source = written(data, tmp_path / "d", 2)
+    duckdb, polars = pytest.importorskip("duckdb"), pytest.importorskip("polars")
+    several = [
+        source,
+        duckdb.read_parquet(str(source / "*.parquet")),
+        polars.scan_parquet(source / "*.parquet"),
+    ]
+    formula = "count ~ x + (1 | g)"
+    with pytest.warns(jg.MissingRowsWarning):
+        inside = jg.glmm(formula, data, family="poisson")
+    for own in several:
+        with pytest.warns(jg.MissingRowsWarning, match="30 of 1500"):
+            outside = jg.glmm(formula, own, family="poisson")
         assert_alike(outside, inside)
+
+
+def test_a_file_that_vanishes_is_named(tmp_path, monkeypatch):
+    data = rows(600, 10)
+    source = written(data, tmp_path / "d", 2)
+    deal = streaming_parts.PartWriter
+
+    def vanished(parts):
+        (source / "part001.parquet").unlink()
+        return deal(parts)
+
+    monkeypatch.setattr(streaming_parts, "PartWriter", vanished)
+    with pytest.raises(DataError, match="part001"):
+        jg.glmm("y ~ x + (1 | g)", source)
