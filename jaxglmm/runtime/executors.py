@@ -13,15 +13,17 @@ are two, whatever the machine has: XLA has threads of its own.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxglmm._errors import ArgumentError
 from jaxglmm.runtime.engines import DaskExecutor
 from jaxglmm.runtime.precision import double_precision
 
 THREADS = 2
+T, R = TypeVar("T"), TypeVar("R")
 
 
 def threads() -> int:
@@ -33,6 +35,23 @@ def executor(width: int | None = None) -> Executor:
     """For ``with``: ``width`` pieces at a time (``threads()``), no more than CPUs."""
     width = threads() if width is None else min(width, os.cpu_count() or 1)
     return Serial() if width == 1 else Threads(width)
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], width: int | None = None
+) -> Iterator[R]:
+    """What ``work`` makes of the items, in their order; few are taken ahead of it.
+
+    width: as of ``executor``.
+    """
+    waiting: deque[Future[R]] = deque()
+    with executor(width) as pool:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > (width or threads()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def given(pool: Any) -> Executor | None:

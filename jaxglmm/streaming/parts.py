@@ -11,6 +11,7 @@ small enough for a processor's cache, for which a few programs serve.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +27,7 @@ from jaxglmm.structure.padding import empty
 from jaxglmm.structure.rows import PaddedRows
 
 PART_ROWS = 1_000_000  # of a part, about
-MOST_PARTS = 256  # files that are open together
+MOST_PARTS = 128  # files that are open together
 BLOCK = 65_536  # places of a block
 LEAST = 4  # rows that a level of a block has place for
 TRIED, WORTH = 50_000, 0.75  # rows tried, share of different ones that is worth joining
@@ -211,7 +212,7 @@ class Parts:
             most = max(1, BLOCK // int(h))
             groups += [(int(h), at[a : a + most]) for a in range(0, len(at), most)]
         part = self._done(k).with_suffix(".part")
-        with part.open("wb") as file:
+        with written(self.folder), part.open("wb") as file:
             np.save(file, np.array([len(groups), weighted]))
             for h, at in groups:
                 J = 2 ** int(np.ceil(np.log2(len(at))))
@@ -340,9 +341,23 @@ class PartWriter:
                 continue
             own = [sorted_codes[a:b], *(column[a:b] for column in columns)]
             batch = pa.record_batch([pa.array(x) for x in own], schema=self._schema)
-            self._files[k].write_batch(batch)
+            with written(self.parts.folder):
+                self._files[k].write_batch(batch)
 
     def close(self) -> None:
         """Finish the files."""
-        for file in self._files:
-            file.close()
+        with written(self.parts.folder):
+            for file in self._files:
+                file.close()
+
+
+@contextmanager
+def written(folder: Path) -> Iterator[None]:
+    """What the disk says when it is full is told with the folder and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the parts of the rows cannot be written to {folder} ({error}). "
+            "checkpoint='folder' puts them on another disk, as TMPDIR does"
+        ) from error

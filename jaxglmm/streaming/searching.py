@@ -24,8 +24,10 @@ from jaxglmm.fitting.linear import SINGULAR
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.covariances.base import is_scale
 from jaxglmm.runtime import hosted
+from jaxglmm.runtime.executors import in_order
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.streaming.parts import LevelBlock
+from jaxglmm.structure.moments_of_design import UNROLLED
 
 LONGEST = 1.0  # change of a parameter in a step, in internal coordinates
 FLAT = 1e-9  # eigenvalue of the Hessian, at unit diagonal, that is raised to this
@@ -75,28 +77,39 @@ class SearchEnd:
 Evaluate = Callable[[np.ndarray], SearchPoint]
 
 
-@double_precision
 def evaluated(
     marginal: AbstractMarginal,
     psi: np.ndarray,
     blocks: Iterable[LevelBlock],
     u: AllModes,
 ) -> SearchPoint:
-    """The sums over blocks; u is moved to the modes."""
+    """The sums over blocks, in their order; u is moved to the modes."""
     k = len(psi)
     value, score, H = 0.0, np.zeros(k), np.zeros((k, k))
-    for block in blocks:
-        problem = block.problem
-        start = (u.of(block, problem.rows.sizes[0]),)
-        own, slope, mode = exact.looked(marginal, problem, psi, start)
-        curvature = exact.hessian(marginal, problem, psi, mode)
-        found = jax.device_get((own, slope, mode, curvature))
-        value += float(found[0])
-        score += found[1]
-        H += found[3]
-        if np.isfinite(found[0]):
-            u.keep(block, np.asarray(found[2][0]))
+    alone = len(u.values) > UNROLLED  # LAPACK's batched calls wait for each other
+
+    def one(block: LevelBlock) -> tuple[float, np.ndarray, np.ndarray]:
+        return _of_block(marginal, psi, block, u)
+
+    for own, slope, curvature in in_order(one, blocks, 1 if alone else None):
+        value += own
+        score += slope
+        H += curvature
     return SearchPoint(psi, value, score, H)
+
+
+def _of_block(
+    marginal: AbstractMarginal, psi: np.ndarray, block: LevelBlock, u: AllModes
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """-2 log-likelihood, score and Hessian of a block."""
+    problem = block.problem
+    start = (u.of(block, problem.rows.sizes[0]),)
+    own, slope, mode = exact.looked(marginal, problem, psi, start)
+    curvature = exact.hessian(marginal, problem, psi, mode)
+    value, score, (found,), H = jax.device_get((own, slope, mode, curvature))
+    if np.isfinite(value):
+        u.keep(block, np.asarray(found))
+    return float(value), np.asarray(score), np.asarray(H)
 
 
 @double_precision
@@ -183,7 +196,9 @@ def newton_step(at: SearchPoint, scales: np.ndarray) -> tuple[np.ndarray, float]
 
 
 def ended(end: SearchEnd, scales: np.ndarray) -> SearchEnd:
-    """One more step, which is too small to be looked at."""
+    """One more step where it is too small to be looked at."""
+    if end.status != _status.CONVERGED:
+        return end
     step, gain = newton_step(end.at, scales)
     psi = end.at.psi - step
     at = replace(end.at, psi=psi, value=end.at.value - gain / 2)
