@@ -332,6 +332,7 @@ if TYPE_CHECKING:
     from jaxglmm.spreadsheet.likelihood import laplace_at
     from jaxglmm.spreadsheet.sheets import FUNCTIONS, arguments_of, call
     from jaxglmm.streaming import checkpoint as streaming_checkpoint
+    from jaxglmm.streaming import fleet as streaming_fleet
     from jaxglmm.streaming import parts as streaming_parts
     from jaxglmm.streaming import passes as streaming_passes
     from jaxglmm.streaming import searching as streaming_searching

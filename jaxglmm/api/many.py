@@ -24,6 +24,7 @@ from jaxglmm.api.given import (
     integration_of,
 )
 from jaxglmm.api.sources import source_of
+from jaxglmm.api.streamed import is_source
 from jaxglmm.estimate.methods import bayes_method
 from jaxglmm.formula import (
     caller_context,
@@ -71,22 +72,18 @@ def fit_many(
 ) -> Fits | Posteriors:
     """Fit one formula to many responses, or to many data sets.
 
-    Many responses of one design (genes, voxels, simulations)::
+    Many responses of one design (genes, voxels, simulations), one long table cut into
+    data sets, a list of tables, or the columns of an AnnData, whose table is ``obs``::
 
         jg.fit_many("expr ~ dose + (1 | donor)", samples, responses=Y)   # Y (n, D)
-
-    one long table cut into data sets, or a list of tables::
-
         jg.fit_many("y ~ x + (x | subject)", table, by="experiment")
         jg.fit_many("y ~ x + (x | subject)", [first, second, third])
-
-    or the columns of an AnnData, the table of whose rows is ``obs``::
-
         jg.fit_many("y ~ dose + (1 | donor)", adata, layer="counts", offset="log_size")
 
     Args:
         formula: in lme4's syntax. With ``responses`` its left side is a name for them.
-        data: as for ``lmm``; a list of such tables; an AnnData.
+        data: as for ``lmm``; a list of such tables; an AnnData. With ``by`` also what
+            is read in batches; frames of Dask, Ray and Spark stay with these engines.
         responses: (n, D) array, memory map, sparse matrix or frame, one column each, or
             images, NIfTI or CIFTI. A missing value is a row less for that response.
         by: columns of ``data`` that say which data set a row belongs to; factors and
@@ -102,7 +99,8 @@ def fit_many(
         progress: show a bar; None: where it takes more than a moment.
         tol: stop when less than this is still to gain, in units of the criterion.
         satterthwaite: degrees of freedom of linear models; False for n - p.
-        file: where the table is kept while it grows; an interrupted run goes on there.
+        file: where the table is kept while it grows, and an interrupted run goes on;
+            of data in batches a folder, a Parquet file a part.
         priors: of a Bayesian method (one model after the other), ``jg.Priors(...)``.
         residual: covariance of the residuals of linear models, as for ``lmm``.
         zi: formula of the probability of added zeros, as for ``glmm``.
@@ -114,8 +112,7 @@ def fit_many(
         unknown: ``nominal``, ``ziformula``, ``dispformula``; no others, see ``lmm``.
 
     Returns:
-        ``Fits``, or ``Posteriors`` by a Bayesian method. What cannot be fitted has a
-        status and NaN; the others are as without it.
+        ``Fits``, or ``Posteriors``. What cannot be fitted has a status and NaN.
 
     Raises:
         FormulaError, DataError, ModelError: for all, never for one data set alone.
@@ -129,10 +126,14 @@ def fit_many(
     >>> fits.coefficients.shape, fits.converged.sum().item()
     ((50, 2), 50)
     """
+    asked = {**locals(), "unknown": dict(unknown)}
     parts = _parts(formula, zi, dispersion, family, unknown)
     started = time.perf_counter()
-    own, (progress, file) = _checked(tol, satterthwaite), _watched(progress, file)
+    own, progress = _checked(tol, satterthwaite), _watched(progress)
     kind, model, bayes = _model(family, method, priors, parts)
+    if by is not None and responses is None and is_source(data):
+        return _of_source(asked, (kind, model, bayes, parts), own, progress)
+    file = None if file is None else _arguments.new_file(file, "file")
     read = annotated(data, layer, responses, by, offset, mask)
     _may_have_parts(parts, kind, bayes, weights, known, read.responses)
     context = caller_context(), _of_linear(residual, bayes or kind), parts, known
@@ -145,6 +146,45 @@ def fit_many(
     return _run(source, labels, formula, (devices, executor), progress, file, started)
 
 
+HERE = ("formula", "data", "by", "file", "executor", "progress")
+APART = (*HERE, "responses", "priors", "known", "layer", "mask", "unknown")
+
+
+def _of_source(asked, models, own, progress) -> Fits:
+    """Of data sets in a table that is read in batches."""
+    from jaxglmm.api.fleet import SET, fit_fleet
+
+    kind, model, bayes, parts = models
+    for name in ("known", "layer", "mask"):
+        if asked[name] is not None or bayes is not None:
+            what = "posteriors" if bayes is not None else f"{name}="
+            raise NotApplicableError(
+                f"{what} of many data sets need a table in memory: read it, or its "
+                "data sets by turns, and pass the frame"
+            )
+    said = {k: v for k, v in asked.items() if k not in APART} | asked["unknown"] | own
+    _may_have_parts(parts, kind, bayes, said["weights"], None, None)
+    context = caller_context(), _of_linear(said["residual"], kind), parts, None
+    read = kind, said["weights"], said["offset"], said["trials"], context
+
+    def make(table: Any) -> ModelSource:
+        source, _ = source_of(asked["formula"], table, None, SET, read)
+        return replace(source, model=model, family=_complete(source, kind, parts))
+
+    given = {name: asked[name] for name in HERE} | {"parts": parts}
+    given |= {
+        "executor": executors.given(asked["executor"]),
+        "progress": progress,
+    }
+    return fit_fleet(
+        fit_many,
+        make,
+        lambda source: fits_engines.plan(source, said["devices"]).columns,
+        given,
+        said,
+    )
+
+
 def _checked(tol: Any, satterthwaite: Any) -> dict[str, Any]:
     """What a source keeps of the arguments."""
     return {
@@ -153,10 +193,9 @@ def _checked(tol: Any, satterthwaite: Any) -> dict[str, Any]:
     }
 
 
-def _watched(progress: Any, file: Any) -> tuple[bool | None, Any]:
-    """Whether a bar is shown, and where the table is kept."""
-    progress = None if progress is None else _arguments.flag("progress", progress)
-    return progress, None if file is None else _arguments.new_file(file, "file")
+def _watched(progress: Any) -> bool | None:
+    """Whether a bar is shown."""
+    return None if progress is None else _arguments.flag("progress", progress)
 
 
 def _complete(source: ModelSource, family: Any, parts: dict[str, str]) -> Any:

@@ -5,13 +5,29 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from jaxglmm.formula.context import is_inside
+
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nothing is warned of in here, in this thread: what is done tells it later."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 def warn(message: str, category: type[Warning]) -> None:
     """Warn at the first frame outside this package."""
+    if _silent.get():
+        return
     level = 2
     frame = sys._getframe(1)
     while frame is not None and is_inside(frame):

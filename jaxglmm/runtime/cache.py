@@ -120,6 +120,11 @@ _full = False  # nothing can be written any more
 _before: dict[str, object] = {}  # JAX's settings before they were changed
 
 
+def enabled() -> Path | None:
+    """The folder that ``enable_compilation_cache`` set."""
+    return _enabled
+
+
 def switched_off() -> bool:
     """Whether the user wants no programs on disk."""
     said = os.environ.get(OWN_ENVIRONMENT, "").strip().lower()

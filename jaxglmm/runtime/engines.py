@@ -44,7 +44,7 @@ class DaskExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         return self._own.submit(fn, *args, **kwargs)
 
-    def share(self, content: bytes) -> Any:
+    def share(self, content: Any) -> Any:
         """On every worker that there is; a piece whose worker dies finds another."""
         return self.client.scatter(content, broadcast=True, hash=False)
 
@@ -60,7 +60,7 @@ class RayExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         return self._call.remote(fn, *args, **kwargs).future()
 
-    def share(self, content: bytes) -> Any:
+    def share(self, content: Any) -> Any:
         """A reference into the object store."""
         return self.ray.put(content)
 
@@ -82,7 +82,7 @@ class SparkExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         return self._pool.submit(self._job, fn, args, kwargs)
 
-    def share(self, content: bytes) -> Any:
+    def share(self, content: Any) -> Any:
         """A broadcast; over Spark Connect, which has none, the bytes themselves."""
         context = _context(self.session)
         return content if context is None else context.broadcast(content)
@@ -96,7 +96,9 @@ class SparkExecutor(Executor):
             import pyarrow as pa
 
             for _ in batches:
-                given = [a.value if hasattr(a, "value") else a for a in args]
+                given = [
+                    a.value if type(a).__name__ == "Broadcast" else a for a in args
+                ]
                 found = pa.array([pickle.dumps(fn(*given, **kwargs))], pa.binary())
                 yield pa.RecordBatch.from_arrays([found], ["content"])
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxglmm._errors import DataError
+from jaxglmm.streaming.schemas import typed
 
 ROWS = 262_144  # a batch at least, where there are as many
 FORMATS = {
@@ -293,7 +294,7 @@ def is_source(data: Any) -> bool:
         return True
     if isinstance(data, list | tuple):
         return bool(data) and all(isinstance(x, str | os.PathLike) for x in data)
-    return _engine(data) in READERS
+    return engine_of(data) in READERS
 
 
 def source_of(data: Any) -> BatchSource:
@@ -308,7 +309,7 @@ def source_of(data: Any) -> BatchSource:
     needs_arrow()
     if isinstance(data, str | os.PathLike | list | tuple):
         return _of_paths(data)
-    return READERS[_engine(data)](data)
+    return READERS[engine_of(data)](data)
 
 
 def needs_arrow() -> None:
@@ -322,7 +323,7 @@ def needs_arrow() -> None:
         ) from None
 
 
-def _engine(data: Any) -> str:
+def engine_of(data: Any) -> str:
     """``duckdb.DuckDBPyRelation``: package and class of a table, whatever its module.
 
     A class of the user's that stems from one of these is one as well.
@@ -362,7 +363,7 @@ def _of_paths(data: Any) -> BatchSource:
     one = paths[0] if len(paths) == 1 else paths
     options = {"partitioning": "hive"} if len(paths) == 1 else {}
     try:
-        return FileSource(ds.dataset(one, format=kind, **options), shown)
+        return FileSource(typed(ds.dataset(one, format=kind, **options)), shown)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{shown} cannot be read as {kind}: {error}") from error
 
