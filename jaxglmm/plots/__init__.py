@@ -14,3 +14,4 @@ from jaxglmm.plots.simulated import simulated_residuals as simulated_residuals
 from jaxglmm.plots.smooths import smooths as smooths
 from jaxglmm.plots.volcano import p_values as p_values
 from jaxglmm.plots.volcano import volcano as volcano
+from jaxglmm.plots.wright import wright_map as wright_map

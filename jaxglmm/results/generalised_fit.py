@@ -252,6 +252,34 @@ class GeneralisedFit(FittedGeneralised, Fit):
 
         return zero_inflation(self, n, seed, re, refit)
 
+    def persons_items(self, persons: str | None = None, items: str | None = None):
+        """Abilities of persons and difficulties of items, on one axis (Rasch model).
+
+        Of a model of right and wrong answers with crossed random intercepts.
+
+        Args:
+            persons: their grouping factor; default that of most levels.
+            items: theirs.
+
+        Returns:
+            ``PersonsItems``: frames ``persons`` and ``items`` with standard errors
+            (conditional), infit and outfit; ``reliability``. ``fit.plot.wright_map()``
+            draws it.
+
+        Raises:
+            NotApplicableError: no such model, or it does not say which is which.
+
+        Example:
+            >>> import jaxglmm as jg
+            >>> data = jg.datasets.load("VerbAgg")
+            >>> fit = jg.glmm("r2 ~ btype + (1 | id) + (1 | item)", data)
+            >>> fit.persons_items().items["difficulty"].idxmax()
+            'S3DoShout'
+        """
+        from jaxglmm.postestimation.checking.persons_items import persons_items
+
+        return persons_items(self, persons, items)
+
     def refit(self, y) -> Self:
         """The same model for another response.
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jaxglmm._errors import NotApplicableError
+
 if TYPE_CHECKING:
     from jaxglmm.results.questions import Questions
 
@@ -22,6 +24,7 @@ FIGURES = (
     "smooths",
     "influence",
     "means",
+    "wright_map",
 )
 
 
@@ -185,6 +188,32 @@ class PlotAccessor:
         known = hasattr(specs, "letters")
         found = specs if known else self._fit.means(specs, by, **options)
         return draw(found, arrows=arrows, adjust=adjust, lines=lines, axes=axes)
+
+    def wright_map(self, persons=None, items=None, **options):
+        """Persons' abilities and items' difficulties on one axis.
+
+        Args:
+            persons: what ``fit.persons_items()`` returned, or its grouping factor.
+            items: the other factor.
+            **options: ``level``, ``max_labels``, ``axes``, two.
+
+        Returns:
+            Array of two axes.
+
+        Raises:
+            NotApplicableError: no model of right and wrong answers of persons.
+        """
+        from jaxglmm.plots import wright_map as draw
+
+        if not hasattr(persons, "reliability"):
+            ask = getattr(self._fit, "persons_items", None)
+            if ask is None:
+                raise NotApplicableError(
+                    "a Wright map is of right and wrong answers: jg.glmm('right ~ 1 + "
+                    "(1 | person) + (1 | item)', data, family='binomial')"
+                )
+            persons = ask(persons, items)
+        return draw(persons, **options)
 
     def marginals(self, which=None, **options):
         """Histograms of a posterior's parameters, with the central 95%.
