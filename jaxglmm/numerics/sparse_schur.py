@@ -124,13 +124,13 @@ class Product:
     def __init__(self, A: csr_matrix):
         self.A, threads = A, executors.threads()
         cuts = np.searchsorted(A.indptr, np.linspace(0, A.nnz, threads + 1))
-        cuts[0], cuts[-1] = 0, A.shape[0]
+        cuts[0], cuts[-1] = 0, len(A.indptr) - 1
         self.cuts = list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         if len(self.cuts) == 1 or self.A.nnz * x.shape[1] < WORTH:
             return self.A @ x
-        out = np.empty((self.A.shape[0], x.shape[1]))
+        out = np.empty((len(self.A.indptr) - 1, x.shape[1]))
 
         def part(cut: tuple[int, int]) -> None:
             a, b = cut
@@ -146,12 +146,12 @@ class Product:
         """Rows of each thread, on the same memory."""
         from scipy.sparse import csr_matrix
 
-        out = {}
+        out, (_, columns) = {}, self.A.shape  # type: ignore[misc]
         for a, b in self.cuts:
             at = self.A.indptr[a : b + 1]
             here = slice(at[0], at[-1])
             parts = self.A.data[here], self.A.indices[here], at - at[0]
-            out[a, b] = csr_matrix(parts, shape=(b - a, self.A.shape[1]))
+            out[a, b] = csr_matrix(parts, shape=(b - a, columns))
         return out
 
 

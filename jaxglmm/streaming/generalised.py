@@ -374,7 +374,10 @@ def _named(
     base = GeneralisedProblem(
         NoRows((), (), (factor.n_levels,)),
         AbsentRows(p, n),  # type: ignore[arg-type]
-        *(absent,) * 4,  # type: ignore[arg-type]
+        absent,  # type: ignore[arg-type]
+        absent,  # type: ignore[arg-type]
+        absent,  # type: ignore[arg-type]
+        absent,  # type: ignore[arg-type]
         shape.family,
         (shape.own,),
     )
