@@ -25,7 +25,7 @@ _START = "no starting values are needed: they are computed from the data"
 
 MODELS: dict[str, str] = {
     "reml": "write reml=True or reml=False in jg.lmm (method='reml' or 'ml' in "
-    "jg.fit_many); generalised models have no REML here",
+    "jg.fit_many); generalised models have it in jg.glmm alone",
     "nagq": "write method=jg.AGQ(7) in jg.glmm; nAGQ=1 is method='laplace'",
     "nodes": "write method=jg.AGQ(7) in jg.glmm",
     "control": _OPTIMISER,

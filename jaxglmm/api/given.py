@@ -50,13 +50,12 @@ def estimator_of(method: str | Maximise | None, reml: bool) -> Maximise:
 
 
 def by_reml(reml: Any, family: Any, bayes: Any, method: Any) -> bool:
-    """Whether a model of ``glmm`` is fitted by REML: a Gaussian one, which is linear.
+    """Whether a model of ``glmm`` is fitted by REML.
 
     Raises:
-        ModelError: another family, another link, or a posterior.
+        ModelError: a posterior, or the random effects integrated out by quadrature.
     """
     named = isinstance(method, str) and method.lower() == "reml"
-    named = named and family.is_linear_model  # others are told of their methods
     if not _arguments.is_flag(reml):
         raise ModelError(
             f"reml={_arguments.shown(reml)} must be True (REML) or False (ML)"
@@ -65,20 +64,29 @@ def by_reml(reml: Any, family: Any, bayes: Any, method: Any) -> bool:
         return False
     if bayes is not None:
         raise ModelError("reml=True is no posterior; leave it out, or leave method out")
-    if not family.is_linear_model:
+    if named or family.is_linear_model:
+        return True
+    plain = integration_of(method)
+    if plain.name != "laplace":
         raise ModelError(
-            "REML is for Gaussian models with the identity link; family "
-            f"{family.name!r} with link {family.link.name!r} is fitted by maximum "
-            "likelihood. Leave reml out"
+            "reml=True of a generalised model is by Laplace's approximation: "
+            f"method={_arguments.shown(method)} does not go with it"
         )
     return True
 
 
-def integration_of(method: Any) -> AbstractMarginal:
-    """The estimator of a generalised model."""
+def integration_of(method: Any, reml: bool = False) -> AbstractMarginal:
+    """The estimator of a generalised model; reml: fixed effects integrated out too."""
     from jaxglmm.estimate.presets import AGQ, ML, REML, Laplace
     from jaxglmm.integrate.base import AbstractMarginal
 
+    if reml:
+        from jaxglmm.integrate.restricted import RestrictedLaplace
+
+        named = isinstance(method, str) and method.lower() == "reml"
+        return RestrictedLaplace(
+            "observed" if named else integration_of(method).hessian
+        )
     named = {"laplace": Laplace, "ml": Laplace, "agq": AGQ}
     if isinstance(method, AbstractMarginal):
         return method

@@ -287,7 +287,9 @@ def glmm(
         dispersion: right side of the formula of the logarithm of the dispersion
             parameter (of the residual sd in a Gaussian model). Also ``dispformula``.
         known: as for ``lmm``.
-        reml: restricted maximum likelihood, of Gaussian models with identity link.
+        reml: restricted maximum likelihood: fixed effects integrated out beside the
+            random ones, by Laplace's approximation (``REML = TRUE`` in glmmTMB,
+            ``method = "REML"`` in mgcv). Also ``method="reml"``.
         fixed: as for ``lmm``, ``{"phi": 2.0}`` too.
         start: as for ``lmm``.
         checkpoint: as for ``lmm``.
@@ -346,8 +348,8 @@ def _generalised(
     others = right_sides(given[0], zi, dispersion, likelihood, nominal)
     bayes = bayes_method(method)
     restricted = by_reml(reml, likelihood, bayes, method)
-    linear = restricted or no_residual(others, bayes)
-    estimator = None if bayes or linear else integration_of(method)
+    linear = (restricted and likelihood.is_linear_model) or no_residual(others, bayes)
+    estimator = None if bayes or linear else integration_of(method, restricted)
     priors_need_bayes(bayes, priors)
     conf_level = _arguments.level(conf_level, "conf_level", ModelError)
     tol, max_iter = check_numbers(tol, max_iter)

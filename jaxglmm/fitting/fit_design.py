@@ -172,6 +172,8 @@ def fit_generalised(
     from jaxglmm.fitting import diagnostics as found_out
     from jaxglmm.fitting import generalised as _generalised
     from jaxglmm.fitting import ordinal as _ordinal
+    from jaxglmm.fitting.restricted import engine_of
+    from jaxglmm.integrate.restricted import NO_EFFECTS
 
     began = time.perf_counter() if started is None else started
     design, family = _ordinal.settled(design, family)
@@ -182,6 +184,11 @@ def fit_generalised(
             design, Maximise(False), tol, max_iter, False, began, make=linear
         )
     check_generalised(design)
+    if marginal.reml and (fixed or start):
+        raise ModelError(
+            "fixed= and start= of a generalised model are by maximum likelihood: leave "
+            "them, or reml=True, out"
+        )
     if fixed is not None or start is not None:
         from jaxglmm.fitting import held_generalised
 
@@ -189,12 +196,14 @@ def fit_generalised(
         start = held_generalised.checked("start", start, design, family)
         design = replace(design, fixed=values)
     if not design.terms:
+        if marginal.reml:
+            raise ModelError(NO_EFFECTS)
         marginal, design = _generalised.without_effects(marginal, design, family)
     if marginal.nodes != 1:
         check_quadrature(design, marginal.nodes)
     programs.spare()
     designed = time.perf_counter()
-    engine = _generalised.build(design, family, marginal)
+    engine = engine_of(design, family, marginal)
     refusal = marginal.refusal(engine.base)
     if refusal is not None:
         raise ModelError(refusal)

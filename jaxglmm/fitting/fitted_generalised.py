@@ -104,9 +104,9 @@ class FittedGeneralised(FittedModel):
         self.fitted = fitted
 
     def _rebuilt(self) -> GeneralisedEngine:
-        from jaxglmm.fitting.generalised import build
+        from jaxglmm.fitting.restricted import engine_of
 
-        return build(self.design, self._family, self.marginal)
+        return engine_of(self.design, self._family, self.marginal)
 
     def internal(self) -> Internal:
         """psi (k,) and the mode u in the engine's coordinates."""
@@ -232,8 +232,11 @@ class FittedGeneralised(FittedModel):
         return root_by_scores(self, root, *self._robust)
 
     def vcov_kinds(self) -> tuple[str, ...]:
-        """Those without an adjustment of the residuals, which is a linear model's."""
-        return ("CR0", "CR1")
+        """Those without an adjustment of the residuals, which is a linear model's.
+
+        None by REML: beta is no maximum of the likelihood there.
+        """
+        return () if self.marginal.reml else ("CR0", "CR1")
 
     @cached_property
     def parameter_covariance(self) -> np.ndarray:

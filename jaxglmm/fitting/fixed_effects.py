@@ -219,6 +219,11 @@ class FixedEffects(Hinted):
         """
         robust = self.vcov_kinds()
         if not robust and not _arguments.is_among(vcov, ("asymptotic",)):
+            if self.reml and not self.is_linear:
+                raise NotApplicableError(
+                    f"vcov={_arguments.shown(vcov)}: robust covariances of generalised "
+                    "models are of scores by maximum likelihood: fit with reml=False"
+                )
             raise NotApplicableError(
                 f"vcov={_arguments.shown(vcov)}: robust covariances belong to fits by "
                 "maximum likelihood or REML; a posterior's spread is its draws'"

@@ -196,6 +196,14 @@ class GeneralisedEngine:
             return exact_newton.finished(self, out, tol)
         return out
 
+    def searched_from(
+        self, psi: np.ndarray, u: Modes, tol: float, max_steps: int
+    ) -> GeneralisedFitted:
+        """The search from psi (k,) and u alone, without restarts."""
+        numbers = np.array([SAFETY * tol, max_steps])
+        flat, eta = laplace.refit_numbers(self.marginal, self.base, psi, u, numbers)
+        return laplace.unpack(self.shapes, np.asarray(flat), np.asarray(eta))
+
     def _of_sample(self, tol: float, max_steps: int) -> GeneralisedFitted | None:
         """From the best end of a sample of the levels; None where there is none.
 
@@ -213,11 +221,7 @@ class GeneralisedEngine:
         if found.status != _status.CONVERGED or not inside:
             return None
         u = tuple(np.asarray(x) for x in laplace.zeros(self.base))
-        numbers = np.array([SAFETY * tol, max_steps])
-        flat, rows = laplace.refit_numbers(
-            self.marginal, self.base, np.asarray(found.psi), u, numbers
-        )
-        out = laplace.unpack(self.shapes, np.asarray(flat), np.asarray(rows))
+        out = self.searched_from(np.asarray(found.psi), u, tol, max_steps)
         return out if out.status == _status.CONVERGED else None
 
     def _best(self, tol: float, max_steps: int) -> GeneralisedFitted:
@@ -442,7 +446,7 @@ def estimates(
         theta=pack(design, lam),
         b=per_term(factors, b),
         criterion=float(fitted.criterion),
-        reml=False,
+        reml=engine.marginal.reml,
         converged=status == _status.CONVERGED,
         singular=at_zero or any_at_end(theta, engine.base.covariances),
         status=status,

@@ -14,6 +14,7 @@ from jaxglmm.fitting import convergence as diagnose
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting.estimates import Unread
 from jaxglmm.fitting.fitted_model import FittedModel
+from jaxglmm.fitting.kinds import is_generalised
 from jaxglmm.fitting.linear import Engine
 from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.design import Design
@@ -49,7 +50,11 @@ def refit(fit: L, y: np.ndarray) -> L:
 
 
 def with_method(fit: L, reml: bool) -> L:
-    """The same model and data by the other criterion."""
+    """The same model and data by the other criterion; a generalised one by ML."""
+    if is_generalised(fit):
+        from jaxglmm.fitting.refit_generalised import by_likelihood
+
+        return by_likelihood(fit)  # pyright: ignore[reportReturnType, reportArgumentType]
     return _again(fit, fit.design, fit.engine.with_method(reml))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,10 +14,12 @@ from jaxglmm.fitting import diagnostics
 from jaxglmm.fitting import generalised as _generalised
 from jaxglmm.fitting.estimates import Unread
 from jaxglmm.fitting.fitted_generalised import FittedGeneralised
+from jaxglmm.fitting.restricted import engine_of
 from jaxglmm.formula.align import by_labels
 from jaxglmm.formula.design import Design
 from jaxglmm.formula.matrix import unmasked
 from jaxglmm.formula.notices import listed
+from jaxglmm.integrate.base import AbstractMarginal, Laplace
 
 TOLERANCE, STEPS = 1e-8, 200
 
@@ -35,18 +37,29 @@ def refit(fit: G, y) -> G:
     if trials is fit.design.trials:
         engine = fit.engine.for_response(response, trials)
     else:
-        engine = _generalised.build(design, fit.family, fit.marginal)
+        engine = engine_of(design, fit.family, fit.marginal)
+    return _again(fit, design, engine, fit.marginal)
+
+
+def by_likelihood(fit: G) -> G:
+    """The same model and data by maximum likelihood, where it was fitted by REML."""
+    marginal = Laplace(fit.marginal.hessian)
+    engine = engine_of(fit.design, fit.family, marginal)
+    return _again(fit, fit.design, engine, marginal)
+
+
+def _again(fit: G, design: Design, engine: Any, marginal: AbstractMarginal) -> G:
+    """Fit ``engine`` with the settings of ``fit``; a warning where it is due."""
     settings = fit.diagnostics
     fitted = engine.fit(settings.get("tol", TOLERANCE), settings.get("max_iter", STEPS))
-    out = fit.like(
-        design,
-        Unread(
-            partial(_generalised.estimates, engine, design, fitted),
-            float(fitted.criterion),
-        ),
-        engine,
-        {**settings, "evaluations": int(fitted.steps)},
+    found = Unread(
+        partial(_generalised.estimates, engine, design, fitted),
+        float(fitted.criterion),
     )
+    out = fit.like(
+        design, found, engine, {**settings, "evaluations": int(fitted.steps)}
+    )
+    out.marginal = marginal
     out.keep(fitted)
     diagnostics.warn(out)
     return out

@@ -39,12 +39,14 @@ class AbstractMarginal(Module):
         beyond: whether it improves on Laplace's approximation.
         hessian: information of the rows in log|M|, "observed" or "expected".
         nodes: a dimension; 0 for as many as are needed.
+        reml: whether a fit integrates the fixed effects out as well.
     """
 
     name: ClassVar[str]
     beyond: ClassVar[bool] = True
     hessian: ClassVar[Hessian] = "observed"
     nodes: ClassVar[int] = 1
+    reml: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod

@@ -9,10 +9,12 @@ from jaxglmm.integrate.base import AbstractMarginal, Laplace
 from jaxglmm.integrate.exact_marginal import Exact
 from jaxglmm.integrate.laplace_derivatives import Hessian
 from jaxglmm.integrate.quadrature import AdaptiveQuadrature
+from jaxglmm.integrate.restricted import RestrictedLaplace
 from jaxglmm.integrate.second_order import SecondOrder
 
 REGISTRY: dict[str, type[AbstractMarginal]] = {
-    kind.name: kind for kind in (Exact, Laplace, AdaptiveQuadrature, SecondOrder)
+    kind.name: kind
+    for kind in (Exact, Laplace, RestrictedLaplace, AdaptiveQuadrature, SecondOrder)
 }
 
 

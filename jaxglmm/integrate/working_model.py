@@ -53,6 +53,15 @@ def working(
 
 
 @stored(fast=False, host=True)
+def beta_information(
+    problem: Problem, theta: Float[Array, " m"]
+) -> Float[Array, "p p"]:
+    """X'V^-1X of such a model: that of beta, random effects integrated out."""
+    factor = problem.system.factor(problem.lambdas(theta))
+    return factor.project(problem.B, problem.RR)[0][:-1, :-1]
+
+
+@stored(fast=False, host=True)
 def mode_at(problem: GeneralisedProblem, psi: Float[Array, " k"]) -> Effects:
     """The mode u of the random effects at psi, found from zero."""
     beta, theta, phi = problem.split(psi)

@@ -19,7 +19,8 @@ def fitted(name):
     case, data = CASES[name], pd.read_csv(HERE / "data" / "sim_smooth.csv.gz")
     if case["family"] == "gaussian":
         return jg.lmm(case["formula"], data, reml=case["method"] == "REML")
-    return jg.glmm(case["formula"], data, family=case["family"])
+    reml = case["method"] == "REML"
+    return jg.glmm(case["formula"], data, family=case["family"], reml=reml)
 
 
 @pytest.mark.parametrize("name", ["gam_s", "gam_by", "gam_te_ml"])
@@ -31,6 +32,18 @@ def test_linear_models(name):
     np.testing.assert_allclose(fit.fitted_values[:20], case["eta"], atol=1e-5)
     if name != "gam_te_ml":  # whose first columns are other ones
         np.testing.assert_allclose(fit.se[:3], case["se"], rtol=1e-5)
+
+
+def test_a_generalised_model_by_reml():
+    case, fit = CASES["gam_poisson_reml"], fitted("gam_poisson_reml")
+    assert fit.log_likelihood == pytest.approx(case["loglik"], abs=1e-7)
+    np.testing.assert_allclose(fit.smooths()["edf"], case["edf"][:1], rtol=1e-4)
+    eta = fit.predict(type="link")[:20]
+    np.testing.assert_allclose(eta, case["eta"], atol=1e-5)
+    assert fit.varcorr["g"].sd.iloc[0] == pytest.approx(case["sd"][1], rel=1e-5)
+    # mgcv's are given the variances, ours have their uncertainty in them
+    np.testing.assert_allclose(fit.se[:3], case["se"], rtol=5e-3)
+    assert (fit.se[:3] > case["se"]).all()
 
 
 def test_a_generalised_model_by_maximum_likelihood():

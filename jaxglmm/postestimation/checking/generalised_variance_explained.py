@@ -195,6 +195,7 @@ def null_mean(fit: FittedGeneralised) -> float:
 def null_estimates(fit: FittedGeneralised) -> Estimates:
     """The fit of the same random effects with an intercept for the fixed effects."""
     from jaxglmm.fitting import generalised as generalised_engine
+    from jaxglmm.fitting.restricted import engine_of
 
     design = replace(
         fit.design,
@@ -206,5 +207,5 @@ def null_estimates(fit: FittedGeneralised) -> Estimates:
         formula=None,
         recipe=None,
     )
-    engine = generalised_engine.build(design, fit.family, fit.marginal)
+    engine = engine_of(design, fit.family, fit.marginal)
     return generalised_engine.estimates(engine, design, engine.fit())

@@ -109,6 +109,8 @@ def ranova(fit: Any, reduce_terms: bool = True) -> pd.DataFrame:
     whole = not _arguments.flag("reduce_terms", reduce_terms)
     if not fit.design.terms:
         raise NotApplicableError("ranova() tests random effects, and there are none")
+    if fit.reml and not fit.is_linear:  # the smallest model has no variance at all
+        fit = with_method(fit, False)
     rows = [_row(fit)]
     found = reductions(fit.design, whole)
     for at, stay in found.values():

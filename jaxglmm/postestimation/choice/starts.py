@@ -15,7 +15,6 @@ import numpy as np
 from jaxglmm import _arguments, _status
 from jaxglmm._errors import NotApplicableError
 from jaxglmm._pandas import pd
-from jaxglmm.estimate import generalised as laplace
 from jaxglmm.fitting import linear as _engine
 from jaxglmm.fitting.kinds import is_correlated
 from jaxglmm.runtime.precision import double_precision
@@ -118,11 +117,10 @@ def _generalised(fit: Any, rng: np.random.Generator) -> tuple[float, int, np.nda
     psi = np.array(psi)
     scales = np.asarray(engine.scales, bool)
     psi[p : p + m] = _moved(psi[p : p + m], scales, rng)
-    tol = _engine.SAFETY * settings.get("tol", _engine.TOLERANCE)
-    numbers = np.array([tol, settings.get("max_iter", _engine.STEPS)])
+    tol = settings.get("tol", _engine.TOLERANCE)
     zero = tuple(0 * np.asarray(x) for x in u)
-    flat, eta = laplace.refit_numbers(engine.marginal, engine.base, psi, zero, numbers)
-    found = laplace.unpack(engine.shapes, np.asarray(flat), np.asarray(eta))
+    steps = settings.get("max_iter", _engine.STEPS)
+    found = engine.searched_from(psi, zero, tol, steps)
     beta = np.asarray(found.psi)[:p]
     own = engine.R_inverse @ beta if len(engine.R_inverse) == p else beta
     if len(own) != len(fit.coefficients):

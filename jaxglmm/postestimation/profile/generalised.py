@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm.fitting.kinds import is_ordinal
+from jaxglmm.fitting.refit import with_method
 from jaxglmm.many.collection import ModelSource
 from jaxglmm.many.generalised import GeneralisedLanes, suits
 from jaxglmm.many.linear import is_free
@@ -70,7 +71,11 @@ def curves(fit: FittedGeneralised) -> list[Curve]:
     costs (epil2: 29 against 38 ms warm, 5.7 against 4.3 s at first), with a dispersion
     parameter it is the slower one (epil2, nbinom2: 120 against 86 ms), for all lanes
     wait for the slowest of dear evaluations. Crossed factors have no program of lanes.
+
+    Of a fit by REML those of the likelihood, as of linear models.
     """
+    if fit.reml:
+        fit = with_method(fit, False)
     if is_ordinal(fit) and not fit.design.parts:
         return thresholds.curves(fit, lambda other: profile.alone(one(other)))
     terms = fit.design.terms

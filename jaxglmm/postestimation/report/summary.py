@@ -168,10 +168,12 @@ def criteria(fit: FittedModel) -> dict[str, float]:
 
 
 def _generalised_heading(fit: FittedGeneralised) -> tuple[str, ...]:
-    how = f" ({fit.method})" if fit.method else ""
+    how = "maximum likelihood" + (f" ({fit.method})" if fit.method else "")
+    if fit.reml:
+        how = str(fit.method)
     kind = "mixed model" if fit.design.terms else "model"
     lines = [
-        f"Generalised linear {kind} fit by maximum likelihood{how}",
+        f"Generalised linear {kind} fit by {how}",
         f"Family: {fit.family_name} ({fit.link_name})",
         f"Formula: {fit.design.formula or fit.formula}",
         *by_component.formulas(fit.design),
