@@ -287,9 +287,7 @@ def glmm(
         dispersion: right side of the formula of the logarithm of the dispersion
             parameter (of the residual sd in a Gaussian model). Also ``dispformula``.
         known: as for ``lmm``.
-        reml: restricted maximum likelihood: fixed effects integrated out beside the
-            random ones, by Laplace's approximation (``REML = TRUE`` in glmmTMB,
-            ``method = "REML"`` in mgcv). Also ``method="reml"``.
+        reml: fixed effects integrated out too, by Laplace; also ``method="reml"``.
         fixed: as for ``lmm``, ``{"phi": 2.0}`` too.
         start: as for ``lmm``.
         checkpoint: as for ``lmm``.
