@@ -117,7 +117,8 @@ def test_questions_without_rows(tmp_path):
     assert np.allclose(means["fit"], inside.fitted_values, atol=1e-6)
     assert fit.ranef_to(tmp_path / "b.parquet") == 60
     assert fit.aic == pytest.approx(inside.aic, abs=1e-7)
-    for question in (fit.resid, fit.simulate, lambda: fit.ranef_cov, fit.profile):
+    asked = fit.resid, fit.simulate, fit.profile, fit.bootstrap
+    for question in (*asked, lambda: fit.ranef_cov, lambda: fit.separation):
         with pytest.raises(NotApplicableError, match="batches"):
             question()
 
