@@ -17,6 +17,7 @@ from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.fitting import meta_moments as moments
 from jaxglmm.fitting.fit_design import fit_correlated
 from jaxglmm.fitting.meta_analysis import METHODS, STUDY, TESTS
+from jaxglmm.formula import notices
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.formula.known_residual import independent, with_covariance
 from jaxglmm.results import faces
@@ -177,7 +178,8 @@ def _read(
     else:
         options |= {"weights": variance}
         try:
-            design = read_design("meta", formula, data, groups, **options)
+            with notices.said(_of_variances):
+                design = read_design("meta", formula, data, groups, **options)
         except DataError as error:
             raise DataError(_of_variances(str(error))) from None
         v = design.weights

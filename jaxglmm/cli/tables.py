@@ -42,6 +42,11 @@ def read_table(
         DataError: an ending that is not known, a file that cannot be read, or a package
             that is missing, with what to do.
     """
+    if "~" in path and not Path(path).exists():
+        raise DataError(
+            f"{path!r} is a formula, and the file comes first: jaxglmm fit data.csv "
+            "'y ~ x + (1 | g)'"
+        )
     kind = _kind(path)
     if sheet is not None and kind != "excel":
         raise DataError("--sheet belongs to Excel workbooks (.xlsx)")

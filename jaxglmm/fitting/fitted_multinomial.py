@@ -30,6 +30,11 @@ class FittedMultinomial(OfCategories, FittedComponents):
         return cast(Multinomial, self.family)
 
     @property
+    def formula(self) -> str:
+        """The one of all categories."""
+        return super(FittedComponents, self).formula
+
+    @property
     def fixef(self) -> dict[str, float]:
         """Name -> fixed effect; ``fixef["bus"]`` has those of one category."""
         plain = super(FittedComponents, self).fixef

@@ -93,6 +93,14 @@ class MetaAnalysis:
         return self.model.design
 
     @property
+    def converged(self) -> bool:
+        """Whether the search for the variances ended where it should.
+
+        Those by moments, and equal effects, are found without one.
+        """
+        return self.model.converged
+
+    @property
     def nobs(self) -> int:
         """Number of effects."""
         return self.model.nobs

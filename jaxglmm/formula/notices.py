@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from jaxglmm.formula.context import is_inside
 
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
+_said: ContextVar[Callable[[str], str]] = ContextVar("said", default=str)
 
 
 @contextmanager
@@ -24,6 +25,16 @@ def silent() -> Iterator[None]:
         _silent.reset(token)
 
 
+@contextmanager
+def said(wording: Callable[[str], str]) -> Iterator[None]:
+    """Warnings in here, in this thread, in other words: a door's for its arguments."""
+    token = _said.set(wording)
+    try:
+        yield
+    finally:
+        _said.reset(token)
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn at the first frame outside this package."""
     if _silent.get():
@@ -33,7 +44,7 @@ def warn(message: str, category: type[Warning]) -> None:
     while frame is not None and is_inside(frame):
         frame = frame.f_back
         level += 1
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(_said.get()(message), category, stacklevel=level)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -314,6 +314,7 @@ def test_weights_offsets_and_links(folder, tmp_path, capsys):
     ("words", "text"),
     [
         (["missing.csv", SLEEP], "there is no file"),
+        ([SLEEP, "{}"], "the file comes first"),
         (["data.sav", SLEEP], "the ending '.sav' is none of"),
         (["{}", "Reaction ~ Weeks + (1 | Subject)"], "Weeks"),
         (["{}", SLEEP, "--sheet", "1"], "--sheet belongs to Excel"),

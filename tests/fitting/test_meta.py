@@ -319,3 +319,13 @@ def test_figures():
     assert jg.meta("yi ~ ablat", BCG, "vi").plot.forest() is not None
     with pytest.raises(jg.NotApplicableError, match="2 names for 13"):
         fit.plot.forest(labels=["a", "b"])
+
+
+def test_missing_variances_are_called_so_and_fits_say_that_they_converged():
+    data = BCG.astype({"vi": float}).copy()
+    data.loc[2, "vi"] = np.nan
+    with pytest.warns(jg.MissingRowsWarning, match=r"variances \(1\)"):
+        found = jg.meta("yi ~ 1", data, "vi")
+    assert found.nobs == 12
+    assert found.converged is True
+    assert jg.meta("yi ~ 1", BCG, "vi", method="DL").converged is True

@@ -168,3 +168,10 @@ def test_categories_have_no_dispersion():
     for fit in (jg.clm("y ~ x", data), jg.glmm("y ~ x", data, family="multinomial")):
         assert fit.dispersion == 1
         assert fit.glance().loc[0, "dispersion"] == 1
+
+
+def test_the_formula_is_that_of_all_categories(mixed, tmp_path):
+    assert mixed.formula == "y ~ x + (1 | g)"
+    assert "Model found:\ny ~ x + (1 | g)" in str(mixed.step())
+    mixed.save(tmp_path / "fit.npz")
+    assert jg.load(tmp_path / "fit.npz").formula == mixed.formula
