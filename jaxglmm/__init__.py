@@ -109,6 +109,7 @@ if TYPE_CHECKING:  # what the table below says, for editors and type checkers
     from jaxglmm.runtime.cache import (
         enable_compilation_cache as enable_compilation_cache,
     )
+    from jaxglmm.runtime.levels import on_devices as on_devices
 
 _ERRORS = (
     "ArgumentError",
@@ -186,6 +187,7 @@ _WHERE = {  # public name -> module that holds it
     "compare_models": "jaxglmm.api.comparing",
     "disable_compilation_cache": "jaxglmm.runtime.cache",
     "enable_compilation_cache": "jaxglmm.runtime.cache",
+    "on_devices": "jaxglmm.runtime.levels",
     "fit_many": "jaxglmm.api.many",
     "glmm": "jaxglmm.api.models",
     "lmm": "jaxglmm.api.models",
@@ -299,6 +301,7 @@ __all__ = [
     "load",
     "meta",
     "mmrm",
+    "on_devices",
     "pedigree",
     "phylogeny",
     "pool",

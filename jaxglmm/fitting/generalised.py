@@ -43,7 +43,7 @@ from jaxglmm.model.covariances.host import any_at_end
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.linear_problem import Problem
-from jaxglmm.runtime import hosted
+from jaxglmm.runtime import hosted, levels
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.factors import Factor, to_user
@@ -377,7 +377,8 @@ def build(
     eta, phi = family.start(design.y, design.trials)
     own = tuple(f.covariance for f in data.factors)
     problem = problem_of(design, family, data, own, data.size > LARGE_ROWS)
-    base, eta = jax.device_put((problem, data.place(eta)))
+    cut = {data.size, *data.rows.sizes[:1]}
+    base, eta = levels.placed((problem, data.place(eta)), cut)
     rest = np.asarray(phi, float), located, design if design.fixed else None
     return GeneralisedEngine(data, base, marginal, eta, *rest)
 

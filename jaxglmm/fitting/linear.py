@@ -25,6 +25,7 @@ from jaxglmm.model import assemble, covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.covariances.host import any_at_end, host_lambdas, host_theta
 from jaxglmm.model.linear_problem import Problem
+from jaxglmm.runtime import levels
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.factors import Factor, to_user, triangular, with_zeros
@@ -114,7 +115,7 @@ class Engine:
         return tree_at(
             lambda p: (p.B, p.RR, p.constant, p.constant_reml),
             self.base,
-            jax.device_put(new),
+            levels.placed(new, {self.moments.sizes[0]}),
         )
 
     @cached_property
@@ -234,7 +235,8 @@ def build(design: Design, estimator: Maximise, structure: str | None = None) -> 
 @double_precision
 def of_moments(moments: Moments, estimator: Maximise) -> Engine:
     """The engine of cross-products, wherever they come from."""
-    return Engine(moments, jax.device_put(assemble.problem(moments)), estimator)
+    base = levels.placed(assemble.problem(moments), {moments.sizes[0]})
+    return Engine(moments, base, estimator)
 
 
 def judged(fitted: Fitted, criterion: float) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from jaxglmm.numerics import small_matrices as small
+from jaxglmm.runtime.levels import mesh
 from jaxglmm.runtime.trees import Module
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import moments_of_design as _build
@@ -110,7 +111,7 @@ def _padded_rows(factor: Factor, J: int, n_padded: int, most: int) -> Layout | N
     z = np.zeros((factor.q, size))
     z[:, places] = 1.0 if factor.values is None else factor.values.T
     codes = np.tile(np.arange(J, dtype=np.int32), height)
-    return Layout(PaddedRows((codes,), (z,), (J,), height), size, places)
+    return Layout(PaddedRows((codes,), (z,), (J,), height, mesh=mesh()), size, places)
 
 
 def _chain(factors: list[Factor]) -> list[list[np.ndarray]] | None:

@@ -26,6 +26,7 @@ from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem, Effects
 from jaxglmm.numerics.wide import Wide
 from jaxglmm.runtime.arrays import added, jnp, put, segment_sum
+from jaxglmm.runtime.levels import constrained
 from jaxglmm.runtime.trees import Module, field, tree_at
 from jaxglmm.structure import moments_of_design as _build
 
@@ -243,16 +244,19 @@ class PaddedRows(OneFactorRows):
     """
 
     height: int = field(static=True)
+    mesh: Any = field(static=True, default=None, kw_only=True)  # that levels share
 
     def folded(self) -> AbstractRows:
         shape = (self.height, self.sizes[0])
-        z = (self.z[0].reshape(len(self.z[0]), *shape),)
-        return FoldedRows(self.codes, z, self.sizes, self.height, of=self.of, K=self.K)
+        z = constrained(self.z[0].reshape(len(self.z[0]), *shape), self.mesh)
+        rest = {"of": self.of, "K": self.K, "mesh": self.mesh}
+        return FoldedRows(self.codes, (z,), self.sizes, self.height, **rest)
 
     def fold(self, x: Float[Array, "... n"]) -> Array:
         if x.shape[-1] == 1:  # one number for all rows
             return x[..., None]
-        return x.reshape(*x.shape[:-1], self.height, self.sizes[0])
+        x = x.reshape(*x.shape[:-1], self.height, self.sizes[0])
+        return constrained(x, self.mesh)
 
     def unfold(self, x: Array) -> Float[Array, " n"]:
         return x.reshape(-1) if self.of is None else x.reshape(len(x), -1)

@@ -1,0 +1,88 @@
+"""One fit on several devices: the levels of the largest factor are shared among them.
+
+Arrays with these levels last are cut there, everything else is on every device, and
+JAX's own partitioner turns the sums over levels of a program into sums on each device
+and one reduction of the few numbers that they make: scores, information, the Schur
+complement. Nothing in the programs knows of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxglmm._errors import ModelError
+from jaxglmm.runtime.devices import choose
+
+LEVELS = "levels"  # the axis of the mesh
+_mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
+
+
+@contextlib.contextmanager
+def on_devices(devices: Any = "all") -> Iterator[None]:
+    """Share the levels of the largest factor among devices, for fits made in here.
+
+    For one model with very many levels: memory and work are shared. Many models share
+    devices by ``fit_many(..., devices=)``. Sums over levels are added in another order,
+    so that numbers are the same to about 1e-10 and not to the last digit. Factors whose
+    padded levels cannot be cut into equal parts stay whole.
+
+    Args:
+        devices: "all", "cpu", "gpu", or several JAX devices, of this process.
+
+    Raises:
+        ModelError: there is no such device.
+
+    >>> import jaxglmm as jg
+    >>> sleep = jg.datasets.load("sleepstudy")
+    >>> with jg.on_devices("all"):
+    ...     fit = jg.lmm("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> round(fit.criterion, 4)
+    1743.6283
+    """
+    found = choose(devices, np.inf).devices
+    kinds = {d.platform for d in found}
+    if len(kinds) > 1:
+        raise ModelError(f"devices of one kind share a fit, not {sorted(kinds)}")
+    mesh = Mesh(np.array(found), (LEVELS,)) if len(found) > 1 else None
+    token = _mesh.set(mesh)
+    try:
+        yield
+    finally:
+        _mesh.reset(token)
+
+
+def mesh() -> Mesh | None:
+    """The devices that fits are shared among at present; None of one."""
+    return _mesh.get()
+
+
+def placed(tree: Any, cut: Collection[int]) -> Any:
+    """Arrays on the device, or on all: those whose last axis is in ``cut`` in parts."""
+    here = mesh()
+    if here is None:
+        return jax.device_put(tree)
+
+    def place(x: Any) -> Any:
+        shape = np.shape(x)
+        parts = bool(shape) and shape[-1] in cut and shape[-1] % here.size == 0
+        axes = (*[None] * (len(shape) - 1), LEVELS) if parts else ()
+        return jax.device_put(x, NamedSharding(here, PartitionSpec(*axes)))
+
+    return jax.tree.map(place, tree)
+
+
+def constrained(x: Any, mesh: Mesh | None) -> Any:
+    """In a program: ``x`` with its last axis, levels, cut; as it is without a mesh."""
+    if mesh is None or x.shape[-1] % mesh.size:
+        return x
+    axes = (*[None] * (x.ndim - 1), LEVELS)
+    return jax.lax.with_sharding_constraint(
+        x, NamedSharding(mesh, PartitionSpec(*axes))
+    )
