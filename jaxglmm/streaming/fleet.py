@@ -252,7 +252,9 @@ def _by_ray(spec, data, columns, executor, folder) -> Iterator[pd.DataFrame]:
         return fit_part(spec, rows.drop(columns=BUCKET), folder)
 
     cut = data.select_columns(columns).map_batches(with_bucket, batch_format="pandas")
-    found = cut.groupby(BUCKET).map_groups(fit, batch_format="pandas")
+    found = cut.groupby(BUCKET, num_partitions=parts).map_groups(
+        fit, batch_format="pandas"
+    )
     yield from found.iter_batches(batch_size=None, batch_format="pandas")
 
 
