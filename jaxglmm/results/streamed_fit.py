@@ -162,3 +162,8 @@ class StreamedGeneralisedFit(OfBatches, GeneralisedFit):
 
     def _rebuilt(self) -> Any:
         return self._streamed.engine
+
+    @property
+    def certificate(self) -> Any:
+        """Refused: what Laplace's method leaves out is computed from the rows."""
+        raise NotApplicableError(WHERE)

@@ -3,7 +3,8 @@
 Arrays with these levels last are cut there, everything else is on every device, and
 JAX's own partitioner turns the sums over levels of a program into sums on each device
 and one reduction of the few numbers that they make: scores, information, the Schur
-complement. Nothing in the programs knows of it.
+complement. Nothing in the programs knows of it. Sums over rows of generalised models
+are not cut by it yet: the partitioner gathers their rows on every device.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ _mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 def on_devices(devices: Any = "all") -> Iterator[None]:
     """Share the levels of the largest factor among devices, for fits made in here.
 
-    For one model with very many levels: memory and work are shared. Many models share
-    devices by ``fit_many(..., devices=)``. Sums over levels are added in another order,
+    For one linear model with very many levels: memory and work are shared. Of a
+    generalised model the answers are the same and no time is gained yet: each device
+    works through all rows. Many models share devices by ``fit_many(..., devices=)``. Sums over levels are added in another order,
     so that numbers are the same to about 1e-10 and not to the last digit. Factors whose
     padded levels cannot be cut into equal parts stay whole.
 

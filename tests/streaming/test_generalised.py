@@ -118,7 +118,9 @@ def test_questions_without_rows(tmp_path):
     assert fit.ranef_to(tmp_path / "b.parquet") == 60
     assert fit.aic == pytest.approx(inside.aic, abs=1e-7)
     asked = fit.resid, fit.simulate, fit.profile, fit.bootstrap
-    for question in (*asked, lambda: fit.ranef_cov, lambda: fit.separation):
+    by_name = (lambda: fit.ranef_cov, lambda: fit.separation, lambda: fit.certificate)
+    slopes = jg.glmm("y ~ x + (x | g)", source)
+    for question in (*asked, *by_name, slopes.profile, lambda: slopes.certificate):
         with pytest.raises(NotApplicableError, match="batches"):
             question()
 

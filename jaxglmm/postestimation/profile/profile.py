@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxglmm import _arguments
+import numpy as np
+
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.postestimation.profile.curves import Profile
 from jaxglmm.runtime.precision import double_precision
@@ -30,6 +32,7 @@ def profile(
         NotApplicableError: a name that is not a parameter, a model without profiles.
     """
     residual = fit.design.residual
+    np.asarray(fit.design.y)  # refused here where rows were read in batches
     if fit.design.fixed:
         raise NotApplicableError(
             "profile: models with held parameters have no profile likelihoods. "
