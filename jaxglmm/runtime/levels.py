@@ -31,9 +31,10 @@ def on_devices(devices: Any = "all") -> Iterator[None]:
 
     For one linear model with very many levels: memory and work are shared. Of a
     generalised model the answers are the same and no time is gained yet: each device
-    works through all rows. Many models share devices by ``fit_many(..., devices=)``. Sums over levels are added in another order,
-    so that numbers are the same to about 1e-10 and not to the last digit. Factors whose
-    padded levels cannot be cut into equal parts stay whole.
+    works through all rows. Many models share devices by ``fit_many(..., devices=)``.
+    Sums over levels are added in another order, so that numbers are the same to about
+    1e-10 and not to the last digit. Factors whose padded levels cannot be cut into
+    equal parts stay whole.
 
     Args:
         devices: "all", "cpu", "gpu", or several JAX devices, of this process.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxglmm import _arguments
 import numpy as np
 
+from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
 from jaxglmm.postestimation.profile.curves import Profile
 from jaxglmm.runtime.precision import double_precision
