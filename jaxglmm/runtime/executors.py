@@ -23,7 +23,8 @@ from jaxglmm.runtime.engines import DaskExecutor
 from jaxglmm.runtime.precision import double_precision
 
 THREADS = 2
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def threads() -> int:

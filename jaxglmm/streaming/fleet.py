@@ -217,7 +217,7 @@ def bucket(rows: pd.DataFrame, by: list[str], parts: int) -> np.ndarray:
 
 def _by_dask(spec, frame, columns, executor, folder) -> Iterator[pd.DataFrame]:
     """A shuffle, then a task a partition, where the partition is."""
-    import dask
+    import dask  # type: ignore[import-not-found]
 
     by = list(spec.by)
     cut = frame[columns]
@@ -234,7 +234,7 @@ def _by_dask(spec, frame, columns, executor, folder) -> Iterator[pd.DataFrame]:
 
 def _client() -> Any:
     try:
-        from distributed import get_client
+        from distributed import get_client  # type: ignore[import-not-found]
 
         return get_client()
     except (ImportError, ValueError):
@@ -260,8 +260,8 @@ def _by_ray(spec, data, columns, executor, folder) -> Iterator[pd.DataFrame]:
 
 def _by_spark(spec, frame, columns, executor, folder) -> Iterator[pd.DataFrame]:
     """Buckets of data sets as Spark's groups, by applyInArrow."""
-    from pyspark.sql import functions as F
-    from pyspark.sql.types import DoubleType, StructField, StructType
+    from pyspark.sql import functions as F  # type: ignore[import-not-found]
+    from pyspark.sql.types import DoubleType, StructField, StructType  # type: ignore[import-not-found]
 
     parts = parts_for(frame.count())
     chosen = frame.select(*["`" + n.replace("`", "``") + "`" for n in columns])
