@@ -123,7 +123,7 @@ def _usable(rows: pd.DataFrame) -> pd.DataFrame:
     good = rows.notna().all(axis=1).to_numpy()
     for name in rows.columns:
         if pd.api.types.is_float_dtype(rows[name].dtype):
-            good &= np.isfinite(rows[name].to_numpy(float, na_value=np.nan))
+            good = good & np.isfinite(rows[name].to_numpy(float, na_value=np.nan))
     return rows[good]
 
 
