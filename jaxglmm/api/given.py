@@ -55,7 +55,7 @@ def by_reml(reml: Any, family: Any, bayes: Any, method: Any) -> bool:
     Raises:
         ModelError: a posterior, or the random effects integrated out by quadrature.
     """
-    named = isinstance(method, str) and method.lower() == "reml"
+    named = _is_reml(method)
     if not _arguments.is_flag(reml):
         raise ModelError(
             f"reml={_arguments.shown(reml)} must be True (REML) or False (ML)"
@@ -75,6 +75,13 @@ def by_reml(reml: Any, family: Any, bayes: Any, method: Any) -> bool:
     return True
 
 
+def _is_reml(method: Any) -> bool:
+    """Whether a method is "reml" or ``jg.REML()``."""
+    if isinstance(method, str):
+        return method.lower() == "reml"
+    return isinstance(method, Maximise) and method == Maximise(True)
+
+
 def integration_of(method: Any, reml: bool = False) -> AbstractMarginal:
     """The estimator of a generalised model; reml: fixed effects integrated out too."""
     from jaxglmm.estimate.presets import AGQ, ML, REML, Laplace
@@ -83,9 +90,8 @@ def integration_of(method: Any, reml: bool = False) -> AbstractMarginal:
     if reml:
         from jaxglmm.integrate.restricted import RestrictedLaplace
 
-        named = isinstance(method, str) and method.lower() == "reml"
         return RestrictedLaplace(
-            "observed" if named else integration_of(method).hessian
+            "observed" if _is_reml(method) else integration_of(method).hessian
         )
     named = {"laplace": Laplace, "ml": Laplace, "agq": AGQ}
     if isinstance(method, AbstractMarginal):

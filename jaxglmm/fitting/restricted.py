@@ -134,7 +134,8 @@ class RestrictedEngine(GeneralisedEngine):
         theta = np.where(small, least, theta)
         effects = np.linalg.solve(self._back, beta)[:, None, None] / WIDTH
         wide = np.concatenate([theta, [WIDTH], phi])
-        return wide, (*(np.asarray(x) for x in u), effects)
+        modes = (*(np.asarray(x) for x in u), effects)
+        return wide, tuple(map(_of_size, modes, self.wide[1].rows.sizes))
 
     def _narrowed(self, found: GeneralisedFitted) -> GeneralisedFitted:
         """With beta in psi; rows in the order of this engine's."""
@@ -201,3 +202,9 @@ def engine_of(
     if not marginal.reml or marginal.refusal(plain.base) is not None:
         return plain
     return RestrictedEngine.around(plain, design)
+
+
+def _of_size(u: np.ndarray, size: int) -> np.ndarray:
+    """(q, 1, J) with as many levels as are laid out; those that pad have no effect."""
+    more = max(0, size - u.shape[-1])
+    return np.pad(u, ((0, 0), (0, 0), (0, more)))[..., :size]

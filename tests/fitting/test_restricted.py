@@ -107,6 +107,54 @@ def test_questions(tmp_path):
     assert np.isfinite(draws.frame()["sd_(Intercept)|g"]).all()
 
 
+def test_a_smooth_beside_groups():
+    """Beta beside a factor of many levels and one of one level with many columns."""
+    rng = np.random.default_rng(11)
+    x, g = rng.uniform(0, 10, 200), np.repeat(np.arange(10), 20)
+    mean = np.exp(1 + np.sin(x) + 0.4 * rng.standard_normal(10)[g])
+    table = {"x": x, "g": g.astype(str), "y": rng.poisson(mean)}
+    formula = "y ~ s(x, k=14) + (1 | g)"
+    fit = jg.glmm(formula, table, family="poisson", method=jg.REML())
+    assert fit.converged
+    assert fit.reml
+    sds = [float(fit.varcorr[t.label].sd.iloc[0]) for t in fit.design.terms]
+    least = restricted_at(fit, sds)
+    assert least == pytest.approx(fit.criterion, abs=1e-6)
+    for k in range(2):
+        for by in (0.9, 1.1):
+            moved = [s * (by if i == k else 1) for i, s in enumerate(sds)]
+            assert restricted_at(fit, moved) > least
+
+
+def restricted_at(fit, sds):
+    """The criterion at standard deviations, by Newton's method on dense matrices."""
+    terms = fit.design.terms
+    Z = np.concatenate([dense_columns(t) for t in terms], axis=1)
+    widths = [t.n_levels * len(t.names) for t in terms]
+    prior = np.concatenate(
+        [np.full(w, s**-2.0) for w, s in zip(widths, sds, strict=True)]
+    )
+    X, y = fit.design.X, fit.design.y
+    T, P = np.hstack([X, Z]), np.diag(np.r_[np.zeros(X.shape[1]), prior])
+    at = np.r_[fit.estimates.beta, np.zeros(Z.shape[1])]
+    for _ in range(60):
+        mu = np.exp(T @ at)
+        H = (T.T * mu) @ T + P
+        at = at + np.linalg.solve(H, T.T @ (y - mu) - P @ at)
+    eta = T @ at
+    rows = 2 * np.sum(gammaln(y + 1) + np.exp(eta) - y * eta)
+    log_det = np.linalg.slogdet((T.T * np.exp(eta)) @ T + P)[1] - np.log(prior).sum()
+    return rows + at @ P @ at + log_det - X.shape[1] * np.log(2 * np.pi)
+
+
+def dense_columns(term):
+    """(n, J q) of a term."""
+    n, q = term.values.shape
+    out = np.zeros((n, term.n_levels, q))
+    out[np.arange(n), term.codes] = term.values
+    return out.reshape(n, -1)
+
+
 def test_refusals():
     rows = data()
     poisson = {"family": "poisson", "reml": True}
