@@ -55,7 +55,8 @@ def to_pymmeans(fit: FittedModel, df: float | None = None) -> Any:
             to patsy.
     """
     if df is not None:
-        if not (_arguments.is_number(df) and df > 0):
+        known = _arguments.is_finite(df) or (_arguments.is_number(df) and df == np.inf)
+        if not (known and df > 0):
             raise ArgumentError(
                 f"df={_arguments.shown(df)} must be a number of degrees of freedom"
             )

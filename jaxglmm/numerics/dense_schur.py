@@ -11,13 +11,13 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxglmm.numerics.sparse_schur import SchurFactor, block_diagonal
+from jaxglmm.numerics.sparse_schur import AbstractSchurFactor, block_diagonal
 
 PIECE = 16_000_000  # numbers in one piece of rows
 FILLED = 0.07  # share of N from which its rows are multiplied in full
 
 
-class FilledFactor(SchurFactor):
+class FilledFactor(AbstractSchurFactor):
     """M with H = L L', then H^-1, held in Fortran's order, lower triangle."""
 
     def log_det(self) -> float:

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from jaxglmm.numerics import conjugate
-from jaxglmm.numerics.sparse_schur import SchurFactor, blocks_times
+from jaxglmm.numerics.sparse_schur import AbstractSchurFactor, blocks_times
 
 SEED = 20_260_701  # of the probes, the same for every model
 PROBED = 1e-7  # residual of solutions for probes: far below their noise
@@ -37,7 +37,7 @@ class Probed:
         self.log_det, self.sums, self.spread = log_det, sums, spread
 
 
-class ProbedFactor(SchurFactor):
+class ProbedFactor(AbstractSchurFactor):
     """M by products alone."""
 
     def log_det(self) -> float:

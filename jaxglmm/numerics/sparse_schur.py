@@ -155,7 +155,7 @@ class Product:
         return out
 
 
-class SchurFactor(AbstractFactor):
+class AbstractSchurFactor(AbstractFactor):
     """What both factors share: block 1, and S by products.
 
     C1: (J, q, q) lower triangles of block 1; C1_inverse; C_inverse: the same of the

@@ -142,7 +142,7 @@ def _trim() -> Callable[[int], int] | None:
 def available() -> float | None:
     """Bytes of memory that are free here, None where the system does not say."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
     except OSError:
         return None
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]

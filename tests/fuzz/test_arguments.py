@@ -10,6 +10,7 @@ import functools
 import inspect
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -209,6 +210,8 @@ GOOD = {  # what the other arguments of a call are
     "power_curve": {"test": "x", "along": "g", "sizes": [8], "n_simulations": 20},
     "refit": {"y": np.arange(float(N)) % 5},
     "to_arviz": {"groups": ("posterior",)},
+    "annotate": {"adata": SimpleNamespace(var=pd.DataFrame(), var_names=[])},
+    "to_image": {"like": "nowhere.nii", "term": "x"},
 }
 FUNCTIONS = {  # name -> a call that is right
     "lmm": lambda: {"formula": LINEAR, "data": data()},
