@@ -120,13 +120,13 @@ def survey_by_sql(survey: Survey, source: DuckSource, own: Roles) -> None:
     survey.lost = {name: count for name, count in pairs if count}
     weighted = "" if w is None else f" AND {doubles(w)} > 0"
     asked = [f"count(*) FILTER (true{weighted})", "count(*)"]
-    asked.append(
-        "0.0" if w is None else f"sum(ln({doubles(w)})) FILTER ({doubles(w)} > 0)"
-    )
+    # by CASE: DuckDB may compute what a FILTER leaves out, and stop there
+    asked.append("0e0" if w is None else f"sum(ln({_where(doubles(w), '> 0')}))")
     numbers = [own.y, *map(doubles, own.numbers)]
     numbers += [] if w is None else [doubles(w)]
     for x in numbers:
-        asked += [f"avg({x})", f"var_pop({x})", f"min({x})", f"max({x})"]
+        finite = f"CASE WHEN isfinite({x}) THEN {x} END"
+        asked += [f"avg({x})", f"var_pop({finite})", f"min({x})", f"max({x})"]
     found = source.table(f"SELECT {', '.join(asked)} FROM {TABLE} WHERE {own.complete}")
     counted, complete, logs, *rest = (c[0].as_py() for c in found.columns)
     survey.counted, survey.complete = int(counted), int(complete)
@@ -149,6 +149,11 @@ def survey_by_sql(survey: Survey, source: DuckSource, own: Roles) -> None:
         survey.see_factor(name, _distinct(source, own, [name])[name])
     for name, grouping in survey.groupings.items():
         survey.see_group(name, _distinct(source, own, list(grouping.parts)))
+
+
+def _where(x: str, condition: str) -> str:
+    """The value where it meets a condition, else nothing."""
+    return f"CASE WHEN {x} {condition} THEN {x} END"
 
 
 def _or_nan(name: str, own: Roles) -> str:
