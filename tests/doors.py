@@ -300,6 +300,7 @@ if TYPE_CHECKING:
         announce,
         arrays,
         cache,
+        devices,
         executors,
         host,
         hosted,
