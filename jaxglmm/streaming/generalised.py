@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.runtime import progress
 from jaxglmm.runtime.ahead import ahead
 from jaxglmm.runtime.memory import programs
-from jaxglmm.streaming import searching
+from jaxglmm.streaming import crossed_search, searching
 from jaxglmm.streaming.linear import Passed, passes_over, surveyed
 from jaxglmm.streaming.parts import ColumnWays, LevelBlock, Parts, PartShape
 from jaxglmm.streaming.passes import SummedColumns, told
@@ -62,22 +62,22 @@ class StreamedEngine(GeneralisedEngine):
     """
 
     end: SearchPoint
-    modes: np.ndarray
+    modes: tuple[np.ndarray, ...]
 
     @classmethod
     def of(
         cls,
-        factor: Factor,
+        factors: tuple[Factor, ...],
         R: np.ndarray,
         base: GeneralisedProblem,
         marginal: AbstractMarginal,
         end: SearchPoint,
-        modes: np.ndarray,
+        modes: tuple[np.ndarray, ...],
     ) -> StreamedEngine:
-        """R: (p, p) X of the user = X~ R; modes: (q, J) u of all levels."""
+        """R: (p, p) X of the user = X~ R; modes: (q, J) u of all levels, by factor."""
         n = base.y.shape[0]
         absent = AbsentRows(n)
-        data = RowData(base.rows, base.X, (factor,), R, absent, n, n)  # type: ignore
+        data = RowData(base.rows, base.X, factors, R, absent, n, n)  # type: ignore
         out = cls(data, base, marginal, absent, np.zeros(base.family.n_phi))  # type: ignore
         out.end, out.modes = end, modes
         return out
@@ -90,7 +90,7 @@ class StreamedEngine(GeneralisedEngine):
 
     def recovered(self, estimates: Any) -> Any:
         """psi and u, which are kept."""
-        return self.end.psi, (self.modes[:, None, :],)
+        return self.end.psi, tuple(u[:, None, :] for u in self.modes)
 
     def parameter_root(self, psi: np.ndarray, u: Any) -> np.ndarray:
         """(k, r) root of the covariance of the parameters, at the maximum alone."""
@@ -141,26 +141,29 @@ def fit_generalised_streamed(
     programs.spare()
     with _folder(checkpoint) as folder:
         began = time.perf_counter()
-        parts, factor, R = _dealt(passed, source, family, folder, shown)
+        parts, factors, R = _dealt(passed, source, family, folder, shown)
         dealt = time.perf_counter()
-        end, u, visits = _searched(
-            parts, marginal, passed.left, SAFETY * tol, max_iter, shown
-        )
+        how = marginal, passed.left, SAFETY * tol, max_iter, shown
+        if len(factors) > 1:
+            covs = tuple(f.covariance for f in factors)
+            beside = [_counts(passed, f) for f in factors[1:]]
+            found = crossed_search.searched(parts, covs, beside, *how)
+            end, modes, visits = found.end, found.u, found.visits
+        else:
+            end, u, visits = _searched(parts, *how)
+            modes = (u.values,)
         passed.seconds["parts"] = dealt - began
         passed.seconds["fit"] = time.perf_counter() - dealt
-    end = searching.ended(end, _scales(parts))
-    return _named(passed, parts.shape, (factor, R), marginal, (end, u, visits), make)
+    end = searching.ended(end, _scales(parts, factors))
+    return _named(
+        passed, parts.shape, (factors, R), marginal, (end, modes, visits), make
+    )
 
 
 def refuse(survey: Any, family: AbstractFamily, marginal: AbstractMarginal) -> None:
     """Raise ``ModelError`` for models whose rows have to be in memory."""
     if len(survey.groupings) > 1:
-        raise ModelError(
-            "a generalised model of data in batches has one grouping factor, whose "
-            f"levels are independent; this one has {len(survey.groupings)}: "
-            f"{', '.join(map(repr, survey.groupings))}. Keep one of them, or read the "
-            "columns of the formula and pass the table"
-        )
+        crossed_search.refuse_crossed(tuple(survey.groupings), family, marginal)
     if family.family_kind not in ("numeric", "binomial") or len(family.predictors) > 1:
         raise ModelError(
             f"family {family.name!r} needs a table in memory: data in batches take "
@@ -215,8 +218,8 @@ def _dealt(
     family: AbstractFamily,
     folder: Path,
     shown: bool | None,
-) -> tuple[Parts, Factor, np.ndarray]:
-    """The rows in parts, the factor without rows, and R (p, p), X = X~ R."""
+) -> tuple[Parts, tuple[Factor, ...], np.ndarray]:
+    """The rows in parts, factors without rows, largest first, and R, X = X~ R."""
     survey, sums, frame, maker = (
         passed.maker.survey,
         passed.sums,
@@ -227,10 +230,14 @@ def _dealt(
     found = reduced(sums, n)
     absent = AbsentRows(n)
     turns = turned(sums, frame, n)
-    factor, own = factor_of_sums(sums, frame, turns, 0, absent)
+    order = np.argsort([-f.n_levels for f in sums.factors], kind="stable").tolist()
+    own = [factor_of_sums(sums, frame, turns, k, absent) for k in order]
+    factors = tuple(factor for factor, _ in own)
+    names = [factor.name for factor in factors]
     assert passed.summing.coordinates is not None
-    columns = SummedColumns(maker, passed.summing.coordinates, [factor.name])
-    ways = _ways(columns, found.C / np.sqrt(n), own)
+    columns = SummedColumns(maker, passed.summing.coordinates, names)
+    ways = _ways(columns, found.C / np.sqrt(n), [root for _, root in own])
+    factor = factors[0]
     read = survey.read
     shape = PartShape(
         family,
@@ -240,26 +247,29 @@ def _dealt(
         survey.weights is not None,
         survey.trials is not None or len(read.left.atoms) == 2,
         survey.offset is not None or bool(read.offsets),
+        tuple(f.n_levels for f in factors[1:]),
     )
-    parts = Parts(folder, shape, sums.counts[0])
+    if shape.beside:
+        crossed_search.announced(shape.sides)
+    parts = Parts(folder, shape, sums.counts[order[0]])
     left, mark = passed.left, {"parts": parts.count, "columns": repr(ways)}
     if left is None or left.read("parts", mark) is None:
-        _deal(parts, columns, passed, source, shown)
+        _deal(parts, columns, names, passed, source, shown)
         if left is not None:
             left.write("parts", {"rows": n}, {}, mark)
-    return parts, factor, found.C / np.sqrt(n) @ frame.R
+    return parts, factors, found.C / np.sqrt(n) @ frame.R
 
 
 def _deal(
     parts: Parts,
     columns: SummedColumns,
+    names: Sequence[str],
     passed: Passed,
     source: BatchSource,
     shown: bool | None,
 ) -> None:
-    """A pass that writes the parts."""
+    """A pass that writes the parts; names: of the factors."""
     maker, survey = passed.maker, passed.maker.survey
-    (name,) = survey.groupings
     lost, done = survey.lost.copy(), 0
     writer = parts.writer()
     try:
@@ -267,7 +277,8 @@ def _deal(
             for batch in ahead(source.tables(survey.columns)):
                 with told(batch.where):
                     rows = maker.rows(as_table(batch.table))
-                    writer.add(rows, rows.codes[name], columns.of(rows))
+                    first, *beside = (rows.codes[name] for name in names)
+                    writer.add(rows, first, columns.of(rows), beside)
                 done += batch.table.num_rows
                 bar.update(batch.table.num_rows)
     finally:
@@ -280,19 +291,31 @@ def _deal(
         )
 
 
-def _ways(columns: SummedColumns, C: np.ndarray, own: np.ndarray) -> ColumnWays:
-    """How internal columns are made of those that were summed."""
-    x_at, z_at = columns.x_at, columns.z_at[0]
-    r = columns.size
-    X, Z = np.zeros((r, len(x_at))), np.zeros((r, len(z_at)))
-    X[list(x_at)] = np.linalg.solve(C, np.eye(len(C)))
-    Z[list(z_at)] = np.linalg.solve(own, np.eye(len(own)))
-    return ColumnWays.of(X, Z, columns.constant)
+def _ways(
+    columns: SummedColumns, C: np.ndarray, own: Sequence[np.ndarray]
+) -> ColumnWays:
+    """How internal columns are made of those that were summed; own: a factor's."""
+
+    def inverse(at: Sequence[int], root: np.ndarray) -> np.ndarray:
+        out = np.zeros((columns.size, len(at)))
+        out[list(at)] = np.linalg.solve(root, np.eye(len(root)))
+        return out
+
+    first, *others = map(inverse, columns.z_at, own)
+    X = inverse(columns.x_at, C)
+    return ColumnWays.of(X, first, columns.constant, others)
 
 
-def _scales(parts: Parts) -> np.ndarray:
+def _counts(passed: Passed, factor: Factor) -> np.ndarray:
+    """Rows of each level."""
+    names = [f.name for f in passed.sums.factors]
+    return passed.sums.counts[names.index(factor.name)]
+
+
+def _scales(parts: Parts, factors: Sequence[Factor] = ()) -> np.ndarray:
     family, p = parts.shape.family, len(parts.shape.ways.X)
-    return searching.scales_of((parts.shape.own,), p, family.n_phi)
+    own = tuple(f.covariance for f in factors) or (parts.shape.own,)
+    return searching.scales_of(own, p, family.n_phi)
 
 
 def _searched(
@@ -362,32 +385,32 @@ def _largest(blocks: Iterator[LevelBlock]) -> LevelBlock:
 def _named(
     passed: Passed,
     shape: PartShape,
-    coordinates: tuple[Factor, np.ndarray],
+    coordinates: tuple[tuple[Factor, ...], np.ndarray],
     marginal: AbstractMarginal,
-    found: tuple[SearchEnd, AllModes, int],
+    found: tuple[SearchEnd, tuple[np.ndarray, ...], int],
     make: Callable[..., Any],
 ) -> Any:
     """The fit with its names."""
-    (factor, R), (end, u, visits) = coordinates, found
+    (factors, R), (end, modes, visits) = coordinates, found
     design, n = passed.design, passed.maker.survey.counted
     absent, p = AbsentRows(n), len(shape.ways.X)
     base = GeneralisedProblem(
-        NoRows((), (), (factor.n_levels,)),
+        NoRows((), (), tuple(f.n_levels for f in factors)),
         AbsentRows(p, n),  # type: ignore[arg-type]
         absent,  # type: ignore[arg-type]
         absent,  # type: ignore[arg-type]
         absent,  # type: ignore[arg-type]
         absent,  # type: ignore[arg-type]
         shape.family,
-        (shape.own,),
+        tuple(f.covariance for f in factors),
     )
-    engine = StreamedEngine.of(factor, R, base, marginal, end.at, u.values)
+    engine = StreamedEngine.of(factors, R, base, marginal, end.at, modes)
     _, theta, _ = base.split(end.at.psi)
-    (lam,) = lambdas(base, theta)
+    lams = lambdas(base, theta)
     fitted = GeneralisedFitted(
         end.at.psi,
-        (u.values[:, None, :],),
-        ((lam @ u.values)[:, None, :],),
+        tuple(u[:, None, :] for u in modes),
+        tuple((x @ u)[:, None, :] for x, u in zip(lams, modes, strict=True)),
         np.zeros(0),
         end.at.value,
         end.gain,
@@ -397,8 +420,11 @@ def _named(
     passes = 2 + passed.summing.passes + visits
     plan = replace(passed.plan, passes=passes)
     model = StreamedGeneralisedModel(design, engine, plan, passed.seconds)
+    system = "blocks of levels, in files"
+    if shape.beside:
+        system += ", and a dense Schur complement of the other factors"
     diagnostics = {
-        "system": "blocks of levels, in files",
+        "system": system,
         "seconds": dict(passed.seconds),
         "evaluations": end.steps,
         "decrement": end.gain,

@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxglmm._errors import DataError
 from jaxglmm.formula.batch_rows import BatchRows
+from jaxglmm.integrate.laplace_shared import SharedRows
 from jaxglmm.model.covariances.base import AbstractCovariance
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
@@ -39,16 +40,24 @@ class ColumnWays:
     """Internal columns of X and Z from those of a batch that are summed.
 
     W: (r, c) coefficients of the different ones that are not constant; X, Z: for each
-    column its position among these, or the constant that it is.
+    column its position among these, or the constant that it is; others: the same of the
+    Z of factors beside the first.
     """
 
     W: np.ndarray
     X: tuple[int | float, ...]
     Z: tuple[int | float, ...]
+    others: tuple[tuple[int | float, ...], ...] = ()
 
     @classmethod
-    def of(cls, X: np.ndarray, Z: np.ndarray, constant: Sequence[bool]) -> ColumnWays:
-        """X (r, p), Z (r, q): coefficients; constant: (r,) which columns are ones."""
+    def of(
+        cls,
+        X: np.ndarray,
+        Z: np.ndarray,
+        constant: Sequence[bool],
+        others: Sequence[np.ndarray] = (),
+    ) -> ColumnWays:
+        """X (r, p), Z and others (r, q): coefficients; constant: (r,) which are ones."""
         ones = np.asarray(constant)
         found: list[np.ndarray] = []
 
@@ -62,8 +71,9 @@ class ColumnWays:
             return len(found) - 1
 
         at = tuple(place(w) for w in X.T), tuple(place(w) for w in Z.T)
+        more = tuple(tuple(place(w) for w in own.T) for own in others)
         W = np.stack(found, axis=1) if found else np.zeros((len(ones), 0))
-        return cls(W, *at)
+        return cls(W, *at, more)
 
     def columns(self, made: Sequence[np.ndarray | None], n: int) -> list[np.ndarray]:
         """The different columns (n,), one by one."""
@@ -82,7 +92,7 @@ class PartShape:
     """What the parts are parts of.
 
     ways: of the columns; own: covariance of the factor; n_levels: of it; with_*: which
-    columns there are.
+    columns there are; beside: levels of other factors, whose effects all parts share.
     """
 
     family: AbstractFamily
@@ -92,6 +102,13 @@ class PartShape:
     with_weights: bool
     with_trials: bool
     with_offset: bool
+    beside: tuple[int, ...] = ()
+
+    @property
+    def sides(self) -> tuple[tuple[int, int], ...]:
+        """Levels and columns of the factors beside the first."""
+        columns = map(len, self.ways.others)
+        return tuple(zip(self.beside, columns, strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -102,16 +119,21 @@ class PartShape:
             "offset": self.with_offset,
         }
         own = [f"x{k}" for k in range(self.ways.W.shape[1])]
+        own += [f"level{k}" for k in range(len(self.beside))]
         return ["y", *(name for name, is_there in given.items() if is_there), *own]
 
 
 @dataclass(frozen=True)
 class LevelBlock:
-    """Levels with about as many rows: codes (J,) of the levels, and their problem."""
+    """Levels with about as many rows: codes (J,) of the levels, and their problem.
+
+    shared: what the rows have of the factors beside the first, if there are any.
+    """
 
     levels: np.ndarray
     problem: GeneralisedProblem
     rows: int
+    shared: SharedRows | None = None
 
 
 class Parts:
@@ -199,7 +221,19 @@ class Parts:
             shape.family,
             (shape.own,),
         )
-        return LevelBlock(levels[counts > 0], problem, int(counts.sum()))
+        own = levels[counts > 0], problem, int(counts.sum())
+        if not shape.beside:
+            return LevelBlock(*own)
+        at, shared, start = [], [], 0
+        for k, ways in enumerate(shape.ways.others):
+            code = columns[f"level{k}"].astype(np.int64) * len(ways) + start
+            at += [code + i for i in range(len(ways))]
+            shared.append(stacked(ways))
+            start += shape.beside[k] * len(ways)
+        size = (height, J)
+        rows_of = (problem.X, rows.z[0], np.stack(at), np.concatenate(shared))
+        cut = [x.reshape(*x.shape[:1], *size)[..., : len(own[0])] for x in rows_of]
+        return LevelBlock(*own, SharedRows(*cut, start))
 
     def _prepare(self, k: int) -> None:
         """The rows of a part as blocks; its Arrow file goes."""
@@ -317,9 +351,16 @@ class PartWriter:
         ]
 
     def add(
-        self, rows: BatchRows, codes: np.ndarray, made: Sequence[np.ndarray | None]
+        self,
+        rows: BatchRows,
+        codes: np.ndarray,
+        made: Sequence[np.ndarray | None],
+        beside: Sequence[np.ndarray] = (),
     ) -> None:
-        """The rows of a batch; made: columns that ``ColumnWays`` are of."""
+        """The rows of a batch; made: columns that ``ColumnWays`` are of.
+
+        codes, beside: (n,) levels, of the first factor and of the others.
+        """
         import pyarrow as pa
 
         shape, n = self.parts.shape, len(rows.y)
@@ -331,6 +372,7 @@ class PartWriter:
         if shape.with_offset:
             columns.append(np.zeros(n) if rows.offset is None else rows.offset)
         columns += shape.ways.columns(made, n)
+        columns += [own.astype(float) for own in beside]
         part = self.parts.part_of[codes]
         order = np.argsort(part, kind="stable")
         ends = np.searchsorted(part[order], np.arange(self.parts.count + 1))

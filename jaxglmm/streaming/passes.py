@@ -198,7 +198,7 @@ class Summing:
             FactorShape(name, J, at)
             for name, J, at in zip(self.factors, levels, columns.z_at, strict=True)
         ]
-        sums = RowSums(columns.x_at, columns.y_at, shapes)
+        sums = RowSums(columns.x_at, columns.y_at, shapes, coupled=self.weighted)
         if self.pushed is not None and c.X_turn is None:
             self._by_sql(sums, list(columns.raw), self.pushed)
         else:

@@ -34,11 +34,16 @@ class FactorShape:
 class RowSums:
     """Sums over rows.
 
-    x_at: which of the columns are X's; y_at: which is the response.
+    x_at: which of the columns are X's; y_at: which is the response; coupled: with the
+    sums by pairs of levels of two factors.
     """
 
     def __init__(
-        self, x_at: tuple[int, ...], y_at: int, factors: Sequence[FactorShape]
+        self,
+        x_at: tuple[int, ...],
+        y_at: int,
+        factors: Sequence[FactorShape],
+        coupled: bool = True,
     ):
         self.x_at, self.y_at = x_at, y_at
         self.factors = tuple(factors)
@@ -54,6 +59,7 @@ class RowSums:
         self.cells = {
             (a, b): CellSums(len(f.at) * len(g.at), f.n_levels, g.n_levels)
             for (a, f), (b, g) in itertools.combinations(enumerate(self.factors), 2)
+            if coupled
         }
 
     def _pairs_of(self, factor: FactorShape) -> dict[tuple[int, int], int]:

@@ -1,0 +1,304 @@
+"""The maximum of a generalised model with crossed factors, rows in parts.
+
+The search begins where the fit of a few rows in memory ended, those of the most
+frequent levels; goes on with one part, where there are several; and ends with all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jaxglmm import _status
+from jaxglmm._errors import ModelError
+from jaxglmm.estimate import generalised as laplace
+from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.model.covariances.base import AbstractCovariance, is_scale
+from jaxglmm.model.families import AbstractFamily
+from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.numerics.packed_schur import PackedSchur
+from jaxglmm.runtime import announce, hosted, progress
+from jaxglmm.runtime.ahead import ahead
+from jaxglmm.runtime.memory import available
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.streaming import searching
+from jaxglmm.streaming.crossed import SharedLikelihood, SharedSearch
+from jaxglmm.streaming.parts import LevelBlock, Parts
+from jaxglmm.streaming.searching import AllModes, SearchEnd, SearchPoint
+from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.padding import bucket
+from jaxglmm.structure.row_layout import rows as layout_of
+
+FEW_ROWS, FEW_LEVELS = 20_000, 1_000  # of the fit in memory, levels of one factor
+SAMPLE_STEPS, GENTLE = 40, 1e-2  # of the search in one part, as without crossed factors
+LARGE = 4_000  # shared columns from which a part costs what all rows do
+LEAST_SCALE = 0.05  # a standard deviation where a search begins
+HELD = 2  # matrices that a search holds at a time
+ENOUGH = 0.8  # of the free memory
+ROUNDS = 4  # searches, each with the exact Hessian of the last one's end
+
+
+def refuse_crossed(
+    groupings: Sequence[str], family: AbstractFamily, marginal: AbstractMarginal
+) -> None:
+    """Raise ``ModelError`` where crossed factors need Laplace's approximation."""
+    if marginal.beyond:
+        raise ModelError(
+            f"{len(groupings)} grouping factors, {', '.join(map(repr, groupings))}, of "
+            "data in batches take Laplace's approximation, method='laplace'"
+        )
+    if marginal.hessian == "expected" and not family.has_canonical_link:
+        raise ModelError(
+            "jg.Laplace(hessian='expected') with several grouping factors needs a table "
+            "in memory; data in batches take the observed information, "
+            "method='laplace'"
+        )
+
+
+def announced(sides: Sequence[tuple[int, int]]) -> str:
+    """What the shared effects take, said; also for ``PassPlan.method``.
+
+    Raises:
+        ModelError: more memory than there is.
+    """
+    m = sum(J * q for J, q in sides)
+    size, free = PackedSchur.memory(m), available()
+    if free is not None and HELD * size > ENOUGH * free:
+        raise ModelError(
+            f"the factors after the largest have {m:,} random effects together, whose "
+            f"Schur complement takes {size / 1e9:.3g} GB, twice in a search; "
+            f"{free / 1e9:.3g} GB are free. Leave out the factor with so many levels, "
+            "or use a machine with more memory"
+        )
+    words = (
+        f"parts of levels in files, {m:,} shared effects by a dense Schur complement "
+        f"of {size / 1e6:,.3g} MB"
+    )
+    announce.tell(f"  crossed factors: {words}")
+    return words
+
+
+@dataclass(frozen=True)
+class CrossedEnd:
+    """Where the search ended, u of all levels of each factor, visits of all rows."""
+
+    end: SearchEnd
+    u: tuple[np.ndarray, ...]
+    visits: int
+
+
+def searched(
+    parts: Parts,
+    covariances: Sequence[AbstractCovariance],
+    counts: Sequence[np.ndarray],
+    marginal: AbstractMarginal,
+    left: Any,
+    tol: float,
+    max_iter: int,
+    shown: bool | None,
+) -> CrossedEnd:
+    """The maximum; counts: rows of each level of the factors beside the first."""
+    shape = parts.shape
+    p, n_phi = len(shape.ways.X), shape.family.n_phi
+    scales = np.concatenate(
+        [np.zeros(p, bool), is_scale(covariances), np.zeros(n_phi, bool)]
+    )
+    u = AllModes(np.zeros((len(shape.ways.Z), shape.n_levels)))
+    visits = 0
+
+    def every() -> Iterator[LevelBlock]:
+        nonlocal visits
+        visits += 1
+        total = int(parts.rows.sum())
+        with progress.bar(total, shown, "row", f"likelihood, pass {visits}") as bar:
+            for k in range(parts.count):
+                for block in ahead(parts.blocks(k)):
+                    yield block
+                    bar.update(block.rows)
+
+    def of(blocks: Callable[[], Iterable[LevelBlock]]) -> SharedLikelihood:
+        return SharedLikelihood(covariances, shape.sides, p, n_phi, blocks, u)
+
+    def keep(at: SearchPoint, v: np.ndarray) -> None:
+        if left is not None:
+            left.write("search", {"value": at.value}, {"psi": at.psi, "v": v})
+
+    likelihood = of(every)
+    known = None if left is None else left.read("search")
+    if known is not None:
+        psi, v, H = known[1]["psi"], known[1]["v"], None
+    else:
+        full = int(np.flatnonzero(parts.rows)[0])
+        blocks = parts.blocks(full)
+        psi = started(blocks, shape.family, covariances, counts, marginal, max_iter)
+        psi = np.where(scales & (np.abs(psi) < LEAST_SCALE), LEAST_SCALE, psi)
+        v, H = np.zeros(likelihood.m), None
+        if parts.count > 1 and likelihood.m <= LARGE:
+            some = of(lambda: ahead(parts.blocks(full)))
+            search = SharedSearch(some, v, None, lambda *_: None)
+            found = searching.minimised(search, psi, scales, GENTLE, SAMPLE_STEPS)
+            if found.status == _status.CONVERGED:
+                psi, v = found.at.psi, search.v
+                H = search.renew() * (parts.rows.sum() / parts.rows[full])
+    search = SharedSearch(likelihood, v, H, keep)
+    end = _ended(search, psi, scales, tol, max_iter)
+    own = [u.values]
+    start = 0
+    for J, q in shape.sides:
+        own.append(search.v[start : start + J * q].reshape(J, q).T)
+        start += J * q
+    return CrossedEnd(end, tuple(own), visits)
+
+
+def _ended(
+    search: SharedSearch,
+    psi: np.ndarray,
+    scales: np.ndarray,
+    tol: float,
+    max_iter: int,
+) -> SearchEnd:
+    """Searches until the exact Hessian agrees that nothing is left to gain."""
+    steps = 0
+    for _ in range(ROUNDS):
+        end = searching.minimised(search, psi, scales, tol, max(max_iter - steps, 1))
+        steps += end.steps
+        if not np.isfinite(end.at.value):
+            return replace(end, steps=steps)
+        if search.psi is not end.at.psi and not np.array_equal(search.psi, end.at.psi):
+            search(end.at.psi)  # the last trial was another point
+        at = replace(end.at, H=search.renew())
+        step, gain = searching.newton_step(at, scales)
+        end = replace(end, at=at, gain=gain, steps=steps)
+        lifted = scales & (at.psi == 0.0) & (np.diagonal(at.H) < 0.0)
+        done = gain < tol and not lifted.any()
+        if done or end.status != _status.CONVERGED or steps >= max_iter:
+            return end
+        psi = np.where(lifted, searching.LIFTED, at.psi - step)
+    return replace(end, status=_status.MAX_STEPS)
+
+
+# The fit of a few rows ---------------------------------------------------------------
+
+
+@double_precision
+@hosted.one_fit
+def started(
+    blocks: Iterator[LevelBlock],
+    family: AbstractFamily,
+    covariances: Sequence[AbstractCovariance],
+    counts: Sequence[np.ndarray],
+    marginal: AbstractMarginal,
+    max_steps: int,
+) -> np.ndarray:
+    """psi (k,) where the fit of some rows of the most frequent levels ends.
+
+    Raises:
+        ModelError: it ends nowhere.
+    """
+    frequent = [_most(own) for own in counts]
+    taken, n = [], 0
+    for block in blocks:
+        taken.append(_rows(block, frequent, covariances))
+        n += len(taken[-1]["y"])
+        if n >= FEW_ROWS:
+            break
+    columns = {
+        name: np.concatenate([part[name] for part in taken], axis=-1)
+        for name in taken[0]
+    }
+    problem, eta, phi = _problem(columns, family, covariances)
+    numbers = np.array([*np.asarray(phi, float), 1e-4, max_steps, 0.0])
+    flat, rows = laplace.fit_numbers(marginal, problem, eta, numbers)
+    found = laplace.unpack(laplace.shapes(problem), np.asarray(flat), np.asarray(rows))
+    psi = np.asarray(found.psi)
+    if not np.isfinite(psi).all():
+        raise ModelError(
+            f"no likelihood was found to begin with, of {n} rows of a sample of the "
+            f"levels (status {_status.NAMES[int(found.status)]}): look for huge values "
+            "among the predictors, or a link that the data leave"
+        )
+    return psi
+
+
+def _most(counts: np.ndarray) -> np.ndarray:
+    """Place of each level among the most frequent ones, -1 of others."""
+    out = np.full(len(counts), -1)
+    chosen = np.argsort(-counts, kind="stable")[:FEW_LEVELS]
+    out[chosen] = np.arange(len(chosen))
+    return out
+
+
+def _rows(
+    block: LevelBlock,
+    frequent: Sequence[np.ndarray],
+    covariances: Sequence[AbstractCovariance],
+) -> dict[str, np.ndarray]:
+    """The rows of a block whose levels are frequent, columns by name."""
+    problem, shared = block.problem, block.shared
+    assert shared is not None
+    J, (_, h, _) = len(block.levels), shared.z.shape
+    size = problem.rows.sizes[0]
+
+    def flat(x: Any) -> np.ndarray:
+        whole = np.broadcast_to(np.asarray(x, float), (h * size,))
+        return whole.reshape(h, size)[:, :J]
+
+    weights = flat(problem.weights)
+    used, levels, start, column = weights > 0, [], 0, 0
+    for c, place in zip(covariances[1:], frequent, strict=True):
+        own = place[(shared.at[column] - start) // c.q]
+        used = used & (own >= 0)
+        levels.append(own)
+        start += len(place) * c.q
+        column += c.q
+    out = {"y": flat(problem.y), "weights": weights}
+    out |= {"trials": flat(problem.trials), "offset": flat(problem.offset)}
+    out["level0"] = np.broadcast_to(block.levels, used.shape)
+    out |= {f"level{k + 1}": own for k, own in enumerate(levels)}
+    out = {name: x[used] for name, x in out.items()}
+    out["X"], out["z0"] = shared.X[:, used], shared.z[:, used]
+    column = 0
+    for k, c in enumerate(covariances[1:]):
+        out[f"z{k + 1}"] = shared.values[column : column + c.q, used]
+        column += c.q
+    return out
+
+
+def _problem(
+    columns: dict[str, np.ndarray],
+    family: AbstractFamily,
+    covariances: Sequence[AbstractCovariance],
+) -> tuple[GeneralisedProblem, np.ndarray, Any]:
+    """A problem in memory, and where it begins: eta and phi."""
+    order = np.argsort(columns["level0"], kind="stable")
+    columns = {name: x[..., order] for name, x in columns.items()}
+    n, factors = len(order), []
+    for k, c in enumerate(covariances):
+        seen, codes = np.unique(columns[f"level{k}"], return_inverse=True)
+        z = np.ascontiguousarray(columns[f"z{k}"].T)
+        own = str(k), codes.astype(np.int32), z, len(seen), np.eye(c.q), c, ()
+        factors.append(Factor(*own, (0,) * c.q))
+    layout = layout_of(factors, bucket(n))
+    places = np.arange(n) if layout.places is None else layout.places
+
+    def placed(x: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        out = np.full((*x.shape[:-1], layout.n_places), fill)
+        out[..., places] = x
+        return out
+
+    y, trials = columns["y"], columns["trials"]
+    eta, phi = family.start(y, trials)
+    problem = GeneralisedProblem(
+        layout.rows,
+        placed(columns["X"]),
+        placed(y, family.padding),
+        placed(trials, 1.0),
+        placed(columns["weights"]),
+        placed(columns["offset"]),
+        family,
+        tuple(covariances),
+    )
+    return problem, placed(np.broadcast_to(eta, (n,))), phi
