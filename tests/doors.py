@@ -125,6 +125,7 @@ if TYPE_CHECKING:
         laplace,
         laplace_derivatives,
         laplace_derivatives_lanes,
+        laplace_shared,
         pieces,
         quadrature,
         quadrature_points,
@@ -213,6 +214,7 @@ if TYPE_CHECKING:
         spd,
         student_t,
     )
+    from jaxglmm.numerics import packed_schur as numerics_packed_schur
     from jaxglmm.numerics import special as numerics_special
     from jaxglmm.numerics.array_namespace import functions
     from jaxglmm.numerics.arrow import DenseCoupling, SparseCoupling
@@ -333,6 +335,8 @@ if TYPE_CHECKING:
     from jaxglmm.spreadsheet.likelihood import laplace_at
     from jaxglmm.spreadsheet.sheets import FUNCTIONS, arguments_of, call
     from jaxglmm.streaming import checkpoint as streaming_checkpoint
+    from jaxglmm.streaming import crossed as streaming_crossed
+    from jaxglmm.streaming import crossed_search as streaming_crossed_search
     from jaxglmm.streaming import fleet as streaming_fleet
     from jaxglmm.streaming import parts as streaming_parts
     from jaxglmm.streaming import passes as streaming_passes

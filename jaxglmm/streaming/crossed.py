@@ -167,7 +167,7 @@ class SharedLikelihood:
         j = self.shared.start
         for a, slopes in enumerate(at.slopes[1:]):
             for slope in slopes:
-                only = own[:a] + [slope] + own[a + 1 :]
+                only = [*own[:a], slope, *own[a + 1 :]]
                 back = scaled([x.T for x in only], sides, at.gradient[:, None])
                 there = G.times(scaled(only, sides, at.v[:, None]))
                 moves[:, j] = (scaled(turned, sides, there) - back)[:, 0]
@@ -230,7 +230,7 @@ class SharedLikelihood:
         own = [np.zeros_like(x) for x in lams]
         for a, (slopes, trace) in enumerate(zip(at.slopes[1:], traces, strict=True)):
             for slope in slopes:
-                only = own[:a] + [slope] + own[a + 1 :]
+                only = [*own[:a], slope, *own[a + 1 :]]
                 there = scaled(only, sides, at.v[:, None])[:, 0]
                 out[j] = total @ there + 2 * np.sum(slope * trace)
                 j += 1

@@ -15,6 +15,7 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._errors import ModelError
 from jaxglmm.estimate import generalised as laplace
+from jaxglmm.formatting import numbers
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.covariances.base import AbstractCovariance, is_scale
 from jaxglmm.model.families import AbstractFamily
@@ -41,25 +42,27 @@ ENOUGH = 0.8  # of the free memory
 ROUNDS = 4  # searches, each with the exact Hessian of the last one's end
 
 
-def refuse_crossed(
-    groupings: Sequence[str], family: AbstractFamily, marginal: AbstractMarginal
-) -> None:
+def refuse_crossed(groupings: Sequence[str], marginal: AbstractMarginal) -> None:
     """Raise ``ModelError`` where crossed factors need Laplace's approximation."""
     if marginal.beyond:
         raise ModelError(
             f"{len(groupings)} grouping factors, {', '.join(map(repr, groupings))}, of "
             "data in batches take Laplace's approximation, method='laplace'"
         )
-    if marginal.hessian == "expected" and not family.has_canonical_link:
-        raise ModelError(
-            "jg.Laplace(hessian='expected') with several grouping factors needs a table "
-            "in memory; data in batches take the observed information, "
-            "method='laplace'"
-        )
 
 
-def announced(sides: Sequence[tuple[int, int]]) -> str:
-    """What the shared effects take, said; also for ``PassPlan.method``.
+def words(sides: Sequence[tuple[int, int]]) -> str:
+    """What the shared effects take, for ``PassPlan.method``."""
+    m = sum(J * q for J, q in sides)
+    size = numbers.general(PackedSchur.memory(m) / 1e6, 2)
+    return (
+        f"parts of levels in files, {m:,} shared effects by a dense Schur complement "
+        f"of {size} MB"
+    )
+
+
+def announced(sides: Sequence[tuple[int, int]]) -> None:
+    """Say so before the search.
 
     Raises:
         ModelError: more memory than there is.
@@ -73,12 +76,7 @@ def announced(sides: Sequence[tuple[int, int]]) -> str:
             f"{free / 1e9:.3g} GB are free. Leave out the factor with so many levels, "
             "or use a machine with more memory"
         )
-    words = (
-        f"parts of levels in files, {m:,} shared effects by a dense Schur complement "
-        f"of {size / 1e6:,.3g} MB"
-    )
-    announce.tell(f"  crossed factors: {words}")
-    return words
+    announce.tell(f"  crossed factors: {words(sides)}")
 
 
 @dataclass(frozen=True)
@@ -210,8 +208,8 @@ def started(
         for name in taken[0]
     }
     problem, eta, phi = _problem(columns, family, covariances)
-    numbers = np.array([*np.asarray(phi, float), 1e-4, max_steps, 0.0])
-    flat, rows = laplace.fit_numbers(marginal, problem, eta, numbers)
+    given = np.array([*np.asarray(phi, float), 1e-4, max_steps, 0.0])
+    flat, rows = laplace.fit_numbers(marginal, problem, eta, given)
     found = laplace.unpack(laplace.shapes(problem), np.asarray(flat), np.asarray(rows))
     psi = np.asarray(found.psi)
     if not np.isfinite(psi).all():

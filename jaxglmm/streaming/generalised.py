@@ -163,7 +163,7 @@ def fit_generalised_streamed(
 def refuse(survey: Any, family: AbstractFamily, marginal: AbstractMarginal) -> None:
     """Raise ``ModelError`` for models whose rows have to be in memory."""
     if len(survey.groupings) > 1:
-        crossed_search.refuse_crossed(tuple(survey.groupings), family, marginal)
+        crossed_search.refuse_crossed(tuple(survey.groupings), marginal)
     if family.family_kind not in ("numeric", "binomial") or len(family.predictors) > 1:
         raise ModelError(
             f"family {family.name!r} needs a table in memory: data in batches take "
@@ -417,12 +417,14 @@ def _named(
         end.steps,
         end.status,
     )
-    passes = 2 + passed.summing.passes + visits
-    plan = replace(passed.plan, passes=passes)
-    model = StreamedGeneralisedModel(design, engine, plan, passed.seconds)
     system = "blocks of levels, in files"
+    method = passed.plan.method
     if shape.beside:
         system += ", and a dense Schur complement of the other factors"
+        method = f"Arrow batches, then {crossed_search.words(shape.sides)}"
+    passes = 2 + passed.summing.passes + visits
+    plan = replace(passed.plan, passes=passes, method=method)
+    model = StreamedGeneralisedModel(design, engine, plan, passed.seconds)
     diagnostics = {
         "system": system,
         "seconds": dict(passed.seconds),

@@ -57,7 +57,7 @@ class ColumnWays:
         constant: Sequence[bool],
         others: Sequence[np.ndarray] = (),
     ) -> ColumnWays:
-        """X (r, p), Z and others (r, q): coefficients; constant: (r,) which are ones."""
+        """X (r, p), Z, others (r, q): coefficients; constant: (r,) which are ones."""
         ones = np.asarray(constant)
         found: list[np.ndarray] = []
 

@@ -144,12 +144,8 @@ def test_refusals_name_the_file(tmp_path):
     source = written(data.assign(y=data["y"].replace(1, 2)), tmp_path / "d", 2)
     with pytest.raises(DataError, match="part000"):
         jg.glmm("y ~ x + (1 | g)", source)
-    for formula, match in (
-        ("k ~ x + (1 | g) + (1 | f)", "one grouping factor"),
-        ("count ~ x", "no random effects"),
-    ):
-        with pytest.raises(ModelError, match=match):
-            jg.glmm(formula, source, family="poisson")
+    with pytest.raises(ModelError, match="no random effects"):
+        jg.glmm("count ~ x", source, family="poisson")
     with pytest.raises(ModelError, match="table in memory"):
         jg.glmm("count ~ x + (1 | g)", source, family="poisson", zi="~ 1")
     with pytest.raises(ModelError, match="constant"):
