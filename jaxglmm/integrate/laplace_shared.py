@@ -265,7 +265,8 @@ class ReducedRows:
                 for j, b in zip(own, x, strict=True)
             )
             if self._is_dense:
-                N = self._coupling(x, here) @ inverse
+                N = self._coupling(x, here)
+                N = (N.reshape(-1, self.rows.m) @ inverse).reshape(N.shape)
                 level = np.arange(N.shape[0])
                 found = [
                     b * N[level, :, j].transpose(2, 0, 1)

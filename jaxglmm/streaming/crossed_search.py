@@ -1,7 +1,8 @@
 """The maximum of a generalised model with crossed factors, rows in parts.
 
 The search begins where the fit of a few rows in memory ended, those of the most
-frequent levels; goes on with one part, where there are several; and ends with all rows.
+frequent levels; goes on with a sample of the levels of the largest factor; and ends
+with all rows.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from jaxglmm.structure.padding import bucket
 from jaxglmm.structure.row_layout import rows as layout_of
 
 FEW_ROWS, FEW_LEVELS = 20_000, 1_000  # of the fit in memory, levels of one factor
-SAMPLE_STEPS, GENTLE = 40, 1e-2  # of the search in one part, as without crossed factors
+SAMPLE_ROWS, MUCH = 50_000, 2.0  # of a sample of levels; times this, none is taken
+SAMPLE_STEPS, GENTLE = 40, 1e-2  # of the search there, as without crossed factors
 LARGE = 4_000  # shared columns from which a part costs what all rows do
 LEAST_SCALE = 0.05  # a standard deviation where a search begins
 HELD = 2  # matrices that a search holds at a time
@@ -134,13 +136,14 @@ def searched(
         psi = started(blocks, shape.family, covariances, counts, marginal, max_iter)
         psi = np.where(scales & (np.abs(psi) < LEAST_SCALE), LEAST_SCALE, psi)
         v, H = np.zeros(likelihood.m), None
-        if parts.count > 1 and likelihood.m <= LARGE:
-            some = of(lambda: ahead(parts.blocks(full)))
-            search = SharedSearch(some, v, None, lambda *_: None)
+        sample = _sample(parts, full) if likelihood.m <= LARGE else []
+        if sample:
+            search = SharedSearch(of(lambda: sample), v, None, lambda *_: None)
             found = searching.minimised(search, psi, scales, GENTLE, SAMPLE_STEPS)
             if found.status == _status.CONVERGED:
                 psi, v = found.at.psi, search.v
-                H = search.renew() * (parts.rows.sum() / parts.rows[full])
+                n = sum(block.rows for block in sample)
+                H = search.renew() * (parts.rows.sum() / n)
     search = SharedSearch(likelihood, v, H, keep)
     end = _ended(search, psi, scales, tol, max_iter)
     own = [u.values]
@@ -176,6 +179,19 @@ def _ended(
             return end
         psi = np.where(lifted, searching.LIFTED, at.psi - step)
     return replace(end, status=_status.MAX_STEPS)
+
+
+def _sample(parts: Parts, k: int) -> list[LevelBlock]:
+    """Some blocks of part k; none where that would be much of all rows."""
+    if parts.rows.sum() < MUCH * SAMPLE_ROWS:
+        return []
+    out, n = [], 0
+    for block in parts.blocks(k):
+        out.append(block)
+        n += block.rows
+        if n >= SAMPLE_ROWS:
+            break
+    return out
 
 
 # The fit of a few rows ---------------------------------------------------------------

@@ -98,6 +98,7 @@ def test_however_many_parts_and_whichever_sums(tmp_path, monkeypatch, parts, den
     monkeypatch.setattr(streaming_parts, "BLOCK", 512)
     monkeypatch.setattr(laplace_shared, "DENSE", 1e9 if dense else 0)
     monkeypatch.setattr(laplace_shared, "PAIRS", 5_000)
+    monkeypatch.setattr(streaming_crossed_search, "SAMPLE_ROWS", 500)
     assert_alike(jg.glmm(formula, source), inside)
 
 
