@@ -343,6 +343,14 @@ if TYPE_CHECKING:
     from jaxglmm.streaming import searching as streaming_searching
     from jaxglmm.streaming import sources as streaming_sources
     from jaxglmm.streaming.sources import StreamSource
+    from jaxglmm.streaming.sources import source_of as streaming_source_of
+    from jaxglmm.streaming.whole import (
+        RowGroups,
+        RowsNotHereError,
+        names_in,
+        row_groups,
+        together,
+    )
     from jaxglmm.structure import (
         alike,
         factors,

@@ -27,7 +27,7 @@ from jaxglmm.many.columns import KeptColumns
 from jaxglmm.postestimation.collection import tables as fits_tables
 from jaxglmm.results.fits import Fits
 from jaxglmm.runtime import cache
-from jaxglmm.streaming import fleet as parts
+from jaxglmm.streaming import fleet_frames, fleet_survey
 from jaxglmm.streaming.sources import source_of
 
 SET = "jaxglmm_data_set"  # the column of a part that says which data set a row is of
@@ -164,7 +164,7 @@ def fit_fleet(
         if name not in source.names:
             raise DataError(f"by={name!r}: no column of that name")
     wanted = [n for n in source.names if n in used and n not in by]
-    anchor, first, categories = parts.survey(source, wanted, list(by), formula)
+    anchor, first, categories = fleet_survey.survey(source, wanted, list(by), formula)
     kept, facts = _probed(make, columns_of, anchor, first, categories)
     where = cache.enabled()
     spec = FleetSpec(
@@ -178,7 +178,7 @@ def fit_fleet(
         None if where is None else str(where),
         os.getpid(),
     )
-    answers = parts.run(
+    answers = fleet_frames.run(
         spec,
         data,
         source,

@@ -13,9 +13,11 @@ are two, whatever the machine has: XLA has threads of its own.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from jaxglmm._errors import ArgumentError
@@ -23,13 +25,25 @@ from jaxglmm.runtime.engines import DaskExecutor
 from jaxglmm.runtime.precision import double_precision
 
 THREADS = 2
+_own = threading.local()
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def threads() -> int:
     """How many pieces run at a time on this machine."""
-    return min(THREADS, os.cpu_count() or 1)
+    return min(getattr(_own, "threads", THREADS), os.cpu_count() or 1)
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """In here this thread starts no others: it is one of several workers itself."""
+    before = getattr(_own, "threads", THREADS)
+    _own.threads = 1
+    try:
+        yield
+    finally:
+        _own.threads = before
 
 
 def executor(width: int | None = None) -> Executor:

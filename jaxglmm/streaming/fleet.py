@@ -1,9 +1,10 @@
-"""Data sets of a table in parts: what all parts share, and who fits which.
+"""Data sets of a table in parts: one part, and parts of files.
 
-A part has the data sets whose names have one hash, so that none is in two. Frames of
-Dask, Ray and Spark are cut by these engines (a shuffle), others into files here. With a
-folder an answer is a Parquet file named by what it is of, rows and model, so that
-another run takes it as it is, whatever order the rows came in.
+No data set is in two parts. Where row groups of Parquet files hold them whole, a part
+is some row groups, which the worker reads that fits it; else rows go here, in one pass,
+to a file a part, by a hash of what names the data set. With a folder an answer is a
+Parquet file named by what it is of, rows and model, so that another run takes it as it
+is, whatever order the rows came in.
 """
 
 from __future__ import annotations
@@ -21,113 +22,28 @@ import numpy as np
 from jaxglmm._errors import DataError
 from jaxglmm._pandas import pd
 from jaxglmm.runtime import progress as bars
-from jaxglmm.runtime.engines import DaskExecutor
+from jaxglmm.runtime.executors import one_at_a_time
 from jaxglmm.runtime.precision import double_precision
-from jaxglmm.streaming.sources import Batch, BatchSource, engine_of
+from jaxglmm.streaming.sources import Batch, BatchSource
+from jaxglmm.streaming.whole import (
+    ArrowBytes,
+    ArrowFile,
+    RowsNotHereError,
+    RowsSomewhere,
+    plain,
+    row_groups,
+)
 
 ROWS = 250_000  # of a part
 MOST_PARTS = 512  # files that are open at a time
-CELL = 3  # rows of the anchor for each combination of categories
-SPREAD = 64  # other rows of it, evenly from the first batch
-MOST_CELLS = 20_000
-AHEAD = 8  # parts that wait in an executor
-BUCKET = "jaxglmm_part"
+AHEAD = 1024  # parts that wait in an executor, of which it knows the files alone
+CARRIED = 8  # the same of those that go with their rows
 
 Spec = Any  # rows of a part -> one row a data set; its ``facts`` name the model
 
 
-# What all parts share ----------------------------------------------------------------
-
-
-def survey(
-    source: BatchSource, wanted: list[str], by: list[str], formula: str
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, list]]:
-    """The anchor, first rows, and categories of columns that have an order.
-
-    Rows for each combination of categories, and some of the first batch: enough for a
-    design that has all columns of the whole. Grouping factors need none.
-    """
-    first = next((b for b in source.tables([*by, *wanted], 20_000)), None)
-    if first is None:
-        raise DataError(f"{source.description} has no rows")
-    rows = _pandas(first)
-    sparse = np.unique(np.linspace(0, len(rows) - 1, SPREAD).astype(int))
-    anchor = [_usable(rows[wanted]).iloc[:0], _usable(rows[wanted].iloc[sparse])]
-    named = _categorical(rows[wanted], formula)
-    categories: dict[str, list] = {}
-    if named:
-        found, categories = _cells(source, wanted, named)
-        anchor.append(found)
-    whole = pd.concat(anchor, ignore_index=True)
-    if not len(whole):
-        raise DataError("every row that was looked at has a missing value")
-    return whole, rows[wanted], categories
-
-
-def _categorical(rows: pd.DataFrame, formula: str) -> list[str]:
-    """Columns of text, categories and truths that are no bare grouping factor alone."""
-    fixed = _without_groups(formula)
-    out = []
-    for name in rows.columns:
-        inside = name in fixed
-        number = pd.api.types.is_numeric_dtype(rows[name].dtype)
-        number = number and not pd.api.types.is_bool_dtype(rows[name].dtype)
-        coded = f"C({name}" in fixed.replace(" ", "")
-        if inside and (coded or not number):
-            out.append(name)
-    return out
-
-
-def _without_groups(formula: str) -> str:
-    """The formula less what stands right of a bar."""
-    import re
-
-    return re.sub(r"\|[^)]*\)", ")", formula)
-
-
-def _cells(
-    source: BatchSource, wanted: list[str], named: list[str]
-) -> tuple[pd.DataFrame, dict[str, list]]:
-    """A few rows for each combination of categories, in one pass."""
-    seen: dict[tuple, int] = {}
-    kept, categories = [], {}
-    for batch in source.tables(wanted):
-        rows = _pandas(batch)
-        for name in named:
-            if isinstance(rows[name].dtype, pd.CategoricalDtype):
-                own = categories.setdefault(name, [])
-                known = set(own)
-                own += [c for c in rows[name].cat.categories if c not in known]
-        rows = _usable(rows)
-        place = rows.groupby(named, observed=True, sort=False).cumcount()
-        for _, row in rows[place < CELL].iterrows():
-            key = tuple(row[name] for name in named)
-            if seen.get(key, 0) < CELL:
-                seen[key] = seen.get(key, 0) + 1
-                kept.append(row)
-        if len(seen) > MOST_CELLS:
-            raise DataError(
-                f"the columns {', '.join(named)} have more than {MOST_CELLS:,} "
-                "combinations: a factor of so many levels belongs right of the bar, "
-                "(1 | factor)"
-            )
-    frame = pd.DataFrame(kept, columns=wanted)
-    like = _pandas(batch)[wanted]
-    return frame.astype({n: t for n, t in like.dtypes.items() if n not in named}), (
-        categories
-    )
-
-
-def _usable(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows without missing or infinite values."""
-    good = rows.notna().all(axis=1).to_numpy()
-    for name in rows.columns:
-        if pd.api.types.is_float_dtype(rows[name].dtype):
-            good = good & np.isfinite(rows[name].to_numpy(float, na_value=np.nan))
-    return rows[good]
-
-
-def _pandas(batch: Any) -> pd.DataFrame:
+def in_pandas(batch: Any) -> pd.DataFrame:
+    """A batch or an Arrow table as a data frame, or one as it is."""
     table = batch.table if isinstance(batch, Batch) else batch
     return table if isinstance(table, pd.DataFrame) else table.to_pandas()
 
@@ -137,7 +53,7 @@ def _pandas(batch: Any) -> pd.DataFrame:
 
 def fit_part(spec: Spec, rows: Any, folder: str | None = None) -> pd.DataFrame:
     """The answer to a part, or what a run before left of it; where this runs."""
-    rows = _pandas(rows)
+    rows = in_pandas(rows)
     if folder is None:
         return double_precision(spec)(rows)
     path = Path(folder) / f"{content(spec, rows)}.parquet"
@@ -146,6 +62,12 @@ def fit_part(spec: Spec, rows: Any, folder: str | None = None) -> pd.DataFrame:
     answer = double_precision(spec)(rows)
     written(answer, path)
     return answer
+
+
+def fit_alone(spec: Spec, rows: Any, folder: str | None = None) -> pd.DataFrame:
+    """The same in one thread, for one of several workers."""
+    with one_at_a_time():
+        return fit_part(spec, rows, folder)
 
 
 def content(spec: Spec, rows: pd.DataFrame) -> str:
@@ -178,28 +100,7 @@ def written(answer: pd.DataFrame, path: Path) -> None:
         ) from error
 
 
-# Who fits which ----------------------------------------------------------------------
-
-
-def run(
-    spec: Spec,
-    data: Any,
-    source: BatchSource,
-    columns: list[str],
-    executor: Executor | None,
-    file: Any,
-    progress: bool | None,
-) -> list[pd.DataFrame]:
-    """Answers to all parts, in no order."""
-    folder = None
-    if file is not None:
-        folder = str(Path(file).absolute())
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    own = {"dask": _by_dask, "ray": _by_ray, "pyspark": _by_spark}
-    engine = own.get(engine_of(data).partition(".")[0])
-    if engine is not None:
-        return list(engine(spec, data, columns, executor, folder))
-    return _by_files(spec, source, columns, executor, folder, progress)
+# Files -------------------------------------------------------------------------------
 
 
 def parts_for(rows: int | None) -> int:
@@ -215,110 +116,46 @@ def bucket(rows: pd.DataFrame, by: list[str], parts: int) -> np.ndarray:
     return (keys.to_numpy(np.uint64) % np.uint64(parts)).astype(np.int64)
 
 
-def _by_dask(spec, frame, columns, executor, folder) -> Iterator[pd.DataFrame]:
-    """A shuffle, then a task a partition, where the partition is."""
-    import dask  # type: ignore[import-not-found]
-
-    by = list(spec.by)
-    cut = frame[columns]
-    if cut.npartitions > 1:
-        cut = cut.shuffle(on=by)
-    tasks = [dask.delayed(fit_part)(spec, p, folder) for p in cut.to_delayed()]
-    client = executor.client if isinstance(executor, DaskExecutor) else _client()
-    if client is None:
-        yield from dask.compute(*tasks)
-        return
-    for future in client.compute(tasks, retries=3):
-        yield future.result()
-
-
-def _client() -> Any:
-    try:
-        from distributed import get_client  # type: ignore[import-not-found]
-
-        return get_client()
-    except (ImportError, ValueError):
-        return None
-
-
-def _by_ray(spec, data, columns, executor, folder) -> Iterator[pd.DataFrame]:
-    """Buckets of data sets as Ray's groups."""
-    by, parts = list(spec.by), parts_for(data.count())
-
-    def with_bucket(rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(**{BUCKET: bucket(rows, by, parts)})
-
-    def fit(rows: pd.DataFrame) -> pd.DataFrame:
-        return fit_part(spec, rows.drop(columns=BUCKET), folder)
-
-    cut = data.select_columns(columns).map_batches(with_bucket, batch_format="pandas")
-    found = cut.groupby(BUCKET, num_partitions=parts).map_groups(
-        fit, batch_format="pandas"
-    )
-    yield from found.iter_batches(batch_size=None, batch_format="pandas")
-
-
-def _by_spark(spec, frame, columns, executor, folder) -> Iterator[pd.DataFrame]:
-    """Buckets of data sets as Spark's groups, by applyInArrow."""
-    from pyspark.sql import functions as F  # type: ignore[import-not-found]
-    from pyspark.sql.types import DoubleType, StructField, StructType  # type: ignore[import-not-found]
-
-    parts = parts_for(frame.count())
-    chosen = frame.select(*["`" + n.replace("`", "``") + "`" for n in columns])
-    empty = spec(_pandas(chosen.limit(0).toArrow()))
-    known = {field.name: field for field in chosen.schema.fields}
-    fields = [known[n] if n in spec.by else StructField(n, DoubleType()) for n in empty]
-
-    def fit(table: Any) -> Any:
-        import pyarrow as pa
-
-        answer = fit_part(spec, table, folder)
-        own = table.schema
-        types = [own.field(n).type if n in own.names else pa.float64() for n in answer]
-        schema = pa.schema(list(zip(answer.columns, types, strict=True)))
-        return pa.Table.from_pandas(answer, schema, preserve_index=False)
-
-    keys = F.hash(*[F.col(f"`{n}`") for n in spec.by])
-    grouped = chosen.groupBy(F.pmod(keys, F.lit(parts)))
-    yield _pandas(grouped.applyInArrow(fit, StructType(fields)).toArrow())
-
-
-def _by_files(spec, source, columns, executor, folder, progress) -> list[pd.DataFrame]:
-    """Rows go to a file a part, then parts to the executor, or are fitted here."""
-    import pyarrow as pa
-
-    parts = parts_for(source.n_rows)
+def by_files(
+    spec: Spec,
+    source: BatchSource,
+    columns: list[str],
+    executor: Executor | None,
+    folder: str | None,
+    progress: bool | None,
+) -> list[pd.DataFrame]:
+    """Answers to all parts; they are fitted here or in the executor."""
     answers: list[pd.DataFrame] = []
+    done = _done(folder)
+    by = list(spec.by)
     with tempfile.TemporaryDirectory(prefix="jaxglmm-") as scratch:
-        paths = _cut(source, columns, list(spec.by), parts, Path(scratch))
-        with bars.bar(len(paths), progress, " parts") as bar:
-            todo: list[tuple[Path, Path | None]] = []
-            for path in paths:
-                done = None
-                if folder is not None:
-                    rows = _read(pa, path).to_pandas()
-                    done = Path(folder) / f"{content(spec, rows)}.parquet"
-                    if done.exists():
-                        answers.append(pd.read_parquet(done))
-                        bar.update(1)
-                        continue
-                todo.append((path, done))
-            for answer, done in _fitted(spec, todo, executor):
-                if done is not None:
-                    written(answer, done)
+        parts: Any = row_groups(source, columns, by, ROWS)
+        if parts is None:
+            count = parts_for(source.n_rows)
+            parts = _cut(source, columns, by, count, Path(scratch))
+        with bars.bar(len(parts), progress, " parts") as bar:
+            for name, answer in _fitted(spec, parts, executor, done):
+                path = None if folder is None else Path(folder) / f"{name}.parquet"
+                if answer is None:
+                    assert path is not None
+                    answer = pd.read_parquet(path)
+                elif path is not None:
+                    written(answer, path)
                 answers.append(answer)
                 bar.update(1)
     return answers
 
 
-def _read(pa: Any, path: Path) -> Any:
-    with pa.OSFile(str(path)) as file:
-        return pa.ipc.open_stream(file).read_all()
+def _done(folder: str | None) -> frozenset[str] | None:
+    """Names of the answers that are there; None where none are kept."""
+    if folder is None:
+        return None
+    return frozenset(path.stem for path in Path(folder).glob("*.parquet"))
 
 
 def _cut(
     source: BatchSource, columns: list[str], by: list[str], parts: int, folder: Path
-) -> list[Path]:
+) -> list[ArrowFile]:
     """Arrow files of the rows of each part, in one pass.
 
     Raises:
@@ -330,7 +167,7 @@ def _cut(
     schema = None
     try:
         for batch in source.tables(columns):
-            table = pa.table({n: _plain(pa, batch.table.column(n)) for n in columns})
+            table = plain(pa, batch.table, columns)
             if schema is None:
                 schema = table.schema
             try:
@@ -354,62 +191,92 @@ def _cut(
             f"parts cannot be written to {folder} ({error}): choose a folder with room "
             "by the environment variable TMPDIR"
         ) from error
-    return [folder / f"{k}.arrow" for k in sorted(writers)]
+    return [ArrowFile(str(folder / f"{k}.arrow")) for k in sorted(writers)]
 
 
-def _plain(pa: Any, column: Any) -> Any:
-    """Dictionaries as their values: each batch would have its own."""
-    if pa.types.is_dictionary(column.type):
-        return column.cast(column.type.value_type)
-    return column
+Answer = tuple[str, pd.DataFrame | None]  # its name; None: it was there before
+
+
+def fit_there(
+    spec: Spec, part: RowsSomewhere, done: frozenset[str] | None, alone: bool = True
+) -> Answer:
+    """The answer to a part, wherever this is.
+
+    done: names of answers that are kept, which are not made again; alone: in one
+    thread, since there are others of this kind.
+    """
+    rows = in_pandas(part.read() if alone else _read_here(part))
+    name = "" if done is None else content(spec, rows)
+    if done is not None and name in done:
+        return name, None
+    if not alone:
+        return name, fit_part(spec, rows)
+    with one_at_a_time():
+        return name, fit_part(spec, rows)
+
+
+def _read_here(part: RowsSomewhere) -> Any:
+    """Its rows, on the machine that has them.
+
+    Raises:
+        DataError: they are not there any more.
+    """
+    try:
+        return part.read()
+    except RowsNotHereError as error:
+        raise DataError(
+            f"{error} was there when this call began, and is gone; what was finished "
+            "is kept where file= names a folder"
+        ) from error
 
 
 def _fitted(
-    spec: Spec, todo: list[tuple[Path, Path | None]], executor: Executor | None
-) -> Iterator[tuple[pd.DataFrame, Path | None]]:
+    spec: Spec,
+    parts: list[RowsSomewhere],
+    executor: Executor | None,
+    done: frozenset[str] | None,
+) -> Iterator[Answer]:
     """Answers as they come; what an executor loses is fitted here."""
-    import pyarrow as pa
-
     if executor is None:
-        for path, done in todo:
-            yield fit_part(spec, _read(pa, path)), done
+        for part in parts:
+            yield fit_there(spec, part, done, False)
         return
-    waiting: dict[Future, tuple[Path, Path | None]] = {}
-    left = list(reversed(todo))
+    waiting: dict[Future, RowsSomewhere] = {}
+    left = list(reversed(parts))
     share: Callable[[Any], Any] = getattr(executor, "share", lambda x: x)
-    shared = share(spec)
+    shared, most = share(spec), AHEAD
     try:
         while left or waiting:
-            while left and len(waiting) < AHEAD:
-                path, done = left.pop()
-                waiting[_submitted(executor, shared, path)] = path, done
+            while left and len(waiting) < most:
+                part = left.pop()
+                if most == CARRIED and not isinstance(part, ArrowBytes):
+                    part = ArrowBytes.of(_read_here(part))
+                waiting[_submitted(executor, shared, part, done)] = part
             ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ready:
-                path, done = waiting.pop(future)
+                part = waiting.pop(future)
                 try:
                     answer = future.result()
+                except RowsNotHereError:  # no disk is shared
+                    most = CARRIED
+                    left.append(part)
+                    continue
                 except DataError:
                     raise
                 except Exception:  # a worker's end has a name of its engine's own
-                    answer = fit_part(spec, _read(pa, path))
-                yield answer, done
+                    answer = fit_there(spec, part, done, False)
+                yield answer
     finally:
         for future in waiting:
             future.cancel()
 
 
-def _submitted(executor: Executor, shared: Any, path: Path) -> Future:
+def _submitted(
+    executor: Executor, shared: Any, part: RowsSomewhere, done: frozenset[str] | None
+) -> Future:
     try:
-        return executor.submit(fit_sent, shared, path.read_bytes())
+        return executor.submit(fit_there, shared, part, done)
     except RuntimeError as error:  # broken, or shut down
         out: Future = Future()
         out.set_exception(error)
         return out
-
-
-def fit_sent(spec: Spec, rows: bytes) -> pd.DataFrame:
-    """The answer to a part that came as Arrow's bytes."""
-    import pyarrow as pa
-
-    with pa.ipc.open_stream(rows) as reader:
-        return fit_part(spec, reader.read_all())

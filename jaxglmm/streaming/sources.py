@@ -176,7 +176,11 @@ class FileSource(BatchSource):
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         wanted = list(columns)
         for fragment in self.dataset.get_fragments():
-            yield from self._of_fragment(fragment, wanted)
+            yield from self._of(fragment, wanted)
+
+    def _of(self, fragment: Any, wanted: list[str]) -> Iterator[Batch]:
+        where = getattr(fragment, "path", "") or self.shown
+        return read_fragment(fragment, self.dataset.schema, wanted, where)
 
     def later(self, columns: Sequence[str], skip: int) -> Iterator[Batch]:
         for fragment in self.dataset.get_fragments():
@@ -184,45 +188,44 @@ class FileSource(BatchSource):
             if skip and n <= skip:  # not read
                 skip -= n
                 continue
-            for batch in self._of_fragment(fragment, list(columns)):
+            for batch in self._of(fragment, list(columns)):
                 rows = batch.table.num_rows
                 if rows > skip:
                     yield Batch(batch.table.slice(skip), batch.where)
                 skip = max(skip - rows, 0)
 
-    def _of_fragment(self, fragment: Any, wanted: list[str]) -> Iterator[Batch]:
-        import pyarrow as pa
 
-        where = getattr(fragment, "path", "") or self.shown
-        try:
-            physical = fragment.physical_schema
-            absent = [n for n in wanted if n not in physical.names]
-            part = self._partition_columns(fragment)
-            absent = [n for n in absent if n not in part]
-            if absent:
-                raise DataError(
-                    f"{where}: no column {absent[0]!r}, which other files have; it has "
-                    f"{', '.join(physical.names)}"
-                )
-            scanner = fragment.scanner(
-                schema=self.dataset.schema,
-                columns=wanted,
-                batch_size=ROWS,
-                batch_readahead=READ_AHEAD,
-                use_threads=True,
+def read_fragment(
+    fragment: Any, schema: Any, wanted: list[str], where: str
+) -> Iterator[Batch]:
+    """Batches of a piece of a ``pyarrow.dataset``; schema: of the whole.
+
+    Raises:
+        DataError: a column is not there, or the file cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    try:
+        physical = fragment.physical_schema
+        part = ds.get_partition_keys(fragment.partition_expression)  # of its path
+        absent = [n for n in wanted if n not in physical.names and n not in part]
+        if absent:
+            raise DataError(
+                f"{where}: no column {absent[0]!r}, which other files have; it has "
+                f"{', '.join(physical.names)}"
             )
-            for batch in scanner.to_batches():
-                yield Batch(pa.Table.from_batches([batch]), where)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{where} cannot be read: {error}") from error
-
-    @staticmethod
-    def _partition_columns(fragment: Any) -> set[str]:
-        """SummedColumns whose values stand in the path."""
-        import pyarrow.dataset as ds
-
-        found = ds.get_partition_keys(fragment.partition_expression)
-        return set(found)
+        scanner = fragment.scanner(
+            schema=schema,
+            columns=wanted,
+            batch_size=ROWS,
+            batch_readahead=READ_AHEAD,
+            use_threads=True,
+        )
+        for batch in scanner.to_batches():
+            yield Batch(pa.Table.from_batches([batch]), where)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{where} cannot be read: {error}") from error
 
 
 class StreamSource(BatchSource):
