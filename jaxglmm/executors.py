@@ -79,7 +79,8 @@ def spark(session: Any = None, width: int | None = None) -> Executor:
 
     Args:
         session: a ``SparkSession``, classic or Connect; None for the active one.
-        width: jobs under way at a time; None for the session's default parallelism.
+        width: jobs under way at a time; None for twice the session's default
+            parallelism.
 
     Returns:
         An executor, for ``executor=``; the session stays the caller's.

@@ -16,6 +16,7 @@ from typing import Any
 
 from jaxglmm._errors import ArgumentError
 
+SMALL = 100_000  # bytes that go with every piece: quicker than to all workers first
 TRIES = 3  # of a piece, where the engine counts them
 
 
@@ -46,6 +47,8 @@ class DaskExecutor(Executor):
 
     def share(self, content: Any) -> Any:
         """On every worker that there is; a piece whose worker dies finds another."""
+        if len(pickle.dumps(content)) < SMALL:
+            return content
         return self.client.scatter(content, broadcast=True, hash=False)
 
 
@@ -76,7 +79,8 @@ class SparkExecutor(Executor):
         self.session = session
         context = _context(session)
         if width is None:
-            width = 8 if context is None else int(context.defaultParallelism)
+            # as many again wait in Spark, so that no core waits for a job to be made
+            width = 16 if context is None else 2 * int(context.defaultParallelism)
         self._pool = ThreadPoolExecutor(width, "jaxglmm-spark")
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
@@ -92,14 +96,20 @@ class SparkExecutor(Executor):
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
     def _job(self, fn: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        def run() -> bytes:
+            given = [a.value if type(a).__name__ == "Broadcast" else a for a in args]
+            return pickle.dumps(fn(*given, **kwargs))
+
+        context = _context(self.session)
+        if context is not None:  # no query to plan
+            found = context.parallelize([0], 1).map(lambda _: run()).collect()
+            return pickle.loads(found[0])
+
         def task(batches: Iterator[Any]) -> Iterator[Any]:
             import pyarrow as pa
 
             for _ in batches:
-                given = [
-                    a.value if type(a).__name__ == "Broadcast" else a for a in args
-                ]
-                found = pa.array([pickle.dumps(fn(*given, **kwargs))], pa.binary())
+                found = pa.array([run()], pa.binary())
                 yield pa.RecordBatch.from_arrays([found], ["content"])
 
         one = self.session.range(0, 1, 1, 1).mapInArrow(task, "content binary")
