@@ -15,6 +15,7 @@ from jaxglmm.estimate.mode_tangents import mode_tangents
 from jaxglmm.fitting import random_effects as effects
 from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.formula.design import Design, NewRows, RandomTerm
+from jaxglmm.integrate.working_model import beta_information
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.runtime.precision import double_precision
 
@@ -107,6 +108,26 @@ def prediction_variance(
     square, known = _given_theta(fit, new)
     Q = _inverse_Q(fit)
     return square + _quadratic(X - known, Q) + _prior(fit, new)
+
+
+@double_precision
+def leverage(fit: Neighboured, weights: np.ndarray) -> np.ndarray:
+    """Variance of x'beta + z'b around its prediction in the fit's own rows, (n,).
+
+    Given all variance parameters, as the hat matrix has it: of beta there is the
+    inverse of X'V^-1X then, whatever the covariance that the fit's tests go by.
+    weights: (n,) inverse variances of the rows, those of the link among them.
+    """
+    design = fit.design
+    sigma = fit.estimates.sigma
+    X = design.X @ (sigma * fit.engine.R_inverse)
+    if not design.terms:
+        information = (X.T * weights) @ X / sigma**2
+        return _quadratic(X, np.linalg.inv(information))
+    Q = np.linalg.inv(np.asarray(beta_information(*fit.working())))
+    rows = NewRows(design.X, np.zeros(design.n), design.terms)
+    square, known = _given_theta(fit, rows)
+    return square + _quadratic(X - known, Q)
 
 
 @double_precision

@@ -15,7 +15,9 @@ e the residuals, H = X A X'V^-1 and S = (I - H) V:
 (Liang and Zeger 1986; Bell and McCaffrey 2002; Mancl and DeRouen 2001; Pustejovsky and
 Tipton 2018). The two of bias reduction have the same expectation under the model and
 differ in the root. Degrees of freedom are Satterthwaite's of such a covariance under
-the model's, by Bell and McCaffrey.
+the model's, by Bell and McCaffrey; of several contrasts at once they are Hotelling's
+T-squared of a Wishart matrix with as much variance (Zhang 2012; Tipton and
+Pustejovsky 2015).
 
 Except for CR2's root all of it is a function of two sums a cluster, X'V^-1 e and
 X'V^-1 X: no matrix is as large as a cluster.
@@ -93,9 +95,54 @@ class Empirical:
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.sum(square - own) ** 2 / total)
 
+    def test(self, L: np.ndarray, distance: np.ndarray) -> dict[str, float]:
+        """F-test that ``distance``, (q,) of the contrasts L (q, p), is zero.
+
+        L Cov L' is taken for Wishart's with eta degrees of freedom, of the mean and the
+        total variance that it has under the model; (eta - q + 1) / (eta q) times the
+        quadratic form then is F with eta - q + 1. NaN where that is not positive.
+        """
+        q = len(L)
+        rows = L @ self.back
+        square = np.einsum("sj,mjk,tk->mst", rows, self.square, rows)
+        own = np.einsum("mjk,sk->msj", self.own, rows)
+        # the mean under the model, and all in coordinates in which that is I
+        mean = square.sum(axis=0) - np.einsum("msj,mtj->st", own, own)
+        values, vectors = np.linalg.eigh(mean)
+        if not values[0] > LOST * values[-1]:  # a contrast that has no residuals
+            return {name: np.nan for name in ("F", "F_unscaled", "den_df")} | {
+                "num_df": q
+            }
+        root = (vectors / np.sqrt(values)) @ vectors.T
+        square, own = root @ square @ root, root @ own
+        eta = q * (q + 1) / _total_variance(square, own)
+        F = float(distance @ np.linalg.solve(L @ self.covariance @ L.T, distance) / q)
+        found = {"F_unscaled": F, "num_df": q, "den_df": eta - q + 1}
+        if eta - q + 1 <= 0:
+            return found | {"F": np.nan, "den_df": np.nan}
+        return found | {"F": F * (eta - q + 1) / eta}
+
     def of_coefficients(self) -> np.ndarray:
         """(p,) of every coefficient."""
         return self.df(np.eye(len(self.back)))
+
+
+def _total_variance(square: np.ndarray, own: np.ndarray) -> float:
+    """Sum of the variances of the entries of sum_i h_i h_i', h = (m, q) the scores.
+
+    cov(h_si, h_tj) = square_ist (i = j) - own_is own_jt', square (m, q, q) and
+    own (m, q, p); for normal scores the variance of an entry is the sum over pairs of
+    clusters of c_ss c_tt + c_st c_ts.
+    """
+    gram = np.einsum("msj,mtj->mst", own, own)
+    cross = np.einsum("msj,mtk->stjk", own, own)
+    diagonal = np.einsum("mss->ms", square), np.einsum("mss->ms", gram)
+    same = np.einsum("ms,mt->", diagonal[0], diagonal[0])
+    same += np.sum(square * square)
+    # both of the others, of which one stands on either side
+    mixed = np.einsum("ms,mt->", *diagonal) + np.sum(square * gram)
+    apart = np.sum(cross * cross) + np.einsum("stjk,tsjk->", cross, cross)
+    return float(same - 2 * mixed + apart)
 
 
 def _factor(kind: str, m: int, n: int, p: int) -> float:

@@ -194,8 +194,10 @@ class FixedEffects(Hinted):
         """The same fit with another covariance of its fixed effects.
 
         Standard errors, tests, intervals, means and contrasts of what is returned go by
-        it, with degrees of freedom after Bell and McCaffrey (2002). The model is not
-        fitted again: random effects, variances and likelihood stay.
+        it, with degrees of freedom after Bell and McCaffrey (2002); tests of several
+        coefficients are Hotelling's T-squared of Tipton and Pustejovsky (2015),
+        clubSandwich's HTZ, and NaN where the clusters are too few for them. The model
+        is not fitted again: random effects, variances and likelihood stay.
 
         Args:
             vcov: "asymptotic" (the model's own), or from residuals of clusters: "CR0",

@@ -1,147 +1,16 @@
-"""Marginal means, contrasts, slopes and joint tests: those of R's emmeans 1.8.4.
+"""Marginal means, contrasts, slopes and joint tests, beside emmeans' own numbers.
 
-``tests/reference/emmeans.json`` has its answers, Kenward and Roger's degrees of freedom
-where nothing else is said, 633 of the zero-inflated model (rows minus parameters).
+Those are compared in ``tests/agreement/test_reference_emmeans.py``.
 """
-
-import functools
-import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from doors import simultaneous
+from emmeans_cases import SICK, back, fit
 from scipy import stats
 
 import jaxglmm as jg
-
-HERE = Path(__file__).parents[1]
-ANSWERS = json.loads((HERE / "reference" / "emmeans.json").read_text())
-KR = {"ddf": "kenward-roger"}
-SATT = {"ddf": "satterthwaite"}
-CUSTOM = {"C vs A, B": [-0.5, -0.5, 1], "B - A": [-1, 1, 0]}
-SICK = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
-
-
-@functools.cache
-def fit(case):
-    load = jg.datasets.load
-    if case == "cbpp":
-        return jg.glmm(SICK, load("cbpp"))
-    if case == "machines":
-        return jg.lmm("score ~ Machine + (1 | Worker/Machine)", load("Machines"))
-    if case == "dietox":
-        return jg.lmm("Weight ~ Evit * Cu + Time + (1 | Pig)", load("dietox"))
-    if case == "orthodont":
-        return jg.lmm("distance ~ age * Sex + (age | Subject)", load("Orthodont"))
-    if case == "nested":
-        data = pd.read_csv(HERE / "data" / "sim_nested.csv.gz")
-        with pytest.warns(jg.RankDeficientWarning, match="14 columns"):
-            return jg.lmm("y ~ class/variety + x + (1 | block)", data)
-    return jg.glmm(
-        "count ~ spp + mined + (1 | site)",
-        load("Salamanders"),
-        family="poisson",
-        zi="~ mined",
-    )
-
-
-def back(means):
-    return means.showing(type="response")
-
-
-QUESTIONS = {
-    "cbpp": {
-        "link": lambda f: f.means("period"),
-        "response": lambda f: f.means("period", type="response"),
-        "pairs_response": lambda f: back(f.means("period")).pairs(),
-        "pairs_regrid": lambda f: f.means("period").regrid().pairs(),
-        "ctrl": lambda f: back(f.means("period")).contrast("trt.vs.ctrl"),
-        "ctrl_last": lambda f: f.means("period").contrast("trt.vs.ctrlk"),
-        "consec": lambda f: f.means("period").contrast("consec"),
-        "poly": lambda f: f.means("period").contrast("poly"),
-        "eff": lambda f: f.means("period").contrast("eff"),
-        "pairs_holm": lambda f: f.means("period").pairs("holm"),
-        "pairs_sidak": lambda f: f.means("period").pairs("sidak"),
-        "joint": lambda f: f.joint_tests(),
-    },
-    "machines": {
-        "means_kr": lambda f: f.means("Machine", **KR),
-        "means_satt": lambda f: f.means("~ Machine"),
-        "pairs_tukey": lambda f: f.means("Machine", **KR).pairs(),
-        "del_eff": lambda f: f.means("Machine", **KR).contrast("del.eff"),
-        "custom": lambda f: f.means("Machine", **KR).contrast(CUSTOM),
-        "joint": lambda f: f.joint_tests(**KR),
-    },
-    "dietox": {
-        "evit_equal": lambda f: f.means("Evit"),
-        "evit_proportional": lambda f: f.means("Evit", weights="proportional"),
-        "evit_cells": lambda f: f.means("Evit", weights="cells"),
-        "by": lambda f: f.means("Evit", by="Cu").pairs(),
-        "by_flat": lambda f: f.means("~ Evit | Cu").contrast("trt.vs.ctrl1"),
-        "interaction": lambda f: f.means("Evit * Cu").contrast(
-            interaction=["consec", "poly"]
-        ),
-        "joint_by": lambda f: f.joint_tests(by="Cu"),
-    },
-    "nested": {
-        "class": lambda f: f.means("class", **KR),
-        "variety": lambda f: f.means("variety", **KR),
-        "variety_at": lambda f: f.means("variety", at={"x": 4}, **KR),
-        "class_pairs": lambda f: f.means("class", **KR).pairs(),
-        "variety_pairs": lambda f: f.means("variety", **KR).pairs(),
-        "joint": lambda f: f.joint_tests(**KR),
-    },
-    "orthodont": {
-        "sex_at_mean": lambda f: f.means("Sex", **KR),
-        "sex_by_age_pairs": lambda f: f.means(
-            "Sex", "age", at={"age": [8, 11, 14]}, **KR
-        ).pairs(),
-        "trends": lambda f: f.trends("age", "Sex", **KR),
-        "trends_pairs": lambda f: f.trends("age", "Sex", **KR).pairs(),
-        "interaction": lambda f: f.means(
-            ["Sex", "age"], at={"age": [8, 14]}, **KR
-        ).contrast(interaction=True),
-        "joint": lambda f: f.joint_tests(**KR),
-        "joint_by": lambda f: f.joint_tests(by="age", at={"age": [8, 14]}, **KR),
-    },
-    "salamanders_zi": {
-        "cond": lambda f: f.means("mined", type="response", df=633),
-        "zi": lambda f: f.means("mined", component="zi", df=633),
-        "zi_response": lambda f: f.means(
-            "mined", component="zi", type="response", df=633
-        ),
-        "zi_pairs": lambda f: f.means("mined", component="zi", df=633).pairs(),
-    },
-}
-
-
-@pytest.mark.parametrize(
-    ("case", "question"), [(c, q) for c, some in QUESTIONS.items() for q in some]
-)
-def test_answers_are_those_of_emmeans(case, question):
-    found = QUESTIONS[case][question](fit(case))
-    table = found if isinstance(found, pd.DataFrame) else found.table
-    answer = ANSWERS[case][question]
-    if "contrast" in answer:
-        assert table["contrast"].tolist() == answer["contrast"]
-    if "statistic" in answer:  # F to three decimals
-        np.testing.assert_allclose(table["statistic"], answer["statistic"], atol=6e-4)
-    else:
-        np.testing.assert_allclose(table["estimate"], answer["estimate"], rtol=1e-6)
-        error = np.array(answer["std_error"])
-        np.testing.assert_allclose(table["std_error"], error, rtol=1e-5)
-        near = 3e-3 if question == "consec" else 1e-4  # R integrates by sampling
-        for end in ("conf_low", "conf_high"):
-            np.testing.assert_allclose(
-                (table[end] - answer[end]) / error, 0.0, atol=near
-            )
-    p = np.array(answer["p_value"])
-    near = 3e-3 if question == "consec" else 1e-6
-    np.testing.assert_allclose(table["p_value"], p, atol=near)
-    precise = (p > 1e-6) & (question != "consec")
-    np.testing.assert_allclose(table["p_value"][precise], p[precise], rtol=6e-4)
 
 
 def test_ranges_and_largest_statistics_have_their_distributions():

@@ -74,10 +74,13 @@ def contrast_test(
             "num_df": len(rows),
             "den_df": fit.plain_df(ddf, L),
         }
+    elif fit.vcov_type.startswith("CR"):
+        rows, values = _independent(L, rhs)
+        found = fit.empirical_parts.test(rows, rows @ fit.coefficients - values)
     else:
         found = _satterthwaite_test(fit, L, rhs)
     k, df = found["num_df"], found["den_df"]
-    if np.isfinite(df):
+    if not np.isinf(df):
         found["p"] = float(stats.f.sf(found["F"], k, df))
     else:  # the scale of the errors is known
         found["p"] = float(stats.chi2.sf(k * found["F"], k))

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting.conditional_variance import prediction_variance
+from jaxglmm.fitting.conditional_variance import leverage
 from jaxglmm.fitting.smoother import Smoother
-from jaxglmm.formula.design import NewRows
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.precision import double_precision
 
@@ -21,8 +20,9 @@ from jaxglmm.runtime.precision import double_precision
 def hat_values(fit: Any) -> np.ndarray:
     """(n,) diagonal of the hat matrix: how far each fitted value follows its row.
 
-    The variance of the prediction error of X beta + Z b times the row's weight over
-    sigma^2; of a generalised model at the mode, by Fisher's weights. Their sum is the
+    The variance of the prediction error of X beta + Z b at the estimated variances,
+    times the row's weight over sigma^2; of a generalised model at the mode, by Fisher's
+    weights. Their sum is the
     effective number of coefficients, random ones included.
 
     Raises:
@@ -35,12 +35,10 @@ def hat_values(fit: Any) -> np.ndarray:
         raise NotApplicableError(
             "hat values are those of one linear predictor with independent residuals"
         )
-    zero = np.zeros(design.n)
-    spread = prediction_variance(fit, NewRows(design.X, zero, design.terms))
     w = np.ones(design.n) if design.weights is None else design.weights
     if not fit.is_linear:
         w = w * _fisher(fit)
-    return spread * w / fit.estimates.sigma**2
+    return leverage(fit, w) * w / fit.estimates.sigma**2
 
 
 @double_precision
