@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import device
+from benchmarks.device_lines import BY_NAME as LINES
 from benchmarks.engines import available
 from benchmarks.measure import machine
 from benchmarks.problem import Problem
@@ -21,10 +23,10 @@ HEADER = ("", "first", "warm", "warm/goal", "log-likelihood", "")
 WIDTHS = (14, 10, 10, 10, 18, 0)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="PROBLEM", choices=list(BY_NAME))
+    parser.add_argument("--only", nargs="+", metavar="PROBLEM")
     parser.add_argument("--engines", nargs="+", metavar="ENGINE", help="default: all")
     parser.add_argument("--slow", action="store_true", help="peers that take minutes")
     parser.add_argument("--budget", type=float, default=2.0, help="seconds a line")
@@ -32,15 +34,31 @@ def arguments() -> argparse.Namespace:
         "--timeout", type=float, default=300.0, help="seconds an engine"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
+    group = parser.add_argument_group(
+        "on one device", "what matters there, see device.py"
+    )
+    group.add_argument("--device", choices=("gpu", "cpu"), help="in ten minutes")
+    group.add_argument("--quick", action="store_true", help="at small sizes")
+    group.add_argument("--seconds", type=float, default=600.0, help="for all lines")
+    group.add_argument(
+        "--output", type=Path, metavar="FILE", help="in place of results"
+    )
     parser.add_argument(
         "--list", action="store_true", help="name the problems and stop"
     )
-    return parser.parse_args()
+    args = parser.parse_args(argv)
+    known = LINES if args.device else BY_NAME
+    for name in args.only or ():
+        if name not in known:
+            parser.error(f"--only {name}: there are {', '.join(known)}")
+    return args
 
 
-def main() -> int:
-    """Run all lines; 1 where jaxglmm failed on one."""
-    args = arguments()
+def main(argv: list[str] | None = None) -> int:
+    """Run all lines; 1 where jaxglmm failed on one, 2 without the device."""
+    args = arguments(argv)
+    if args.device:
+        return device.main(args)
     problems = [p for p in PROBLEMS if not args.only or p.name in args.only]
     if args.list:
         for p in problems:
