@@ -46,6 +46,7 @@ from jaxglmm.model.linear_problem import Problem
 from jaxglmm.runtime import hosted, levels
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
+from jaxglmm.structure.cut_rows import CutArrow
 from jaxglmm.structure.factors import Factor, to_user
 from jaxglmm.structure.rows import LARGE_ROWS
 from jaxglmm.structure.rows_of_design import RowData, build_rows
@@ -378,6 +379,8 @@ def build(
     own = tuple(f.covariance for f in data.factors)
     problem = problem_of(design, family, data, own, data.size > LARGE_ROWS)
     cut = {data.size, *data.rows.sizes[:1]}
+    if isinstance(data.rows, CutArrow):  # entries and pairs of its coupling as well
+        cut |= {x.shape[-1] for x in jax.tree.leaves(data.rows)}
     base, eta = levels.placed((problem, data.place(eta)), cut)
     rest = np.asarray(phi, float), located, design if design.fixed else None
     return GeneralisedEngine(data, base, marginal, eta, *rest)

@@ -16,8 +16,10 @@ import jax
 from jaxglmm._typing import Array
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.runtime.arrays import jnp, lax
+from jaxglmm.runtime.levels import WHOLE, each, last
 from jaxglmm.runtime.trees import tree_at
-from jaxglmm.structure.rows import OneFactorRows, PaddedRows
+from jaxglmm.structure.cut_rows import CutOneFactor
+from jaxglmm.structure.rows import AbstractRows, OneFactorRows, PaddedRows
 
 LEAST = 65_536  # rows of a piece
 A_LEVEL = 2  # and this many a level
@@ -32,9 +34,14 @@ def count(problem: GeneralisedProblem) -> int:
     rows = problem.rows
     if not isinstance(rows, OneFactorRows) or isinstance(rows, PaddedRows):
         return 1
-    n = len(problem.y)
-    wanted = min(MOST, n // max(LEAST, A_LEVEL * rows.sizes[0]))
+    D = _devices(rows)
+    n = len(problem.y) // D
+    wanted = min(MOST, n // max(LEAST, A_LEVEL * rows.sizes[0] // D))
     return next((k for k in range(wanted, 1, -1) if n % k == 0), 1)
+
+
+def _devices(rows: AbstractRows) -> int:
+    return rows.mesh.size if isinstance(rows, CutOneFactor) else 1
 
 
 def summed(
@@ -63,12 +70,18 @@ def _part(
     problem: GeneralisedProblem, columns: tuple[Array, ...], k: Any, n: int
 ) -> tuple[Any, ...]:
     """Piece k of n, of the problem and of columns that go with it."""
-    length = len(problem.y) // n
+    length = len(problem.y) // (n * _devices(problem.rows))
+
+    def own(x: Array, k: Any) -> Array:
+        return lax.dynamic_slice_in_dim(x, k * length, length, axis=-1)
 
     def cut(x: Array) -> Array:
         if x.shape[-1] == 1:  # one number for all rows
             return x
-        return lax.dynamic_slice_in_dim(x, k * length, length, axis=-1)
+        if isinstance(problem.rows, CutOneFactor):  # of each device's rows
+            spec = last(x.ndim)
+            return each(own, problem.rows.mesh, (spec, WHOLE), spec)(x, k)
+        return own(x, k)
 
     def of_rows(p: GeneralisedProblem) -> tuple[Any, ...]:
         r = p.rows

@@ -10,7 +10,7 @@ are not cut by it yet: the partitioner gathers their rows on every device.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -79,6 +79,35 @@ def placed(tree: Any, cut: Collection[int]) -> Any:
         return jax.device_put(x, NamedSharding(here, PartitionSpec(*axes)))
 
     return jax.tree.map(place, tree)
+
+
+LAST = PartitionSpec(LEVELS)  # of (n,), cut
+WHOLE = PartitionSpec()  # on every device
+
+
+def last(ndim: int) -> PartitionSpec:
+    """An array whose last axis is cut."""
+    return PartitionSpec(*[None] * (ndim - 1), LEVELS)
+
+
+def each(function: Callable[..., Any], mesh: Mesh, specs: Any, out: Any) -> Any:
+    """In a program: ``function`` on each device, of the parts that are there.
+
+    specs, out: how arguments and results are cut (``last``, ``WHOLE``).
+    """
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False
+    )
+
+
+def number() -> Any:
+    """In ``each``: the number of the device."""
+    return jax.lax.axis_index(LEVELS)
+
+
+def total(x: Any) -> Any:
+    """In ``each``: the sum over the devices, on every one."""
+    return jax.lax.psum(x, LEVELS)
 
 
 def constrained(x: Any, mesh: Mesh | None) -> Any:

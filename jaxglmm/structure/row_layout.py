@@ -16,6 +16,7 @@ from jaxglmm.runtime.trees import Module
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import moments_of_design as _build
 from jaxglmm.structure.alike import is_of_all_rows
+from jaxglmm.structure.cut_rows import cut
 from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.padding import bucket, empty, pad
 from jaxglmm.structure.rows import (
@@ -64,7 +65,12 @@ def rows(factors: list[Factor], n_padded: int, predictors: int = 1) -> Layout:
         return Layout(wide, n_padded)
     found = _rows(factors, n_padded, LARGE_ROWS if predictors == 1 else LARGEST_ROWS)
     if predictors == 1:
-        return found
+        shared = mesh()
+        by_device = cut(found.rows, factors, shared) if shared else None
+        if by_device is None:
+            return found
+        index, places = by_device
+        return Layout(index, index.codes[0].shape[-1], places)
     of = tuple(f.predictors for f in factors)
     index = replace(found.rows, of=of, K=predictors)
     return replace(found, rows=index)
