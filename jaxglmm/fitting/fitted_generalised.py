@@ -103,6 +103,10 @@ class FittedGeneralised(FittedModel):
         """Remember the fit in internal coordinates (left behind when pickled)."""
         self.fitted = fitted
 
+    def _forget(self) -> None:
+        super()._forget()
+        self.fitted = None  # as large as the engine's levels
+
     def _rebuilt(self) -> GeneralisedEngine:
         from jaxglmm.fitting.restricted import engine_of
 
@@ -110,9 +114,10 @@ class FittedGeneralised(FittedModel):
 
     def internal(self) -> Internal:
         """psi (k,) and the mode u in the engine's coordinates."""
+        engine = self.engine  # first: what it leaves behind goes
         if self.fitted is not None:
             return self.fitted.psi, self.fitted.u
-        return self.engine.recovered(self.estimates)
+        return engine.recovered(self.estimates)
 
     def working(self) -> tuple[Any, np.ndarray]:
         """The Gaussian model next to the mode, and theta (m,)."""

@@ -14,6 +14,7 @@ from jaxglmm._hints import Hinted
 from jaxglmm.fitting import coefficients as _coefficients
 from jaxglmm.fitting.estimates import Estimates, Unread
 from jaxglmm.formula.design import Design
+from jaxglmm.runtime import levels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,9 +72,15 @@ class FixedEffects(Hinted):
     @property
     def engine(self) -> Any:
         """The engine that computes for this design, rebuilt where it was dropped."""
+        if self._engine is not None and levels.is_left(self._engine):
+            self._forget()
         if self._engine is None:
             self._engine = self._rebuilt()
         return self._engine
+
+    def _forget(self) -> None:
+        """Leave behind what other processes hold a part of."""
+        self._engine = None
 
     def _rebuilt(self) -> Any:
         from jaxglmm.fitting.large_crossed import rebuild

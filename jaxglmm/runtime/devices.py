@@ -143,7 +143,7 @@ class Devices:
     ) -> Any:
         with LOCK:  # else two threads that come at once make two of it
             run = _compiled(program, self.devices, chunk, apart)
-        if len(self.devices) == 1 and self.devices[0] != jax.devices()[0]:
+        if len(self.devices) == 1 and self.devices[0] != jax.local_devices()[0]:
             lanes = jax.device_put(lanes, self.devices[0])
         return run(shared, lanes)
 

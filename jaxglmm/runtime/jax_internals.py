@@ -75,7 +75,7 @@ def _shaped(shape: tuple[int, ...], kind: np.dtype) -> Any:
 
 @functools.cache
 def _first_device() -> tuple[Any, Any]:
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     return jax.sharding.SingleDeviceSharding(device), device
 
 

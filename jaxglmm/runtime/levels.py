@@ -19,9 +19,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxglmm._errors import ModelError
+from jaxglmm.runtime import hosts
 from jaxglmm.runtime.devices import choose
 
 LEVELS = "levels"  # the axis of the mesh
+_over_processes = False  # whether anything ever was
 _mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 
@@ -49,7 +51,7 @@ def on_devices(devices: Any = "all") -> Iterator[None]:
     >>> round(fit.criterion, 4)
     1743.6283
     """
-    found = choose(devices, np.inf).devices
+    found = _chosen(devices)
     kinds = {d.platform for d in found}
     if len(kinds) > 1:
         raise ModelError(f"devices of one kind share a fit, not {sorted(kinds)}")
@@ -61,9 +63,27 @@ def on_devices(devices: Any = "all") -> Iterator[None]:
         _mesh.reset(token)
 
 
+def _chosen(devices: Any) -> tuple[Any, ...]:
+    """Those of all processes where words name them."""
+    own = choose(devices, np.inf).devices
+    if isinstance(devices, str) and jax.process_count() > 1:
+        return tuple(jax.devices(own[0].platform))
+    return own
+
+
 def mesh() -> Mesh | None:
     """The devices that fits are shared among at present; None of one."""
     return _mesh.get()
+
+
+def is_left(engine: Any) -> bool:
+    """Whether an engine has arrays on devices of processes that are on their own now.
+
+    Within ``on_devices`` all processes do the same; outside each is on its own.
+    """
+    if not _over_processes or mesh() is not None:
+        return False
+    return any(map(hosts.spans, jax.tree.leaves(getattr(engine, "base", None))))
 
 
 def placed(tree: Any, cut: Collection[int]) -> Any:
@@ -71,12 +91,14 @@ def placed(tree: Any, cut: Collection[int]) -> Any:
     here = mesh()
     if here is None:
         return jax.device_put(tree)
+    global _over_processes
+    _over_processes |= len({d.process_index for d in here.devices.flat}) > 1
 
     def place(x: Any) -> Any:
         shape = np.shape(x)
         parts = bool(shape) and shape[-1] in cut and shape[-1] % here.size == 0
         axes = (*[None] * (len(shape) - 1), LEVELS) if parts else ()
-        return jax.device_put(x, NamedSharding(here, PartitionSpec(*axes)))
+        return hosts.put(x, NamedSharding(here, PartitionSpec(*axes)))
 
     return jax.tree.map(place, tree)
 

@@ -98,7 +98,7 @@ class Program:
         facts = json.loads(head)
         if not jax_internals.lapack_ready(facts["calls"]):
             raise Unsuitable(f"{facts['calls']} cannot be called")
-        executable = jax_internals.load(zlib.decompress(code), jax.devices()[0])
+        executable = jax_internals.load(zlib.decompress(code), jax.local_devices()[0])
         store.used(path)
         return Program(executable, jax.tree.structure(decode(facts["result"])))
 

@@ -30,7 +30,7 @@ import jax
 import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
-from jaxglmm.runtime import announce, hosted, jax_internals, store
+from jaxglmm.runtime import announce, hosted, hosts, jax_internals, store
 from jaxglmm.runtime import cache as _cache
 from jaxglmm.runtime.memory import give_back, programs
 from jaxglmm.runtime.program import PACKAGE, Program, Unsuitable, is_static, name_of
@@ -65,6 +65,7 @@ class Stored:
     ):
         self._function, self._static, self._hostable = function, static, hostable
         self._settings = settings
+        self._over: dict[Any, Any] = {}  # meshes of several processes
         self._jitted = jax.jit(function, static_argnames=tuple(static), **settings)
         self._names = tuple(inspect.signature(function).parameters)
         functools.update_wrapper(self, function)
@@ -113,6 +114,8 @@ class Stored:
 
     def _call(self, args: tuple[Any, ...], flat: Flat) -> Any:
         leaves, trees, kinds = flat
+        if None in kinds and (mesh := hosts.mesh_of(leaves)) is not None:
+            return self._everywhere(args, mesh)
         if _device() is None or None in kinds:
             return self._jitted(*args)
         try:
@@ -136,6 +139,18 @@ class Stored:
             compiled,
             lambda: self._is_on_disk(args),
         )
+
+    def _everywhere(self, args: tuple[Any, ...], mesh: Any) -> Any:
+        """On devices of several processes, all of which call; each has the result."""
+        if mesh not in self._over:
+            whole = jax.NamedSharding(mesh, jax.P())
+            self._over[mesh] = jax.jit(
+                self._function,
+                static_argnames=tuple(self._static),
+                out_shardings=whole,
+                **self._settings,
+            )
+        return self._over[mesh](*map(hosts.to_share, args))
 
     def __getattr__(self, name: str) -> Any:
         if name == "_jitted":  # while an object is made
@@ -252,7 +267,7 @@ def _kind(x: Any) -> Any:
 @functools.cache
 def _device() -> Any:
     """The device of the programs: the first, if it is a CPU."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     return device if device.platform == "cpu" else None
 
 
