@@ -3,8 +3,12 @@
 Arrays with these levels last are cut there, everything else is on every device, and
 JAX's own partitioner turns the sums over levels of a program into sums on each device
 and one reduction of the few numbers that they make: scores, information, the Schur
-complement. Nothing in the programs knows of it. Sums over rows of generalised models
-are not cut by it yet: the partitioner gathers their rows on every device.
+complement. Nothing in the programs knows of it. What goes from levels to rows and back
+would be gathered, so that is done on each device for itself (``each``): the rows of a
+level are where the level is (``structure.cut_rows``, ``numerics.cut_coupling``).
+
+The devices may be those of several processes (``hosts``). All of them make the same
+calls within ``on_devices``, results are on every device, and so each process has them.
 """
 
 from __future__ import annotations
@@ -31,15 +35,20 @@ _mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 def on_devices(devices: Any = "all") -> Iterator[None]:
     """Share the levels of the largest factor among devices, for fits made in here.
 
-    For one linear model with very many levels: memory and work are shared. Of a
-    generalised model the answers are the same and no time is gained yet: each device
-    works through all rows. Many models share devices by ``fit_many(..., devices=)``.
-    Sums over levels are added in another order, so that numbers are the same to about
-    1e-10 and not to the last digit. Factors whose padded levels cannot be cut into
-    equal parts stay whole.
+    For one model with very many levels, linear or generalised, with one factor or
+    several crossed ones: the memory and the work of the fit are shared. Many models
+    share devices by ``fit_many(..., devices=)``. Sums over levels are added in another
+    order, so that numbers are the same to about 1e-10 and not to the last digit. Nested
+    factors, several linear predictors and levels of which one share has far more rows
+    than the others are not cut: their numbers are the same, and nothing is gained.
+
+    Over several processes (``jax.distributed.initialize`` first) "all" are the devices
+    of all of them. Every process has the whole table and does the same in here, in the
+    same order; what one alone calls waits for the others. After it each has its own fit
+    and is on its own: what is asked of it then is computed by the process that asks.
 
     Args:
-        devices: "all", "cpu", "gpu", or several JAX devices, of this process.
+        devices: "all", "cpu", "gpu", or several JAX devices.
 
     Raises:
         ModelError: there is no such device.
