@@ -150,9 +150,11 @@ class LargeEngine(Engine):
         return found, n, status, time.perf_counter() - began
 
     def _noise(self, point: scoring.ScoredPoint) -> dict[str, Any]:
-        """Monte Carlo errors of standard deviations and of the criterion, if any."""
-        if not len(point.noise):
-            return {}
+        """What another step would change of standard deviations; their errors, if any.
+
+        Monte Carlo errors of these and of the criterion, with what the tolerances of
+        the solutions and of the search may add.
+        """
         theta, moved = point.theta, point.theta_noise
         here = self._deviations(theta, 0.0)
         slopes = []
@@ -161,15 +163,19 @@ class LargeEngine(Engine):
             e = step * np.eye(len(theta))[a]
             there = self._deviations(theta + e, step * point.lean[a])
             slopes.append((there - here) / step)
-        errors = np.sqrt(np.sum((moved @ np.stack(slopes)) ** 2, axis=0))
-        errors *= np.sqrt(float(point.fitted.sigma2)) * self.moments.fixed.scale
-        return {
-            "monte_carlo": {
-                "probes": int(self.probes),
-                "sd": errors.tolist(),
-                "criterion": float(np.sqrt(np.sum(point.value_noise**2))),
-            }
+        size = np.sqrt(float(point.fitted.sigma2)) * self.moments.fixed.scale
+        left = -size * point.step @ np.stack(slopes)
+        out: dict[str, Any] = {"step_left": left.tolist()}
+        if not len(point.noise):
+            return out
+        each = size * moved @ np.stack(slopes)
+        errors = np.sqrt(np.sum(each**2, axis=0) + left**2)
+        out["monte_carlo"] = {
+            "probes": int(self.probes),
+            "sd": errors.tolist(),
+            "criterion": float(np.sqrt(np.sum(point.value_noise**2))),
         }
+        return out
 
     def _deviations(self, theta: np.ndarray, moved: float) -> np.ndarray:
         """Standard deviations over the residual's, times exp(moved / 2), by term."""

@@ -29,8 +29,9 @@ AT_ONCE = 16  # probes, which bounds the memory
 class Probed:
     """log_det: of S; sums: of blocks of M^-1, a factor's (q, q).
 
-    spread: the same two, (k,) and (k, q, q), of each probe about the mean, scaled so
-    that their covariance over k is the Monte Carlo error's.
+    spread: the same two, (k + 1,) and (k + 1, q, q), of each probe about the mean,
+    scaled so that their squares add up to the Monte Carlo variance; the last are what
+    the tolerance of the solutions may make of all.
     """
 
     def __init__(self, log_det: float, sums: list, spread: tuple[np.ndarray, list]):
@@ -74,6 +75,8 @@ class ProbedFactor(AbstractSchurFactor):
         exact = seen[0].sum(axis=1)
         each = np.concatenate(seen[1:], axis=1)
         mean, spread = self._regressed(each, -exact)
+        unsolved = PROBED * (np.sqrt(np.mean(each**2, axis=1)) + np.abs(exact))
+        spread = np.vstack([spread, unsolved[: spread.shape[1]]])
         log_det = self.parts[3] + mean[0] + exact[0]
         sums, spreads, at = [], [], 1
         for known in self._known():

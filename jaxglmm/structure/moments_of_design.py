@@ -334,8 +334,11 @@ def check_size(factors: list[Factor], m: int) -> None:
             f"the crossed factors {names} leave {m:,} random effects for a dense "
             f"matrix after the largest factor is eliminated; at most {MOST_DENSE:,} "
             "are supported here. Linear models, jg.lmm, go on by fixed random vectors; "
-            "else model the second largest factor by fixed effects of its own "
-            "predictors, or fit a sample of its levels"
+            "generalised ones where the rows come in files, "
+            "table.to_parquet('rows.parquet') and jg.glmm(formula, 'rows.parquet', "
+            f"...), which hold that matrix twice, {16e-9 * m * m:.3g} GB; else model "
+            "the second largest factor by fixed effects of its own predictors, or fit "
+            "a sample of its levels"
         )
 
 
