@@ -51,7 +51,7 @@ class Maximise(AbstractEstimator):
     ) -> Fitted:
         """Fit from ``theta`` (by moments where it is None)."""
         if theta is None:
-            theta = _start.moments(problem)
+            theta = _start.best(problem, self.reml)
         # a structure's parameters bend the covariance, which the average information
         # does not see: convergence is linear at 0.5 a step and worse
         bent = not all(c.free for c in problem.covariances)
@@ -150,7 +150,7 @@ def fit_numbers(
     Xy, rest = numbers[start : start + problem.p], numbers[start + problem.p :]
     yy, tol, max_steps, theta = rest[0], rest[1], rest[2].astype(int), rest[3:]
     own = problem.with_response(tuple(Zy), Xy, yy)
-    theta = jnp.where(jnp.isnan(theta), _start.moments(own), theta)
+    theta = jnp.where(jnp.isnan(theta), _start.best(own, estimator.reml), theta)
     fitted = estimator.fit(own, theta, tol, max_steps)
     return jnp.concatenate(
         [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(fitted)]

@@ -12,21 +12,50 @@ basis of X is orthonormal, so P = I - XX'.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from jaxglmm._typing import Array, Float
+from jaxglmm.integrate import exact
 from jaxglmm.model.covariances.base import sharing
-from jaxglmm.model.covariances.base import start as covariance_start
+from jaxglmm.model.covariances.base import starts as covariance_starts
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics import spd
 from jaxglmm.numerics.system import Effects
-from jaxglmm.runtime.arrays import jnp, put
+from jaxglmm.runtime.arrays import jnp, lax, put
 
 LEAST, MOST = 0.1, 100.0  # relative standard deviations to start from
 
 
+def best(problem: Problem, reml: bool) -> Float[Array, " m"]:
+    """theta by moments; of several ranges of a correlation the likeliest."""
+    found = candidates(problem)
+    if len(found) == 1:
+        return found[0]
+
+    def value(theta: Array) -> Array:
+        at = exact.marginal(problem, problem.lambdas(theta))
+        return exact.profiled_value(problem, at, reml)
+
+    return likeliest(found, value)
+
+
+def likeliest(
+    found: Float[Array, "k m"], value: Callable[[Array], Array]
+) -> Float[Array, " m"]:
+    """The row with the smallest criterion, the first where none is finite."""
+    values = lax.map(value, found)
+    return found[jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))]
+
+
 def moments(problem: Problem) -> Float[Array, " m"]:
     """theta with the diagonal by moments, zero elsewhere."""
+    return candidates(problem)[0]
+
+
+def candidates(problem: Problem) -> Float[Array, "k m"]:
+    """``moments``, and the same with other ranges of correlations by distance."""
     p = problem.p
     squares, diagonal = problem.system.squares()
     K = len(diagonal)
@@ -51,7 +80,8 @@ def moments(problem: Problem) -> Float[Array, " m"]:
     base = jnp.maximum(gamma[K], 1e-3 * problem.RR[p, p] / problem.n)
     sd = jnp.sqrt(jnp.clip(gamma[:K] / base, LEAST**2, MOST**2))
     sd = jnp.where(jnp.isfinite(sd), sd, 1.0)[shared]
-    return jnp.stack(covariance_start(problem.covariances, sd))
+    found = [jnp.stack(x) for x in covariance_starts(problem.covariances, sd)]
+    return jnp.stack(found)
 
 
 def _spread(problem: Problem, X: Effects) -> tuple[Array, Array, Array]:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxglmm._typing import Array, Float
+from jaxglmm.estimate.start import likeliest
 from jaxglmm.integrate import laplace_derivatives as _point
 from jaxglmm.integrate import pieces
-from jaxglmm.model.covariances.base import start as covariance_start
+from jaxglmm.model.covariances.base import starts as covariance_starts
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics import newton, spd
 from jaxglmm.numerics.system import (
@@ -53,7 +54,7 @@ def start(
         return part.rows.collect([s]), part.rows.weigh(w)
 
     t, system = pieces.summed(folded, sums, guess)
-    theta = _moments(folded, t, system)
+    theta = _likeliest(folded, _moments(folded, t, system), t, system)
     lam = folded.lambdas(theta)
     factor = system.factor(lam)
     u = factor.backward(factor.forward(scale_transposed(lam, t)))
@@ -161,7 +162,7 @@ def _nothing(problem: GeneralisedProblem) -> Any:
 
 def _moments(
     problem: GeneralisedProblem, t: Effects, system: AbstractSystem
-) -> Float[Array, " m"]:
+) -> Float[Array, "k m"]:
     squares, traces = system.squares()
     own = jnp.concatenate([jnp.sum(x[:, 0] ** 2, axis=-1) for x in t])
     alone = spd.diagonal(squares)
@@ -175,4 +176,24 @@ def _moments(
         variance = jnp.where(usable, together, variance)
     sd = jnp.sqrt(jnp.clip(variance, WEAKEST**2, STRONGEST**2))
     sd = jnp.where(jnp.isfinite(sd), sd, 0.5)
-    return jnp.stack(covariance_start(problem.covariances, sd))
+    found = [jnp.stack(x) for x in covariance_starts(problem.covariances, sd)]
+    return jnp.stack(found)
+
+
+def _likeliest(
+    problem: GeneralisedProblem,
+    found: Float[Array, "k m"],
+    t: Effects,
+    system: AbstractSystem,
+) -> Float[Array, " m"]:
+    """Of several ranges of a correlation the one of the best working linear model."""
+    if len(found) == 1:
+        return found[0]
+
+    def value(theta: Array) -> Array:
+        lam = problem.lambdas(theta)
+        factor = system.factor(lam)
+        c = factor.forward(scale_transposed(lam, t))
+        return factor.log_det() - sum(jnp.sum(x * x) for x in c)
+
+    return likeliest(found, value)

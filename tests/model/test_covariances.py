@@ -36,6 +36,7 @@ KINDS = [
     covariances.named("gau(0 0;1 0.4;0.2 2)", 3),
     covariances.named("mat(0;1.5;2)", 3),
     SideBySide((covariances.named("ar1", 3), Diagonal(1), FactorAnalytic(3, 1))),
+    SideBySide((covariances.named("ou(0;1.5;2;5)", 4), Diagonal(1))),
 ]
 EVERY = pytest.mark.parametrize("covariance", KINDS, ids=repr)
 
@@ -203,3 +204,27 @@ def test_names():
     assert Diagonal(3).correlation_names(columns, "g") == []
     found = map(names.kind, ["sd_x|g", "cor_x.y|g", "sigma", "sd_x", "x|g"])
     assert [*found] == ["sd", "cor", None, None, None]
+
+
+@EVERY
+@pytest.mark.filterwarnings("error")
+def test_matrices_on_the_host_are_double_wherever_they_are_made(covariance):
+    theta = thetas(covariance)
+    here = covariance.matrix(theta)
+    with jax.enable_x64(False):
+        there = covariance.matrix(theta)
+        again = covariance.theta(there)
+    assert there.dtype == again.dtype == float
+    np.testing.assert_array_equal(there, here)
+
+
+@pytest.mark.parametrize("kind", ["exp", "gau"])
+def test_a_range_is_read_from_a_pair_that_tells(kind):
+    """The nearest two of irregular positions are correlated by one, but for digits."""
+    places = [(0.0, 0.0), (1e-4, 0.0), (2.0, 1.0), (5.0, 3.0)]
+    text = ";".join(f"{x} {z}" for x, z in places)
+    covariance = covariances.named(f"{kind}({text})", 4)
+    theta = covariance.from_natural(np.array([0.7, 3.0]))
+    lam = covariance.matrix(np.stack([theta, theta]))
+    found = covariance.natural(lam @ np.swapaxes(lam, -1, -2))[1]
+    np.testing.assert_allclose(found, 3.0, rtol=1e-9)

@@ -20,6 +20,7 @@ from doors import (
 from doors import estimate_generalised as estimate
 from integrate import oracle
 from numerics.tolerance import assert_close
+from scipy.optimize import minimize
 
 import jaxglmm as jg
 from jaxglmm.model.families import Poisson
@@ -277,3 +278,64 @@ def test_kenward_roger_is_that_of_a_plain_model():
     b = jg.lmm("y ~ x + (1 | g:f)", data).coefficient_table("kenward-roger")
     np.testing.assert_allclose(a["df"], b["df"], rtol=1e-5)
     np.testing.assert_allclose(a["std_error"], b["std_error"], rtol=1e-6)
+
+
+def scattered(kind, G, n, reach, seed):
+    """Positions anywhere in a square of ten, a smooth surface a group, and noise."""
+    rng, parts = np.random.default_rng(seed), []
+    for g in range(G):
+        at = rng.uniform(0, 10, (n, 2)).round(3)
+        root = np.linalg.cholesky(surface(kind, at, reach) + 1e-8 * np.eye(n))
+        eta = root @ rng.normal(size=n)
+        y, c = eta + 0.5 * rng.normal(size=n), rng.poisson(np.exp(eta))
+        parts.append(pd.DataFrame(dict(g=g, x=at[:, 0], z=at[:, 1], y=y, c=c)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def surface(kind, at, reach):
+    d = np.sqrt(((at[:, None] - at[None]) ** 2).sum(-1)) / reach
+    return np.exp(-d if kind == "exp" else -(d**2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "G", "n", "reach"),
+    [("exp", 4, 15, 2), ("gau", 10, 6, 6), ("exp", 1, 60, 6)],
+)
+def test_the_best_range_of_scattered_positions_is_found(kind, G, n, reach):
+    """At the distance of the nearest two the criterion is flat."""
+    data = scattered(kind, G, n, reach, 7)
+    blocks = [
+        (d[["x", "z"]].to_numpy(), d["y"].to_numpy()) for _, d in data.groupby("g")
+    ]
+
+    def deviance(logs):
+        sd, own, noise = np.exp(logs)
+        total, one, both, two = len(data) * np.log(2 * np.pi), 0.0, 0.0, 0.0
+        for at, y in blocks:
+            V = sd**2 * surface(kind, at, own) + noise**2 * np.eye(len(y))
+            L = np.linalg.cholesky(V + 1e-10 * np.eye(len(y)))
+            o, r = np.linalg.solve(L, np.ones(len(y))), np.linalg.solve(L, y)
+            total += 2 * np.log(np.diag(L)).sum()
+            one, both, two = one + o @ o, both + o @ r, two + r @ r
+        return total + two - both**2 / one
+
+    within = [(-8, 4), (-5, 6), (-8, 4)]
+    best = min(
+        minimize(deviance, [0, np.log(r), -0.7], method="L-BFGS-B", bounds=within).fun
+        for r in (0.3, 1, 3, 8)
+    )
+    fit = jg.lmm(f"y ~ 1 + {kind}(x + z + 0 | g)", data, reml=False)
+    assert -2 * fit.log_likelihood < best + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("kind", "G", "n", "reach"), [("exp", 3, 12, 3), ("gau", 6, 6, 5)]
+)
+def test_of_counts_as_well(kind, G, n, reach):
+    data = scattered(kind, G, n, reach, 3)
+    formula = f"c ~ 1 + {kind}(x + z + 0 | g)"
+    fit = jg.glmm(formula, data, family="poisson")
+    for other in (0.5, 2.0, 6.0):
+        start = {f"sd_{kind}|g": 0.8, f"range_{kind}|g": other}
+        again = jg.glmm(formula, data, family="poisson", start=start)
+        assert fit.log_likelihood > again.log_likelihood - 1e-6

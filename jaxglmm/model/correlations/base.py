@@ -85,6 +85,10 @@ class AbstractCorrelation(ABC):
     def start(self) -> list[float]:
         """Natural parameters to begin a search with: no correlation, or a weak one."""
 
+    def other_starts(self) -> list[list[float]]:
+        """Further beginnings, for a criterion that is flat far from its minimum."""
+        return []
+
     def from_even(self, y: Any) -> Any:
         """z (n,) from coordinates in which posteriors are more nearly normal."""
         return y

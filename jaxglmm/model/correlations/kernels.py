@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxglmm._typing import Float
 from jaxglmm.model.correlations.base import FAR, AbstractByDistance, column, lift
 from jaxglmm.numerics.array_namespace import functions
 from jaxglmm.numerics.matern import matern
+
+SHARES = (0.4, 0.16, 0.06, 0.025)  # of the largest distance, ranges to begin with
+BEYOND = 1.5  # times the smallest, which is another
+MIDDLE = 0.4  # a correlation that says most of its range
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,29 @@ class AbstractKernel(AbstractByDistance):
         apart = self.distances[1:]
         return [float(apart[0]) if len(apart) else 1.0]
 
+    def other_starts(self) -> list[list[float]]:
+        """Parts of the largest distance.
+
+        Where positions are irregular the nearest two are far nearer than most, and at
+        their distance nothing is correlated: the criterion is flat there.
+        """
+        apart = self.distances[1:]
+        return [
+            [float(apart[-1] * share), *self.start()[1:]]
+            for share in SHARES
+            if len(apart) and apart[-1] * share > BEYOND * apart[0]
+        ]
+
+    def _telling(self, R: Float[np.ndarray, "*D q q"]) -> tuple[np.ndarray, np.ndarray]:
+        """Of each R a distance (*D,) at which it is neither 0 nor 1, and R there."""
+        row, column = self._pairs
+        some, which = self._distances
+        first = np.unique(which, return_index=True)[1][1:]
+        values = R[..., row[first], column[first]]
+        best = np.argmin(np.abs(values - MIDDLE), axis=-1)
+        there = np.take_along_axis(values, best[..., None], axis=-1)[..., 0]
+        return some[1 + best], np.clip(there, np.finfo(float).tiny, 1.0 - 1e-15)
+
 
 class ExponentialKernel(AbstractKernel):
     """exp(-d / range): of times an Ornstein-Uhlenbeck process, a continuous AR(1)."""
@@ -71,18 +99,9 @@ class ExponentialKernel(AbstractKernel):
         return functions(r).exp(-column(distance, r) / r)
 
     def fitted(self, R: np.ndarray) -> list[np.ndarray]:
-        """From the nearest pair."""
-        return [self._nearest() / -np.log(self._largest(R))]
-
-    def _nearest(self) -> float:
-        return float(self.distances[1])
-
-    def _largest(self, R: np.ndarray) -> np.ndarray:
-        """The correlation of the nearest two."""
-        row, column = self._pairs
-        at = int(np.argmax(self._distances[1] == 1))
-        tiny = np.finfo(float).tiny
-        return np.clip(R[..., row[at], column[at]], tiny, 1.0 - 1e-15)
+        """From a pair that tells."""
+        apart, r = self._telling(R)
+        return [apart / -np.log(r)]
 
 
 class GaussianKernel(ExponentialKernel):
@@ -100,8 +119,9 @@ class GaussianKernel(ExponentialKernel):
         return functions(r).exp(-x * x)
 
     def fitted(self, R: np.ndarray) -> list[np.ndarray]:
-        """From the nearest pair."""
-        return [self._nearest() / np.sqrt(-np.log(self._largest(R)))]
+        """From a pair that tells."""
+        apart, r = self._telling(R)
+        return [apart / np.sqrt(-np.log(r))]
 
 
 class MaternKernel(AbstractKernel):

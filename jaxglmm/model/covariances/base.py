@@ -32,6 +32,7 @@ import numpy as np
 from jaxglmm._typing import Array, Float
 from jaxglmm.model.covariances import names
 from jaxglmm.runtime.arrays import block_diag, jnp, jvp_rows, put
+from jaxglmm.runtime.host import on_host
 from jaxglmm.structure.factors import ColumnMaps
 
 Entry = tuple[int, int]
@@ -90,6 +91,10 @@ class AbstractCovariance(ABC):
     def start(self, sd: Sequence[Any]) -> list[Any]:
         """theta of uncorrelated effects with these q relative standard deviations."""
 
+    def starts(self, sd: Sequence[Any]) -> list[list[Any]]:
+        """``start``, and where else a search may begin."""
+        return [self.start(sd)]
+
     @abstractmethod
     def theta(self, lam: Float[np.ndarray, "*D q q"]) -> Float[np.ndarray, "*D m"]:
         """theta of triangles with diagonals that are not negative; on the host."""
@@ -145,7 +150,8 @@ class AbstractCovariance(ABC):
         """Lambda, on the host."""
         theta = np.asarray(theta)
         out = np.zeros((*theta.shape[:-1], self.q, self.q))
-        values = self.values(list(np.moveaxis(theta, -1, 0)))
+        with on_host():
+            values = self.values(list(np.moveaxis(theta, -1, 0)))
         for (i, j), value in zip(self.entries, values, strict=True):
             out[..., i, j] = value
         return out
@@ -322,9 +328,10 @@ class SideBySide(AbstractCovariance):
         return any(b.at_end(x) for b, x in zip(self.blocks, parts, strict=True))
 
     def start(self, sd: Sequence[Any]) -> list[Any]:
-        parts = self._cut(sd, [block.q for block in self.blocks])
-        found = (b.start(x) for b, x in zip(self.blocks, parts, strict=True))
-        return [value for part in found for value in part]
+        return self.starts(sd)[0]
+
+    def starts(self, sd: Sequence[Any]) -> list[list[Any]]:
+        return starts(self.blocks, sd)
 
     def theta(self, lam: np.ndarray) -> np.ndarray:
         out, at = [], 0
@@ -392,6 +399,19 @@ def start(covariances: Sequence[AbstractCovariance], sd: Sequence[Any]) -> list[
         out += c.start(sd[at : at + c.q])
         at += c.q
     return out
+
+
+def starts(
+    covariances: Sequence[AbstractCovariance], sd: Sequence[Any]
+) -> list[list[Any]]:
+    """``start``, and with it what the covariances have of other beginnings."""
+    found, at = [], 0
+    for c in covariances:
+        found.append(c.starts(sd[at : at + c.q]))
+        at += c.q
+    most = max(map(len, found), default=1)
+    each = [[own[min(k, len(own) - 1)] for own in found] for k in range(most)]
+    return [[x for own in parts for x in own] for parts in each]
 
 
 def identity(covariances: Sequence[AbstractCovariance]) -> list[float]:

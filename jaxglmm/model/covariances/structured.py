@@ -82,7 +82,15 @@ class Structured(AbstractCovariance):
 
     def start(self, sd: Sequence[Any]) -> list[Any]:
         """No correlation, or a weak one."""
-        z = self.correlation.free(self.correlation.start())
+        return self._from(sd, self.correlation.start())
+
+    def starts(self, sd: Sequence[Any]) -> list[list[Any]]:
+        """With other ranges too."""
+        own = self.correlation
+        return [self._from(sd, x) for x in (own.start(), *own.other_starts())]
+
+    def _from(self, sd: Sequence[Any], natural: list[float]) -> list[Any]:
+        z = self.correlation.free(natural)
         own = list(sd)
         if self.one:
             own = [sum(x * x for x in own) / len(own)]
