@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from jaxglmm.model.covariances.base import AbstractCovariance, AbstractFree, Entry
+from jaxglmm.model.covariances.base import AbstractCovariance, Entry
+from jaxglmm.model.covariances.free import AbstractFree
 from jaxglmm.structure.factors import ColumnMaps
 
 

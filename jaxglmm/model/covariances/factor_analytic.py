@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxglmm.model.covariances.base import AbstractFree, Entry
+from jaxglmm.model.covariances.base import Entry
+from jaxglmm.model.covariances.free import AbstractFree
 from jaxglmm.structure.factors import ColumnMaps
 
 

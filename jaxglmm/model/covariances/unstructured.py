@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxglmm.model.covariances.base import AbstractFree
+from jaxglmm.model.covariances.free import AbstractFree
 from jaxglmm.structure.factors import ColumnMaps
 
 
