@@ -87,6 +87,11 @@ class Checkpoint:
             with part.open("wb") as file:
                 np.savez(file, **packed)  # type: ignore[arg-type]
             part.replace(self.folder / f"{name}.npz")
+        except OSError as error:
+            raise DataError(
+                f"the checkpoint {name}.npz cannot be written to {self.folder} "
+                f"({error}); what is there is whole, and the same call goes on from it"
+            ) from error
         finally:
             part.unlink(missing_ok=True)
         self._last = time.monotonic()

@@ -25,10 +25,7 @@ def survey(
     Rows for each combination of categories, and some of the first batch: enough for a
     design that has all columns of the whole. Grouping factors need none.
     """
-    first = next((b for b in source.tables([*by, *wanted], 20_000)), None)
-    if first is None:
-        raise DataError(f"{source.description} has no rows")
-    rows = in_pandas(first)
+    rows = _first(source, [*by, *wanted], wanted)
     sparse = np.unique(np.linspace(0, len(rows) - 1, SPREAD).astype(int))
     anchor = [_usable(rows[wanted]).iloc[:0], _usable(rows[wanted].iloc[sparse])]
     named = _categorical(rows[wanted], formula)
@@ -36,10 +33,30 @@ def survey(
     if named:
         found, categories = _cells(source, wanted, named)
         anchor.append(found)
-    whole = pd.concat(anchor, ignore_index=True)
-    if not len(whole):
-        raise DataError("every row that was looked at has a missing value")
-    return whole, rows[wanted], categories
+    return pd.concat(anchor, ignore_index=True), rows[wanted], categories
+
+
+def _first(source: BatchSource, columns: list[str], wanted: list[str]) -> pd.DataFrame:
+    """Rows of the first batch of which one is complete: those that are.
+
+    Raises:
+        DataError: there is none.
+    """
+    seen, absent = 0, dict.fromkeys(wanted, 0)
+    for batch in source.tables(columns, 20_000):
+        rows = in_pandas(batch)
+        usable = _usable(rows[wanted])
+        if len(usable):
+            return rows.loc[usable.index]
+        seen += len(rows)
+        for name in wanted:
+            absent[name] += int(rows[name].isna().sum())
+    if not seen:
+        raise DataError(f"{source.description} has no rows")
+    said = ", ".join(f"{name} ({n:,})" for name, n in absent.items() if n)
+    raise DataError(
+        f"{source.description}: no row is complete; missing values: {said or 'none'}"
+    )
 
 
 def _categorical(rows: pd.DataFrame, formula: str) -> list[str]:

@@ -28,7 +28,7 @@ from jaxglmm.formula.survey import Survey
 from jaxglmm.runtime import announce
 from jaxglmm.runtime.memory import programs
 from jaxglmm.streaming.checkpoint import Checkpoint, keep_survey, resume_survey
-from jaxglmm.streaming.passes import Summing, mean_products, survey_source
+from jaxglmm.streaming.passes import Summing, mean_products, survey_source, told
 from jaxglmm.streaming.plan import PassPlan
 from jaxglmm.streaming.pushed import roles, survey_by_sql
 from jaxglmm.streaming.sources import (
@@ -173,7 +173,8 @@ def passes_over(
             survey_source(survey, source, shown, first)
             if left is not None:
                 keep_survey(left, survey)
-    survey.finish(missing)
+    with told(source.description):
+        survey.finish(missing)
     levels = time.perf_counter()
     maker = RowMaker(survey)
     summing = Summing(maker, source, shown, own, left, weighted=pushed)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxglmm._errors import DataError
-from jaxglmm.streaming.schemas import typed
+from jaxglmm.streaming.schemas import common, differing, kind_of
 
 ROWS = 262_144  # a batch at least, where there are as many
 FORMATS = {
@@ -123,7 +123,7 @@ def _told_apart(batches: list[Batch]) -> list[Any]:
         for name in first.table.column_names:
             one = first.table.schema.field(name).type
             two = batch.table.schema.field(name).type
-            if _kind(one) != _kind(two):
+            if kind_of(one) != kind_of(two):
                 raise DataError(
                     f"column {name!r} is {one} in {first.where} and {two} in "
                     f"{batch.where}"
@@ -131,26 +131,16 @@ def _told_apart(batches: list[Batch]) -> list[Any]:
     return [b.table for b in batches]
 
 
-def _kind(dtype: Any) -> str:
-    import pyarrow.types as types
-
-    if types.is_null(dtype):
-        return "any"
-    if types.is_dictionary(dtype):
-        dtype = dtype.value_type
-    numeric = types.is_integer(dtype) or types.is_floating(dtype)
-    return "number" if numeric or types.is_decimal(dtype) else str(dtype)
-
-
 class FileSource(BatchSource):
     """Files of one format, or a ``pyarrow.dataset``."""
 
-    def __init__(self, dataset: Any, shown: str):
+    def __init__(self, dataset: Any, shown: str, schema: Any = None):
         self.dataset, self.shown = dataset, shown
+        self.schema = dataset.schema if schema is None else schema
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self.dataset.schema.names)
+        return tuple(self.schema.names)
 
     @property
     def n_rows(self) -> int | None:
@@ -180,7 +170,7 @@ class FileSource(BatchSource):
 
     def _of(self, fragment: Any, wanted: list[str]) -> Iterator[Batch]:
         where = getattr(fragment, "path", "") or self.shown
-        return read_fragment(fragment, self.dataset.schema, wanted, where)
+        return read_fragment(fragment, self.schema, wanted, where)
 
     def later(self, columns: Sequence[str], skip: int) -> Iterator[Batch]:
         for fragment in self.dataset.get_fragments():
@@ -206,8 +196,10 @@ def read_fragment(
     import pyarrow as pa
     import pyarrow.dataset as ds
 
+    differ = ""
     try:
         physical = fragment.physical_schema
+        differ = differing(physical, schema, wanted)
         part = ds.get_partition_keys(fragment.partition_expression)  # of its path
         absent = [n for n in wanted if n not in physical.names and n not in part]
         if absent:
@@ -225,7 +217,8 @@ def read_fragment(
         for batch in scanner.to_batches():
             yield Batch(pa.Table.from_batches([batch]), where)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{where} cannot be read: {error}") from error
+        why = f"{differ} ({error})" if differ else str(error)
+        raise DataError(f"{where} cannot be read: {why}") from error
 
 
 class StreamSource(BatchSource):
@@ -366,7 +359,8 @@ def _of_paths(data: Any) -> BatchSource:
     one = paths[0] if len(paths) == 1 else paths
     options = {"partitioning": "hive"} if len(paths) == 1 else {}
     try:
-        return FileSource(typed(ds.dataset(one, format=kind, **options)), shown)
+        found = ds.dataset(one, format=kind, **options)
+        return FileSource(found, shown, common(found))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{shown} cannot be read as {kind}: {error}") from error
 

@@ -152,7 +152,7 @@ def row_groups(
     if not found or largest > max(8 * rows, 1) or (largest > total / 4 > rows):
         return None
     parts = _gathered(apart, rows)
-    schema, wanted = source.dataset.schema, tuple(columns)
+    schema, wanted = source.schema, tuple(columns)
     return [
         RowGroups(_cut(part), schema, wanted, sum(one[2] for one in part))
         for part in parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,8 +176,14 @@ def write_tables(tables: Iterator[Any], to: Any) -> int:
         writer.close()
         writer = None
         os.replace(part, path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error}): nothing is left of it; choose a "
+            "folder with room"
+        ) from error
     finally:
         if writer is not None:
-            writer.close()
+            with suppress(OSError):  # its end, where the disk is full
+                writer.close()
         part.unlink(missing_ok=True)
     return rows

@@ -209,3 +209,176 @@ def test_data_that_change_while_they_are_read(tmp_path):
 
     with pytest.raises(jg.DataError, match=r"batch 0 of a test.*'new'"):
         jg.lmm(FORMULA, StreamSource(data.columns, read, "a test"))
+
+
+# What differs between files ----------------------------------------------------------
+
+
+def two_files(folder, first, second):
+    folder.mkdir(exist_ok=True)
+    first.to_parquet(folder / "a.parquet", index=False)
+    second.to_parquet(folder / "b.parquet", index=False)
+    return folder
+
+
+def every_way(data, formula="y ~ x + (1 | g)"):
+    """The log-likelihoods of ``lmm``, ``glmm`` and ``fit_many`` of data."""
+    one = jg.lmm(formula, data).log_likelihood
+    two = jg.glmm(f"u{formula[1:]}", data, family="binomial").log_likelihood
+    many = jg.fit_many(formula, data, by="k").log_likelihood
+    return np.array([one, two, *many])
+
+
+def rows_of_two():
+    data = table(600, 20)
+    data["k"] = data["g"].str[1:].astype(int) // 10
+    data["g"] = data["g"].str[1:].astype(int)
+    data["u"] = (data["y"] > data["y"].median()).astype(int)
+    data["x"] = np.round(data["x"])
+    return data.sort_values("k", ignore_index=True)
+
+
+CHANGES = {
+    "whole numbers, then doubles": lambda d: d.assign(x=d["x"].astype(int)),
+    "short, then long": lambda d: d.assign(g=d["g"].astype("int16")),
+    "names as doubles": lambda d: d.assign(g=d["g"].astype(float)),
+    "categories": lambda d: d.assign(g=d["g"].astype(str).astype("category")),
+    "text": lambda d: d.assign(g=d["g"].astype(str)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("first", [True, False])
+def test_types_of_two_files(tmp_path, change, first):
+    data = rows_of_two()
+    data.loc[400:, "x"] += 0.5
+    one, two = data.iloc[:300], data.iloc[300:]
+    if first or "doubles, then" in change or "whole numbers" in change:
+        one = CHANGES[change](one)
+    else:
+        two = CHANGES[change](two)
+    folder = two_files(tmp_path / "d", one, two)
+    if first and change == "categories":  # text and numbers
+        with pytest.raises(jg.DataError, match=r"b\.parquet.*'g' is int64 here"):
+            every_way(folder)
+        return
+    found = every_way(folder)
+    np.testing.assert_allclose(found, every_way(data), rtol=1e-8)
+
+
+@pytest.mark.parametrize(("turned", "text"), [(0, 0), (1, 0), (0, 1)])
+def test_dictionaries_of_other_lengths(tmp_path, turned, text):
+    data = table(3000, 400).assign(k=lambda d: d["g"].str[1:].astype(int) % 2)
+    data["u"] = (data["y"] > data["y"].median()).astype(int)
+    few = data["g"].isin([f"s{i}" for i in range(90)])
+    parts = [
+        rows.assign(g=rows["g"].astype("category")) for rows in (data[few], data[~few])
+    ]
+    if text:
+        parts[1] = data[~few]
+    found = every_way(two_files(tmp_path / "d", *parts[:: -1 if turned else 1]))
+    np.testing.assert_allclose(found, every_way(data), rtol=1e-8)
+
+
+def test_names_stay_whole_numbers(tmp_path):
+    data = rows_of_two()
+    data["g"] += 2**53
+    two = data.iloc[300:].assign(g=lambda d: (d["g"] // 2 * 2).astype(float))
+    exact = data.assign(g=np.r_[data["g"][:300], data["g"][300:] // 2 * 2])
+    fit = jg.lmm("y ~ x + (1 | g)", two_files(tmp_path / "d", data.iloc[:300], two))
+    assert fit.ngroups == jg.lmm("y ~ x + (1 | g)", exact).ngroups
+    assert fit.ranef["g"].index.dtype.kind == "i"
+
+
+@pytest.mark.parametrize("column", ["x", "g", "k"])
+def test_a_type_that_changes_is_named(tmp_path, column):
+    data = rows_of_two()
+    two = data.iloc[300:].assign(**{column: "many"})
+    folder = two_files(tmp_path / "d", data.iloc[:300], two)
+    said = rf"b\.parquet.*'{column}' is (large_)?string here and (double|int64)"
+    with pytest.raises(jg.DataError, match=said):
+        jg.fit_many("y ~ x + (1 | g)", folder, by="k")
+    if column != "k":
+        with pytest.raises(jg.DataError, match=said):
+            jg.lmm("y ~ x + (1 | g)", folder)
+        with pytest.raises(jg.DataError, match=said):
+            jg.glmm("u ~ x + (1 | g)", folder, family="binomial")
+
+
+@pytest.mark.parametrize("damage", ["cut", "middle", "empty"])
+def test_a_file_that_is_damaged_is_named(tmp_path, damage):
+    data = rows_of_two()
+    folder = two_files(tmp_path / "d", data.iloc[:300], data.iloc[300:])
+    path = folder / "b.parquet"
+    whole = path.read_bytes()
+    kept = {"cut": whole[:2000], "empty": b""}
+    kept["middle"] = whole[:100] + bytes(3000) + whole[3100:]
+    path.write_bytes(kept[damage])
+    with pytest.raises(jg.DataError, match=r"b\.parquet"):
+        jg.lmm("y ~ x + (1 | g)", folder)
+    with pytest.raises(jg.DataError, match=r"b\.parquet"):
+        jg.glmm("u ~ x + (1 | g)", folder, family="binomial")
+    with pytest.raises(jg.DataError, match=r"b\.parquet"):
+        jg.fit_many("y ~ x + (1 | g)", folder, by="k")
+
+
+def test_no_complete_row_names_the_source(tmp_path):
+    data = rows_of_two().assign(x=np.nan)
+    folder = two_files(tmp_path / "d", data.iloc[:300], data.iloc[300:])
+    said = r"d, 2 files: no row is complete; missing values: x \(600\)"
+    with pytest.raises(jg.DataError, match=said):
+        jg.lmm("y ~ x + (1 | g)", folder)
+    with pytest.raises(jg.DataError, match=said):
+        jg.glmm("u ~ x + (1 | g)", folder, family="binomial")
+    with pytest.raises(jg.DataError, match=said):
+        jg.fit_many("y ~ x + (1 | g)", folder, by="k")
+    # a first file without a complete row is none of many
+    whole = rows_of_two()
+    two_files(tmp_path / "d", data.iloc[:300], whole.iloc[300:])
+    both = pd.concat([data.iloc[:300], whole.iloc[300:]])
+    with pytest.warns(jg.ConvergenceWarning):
+        outside = jg.fit_many("y ~ x + (1 | g)", folder, by="k")
+    with pytest.warns((jg.ConvergenceWarning, jg.MissingRowsWarning)):
+        inside = jg.fit_many("y ~ x + (1 | g)", both, by="k")
+    assert len(outside) == 2  # nothing is left of the first
+    np.testing.assert_array_equal(outside.status, inside.status)
+
+
+def test_a_disk_that_is_full(tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = rows_of_two()
+    folder = two_files(tmp_path / "d", data.iloc[:300], data.iloc[300:])
+    fit = jg.lmm("y ~ x + (1 | g)", folder)
+
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetWriter, "write_table", full)
+        with pytest.raises(jg.DataError, match=r"out\.parquet cannot.*No space left"):
+            fit.predict(folder, to=tmp_path / "out.parquet")
+        with pytest.raises(jg.DataError, match=r"ranef\.parquet cannot.*No space"):
+            fit.ranef_to(tmp_path / "ranef.parquet")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d"]
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        with pytest.raises(jg.DataError, match=r"run.*No space left"):
+            jg.lmm("y ~ x + (1 | g)", folder, checkpoint=tmp_path / "run")
+    again = jg.lmm("y ~ x + (1 | g)", folder, checkpoint=tmp_path / "run")
+    assert again.log_likelihood == pytest.approx(fit.log_likelihood, rel=1e-12)
+
+    class Full:
+        def __init__(self, *args):
+            pass
+
+        write_batch = write_table = full
+
+        def close(self):
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pa.ipc, "new_stream", Full)
+        with pytest.raises(jg.DataError, match=r"No space left.*TMPDIR"):
+            jg.glmm("u ~ x + (1 | g)", folder, family="binomial")
