@@ -4,8 +4,11 @@ One entry a query, under its name there, in the order of the file's.
 """
 
 import functools
+import math
+import re
 import warnings
 
+import numpy as np
 import pandas as pd
 from cases import HERE, data
 
@@ -159,3 +162,59 @@ QUESTIONS = {
         "zi_pairs": lambda f: f.means("mined", component="zi", **ZI).pairs(),
     },
 }
+
+
+# The columns of a table beside R's ---------------------------------------------------
+
+WORDS = ("emmean", "prob", "odds.ratio", "estimate", "response", "rate", "ratio")
+OURS = {
+    "std_error": ("SE",),
+    "df": ("df",),
+    "conf_low": ("lower.CL", "asymp.LCL"),
+    "conf_high": ("upper.CL", "asymp.UCL"),
+    "statistic": ("t.ratio", "z.ratio"),
+    "p_value": ("p.value",),
+}
+
+
+def column(rows, names):
+    """R's column, missing numbers (infinite degrees of freedom) as infinity."""
+    name = next(n for n in rows[0] if n in names)
+    return np.array([math.inf if r[name] is None else r[name] for r in rows], float)
+
+
+def gaps(table, answer):
+    """Relative differences by column; limits of differences beside their errors."""
+    rows = answer["rows"]
+    names = set(WORDS) | {n for n in rows[0] if n.endswith(".trend")}
+    theirs = {"estimate": column(rows, names)}
+    theirs |= {ours: column(rows, names) for ours, names in OURS.items()}
+    found = {}
+    for name, known in theirs.items():
+        ours = table[name].to_numpy(float)
+        if np.isinf(known).all():
+            assert np.isinf(ours).all()
+            continue
+        scale = np.abs(known)
+        if name == "p_value" and simulated(answer):  # R's error is an absolute one
+            scale = np.ones(len(known))
+        if name.startswith("conf_"):
+            scale = np.maximum(scale, theirs["std_error"])
+        if name in ("estimate", "statistic"):  # of an estimate near zero: its error
+            scale = np.maximum(scale, theirs["std_error"] if name == "estimate" else 1)
+        adjusted = any("tukey" in note for note in answer["notes"])
+        small = 1e-6 if name == "p_value" and adjusted else 1e-12  # of R's ptukey
+        told = scale > small  # else a p-value that R gives as zero, or as rounding
+        found[name] = (np.abs(ours - known)[told] / scale[told]).max(initial=0)
+    return found
+
+
+def simulated(answer):
+    return any("mvt" in note for note in answer["notes"])
+
+
+def plain(value):
+    """A level's name; R writes a name in brackets where it could be a difference."""
+    if not isinstance(value, str):
+        return f"{value:g}"
+    return re.sub(r"\((\S+)\) effect", r"\1 effect", value)

@@ -335,6 +335,13 @@ class FormulaRecipe:
         return sorted(used)
 
     @property
+    def offset_variables(self) -> frozenset[str]:
+        """Columns that the ``offset()`` terms use."""
+        known = frozenset(self.columns)
+        atoms = self._offset_atoms
+        return frozenset(n for a in atoms for n in variables_of(a.expr, a.bare, known))
+
+    @property
     def _offset_atoms(self) -> list[Atom]:
         found = [resolve_atom(read_atom(text), self.columns) for text in self.offsets]
         return [apart_atom(atom, self.columns) for atom in found]

@@ -10,6 +10,7 @@ from jaxglmm._errors import NotApplicableError
 from jaxglmm.fitting.coverage import conf_level_too
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.postestimation.prediction import means as _means
+from jaxglmm.postestimation.prediction.dispersion import DispersionMeans
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +61,8 @@ class Comparing(FittedModel):
             type: "link", or "response": transformed back, differences to ratios of
                 odds or rates where the link has them.
             component: "cond", "zi" of a zero-inflated model, or "disp" where the
-                dispersion has a formula.
+                dispersion has a formula: of a linear model the log residual standard
+                deviation, tested by z.
             regrid: average means of the response rather than linear predictors.
             ddf: degrees of freedom, "satterthwaite", "kenward-roger", ...; default as
                 fitted.
@@ -218,15 +220,17 @@ class Comparing(FittedModel):
         """Means of the linear predictor of a component, or of the response."""
         _arguments.choice("component", component, tuple(TYPES))
         known = getattr(self, "components", ("cond",))
-        if self.is_linear and component == "disp" and component in known:
-            raise NotApplicableError(
-                "component='disp': the residual standard deviation of a linear model "
-                "is predicted, predict(rows, type='disp', se=True); means are of 'cond'"
-            )
         if component not in known:
             raise NotApplicableError(
                 f"component={component!r}: this model has {', '.join(known)}"
             )
+        if self.is_linear and component == "disp":
+            if ddf is not None and self.checked_ddf(ddf) != "asymptotic":
+                raise NotApplicableError(
+                    f"ddf={ddf!r}: tests of a dispersion formula are by z; df= gives a "
+                    "number of degrees of freedom"
+                )
+            return DispersionMeans(self, TYPES[component][regrid])
         if self.is_linear:
             return _means.LinearMeans(self, "link", self.checked_ddf(ddf))
         if ddf is not None:

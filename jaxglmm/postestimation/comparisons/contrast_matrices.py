@@ -23,23 +23,30 @@ DEGREES = ("linear", "quadratic", "cubic", "quartic")
 
 def _pairs(names: Sequence[str], sign: str, back: bool = False) -> Named:
     k = len(names)
+    pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
+    if back:  # 2 - 1, 3 - 1, 3 - 2, 4 - 1, ...
+        pairs = [(j, i) for j in range(k) for i in range(j)]
     found, rows = [], []
-    for i in range(k):
-        for j in range(i + 1, k):
-            a, b = (j, i) if back else (i, j)
-            row = np.zeros(k)
-            row[a], row[b] = 1.0, -1.0
-            found.append(f"{names[a]} {sign} {names[b]}")
-            rows.append(row)
+    for a, b in pairs:
+        row = np.zeros(k)
+        row[a], row[b] = 1.0, -1.0
+        found.append(f"{names[a]} {sign} {names[b]}")
+        rows.append(row)
     return found, np.array(rows).reshape(-1, k)
 
 
-def _control(names: Sequence[str], sign: str, of: int = 0) -> Named:
+def _control(names: Sequence[str], sign: str, of: Sequence[int] = (0,)) -> Named:
+    """Each of the others and the control, or the average of several controls."""
     k = len(names)
+    controls = list(dict.fromkeys(i % k for i in of))
     rows = np.eye(k)
-    rows[:, of % k] -= 1.0
-    others = [i for i in range(k) if i != of % k]
-    return [f"{names[i]} {sign} {names[of % k]}" for i in others], rows[others]
+    rows[:, controls] -= 1.0 / len(controls)
+    others = [i for i in range(k) if i not in controls]
+    if len(controls) == 1:
+        name = names[controls[0]]
+    else:
+        name = f"avg({','.join(names[i] for i in controls)})"
+    return [f"{names[i]} {sign} {name}" for i in others], rows[others]
 
 
 def _consecutive(names: Sequence[str], sign: str) -> Named:
@@ -113,7 +120,7 @@ METHODS: dict[
     "revpairwise": (lambda n, s: _pairs(n, s, back=True), "tukey"),
     "trt.vs.ctrl": (_control, "dunnettx"),
     "trt.vs.ctrl1": (_control, "dunnettx"),
-    "trt.vs.ctrlk": (lambda n, s: _control(n, s, -1), "dunnettx"),
+    "trt.vs.ctrlk": (lambda n, s: _control(n, s, (-1,)), "dunnettx"),
     "dunnett": (_control, "dunnett"),
     "consec": (_consecutive, "mvt"),
     "mean_chg": (_mean_change, "mvt"),
@@ -134,7 +141,8 @@ def contrasts(
         method: one of ``METHODS``, a dict name -> k weights, or a matrix (m, k).
         names: of the means.
         sign: between two of them, "-" or "/".
-        ref: of "trt.vs.ctrl": the control, by its name or its place.
+        ref: of "trt.vs.ctrl": the control, by its name or its place; of several the
+            average.
 
     Raises:
         ArgumentError: for anything else.
@@ -148,7 +156,14 @@ def contrasts(
             raise ArgumentError(
                 f"ref= is the control of 'trt.vs.ctrl', not of {method!r}"
             )
-        return _control(names, sign, _place(ref, names))
+        several = isinstance(ref, list | tuple | np.ndarray) and len(ref) > 0
+        places = [_place(one, names) for one in (ref if several else [ref])]
+        if len(set(places)) == k:
+            raise ArgumentError(
+                f"ref={_arguments.shown(ref)}: all {k} means are controls, so that "
+                "there is nothing to compare"
+            )
+        return _control(names, sign, places)
     given = method if isinstance(method, Mapping) else None
     rows = list(given.values()) if given is not None else method
     try:

@@ -19,6 +19,7 @@ from jaxglmm import _arguments
 from jaxglmm._errors import ArgumentError, DataError, NotApplicableError
 from jaxglmm._pandas import pd
 from jaxglmm.formula.matrix import as_numbers
+from jaxglmm.formula.recipe import FormulaRecipe
 from jaxglmm.postestimation.prediction import grids
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def reference_grid(
     terms = fit.design.fixed_terms
     used = set().union(*(t.variables for t in terms))
     coded = set().union(*(t.factors for t in terms))
-    at = _checked(at, rows, used)
+    at = _checked(at, rows, used, _of_offsets(fit))
     axes, rest = {}, {}
     for name in rows.columns:
         number = grids.is_number(rows[name])
@@ -199,12 +200,21 @@ def _finite(value: Any) -> bool:
     return _arguments.is_finite(value) and bool(np.isfinite(float(value)))
 
 
-def _checked(at: Mapping | None, rows: pd.DataFrame, used: set[str]) -> dict[str, list]:
+def _of_offsets(fit: FittedModel) -> frozenset[str]:
+    """Variables of ``offset(...)`` terms, which ``at`` may hold as well."""
+    recipe = fit.design.recipe
+    known = isinstance(recipe, FormulaRecipe)
+    return recipe.offset_variables if known else frozenset()
+
+
+def _checked(
+    at: Mapping | None, rows: pd.DataFrame, used: set[str], offsets: frozenset[str]
+) -> dict[str, list]:
     """Values by variable, those of factors as the data spell them."""
     at = mapping(at)
     out = {}
     for name, given in at.items():
-        if name not in used:
+        if name not in used and name not in offsets:
             raise DataError(
                 f"at={{{name!r}: ...}}: the fixed effects have no such variable; they "
                 f"have {', '.join(sorted(used)) or 'none'}"

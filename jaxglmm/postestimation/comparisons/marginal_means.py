@@ -161,7 +161,7 @@ class MarginalMeans:
                 "consec" and "mean_chg", "fdr" of effects, "none" of others. "dunnett"
                 and "mvt" are the multivariate t of the contrasts' own correlations.
             by: variables that keep groups apart; default as the means have them.
-            ref: the control, a name or a place.
+            ref: the control, a name or a place; of several the average.
             interaction: True ("pairwise" of each factor), a method, or one a factor:
                 contrasts of contrasts.
             simple: a factor (or "each"): its contrasts within the levels of the

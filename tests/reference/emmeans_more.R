@@ -1,0 +1,52 @@
+# emmeans on models of three factors, transformed covariates, offsets, weights, empty cells, nested
+# factors, counts, zero inflation and dispersion formulas; the data become ../data/sim_means.csv.gz.
+# Run in this folder: Rscript emmeans_more.R
+suppressMessages({library(lme4); library(lmerTest); library(emmeans); library(jsonlite); library(glmmTMB)})
+emm_options(lmer.df = "satterthwaite")
+set.seed(7)
+n <- 480; g <- rep(1:24, each = 20)
+d <- data.frame(g = factor(g), a = factor(sample(c("lo", "mid", "hi"), n, TRUE), levels = c("lo", "mid", "hi")),
+  b = factor(sample(c("x", "y"), n, TRUE, prob = c(.3, .7))), c = factor(sample(c("u", "v", "w", "z"), n, TRUE)),
+  x = round(runif(n, 1, 9), 3), t = round(rnorm(n), 3), o = round(runif(n), 3), w = sample(1:4, n, TRUE))
+eta <- 1 + .5 * (d$a == "mid") + .8 * (d$a == "hi") * (d$b == "y") + .3 * log(d$x) + .2 * d$t * (d$b == "y") +
+  rnorm(24, 0, .6)[g] + rnorm(24, 0, .3)[g] * d$t
+d$y <- round(eta + rnorm(n, 0, .7), 4); d$k <- rpois(n, exp(eta / 2 + d$o)); d$z <- rbinom(n, 5, plogis(eta - 1))
+d$kz <- ifelse(runif(n) < plogis(-1 + .8 * (d$b == "y")), 0, d$k)
+d$A <- factor(paste0("A", g %% 3)); d$B <- factor(paste0(d$A, "_", g %% 6))
+out <- gzfile("../data/sim_means.csv.gz", "w"); write.csv(d, out, row.names = FALSE, quote = FALSE); close(out)
+ctl <- lmerControl(optimizer = "bobyqa", optCtrl = list(rhobeg = .2, rhoend = 1e-10, maxfun = 1e5))
+gctl <- glmerControl(optimizer = "bobyqa", tolPwrss = 1e-10, optCtrl = list(rhobeg = .2, rhoend = 1e-10, maxfun = 1e5))
+out <- list()
+S <- function(name, e) { f <- as.data.frame(summary(e, infer = c(TRUE, TRUE)))
+  f[] <- lapply(f, function(v) if (is.factor(v)) as.character(v) else v)
+  out[[name]] <<- list(rows = f, notes = I(as.character(attr(summary(e, infer = c(TRUE, TRUE)), "mesg")))) }
+m <- lmer(y ~ a * b * c + log(x) + poly(t, 2) + (1 | g), d, control = ctl)
+S("three_a", emmeans(m, ~ a)); S("three_by", emmeans(m, ~ a | b)); S("three_pairs", pairs(emmeans(m, ~ a | b * c)))
+S("three_at", emmeans(m, ~ a, at = list(x = 4, t = 0.5))); S("three_x", emmeans(m, ~ x, at = list(x = c(2, 4, 8))))
+for (w in c("proportional", "outer", "cells", "flat")) S(paste0("three_", w), emmeans(m, ~ a, weights = w))
+S("three_poly", contrast(emmeans(m, ~ c), "poly")); S("three_mean_chg", contrast(emmeans(m, ~ c), "mean_chg"))
+S("three_identity", contrast(emmeans(m, ~ c), "identity")); S("three_simple", contrast(emmeans(m, ~ a * b), "pairwise", simple = "a"))
+S("three_controls", contrast(emmeans(m, ~ c), "trt.vs.ctrl", ref = 2:3)); S("three_back", contrast(emmeans(m, ~ c), "revpairwise"))
+for (k in c("scheffe", "bonferroni", "fdr")) S(paste0("three_", k), pairs(emmeans(m, ~ c), adjust = k))
+S("three_cells_pairs", pairs(emmeans(m, ~ a * b)))
+m <- lmer(y ~ a * t * b + offset(o) + (t | g), d, weights = w, control = ctl)
+S("weighted_by", emmeans(m, ~ a | b)); S("weighted_custom", contrast(emmeans(m, ~ a * b), list(q = c(1, -.5, -.5, -1, .5, .5))))
+S("weighted_offset", emmeans(m, ~ a, offset = 0))
+m <- suppressMessages(lmer(y ~ a * b + t + (1 | g), d[!(d$a == "hi" & d$b == "x"), ], control = ctl))
+S("empty_cells", emmeans(m, ~ a * b)); S("empty_a", emmeans(m, ~ a)); S("empty_b", pairs(emmeans(m, ~ b | a)))
+m <- suppressMessages(lmer(y ~ A / B + t + (1 | g), d, control = ctl))
+S("nested_A", emmeans(m, ~ A)); S("nested_B", pairs(emmeans(m, ~ B | A)))
+m <- glmer(k ~ a * b + offset(o) + (1 | g), d, poisson, control = gctl)
+S("counts_by", emmeans(m, ~ a | b, type = "response")); S("counts_ratio", pairs(emmeans(m, ~ a), type = "response"))
+S("counts_offset", emmeans(m, ~ a, offset = 0, type = "response")); S("counts_regrid", pairs(regrid(emmeans(m, ~ a | b))))
+m <- glmer(cbind(z, 5 - z) ~ a + poly(x, 2) + (1 | g), d, binomial, control = gctl)
+S("trials_odds", pairs(emmeans(m, ~ a), type = "response")); S("trials_regrid", pairs(emmeans(m, ~ a, regrid = "response")))
+m <- glmmTMB(kz ~ a + t + offset(o) + (1 | g), zi = ~ b, disp = ~ a, data = d, family = nbinom2)
+S("zero_cond", emmeans(m, ~ a, type = "response")); S("zero_zi", emmeans(m, ~ b, component = "zi", type = "response"))
+S("zero_disp", emmeans(m, ~ a, component = "disp"))
+# Gaussian: the log VARIANCE in glmmTMB 1.1.5, twice the log standard deviation
+m <- glmmTMB(y ~ a * b + t + (1 | g), disp = ~ a * b, data = d, REML = FALSE)
+S("disp_by", emmeans(m, ~ a | b, component = "disp")); S("disp_pairs", pairs(emmeans(m, ~ a, component = "disp")))
+m <- glmmTMB(y ~ a * b + t + (1 | g), disp = ~ a * b, data = d, REML = TRUE)
+S("disp_reml", pairs(emmeans(m, ~ a | b, component = "disp")))
+write_json(out, "emmeans_more.json", digits = 10, na = "null", auto_unbox = TRUE)
