@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from jaxglmm import _arguments
 from jaxglmm._errors import NotApplicableError
+from jaxglmm._pandas import pd
 from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.fitting.model_frame import readable
 from jaxglmm.formula.design import Design, NewRows
