@@ -43,7 +43,7 @@ class PackedSchur:
 
     def add(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
         """Entries of G, of which those above the diagonal are left out."""
-        lower = rows >= columns
+        lower = (rows >= columns) & (values != 0.0)
         at = columns[lower].astype(np.int64) * self.m + rows[lower]
         np.add.at(self.A.T.reshape(-1), at, values[lower])
 

@@ -16,9 +16,11 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._errors import ModelError
 from jaxglmm.estimate import generalised as laplace
+from jaxglmm.estimate import hessian as exact
 from jaxglmm.formatting import numbers
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.covariances.base import AbstractCovariance, is_scale
+from jaxglmm.model.covariances.base import start as start_of
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.packed_schur import PackedSchur
@@ -38,6 +40,7 @@ FEW_ROWS, FEW_LEVELS = 20_000, 1_000  # of the fit in memory, levels of one fact
 SAMPLE_ROWS, MUCH = 50_000, 2.0  # of a sample of levels; times this, none is taken
 SAMPLE_STEPS, GENTLE = 40, 1e-2  # of the search there, as without crossed factors
 LARGE = 4_000  # shared columns from which a part costs what all rows do
+LEAST_ROWS, GUESS = 200, 0.3  # of that fit; else a standard deviation to begin with
 LEAST_SCALE = 0.05  # a standard deviation where a search begins
 HELD = 2  # matrices that a search holds at a time
 ENOUGH = 0.8  # of the free memory
@@ -53,10 +56,15 @@ def refuse_crossed(groupings: Sequence[str], marginal: AbstractMarginal) -> None
         )
 
 
+def memory(sides: Sequence[tuple[int, int]]) -> float:
+    """Bytes of a dense matrix of the shared effects."""
+    return PackedSchur.memory(sum(J * q for J, q in sides))
+
+
 def words(sides: Sequence[tuple[int, int]]) -> str:
     """What the shared effects take, for ``PassPlan.method``."""
     m = sum(J * q for J, q in sides)
-    size = numbers.general(PackedSchur.memory(m) / 1e6, 2)
+    size = numbers.general(memory(sides) / 1e6, 2)
     return (
         f"parts of levels in files, {m:,} shared effects by a dense Schur complement "
         f"of {size} MB"
@@ -70,7 +78,7 @@ def announced(sides: Sequence[tuple[int, int]]) -> None:
         ModelError: more memory than there is.
     """
     m = sum(J * q for J, q in sides)
-    size, free = PackedSchur.memory(m), available()
+    size, free = memory(sides), available()
     if free is not None and HELD * size > ENOUGH * free:
         raise ModelError(
             f"the factors after the largest have {m:,} random effects together, whose "
@@ -133,10 +141,12 @@ def searched(
     else:
         full = int(np.flatnonzero(parts.rows)[0])
         blocks = parts.blocks(full)
-        psi = started(blocks, shape.family, covariances, counts, marginal, max_iter)
+        is_large = likelihood.m > LARGE
+        own = blocks, shape.family, covariances, counts, marginal, max_iter
+        psi, H = started(*own, curved=is_large)
         psi = np.where(scales & (np.abs(psi) < LEAST_SCALE), LEAST_SCALE, psi)
-        v, H = np.zeros(likelihood.m), None
-        sample = _sample(parts, full) if likelihood.m <= LARGE else []
+        v = np.zeros(likelihood.m)
+        sample = [] if is_large else _sample(parts, full)
         if sample:
             search = SharedSearch(of(lambda: sample), v, None, lambda *_: None)
             found = searching.minimised(search, psi, scales, GENTLE, SAMPLE_STEPS)
@@ -206,15 +216,19 @@ def started(
     counts: Sequence[np.ndarray],
     marginal: AbstractMarginal,
     max_steps: int,
-) -> np.ndarray:
+    curved: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
     """psi (k,) where the fit of some rows of the most frequent levels ends.
+
+    curved: also the Hessian there, as of all rows; None where it says nothing.
 
     Raises:
         ModelError: it ends nowhere.
     """
     frequent = [_most(own) for own in counts]
-    taken, n = [], 0
+    taken, n, first = [], 0, None
     for block in blocks:
+        first = first or block
         taken.append(_rows(block, frequent, covariances))
         n += len(taken[-1]["y"])
         if n >= FEW_ROWS:
@@ -223,6 +237,9 @@ def started(
         name: np.concatenate([part[name] for part in taken], axis=-1)
         for name in taken[0]
     }
+    if n < LEAST_ROWS and first is not None:
+        every = [np.arange(len(own)) for own in counts]
+        return _guess(_rows(first, every, covariances), family, covariances), None
     problem, eta, phi = _problem(columns, family, covariances)
     given = np.array([*np.asarray(phi, float), 1e-4, max_steps, 0.0])
     flat, rows = laplace.fit_numbers(marginal, problem, eta, given)
@@ -234,7 +251,26 @@ def started(
             f"levels (status {_status.NAMES[int(found.status)]}): look for huge values "
             "among the predictors, or a link that the data leave"
         )
-    return psi
+    if not curved:
+        return psi, None
+    H = np.asarray(exact.hessian(marginal, problem, psi, found.u))
+    total = float(counts[0].sum())
+    useful = np.isfinite(H).all() and np.linalg.eigvalsh(H).min() > 0
+    return psi, H * (total / n) if useful else None
+
+
+def _guess(
+    columns: dict[str, np.ndarray],
+    family: AbstractFamily,
+    covariances: Sequence[AbstractCovariance],
+) -> np.ndarray:
+    """psi where few rows are of frequent levels: from guesses of the predictors."""
+    eta, phi = family.start(columns["y"], columns["trials"])
+    eta = np.broadcast_to(eta, columns["y"].shape)
+    beta = np.linalg.lstsq(columns["X"].T, eta, rcond=None)[0]
+    sds = [GUESS] * sum(c.q for c in covariances)
+    theta = np.asarray(start_of(covariances, sds), float)
+    return np.concatenate([beta, theta, np.asarray(phi, float)])
 
 
 def _most(counts: np.ndarray) -> np.ndarray:

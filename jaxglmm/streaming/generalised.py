@@ -418,12 +418,13 @@ def _named(
         end.status,
     )
     system = "blocks of levels, in files"
-    method = passed.plan.method
+    method, memory = passed.plan.method, passed.plan.memory
     if shape.beside:
         system += ", and a dense Schur complement of the other factors"
         method = f"Arrow batches, then {crossed_search.words(shape.sides)}"
+        memory = crossed_search.memory(shape.sides) + (memory or 0.0)
     passes = 2 + passed.summing.passes + visits
-    plan = replace(passed.plan, passes=passes, method=method)
+    plan = replace(passed.plan, passes=passes, method=method, memory=memory)
     model = StreamedGeneralisedModel(design, engine, plan, passed.seconds)
     diagnostics = {
         "system": system,

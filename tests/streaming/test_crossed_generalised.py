@@ -111,6 +111,19 @@ def test_points_of_the_hessian_one_by_one(tmp_path, monkeypatch):
     assert outside.plan.passes > 30
 
 
+@pytest.mark.parametrize("rows_of_start", [0, 10**6])
+def test_of_many_shared_effects_no_sample_is_searched(
+    tmp_path, monkeypatch, rows_of_start
+):
+    """The search begins with the Hessian of a few rows, or with nothing but guesses."""
+    data = rows(2000)
+    source, formula = written(data, tmp_path / "d"), "y ~ x + (x | user) + (1 | item)"
+    monkeypatch.setattr(streaming_crossed_search, "LARGE", 10)
+    monkeypatch.setattr(streaming_crossed_search, "FEW_LEVELS", 15)
+    monkeypatch.setattr(streaming_crossed_search, "LEAST_ROWS", rows_of_start)
+    assert_alike(jg.glmm(formula, source), jg.glmm(formula, data))
+
+
 def test_a_variance_of_zero(tmp_path):
     data = rows(1500).assign(y=np.random.default_rng(3).integers(0, 2, 1500))
     source = written(data, tmp_path / "d", 2)
