@@ -31,6 +31,7 @@ from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale
 from jaxglmm.runtime.arrays import jnp, lax
 from jaxglmm.runtime.compile import jit, stored
+from jaxglmm.runtime.levels import whole
 from jaxglmm.runtime.trees import Module, tree_at
 
 CLOSE = 1e-6  # decrement of u at a step of several predictors, far from quadratic
@@ -90,6 +91,7 @@ def fit_numbers(
     psi, u = start(problem, eta, phi)
     found = fit_from(marginal, problem, psi, u, tol, max_steps.astype(int), enough)
     rest = tree_at(lambda f: f.eta, found, None)
+    rest = whole(rest, getattr(problem.rows, "mesh", None))
     flat = [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(rest)]
     return jnp.concatenate(flat), found.eta
 
@@ -105,6 +107,7 @@ def refit_numbers(
     """``fit_numbers`` from psi and u; numbers: tol, max_steps."""
     found = fit_from(marginal, problem, psi, u, numbers[0], numbers[1].astype(int))
     rest = tree_at(lambda f: f.eta, found, None)
+    rest = whole(rest, getattr(problem.rows, "mesh", None))
     flat = [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(rest)]
     return jnp.concatenate(flat), found.eta
 

@@ -59,7 +59,8 @@ from jaxglmm.numerics import spd
 from jaxglmm.numerics.newton import LIGHT_DAMPING, RUNNING
 from jaxglmm.numerics.system import Effects
 from jaxglmm.runtime.arrays import jnp, lax
-from jaxglmm.runtime.trees import Module
+from jaxglmm.runtime.levels import whole
+from jaxglmm.runtime.trees import Module, tree_at
 
 ROUGH, ROUGH_LEVEL = 1.0, 0.05  # decrement of u, in all and a level, of an outer step
 EXACT = 1e-9  # decrement of u up to which a value is believed
@@ -101,7 +102,7 @@ def minimise(
     levels = problem.rows.sizes[0] if len(u) == 1 else sum(problem.rows.sizes)
     search = _Search(
         problem,
-        evaluate,
+        _on_all(evaluate, problem),
         tol,
         max_steps,
         near if near is not None else max(ROUGH, ROUGH_LEVEL * levels),
@@ -230,6 +231,24 @@ class _Search:
             s.evaluations + 1,
             status,
         )
+
+
+def _on_all(evaluate: Evaluate, problem: GeneralisedProblem) -> Evaluate:
+    """The same, parameters and what is known of them being on all devices."""
+    mesh = getattr(problem.rows, "mesh", None)
+    if mesh is None:
+        return evaluate
+
+    def shared(x: Array, u: Effects, exact: Bool[Array, ""]) -> Point:
+        at = evaluate(whole(x, mesh), u, exact)
+        own = at.value, at.score, at.curvature, at.scale, at.nu
+        return tree_at(
+            lambda p: (p.value, p.score, p.curvature, p.scale, p.nu),
+            at,
+            whole(own, mesh),
+        )
+
+    return shared
 
 
 def _step(

@@ -141,6 +141,17 @@ def total(x: Any) -> Any:
     return jax.lax.psum(x, LEVELS)
 
 
+def whole(tree: Any, mesh: Mesh | None) -> Any:
+    """In a program: arrays that stay on every device, however small their parts.
+
+    The partitioner would cut parameters like levels that they are put beside.
+    """
+    if mesh is None:
+        return tree
+    everywhere = NamedSharding(mesh, WHOLE)
+    return jax.lax.with_sharding_constraint(tree, everywhere)
+
+
 def constrained(x: Any, mesh: Mesh | None) -> Any:
     """In a program: ``x`` with its last axis, levels, cut; as it is without a mesh."""
     if mesh is None or x.shape[-1] % mesh.size:
