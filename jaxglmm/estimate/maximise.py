@@ -21,6 +21,7 @@ from jaxglmm.numerics import newton
 from jaxglmm.numerics.system import Effects, scale, scale_transposed
 from jaxglmm.runtime.arrays import chosen, empty_like, jnp, lax
 from jaxglmm.runtime.compile import stored
+from jaxglmm.runtime.levels import whole
 from jaxglmm.runtime.trees import Module, field
 
 NEAR_ZERO = 1e-3
@@ -55,8 +56,14 @@ class Maximise(AbstractEstimator):
         # a structure's parameters bend the covariance, which the average information
         # does not see: convergence is linear at 0.5 a step and worse
         bent = not all(c.free for c in problem.covariances)
+
+        def evaluate(x: Array, aux: None) -> tuple:
+            x = whole(x, problem.mesh)
+            at = exact.profiled_derivatives(problem, x, self.reml)
+            return *whole(at, problem.mesh), aux
+
         found = newton.minimise_carrying(
-            lambda x, aux: (*exact.profiled_derivatives(problem, x, self.reml), aux),
+            evaluate,
             theta,
             None,
             tol,
@@ -142,6 +149,7 @@ def fit_numbers(
     max_steps, theta to start from (NaN: by moments). Returns the leaves of ``Fitted``
     end to end; ``unpack`` puts them back.
     """
+    numbers = whole(numbers, problem.mesh)
     Zy, start = [], 0
     for b in problem.B:
         q, _, J = b.shape
@@ -152,9 +160,8 @@ def fit_numbers(
     own = problem.with_response(tuple(Zy), Xy, yy)
     theta = jnp.where(jnp.isnan(theta), _start.best(own, estimator.reml), theta)
     fitted = estimator.fit(own, theta, tol, max_steps)
-    return jnp.concatenate(
-        [jnp.ravel(x).astype(numbers.dtype) for x in jax.tree.leaves(fitted)]
-    )
+    leaves = jax.tree.leaves(whole(fitted, problem.mesh))
+    return jnp.concatenate([jnp.ravel(x).astype(numbers.dtype) for x in leaves])
 
 
 def unpack(problem: Problem, flat: np.ndarray) -> Fitted:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -235,7 +236,8 @@ def build(design: Design, estimator: Maximise, structure: str | None = None) -> 
 @double_precision
 def of_moments(moments: Moments, estimator: Maximise) -> Engine:
     """The engine of cross-products, wherever they come from."""
-    base = levels.placed(assemble.problem(moments), {moments.sizes[0]})
+    problem = replace(assemble.problem(moments), mesh=levels.mesh())
+    base = levels.placed(problem, {moments.sizes[0]})
     return Engine(moments, base, estimator)
 
 

@@ -7,6 +7,8 @@ problem is built. A pytree: it can be jitted, differentiated and vmapped over.
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxglmm._typing import Array, Float, Scalar
 from jaxglmm.model.covariances import base
 from jaxglmm.model.covariances.base import AbstractCovariance
@@ -21,7 +23,7 @@ class Problem(Module):
     system: Z'WZ by structure; B: Z'W[X y], a (q, p + 1, J) array a factor, y last;
     RR: (p + 1, p + 1), [X y]'W[X y]; n: rows; start: (m,) theta to start from;
     constant: what the criterion lacks (weights, scale of y), ML; constant_reml: same,
-    REML.
+    REML; mesh: the devices that share levels.
     """
 
     system: AbstractSystem
@@ -32,6 +34,7 @@ class Problem(Module):
     constant: Scalar
     constant_reml: Scalar
     covariances: tuple[AbstractCovariance, ...] = field(static=True)
+    mesh: Any = field(static=True, default=None, kw_only=True)
 
     @property
     def p(self) -> int:
