@@ -30,6 +30,30 @@ def test_ranges_and_largest_statistics_have_their_distributions():
     np.testing.assert_allclose(far, 6 * stats.norm.sf(9.0), rtol=1e-9)
 
 
+def test_limits_of_many_are_those_of_each():
+    df = np.array([2.1, 7.0, 36.5, 400.0, np.inf])
+    for level in (0.5, 0.9, 0.95, 0.9999):
+        single = stats.t.ppf((1 + level) / 2, df)
+        for k in (3, 12):
+            found = simultaneous.critical_each(
+                lambda c, k=k: simultaneous.tukey(c, k, df), level, single
+            )
+            reached = simultaneous.tukey(found, k, df)
+            np.testing.assert_allclose(reached, 1 - level, rtol=1e-8)
+            one = simultaneous.critical(
+                lambda c, k=k: simultaneous.tukey(np.array([c]), k, df[1:2])[0],
+                level,
+                single[1],
+            )
+            np.testing.assert_allclose(found[1], one, rtol=1e-8)
+
+
+def test_a_model_without_fixed_effects_has_no_joint_tests():
+    data = jg.datasets.load("sleepstudy")
+    f = jg.lmm("Reaction ~ 0 + (1 | Subject)", data)
+    assert len(f.joint_tests()) == 0
+
+
 def test_scheffe_is_the_f_test_of_the_largest_contrast():
     means = fit("machines").means("Machine")
     joint = means.pairs().test()

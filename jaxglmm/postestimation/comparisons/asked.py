@@ -280,7 +280,7 @@ def joint_tests(
             "joint_tests() are tests, and a posterior has none: look at the "
             "p_direction of means().contrast()"
         )
-    nothing = 1e-10 * np.abs(cells.jacobian).max()
+    nothing = 1e-10 * np.abs(cells.jacobian).max(initial=0.0)
     free = [n for n in grid.axes if n not in by]
     groups = _groups(grid.data, by)
     found = []

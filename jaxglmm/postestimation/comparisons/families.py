@@ -92,26 +92,29 @@ class Comparisons:
             return t_quantile(1 - (1 - level) / m, self.df)
         if adjust in ("sidak", "holm-sidak"):
             return t_quantile(level ** (1 / m), self.df)
-        each, back = np.unique(self.df, return_inverse=True)
+        # what differs by rounding has one limit
+        digits = np.array([float(f"{x:.12g}") for x in self.df])
+        each, back = np.unique(digits, return_inverse=True)
         out = np.full(len(each), np.nan)
-        for i, df in enumerate(each):
-            if np.isnan(df):
-                continue
+        known = np.flatnonzero(~np.isnan(each))
+        single = t_quantile(level, each[known])
+        if adjust in ("tukey", "scheffe", "dunnettx"):
 
-            def p_of(c: float, df: float = float(df)) -> float:
-                t, given = np.array([c]), np.array([df])
+            def p_each(c: np.ndarray) -> np.ndarray:
                 if adjust == "tukey":
-                    found = simultaneous.tukey(t, self._pairs(), given)
-                elif adjust == "scheffe":
-                    found = simultaneous.scheffe(t, self.rank, given)
-                elif adjust == "dunnettx":
-                    found = simultaneous.dunnettx(t, m, given)
-                else:
-                    found = self._many(t, df)
-                return float(found[0])
+                    return simultaneous.tukey(c, self._pairs(), each[known])
+                if adjust == "scheffe":
+                    return simultaneous.scheffe(c, self.rank, each[known])
+                return simultaneous.dunnettx(c, m, each[known])
 
-            single = float(t_quantile(level, np.array([df]))[0])
-            out[i] = simultaneous.critical(p_of, level, single)
+            out[known] = simultaneous.critical_each(p_each, level, single)
+            return out[back]
+        for i, start in zip(known, single, strict=True):
+
+            def p_of(c: float, df: float = float(each[i])) -> float:
+                return float(self._many(np.array([c]), df)[0])
+
+            out[i] = simultaneous.critical(p_of, level, float(start))
         return out[back]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,15 +34,20 @@ class Grid:
     """Cells of a reference grid.
 
     data: a row a cell, all variables of the model; axes: variable -> its values, in
-    order; parents: factor -> those that it is nested in; counts: (cells,) rows of the
-    data in each cell, by the axes that are factors.
+    order; parents: factor -> those that it is nested in; rows: the data; categories:
+    the axes that are factors.
     """
 
     data: pd.DataFrame
     axes: dict[str, list]
     parents: dict[str, tuple[str, ...]]
-    counts: np.ndarray
     rows: pd.DataFrame
+    categories: tuple[str, ...]
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(cells,) rows of the data in each cell."""
+        return counted(self.rows, self.data, self.categories)
 
     def with_parents(self, names: Sequence[str]) -> list[str]:
         """The names, each nested factor followed by what it is nested in."""
@@ -139,7 +145,6 @@ def reference_grid(
         known = set(keys_of(rows, [name, *above]))
         data = data[[key in known for key in keys_of(data, [name, *above])]]
     data = data.reset_index(drop=True)
-    counts = counted(rows, data, categories)
     for name in axes:
         whole = grids.is_number(rows[name]) and name not in coded
         kind: Any = float if whole else rows[name].dtype
@@ -147,7 +152,7 @@ def reference_grid(
     for name, value in rest.items():
         number = grids.is_number(rows[name])
         data[name] = value if number else grids.filled(rows, name, value, data)
-    return Grid(data, axes, parents, counts, rows)
+    return Grid(data, axes, parents, rows, tuple(categories))
 
 
 def _two(values: pd.Series) -> bool:

@@ -246,6 +246,9 @@ class LinearMeans(Means):
         return MeanRows(new.X @ self.fit.coefficients + offset, new.X, offset)
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
+        if self.ddf == "satterthwaite" and len(jacobian):  # of all rows at once
+            found = self.fit.satterthwaite_parts.df(jacobian)
+            return np.where(jacobian.any(axis=1), found, np.nan)
         return np.array([self._df(row) for row in jacobian])
 
     def _df(self, row: np.ndarray) -> float:
