@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxglmm import _arguments, _brief, _errors, _status, formula
+    from jaxglmm._errors import UnboundedLikelihoodError
     from jaxglmm.api import warm
     from jaxglmm.api.sources import _datasets
     from jaxglmm.cli import demo, report

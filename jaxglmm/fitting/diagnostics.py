@@ -7,6 +7,7 @@ fit pays for a few comparisons of numbers that it has at hand.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from jaxglmm.fitting.estimates import Estimates
 from jaxglmm.fitting.separation import Separation
 from jaxglmm.formatting import numbers
 from jaxglmm.formula import notices
+from jaxglmm.formula.absent import AbsentRows
 from jaxglmm.formula.design import Design, RandomTerm
 from jaxglmm.model.families import AbstractFamily
 
@@ -34,6 +36,19 @@ OF_THE_FIT = (
 )
 CLOSE = 0.01  # to the end of a range of a dispersion parameter, on its own scale
 SHOWN = 6  # names and cells in a message
+
+
+@dataclass(frozen=True)
+class ResponseSize:
+    """mean of the response, and of what a trial gives; most trials of a row.
+
+    variance: of the response; None where it is not known.
+    """
+
+    mean: float
+    share: float
+    most_trials: float
+    variance: float | None
 
 
 class Generalised(Protocol):
@@ -67,6 +82,11 @@ class Generalised(Protocol):
         ...
 
 
+def is_absent(rows: Any) -> bool:
+    """Whether rows were read in batches."""
+    return isinstance(rows, AbsentRows)
+
+
 def notes(fit: Generalised) -> tuple[Note, ...]:
     """Everything worth a warning, that of any fit first."""
     if fit.family.family_kind == "ordinal":
@@ -93,6 +113,8 @@ def warn(fit: Generalised) -> None:
 def separated(fit: Generalised) -> Separation | None:
     """What ``fit.separation`` says; a healthy fit is known by its largest |eta|."""
     kept = fit.fitted
+    if is_absent(fit.design.y):
+        return getattr(fit.engine, "separation", None)
     if kept is not None and not separation.possible(fit.family, kept.eta):
         return None
     eta, beta = fit.linear_predictor, fit.estimates.beta
@@ -165,6 +187,8 @@ def _running_off(fit: Generalised) -> list[Note]:
     limit = fit.family.link.wide
     if limit is None or not fit.family.discrete or not fit.design.terms:
         return []
+    if is_absent(fit.design.y):
+        return []
     kept = fit.fitted
     if kept is not None and np.sum(fit.engine.base.split(kept.psi)[1] ** 2) < limit**2:
         return []
@@ -222,16 +246,30 @@ def _constant_levels(fit: Generalised, term: RandomTerm) -> int:
 # Dispersion ---------------------------------------------------------------------------
 
 
+def facts_of(fit: Generalised) -> ResponseSize | None:
+    """Of the rows that count; None of a streamed fit that came from a file."""
+    if is_absent(fit.design.y):
+        return getattr(fit.engine, "response", None)
+    design, counted = fit.design, fit.design.counted
+    y = design.y[counted]
+    m = np.ones(len(y)) if design.trials is None else design.trials[counted]
+    share = float(np.sum(y) / np.sum(m))
+    return ResponseSize(float(np.mean(y)), share, float(np.max(m)), float(np.var(y)))
+
+
 def _dispersion(fit: Generalised) -> Note | None:
     """A dispersion parameter at the end of its range."""
     phi = fit.estimates.phi
     if not len(phi) or not np.isfinite(phi).all():
         return None
+    facts = facts_of(fit)
+    if facts is None:
+        return None
     name, value = next(iter(fit.family.dispersion(phi).items()))
     shown = f"{name} = {numbers.general(value, 3)}"
     simpler = fit.family.limit
     if simpler is not None:
-        if _excess(fit) > NO_EXCESS:
+        if _excess(fit, facts) > NO_EXCESS:
             return None
         text = (
             f"The data show no overdispersion: {shown} is the limit at which family "
@@ -239,7 +277,7 @@ def _dispersion(fit: Generalised) -> Note | None:
             "estimates are the same."
         )
         return Note(_errors.DispersionWarning, text)
-    if _spread_share(fit) < NO_SPREAD:
+    if _spread_share(fit, facts) < NO_SPREAD:
         text = (
             f"Fixed and random effects together reproduce the response: {shown}, and "
             "the likelihood has no maximum. Look for a response that is the same in "
@@ -277,27 +315,23 @@ def at_ends(fit: Generalised) -> list[Note]:
     return found
 
 
-def _excess(fit: Generalised) -> float:
+def _excess(fit: Generalised, facts: ResponseSize) -> float:
     """Variance over that of the simpler family, less one, at the mean response."""
-    design, phi, counted = fit.design, fit.estimates.phi, fit.design.counted
-    y = design.y[counted]
+    phi = fit.estimates.phi
     if fit.family.family_kind != "binomial":
-        mu = max(float(np.mean(y)), 1e-300)
+        mu = max(facts.mean, 1e-300)
         return float(fit.family.variance(mu, phi) / mu - 1)
-    m = np.ones(len(y)) if design.trials is None else design.trials[counted]
-    mu = np.clip(np.sum(y) / np.sum(m), 1e-6, 1 - 1e-6)
-    m = float(np.max(m))
+    mu, m = np.clip(facts.share, 1e-6, 1 - 1e-6), facts.most_trials
     return float(fit.family.variance(mu, phi, m) / (m * mu * (1 - mu)) - 1)
 
 
-def _spread_share(fit: Generalised) -> float:
+def _spread_share(fit: Generalised, facts: ResponseSize) -> float:
     """Variance of a row over that of the response, at the mean response."""
     if fit.family.discrete:
         return 1.0
-    y, phi = fit.design.y[fit.design.counted], fit.estimates.phi
     try:
-        variance = fit.family.variance(np.float64(np.mean(y)), phi)
+        variance = fit.family.variance(np.float64(facts.mean), fit.estimates.phi)
     except _errors.NotApplicableError:
         return 1.0
-    total = float(np.var(y))
-    return float(variance) / total if total > 0 else 1.0
+    total = facts.variance
+    return float(variance) / total if total else 1.0

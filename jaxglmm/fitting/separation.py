@@ -118,16 +118,26 @@ def _runaway(
         return None  # all rows hold beta
     Q, R = np.linalg.qr(design.X)
     left = np.linalg.qr(Q[used & (side == 0)], mode="r")
-    _, s, vt = np.linalg.svd(left, full_matrices=True)
-    lost = vt[int(np.sum(s > LOST)) :].T
+    lost = lost_directions(left)
     change = np.linalg.norm(Q @ lost, axis=1)
     moved = used & (change > LOST * np.linalg.norm(Q, axis=1))
     # it must be beta that took these rows out, and not their random effects
     reach = (side * (Q @ (lost @ (lost.T @ (R @ beta)))))[moved]
-    end = np.inf if family.link.end is None else family.link.end
-    if np.sum(reach > end / 2) <= len(reach) / 2:
+    if np.sum(ran_off(family, reach)) <= len(reach) / 2:
         return None
     return R, lost, side, used, moved
+
+
+def lost_directions(held: np.ndarray) -> np.ndarray:
+    """(p, r) directions that nothing holds; held: rows Q (n, p), or their R."""
+    _, s, vt = np.linalg.svd(held, full_matrices=True)
+    return vt[int(np.sum(s > LOST)) :].T
+
+
+def ran_off(family: AbstractFamily, reach: np.ndarray) -> np.ndarray:
+    """Whether beta alone took rows so far out."""
+    end = np.inf if family.link.end is None else family.link.end
+    return reach > end / 2
 
 
 def _perfect(

@@ -7,8 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from jaxglmm._errors import NotApplicableError
-from jaxglmm.fitting import convergence, large_crossed
-from jaxglmm.fitting.diagnostics import at_ends
+from jaxglmm.fitting import large_crossed
 from jaxglmm.formula.absent import WHERE
 from jaxglmm.results.fit import Fit
 from jaxglmm.results.generalised_fit import GeneralisedFit
@@ -148,17 +147,6 @@ class StreamedGeneralisedFit(OfBatches, GeneralisedFit):
     """
 
     _streamed: StreamedGeneralisedModel
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What should be known about this fit, as far as that needs no rows."""
-        notes = (*convergence.notes(self.design, self.estimates), *at_ends(self))
-        return tuple(note.text for note in notes)
-
-    @property
-    def separation(self) -> Any:
-        """Refused: which rows are told apart is asked of rows."""
-        raise NotApplicableError(WHERE)
 
     def _rebuilt(self) -> Any:
         return self._streamed.engine

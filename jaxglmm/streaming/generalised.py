@@ -22,19 +22,23 @@ import numpy as np
 from jaxglmm import _status
 from jaxglmm._errors import DataError, ModelError, NotApplicableError
 from jaxglmm.estimate.generalised import GeneralisedFitted
-from jaxglmm.fitting import convergence as diagnose
+from jaxglmm.fitting import diagnostics
+from jaxglmm.fitting.diagnostics import ResponseSize
 from jaxglmm.fitting.generalised import GeneralisedEngine, estimates, inverse_root
 from jaxglmm.fitting.linear import SAFETY, lambdas
+from jaxglmm.fitting.separation import Separation
 from jaxglmm.formula import check_generalised
 from jaxglmm.formula.absent import WHERE, AbsentRows, StreamedDesign
 from jaxglmm.formula.tables import as_table
 from jaxglmm.integrate.base import AbstractMarginal
+from jaxglmm.model.covariances.base import lambdas as covariance_lambdas
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.runtime import progress
 from jaxglmm.runtime.ahead import ahead
 from jaxglmm.runtime.memory import programs
-from jaxglmm.streaming import crossed_search, searching
+from jaxglmm.runtime.precision import double_precision
+from jaxglmm.streaming import crossed_search, searching, separating
 from jaxglmm.streaming.linear import Passed, passes_over, surveyed
 from jaxglmm.streaming.parts import ColumnWays, LevelBlock, Parts, PartShape
 from jaxglmm.streaming.passes import SummedColumns, told
@@ -58,9 +62,12 @@ GENTLE = 1e-2  # gain at which a sample has said what it can
 class StreamedEngine(GeneralisedEngine):
     """What a fit asks of its engine, from what the search left.
 
-    end: the last point, with the exact Hessian there.
+    end: the last point, with the exact Hessian there; separation, response: what the
+    warnings need to know of the rows.
     """
 
+    separation: Separation | None = None
+    response: ResponseSize | None = None
     end: SearchPoint
     modes: tuple[np.ndarray, ...]
 
@@ -135,7 +142,8 @@ def fit_generalised_streamed(
     refuse(survey, family, marginal)
     facts = {"family": repr(family), "marginal": repr(marginal), "trials": trials}
     own = missing, shown, checkpoint
-    passed = passes_over(survey, source, *own, pushed=False, **facts)
+    with _told_by(family, survey):
+        passed = passes_over(survey, source, *own, pushed=False, **facts)
     check_generalised(passed.design)
     _refuse_exact(passed)
     programs.spare()
@@ -152,11 +160,37 @@ def fit_generalised_streamed(
         else:
             end, u, visits = _searched(parts, *how)
             modes = (u.values,)
+        end = searching.ended(end, _scales(parts, factors))
+        names = passed.design.x_names
+        said = _looked(parts, factors, R, names, (end.at.psi, modes))
         passed.seconds["parts"] = dealt - began
         passed.seconds["fit"] = time.perf_counter() - dealt
-    end = searching.ended(end, _scales(parts, factors))
-    return _named(
-        passed, parts.shape, (factors, R), marginal, (end, modes, visits), make
+    found = end, modes, visits, said
+    return _named(passed, parts.shape, (factors, R), marginal, found, make)
+
+
+def _looked(
+    parts: Parts,
+    factors: Sequence[Factor],
+    R: np.ndarray,
+    names: Sequence[str],
+    at: tuple[np.ndarray, Sequence[np.ndarray]],
+) -> tuple[Separation | None, ResponseSize]:
+    """What the warnings need to know of the rows; at: psi and u."""
+    psi, modes = at
+    p = len(parts.shape.ways.X)
+    own = tuple(f.covariance for f in factors)
+    theta = psi[p : len(psi) - parts.shape.family.n_phi]
+    lams = map(np.asarray, double_precision(covariance_lambdas)(theta, own))
+    b = [lam @ u for lam, u in zip(lams, modes, strict=True)]
+
+    def visit() -> Iterator[LevelBlock]:
+        for k in range(parts.count):
+            yield from ahead(parts.blocks(k))
+
+    end = separating.EndOfSearch(psi[:p], b)
+    return separating.looked_for(
+        visit, end, parts.shape.family, names, R, parts.shape.with_weights
     )
 
 
@@ -185,6 +219,17 @@ def _refuse_exact(passed: Passed) -> None:
     size = np.hypot(survey.response.mean, survey.response.sd)
     found = reduced(passed.sums, survey.counted)
     refuse_exact(found, float(size) / passed.frame.s)
+
+
+@contextmanager
+def _told_by(family: AbstractFamily, survey: Any) -> Iterator[None]:
+    """The family's own words on a response that is constant."""
+    try:
+        yield
+    except ModelError as error:
+        if error.status == _status.CONSTANT and survey.trials is None:
+            family.check(np.full(2, survey.response.only), None)
+        raise
 
 
 def _support(family: AbstractFamily) -> Callable[[np.ndarray, Any], None]:
@@ -387,11 +432,11 @@ def _named(
     shape: PartShape,
     coordinates: tuple[tuple[Factor, ...], np.ndarray],
     marginal: AbstractMarginal,
-    found: tuple[SearchEnd, tuple[np.ndarray, ...], int],
+    found: tuple[Any, ...],
     make: Callable[..., Any],
 ) -> Any:
     """The fit with its names."""
-    (factors, R), (end, modes, visits) = coordinates, found
+    (factors, R), (end, modes, visits, said) = coordinates, found
     design, n = passed.design, passed.maker.survey.counted
     absent, p = AbsentRows(n), len(shape.ways.X)
     base = GeneralisedProblem(
@@ -405,6 +450,7 @@ def _named(
         tuple(f.covariance for f in factors),
     )
     engine = StreamedEngine.of(factors, R, base, marginal, end.at, modes)
+    engine.separation, engine.response = said
     _, theta, _ = base.split(end.at.psi)
     lams = lambdas(base, theta)
     fitted = GeneralisedFitted(
@@ -426,14 +472,14 @@ def _named(
     passes = 2 + passed.summing.passes + visits
     plan = replace(passed.plan, passes=passes, method=method, memory=memory)
     model = StreamedGeneralisedModel(design, engine, plan, passed.seconds)
-    diagnostics = {
+    facts = {
         "system": system,
         "seconds": dict(passed.seconds),
         "evaluations": end.steps,
         "decrement": end.gain,
     }
     own = design, estimates(engine, design, fitted), shape.family, marginal
-    fit = make(*own, engine, diagnostics).with_model(model)
+    fit = make(*own, engine, facts).with_model(model)
     fit.keep(fitted)
-    diagnose.warn(design, fit.estimates)
+    diagnostics.warn(fit)
     return fit

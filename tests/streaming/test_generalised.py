@@ -6,12 +6,19 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from doors import streaming_parts
+from doors import UnboundedLikelihoodError, streaming_parts
 from doors import streaming_searching as searching
 from streaming_cases import written
 
 import jaxglmm as jg
-from jaxglmm import DataError, ModelError, NotApplicableError, SingularFitWarning
+from jaxglmm import (
+    DataError,
+    DispersionWarning,
+    ModelError,
+    NotApplicableError,
+    SeparationWarning,
+    SingularFitWarning,
+)
 
 pytest.importorskip("pyarrow")
 
@@ -117,8 +124,10 @@ def test_questions_without_rows(tmp_path):
     assert np.allclose(means["fit"], inside.fitted_values, atol=1e-6)
     assert fit.ranef_to(tmp_path / "b.parquet") == 60
     assert fit.aic == pytest.approx(inside.aic, abs=1e-7)
+    assert fit.separation is None
+    assert fit.warnings == inside.warnings == ()
     asked = fit.resid, fit.simulate, fit.profile, fit.bootstrap
-    by_name = (lambda: fit.ranef_cov, lambda: fit.separation, lambda: fit.certificate)
+    by_name = (lambda: fit.ranef_cov, lambda: fit.certificate)
     slopes = jg.glmm("y ~ x + (x | g)", source)
     for question in (*asked, *by_name, slopes.profile, lambda: slopes.certificate):
         with pytest.raises(NotApplicableError, match="batches"):
@@ -148,7 +157,7 @@ def test_refusals_name_the_file(tmp_path):
         jg.glmm("count ~ x", source, family="poisson")
     with pytest.raises(ModelError, match="table in memory"):
         jg.glmm("count ~ x + (1 | g)", source, family="poisson", zi="~ 1")
-    with pytest.raises(ModelError, match="constant"):
+    with pytest.raises(ModelError, match="all failures"):
         jg.glmm("z ~ x + (1 | g)", written(data.assign(z=0), tmp_path / "z", 1))
 
 
@@ -222,3 +231,85 @@ def test_a_file_that_vanishes_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(streaming_parts, "PartWriter", vanished)
     with pytest.raises(DataError, match="part001"):
         jg.glmm("y ~ x + (1 | g)", source)
+
+
+# What is told ------------------------------------------------------------------------
+
+
+def told_rows():
+    """Responses that a predictor parts, that a level does, and of no overdispersion."""
+    rng = np.random.default_rng(2)
+    n = 1200
+    data = pd.DataFrame({"g": rng.integers(0, 40, n), "x": rng.normal(size=n)})
+    data["f"] = rng.choice(list("abc"), n)
+    data["parted"] = (data["x"] > 0).astype(int)
+    data["never"] = ((data["f"] != "c") & (rng.uniform(size=n) < 0.4)).astype(int)
+    data["ever"] = ((data["f"] == "c") | (rng.uniform(size=n) < 0.4)).astype(int)
+    data["count"] = np.where(data["f"] == "b", 0, rng.poisson(2.0, n))
+    data["under"] = rng.binomial(20, 0.5, n)
+    data["size"] = rng.integers(1, 4, n)
+    data["none"] = np.where(data["f"] == "b", 0, rng.binomial(data["size"], 0.5))
+    data["h"] = rng.integers(0, 6, n)
+    return data
+
+
+def told(formula, data, **options):
+    """Categories of the warnings, and the fit."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = jg.glmm(formula, data, **options)
+    return fit, {w.category for w in caught}
+
+
+@pytest.mark.parametrize(
+    ("formula", "options", "infinite"),
+    [
+        ("parted ~ x + (1 | g)", {}, ("(Intercept)", "x")),
+        ("ever ~ f + x + (1 | g)", {}, ("f[T.c]",)),
+        ("never ~ f + (1 | g)", {}, ("f[T.c]",)),
+        ("never ~ f + (1 | g) + (1 | h)", {}, ("f[T.c]",)),
+        ("count ~ f + x + (1 | g)", {"family": "poisson"}, ("f[T.b]",)),
+        ("cbind(none, size - none) ~ f + (1 | g)", {}, ("f[T.b]",)),
+        ("never ~ x + (1 | g)", {}, None),
+    ],
+)
+def test_separation_is_told(tmp_path, formula, options, infinite):
+    data = told_rows()
+    options = {"family": "binomial"} | options
+    inside, said = told(formula, data, **options)
+    outside, heard = told(formula, written(data, tmp_path / "d", 3), **options)
+    assert (SeparationWarning in heard) == (SeparationWarning in said)
+    assert (SeparationWarning in heard) == (infinite is not None)
+    if infinite is None:
+        assert outside.separation is inside.separation is None
+        return
+    assert outside.separation.coefficients == inside.separation.coefficients == infinite
+    assert len(outside.separation.rows) == len(inside.separation.rows)
+    assert outside.separation.zeros == inside.separation.zeros
+    assert any("Separation" in text for text in outside.warnings)
+
+
+@pytest.mark.parametrize("family", ["nbinom2", "nbinom1"])
+def test_dispersion_at_its_limit_is_told(tmp_path, family):
+    data, formula = told_rows(), "under ~ x + (1 | g)"
+    source = written(data, tmp_path / "d", 3)
+    (inside, said), (outside, heard) = (
+        told(formula, rows, family=family) for rows in (data, source)
+    )
+    assert said == heard
+    assert DispersionWarning in heard
+    assert outside.log_likelihood == pytest.approx(inside.log_likelihood, abs=1e-5)
+    again = pickle.loads(pickle.dumps(outside))
+    assert any("no overdispersion" in text for text in again.warnings)
+
+
+@pytest.mark.parametrize(
+    ("value", "family", "text"),
+    [(0, "poisson", "every count is zero"), (1, "binomial", "all successes")],
+)
+def test_a_response_that_is_constant(tmp_path, value, family, text):
+    data = told_rows().assign(y=value)
+    source = written(data, tmp_path / "d", 2)
+    for given in (data, source):
+        with pytest.raises(UnboundedLikelihoodError, match=text):
+            jg.glmm("y ~ x + (1 | g)", given, family=family)
