@@ -309,6 +309,7 @@ if TYPE_CHECKING:
         hosted,
         jax_internals,
         memory,
+        placement,
         program,
         store,
     )

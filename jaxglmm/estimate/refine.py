@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import jax
 import numpy as np
 
 from jaxglmm import _status
@@ -31,6 +30,7 @@ from jaxglmm.estimate.maximise import Maximise, fit_compiled
 from jaxglmm.model.covariances.host import host_lambdas, host_theta
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.system import AbstractSystem
+from jaxglmm.runtime import placement
 from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.moments_of_design import Moments, rotated
@@ -115,7 +115,7 @@ class TurnedProblem:
         B = [
             np.einsum("ia,ipg->apg", U, b) for U, b in zip(self.U, self.B, strict=True)
         ]
-        new = jax.device_put((self._turned(self.U), tuple(B)))
+        new = placement.beside((self._turned(self.U), tuple(B)), self.base)
         self.problem = tree_at(lambda p: (p.system, p.B), self.base, new)
         return host_theta(out, self.problem.covariances)
 

@@ -43,7 +43,7 @@ from jaxglmm.model.covariances.host import any_at_end
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.linear_problem import Problem
-from jaxglmm.runtime import hosted, levels
+from jaxglmm.runtime import hosted, levels, placement
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.cut_rows import CutArrow
@@ -233,7 +233,7 @@ class GeneralisedEngine:
         if rival is None:
             return found
         eta, phi = rival
-        eta = jax.device_put(np.asarray(eta))
+        eta = placement.beside(np.asarray(eta), self.base)
         if found.status == _status.CONVERGED:
             other = self._searched(phi, tol, max_steps, eta, ROUGH)
             if other.status == _status.CONVERGED and not _promising(other, found):
@@ -270,7 +270,8 @@ class GeneralisedEngine:
         family = self.base.family
         eta, phi = family.start(y, trials)
         place = self.data.place
-        placed, eta = jax.device_put((place(y, family.padding), place(eta)))
+        rows = place(y, family.padding), place(eta)
+        placed, eta = placement.beside(rows, self.base)
         base = tree_at(lambda p: p.y, self.base, placed)
         own = np.asarray(phi, float), self.located, self.holder
         return GeneralisedEngine(self.data, base, self.marginal, eta, *own)

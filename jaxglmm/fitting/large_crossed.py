@@ -7,6 +7,8 @@ By size, or as ``probes`` of ``jg.REML(probes=)`` says:
     up to ``MOST_DENSE``                     a dense matrix in place, exactly
     more                                     fixed probes and conjugate gradients
 
+Where the device is an accelerator, what its memory takes stands in place of ``LARGE``.
+
 The exact way begins with a search by probes, a hundred times as cheap, and ends with a
 few exact steps.
 """
@@ -32,6 +34,7 @@ from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble, covariances
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.sparse_arrow import SparseArrow
+from jaxglmm.runtime import placement
 from jaxglmm.runtime.host import on_host
 from jaxglmm.runtime.memory import available
 from jaxglmm.runtime.precision import double_precision
@@ -41,6 +44,7 @@ from jaxglmm.structure.moments_of_design import MOST_DENSE, Moments, coarse_syst
 LARGE = 8_000  # columns from which the host's one matrix beats the device's several
 PROBES = 64
 ENOUGH = 0.8  # of the memory that is free
+MATRICES = 8  # of the Schur complement's and the coupling's size that a device holds
 
 
 class LargeEngine(Engine):
@@ -211,7 +215,19 @@ def is_large(design: Design, estimator: Maximise) -> bool:
     if any(isinstance(covariances.of(t), _KNOWN) for t in design.terms):
         return False
     first = max(sizes.values(), key=lambda x: x[0])
-    return sum(J * q for J, q in sizes.values()) - first[0] * first[1] > LARGE
+    eliminated = first[0] * first[1]
+    columns = sum(J * q for J, q in sizes.values()) - eliminated
+    return columns > most_on_device(eliminated)
+
+
+def most_on_device(eliminated: int) -> int:
+    """Columns left up to which M is on the device, after so many were eliminated."""
+    memory = placement.memory()
+    if memory is None:
+        return LARGE
+    numbers = ENOUGH * memory / (8 * MATRICES)  # m (m + eliminated)
+    most = (np.sqrt(eliminated**2 + 4 * numbers) - eliminated) / 2
+    return int(min(most, MOST_DENSE))
 
 
 _KNOWN = covariances.KnownBetweenLevels

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxglmm import _status
@@ -34,7 +33,7 @@ from jaxglmm.integrate.working_model import beta_information
 from jaxglmm.model import assemble
 from jaxglmm.model.families import AbstractFamily
 from jaxglmm.numerics.special import LOG_2PI
-from jaxglmm.runtime import hosted
+from jaxglmm.runtime import hosted, placement
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.rows_of_design import RowData, build_rows
@@ -69,7 +68,8 @@ class RestrictedEngine(GeneralisedEngine):
         whole = replace(design, X=np.zeros((design.n, 0)), terms=(*design.terms, beta))
         rows = build_rows(whole.X, assemble.columns(whole))
         own = tuple(f.covariance for f in rows.factors)
-        base = jax.device_put(problem_of(whole, engine.base.family, rows, own))
+        problem = problem_of(whole, engine.base.family, rows, own)
+        base = placement.beside(problem, engine.base)
         out = cls(data, engine.base, engine.marginal, engine.eta, engine.phi)
         out.wide = rows, base
         return out
@@ -168,7 +168,7 @@ class RestrictedEngine(GeneralisedEngine):
             self.data, plain.base, self.marginal, plain.eta, plain.phi
         )
         rows, base = self.wide
-        placed = jax.device_put(rows.place(y, base.family.padding))
+        placed = placement.beside(rows.place(y, base.family.padding), base)
         out.wide = rows, tree_at(lambda p: p.y, base, placed)
         return out
 

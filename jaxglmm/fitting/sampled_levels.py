@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import jax
 import numpy as np
 
 from jaxglmm._typing import Array
 from jaxglmm.model.generalised_problem import GeneralisedProblem
+from jaxglmm.runtime import placement
 from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure.padding import bucket
 from jaxglmm.structure.rows import LARGE_ROWS, OneFactorRows, PaddedRows
@@ -62,4 +62,4 @@ def sampled(
     names = ("X", "trials", "weights", "offset")
     columns = {name: cut(getattr(problem, name)) for name in names}
     small = replace(problem, rows=index, y=y, **columns)
-    return jax.device_put((small, cut(eta)))
+    return placement.beside((small, cut(eta)), problem)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from jaxglmm._brief import brief
@@ -23,6 +22,7 @@ from jaxglmm.model.priors import build as assemble_belief
 from jaxglmm.model.priors.build import Resolved
 from jaxglmm.model.priors.distributions import Fixed, Priors
 from jaxglmm.model.priors.mixed_model_prior import MixedBelief
+from jaxglmm.runtime import placement
 from jaxglmm.runtime.host import on_host
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.structure.factors import ColumnMaps, Factor
@@ -238,7 +238,7 @@ def build(
     eta, phi = family.start(design.y, precise.trials)
     phi = family.start(design.y[counted], trials)[1]
     problem = problem_of(precise, family, data, own)
-    posterior = jax.device_put(PosteriorModel(problem, belief))
+    posterior = placement.put(PosteriorModel(problem, belief))
     return PosteriorEngine(
         design, family, resolved, data, posterior, data.place(eta), np.asarray(phi)
     )

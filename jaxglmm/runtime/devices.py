@@ -21,7 +21,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxglmm._errors import ModelError
-from jaxglmm.runtime import executors, hosted
+from jaxglmm.runtime import executors, hosted, placement
 from jaxglmm.runtime.compile import jit, options
 
 NAMES = ("all", "cpu", "gpu")
@@ -50,7 +50,7 @@ class Devices:
     @property
     def kind(self) -> str:
         """Platform: "cpu", "gpu", ..."""
-        return self.devices[0].platform
+        return placement.platform(self.devices[0])
 
     @property
     def threads(self) -> int:
@@ -260,7 +260,7 @@ def choose(wanted: Any, cells: float) -> Devices:
                 f"devices={wanted!r}: JAX sees no {wanted.upper()} here; "
                 f"jax.devices() says {jax.devices()}"
             ) from None
-        if wanted == "all" and found[0].platform != "cpu" and cells < WORTH:
+        if wanted == "all" and cells < WORTH and placement.platform(found[0]) != "cpu":
             found = jax.local_devices(backend="cpu")
         return Devices(tuple(found), little=cells <= LITTLE)
     several = list(wanted) if isinstance(wanted, list | tuple) else [wanted]

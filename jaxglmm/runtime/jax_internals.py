@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxglmm.runtime import placement
+
 
 class Missing(Exception):
     """This JAX does not have what is asked for."""
@@ -59,12 +61,12 @@ def execute(executable: Any, leaves: Iterable[Any]) -> list[Any]:
 
 
 def placed(x: Any) -> jax.Array:
-    """``jax.device_put`` of numbers to the first device, which takes forty us."""
+    """``jax.device_put`` of numbers to the CPU, which takes forty us."""
     put = _batched_device_put()
     kind = getattr(x, "dtype", None)
     if put is None or kind is None or kind != jax.dtypes.canonicalize_dtype(kind):
         return jax.device_put(x)
-    sharding, device = _first_device()
+    sharding, device = _host()
     return put(_shaped(x.shape, kind), sharding, [x], [device])
 
 
@@ -74,8 +76,8 @@ def _shaped(shape: tuple[int, ...], kind: np.dtype) -> Any:
 
 
 @functools.cache
-def _first_device() -> tuple[Any, Any]:
-    device = jax.local_devices()[0]
+def _host() -> tuple[Any, Any]:
+    device = placement.host()
     return jax.sharding.SingleDeviceSharding(device), device
 
 
@@ -86,7 +88,7 @@ def _batched_device_put() -> Any:
         from jaxlib._jax import batched_device_put
 
         one = np.zeros(1, "float32")
-        sharding, device = _first_device()
+        sharding, device = _host()
         batched_device_put(
             jax.core.ShapedArray((1,), one.dtype), sharding, [one], [device]
         )

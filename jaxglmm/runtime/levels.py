@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxglmm._errors import ModelError
-from jaxglmm.runtime import hosts
+from jaxglmm.runtime import hosts, placement
 from jaxglmm.runtime.devices import choose
 
 LEVELS = "levels"  # the axis of the mesh
@@ -33,14 +33,18 @@ _mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 @contextlib.contextmanager
 def on_devices(devices: Any = "all") -> Iterator[None]:
-    """Share the levels of the largest factor among devices, for fits made in here.
+    """Choose the device of fits made in here, or share one fit among several.
 
-    For one model with very many levels, linear or generalised, with one factor or
-    several crossed ones: the memory and the work of the fit are shared. Many models
-    share devices by ``fit_many(..., devices=)``. Sums over levels are added in another
-    order, so that numbers are the same to about 1e-10 and not to the last digit. Nested
-    factors, several linear predictors and levels of which one share has far more rows
-    than the others are not cut: their numbers are the same, and nothing is gained.
+    By default a single fit is on JAX's default device, and on the CPU where it is
+    small; in here it is on the one that is named, whatever its size.
+
+    Several devices are for one model with very many levels, linear or generalised, with
+    one factor or several crossed ones: the memory and the work of the fit are shared.
+    Many models share devices by ``fit_many(..., devices=)``. Sums over levels are added
+    in another order, so that numbers are the same to about 1e-10 and not to the last
+    digit. Nested factors, several linear predictors and levels of which one share has
+    far more rows than the others are not cut: their numbers are the same, and nothing
+    is gained.
 
     Over several processes (``jax.distributed.initialize`` first) "all" are the devices
     of all of them. Every process has the whole table and does the same in here, in the
@@ -61,13 +65,15 @@ def on_devices(devices: Any = "all") -> Iterator[None]:
     1743.6283
     """
     found = _chosen(devices)
-    kinds = {d.platform for d in found}
+    kinds = {placement.platform(d) for d in found}
     if len(kinds) > 1:
         raise ModelError(f"devices of one kind share a fit, not {sorted(kinds)}")
     mesh = Mesh(np.array(found), (LEVELS,)) if len(found) > 1 else None
     token = _mesh.set(mesh)
+    one = None if devices == "all" and mesh is None else found[0]
     try:
-        yield
+        with placement.chosen(None if mesh is not None else one):
+            yield
     finally:
         _mesh.reset(token)
 
@@ -99,7 +105,7 @@ def placed(tree: Any, cut: Collection[int]) -> Any:
     """Arrays on the device, or on all: those whose last axis is in ``cut`` in parts."""
     here = mesh()
     if here is None:
-        return jax.device_put(tree)
+        return placement.put(tree)
     global _over_processes
     _over_processes |= len({d.process_index for d in here.devices.flat}) > 1
 

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 
 from jaxglmm.runtime import cache as _cache
-from jaxglmm.runtime import jax_internals, store
+from jaxglmm.runtime import jax_internals, placement, store
 
 PACKAGE = __name__.split(".")[0]
 TARGET = re.compile(r'custom_call_target\s*=\s*"([^"]*)"')
@@ -98,7 +98,7 @@ class Program:
         facts = json.loads(head)
         if not jax_internals.lapack_ready(facts["calls"]):
             raise Unsuitable(f"{facts['calls']} cannot be called")
-        executable = jax_internals.load(zlib.decompress(code), jax.local_devices()[0])
+        executable = jax_internals.load(zlib.decompress(code), placement.host())
         store.used(path)
         return Program(executable, jax.tree.structure(decode(facts["result"])))
 

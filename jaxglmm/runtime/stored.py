@@ -5,9 +5,10 @@ lowers first: half of a small first fit. Here a program is named by what it is m
 from, which is known beforehand: the function, the source of this package, the structure
 of its arguments with their shapes and types, JAX's version and settings, the processor.
 
-Only on one CPU, and for functions and classes of this package: a user's own family may
-change between two processes and keep its name. Whatever goes wrong on the way, a file
-that cannot be read or an unknown version of JAX, leads back to ``jax.jit``.
+Only on one CPU, beside an accelerator or not, and for functions and classes of this
+package: a user's own family may change between two processes and keep its name.
+Whatever goes wrong on the way, a file that cannot be read or an unknown version of JAX,
+leads back to ``jax.jit``.
 
 What is in a file, and when it is read, is told in ``runtime.program``.
 """
@@ -30,7 +31,7 @@ import jax
 import numpy as np
 from jaxlib.version import __version__ as JAXLIB
 
-from jaxglmm.runtime import announce, hosted, hosts, jax_internals, store
+from jaxglmm.runtime import announce, hosted, hosts, jax_internals, placement, store
 from jaxglmm.runtime import cache as _cache
 from jaxglmm.runtime.memory import give_back, programs
 from jaxglmm.runtime.program import PACKAGE, Program, Unsuitable, is_static, name_of
@@ -113,11 +114,17 @@ class Stored:
         return Flat((leaves, tuple(trees), tuple(kinds)))
 
     def _call(self, args: tuple[Any, ...], flat: Flat) -> Any:
-        leaves, trees, kinds = flat
+        leaves, _, kinds = flat
         if None in kinds and (mesh := hosts.mesh_of(leaves)) is not None:
             return self._everywhere(args, mesh)
-        if _device() is None or None in kinds:
+        if None in kinds or not placement.on_host(leaves):
             return self._jitted(*args)
+        with placement.defaulting_to_host():
+            return self._on_cpu(args, flat)
+
+    def _on_cpu(self, args: tuple[Any, ...], flat: Flat) -> Any:
+        """In NumPy, or by a program that is kept."""
+        leaves, trees, kinds = flat
         try:
             key = (self, trees, kinds, *_all_settings())
             program = programs.get(key)
@@ -253,28 +260,21 @@ def _large(leaves: list[Any]) -> bool:
 
 
 def _kind(x: Any) -> Any:
-    """Shape and type of a leaf on the first device, None for anything else."""
+    """Shape and type of a leaf on the CPU, None for anything else."""
     if isinstance(x, np.ndarray | np.generic):
         return x.shape, x.dtype
     if isinstance(x, jax.core.Tracer):
         return None
     if isinstance(x, jax.Array):
-        here = x.sharding.device_set == _devices()
+        here = x.sharding.device_set == _host()
         return (x.shape, x.dtype, x.weak_type) if here else None
     return type(x) if isinstance(x, bool | int | float) else None
 
 
 @functools.cache
-def _device() -> Any:
-    """The device of the programs: the first, if it is a CPU."""
-    device = jax.local_devices()[0]
-    return device if device.platform == "cpu" else None
-
-
-@functools.cache
-def _devices() -> set[Any]:
-    """The set of it alone, to compare with."""
-    return {_device()}
+def _host() -> set[Any]:
+    """The set of the programs' device alone, to compare with."""
+    return {placement.host()}
 
 
 def _settings() -> tuple[Any, ...]:

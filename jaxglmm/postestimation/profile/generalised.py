@@ -49,6 +49,7 @@ from jaxglmm.postestimation.profile.root_search import PLAIN, Scale
 from jaxglmm.postestimation.profile.rows import ModelRows, of_responses
 from jaxglmm.postestimation.profile.structured import StructuredCovariances
 from jaxglmm.postestimation.profile.subspace import Subspace, maximise_along
+from jaxglmm.runtime import placement
 from jaxglmm.runtime.devices import Devices, choose
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
@@ -486,6 +487,6 @@ class GeneralisedAlone:
         problem = self.problem
         for f, own in enumerate(M):
             if not np.array_equal(own, np.eye(len(own))):
-                rows = jax.device_put(problem.rows.turned(f, own))
+                rows = placement.beside(problem.rows.turned(f, own), problem)
                 problem = tree_at(lambda p: p.rows, problem, rows)
         return problem

@@ -15,6 +15,7 @@ from jaxglmm.many.coordinates import Coordinates
 from jaxglmm.many.linear import LANES, spans
 from jaxglmm.model import assemble
 from jaxglmm.postestimation.profile.constraint import run
+from jaxglmm.runtime import placement
 from jaxglmm.runtime.devices import Devices
 from jaxglmm.runtime.trees import tree_at
 from jaxglmm.structure import crossproducts as cross
@@ -88,7 +89,8 @@ def with_contrast(engine: Engine, row: np.ndarray, held: float) -> float:
     change[-1, -1] = 1.0
     B = tuple(np.einsum("irg,rc->icg", b, change) for b in problem.B)
     RR = change.T @ np.asarray(problem.RR) @ change
-    own = tree_at(lambda s: (s.B, s.RR), problem, jax.device_put((B, RR)))
+    sides = placement.beside((B, RR), problem)
+    own = tree_at(lambda s: (s.B, s.RR), problem, sides)
     found = refine.fit(engine.moments, own, Maximise(False), TOLERANCE, MOST_STEPS)
     return float(found.criterion)
 
