@@ -4,6 +4,7 @@ from jaxglmm.plots.caterpillar import ranef as ranef
 from jaxglmm.plots.check import check as check
 from jaxglmm.plots.influence import influence as influence
 from jaxglmm.plots.intervals import intervals as intervals
+from jaxglmm.plots.items import item_curves as item_curves
 from jaxglmm.plots.marginals import marginals as marginals
 from jaxglmm.plots.means import means as means
 from jaxglmm.plots.power import power_curve as power_curve

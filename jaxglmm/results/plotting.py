@@ -25,6 +25,7 @@ FIGURES = (
     "influence",
     "means",
     "wright_map",
+    "item_curves",
 )
 
 
@@ -205,15 +206,39 @@ class PlotAccessor:
         """
         from jaxglmm.plots import wright_map as draw
 
-        if not hasattr(persons, "reliability"):
-            ask = getattr(self._fit, "persons_items", None)
-            if ask is None:
-                raise NotApplicableError(
-                    "a Wright map is of right and wrong answers: jg.glmm('right ~ 1 + "
-                    "(1 | person) + (1 | item)', data, family='binomial')"
-                )
-            persons = ask(persons, items)
-        return draw(persons, **options)
+        return draw(self._persons_items(persons, items), **options)
+
+    def item_curves(self, which=None, persons=None, items=None, **options):
+        """Item characteristic curves: the probability of a right answer by ability.
+
+        Args:
+            which: names of items; by default eight, from the easiest to the hardest.
+            persons: what ``fit.persons_items()`` returned, or its grouping factor.
+            items: the other factor.
+            **options: ``level``, ``most``, ``axes``.
+
+        Returns:
+            The axes.
+
+        Raises:
+            NotApplicableError: no model of right and wrong answers of persons; no item
+                of such a name.
+        """
+        from jaxglmm.plots import item_curves as draw
+
+        return draw(self._persons_items(persons, items), which, **options)
+
+    def _persons_items(self, persons, items):
+        if hasattr(persons, "reliability"):
+            return persons
+        ask = getattr(self._fit, "persons_items", None)
+        if ask is None:
+            raise NotApplicableError(
+                "a Wright map and curves of items are of right and wrong answers: "
+                "jg.glmm('right ~ 1 + (1 | person) + (1 | item)', data, "
+                "family='binomial')"
+            )
+        return ask(persons, items)
 
     def marginals(self, which=None, **options):
         """Histograms of a posterior's parameters, with the central 95%.

@@ -107,6 +107,21 @@ def test_the_map(rasch):
     assert below.get_ylabel() == "items, by difficulty"
 
 
+def test_curves_of_items(rasch):
+    found = rasch.persons_items()
+    ax = rasch.plot.item_curves(most=3)
+    curves = [line for line in ax.lines if len(line.get_xdata()) > 100]
+    assert len(curves) == 3
+    order = found.items["difficulty"].sort_values()
+    hardest = curves[-1]
+    at = np.interp(0.5, hardest.get_ydata(), hardest.get_xdata())
+    assert at == pytest.approx(order.iloc[-1], abs=1e-3)
+    one = rasch.plot.item_curves(order.index[2], found)
+    assert [t.get_text() for t in one.get_legend().get_texts()] == [order.index[2]]
+    with pytest.raises(NotApplicableError, match="none of the 8 items"):
+        rasch.plot.item_curves(["nope"])
+
+
 def test_what_is_no_rasch_model(answers, rasch):
     with pytest.raises(NotApplicableError, match="two grouping factors"):
         jg.glmm("right ~ 1 + (1 | person)", answers, family="binomial").persons_items()
