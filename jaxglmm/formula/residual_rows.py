@@ -91,7 +91,7 @@ def of_rows(term: ResidualTerm, rows: np.ndarray) -> ResidualTerm:
     names = ("codes", "position", "times", "group_codes", "scales")
     names += () if term.known is None else ("known",)
     out = replace(term, **{name: getattr(term, name)[rows] for name in names})
-    if not term.text or term.known is not None:
+    if not term.text or term.known is not None or term.part is not None:
         return out
     residual = read_residual(term.text)
     if not residual.times and term.structure:

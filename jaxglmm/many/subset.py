@@ -16,7 +16,7 @@ from jaxglmm import _status
 from jaxglmm._errors import DataError, ModelError
 from jaxglmm.formula.array_recipe import ArrayRecipe
 from jaxglmm.formula.components import joined
-from jaxglmm.formula.design import Design, RandomTerm
+from jaxglmm.formula.design import Design, RandomTerm, ResidualTerm
 from jaxglmm.formula.expand import in_each, is_expanded
 from jaxglmm.formula.levels import compress
 from jaxglmm.formula.rank import drop_dependent
@@ -25,6 +25,15 @@ from jaxglmm.formula.residual_rows import of_rows
 from jaxglmm.formula.tables import Columns
 
 ALL = slice(None)
+
+
+def _residual(design: Design, rows: np.ndarray) -> ResidualTerm | None:
+    """The residual term of some rows, a dispersion formula's design with it."""
+    term = design.residual
+    if term is None:
+        return None
+    out = of_rows(term, rows)
+    return out if term.part is None else replace(out, part=subset(term.part, rows))
 
 
 def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
@@ -70,7 +79,7 @@ def subset(design: Design, rows: np.ndarray, **changes: Any) -> Design:
         index=None if index is None else index[rows],
         recipe=_recipe(design.recipe, kept, used, rows),
         variables=_variables(design.variables, rows),
-        residual=None if design.residual is None else of_rows(design.residual, rows),
+        residual=_residual(design, rows),
         **(given | changes),
     )
 

@@ -289,3 +289,14 @@ def test_figures_of_influence():
     with pytest.raises(jg.NotApplicableError, match="n=0"):
         fit.plot.influence("Subject", n=0)
     plt.close("all")
+
+
+def test_levels_left_out_of_a_model_with_a_dispersion_formula():
+    data = jg.datasets.load("sleepstudy")
+    formula = "Reaction ~ Days + (1 | Subject)"
+    fit = jg.lmm(formula, data, dispersion="~ Days")
+    found = fit.influence("Subject")
+    assert found.converged.all()
+    one = jg.lmm(formula, data[data["Subject"] != found.labels[2]], dispersion="~ Days")
+    np.testing.assert_allclose(found.coefficients[2], one.coefficients, rtol=1e-5)
+    np.testing.assert_allclose(found.se[2], one.se, rtol=1e-4)
