@@ -145,20 +145,24 @@ class Choosing(Comparing):
         return conditional_aic(self)
 
     @of_likelihood
-    def cross_validate(self, by: Any = None, k: Any = 10, seed: Any = 0):
+    def cross_validate(self, by: Any = None, k: Any = None, seed: Any = 0):
         """Folds left out, the model fitted to the rest, the fold predicted.
 
         Args:
             by: whose levels stay together, and are left out together: a grouping
                 factor, a variable of the model, or labels, one a row. None: rows one by
                 one, predicted by levels that the rest knows.
-            k: number of folds, or "all": each level by itself.
+            k: number of folds, or "all": each level by itself. None: ten, or as many
+                as there are levels where they are fewer.
             seed: of the dealing of levels to folds.
 
         Returns:
             ``CrossValidation``: ``.elpd`` (sum of the log predictive densities of rows
             that were left out; larger is better) with ``.elpd_se``, ``.rmse``,
             ``.mae``, frames ``.rows`` and ``.folds``.
+
+        Raises:
+            NotApplicableError: more folds than levels; models that it is not for.
 
         Example:
             >>> import jaxglmm as jg

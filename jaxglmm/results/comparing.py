@@ -59,7 +59,8 @@ class Comparing(FittedModel):
                 levels), "cells" (to the rows of the cells), "flat" (cells with rows
                 alone), or numbers, one for each combination.
             type: "link", or "response": transformed back, differences to ratios of
-                odds or rates where the link has them.
+                odds or rates where the link has them. A linear model of log(y), log2,
+                log10, log1p, sqrt or log(y + 1) goes back to y.
             component: "cond", "zi" of a zero-inflated model, or "disp" where the
                 dispersion has a formula: of a linear model the log residual standard
                 deviation, tested by z.
@@ -71,6 +72,7 @@ class Comparing(FittedModel):
 
         Raises:
             DataError: for a variable or level that is not there.
+            NotApplicableError: type="response" of another function of the response.
 
         Example:
             >>> import jaxglmm as jg
@@ -232,7 +234,8 @@ class Comparing(FittedModel):
                 )
             return DispersionMeans(self, TYPES[component][regrid])
         if self.is_linear:
-            return _means.LinearMeans(self, "link", self.checked_ddf(ddf))
+            type = ("link", "response")[regrid]
+            return _means.LinearMeans(self, type, self.checked_ddf(ddf))
         if ddf is not None:
             self.checked_ddf(ddf)  # refuses
         ordered = self.family.family_kind == "ordinal"  # type: ignore[attr-defined]

@@ -341,10 +341,17 @@ def test_a_mean_that_the_rest_cannot_tell_is_missing():
     found = made("cbpp").cross_validate(by="period", k="all")
     assert found.rows["mean"].isna().all()
     assert np.isnan(found.elpd)
+    assert len(made("cbpp").cross_validate(by="period").folds) == 4
     with pytest.raises(jg.NotApplicableError, match="none of the model"):
         made("cbpp").cross_validate(by="farm")
     with pytest.raises(jg.NotApplicableError, match="k=1"):
         made("cbpp").cross_validate(by="herd", k=1)
+    with pytest.raises(
+        jg.NotApplicableError, match=r"15 levels of herd: .* 15 at most"
+    ):
+        made("cbpp").cross_validate(by="herd", k=16)
+    with pytest.raises(jg.NotApplicableError, match="56 rows"):
+        made("cbpp").cross_validate(k=99)
     with pytest.raises(jg.DataError, match="shape"):
         made("cbpp").cross_validate(by=np.zeros(3))
 

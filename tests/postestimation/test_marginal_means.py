@@ -136,7 +136,7 @@ def test_means_of_a_posterior_are_of_its_draws():
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        (lambda f: f.means("Worker"), "the grid is of Machine"),
+        (lambda f: f.means("Worker"), "there are Machine"),
         (lambda f: f.means("Machine", at={"Machine": ["Z"]}), "no level 'Z'"),
         (lambda f: f.means("Machine", at={"Worker": "1"}), "no such variable"),
         (lambda f: f.means("Machine").contrast("foo"), "'pairwise'"),

@@ -29,6 +29,7 @@ from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.precision import double_precision
 
 NODES = 40
+FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class CrossValidation:
 
 
 @double_precision
-def cross_validate(fit: Any, by: Any = None, k: Any = 10, seed: Any = 0):
+def cross_validate(fit: Any, by: Any = None, k: Any = None, seed: Any = 0):
     """See ``Fit.cross_validate``."""
     design = fit.design
     if design.residual is not None or design.parts or _of_categories(fit):
@@ -96,7 +97,8 @@ def cross_validate(fit: Any, by: Any = None, k: Any = 10, seed: Any = 0):
             "or several predictors"
         )
     name, codes, count = labels_of(design, by)
-    folds = _dealt(codes, count, k, np.random.default_rng(_arguments.seed(seed)))
+    what = "rows" if by is None else f"levels of {name}"
+    folds = _dealt(count, what, k, np.random.default_rng(_arguments.seed(seed)))
     fold = folds[codes]
     used = np.zeros(design.n, bool)
     used[design.counted] = True
@@ -127,19 +129,23 @@ def _of_categories(fit: Any) -> bool:
     return not fit.is_linear and fit.family.family_kind in kinds
 
 
-def _dealt(
-    codes: np.ndarray, count: int, k: Any, rng: np.random.Generator
-) -> np.ndarray:
+def _dealt(count: int, what: str, k: Any, rng: np.random.Generator) -> np.ndarray:
     """(levels,) the fold of each level."""
     if _arguments.is_among(k, ("all", "loo")):
         return np.arange(count)
-    k = _arguments.whole("k", k, 2, None, error=NotApplicableError)
+    if k is not None:
+        k = _arguments.whole("k", k, 2, None, error=NotApplicableError)
     if count < 2:
         raise NotApplicableError(
             "cross_validate() needs two levels (or rows) at least: one is left out, "
             "the other is fitted"
         )
-    return rng.permutation(np.arange(count) % min(k, count))
+    if k is not None and k > count:
+        raise NotApplicableError(
+            f"k={k} folds of {count} {what}: there can be {count} at most, which is "
+            "k='all'"
+        )
+    return rng.permutation(np.arange(count) % (min(FOLDS, count) if k is None else k))
 
 
 def _fold(

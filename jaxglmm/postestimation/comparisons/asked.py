@@ -18,7 +18,8 @@ from jaxglmm.postestimation.comparisons.grid import (
     reference_grid,
 )
 from jaxglmm.postestimation.comparisons.marginal_means import MarginalMeans, combined
-from jaxglmm.postestimation.comparisons.shown import Shown
+from jaxglmm.postestimation.comparisons.shown import Shown, on_response
+from jaxglmm.postestimation.comparisons.transformed import transformation
 from jaxglmm.postestimation.prediction import grids
 from jaxglmm.postestimation.prediction.marginal_effects import (
     counted_data,
@@ -53,6 +54,14 @@ def marginal_means(
     def rows() -> MeanRows:
         return means.of(_cells(means, data, grid))
 
+    if means.of_response and not means.is_link and not shown.plain:
+        # cells are turned back one by one, and averaged after
+
+        def turned() -> MeanRows:
+            return shown.transformed(rows(), not hasattr(means, "covariance"))
+
+        free = on_response(means)
+        return _over(free, grid, specs, by, weights, level, df, Shown(), turned)
     return _over(means, grid, specs, by, weights, level, df, shown, rows)
 
 
@@ -70,7 +79,7 @@ def trends(
     """Slopes of the linear predictor; see ``Fit.trends``."""
     data = counted_data(means.fit)
     coded = set().union(*(t.factors for t in means.fit.design.fixed_terms))
-    used = set().union(*(t.variables for t in means.fit.design.fixed_terms))
+    used = _used(means)
     if not isinstance(variable, str) or variable not in used:
         raise DataError(
             f"trends({_arguments.shown(variable)}): the fixed effects have no such "
@@ -105,7 +114,8 @@ def trends(
 def _shown(means: Means, type: str) -> Shown:
     _arguments.choice("type", type, TYPES)
     link = means.link if means.is_link else None
-    return Shown(link, back=type == "response")
+    own = transformation(means.fit.design.response) if means.of_response else None
+    return Shown(own or link).turned(type == "response")
 
 
 def _grid(
@@ -136,7 +146,7 @@ def _over(
     """Means of the rows of a grid over what is not asked for."""
     _arguments.level(level)
     df = checked_df(df)
-    specs, by = _asked(specs, by, grid)
+    specs, by = _asked(specs, by, grid, _used(means))
     specs = [n for n in grid.with_parents(specs) if n not in by]
     names = [*specs, *by]
     weight, over = grid.weights(names, weights)
@@ -181,7 +191,14 @@ def _interacting(fit: FittedModel, names: Sequence[str], over: Sequence[str]) ->
     return ", with which there are interactions" if both and names else ""
 
 
-def _asked(specs: Any, by: Any, grid: Grid) -> tuple[list[str], list[str]]:
+def _used(means: Means) -> set[str]:
+    """Variables of the fixed effects."""
+    return set().union(*(t.variables for t in means.fit.design.fixed_terms))
+
+
+def _asked(
+    specs: Any, by: Any, grid: Grid, used: set[str]
+) -> tuple[list[str], list[str]]:
     """Names of variables; a text may be a formula, ``a * b | c``."""
     if isinstance(specs, str) and specs not in grid.axes:
         left, bar, right = specs.strip().removeprefix("~").partition("|")
@@ -196,18 +213,35 @@ def _asked(specs: Any, by: Any, grid: Grid) -> tuple[list[str], list[str]]:
     by = [] if by is None else _arguments.names("by", by, meaning="a variable's name")
     for name in [*specs, *by]:
         if name not in grid.axes:
-            known = name in grid.data
+            known = name in used and name in grid.data
             hint = (
                 f"it is a number, held at {grid.data[name].iloc[0]:.4g}: give values "
                 f"by at={{{name!r}: [...]}}, or ask for trends({name!r})"
                 if known and grids.is_number(grid.data[name])
-                else f"the grid is of {', '.join(grid.axes) or 'no variable'}"
+                else _what_there_is(grid, used)
             )
             raise DataError(f"{name!r} has no means here; {hint}")
     both = [n for n in specs if n in by]
     if both:
         raise ArgumentError(f"{both[0]!r} is asked for twice, and in by=")
     return list(dict.fromkeys(specs)), list(dict.fromkeys(by))
+
+
+def _what_there_is(grid: Grid, used: set[str]) -> str:
+    """What may be asked for in place of a name that is none."""
+    if grid.axes:
+        return f"there are {', '.join(grid.axes)}"
+    numbers = [n for n in grid.data if n in used and grids.is_number(grid.data[n])]
+    if not numbers:
+        return (
+            "the fixed effects have no variable: means() without a name has the mean "
+            "of all"
+        )
+    return (
+        f"the fixed effects have no factor, and numbers ({', '.join(numbers)}) have "
+        f"means where values are given, at={{{numbers[0]!r}: [...]}}, and slopes, "
+        f"trends({numbers[0]!r})"
+    )
 
 
 def _split(text: str) -> list[str]:
@@ -266,14 +300,14 @@ def joint_tests(
     fit, data, df = means.fit, counted_data(means.fit), checked_df(df)
     terms = fit.design.fixed_terms
     coded = set().union(*(t.factors for t in terms))
-    used = set().union(*(t.variables for t in terms))
+    used = _used(means)
     wide = dict(mapping(at))
     for name in used:  # the difference of a number: its mean and one more
         if name not in wide and grids.is_number(data[name]) and name not in coded:
             centre = float(data[name].mean())
             wide[name] = [centre - 1.0, centre + 1.0]
     grid = reference_grid(fit, data, wide)
-    by = [] if by is None else _asked((), by, grid)[1]
+    by = [] if by is None else _asked((), by, grid, used)[1]
     cells = means.of(_cells(means, data, grid))
     if not hasattr(means, "covariance"):
         raise NotApplicableError(

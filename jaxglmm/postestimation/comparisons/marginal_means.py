@@ -25,7 +25,7 @@ from jaxglmm.postestimation.comparisons.families import ADJUST, Wanted, tabulate
 from jaxglmm.postestimation.comparisons.grid import keys_of
 from jaxglmm.postestimation.comparisons.interactions import interactions, short
 from jaxglmm.postestimation.comparisons.letters import letters_of_groups
-from jaxglmm.postestimation.comparisons.shown import Shown
+from jaxglmm.postestimation.comparisons.shown import Shown, on_response
 from jaxglmm.postestimation.prediction.means import MeanRows, Means
 
 
@@ -103,6 +103,9 @@ class MarginalMeans:
             level: coverage of the limits.
             adjust: see ``contrast``.
             type: "link" or "response".
+
+        Raises:
+            NotApplicableError: of a transformed response whose inverse is not known.
         """
         out = self
         if level is not None:
@@ -112,7 +115,7 @@ class MarginalMeans:
             out = replace(out, adjust=checked_adjust(adjust))
         if type is not None:
             _arguments.choice("type", type, ("link", "response"))
-            out = replace(out, shown=replace(out.shown, back=type == "response"))
+            out = replace(out, shown=out.shown.turned(type == "response"))
         return out
 
     # Contrasts ------------------------------------------------------------------------
@@ -298,7 +301,7 @@ class MarginalMeans:
             return self
         drawn = "p_value" not in self.means.table(self.rows, self.level)
         rows = self.shown.transformed(self.rows, drawn)
-        means = _on_response(self.means)
+        means = on_response(self.means)
         return replace(self, rows=rows, means=means, shown=Shown(), adjust="none")
 
     def test(self, *, joint: bool = True) -> pd.DataFrame:
@@ -386,15 +389,6 @@ def checked_adjust(adjust: Any) -> str:
     if isinstance(adjust, str):
         adjust = {"fdr_bh": "fdr", "BH": "fdr"}.get(adjust, adjust)
     return _arguments.choice("adjust", adjust, ADJUST)
-
-
-def _on_response(means: Means) -> Means:
-    """The same parameters, for estimates that are no longer linear in them."""
-    from copy import copy
-
-    out = copy(means)
-    out.is_link = out.is_linear = out.is_affine = False
-    return out
 
 
 def _is_numeral(value: Any) -> bool:

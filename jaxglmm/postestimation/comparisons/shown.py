@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from jaxglmm.model.links import Link
-from jaxglmm.postestimation.prediction.means import MeanRows
+from jaxglmm.postestimation.comparisons.transformed import Transformed
+from jaxglmm.postestimation.prediction.means import MeanRows, Means
 
 RATIOS = {"log": "ratio", "logit": "odds ratio", "cloglog": "hazard ratio"}
 
@@ -17,12 +19,12 @@ RATIOS = {"log": "ratio", "logit": "odds ratio", "cloglog": "hazard ratio"}
 class Shown:
     """A transformation of estimates, errors and limits.
 
-    link: of the predictor, None of what has no link; difference: whether the estimates
-    are differences (whose inverse is a ratio, for logarithms); back: whether they are
-    transformed at all.
+    link: of the predictor, or what the formula did to the response; None of what has
+    neither; difference: whether the estimates are differences (whose inverse is a
+    ratio, for logarithms); back: whether they are transformed at all.
     """
 
-    link: Link | None = None
+    link: Link | Transformed | None = None
     difference: bool = False
     back: bool = False
 
@@ -36,7 +38,24 @@ class Shown:
         """Whether numbers are shown on another scale than they were made on."""
         if self.plain or not self.back:
             return False
-        return not self.difference or self.link.name in RATIOS  # type: ignore[union-attr]
+        return not self.difference or self.ratio is not None
+
+    @property
+    def ratio(self) -> str | None:
+        """What the inverse of a difference is; None where it is nothing."""
+        if isinstance(self.link, Transformed):
+            return self.link.ratio
+        return None if self.link is None else RATIOS.get(self.link.name)
+
+    def turned(self, back: bool) -> Shown:
+        """The same on the scale of the response, or not.
+
+        Raises:
+            NotApplicableError: there is no way back.
+        """
+        if back and isinstance(self.link, Transformed):
+            self.link.check()
+        return replace(self, back=back)
 
     @property
     def scale(self) -> str:
@@ -46,10 +65,11 @@ class Shown:
         name = self.link.name  # type: ignore[union-attr]
         if not self.difference:
             return "response" if self.back else name
-        ratio = RATIOS.get(name)
+        ratio = self.ratio
         if ratio is None:
             return f"{name} (differences)"
-        return ratio if self.back else f"log {ratio}"
+        log = self.link.function if isinstance(self.link, Transformed) else "log"
+        return ratio if self.back else f"{log} {ratio}"
 
     def value(self, eta: Any) -> np.ndarray:
         """On the scale that is shown."""
@@ -57,6 +77,8 @@ class Shown:
         if not self.changes:
             return eta
         with np.errstate(over="ignore"):
+            if self.difference and isinstance(self.link, Transformed):
+                return self.link.inverse_of_difference(eta)
             if self.difference:
                 return np.exp(eta)
             return np.asarray(self.link.inverse(eta), float)  # type: ignore[union-attr]
@@ -65,13 +87,13 @@ class Shown:
         """Its derivative."""
         if not self.changes:
             return np.ones(np.shape(eta))
-        if self.difference:
+        if self.difference and not isinstance(self.link, Transformed):
             return self.value(eta)
         return np.asarray(self.link.slope(eta), float)  # type: ignore[union-attr]
 
     def transformed(self, rows: MeanRows, drawn: bool) -> MeanRows:
         """Estimates on the scale of the response, by slopes or draw by draw."""
-        back = replace(self, back=True)
+        back = self.turned(True)
         if drawn:
             jacobian = back.value(rows.jacobian)
             value = jacobian.mean(axis=1)
@@ -80,3 +102,10 @@ class Shown:
             value = back.value(rows.value)
         none = np.zeros(len(value))
         return replace(rows, value=value, jacobian=jacobian, offset=none)
+
+
+def on_response(means: Means) -> Means:
+    """The same parameters, for estimates that are no longer linear in them."""
+    out = copy(means)
+    out.is_link = out.is_linear = out.is_affine = False
+    return out

@@ -109,9 +109,10 @@ class Means(abc.ABC):
 
     fit: whose; covariance: (k, k) of the parameters; random: whether the columns of the
     random terms are needed; is_link: on the scale of the linear predictor; is_linear:
-    in the parameters; is_affine: in X beta; tests_each: whether degrees of freedom cost
-    a computation a row; at_once: rows whose means
-    are held together, None for all.
+    in the parameters; is_affine: in X beta; of_response: whether they are on the scale
+    of the formula's left side, which may be a function of the response; tests_each:
+    whether degrees of freedom cost a computation a row; at_once: rows whose means are
+    held together, None for all.
     """
 
     fit: FittedModel
@@ -120,6 +121,7 @@ class Means(abc.ABC):
     is_link = False
     is_linear = False
     is_affine = False
+    of_response = False
     tests_each = False
     at_once: int | None = None
     ddf: str | None = None
@@ -233,6 +235,7 @@ class LinearMeans(Means):
 
     is_linear = True
     is_affine = True
+    of_response = True
     tests_each = True
 
     def __init__(self, fit: FittedModel, type: str, ddf: str | None = None):
@@ -265,7 +268,10 @@ class LinearMeans(Means):
             return super().joint(rows, df)
         from jaxglmm.postestimation.inference.denominator_df import contrast_test
 
-        found = contrast_test(self.fit, rows.jacobian, self.ddf, rhs=-rows.offset)
+        rhs = -rows.offset
+        if not self.is_linear:  # means that were turned back, near the estimates
+            rhs = rows.jacobian @ self.fit.coefficients - rows.value
+        found = contrast_test(self.fit, rows.jacobian, self.ddf, rhs=rhs)
         out = {"num_df": found["num_df"], "den_df": found["den_df"]}
         return out | {"statistic": found["F"], "p_value": found["p"]}
 

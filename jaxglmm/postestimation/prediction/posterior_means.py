@@ -40,6 +40,7 @@ class PosteriorMeans(Means):
         self.random = re == "marginal" and bool(fit.design.terms)
         plain = averages.has_plain_mean(fit.family)
         identity = plain and fit.family.link.name == "identity"
+        self.of_response = identity
         self.is_affine = identity or (self.is_link and not self.random)
         self.at_once = max(1, predictive.AT_ONCE // fit.posterior.n_draws)
 
