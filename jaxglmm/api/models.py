@@ -31,7 +31,12 @@ from jaxglmm.api.given import (
     read_design,
     reading,
 )
-from jaxglmm.api.streamed import is_source, streamed, streamed_generalised
+from jaxglmm.api.streamed import (
+    in_batches,
+    is_source,
+    streamed,
+    streamed_generalised,
+)
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.estimate.methods import BayesMethod, bayes_method
 from jaxglmm.fitting.fit_design import (
@@ -75,6 +80,7 @@ def lmm(
     fixed: dict | None = None,
     start: dict | None = None,
     checkpoint: Any = None,
+    executor: Any = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a linear mixed model.
@@ -123,6 +129,8 @@ def lmm(
             at: no degree of freedom, no standard error.
         start: name -> value of parameters from which the search begins.
         checkpoint: of files in batches, a folder from which a killed run goes on.
+        executor: of files in batches, a ``concurrent.futures.Executor`` or one of
+            ``jg.executors`` that makes the sums, as in ``fit_many``.
         unknown: none; other packages' names raise an ``ArgumentError`` with ours.
 
     Returns:
@@ -147,7 +155,7 @@ def lmm(
     how = {"method": method, "reml": reml, "priors": priors, "conf_level": conf_level}
     how |= {"tol": tol, "max_iter": max_iter, "satterthwaite": compute_satterthwaite}
     how |= {"residual": residual, "dispersion": dispersion, "ddf": ddf}
-    how |= {"checkpoint": checkpoint}
+    how |= {"batches": {"checkpoint": checkpoint, "executor": executor}}
     return _linear((formula, data, groups), read, fixed, start, **how)
 
 
@@ -173,7 +181,7 @@ def _linear(
     residual: Any,
     dispersion: Any,
     ddf: str | None,
-    checkpoint: Any,
+    batches: dict[str, Any],
 ) -> Fit:
     """The steps of ``lmm``; given: formula, data, groups; read: for ``read_design``."""
     bayes = bayes_method(method)
@@ -186,12 +194,11 @@ def _linear(
     if isinstance(given[0], str) and is_source(given[1]):
         only = {"residual": residual, "dispersion": dispersion, "method": bayes}
         only |= {"fixed": fixed, "start": start, "ddf": ddf}
-        read = read | {"checkpoint": checkpoint}
+        read = read | batches
         fit = streamed(given, read, only, estimator, tol, max_iter, satterthwaite)
         fit.diagnostics["conf_level"] = conf_level
         return fit
-    if checkpoint is not None:
-        raise ModelError("checkpoint= is for files that are read in batches")
+    in_batches(batches)
     started = time.perf_counter()
     if isinstance(residual, str):
         read = read | {"residual": residual}
@@ -247,6 +254,7 @@ def glmm(
     fixed: dict | None = None,
     start: dict | None = None,
     checkpoint: Any = None,
+    executor: Any = None,
     **unknown: Any,
 ) -> Fit:
     """Fit a generalised linear mixed model by maximum likelihood.
@@ -291,6 +299,8 @@ def glmm(
         fixed: as for ``lmm``, ``{"phi": 2.0}`` too.
         start: as for ``lmm``.
         checkpoint: as for ``lmm``.
+        executor: as for ``lmm``; crossed factors share effects, and only their
+            first passes are made by it.
         unknown: none; other packages' names raise an ``ArgumentError`` with ours.
 
     Returns:
@@ -318,7 +328,7 @@ def glmm(
     read |= {"weights": weights, "offset": offset, "trials": trials, "known": known}
     how = {"method": method, "reml": reml, "priors": priors, "conf_level": conf_level}
     how |= {"tol": tol, "max_iter": max_iter, "family": family}
-    how |= {"checkpoint": checkpoint}
+    how |= {"batches": {"checkpoint": checkpoint, "executor": executor}}
     others, held = (zi, dispersion, nominal), (fixed, start)
     return _generalised((formula, data, groups), read, others, held, **how)
 
@@ -336,7 +346,7 @@ def _generalised(
     conf_level: float,
     tol: float,
     max_iter: int,
-    checkpoint: Any,
+    batches: dict[str, Any],
 ) -> Fit:
     """The steps of ``glmm``; parts: zi, dispersion, nominal; held: fixed, start."""
     from jaxglmm.model.families import family_from
@@ -354,7 +364,7 @@ def _generalised(
     if isinstance(given[0], str) and is_source(given[1]):
         only = {"zi": zi, "dispersion": dispersion, "nominal": nominal}
         only |= {"method": bayes, "fixed": held[0], "start": held[1]}
-        read, how = read | {"checkpoint": checkpoint}, (tol, max_iter)
+        read, how = read | batches, (tol, max_iter)
         if likelihood.is_linear_model:
             own = Maximise(restricted), *how, False
             fit = streamed(given, read, only, *own)
@@ -363,8 +373,7 @@ def _generalised(
             fit = streamed_generalised(given, read, only, likelihood, *own)
         fit.diagnostics["conf_level"] = conf_level
         return fit
-    if checkpoint is not None:
-        raise ModelError("checkpoint= is for files that are read in batches")
+    in_batches(batches)
     started = time.perf_counter()
     read = read | {"others": formulas(others)} | reading(likelihood)
     design = read_design("glmm", *given, **read)

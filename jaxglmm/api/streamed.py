@@ -10,13 +10,14 @@ from jaxglmm.api.given import _caller
 from jaxglmm.estimate.maximise import Maximise
 from jaxglmm.results import faces
 from jaxglmm.results.fit import Fit
+from jaxglmm.runtime import executors
 
 if TYPE_CHECKING:  # generalised models are imported where they are asked for
     from jaxglmm.integrate.base import AbstractMarginal
     from jaxglmm.model.families import AbstractFamily
 
 ENGINES = ("pyarrow", "duckdb", "polars", "ibis", "dask", "ray", "pyspark")
-TAKEN = ("weights", "offset", "missing", "contrasts", "checkpoint")
+TAKEN = ("weights", "offset", "missing", "contrasts", "checkpoint", "executor")
 
 
 def is_source(data: Any) -> bool:
@@ -76,7 +77,15 @@ def _taken(
                 f"{name}= is for a table in memory; data in batches take a formula "
                 f"with {', '.join(names)}, by {by}"
             )
-    return {name: read[name] for name in names}
+    taken = {name: read[name] for name in names}
+    return taken | {"executor": executors.given(taken["executor"])}
+
+
+def in_batches(given: dict[str, Any]) -> None:
+    """Refuses for a table in memory what is for data in batches alone."""
+    for name, value in given.items():
+        if value is not None:
+            raise ModelError(f"{name}= is for files that are read in batches")
 
 
 def streamed_generalised(

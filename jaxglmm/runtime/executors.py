@@ -13,18 +13,25 @@ are two, whatever the machine has: XLA has threads of its own.
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import (
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from jaxglmm._errors import ArgumentError
+from jaxglmm._errors import ArgumentError, JaxGLMMError
 from jaxglmm.runtime.engines import DaskExecutor
 from jaxglmm.runtime.precision import double_precision
 
 THREADS = 2
+WORKERS = 4  # of an executor that does not say how many it has
 _own = threading.local()
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,20 +60,84 @@ def executor(width: int | None = None) -> Executor:
 
 
 def in_order(
-    work: Callable[[T], R], items: Iterable[T], width: int | None = None
+    work: Callable[[T], R],
+    items: Iterable[T],
+    width: int | None = None,
+    pool: Executor | None = None,
 ) -> Iterator[R]:
     """What ``work`` makes of the items, in their order; few are taken ahead of it.
 
-    width: as of ``executor``.
+    width: as of ``executor``. pool: somebody's executor instead; what it loses is done
+    here.
     """
+    if pool is not None:
+        yield from _in_order_there(work, items, pool)
+        return
     waiting: deque[Future[R]] = deque()
-    with executor(width) as pool:
+    with executor(width) as own:
         for item in items:
-            waiting.append(pool.submit(work, item))
+            waiting.append(own.submit(work, item))
             if len(waiting) > (width or threads()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _in_order_there(
+    work: Callable[[T], R], items: Iterable[T], pool: Executor
+) -> Iterator[R]:
+    if isinstance(pool, ProcessPoolExecutor):
+        _travels(work)
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    share: Callable[[Any], Any] = getattr(pool, "share", lambda x: x)
+    shared = share(work)
+    most = 2 * int(getattr(pool, "_max_workers", None) or WORKERS)
+
+    def oldest() -> R:
+        item, future = waiting.popleft()
+        try:
+            return future.result()
+        except JaxGLMMError:
+            raise
+        except Exception:  # a worker's end has a name of its engine's own
+            return work(item)
+
+    try:
+        for item in items:
+            waiting.append((item, submitted(pool, _done, shared, item)))
+            if len(waiting) > most:
+                yield oldest()
+        while waiting:
+            yield oldest()
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _travels(work: Any) -> None:
+    try:
+        pickle.dumps(work)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise ArgumentError(
+            f"executor=: other processes cannot take this work ({error}). A function "
+            "that the formula calls must be one of a module; threads take any"
+        ) from error
+
+
+def _done(work: Callable[[T], R], item: T) -> R:
+    """In a worker, which is one of several."""
+    with one_at_a_time():
+        return work(item)
+
+
+def submitted(pool: Executor, work: Callable[..., R], *args: Any) -> Future[R]:
+    """The future of a call; where the executor is broken or shut down it has failed."""
+    try:
+        return pool.submit(work, *args)
+    except RuntimeError as error:
+        out: Future[R] = Future()
+        out.set_exception(error)
+        return out
 
 
 def given(pool: Any) -> Executor | None:

@@ -22,7 +22,7 @@ import numpy as np
 from jaxglmm._errors import DataError
 from jaxglmm._pandas import pd
 from jaxglmm.runtime import progress as bars
-from jaxglmm.runtime.executors import one_at_a_time
+from jaxglmm.runtime.executors import one_at_a_time, submitted
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.streaming.sources import Batch, BatchSource
 from jaxglmm.streaming.whole import (
@@ -251,7 +251,7 @@ def _fitted(
                 part = left.pop()
                 if most == CARRIED and not isinstance(part, ArrowBytes):
                     part = ArrowBytes.of(_read_here(part))
-                waiting[_submitted(executor, shared, part, done)] = part
+                waiting[submitted(executor, fit_there, shared, part, done)] = part
             ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ready:
                 part = waiting.pop(future)
@@ -269,14 +269,3 @@ def _fitted(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _submitted(
-    executor: Executor, shared: Any, part: RowsSomewhere, done: frozenset[str] | None
-) -> Future:
-    try:
-        return executor.submit(fit_there, shared, part, done)
-    except RuntimeError as error:  # broken, or shut down
-        out: Future = Future()
-        out.set_exception(error)
-        return out

@@ -12,8 +12,10 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,15 +135,19 @@ def fit_generalised_streamed(
     context: dict[str, Any] | None = None,
     shown: bool | None = None,
     checkpoint: Any = None,
+    executor: Executor | None = None,
 ) -> Any:
-    """A generalised model of a source, named; arguments as for ``read_model``."""
+    """A generalised model of a source, named; arguments as for ``read_model``.
+
+    executor: does the sums over batches, and the parts of a model with one factor.
+    """
     source = source_of(data)
     kind, support = family.family_kind, _support(family)
     more = {"family_kind": kind, "support": support, "trials": trials}
     survey = surveyed(formula, source, weights, offset, context, contrasts, **more)
     refuse(survey, family, marginal)
     facts = {"family": repr(family), "marginal": repr(marginal), "trials": trials}
-    own = missing, shown, checkpoint
+    own = missing, shown, checkpoint, executor
     with _told_by(family, survey):
         passed = passes_over(survey, source, *own, pushed=False, **facts)
     check_generalised(passed.design)
@@ -158,7 +164,7 @@ def fit_generalised_streamed(
             found = crossed_search.searched(parts, covs, beside, *how)
             end, modes, visits = found.end, found.u, found.visits
         else:
-            end, u, visits = _searched(parts, *how)
+            end, u, visits = _searched(parts, *how, executor)
             modes = (u.values,)
         end = searching.ended(end, _scales(parts, factors))
         names = passed.design.x_names
@@ -234,15 +240,15 @@ def _told_by(family: AbstractFamily, survey: Any) -> Iterator[None]:
 
 def _support(family: AbstractFamily) -> Callable[[np.ndarray, Any], None]:
     """The family's check of a batch, which may well be constant."""
+    return partial(_checked, family)
 
-    def check(y: np.ndarray, trials: Any) -> None:
-        try:
-            family.check(y, trials)
-        except ModelError as error:
-            if error.status != _status.CONSTANT:
-                raise
 
-    return check
+def _checked(family: AbstractFamily, y: np.ndarray, trials: Any) -> None:
+    try:
+        family.check(y, trials)
+    except ModelError as error:
+        if error.status != _status.CONSTANT:
+            raise
 
 
 @contextmanager
@@ -370,6 +376,7 @@ def _searched(
     tol: float,
     max_iter: int,
     shown: bool | None,
+    executor: Executor | None,
 ) -> tuple[SearchEnd, AllModes, int]:
     """The maximum, u of all levels there, and how often all rows were visited."""
     shape, scales = parts.shape, _scales(parts)
@@ -391,12 +398,23 @@ def _searched(
                 yield block
                 bar.update(block.rows)
 
+    def there(x: np.ndarray, pool: Executor, bar: Any) -> SearchPoint:
+        k = len(x)
+        value, score, H = 0.0, np.zeros(k), np.zeros((k, k))
+        for part, own in searching.evaluated_there(pool, marginal, x, parts, u):
+            value, score, H = value + own.value, score + own.score, H + own.H
+            bar.update(int(parts.rows[part]))
+        return SearchPoint(x, value, score, H)
+
     def evaluate(x: np.ndarray) -> SearchPoint:
         nonlocal visits
         visits += 1
         total = int(parts.rows.sum())
         with progress.bar(total, shown, "row", f"likelihood, pass {visits}") as bar:
-            found = searching.evaluated(marginal, x, every(bar), u)
+            if executor is None:
+                found = searching.evaluated(marginal, x, every(bar), u)
+            else:
+                found = there(x, executor, bar)
         if left is not None:
             left.write("search", {"value": found.value}, {"psi": x})
         return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -71,17 +72,21 @@ def read_model(
     context: dict[str, Any] | None = None,
     shown: bool | None = None,
     checkpoint: Any = None,
+    executor: Executor | None = None,
 ) -> StreamedModel:
     """The passes over a source.
 
     checkpoint: a folder for what they found; a run that was killed goes on there.
+    executor: makes the sums of batches.
 
     Raises:
         FormulaError, DataError, ModelError: as for a table in memory, with the file.
     """
     source = source_of(data)
     survey = surveyed(formula, source, weights, offset, context, contrasts)
-    passed = passes_over(survey, source, missing, shown, checkpoint, pushed=True)
+    passed = passes_over(
+        survey, source, missing, shown, checkpoint, executor, pushed=True
+    )
     sums, frame, design = passed.sums, passed.frame, passed.design
     check_linear(design)
     found = reduced(sums, survey.counted)
@@ -142,6 +147,7 @@ def passes_over(
     missing: str,
     shown: bool | None,
     checkpoint: Any,
+    executor: Executor | None,
     *,
     pushed: bool,
     **facts: Any,
@@ -177,7 +183,7 @@ def passes_over(
         survey.finish(missing)
     levels = time.perf_counter()
     maker = RowMaker(survey)
-    summing = Summing(maker, source, shown, own, left, weighted=pushed)
+    summing = Summing(maker, source, shown, own, left, pushed, executor)
     sums, frame, kept, whole = summing.run()
     lost = _null_space(summing, kept, whole)
     if lost is not None:

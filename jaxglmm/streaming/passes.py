@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from jaxglmm.formula.tables import as_table
 from jaxglmm.model import covariances
 from jaxglmm.runtime import progress
 from jaxglmm.runtime.ahead import ahead
+from jaxglmm.runtime.executors import in_order
 from jaxglmm.streaming.checkpoint import Checkpoint, keep_sums, resume_sums
 from jaxglmm.streaming.pushed import Roles, monomials, sum_by_sql
 from jaxglmm.streaming.sources import ROWS, Batch, BatchSource, DuckSource
@@ -107,8 +109,9 @@ class Summing:
         pushed: Roles | None = None,
         left: Checkpoint | None = None,
         weighted: bool = True,
+        executor: Executor | None = None,
     ):
-        self.weighted = weighted
+        self.weighted, self.executor = weighted, executor
         self.maker, self.source, self.shown = maker, source, shown
         self.pushed, self.left = pushed, left
         self.survey = maker.survey
@@ -228,22 +231,32 @@ class Summing:
         with progress.bar(self.survey.n, self.shown, "row", "cross-products") as bar:
             bar.update(done)
             tables = self.source.tables(self.survey.columns, rows, done)
-            for batch in ahead(tables) if done < self.survey.n else ():
-                with told(batch.where):
-                    found = self.maker.rows(as_table(batch.table))
-                    codes = [found.codes[name] for name in self.factors]
-                    w = found.w if self.weighted else None
-                    sums.add(columns.of(found), w, codes)
-                done += batch.table.num_rows
+            batches = ahead(tables) if done < self.survey.n else iter(())
+            for n in self._added(sums, columns, batches):
+                done += n
                 if left is not None and (left.is_due or done == self.survey.n):
                     keep_sums(left, k, sums, done, more)
-                bar.update(batch.table.num_rows)
+                bar.update(n)
         self.survey.lost = lost
         if done != self.survey.n:
             raise DataError(
                 f"{self.source.description} had {self.survey.n} rows when its levels "
                 f"were read, and {done} now: the data change while they are read"
             )
+
+    def _added(
+        self, sums: RowSums, columns: SummedColumns, batches: Iterator[Batch]
+    ) -> Iterator[int]:
+        """Adds up the batches, in their order; the rows of each as it is done."""
+        work = BatchSums(columns, sums.factors, self.weighted)
+        if self.executor is None:
+            for batch in batches:
+                work.add(sums, batch)
+                yield batch.table.num_rows
+            return
+        for n, found in in_order(work.packed, batches, pool=self.executor):
+            sums.add_packed(found)
+            yield n
 
     def _better(
         self, sums: RowSums, frame: SumFrame, c: SumCoordinates
@@ -367,6 +380,30 @@ class SummedColumns:
             if turn is not None:
                 out += _divided([out[j] for j in raw], turn, n)
         return out
+
+
+@dataclass(frozen=True)
+class BatchSums:
+    """How the sums of a batch are made, here or in a worker."""
+
+    columns: SummedColumns
+    factors: tuple[FactorShape, ...]
+    weighted: bool
+
+    def add(self, sums: RowSums, batch: Batch) -> None:
+        """Add the rows of a batch."""
+        with told(batch.where):
+            found = self.columns.maker.rows(as_table(batch.table))
+            codes = [found.codes[factor.name] for factor in self.factors]
+            w = found.w if self.weighted else None
+            sums.add(self.columns.of(found), w, codes)
+
+    def packed(self, batch: Batch) -> tuple[int, dict[str, np.ndarray]]:
+        """Its rows, and the sums of it alone."""
+        own = self.columns
+        sums = RowSums(own.x_at, own.y_at, self.factors, self.weighted)
+        self.add(sums, batch)
+        return batch.table.num_rows, sums.packed()
 
 
 def _divided(

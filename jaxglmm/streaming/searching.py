@@ -9,7 +9,8 @@ passes are left to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from jaxglmm.model.covariances.base import is_scale
 from jaxglmm.runtime import hosted
 from jaxglmm.runtime.executors import in_order
 from jaxglmm.runtime.precision import double_precision
-from jaxglmm.streaming.parts import LevelBlock
+from jaxglmm.streaming.parts import LevelBlock, Parts
 from jaxglmm.structure.moments_of_design import UNROLLED
 
 LONGEST = 1.0  # change of a parameter in a step, in internal coordinates
@@ -39,19 +40,24 @@ HALVED = 12
 
 @dataclass
 class AllModes:
-    """u (q, J) of all levels, in their order."""
+    """u (q, J) of all levels, in their order; or of ``some``, ascending."""
 
     values: np.ndarray
+    some: np.ndarray | None = None
 
     def of(self, block: LevelBlock, size: int) -> np.ndarray:
         """(q, 1, J) of a block, padded."""
         out = np.zeros((len(self.values), 1, size))
-        out[:, 0, : len(block.levels)] = self.values[:, block.levels]
+        out[:, 0, : len(block.levels)] = self.values[:, self._places(block)]
         return out
 
     def keep(self, block: LevelBlock, u: np.ndarray) -> None:
         """Remember those of a block."""
-        self.values[:, block.levels] = u[:, 0, : len(block.levels)]
+        self.values[:, self._places(block)] = u[:, 0, : len(block.levels)]
+
+    def _places(self, block: LevelBlock) -> np.ndarray:
+        own = block.levels
+        return own if self.some is None else np.searchsorted(self.some, own)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,38 @@ def evaluated(
         score += slope
         H += curvature
     return SearchPoint(psi, value, score, H)
+
+
+@dataclass(frozen=True)
+class PartWork:
+    """The sums over a part at psi, wherever they are made: a part's number and u."""
+
+    marginal: AbstractMarginal
+    psi: np.ndarray
+    parts: Parts
+
+    @double_precision
+    def __call__(self, item: tuple[int, AllModes]) -> tuple[SearchPoint, AllModes]:
+        """The sums, and u moved to the modes."""
+        k, u = item
+        blocks = self.parts.blocks(k)
+        return evaluated(self.marginal, self.psi, blocks, u), u
+
+
+def evaluated_there(
+    pool: Executor,
+    marginal: AbstractMarginal,
+    psi: np.ndarray,
+    parts: Parts,
+    u: AllModes,
+) -> Iterator[tuple[int, SearchPoint]]:
+    """A part after the other, done by an executor; u is moved to the modes."""
+    places = [np.flatnonzero(parts.part_of == k) for k in range(parts.count)]
+    items = ((k, AllModes(u.values[:, at], at)) for k, at in enumerate(places))
+    work = PartWork(marginal, psi, parts)
+    for k, (found, own) in enumerate(in_order(work, items, pool=pool)):
+        u.values[:, places[k]] = own.values
+        yield k, found
 
 
 def _of_block(

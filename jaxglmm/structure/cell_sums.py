@@ -43,6 +43,10 @@ class CellSums:
         key = one.astype(np.int64) * self.J2 + two
         cells, entry = occupied(key, self.J1 * self.J2)
         sums = np.stack([count(entry, len(cells), *factors) for factors in products])
+        self.add_sums(cells, sums)
+
+    def add_sums(self, cells: np.ndarray, sums: np.ndarray) -> None:
+        """Sums (m, c) of other rows by cell: keys (c,)."""
         self._keys.append(cells)
         self._values.append(sums)
         self._waiting += len(cells)

@@ -174,6 +174,29 @@ class RowSums:
         for (a, b), cells in self.cells.items():
             cells.keys, cells.values = state[f"key{a}.{b}"], state[f"cell{a}.{b}"]
 
+    def packed(self) -> dict[str, np.ndarray]:
+        """``state``, of the levels alone that were seen."""
+        out = self.state()
+        for k, counts in enumerate(self.counts):
+            seen = np.flatnonzero(counts)
+            out |= {
+                f"seen{k}": seen,
+                f"count{k}": counts[seen],
+                f"level{k}": self.by_level[k][:, seen],
+            }
+        return out
+
+    def add_packed(self, other: Mapping[str, np.ndarray]) -> None:
+        """What ``packed`` gave of other rows, of the same columns and levels."""
+        self.gram += other["gram"]
+        self.plain += other["plain"]
+        for k in range(len(self.factors)):
+            seen = other[f"seen{k}"]
+            self.by_level[k][:, seen] += other[f"level{k}"]
+            self.counts[k][seen] += other[f"count{k}"]
+        for (a, b), cells in self.cells.items():
+            cells.add_sums(other[f"key{a}.{b}"], other[f"cell{a}.{b}"])
+
     def drop(self, kept: Sequence[int]) -> None:
         """Go on with some of the columns of X only."""
         self.x_at = tuple(self.x_at[j] for j in kept)
