@@ -88,8 +88,7 @@ def lmm(
     Two forms, a formula in lme4's syntax and a table, or arrays::
 
         jg.lmm("Reaction ~ Days + (Days | Subject)", frame)
-        jg.lmm(y, X, {"subject": ids}, random_effects={"subject": ["1", "time"]},
-               random_data={"time": time})
+        jg.lmm(y, X, {"g": g}, random_effects={"g": ["1", "t"]}, random_data={"t": t})
 
     Args:
         formula: or the response (n,). It may call functions of the code around it: one
@@ -104,9 +103,8 @@ def lmm(
         tol: stop when less than this is still to gain of -2 log-likelihood.
         max_iter: most evaluations of the criterion.
         compute_satterthwaite: False for n - p degrees of freedom.
-        weights: column name or (n,): a row's residual variance is sigma^2 / weight; one
-            of weight zero is predicted and is no observation. A pandas Series, here
-            and below, is matched by its row labels, an array by position.
+        weights: column name or (n,): a row's residual variance is sigma^2 / weight; of
+            zero: predicted alone. A Series, here and below, goes by row labels.
         offset: known part of the predictor, column name or (n,).
         correlated: in the second form, False (or factor -> False): independent effects.
         method: "reml", "ml", ``jg.REML()``, ``jg.ML()``, or a Bayesian one of ``glmm``.
@@ -129,8 +127,7 @@ def lmm(
             at: no degree of freedom, no standard error.
         start: name -> value of parameters from which the search begins.
         checkpoint: of files in batches, a folder from which a killed run goes on.
-        executor: of files in batches, a ``concurrent.futures.Executor`` or one of
-            ``jg.executors`` that makes the sums, as in ``fit_many``.
+        executor: of files in batches, what makes the sums, as in ``fit_many``.
         unknown: none; other packages' names raise an ``ArgumentError`` with ours.
 
     Returns:
@@ -292,23 +289,20 @@ def glmm(
         zi: right side of the formula of the logit of the probability of a zero that is
             not the family's, ``"~ x + (1 | g)"``; ``"~ ."`` has the terms of the mean.
             With a truncated family, or one of positive values, a hurdle.
-        dispersion: right side of the formula of the logarithm of the dispersion
-            parameter (of the residual sd in a Gaussian model). Also ``dispformula``.
+        dispersion: formula of the log dispersion (Gaussian: sd); also ``dispformula``.
         known: as for ``lmm``.
         reml: fixed effects integrated out too, by Laplace; also ``method="reml"``.
         fixed: as for ``lmm``, ``{"phi": 2.0}`` too.
         start: as for ``lmm``.
         checkpoint: as for ``lmm``.
-        executor: as for ``lmm``; crossed factors share effects, and only their
-            first passes are made by it.
+        executor: as for ``lmm``.
         unknown: none; other packages' names raise an ``ArgumentError`` with ours.
 
     Returns:
         A ``Fit``. One that did not converge is returned too, with its status.
 
     Raises:
-        FormulaError, DataError, ModelError: before anything is computed; the message
-            says what to change.
+        FormulaError, DataError, ModelError: with what to change, at once.
 
     Method: Laplace's approximation to the marginal likelihood with observed information
     at the mode of the random effects (Kristensen et al. 2016), an analytic score, and

@@ -5,9 +5,11 @@ A column of X or Z is made once: those of random slopes are mostly columns of X 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +84,12 @@ class RowMaker:
         self.groups = {name: survey.group(name) for name in survey.groupings}
         for coding in self.groups.values():
             refuse_one_level(coding)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the caller's names: the encoder has those that it needs."""
+        survey = copy.copy(self.survey)
+        survey.context = {}
+        return vars(self) | {"survey": survey}
 
     def _term(self, part) -> TermShape:
         plans = plan(part.terms, self.encoder.is_factor)

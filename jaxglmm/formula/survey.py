@@ -139,10 +139,6 @@ class Survey:
                     "batches takes (x | g), (x || g), diag() and cs()"
                 )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the caller's names: the encoder has those that it needs."""
-        return vars(self) | {"context": {}}
-
     @property
     def columns(self) -> list[str]:
         """Columns to be read, in the order of the table."""

@@ -398,14 +398,6 @@ def _searched(
                 yield block
                 bar.update(block.rows)
 
-    def there(x: np.ndarray, pool: Executor, bar: Any) -> SearchPoint:
-        k = len(x)
-        value, score, H = 0.0, np.zeros(k), np.zeros((k, k))
-        for part, own in searching.evaluated_there(pool, marginal, x, parts, u):
-            value, score, H = value + own.value, score + own.score, H + own.H
-            bar.update(int(parts.rows[part]))
-        return SearchPoint(x, value, score, H)
-
     def evaluate(x: np.ndarray) -> SearchPoint:
         nonlocal visits
         visits += 1
@@ -414,7 +406,8 @@ def _searched(
             if executor is None:
                 found = searching.evaluated(marginal, x, every(bar), u)
             else:
-                found = there(x, executor, bar)
+                own = executor, marginal, x, parts, u
+                found = searching.evaluated_there(*own, bar.update)
         if left is not None:
             left.write("search", {"value": found.value}, {"psi": x})
         return found

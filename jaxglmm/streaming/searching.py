@@ -9,7 +9,7 @@ passes are left to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -126,14 +126,18 @@ def evaluated_there(
     psi: np.ndarray,
     parts: Parts,
     u: AllModes,
-) -> Iterator[tuple[int, SearchPoint]]:
-    """A part after the other, done by an executor; u is moved to the modes."""
+    done: Callable[[int], Any],
+) -> SearchPoint:
+    """``evaluated``, of parts by an executor; done: told the rows of each."""
     places = [np.flatnonzero(parts.part_of == k) for k in range(parts.count)]
     items = ((k, AllModes(u.values[:, at], at)) for k, at in enumerate(places))
     work = PartWork(marginal, psi, parts)
-    for k, (found, own) in enumerate(in_order(work, items, pool=pool)):
-        u.values[:, places[k]] = own.values
-        yield k, found
+    value, score, H = 0.0, np.zeros(len(psi)), np.zeros((len(psi), len(psi)))
+    for k, (own, moved) in enumerate(in_order(work, items, pool=pool)):
+        u.values[:, places[k]] = moved.values
+        value, score, H = value + own.value, score + own.score, H + own.H
+        done(int(parts.rows[k]))
+    return SearchPoint(psi, value, score, H)
 
 
 def _of_block(
