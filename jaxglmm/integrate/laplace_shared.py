@@ -20,9 +20,9 @@ g is the derivative in o, X'g in beta, and so on (``Leverages``). Rows are NumPy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -66,18 +66,14 @@ def rows_at_mode(problem: GeneralisedProblem, psi: Array, u: Array) -> RowsAtMod
     mode = laplace.find_mode(problem, beta, lam, phi, (u,))
     rows = problem.folded()
     family = problem.family
-    apart: Callable[[Array], Array] | None = None
-    if family.discrete and family.has_separable_term:
-
-        def apart(x: Array) -> Array:
-            return separable(rows, x)
-
+    alone = family.discrete and family.has_separable_term
+    apart = partial(separable, rows) if alone else None
     eta = predictor(rows, beta, scale(lam, mode.u))
     r = row_terms(rows, eta, phi, "observed", total=jnp.sum, second=False, apart=apart)
     value = -2 * jnp.sum(r.l) + jnp.sum(mode.u[0] ** 2) + constant(rows)
     slopes = [-2 * jnp.sum(x) for x in r.dl]
-    if apart is not None:
-        value = value - 2 * r.apart
+    if alone:
+        value = value - 2 * jnp.asarray(r.apart)
         slopes = [x - 2 * y for x, y in zip(slopes, r.dapart, strict=True)]
     nothing = jnp.zeros((0, *r.s.shape))
     return RowsAtMode(
@@ -267,7 +263,7 @@ class ReducedRows:
             if self._is_dense:
                 N = self._coupling(x, here)
                 N = (N.reshape(-1, self.rows.m) @ inverse).reshape(N.shape)
-                level = np.arange(N.shape[0])
+                level = np.arange(len(N))
                 found = [
                     b * N[level, :, j].transpose(2, 0, 1)
                     for j, b in zip(own, x, strict=True)

@@ -70,7 +70,7 @@ def on_devices(devices: Any = "all") -> Iterator[None]:
         raise ModelError(f"devices of one kind share a fit, not {sorted(kinds)}")
     mesh = Mesh(np.array(found), (LEVELS,)) if len(found) > 1 else None
     token = _mesh.set(mesh)
-    one = None if devices == "all" and mesh is None else found[0]
+    one = None if devices == "all" and mesh is None else next(iter(found))
     try:
         with placement.chosen(None if mesh is not None else one):
             yield

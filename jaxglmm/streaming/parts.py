@@ -233,7 +233,8 @@ class Parts:
         size = (height, J)
         rows_of = (problem.X, rows.z[0], np.stack(at), np.concatenate(shared))
         cut = [x.reshape(*x.shape[:1], *size)[..., : len(own[0])] for x in rows_of]
-        return LevelBlock(*own, SharedRows(*cut, start))
+        X, z, at, shared = cut
+        return LevelBlock(*own, SharedRows(X, z, at, shared, start))
 
     def _prepare(self, k: int) -> None:
         """The rows of a part as blocks; its Arrow file goes."""
