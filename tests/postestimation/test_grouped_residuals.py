@@ -118,7 +118,8 @@ def test_means_of_the_dispersion_are_emmeans(tmp_path):
         jg.datasets.load("Orthodont"),
         dispersion="~ Sex",
     )
-    with pytest.raises(NotApplicableError, match="type='disp'"):
+    assert len(plain.means("Sex", component="disp").table) == 2
+    with pytest.raises(DataError, match="'age' has no means here; there are Sex"):
         plain.means("age", component="disp")
 
 
