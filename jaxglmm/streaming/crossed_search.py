@@ -15,7 +15,6 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import ModelError
-from jaxglmm.estimate import generalised as laplace
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.formatting import numbers
 from jaxglmm.integrate.base import AbstractMarginal
@@ -241,16 +240,9 @@ def started(
         every = [np.arange(len(own)) for own in counts]
         return _guess(_rows(first, every, covariances), family, covariances), None
     problem, eta, phi = _problem(columns, family, covariances)
-    given = np.array([*np.asarray(phi, float), 1e-4, max_steps, 0.0])
-    flat, rows = laplace.fit_numbers(marginal, problem, eta, given)
-    found = laplace.unpack(laplace.shapes(problem), np.asarray(flat), np.asarray(rows))
+    rows = f"{n} rows of a sample of the levels"
+    found = searching.begun(marginal, problem, (eta, phi), 1e-4, max_steps, rows)
     psi = np.asarray(found.psi)
-    if not np.isfinite(psi).all():
-        raise ModelError(
-            f"no likelihood was found to begin with, of {n} rows of a sample of the "
-            f"levels (status {_status.NAMES[int(found.status)]}): look for huge values "
-            "among the predictors, or a link that the data leave"
-        )
     if not curved:
         return psi, None
     H = np.asarray(exact.hessian(marginal, problem, psi, found.u))

@@ -24,6 +24,7 @@ from jaxglmm.estimate import hessian as exact
 from jaxglmm.fitting.linear import SINGULAR
 from jaxglmm.integrate.base import AbstractMarginal
 from jaxglmm.model.covariances.base import is_scale
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.runtime import hosted
 from jaxglmm.runtime.executors import in_order
 from jaxglmm.runtime.precision import double_precision
@@ -167,17 +168,34 @@ def started(
     base = block.problem
     y, trials = np.asarray(base.y), np.asarray(base.trials)
     eta, phi = base.family.start(y, None if len(trials) == 1 else trials)
-    numbers = np.array([*np.asarray(phi, float), 1e-6, max_steps, 0.0])
-    flat, rows = laplace.fit_numbers(marginal, base, eta, numbers)
-    found = laplace.unpack(laplace.shapes(base), np.asarray(flat), np.asarray(rows))
-    psi = np.asarray(found.psi)
-    if not np.isfinite(psi).all():
+    rows = f"{block.rows} rows of {len(block.levels)} levels"
+    return np.asarray(begun(marginal, base, (eta, phi), 1e-6, max_steps, rows).psi)
+
+
+def begun(
+    marginal: AbstractMarginal,
+    problem: GeneralisedProblem,
+    guess: tuple[np.ndarray, Any],
+    tol: float,
+    max_steps: int,
+    rows: str,
+) -> laplace.GeneralisedFitted:
+    """Where the fit of some rows ends; guess: eta and phi; rows: them in words.
+
+    Raises:
+        ModelError: it ends nowhere.
+    """
+    eta, phi = guess
+    given = np.array([*np.asarray(phi, float), tol, max_steps, 0.0])
+    flat, each = laplace.fit_numbers(marginal, problem, eta, given)
+    found = laplace.unpack(laplace.shapes(problem), np.asarray(flat), np.asarray(each))
+    if not np.isfinite(found.psi).all():
         raise ModelError(
-            f"no likelihood was found to begin with, of {block.rows} rows of "
-            f"{len(block.levels)} levels (status {_status.NAMES[int(found.status)]}): "
-            "look for huge values among the predictors, or a link that the data leave"
+            f"no likelihood was found to begin with, of {rows} (status "
+            f"{_status.NAMES[int(found.status)]}): look for huge values among the "
+            "predictors, or a link that the data leave"
         )
-    return psi
+    return found
 
 
 def minimised(

@@ -23,7 +23,7 @@ from jaxglmm.formula.design import NewRows
 from jaxglmm.numerics.normal_rule import normal_rule
 from jaxglmm.postestimation.prediction import predict as _predict
 from jaxglmm.postestimation.prediction.generalised_means import spread
-from jaxglmm.postestimation.prediction.means import MeanRows, Means
+from jaxglmm.postestimation.prediction.means import MeanRows, Means, asymptotic
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_multinomial import FittedMultinomial
@@ -226,7 +226,7 @@ class CategoryMeans(Means):
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
         """Infinite: tests are asymptotic; NaN where there is nothing to test."""
-        return np.where(jacobian.any(axis=1), np.inf, np.nan)
+        return asymptotic(jacobian)
 
     def limits(
         self, estimate: np.ndarray, error: np.ndarray, df: np.ndarray, level: float

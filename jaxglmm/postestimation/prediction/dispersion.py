@@ -14,7 +14,7 @@ from jaxglmm.fitting.coefficients import t_quantile
 from jaxglmm.fitting.model_frame import readable
 from jaxglmm.formula.design import Design, NewRows
 from jaxglmm.model.links import Log
-from jaxglmm.postestimation.prediction.means import MeanRows, Means
+from jaxglmm.postestimation.prediction.means import MeanRows, Means, asymptotic
 from jaxglmm.postestimation.prediction.predict import CHOICES, answerable_of
 
 TYPES = ("response", "conditional", "link", "disp")
@@ -102,7 +102,7 @@ class DispersionMeans(Means):
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
         """Infinite; NaN where there is nothing to test."""
-        return np.where(jacobian.any(axis=1), np.inf, np.nan)
+        return asymptotic(jacobian)
 
     def limits(
         self, estimate: np.ndarray, error: np.ndarray, df: np.ndarray, level: float

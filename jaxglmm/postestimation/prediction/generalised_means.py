@@ -23,7 +23,7 @@ from jaxglmm.fitting.predictor import random_variance
 from jaxglmm.formula.design import NewRows
 from jaxglmm.model.links import Link
 from jaxglmm.postestimation.prediction import averages
-from jaxglmm.postestimation.prediction.means import MeanRows, Means
+from jaxglmm.postestimation.prediction.means import MeanRows, Means, asymptotic
 
 if TYPE_CHECKING:
     from jaxglmm.fitting.fitted_generalised import FittedGeneralised
@@ -63,7 +63,7 @@ class GeneralisedMeans(Means):
 
     def df(self, jacobian: np.ndarray) -> np.ndarray:
         """Infinite: tests are asymptotic; NaN where there is nothing to test."""
-        return np.where(jacobian.any(axis=1), np.inf, np.nan)
+        return asymptotic(jacobian)
 
     def limits(
         self, estimate: np.ndarray, error: np.ndarray, df: np.ndarray, level: float

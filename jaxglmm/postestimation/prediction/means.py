@@ -36,6 +36,11 @@ def check(type: str, re: str) -> None:
     _arguments.choice("re", re, EFFECTS)
 
 
+def asymptotic(jacobian: np.ndarray) -> np.ndarray:
+    """(n,) degrees of freedom: infinite, NaN where there is nothing to test."""
+    return np.where(jacobian.any(axis=1), np.inf, np.nan)
+
+
 @dataclass(frozen=True)
 class MeanRows:
     """Means of rows, and what their uncertainty is made of.
