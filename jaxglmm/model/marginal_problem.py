@@ -155,13 +155,10 @@ class MarginalProblem(Module):
             i, j = (np.array(x) for x in zip(*entries, strict=True))
             square = 2 * S[i][:, i] * (j[:, None] == j)
             slopes = 2 * (S @ lam)[i, j]
-            # duals on the host are of arrays, not of NumPy's numbers
-            lanes = [jnp.reshape(x, (1,)) for x in part]
-            bent = c.bend(lanes, [jnp.reshape(x, (1,)) for x in slopes])
+            bent = c.bend_matrix(part, slopes)
             square = square if J is None else J.T @ square @ J
             if bent is not None:
-                found = jnp.stack([jnp.stack(row) for row in bent])
-                square = square + found.reshape(c.m, c.m)
+                square = square + bent
             blocks.append(square)
         return block_diag(*blocks)
 

@@ -49,6 +49,13 @@ def from_correlation(rho: Any) -> Any:
     return rho / np.sqrt(np.maximum((1.0 - rho) * (1.0 + rho), TINY))
 
 
+def unit(x: Sequence[Any], a: int) -> tuple[Any, ...]:
+    """The tangent along one parameter, of all lanes."""
+    return tuple(
+        jnp.ones_like(v) if b == a else jnp.zeros_like(v) for b, v in enumerate(x)
+    )
+
+
 class AbstractCorrelation(ABC):
     """Correlations of q positions; hashable, static in compiled programs."""
 
@@ -134,19 +141,13 @@ class AbstractCorrelation(ABC):
         def value(*x: Any) -> Any:
             return self.entries(list(x) if natural else self.natural(x))
 
-        def unit(a: int) -> tuple[Any, ...]:
-            return tuple(
-                jnp.ones_like(x) if b == a else jnp.zeros_like(x)
-                for b, x in enumerate(z)
-            )
-
         def slope(a: int) -> Any:
-            return lambda *x: jvp_rows(value, x, unit(a))[1]
+            return lambda *x: jvp_rows(value, x, unit(x, a))[1]
 
         first, second = [], [[None] * self.n for _ in range(self.n)]
         for a in range(self.n):
             for b in range(a + 1):
-                found, bend = jvp_rows(slope(a), tuple(z), unit(b))
+                found, bend = jvp_rows(slope(a), tuple(z), unit(z, b))
                 second[a][b] = second[b][a] = bend
             first.append(found)
         return value(*z), first, second

@@ -23,8 +23,8 @@ from jaxglmm.model.correlations import (
 from jaxglmm.model.covariances.base import AbstractCovariance as AbstractCovariance
 from jaxglmm.model.covariances.diagonal import Diagonal as Diagonal
 from jaxglmm.model.covariances.factor_analytic import FactorAnalytic as FactorAnalytic
-from jaxglmm.model.covariances.structured import Homogeneous as Homogeneous
-from jaxglmm.model.covariances.structured import KnownBetweenLevels
+from jaxglmm.model.covariances.homogeneous import Homogeneous as Homogeneous
+from jaxglmm.model.covariances.homogeneous import KnownBetweenLevels
 from jaxglmm.model.covariances.structured import Structured as Structured
 from jaxglmm.model.covariances.tensor import Tensor as Tensor
 from jaxglmm.model.covariances.unstructured import Unstructured as Unstructured

@@ -21,7 +21,7 @@ To add one: a file with a subclass beside these, and a row in ``REGISTRY``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxglmm._typing import Array, Float
+from jaxglmm.model.correlations.base import unit
 from jaxglmm.model.covariances import names
 from jaxglmm.runtime.arrays import block_diag, jnp, jvp_rows, put
 from jaxglmm.runtime.host import on_host
@@ -113,7 +114,7 @@ class AbstractCovariance(ABC):
         """d values / d theta, a row an entry; None: the identity."""
         if self.free:
             return None
-        units = (_unit(theta, a) for a in range(self.m))
+        units = (unit(theta, a) for a in range(self.m))
         columns = [jvp_rows(self._values, tuple(theta), x)[1] for x in units]
         return [list(row) for row in zip(*columns, strict=True)]
 
@@ -133,12 +134,23 @@ class AbstractCovariance(ABC):
             )
 
         return [
-            list(jvp_rows(pulled, tuple(theta), _unit(theta, b))[1])
+            list(jvp_rows(pulled, tuple(theta), unit(theta, b))[1])
             for b in range(self.m)
         ]
 
+    def bend_matrix(
+        self, theta: Sequence[Array], slopes: Float[Array, " e"]
+    ) -> Float[Array, "m m"] | None:
+        """``bend`` of one model, as a matrix."""
+        # duals on the host are of arrays, not of NumPy's numbers
+        lanes = [jnp.reshape(x, (1,)) for x in theta]
+        bent = self.bend(lanes, [jnp.reshape(x, (1,)) for x in slopes])
+        if bent is None:
+            return None
+        return jnp.stack([jnp.stack(x) for x in bent]).reshape(self.m, self.m)
+
     def jacobian_matrix(self, theta: Sequence[Array]) -> Float[Array, "e m"]:
-        """The same of one model, as a matrix."""
+        """``jacobian`` of one model, as a matrix."""
         if (J := self.jacobian(theta)) is None:
             return jnp.eye(self.m, dtype=jnp.asarray(theta[0]).dtype)
         return jnp.stack([jnp.stack(row) for row in J])
@@ -236,13 +248,6 @@ class AbstractCovariance(ABC):
         return None
 
 
-def _unit(theta: Sequence[Array], a: int) -> tuple[Array, ...]:
-    """The tangent along one theta, of all lanes."""
-    return tuple(
-        jnp.ones_like(x) if k == a else jnp.zeros_like(x) for k, x in enumerate(theta)
-    )
-
-
 @dataclass(frozen=True)
 class SideBySide(AbstractCovariance):
     """Independent blocks on one factor, each with a covariance of its own."""
@@ -275,24 +280,28 @@ class SideBySide(AbstractCovariance):
         return self._shifted("pairs")
 
     def values(self, theta: Sequence[Any]) -> Sequence[Any]:
-        parts = self._cut(theta, [block.m for block in self.blocks])
-        found = [b.values(x) for b, x in zip(self.blocks, parts, strict=True)]
+        found = [b.values(x) for b, x in self._each(theta)]
         if all(isinstance(x, list | tuple) for x in found):
             return [value for part in found for value in part]
         return jnp.concatenate([_stacked(x) for x in found])
 
     def jacobian_matrix(self, theta: Sequence[Array]) -> Array:
-        parts = self._cut(theta, [block.m for block in self.blocks])
-        own = zip(self.blocks, parts, strict=True)
-        return block_diag(*(b.jacobian_matrix(x) for b, x in own))
+        return block_diag(*(b.jacobian_matrix(x) for b, x in self._each(theta)))
+
+    def bend_matrix(self, theta: Sequence[Array], slopes: Array) -> Array | None:
+        if self.free:
+            return None
+        own = self._cut(slopes, [len(block.entries) for block in self.blocks])
+        each = zip(self._each(theta), own, strict=True)
+        bent = [(b, b.bend_matrix(x, slope)) for (b, x), slope in each]
+        return block_diag(*(jnp.zeros((b.m, b.m)) if x is None else x for b, x in bent))
 
     @property
     def sharing(self) -> tuple[int, ...]:
         return sharing(self.blocks)
 
     def at_end(self, theta: np.ndarray) -> bool:
-        parts = self._cut(theta, [block.m for block in self.blocks])
-        return any(b.at_end(x) for b, x in zip(self.blocks, parts, strict=True))
+        return any(b.at_end(x) for b, x in self._each(theta))
 
     def start(self, sd: Sequence[Any]) -> list[Any]:
         return self.starts(sd)[0]
@@ -311,8 +320,7 @@ class SideBySide(AbstractCovariance):
     def curves(
         self, theta: np.ndarray, sigma2: float
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        parts = self._cut(theta, [block.m for block in self.blocks])
-        found = [b.curves(x, sigma2) for b, x in zip(self.blocks, parts, strict=True)]
+        found = [b.curves(x, sigma2) for b, x in self._each(theta)]
         r = sum(len(E) for E, _ in found)
         first, second = np.zeros((r, self.q, self.q)), np.zeros((r, r, self.q, self.q))
         at = place = 0
@@ -325,12 +333,16 @@ class SideBySide(AbstractCovariance):
         return first, second if any(b is not None for _, b in found) else None
 
     def _shifted(self, what: str) -> tuple[Entry, ...]:
-        out: list[Entry] = []
-        at = 0
-        for block in self.blocks:
-            out += [(at + i, at + j) for i, j in getattr(block, what)]
-            at += block.q
-        return tuple(out)
+        first = np.cumsum([0, *(block.q for block in self.blocks)]).tolist()
+        own = [getattr(block, what) for block in self.blocks]
+        return tuple(
+            (at + i, at + j) for at, x in zip(first, own, strict=False) for i, j in x
+        )
+
+    def _each(self, theta: Sequence[Any]) -> Iterator[tuple[AbstractCovariance, Any]]:
+        """Blocks and their thetas."""
+        sizes = [block.m for block in self.blocks]
+        return zip(self.blocks, self._cut(theta, sizes), strict=True)
 
     @staticmethod
     def _cut(x: Sequence[Any], sizes: Sequence[int]) -> list[Sequence[Any]]:

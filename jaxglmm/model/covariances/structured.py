@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +22,7 @@ from jaxglmm.model.correlations import (
     AbstractKernel,
     Toeplitz,
 )
+from jaxglmm.model.correlations.base import unit
 from jaxglmm.model.covariances import names
 from jaxglmm.model.covariances.base import AbstractCovariance, Natural
 from jaxglmm.numerics import small_matrices as small
@@ -144,31 +144,84 @@ class Structured(AbstractCovariance):
     def jacobian_matrix(self, theta: Sequence[Array]) -> Float[Array, "e m"]:
         """d values / d theta of one model."""
         sd, z = jnp.stack(list(theta[: self.n_sd])), list(theta[self.n_sd :])
-        slopes, packed = [], None
-        for a in range(len(z)):
-            unit = tuple(
-                jnp.ones_like(x) if a == b else jnp.zeros_like(x)
-                for b, x in enumerate(z)
-            )
-            packed, slope = jvp_rows(
-                lambda *x: self.correlation.entries(self.correlation.natural(x)),
-                tuple(z),
-                unit,
-            )
-            slopes.append(slope)
-        assert packed is not None
+        packed, slopes = self._slopes(z)
         L = self._factor(packed)
         columns = [L[self.at][:, None]]
         if not self.one:
             rows = self.at[0][:, None] == np.arange(self.q)[None]
             columns = [jnp.where(rows, L[self.at][:, None], 0.0)]
-        half = np.tril(np.ones((self.q, self.q))) - 0.5 * np.eye(self.q)
         for slope in slopes:
-            left = jnp.linalg.solve(L, self._whole(slope))
-            middle = jnp.linalg.solve(L, jnp.swapaxes(left, 0, 1))
-            moved = L @ (half * middle)
+            moved = L @ (_half(self.q) * self._between(L, slope))
             columns.append(self._scale(sd, moved[self.at])[:, None])
         return jnp.concatenate(columns, axis=1)
+
+    def bend_matrix(
+        self, theta: Sequence[Array], slopes: Float[Array, " e"]
+    ) -> Float[Array, "m m"]:
+        """sum_e slopes_e d2 values_e / d theta d theta' of one model.
+
+        With B = L'C, C the slopes times the standard deviations, and P_a = Phi(A_a),
+
+            sum C d2L_ab = sum B P_b P_a + sum Phi(B) (L^-1 d2R_ab L'^-1 - P_b A_a
+                           - A_a P_b')
+        """
+        if self.q <= FEW:
+            found = super().bend_matrix(theta, slopes)
+            assert found is not None
+            return found
+        sd, z = jnp.stack(list(theta[: self.n_sd])), list(theta[self.n_sd :])
+        packed, first, second = self.correlation.derivatives(z)
+        L = self._factor(packed)
+        half = _half(self.q)
+        C = put(jnp.zeros((self.q, self.q), L.dtype), self.at, slopes)
+        A = [self._between(L, slope) for slope in first]
+        P = [half * x for x in A]
+        n = self.n_sd
+        across = jnp.zeros((n, len(z)), L.dtype)
+        if z:
+            moved = jnp.stack([C * (L @ x) for x in P])
+            rows = jnp.sum(moved, axis=2).T
+            across = jnp.sum(rows, axis=0)[None] if self.one else rows
+        B = L.T @ ((sd[0] if self.one else sd[:, None]) * C)
+        half_B = half * B
+        right = jnp.linalg.solve(L.T, half_B)
+        weight = jnp.linalg.solve(L.T, right.T).T  # L'^-1 Phi(B) L^-1
+        weight = (weight + weight.T)[self.at] * np.where(
+            self.at[0] == self.at[1], 0.5, 1.0
+        )
+        square = [[None] * len(z) for _ in z]
+        for a in range(len(z)):
+            for b in range(a + 1):
+                turned = P[b] @ A[a] + A[a] @ P[b].T
+                value = jnp.sum(B * (P[b] @ P[a])) - jnp.sum(half_B * turned)
+                value = value + weight @ second[a][b]
+                square[a][b] = square[b][a] = value
+        out = jnp.zeros((n, n), L.dtype)
+        if not z:
+            return out
+        whole = jnp.stack([jnp.stack(row) for row in square])
+        top = jnp.concatenate([out, across], axis=1)
+        return jnp.concatenate(
+            [top, jnp.concatenate([across.T, whole], axis=1)], axis=0
+        )
+
+    def _slopes(self, z: list[Array]) -> tuple[Array, list[Array]]:
+        """R and d R / d z, packed."""
+        slopes, packed = [], None
+        for a in range(len(z)):
+            packed, slope = jvp_rows(
+                lambda *x: self.correlation.entries(self.correlation.natural(x)),
+                tuple(z),
+                unit(z, a),
+            )
+            slopes.append(slope)
+        assert packed is not None
+        return packed, slopes
+
+    def _between(self, L: Array, packed: Array) -> Array:
+        """L^-1 X L'^-1 of a packed symmetric X."""
+        left = jnp.linalg.solve(L, self._whole(packed))
+        return jnp.linalg.solve(L, jnp.swapaxes(left, 0, 1))
 
     def matrix(self, theta: Float[np.ndarray, "*D m"]) -> Float[np.ndarray, "*D q q"]:
         """Lambda, on the host; NaN where R is not positive definite."""
@@ -315,14 +368,19 @@ class Structured(AbstractCovariance):
         out[:n, :n] = np.diag(1.0 / scale[:n] * np.where(theta[:n] < 0, -1.0, 1.0))
         with on_host():
             for a in range(self.m - n):
-                unit = tuple(np.eye(self.m - n)[a])
+                along = tuple(np.eye(self.m - n)[a])
                 moved = jvp_rows(
                     lambda *z: tuple(self.correlation.natural(z)),
                     tuple(theta[n:]),
-                    unit,
+                    along,
                 )[1]
                 out[n:, n + a] = [float(x) for x in moved]
         return out
+
+
+def _half(q: int) -> np.ndarray:
+    """What Phi multiplies with: the lower triangle, and half of the diagonal."""
+    return np.tril(np.ones((q, q))) - 0.5 * np.eye(q)
 
 
 def roots(R: np.ndarray) -> np.ndarray:
@@ -344,102 +402,3 @@ def _root_of(R: np.ndarray) -> np.ndarray:
         half = vectors * np.sqrt(np.maximum(values, 0.0))
         L = np.linalg.qr(half.T, mode="r").T
         return np.tril(L * np.where(np.diagonal(L) < 0, -1.0, 1.0))
-
-
-@dataclass(frozen=True)
-class Homogeneous(AbstractCovariance):
-    """Independent columns with one standard deviation."""
-
-    q: int
-    is_chain: ClassVar[bool] = True
-    maps: ClassVar[ColumnMaps] = ColumnMaps.COMMON
-    has_own: ClassVar[bool] = True
-
-    @cached_property
-    def entries(self) -> tuple[tuple[int, int], ...]:
-        """The diagonal."""
-        return tuple((i, i) for i in range(self.q))
-
-    @property
-    def m(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        """A standard deviation."""
-        return ((0.0, np.inf),)
-
-    @property
-    def pairs(self) -> tuple[tuple[int, int], ...]:
-        """None."""
-        return ()
-
-    @property
-    def sharing(self) -> tuple[int, ...]:
-        """One for all."""
-        return (0,) * self.q
-
-    def values(self, theta: Sequence[Any]) -> list[Any]:
-        """The same for all."""
-        return [theta[0]] * self.q
-
-    def start(self, sd: Sequence[Any]) -> list[Any]:
-        """The root of their mean square."""
-        return [(sum(x * x for x in sd) / len(sd)) ** 0.5]
-
-    def theta(self, lam: np.ndarray) -> np.ndarray:
-        """Its first."""
-        return lam[..., 0, :1]
-
-    def sd_names(self, columns: Sequence[str], label: str) -> list[str]:
-        """One."""
-        return [names.sd("homdiag", label)]
-
-    def parameters(
-        self, columns: Sequence[str]
-    ) -> tuple[list[tuple[str, ...]], list[Natural]]:
-        """As ``base`` has them."""
-        return [("homdiag",)], []
-
-    def natural(self, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As ``base`` has them."""
-        sd = np.sqrt(np.asarray(cov)[..., 0, 0])[..., None]
-        return sd, np.zeros((*sd.shape[:-1], 0))
-
-    def curves(self, theta: np.ndarray, sigma2: float) -> tuple[np.ndarray, None]:
-        """In the variance."""
-        return np.eye(self.q)[None], None
-
-    def from_natural(self, x: np.ndarray) -> np.ndarray:
-        """theta."""
-        return x
-
-    def natural_jacobian(self, theta: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """d sd / d theta, NumPy."""
-        return np.array([[np.where(theta[0] < 0, -1.0, 1.0) / scale[0]]])
-
-
-@dataclass(frozen=True)
-class KnownBetweenLevels(Homogeneous):
-    """The same, whose columns are those of a root of a known covariance.
-
-    column: what varies by level, in whose name the standard deviation is.
-    """
-
-    column: str = "(Intercept)"
-    is_multiple: ClassVar[bool] = True
-
-    def jacobian_matrix(self, theta: Sequence[Array]) -> Array:
-        """(q, 1) ones: levels are many, so nothing is done one by one."""
-        return jnp.ones((self.q, 1), jnp.asarray(theta[0]).dtype)
-
-    def sd_names(self, columns: Sequence[str], label: str) -> list[str]:
-        """One."""
-        return [names.sd(self.column, label)]
-
-    def parameters(
-        self, columns: Sequence[str]
-    ) -> tuple[list[tuple[str, ...]], list[Natural]]:
-        """As ``base`` has them."""
-        return [(self.column,)], []
