@@ -11,14 +11,18 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # environment says JAX_DISABLE_MOST_OPTIMIZATIONS=0.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from doors import hosted
+from long_tests import LONG
 
 import jaxglmm as jg
 
 pytest_plugins = ["small_fits", "engines_here"]
 
+HERE = Path(__file__).parent
 HALF = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] != "0"
 # Half of what remains goes into the code of fused loops; XLA's plain way to write it
 # takes a third of that. (It ends the process at a flag that it does not know.)
@@ -41,10 +45,33 @@ hosted.READS = hosted.PAYS = 2.0
 hosted.LONGEST = 20.0
 
 
-def pytest_collection_modifyitems(items):
-    """Files with slow tests come first: no process waits for another's last one."""
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="also tests of long_tests.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -k and -m
+def pytest_collection_modifyitems(config, items):
+    """Files with slow tests come first: no process waits for another's last one.
+
+    Those of ``long_tests`` run where they are asked for, by ``--long`` or by name.
+    """
+    if not any("::" in x for x in config.args):
+        long = [item for item in items if item.name in LONG.get(_file(item), ())]
+        known = {(_file(item), item.name) for item in items}
+        files = {file for file, _ in known} & LONG.keys()
+        gone = {(file, name) for file in files for name in LONG[file]} - known
+        if gone:
+            raise pytest.UsageError(f"long_tests.py names what is no test: {gone}")
+        if long and not config.option.long:
+            config.hook.pytest_deselected(items=long)
+            left = set(map(id, long))
+            items[:] = [item for item in items if id(item) not in left]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def _file(item):
+    return item.path.relative_to(HERE).as_posix()
 
 
 @pytest.fixture
