@@ -62,7 +62,9 @@ def _probes(probes: int | None) -> int | None:
 
 
 def Laplace(
-    hessian: Literal["observed", "expected"] = "observed", order: int = 1
+    hessian: Literal["observed", "expected"] = "observed",
+    order: int = 1,
+    probes: int | None = None,
 ) -> AbstractMarginal:
     """Maximum likelihood: u integrated out by Laplace, the rest maximised.
 
@@ -72,9 +74,12 @@ def Laplace(
             canonical links.
         order: 2 adds the next terms of the expansion, for one random intercept or
             slope (Shun and McCullagh 1995): most of what quadrature would correct.
+        probes: of crossed factors: log|M| and its derivatives by this many fixed random
+            vectors (64 are a good number), with a Monte Carlo error that the summary
+            says; 0: exactly, by a dense matrix. None: as the size of the factors asks.
 
     Raises:
-        ModelError: for other values.
+        ModelError: for other values, and for probes with ``order=2``.
 
     >>> import jaxglmm as jg
     >>> cbpp = jg.datasets.load("cbpp")
@@ -88,7 +93,12 @@ def Laplace(
         shown = _arguments.shown(hessian)
         raise ModelError(f"hessian={shown} is not 'observed' or 'expected'")
     terms = _arguments.whole("order", order, 1, 2)
-    return integrator(hessian, order=terms)
+    if terms > 1 and probes is not None:
+        raise ModelError(
+            f"probes={probes} is for crossed factors, which order=2 does not take; "
+            "leave one of the two out"
+        )
+    return integrator(hessian, order=terms, probes=_probes(probes))
 
 
 def AGQ(nodes: int | Literal["auto"] = 11) -> AbstractMarginal:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from jaxglmm.integrate import exact
 from jaxglmm.model.covariances.base import is_scale, jacobian, pack, pulled
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.probed_schur import ProbedFactor
-from jaxglmm.numerics.system import scale, scale_transposed
+from jaxglmm.numerics.system import Lambdas, scale, scale_transposed
 
 FAR = 0.7  # of theta, or of one: a step moves no parameter by more
 COARSE = 1.0  # decrement above which the value has to fall, too
@@ -29,23 +30,21 @@ DIGITS = 1e-13  # decrements below this are rounding
 HALVED = 6  # times at most
 
 
-@dataclass(frozen=True)
-class ScoredPoint:
-    """The criterion at theta, with its derivatives and what the fit is made of.
+class Judged:
+    """What a search asks of a point: theta, its value, score, curvature H and noise.
 
     noise: (k, m) deviations of the score by probe, whose squares add up to the Monte
-    Carlo variance; value_noise: (k,) of the criterion; lean: (m,) derivative of
-    log sigma^2.
+    Carlo variance; none of an exact score.
     """
 
-    theta: np.ndarray
-    value: float
-    score: np.ndarray
-    H: np.ndarray
-    noise: np.ndarray
-    value_noise: np.ndarray
-    lean: np.ndarray
-    fitted: Fitted
+    if TYPE_CHECKING:
+        theta: np.ndarray
+        value: float
+        score: np.ndarray
+        H: np.ndarray
+
+        @property
+        def noise(self) -> np.ndarray: ...
 
     @property
     def step(self) -> np.ndarray:
@@ -62,6 +61,8 @@ class ScoredPoint:
 
     def enough(self, tol: float) -> float:
         """The decrement to stop at: far below what the probes' noise makes of it."""
+        if abs(self.decrement) > COARSE:
+            return min(tol, COARSE)
         if not len(self.noise):
             return tol
         noise = float(np.sum(self.noise * self.theta_noise)) / 2
@@ -71,6 +72,24 @@ class ScoredPoint:
     def theta_noise(self) -> np.ndarray:
         """(k, m) deviations of theta by probe."""
         return self.noise @ np.linalg.pinv(self.H).T
+
+
+@dataclass(frozen=True)
+class ScoredPoint(Judged):
+    """The criterion at theta, with its derivatives and what the fit is made of.
+
+    value_noise: (k,) deviations of the criterion by probe, as ``noise`` of the score;
+    lean: (m,) derivative of log sigma^2.
+    """
+
+    theta: np.ndarray
+    value: float
+    score: np.ndarray
+    H: np.ndarray
+    noise: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]
+    value_noise: np.ndarray
+    lean: np.ndarray
+    fitted: Fitted
 
 
 def evaluate(problem: Problem, theta: np.ndarray, reml: bool) -> ScoredPoint:
@@ -89,26 +108,39 @@ def evaluate(problem: Problem, theta: np.ndarray, reml: bool) -> ScoredPoint:
     if isinstance(d.at.factor, ProbedFactor):
         probed = d.at.factor.probed
         value_noise = probed.spread[0]
-        totals = [0 * x for x in probed.spread[1]]
-        still = d.at.factor.sums_to_traces(totals)
-        moved = d.at.factor.sums_to_traces(probed.spread[1])
-        G = [a - b for a, b in zip(moved, still, strict=True)]
-        rows = []
-        for k in range(len(value_noise)):
-            each = exact.products([g[k] for g in G], lam, own)
-            rows.append(np.asarray(pulled(J, 2 * pack(each, own))))
-        noise = np.stack(rows)
+        noise = trace_noise(d.at.factor, lam, own, J)
     score, H = np.asarray(d.score), np.asarray(info + d.boundary)
     lean = -np.asarray(d.tv) / N
     return ScoredPoint(theta, value, score, H, noise, value_noise, lean, Fitted(*found))
 
 
+def trace_noise(
+    factor: ProbedFactor, lam: Lambdas, own: Any, J: np.ndarray | None
+) -> np.ndarray:
+    """(k, m) deviations by probe of what traces say of the score in theta.
+
+    own: covariances of the factors; J: of Lambda's entries in theta.
+    """
+    spread = factor.probed.spread[1]
+    still = factor.sums_to_traces([0 * x for x in spread])
+    moved = factor.sums_to_traces(spread)
+    G = [a - b for a, b in zip(moved, still, strict=True)]
+    rows = []
+    for k in range(len(spread[0])):
+        each = exact.products([g[k] for g in G], lam, own)
+        rows.append(np.asarray(pulled(J, 2 * pack(each, own))))
+    return np.stack(rows)
+
+
+P = TypeVar("P", bound=Judged)
+
+
 def search(
-    at: Callable[[np.ndarray], ScoredPoint],
+    at: Callable[[np.ndarray], P],
     theta: np.ndarray,
     tol: float,
     max_steps: int,
-) -> tuple[ScoredPoint, int, int]:
+) -> tuple[P, int, int]:
     """Where the score vanishes: the point, how many evaluations, and the status."""
     here, n = at(theta), 1
     while n < max_steps:

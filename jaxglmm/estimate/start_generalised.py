@@ -57,7 +57,7 @@ def start(
     theta = _likeliest(folded, _moments(folded, t, system), t, system)
     lam = folded.lambdas(theta)
     factor = system.factor(lam)
-    u = factor.backward(factor.forward(scale_transposed(lam, t)))
+    u = factor.solve(scale_transposed(lam, t))
     moved = scale(lam, u)
     if len(u) == 1:
         r = folded.rows.largest(moved[0])
@@ -193,7 +193,7 @@ def _likeliest(
     def value(theta: Array) -> Array:
         lam = problem.lambdas(theta)
         factor = system.factor(lam)
-        c = factor.forward(scale_transposed(lam, t))
-        return factor.log_det() - sum(jnp.sum(x * x) for x in c)
+        squares = factor.newton(scale_transposed(lam, t))[1]
+        return factor.log_det() - sum(jnp.sum(x) for x in squares)
 
     return likeliest(found, value)

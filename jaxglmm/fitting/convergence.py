@@ -90,14 +90,19 @@ def monte_carlo(design: Design, facts: dict[str, Any]) -> tuple[str, ...]:
     if known is None:
         return ()
     names = [f"sd_{name}|{t.factor}" for t in design.terms for name in t.names]
-    each = zip(names, known["sd"], strict=True)
+    each = [*zip(names, known["sd"], strict=True)]
+    each += zip(design.x_names, known.get("coef", ()), strict=False)
     said = ", ".join(f"{name} {numbers.general(x, 2)}" for name, x in each)
     more = 4 * known["probes"]
+    if "coef" in known:  # of a generalised model
+        how = f"method=jg.Laplace(probes={more})."
+    else:
+        how = f"method=jg.REML(probes={more}), jg.ML(probes={more}). "
+        how += "Degrees of freedom are n - p."
     return (
         f"Log-determinants are by {known['probes']} fixed random vectors. Monte Carlo "
         f"errors: {said}; criterion {numbers.general(known['criterion'], 2)}. More "
-        f"probes halve them: method=jg.REML(probes={more}), jg.ML(probes={more}). "
-        "Degrees of freedom are n - p.",
+        f"probes halve them: {how}",
     )
 
 

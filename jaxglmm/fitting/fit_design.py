@@ -172,6 +172,7 @@ def fit_generalised(
     from jaxglmm.fitting import diagnostics as found_out
     from jaxglmm.fitting import generalised as _generalised
     from jaxglmm.fitting import ordinal as _ordinal
+    from jaxglmm.fitting.large_generalised import LargeGeneralisedEngine
     from jaxglmm.fitting.restricted import engine_of
     from jaxglmm.integrate.restricted import NO_EFFECTS
 
@@ -226,6 +227,8 @@ def fit_generalised(
         "tol": tol,
         "max_iter": max_iter,
     }
+    if isinstance(engine, LargeGeneralisedEngine):
+        diagnostics |= engine.facts
     fit = kinds(kind_of(family.name, bool(design.parts)))(
         design,
         _generalised.estimates(engine, design, fitted),

@@ -19,6 +19,7 @@ from jaxglmm.fitting import diagnostics as _looked
 from jaxglmm.fitting import frequencies as _frequencies
 from jaxglmm.fitting import residuals as _residuals
 from jaxglmm.fitting import simulate as _simulate
+from jaxglmm.fitting.convergence import monte_carlo
 from jaxglmm.fitting.estimates import Estimates, Unread
 from jaxglmm.fitting.fitted_model import FittedModel
 from jaxglmm.fitting.saved import Saved
@@ -383,7 +384,8 @@ class FittedGeneralised(FittedModel):
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What should be known about this fit."""
-        return tuple(note.text for note in _looked.notes(self))
+        notes = tuple(note.text for note in _looked.notes(self))
+        return (*notes, *monte_carlo(self.design, self.diagnostics))
 
     @cached_property
     def separation(self) -> Separation | None:

@@ -276,14 +276,18 @@ class GeneralisedEngine:
         own = np.asarray(phi, float), self.located, self.holder
         return GeneralisedEngine(self.data, base, self.marginal, eta, *own)
 
-    @double_precision
-    def recovered(self, estimates: Estimates) -> Internal:
-        """psi and u from the estimates alone; the mode is found again."""
+    def psi_of(self, estimates: Estimates) -> np.ndarray:
+        """psi (k,) of a fit in the engine's coordinates."""
         theta = internal_lambdas(self.factors, estimates.lam)
         beta, phi = estimates.beta, estimates.phi
         if self.located:
             beta, phi = np.concatenate([-phi[:1], beta]), phi[1:]
-        psi = np.concatenate([self.R @ beta, theta, phi])
+        return np.concatenate([self.R @ beta, theta, phi])
+
+    @double_precision
+    def recovered(self, estimates: Estimates) -> Internal:
+        """psi and u from the estimates alone; the mode is found again."""
+        psi = self.psi_of(estimates)
         u = jax.device_get(mode_at(self.base, psi)) if self.factors else ()
         return psi, u
 

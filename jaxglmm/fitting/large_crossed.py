@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +33,7 @@ from jaxglmm.fitting.large_plan import LargePlan
 from jaxglmm.fitting.linear import STEPS, TOLERANCE, Engine
 from jaxglmm.formula.design import Design
 from jaxglmm.model import assemble, covariances
+from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.numerics.sparse_arrow import SparseArrow
 from jaxglmm.runtime import placement
@@ -39,6 +41,7 @@ from jaxglmm.runtime.host import on_host
 from jaxglmm.runtime.memory import available
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
+from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.moments_of_design import MOST_DENSE, Moments, coarse_system
 
 LARGE = 8_000  # columns from which the host's one matrix beats the device's several
@@ -183,10 +186,7 @@ class LargeEngine(Engine):
 
     def _deviations(self, theta: np.ndarray, moved: float) -> np.ndarray:
         """Standard deviations over the residual's, times exp(moved / 2), by term."""
-        lam = linear.lambdas(self.base, theta)
-        roots = linear.roots(self.factors, lam)
-        each = [np.sqrt(np.sum(x**2, axis=-1)) for x in roots]
-        return np.exp(moved / 2) * np.concatenate(each)
+        return np.exp(moved / 2) * deviations(self.base, self.factors, theta)
 
     def for_response(self, y: np.ndarray) -> LargeEngine:
         """The same design with another response (n,), offset taken off."""
@@ -198,26 +198,44 @@ class LargeEngine(Engine):
         return LargeEngine(self.moments, self.base, estimator)
 
 
+def deviations(
+    problem: Problem | GeneralisedProblem, factors: Sequence[Factor], theta: np.ndarray
+) -> np.ndarray:
+    """Standard deviations over the residual's, by term, in the user's coordinates."""
+    roots = linear.roots(factors, linear.lambdas(problem, theta))
+    return np.concatenate([np.sqrt(np.sum(x**2, axis=-1)) for x in roots])
+
+
 def _no_program(numbers: np.ndarray) -> Any:
     raise NotApplicableError("large crossed factors have no compiled search")
 
 
 def is_large(design: Design, estimator: Maximise) -> bool:
     """Whether crossed factors are too large for the device's way, or asked to be."""
+    eliminated, columns = columns_left(design)
+    if not columns:
+        return False
+    if estimator.probes is not None:
+        return True
+    return not has_known(design) and columns > most_on_device(eliminated)
+
+
+def columns_left(design: Design) -> tuple[int, int]:
+    """Random effects of the largest factor, and of all the others together."""
     sizes: dict[str, list[int]] = {}
     for term in design.terms:
         known = sizes.setdefault(term.factor, [term.n_levels, 0])
         known[1] += term.values.shape[1]
-    if len(sizes) < 2:
-        return False
-    if estimator.probes is not None:
-        return True
-    if any(isinstance(covariances.of(t), _KNOWN) for t in design.terms):
-        return False
+    if not sizes:
+        return 0, 0
     first = max(sizes.values(), key=lambda x: x[0])
     eliminated = first[0] * first[1]
-    columns = sum(J * q for J, q in sizes.values()) - eliminated
-    return columns > most_on_device(eliminated)
+    return eliminated, sum(J * q for J, q in sizes.values()) - eliminated
+
+
+def has_known(design: Design) -> bool:
+    """Whether levels have a covariance between them that is known."""
+    return any(isinstance(covariances.of(t), _KNOWN) for t in design.terms)
 
 
 def most_on_device(eliminated: int) -> int:

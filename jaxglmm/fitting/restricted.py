@@ -18,6 +18,7 @@ from jaxglmm.estimate import generalised as laplace
 from jaxglmm.estimate import hessian as exact
 from jaxglmm.estimate.generalised import GeneralisedFitted
 from jaxglmm.estimate.mode_tangents import mode_tangents
+from jaxglmm.fitting import large_generalised
 from jaxglmm.fitting.generalised import (
     GeneralisedEngine,
     Modes,
@@ -198,6 +199,11 @@ def engine_of(
     design: Design, family: AbstractFamily, marginal: AbstractMarginal
 ) -> GeneralisedEngine:
     """The engine of a design, by the criterion that ``marginal`` stands for."""
+    probes = large_generalised.probes_for(design, marginal)
+    if probes:
+        large = large_generalised.build(design, family, marginal, probes)
+        if large is not None:
+            return large
     plain = build(design, family, marginal)
     if not marginal.reml or marginal.refusal(plain.base) is not None:
         return plain

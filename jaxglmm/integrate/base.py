@@ -40,6 +40,8 @@ class AbstractMarginal(Module):
         hessian: information of the rows in log|M|, "observed" or "expected".
         nodes: a dimension; 0 for as many as are needed.
         reml: whether a fit integrates the fixed effects out as well.
+        probes: random vectors of large crossed factors, 0 for a dense matrix, None by
+            the number of their levels.
     """
 
     name: ClassVar[str]
@@ -47,6 +49,7 @@ class AbstractMarginal(Module):
     hessian: ClassVar[Hessian] = "observed"
     nodes: ClassVar[int] = 1
     reml: ClassVar[bool] = False
+    probes: ClassVar[int | None] = 0
 
     @property
     @abc.abstractmethod
@@ -208,11 +211,14 @@ class Laplace(AbstractMarginal):
     beyond: ClassVar[bool] = False
 
     hessian: Hessian = field(static=True, default="observed")  # pyright: ignore[reportIncompatibleVariableOverride]
+    probes: int | None = field(static=True, default=None)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __repr__(self) -> str:
         """As a preset is typed."""
-        given = f"hessian={self.hessian!r}" if self.hessian != "observed" else ""
-        return f"jg.Laplace({given})"
+        given = [f"hessian={self.hessian!r}"] if self.hessian != "observed" else []
+        if self.probes is not None:
+            given.append(f"probes={self.probes}")
+        return f"jg.Laplace({', '.join(given)})"
 
     @property
     def words(self) -> str:

@@ -98,12 +98,11 @@ def find_mode(
             factor = point.where_positive(own, factor)
         t = problem.rows.collect(r.s[None])
         grad = tuple(a - b for a, b in zip(u, scale_transposed(lam, t), strict=True))
-        z = factor.forward(grad)
-        step = factor.backward(z)
+        step, squares = factor.newton(grad)
         gain = (
-            jnp.sum(z[0][:, 0] ** 2, axis=0)
+            jnp.sum(squares[0][:, 0], axis=0)
             if len(u) == 1
-            else sum(jnp.sum(x * x) for x in z)
+            else sum(jnp.sum(x) for x in squares)
         )
         return _penalised(problem, r.l, u), step, gain
 
@@ -192,7 +191,7 @@ def newton_update(
     factor = problem.rows.weigh(w).factor(lam)
     t = scale_transposed(lam, problem.rows.collect(s[None]))
     grad = tuple(a - b for a, b in zip(u, t, strict=True))
-    step = factor.backward(factor.forward(grad))
+    step = factor.solve(grad)
     return tuple(a - s for a, s in zip(u, step, strict=True))
 
 

@@ -114,9 +114,9 @@ def evaluate(
     one, factor, valid, negative = at.opened(exact, kept, levels=len(u))
     t, B = tuple(x[:, :1] for x in one.sums), tuple(x[:, 1:] for x in one.sums)
     h = tuple(a - b for a, b in zip(u, scale_transposed(lam, t), strict=True))
-    z = factor.forward(h)
-    delta = tuple(-x for x in factor.backward(z))
-    nu = sum(jnp.sum(x * x) for x in z)
+    step, squares = factor.newton(h)
+    delta = tuple(-x for x in step)
+    nu = sum(jnp.sum(x) for x in squares)
     move = scale(lam, delta)
 
     inside = factor if one.inside is None else one.inside.factor(kept)
@@ -413,7 +413,7 @@ def moved(
             scale_transposed(at.lam, pulled), scale_transposed(dlam, at.t), strict=True
         )
     )
-    change_u = at.factor.backward(at.factor.forward(right))
+    change_u = at.factor.solve(right)
     return tuple(x - y for x, y in zip(at.mode, change_u, strict=True))
 
 
@@ -446,4 +446,4 @@ def raised(traces: tuple[Array, ...], lam: Lambdas, kept: Lambdas) -> Scalar | f
 
 def through(factor: AbstractFactor, lam: Lambdas, v: Effects) -> Effects:
     """Lambda M^-1 Lambda'v."""
-    return scale(lam, factor.backward(factor.forward(scale_transposed(lam, v))))
+    return scale(lam, factor.solve(scale_transposed(lam, v)))

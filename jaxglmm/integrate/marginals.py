@@ -19,17 +19,20 @@ REGISTRY: dict[str, type[AbstractMarginal]] = {
 
 
 def integrator(
-    hessian: Hessian = "observed", nodes: int = 1, order: int = 1
+    hessian: Hessian = "observed",
+    nodes: int = 1,
+    order: int = 1,
+    probes: int | None = None,
 ) -> AbstractMarginal:
     """The marginal of these options.
 
     hessian: information of the rows in log|M|; nodes: a dimension, 1 for Laplace, 0 for
     as many as are needed (``generalised.fit_auto``); order: 2 for the second-order
-    approximation.
+    approximation; probes: random vectors of large crossed factors.
     """
     if nodes != 1:
         return AdaptiveQuadrature(nodes)
-    return SecondOrder(hessian) if order > 1 else Laplace(hessian)
+    return SecondOrder(hessian) if order > 1 else Laplace(hessian, probes)
 
 
 def from_facts(facts: dict[str, Any]) -> AbstractMarginal:

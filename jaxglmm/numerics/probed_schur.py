@@ -31,11 +31,48 @@ class Probed:
 
     spread: the same two, (k + 1,) and (k + 1, q, q), of each probe about the mean,
     scaled so that their squares add up to the Monte Carlo variance; the last are what
-    the tolerance of the solutions may make of all.
+    the tolerance of the solutions may make of all. mean: how means over probes are
+    taken; kept: pairs of vectors w and H^-1 w - w, (m, K), those of V first, where the
+    system ``keeps`` them.
     """
 
-    def __init__(self, log_det: float, sums: list, spread: tuple[np.ndarray, list]):
+    def __init__(
+        self,
+        log_det: float,
+        sums: list,
+        spread: tuple[np.ndarray, list],
+        mean: ControlledMean,
+        kept: list[tuple[np.ndarray, np.ndarray]],
+    ):
         self.log_det, self.sums, self.spread = log_det, sums, spread
+        self.mean, self.kept = mean, kept
+
+
+class ControlledMean:
+    """The mean over probes of what is regressed on controls of known expectation.
+
+    controls: (k, c) less their expectation. On few probes nothing is regressed.
+    """
+
+    def __init__(self, controls: np.ndarray):
+        k, c = controls.shape
+        self.design, self.free = np.ones((k, 1)), max(k - 1, 1)
+        if k >= 8 * c and np.isfinite(controls).all():
+            size = np.abs(controls).max(axis=0)
+            scaled = controls / np.where(size > 0, size, 1.0)
+            self.design = np.column_stack([self.design, scaled])
+            self.free = k - 1 - c
+        self.inverse = np.linalg.pinv(self.design, rcond=1e-10)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(k,) of the probes."""
+        return self.inverse[0]
+
+    def spread(self, y: np.ndarray) -> np.ndarray:
+        """(k, r) deviations by probe of the means of y (k, r); see ``Probed``."""
+        left = y - self.design @ (self.inverse @ y)
+        return left / np.sqrt(len(y) * self.free)
 
 
 class ProbedFactor(AbstractSchurFactor):
@@ -44,6 +81,9 @@ class ProbedFactor(AbstractSchurFactor):
     def log_det(self) -> float:
         """log |M|, with the probes' noise."""
         return self.first_log_det() + self.probed.log_det
+
+    def selected(self) -> None:
+        """Nothing: sums alone are known."""
 
     def traces(self, selected=None) -> tuple[np.ndarray, ...]:
         return self.sums_to_traces(self.probed.sums)
@@ -66,15 +106,19 @@ class ProbedFactor(AbstractSchurFactor):
     def probed(self) -> Probed:
         """All that the probes tell, once a Lambda."""
         V, m, k = self.means, self.system.m, self.system.probes
-        seen = [self._look(V)]
+        kept: list[tuple[np.ndarray, np.ndarray]] = []
+        seen = [self._look(V, kept)]
         rng = np.random.default_rng(SEED)
         for start in range(0, k, AT_ONCE):
             r = rng.integers(0, 2, (m, min(AT_ONCE, k - start))) * 2.0 - 1.0
             r -= V @ (V.T @ r)
-            seen.append(self._look(r))
+            seen.append(self._look(r, kept))
         exact = seen[0].sum(axis=1)
         each = np.concatenate(seen[1:], axis=1)
-        mean, spread = self._regressed(each, -exact)
+        c = 1 + len(self.system.sides)
+        controlled = ControlledMean((each[-c:] + exact[-c:, None]).T)
+        mean = controlled.weights @ each[:-c].T
+        spread = controlled.spread(each[:-c].T)
         unsolved = PROBED * (np.sqrt(np.mean(each**2, axis=1)) + np.abs(exact))
         spread = np.vstack([spread, unsolved[: spread.shape[1]]])
         log_det = self.parts[3] + mean[0] + exact[0]
@@ -87,9 +131,11 @@ class ProbedFactor(AbstractSchurFactor):
             own = spread[:, here].reshape(-1, q, q)
             spreads.append((own + np.swapaxes(own, 1, 2)) / 2)
             at += q * q
-        return Probed(log_det, sums, (spread[:, 0], spreads))
+        return Probed(log_det, sums, (spread[:, 0], spreads), controlled, kept)
 
-    def _look(self, w: np.ndarray) -> np.ndarray:
+    def _look(
+        self, w: np.ndarray, kept: list[tuple[np.ndarray, np.ndarray]]
+    ) -> np.ndarray:
         """What each vector of w (m, K) tells: log, sums of blocks, then the controls.
 
         Without what has a known expectation: the first order of log and of the blocks
@@ -98,6 +144,8 @@ class ProbedFactor(AbstractSchurFactor):
         Hw = self.apply(w)
         E = Hw - w
         found = conjugate.solve(self.apply, w, PROBED)
+        if self.system.keeps:
+            kept.append((w, found.x - w))
         first = np.einsum("ik,ik->k", w, E)
         rows = [found.logs - first]
         rows += self._fine(found.x - w, w)
@@ -119,38 +167,22 @@ class ProbedFactor(AbstractSchurFactor):
         a, b = (blocks_times(back, times(x)) for x in (change, w))
         return list(_outer(a, b, back.shape[1]))
 
-    def _known(self) -> list[np.ndarray]:
-        """What was left out in expectation: sums of blocks where H is the identity."""
-        C1_inverse, N = self.first[1], self.parts[0]
-        J, q, _ = C1_inverse.shape
-        inner = np.empty((J, q, q))
+    @cached_property
+    def inner(self) -> np.ndarray:
+        """(J, q, q) the blocks of N N' a level of factor 1."""
+        N, q = self.parts[0], self.first[1].shape[1]
+        inner = np.empty((N.shape[0] // q, q, q))
         for i in range(q):
             for j in range(q):
                 inner[:, i, j] = np.ravel(N[i::q].multiply(N[j::q]).sum(axis=1))
-        middle = np.eye(q) + inner
+        return inner
+
+    def _known(self) -> list[np.ndarray]:
+        """What was left out in expectation: sums of blocks where H is the identity."""
+        C1_inverse = self.first[1]
+        middle = np.eye(C1_inverse.shape[1]) + self.inner
         fine = np.einsum("gai,gab,gbj->ij", C1_inverse, middle, C1_inverse)
         return [fine, *(np.einsum("gai,gaj->ij", x, x) for x in self.parts[2])]
-
-    def _regressed(
-        self, each: np.ndarray, expected: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Means (r,) of the rows of each (r, k), and spreads (k, r) by probe.
-
-        The last rows are controls, of which the expectation is known. On few probes
-        nothing is regressed.
-        """
-        n_controls = 1 + len(self.system.sides)
-        y, controls = each[:-n_controls].T, each[-n_controls:].T
-        k = len(y)
-        centred = controls - expected[-n_controls:]
-        if k < 8 * n_controls or not np.isfinite(y).all():
-            deviations = y - y.mean(axis=0)
-            return y.mean(axis=0), deviations / np.sqrt(k * max(k - 1, 1))
-        size = np.abs(centred).max(axis=0)
-        design = np.column_stack([np.ones(k), centred / np.where(size > 0, size, 1.0)])
-        found = np.linalg.lstsq(design, y, rcond=1e-10)[0]
-        left = y - design @ found
-        return found[0], left / np.sqrt(k * (k - 1 - n_controls))
 
 
 def _outer(a: np.ndarray, b: np.ndarray, q: int) -> np.ndarray:

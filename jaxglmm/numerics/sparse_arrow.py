@@ -16,8 +16,7 @@ from jaxglmm.runtime.trees import field
 class SparseArrow(AbstractSparse):
     """A: (q, q, J) of factor 1; N: (J q, m) sparse; A22: (m, m) sparse.
 
-    sides: (levels, columns) of every factor but the first; probes: random vectors by
-    which log-determinants and traces are found, none where S is factored in full.
+    The other fields are told of by ``AbstractSparse``.
     """
 
     A: np.ndarray
@@ -25,10 +24,11 @@ class SparseArrow(AbstractSparse):
     A22: Any
     sides: tuple[tuple[int, int], ...] = field(static=True)
     probes: int = field(static=True)
+    keeps: bool = field(static=True, default=False)
 
-    def with_probes(self, probes: int) -> SparseArrow:
+    def with_probes(self, probes: int, keeps: bool = False) -> SparseArrow:
         """The same by another number of probes."""
-        return SparseArrow(self.A, self.N, self.A22, self.sides, probes)
+        return SparseArrow(self.A, self.N, self.A22, self.sides, probes, keeps)
 
     def factor(self, lam: Lambdas) -> AbstractFactor:
         """Of M, in full or by probes."""

@@ -44,7 +44,8 @@ class AbstractSparse(AbstractSystem):
     """A: (q, q, J) of factor 1; N: (J q, m) sparse; A22: (m, m) sparse.
 
     sides: (levels, columns) of every factor but the first; probes: random vectors by
-    which log-determinants and traces are found, none where S is factored in full.
+    which log-determinants and traces are found, none where S is factored in full;
+    keeps: whether the solutions for these are kept, for sums over rows.
     """
 
     if TYPE_CHECKING:  # fields of the subclass, in their order
@@ -53,6 +54,7 @@ class AbstractSparse(AbstractSystem):
         A22: Any
         sides: tuple[tuple[int, int], ...]
         probes: int
+        keeps: bool
 
     @property
     def m(self) -> int:
@@ -255,6 +257,10 @@ class AbstractSchurFactor(AbstractFactor):
         u = blocks_times(np.swapaxes(C1_inverse, 1, 2), z - times(h))
         fine = u.reshape(J, q, K).transpose(1, 2, 0)
         return (fine, *self.system.effects(self.unscaled(h)))
+
+    def newton(self, c: Effects) -> tuple[Effects, Effects]:
+        u = self.solve(c)
+        return u, tuple(a * b for a, b in zip(c, u, strict=True))
 
     def first_log_det(self) -> float:
         """log |M_1|."""

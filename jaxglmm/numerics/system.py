@@ -121,6 +121,15 @@ class AbstractFactor(Module):
     def backward(self, z: Effects) -> Effects:
         """L'^-1 z."""
 
+    def solve(self, c: Effects) -> Effects:
+        """M^-1 c."""
+        return self.backward(self.forward(c))
+
+    def newton(self, c: Effects) -> tuple[Effects, Effects]:
+        """M^-1 c, and what adds up to c'M^-1c, level by level of a single factor."""
+        z = self.forward(c)
+        return self.backward(z), tuple(x * x for x in z)
+
     @abc.abstractmethod
     def inverse_blocks(self) -> tuple[Float[Array, "q q J"], ...]:
         """The diagonal blocks of M^-1, a factor's (q, q, J)."""

@@ -28,6 +28,7 @@ from jaxglmm.structure.rows import (
     OneFactorRows,
     PaddedRows,
 )
+from jaxglmm.structure.sparse_rows import SparseRows
 from jaxglmm.structure.wide_rows import wide_rows
 
 WASTE = 1.5  # padded rows over rows, beyond which levels are not padded
@@ -54,12 +55,17 @@ class Layout(Module):
     places: np.ndarray | None = None
 
 
-def rows(factors: list[Factor], n_padded: int, predictors: int = 1) -> Layout:
+def rows(
+    factors: list[Factor], n_padded: int, predictors: int = 1, probes: int = 0
+) -> Layout:
     """Index arrays of sorted rows.
 
     factors: largest first, rows in their final order; n_padded: rows after padding,
-    where their number is free; predictors: how many linear predictors there are.
+    where their number is free; predictors: how many linear predictors there are;
+    probes: random vectors of crossed factors of one, none for a dense matrix.
     """
+    if probes and predictors == 1 and len(factors) > 1 and _chain(factors) is None:
+        return _sparse_rows(factors, probes)
     wide = wide_rows(factors, n_padded) if predictors == 1 and factors else None
     if wide is not None:
         return Layout(wide, n_padded)
@@ -100,6 +106,14 @@ def _rows(factors: list[Factor], n_padded: int, most: int) -> Layout:
         )
         return Layout(NestedRows(codes, z, tuple(sizes), ancestors), n_padded)
     return Layout(_arrow_rows(factors, codes, z, sizes, n_padded), n_padded)
+
+
+def _sparse_rows(factors: list[Factor], probes: int) -> Layout:
+    n = len(factors[0].codes)
+    codes = tuple(f.codes.astype(np.int32, copy=False) for f in factors)
+    z = tuple(_values(f, n, n) for f in factors)
+    sizes = tuple(f.n_levels for f in factors)
+    return Layout(SparseRows(codes, z, sizes, probes=probes), n)
 
 
 def _padded_rows(factor: Factor, J: int, n_padded: int, most: int) -> Layout | None:

@@ -69,12 +69,12 @@ class RowData:
 
 
 def build_rows(
-    X: np.ndarray | Sequence[np.ndarray], terms: list[TermColumns]
+    X: np.ndarray | Sequence[np.ndarray], terms: list[TermColumns], probes: int = 0
 ) -> RowData:
     """The rows of a design.
 
     X: (n, p) of full rank, one for each linear predictor where there are several;
-    terms: any number, none for a model without effects.
+    terms: any number, none for a model without effects; probes: as for ``rows``.
     """
     own = (X,) if isinstance(X, np.ndarray) else tuple(X)
     n = len(own[0])
@@ -89,7 +89,7 @@ def build_rows(
         for f in factors
     ]
     del factors
-    layout = rows(sorted_factors, bucket(n), len(own))
+    layout = rows(sorted_factors, bucket(n), len(own), probes)
     size, places = layout.n_places, layout.places
     counts = tuple(x.shape[1] for x in own)
     columns, R = empty((sum(counts), size)), np.zeros((sum(counts),) * 2)
