@@ -1,9 +1,9 @@
 """Laplace's criterion of crossed factors by probes, a point at a time, on the host.
 
 At the mode, found by Newton's method with conjugate gradients, the score is that of
-``laplace_derivatives`` with the traces and leverages of ``ProbedFactor``. Both are means
-over the same probes at every point, so that the score is a smooth function and the
-difference of two has little of their noise.
+``laplace_derivatives`` with the traces and leverages of ``ProbedFactor``. Both are
+means over the same probes at every point, so that the score is a smooth function and
+the difference of two has little of their noise.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ few exact steps.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 

@@ -9,12 +9,11 @@ probes and ends with all of them.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from jaxglmm import _status
 from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm.estimate import scoring
 from jaxglmm.estimate import scoring_generalised as probed

@@ -11,7 +11,6 @@ row by row, where only the last is by probes: the mean of (r (H^-1 - I) w) (r w)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
