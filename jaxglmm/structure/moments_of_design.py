@@ -333,8 +333,8 @@ def check_size(factors: list[Factor], m: int) -> None:
         raise ModelError(
             f"the crossed factors {names} leave {m:,} random effects for a dense "
             f"matrix after the largest factor is eliminated; at most {MOST_DENSE:,} "
-            "are supported here. jg.lmm goes on by fixed random vectors where there is no "
-            "known= and no residual structure, jg.glmm where the model has one linear "
+            "are supported here. jg.lmm goes on by fixed random vectors without "
+            "known= and residual structures, jg.glmm where the model has one linear "
             "predictor, by method=jg.Laplace(); generalised models exactly where the "
             "rows come in files, table.to_parquet('rows.parquet') and jg.glmm(formula, "
             "'rows.parquet', ...), which hold that matrix twice, "
