@@ -3,15 +3,17 @@
 Rows are dealt by the levels of the largest factor; effects of the others are shared by
 all parts (``integrate.laplace_shared``). A first visit of all rows gives every block's
 modes and its share of the gradient and of the Schur complement G, so that the shared
-effects move by Newton's method; a second one, with S^-1, gives the score. The Hessian
-is the score's difference, all points of it in two visits more, as far as memory takes
-a matrix for each.
+effects move by Newton's method; a second one, with S^-1, gives the score. From then on
+S^-1 of the point before moves them as well, without a sum and a factor of its own,
+until they are as good as at their mode. The Hessian is the score's difference, all
+points of it in two visits more, as far as memory takes a matrix for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax
 import numpy as np
@@ -30,6 +32,7 @@ from jaxglmm.structure.moments_of_design import UNROLLED
 
 NEAR = 1e-10  # decrement of the shared effects at which they are at their mode
 MOST = 60  # visits until they are
+SLOW = 0.25  # decrement over the last one, from which a held inverse is too far off
 APART = 1e-4  # half the distance of two points whose scores are compared
 ENOUGH = 0.6  # of the free memory
 ROUNDING = 1e-12  # of -2 log density, that does not count as a rise
@@ -96,17 +99,18 @@ class SharedLikelihood:
         k = p + own + others + n_phi
         self.k, self.shared = k, slice(p + own, p + own + others)
         self.local = np.r_[: p + own, p + own + others : k]
+        self.held: np.ndarray | None = None  # S^-1 (m, m) of a point before
 
     # Points ---------------------------------------------------------------------------
 
-    def point(self, psi: np.ndarray, v: np.ndarray) -> SharedPoint:
-        """A point before any visit."""
+    def point(self, psi: np.ndarray, v: np.ndarray, sums: bool = True) -> SharedPoint:
+        """A point before any visit; sums: with a place for G and for the moves."""
         theta = psi[self.p : self.shared.stop]
         lams, slopes, at = host_lambdas(theta, self.covariances), [], 0
         for c in self.covariances:
             slopes.append(_slopes(c, theta[at : at + c.m]))
             at += c.m
-        G = PackedSchur(self.sides)
+        G = PackedSchur(self.sides if sums else ())
         k = len(self.local)
         return SharedPoint(
             psi,
@@ -144,13 +148,21 @@ class SharedLikelihood:
 
         for each in in_order(one, self.blocks(), self._width):
             for at, (rows, moves) in zip(points, each, strict=True):
-                at.density += float(rows.at.value)
+                self._add(at, rows)
                 at.dets += rows.log_det
-                at.gradient += rows.rows.collect(rows.at.s)
                 at.moves += moves
                 rows.add_to(at.G)
         for at in points:
             at.G.close()
+
+    def _add(self, at: SharedPoint, rows: ReducedRows) -> None:
+        at.density += float(rows.at.value)
+        at.gradient += rows.rows.collect(rows.at.s)
+
+    def _gradient(self, at: SharedPoint) -> np.ndarray:
+        """r (m,), half the gradient of -2 log density in v, u at its mode."""
+        turned = [x.T for x in at.lams[1:]]
+        return at.v - scaled(turned, self.sides, at.gradient[:, None])[:, 0]
 
     @property
     def _width(self) -> int | None:
@@ -160,7 +172,7 @@ class SharedLikelihood:
         """How the shared effects move; None where S is not positive definite."""
         lams, G, sides = at.lams[1:], at.G, self.sides
         turned = [x.T for x in lams]
-        r = at.v - scaled(turned, sides, at.gradient[:, None])[:, 0]
+        r = self._gradient(at)
         moves = np.zeros((self.m, self.k))
         moves[:, self.local] = scaled(turned, sides, at.moves)
         own = [np.zeros_like(x) for x in lams]
@@ -244,7 +256,7 @@ class SharedLikelihood:
         self, psi: np.ndarray, v: np.ndarray
     ) -> tuple[SharedPoint, SharedStep | None]:
         """The point with v at its mode, found from v; no step where there is none."""
-        best, step, trial = None, None, v
+        best, step, trial = None, None, self._approached(psi, v)
         for _ in range(MOST):
             at = self.point(psi, trial)
             self.first([at], keep=True)
@@ -260,6 +272,34 @@ class SharedLikelihood:
             best.G = PackedSchur(())  # its matrix is not needed again
             trial = best.v + step.step
         return self.point(psi, trial), None
+
+    def _approached(self, psi: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """v nearer to its mode by S^-1 of a point before, as far as that helps.
+
+        The decrement falls by about the same factor each time; the visit that should
+        find it below ``NEAR`` is left to the caller, who sums G there.
+        """
+        best, last, trial = None, np.inf, v
+        for _ in range(MOST if self.held is not None else 0):
+            at = self.point(psi, trial, sums=False)
+            one = partial(self._reduced, at=at, keep=True)
+            for rows in in_order(one, self.blocks(), self._width):
+                self._add(at, rows)
+            slack = ROUNDING * (1 + abs(at.height))
+            if best is not None and not at.height <= best.height + slack:
+                return best.v
+            r = self._gradient(at)
+            step = -self.held @ r
+            decrement = float(-r @ step)
+            if not np.isfinite(decrement):
+                return v if best is None else best.v
+            trial = at.v + step
+            if decrement < NEAR or decrement * decrement / last < NEAR:
+                return trial
+            if decrement > SLOW * last:
+                return trial
+            best, last = at, decrement
+        return trial
 
     @double_precision
     def hessian(self, psi: np.ndarray, v: np.ndarray, along: np.ndarray) -> np.ndarray:
@@ -316,7 +356,9 @@ class SharedSearch:
         nothing = np.zeros(own.k)
         if step is None:
             return SearchPoint(psi, np.inf, nothing, np.eye(own.k))
+        own.held = None
         ((value, score),) = own.second([at], [step])
+        own.held = at.G.A  # inverted in its place
         if not np.isfinite(value):
             return SearchPoint(psi, np.inf, nothing, np.eye(own.k))
         v = at.v + step.step
