@@ -194,18 +194,19 @@ class ReducedRows:
         if self._is_dense:
             self._add_dense(G)
             return
-        at, values = self.rows.at, self.rows.values
+        c, h, _ = self.rows.at.shape
+        first, second = np.tril_indices(c * h)  # of a level's rows, column by column
         for here in self._pieces():
             K = -self._inner(self.wz[..., here], here)
-            h = K.shape[1]
             K[:, np.arange(h), np.arange(h)] += self.at.w[:, here].T
-            for one, x in zip(at[..., here], values[..., here], strict=True):
-                for two, y in zip(at[..., here], values[..., here], strict=True):
-                    shape = K.shape
-                    row = np.broadcast_to(one.T[:, :, None], shape)
-                    column = np.broadcast_to(two.T[:, None, :], shape)
-                    entries = x.T[:, :, None] * y.T[:, None, :] * K
-                    G.add(row.ravel(), column.ravel(), entries.ravel())
+            at = self.rows.at[..., here].reshape(c * h, -1).T
+            values = self.rows.values[..., here].reshape(c * h, -1).T
+            one, two = at[:, first], at[:, second]
+            entries = K[:, first % h, second % h]
+            entries *= values[:, first] * values[:, second]
+            # two entries of G, of which one is below the diagonal, or both on it
+            entries[(one == two) & (first != second)] *= 2.0
+            G.add(np.maximum(one, two), np.minimum(one, two), entries)
 
     def _inner(self, wz: np.ndarray, here: slice) -> np.ndarray:
         """W Z F Z'W of some levels, (J, h, h)."""
@@ -216,7 +217,8 @@ class ReducedRows:
         at, values, w = self.rows.at, self.rows.values, self.at.w
         for one, x in zip(at, values, strict=True):
             for two, y in zip(at, values, strict=True):
-                G.add(one.ravel(), two.ravel(), (x * y * w).ravel())
+                low = one >= two
+                G.add(one[low], two[low], (x * y * w)[low])
         for here in self._pieces():
             N = self._coupling(values[..., here], here)
             N = np.swapaxes(self.root[here], 1, 2) @ N

@@ -42,10 +42,9 @@ class PackedSchur:
         return 8.0 * m * m
 
     def add(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
-        """Entries of G, of which those above the diagonal are left out."""
-        lower = (rows >= columns) & (values != 0.0)
-        at = columns[lower].astype(np.int64) * self.m + rows[lower]
-        np.add.at(self.A.T.reshape(-1), at, values[lower])
+        """Entries of G, none above the diagonal; arrays of one shape."""
+        at = columns.astype(np.int64) * self.m + rows
+        np.add.at(self.A.T.reshape(-1), at.ravel(), values.ravel())
 
     def subtract(self, N: np.ndarray) -> None:
         """Take N'N off G; N: (k, m)."""
