@@ -5,8 +5,9 @@ all parts (``integrate.laplace_shared``). A first visit of all rows gives every 
 modes and its share of the gradient and of the Schur complement G, so that the shared
 effects move by Newton's method; a second one, with S^-1, gives the score. From then on
 S^-1 of the point before moves them as well, without a sum and a factor of its own,
-until they are as good as at their mode. The Hessian is the score's difference, all
-points of it in two visits more, as far as memory takes a matrix for each.
+until they are as good as at their mode, where such factors are dear. The Hessian is the
+score's difference, all points of it in two visits more, as far as memory takes a matrix
+for each.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from jaxglmm.structure.moments_of_design import UNROLLED
 
 NEAR = 1e-10  # decrement of the shared effects at which they are at their mode
 MOST = 60  # visits until they are
+PRICE = 1e5  # m^3 over the rows, from which a factor of S costs more than a visit
 SLOW = 0.25  # decrement over the last one, from which a held inverse is too far off
 APART = 1e-4  # half the distance of two points whose scores are compared
 ENOUGH = 0.6  # of the free memory
@@ -100,6 +102,7 @@ class SharedLikelihood:
         self.k, self.shared = k, slice(p + own, p + own + others)
         self.local = np.r_[: p + own, p + own + others : k]
         self.held: np.ndarray | None = None  # S^-1 (m, m) of a point before
+        self.rows = np.inf  # of all blocks
 
     # Points ---------------------------------------------------------------------------
 
@@ -146,7 +149,8 @@ class SharedLikelihood:
             found = [self._reduced(block, at, keep) for at in points]
             return [(x, x.gradient_moves()) for x in found]
 
-        for each in in_order(one, self.blocks(), self._width):
+        self.rows = 0
+        for each in in_order(one, self._counted(), self._width):
             for at, (rows, moves) in zip(points, each, strict=True):
                 self._add(at, rows)
                 at.dets += rows.log_det
@@ -154,6 +158,11 @@ class SharedLikelihood:
                 rows.add_to(at.G)
         for at in points:
             at.G.close()
+
+    def _counted(self) -> Iterable[LevelBlock]:
+        for block in self.blocks():
+            self.rows += block.rows
+            yield block
 
     def _add(self, at: SharedPoint, rows: ReducedRows) -> None:
         at.density += float(rows.at.value)
@@ -294,9 +303,8 @@ class SharedLikelihood:
             if not np.isfinite(decrement):
                 return v if best is None else best.v
             trial = at.v + step
-            if decrement < NEAR or decrement * decrement / last < NEAR:
-                return trial
-            if decrement > SLOW * last:
+            ratio = decrement / last if np.isfinite(last) else 1.0
+            if ratio * decrement < NEAR or (best is not None and ratio > SLOW):
                 return trial
             best, last = at, decrement
         return trial
@@ -358,7 +366,8 @@ class SharedSearch:
             return SearchPoint(psi, np.inf, nothing, np.eye(own.k))
         own.held = None
         ((value, score),) = own.second([at], [step])
-        own.held = at.G.A  # inverted in its place
+        if own.m**3 > PRICE * own.rows:
+            own.held = at.G.A  # inverted in its place
         if not np.isfinite(value):
             return SearchPoint(psi, np.inf, nothing, np.eye(own.k))
         v = at.v + step.step

@@ -102,6 +102,52 @@ def test_however_many_parts_and_whichever_sums(tmp_path, monkeypatch, parts, den
     assert_alike(jg.glmm(formula, source), inside)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-3, 30.0, np.nan])
+def test_a_held_inverse_that_does_not_fit_costs_visits_alone(
+    tmp_path, monkeypatch, size
+):
+    data = rows(1000)
+    source, formula = written(data, tmp_path / "d"), "y ~ x + (1 | user) + (1 | item)"
+
+    def keep(self, x):
+        self.kept = None if x is None else size * x
+
+    held = property(lambda self: self.kept, keep)
+    monkeypatch.setattr(streaming_crossed, "PRICE", 0.0)
+    monkeypatch.setattr(streaming_crossed_search, "FEW_ROWS", 200)
+    monkeypatch.setattr(streaming_parts, "BLOCK", 256)
+    likelihood = streaming_crossed.SharedLikelihood
+    monkeypatch.setattr(likelihood, "held", held, raising=False)
+    outside = jg.glmm(formula, source)
+    assert_alike(outside, jg.glmm(formula, data))
+
+
+def test_the_inverse_of_the_point_before_saves_factors(tmp_path, monkeypatch):
+    """Where the shared effects begin far from their modes."""
+    data = rows(1000)
+    source, formula = written(data, tmp_path / "d"), "y ~ x + (1 | user) + (1 | item)"
+    factored, inside = [], jg.glmm(formula, data)
+    likelihood, schur = (
+        streaming_crossed.SharedLikelihood,
+        streaming_crossed.PackedSchur,
+    )
+    of, mode = schur.factor, likelihood.mode
+    monkeypatch.setattr(streaming_crossed_search, "FEW_ROWS", 200)
+    monkeypatch.setattr(streaming_parts, "BLOCK", 256)
+
+    def factor(self, lams):
+        factored[-1] += 1
+        return of(self, lams)
+
+    monkeypatch.setattr(schur, "factor", factor)
+    monkeypatch.setattr(likelihood, "mode", lambda own, psi, v: mode(own, psi, 0.0 * v))
+    for price in (0.0, np.inf):
+        factored.append(0)
+        monkeypatch.setattr(streaming_crossed, "PRICE", price)
+        assert_alike(jg.glmm(formula, source), inside)
+    assert factored[0] < factored[1] - 5, factored
+
+
 def test_points_of_the_hessian_one_by_one(tmp_path, monkeypatch):
     data = rows(1000)
     source, formula = written(data, tmp_path / "d"), "y ~ x + (1 | user) + (1 | item)"
