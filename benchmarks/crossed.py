@@ -9,6 +9,8 @@ prints seconds, the peak of memory and their ratios to the goals (of two cores):
     million    10,000,000 rows, 1,000,000 x 1,000,000 levels, by probes; how far from
                the truth, in standard errors
     events     1,000,000 rows of 0 and 1 in a Parquet file, 50,000 x 2,000 levels
+    wide       400,000 rows of 0 and 1 in a Parquet file, 40,000 x 20,000 levels, whose
+               20,000 shared effects take a dense matrix of 3.2 GB
 
 ``--scale 100`` divides rows and levels, for a quick look without goals; ``--json FILE``
 keeps the numbers.
@@ -34,6 +36,7 @@ from benchmarks.measure import machine
 FORMULA = "y ~ x + (1 | a) + (1 | b)"
 BETA, SDS, SIGMA = (1.0, 0.5), (0.8, 0.5), 1.0
 PROBES = 64
+EVENTS = ("events", "wide")  # streamed
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ LINES = {
     "exact": Line(2_000_000, (20_000, 20_000), 600.0),
     "million": Line(10_000_000, (1_000_000, 1_000_000), 1200.0),
     "events": Line(1_000_000, (50_000, 2_000), 600.0),
+    "wide": Line(400_000, (40_000, 20_000), 1800.0),
 }
 
 
@@ -80,8 +84,8 @@ def fitted(name: str, line: Line) -> tuple[Any, float]:
     """The fit and its seconds."""
     import jaxglmm as jg
 
-    data = rows(line, name == "events")
-    if name == "events":
+    data = rows(line, name in EVENTS)
+    if name in EVENTS:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.parquet"
             data.to_parquet(path)

@@ -32,6 +32,7 @@ from jaxglmm.integrate.laplace_derivatives import predictor
 from jaxglmm.integrate.row_terms import constant, row_terms, separable
 from jaxglmm.model.generalised_problem import GeneralisedProblem
 from jaxglmm.numerics.packed_schur import PackedSchur
+from jaxglmm.numerics.summed_schur import Inverse, SummedSchur
 from jaxglmm.numerics.system import scale
 from jaxglmm.runtime.arrays import jnp
 from jaxglmm.runtime.compile import stored
@@ -189,7 +190,7 @@ class ReducedRows:
         moved += [-self.profiled(x) for x in self.at.ds]
         return np.stack([self.rows.collect(x) for x in moved], axis=1)
 
-    def add_to(self, G: PackedSchur) -> None:
+    def add_to(self, G: PackedSchur | SummedSchur) -> None:
         """Z_2'K Z_2 into G."""
         if self._is_dense:
             self._add_dense(G)
@@ -213,7 +214,7 @@ class ReducedRows:
         left = np.einsum("ahj,jab->jhb", wz, self.root[here])
         return left @ np.swapaxes(left, 1, 2)
 
-    def _add_dense(self, G: PackedSchur) -> None:
+    def _add_dense(self, G: PackedSchur | SummedSchur) -> None:
         at, values, w = self.rows.at, self.rows.values, self.at.w
         for one, x in zip(at, values, strict=True):
             for two, y in zip(at, values, strict=True):
@@ -247,10 +248,10 @@ class ReducedRows:
         for a in range(0, J, step):
             yield slice(a, min(a + step, J))
 
-    def leverages(self, inverse: np.ndarray, scaled: np.ndarray) -> Leverages:
+    def leverages(self, inverse: Inverse, scaled: np.ndarray) -> Leverages:
         """What log|M| + log|S| moves with.
 
-        inverse: S^-1 (m, m); scaled: (c, h, J) the values of Z_2 Lam_2.
+        inverse: S^-1; scaled: (c, h, J) the values of Z_2 Lam_2.
         """
         q, h, J = self.rows.z.shape
         P, Y = np.empty((h, J)), np.empty((q, h, J))
@@ -258,13 +259,13 @@ class ReducedRows:
         for here in self._pieces():
             own, x = at[..., here], scaled[..., here]
             P[:, here] = sum(
-                a * b * inverse[i, j]
+                a * b * inverse.entries(i, j)
                 for i, a in zip(own, x, strict=True)
                 for j, b in zip(own, x, strict=True)
             )
             if self._is_dense:
                 N = self._coupling(x, here)
-                N = (N.reshape(-1, self.rows.m) @ inverse).reshape(N.shape)
+                N = inverse.after(N.reshape(-1, self.rows.m)).reshape(N.shape)
                 level = np.arange(len(N))
                 found = [
                     b * N[level, :, j].transpose(2, 0, 1)
@@ -275,7 +276,7 @@ class ReducedRows:
             pairs = 0.0
             for i, a in zip(own, x, strict=True):
                 for j, b in zip(own, x, strict=True):
-                    block = inverse[i.T[:, :, None], j.T[:, None, :]]
+                    block = inverse.blocks(i.T, j.T)
                     pairs = pairs + a.T[:, :, None] * b.T[:, None, :] * block
             Y[..., here] = np.einsum("aij,jik->akj", self.wz[..., here], pairs)
         return self._leverages(P, Y)

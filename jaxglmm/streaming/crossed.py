@@ -23,12 +23,13 @@ from jaxglmm.integrate.laplace_shared import ReducedRows, RowsAtMode, rows_at_mo
 from jaxglmm.model.covariances.base import AbstractCovariance, jacobian
 from jaxglmm.model.covariances.host import host_lambdas
 from jaxglmm.numerics.packed_schur import PackedSchur, scaled
+from jaxglmm.numerics.summed_schur import Inverse, KnownInverse, SummedSchur, probes
 from jaxglmm.runtime.executors import in_order
 from jaxglmm.runtime.memory import available
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.runtime.trees import tree_at
 from jaxglmm.streaming.parts import LevelBlock
-from jaxglmm.streaming.searching import AllModes, SearchPoint
+from jaxglmm.streaming.searching import AllModes, SearchPoint, newton_step
 from jaxglmm.structure.moments_of_design import UNROLLED
 
 NEAR = 1e-10  # decrement of the shared effects at which they are at their mode
@@ -37,6 +38,11 @@ PRICE = 1e5  # m^3 over the rows, from which a factor of S costs more than a vis
 SLOW = 0.25  # decrement over the last one, from which a held inverse is too far off
 APART = 1e-4  # half the distance of two points whose scores are compared
 ENOUGH = 0.6  # of the free memory
+LARGE = 4_000  # shared effects from which G is sparse, and dense once S^-1 is needed
+PROBES = 128  # random signs that S^-1 is estimated by, for the Hessian
+FEW = 32  # of them on the way there
+APPROACHES, NEXT_TO, WIDEST = 12, 1e-2, 0.3  # steps there, gain to stop at, longest one
+STILL = 1e-4  # change of psi, of order one, below which the Hessian stays what it was
 ROUNDING = 1e-12  # of -2 log density, that does not count as a rise
 
 Blocks = Callable[[], Iterable[LevelBlock]]
@@ -55,7 +61,7 @@ class SharedPoint:
     v: np.ndarray
     lams: list[np.ndarray]
     slopes: list[list[np.ndarray]]
-    G: PackedSchur
+    G: PackedSchur | SummedSchur
     density: float = 0.0
     dets: float = 0.0
     gradient: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -96,8 +102,10 @@ class SharedLikelihood:
         self.covariances, self.sides = tuple(covariances), tuple(sides)
         self.p, self.n_phi, self.blocks, self.u = p, n_phi, blocks, u
         self.m = sum(J * q for J, q in sides)
+        self._solved: np.ndarray | None = None  # of signs, where these begin
         own = covariances[0].m
         others = sum(c.m for c in covariances[1:])
+        self.is_large = self.m > LARGE
         k = p + own + others + n_phi
         self.k, self.shared = k, slice(p + own, p + own + others)
         self.local = np.r_[: p + own, p + own + others : k]
@@ -113,7 +121,9 @@ class SharedLikelihood:
         for c in self.covariances:
             slopes.append(_slopes(c, theta[at : at + c.m]))
             at += c.m
-        G = PackedSchur(self.sides if sums else ())
+        G: PackedSchur | SummedSchur = PackedSchur(self.sides if sums else ())
+        if sums and self.is_large:
+            G = SummedSchur(self.sides)
         k = len(self.local)
         return SharedPoint(
             psi,
@@ -196,22 +206,34 @@ class SharedLikelihood:
         if not np.isfinite(at.density + at.dets) or not G.factor(lams):
             return None
         found = G.solve(np.column_stack([r, moves]))
+        if not np.isfinite(found).all():
+            return None
         return SharedStep(r, -found[:, 0], float(r @ found[:, 0]), -found[:, 1:])
 
     def second(
-        self, points: Sequence[SharedPoint], steps: Sequence[SharedStep]
+        self,
+        points: Sequence[SharedPoint],
+        steps: Sequence[SharedStep],
+        signs: np.ndarray | None = None,
     ) -> list[tuple[float, np.ndarray]]:
-        """The second visit: values and scores."""
-        traces = [at.G.invert(at.lams[1:]) for at in points]
+        """The second visit: values and scores.
+
+        signs: (m, N) that S^-1 is estimated by, and then there is no value (NaN).
+        """
+        inverses, traces = [], []
+        for at in points:
+            inverse, trace = self._inverted(at, signs)
+            inverses.append(inverse)
+            traces.append(trace)
         scores = [np.zeros(len(self.local)) for _ in points]
         shared = [np.zeros(self.m) for _ in points]
 
         def one(block: LevelBlock) -> list:
             out = []
-            for at in points:
+            for at, inverse in zip(points, inverses, strict=True):
                 rows = self._reduced(block, at, keep=False)
                 values = self._turned(rows.rows.values, at.lams[1:])
-                out.append(rows.leverages(at.G.A, values))
+                out.append(rows.leverages(inverse, values))
             return out
 
         for each in in_order(one, self.blocks(), self._width):
@@ -223,6 +245,23 @@ class SharedLikelihood:
         for at, step, trace, score, moved in every:
             out.append(self._assembled(at, step, trace, score, moved))
         return out
+
+    def _inverted(
+        self, at: SharedPoint, signs: np.ndarray | None
+    ) -> tuple[Inverse, list[np.ndarray]]:
+        """S^-1, and its sums with G."""
+        G, lams = at.G, at.lams[1:]
+        if isinstance(G, SummedSchur):
+            if signs is not None:
+                inverse, sums = G.probed(lams, signs, self._solved)
+                self._solved = inverse.solved
+                return inverse, sums
+            dense = G.packed()
+            if not dense.factor(lams):
+                return KnownInverse(dense.A), [np.full_like(x, np.nan) for x in lams]
+            G.log_det, G = dense.log_det, dense
+        sums = G.invert(lams)
+        return KnownInverse(G.A), sums
 
     def _turned(self, values: np.ndarray, lams: Sequence[np.ndarray]) -> np.ndarray:
         """Values of Z_2 Lam_2."""
@@ -313,10 +352,12 @@ class SharedLikelihood:
     def hessian(self, psi: np.ndarray, v: np.ndarray, along: np.ndarray) -> np.ndarray:
         """(k, k) central differences of the score; along: how v moves with psi."""
         k, H = self.k, np.zeros((self.k, self.k))
+        signs = probes(self.m, PROBES) if self.is_large else None
+        self._solved = None
         moves = [(j, sign) for j in range(k) for sign in (1.0, -1.0)]
         room = available()
         most = len(moves)
-        if room is not None:
+        if room is not None and not self.is_large:
             most = int(ENOUGH * room // max(PackedSchur.memory(self.m), 1.0))
         most = max(1, min(most, len(moves)))
         for start in range(0, len(moves), most):
@@ -329,7 +370,8 @@ class SharedLikelihood:
             steps = [self.step(at) for at in points]
             if any(step is None for step in steps):
                 return np.full((k, k), np.nan)
-            found = self.second(points, [x for x in steps if x is not None])
+            own = [x for x in steps if x is not None]
+            found = self.second(points, own, signs)
             for (j, sign), (_, score) in zip(here, found, strict=True):
                 H[j] += sign * score / (2 * APART)
         return (H + H.T) / 2
@@ -352,6 +394,7 @@ class SharedSearch:
     ):
         self.likelihood, self.v, self.H, self.told = likelihood, v, H, told
         self.psi: np.ndarray | None = None
+        self.exact_at: np.ndarray | None = None  # where H was found last
         self.score = np.zeros(likelihood.k)
         self.along = np.zeros((likelihood.m, likelihood.k))
 
@@ -366,14 +409,14 @@ class SharedSearch:
             return SearchPoint(psi, np.inf, nothing, np.eye(own.k))
         own.held = None
         ((value, score),) = own.second([at], [step])
-        if own.m**3 > PRICE * own.rows:
+        if isinstance(at.G, PackedSchur) and own.m**3 > PRICE * own.rows:
             own.held = at.G.A  # inverted in its place
         if not np.isfinite(value):
             return SearchPoint(psi, np.inf, nothing, np.eye(own.k))
         v = at.v + step.step
         if self.H is None:
             del at
-            self.H = own.hessian(psi, v, step.along)
+            self.H, self.exact_at = own.hessian(psi, v, step.along), psi
         elif self.psi is not None:
             self.H = secant(self.H, psi - self.psi, score - self.score)
         self.psi, self.score, self.v, self.along = psi, score, v, step.along
@@ -381,9 +424,49 @@ class SharedSearch:
         self.told(found, v)
         return found
 
+    @double_precision
+    def approach(self, psi: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        """psi next to the maximum, by scores with S^-1 from a few random signs.
+
+        Newton's method on the score alone, since the signs tell no value: their error
+        in the maximum is far below its standard error. The Hessian is left behind.
+        """
+        own, signs = self.likelihood, probes(self.likelihood.m, FEW)
+        v, H, last, score = self.v, self.H, np.inf, np.zeros(len(psi))
+        before = psi
+        for k in range(APPROACHES):
+            at, step = own.mode(psi, v)
+            if step is None:
+                break
+            last, own._solved = score, None
+            ((_, score),) = own.second([at], [step], signs)
+            v = at.v + step.step
+            del at
+            if H is None:
+                H = own.hessian(psi, v, step.along)
+            elif k:
+                H = secant(H, psi - before, score - last)
+            here = SearchPoint(psi, 0.0, score, H)
+            move, gain = newton_step(here, scales)
+            self.v = v
+            if not np.isfinite(gain) or gain < NEXT_TO:
+                break
+            move *= min(1.0, WIDEST / np.abs(move).max(initial=1e-300))
+            before, psi = psi, psi - move
+            psi = np.where(scales & (psi < before / 2), before / 2, psi)
+            v = v + step.along @ (psi - before)
+        self.H = None
+        return psi
+
     def renew(self) -> np.ndarray:
         """The Hessian at the last point."""
         assert self.psi is not None
+        if self.exact_at is not None:
+            moved = np.abs(self.psi - self.exact_at).max(initial=0.0)
+            if self.likelihood.is_large and moved < STILL:
+                assert self.H is not None
+                return self.H
+        self.exact_at = self.psi
         self.H = self.likelihood.hessian(self.psi, self.v, self.along)
         return self.H
 

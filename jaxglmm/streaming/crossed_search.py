@@ -38,7 +38,6 @@ from jaxglmm.structure.row_layout import rows as layout_of
 FEW_ROWS, FEW_LEVELS = 20_000, 1_000  # of the fit in memory, levels of one factor
 SAMPLE_ROWS, MUCH = 50_000, 2.0  # of a sample of levels; times this, none is taken
 SAMPLE_STEPS, GENTLE = 40, 1e-2  # of the search there, as without crossed factors
-LARGE = 4_000  # shared columns from which a part costs what all rows do
 LEAST_ROWS, GUESS = 200, 0.3  # of that fit; else a standard deviation to begin with
 LEAST_SCALE = 0.05  # a standard deviation where a search begins
 HELD = 2  # matrices that a search holds at a time
@@ -140,7 +139,7 @@ def searched(
     else:
         full = int(np.flatnonzero(parts.rows)[0])
         blocks = parts.blocks(full)
-        is_large = likelihood.m > LARGE
+        is_large = likelihood.is_large
         own = blocks, shape.family, covariances, counts, marginal, max_iter
         psi, H = started(*own, curved=is_large)
         psi = np.where(scales & (np.abs(psi) < LEAST_SCALE), LEAST_SCALE, psi)
@@ -154,6 +153,8 @@ def searched(
                 n = sum(block.rows for block in sample)
                 H = search.renew() * (parts.rows.sum() / n)
     search = SharedSearch(likelihood, v, H, keep)
+    if likelihood.is_large and known is None:
+        psi = search.approach(psi, scales)
     end = _ended(search, psi, scales, tol, max_iter)
     own = [u.values]
     start = 0

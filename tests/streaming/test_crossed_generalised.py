@@ -164,7 +164,7 @@ def test_of_many_shared_effects_no_sample_is_searched(
     """The search begins with the Hessian of a few rows, or with nothing but guesses."""
     data = rows(2000)
     source, formula = written(data, tmp_path / "d"), "y ~ x + (x | user) + (1 | item)"
-    monkeypatch.setattr(streaming_crossed_search, "LARGE", 10)
+    monkeypatch.setattr(streaming_crossed, "LARGE", 10)
     monkeypatch.setattr(streaming_crossed_search, "FEW_LEVELS", 15)
     monkeypatch.setattr(streaming_crossed_search, "LEAST_ROWS", rows_of_start)
     assert_alike(jg.glmm(formula, source), jg.glmm(formula, data))
