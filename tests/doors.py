@@ -217,6 +217,7 @@ if TYPE_CHECKING:
     )
     from jaxglmm.numerics import packed_schur as numerics_packed_schur
     from jaxglmm.numerics import special as numerics_special
+    from jaxglmm.numerics import summed_schur as numerics_summed_schur
     from jaxglmm.numerics.array_namespace import functions
     from jaxglmm.numerics.arrow import DenseCoupling, SparseCoupling
     from jaxglmm.numerics.bijections import correlation as bijections_correlation

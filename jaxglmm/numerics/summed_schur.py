@@ -141,9 +141,10 @@ class SummedSchur:
     def solve(self, x: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
         """S^-1 x of x (m, K), from start; NaN where S is not positive definite."""
         S, inverse = self._S, 1.0 / self._S.diagonal()[:, None]
-        out = np.zeros_like(x) if start is None else start.copy()
-        r = x.copy() if start is None else x - S @ start
         enough = EXACT * np.linalg.norm(x, axis=0)
+        # nothing solves for nothing, from wherever it starts
+        out = np.zeros_like(x) if start is None else np.where(enough > 0, start, 0.0)
+        r = x.copy() if start is None else x - S @ out
         z = inverse * r
         p, rz = z.copy(), np.sum(r * z, axis=0)
         for _ in range(LONGEST):

@@ -85,6 +85,30 @@ def test_the_same_as_in_memory(tmp_path, formula, options):
     assert outside.plan.passes <= 20
 
 
+@pytest.mark.parametrize(("formula", "options"), MODELS[1::3], ids=["two", "three"])
+def test_the_same_by_conjugate_gradients(tmp_path, monkeypatch, formula, options):
+    """As many signs as shared effects: the Hessian is exact too."""
+    data = rows(2000)
+    monkeypatch.setattr(streaming_crossed, "LARGE", 0)
+    source = written(data, tmp_path / "d", 2)
+    assert_alike(jg.glmm(formula, source, **options), jg.glmm(formula, data, **options))
+
+
+def test_few_signs_leave_the_maximum_where_it_is(tmp_path, monkeypatch):
+    """They say where the search ends and how curved it is there, roughly."""
+    data = rows(2000)
+    source, formula = written(data, tmp_path / "d"), "y ~ x + (1 | user) + (1 | item)"
+    inside = jg.glmm(formula, data)
+    for name, value in {"LARGE": 10, "PROBES": 12, "FEW": 4}.items():
+        monkeypatch.setattr(streaming_crossed, name, value)
+    outside = jg.glmm(formula, source)
+    assert outside.converged
+    assert outside.criterion == pytest.approx(inside.criterion, abs=1e-6)
+    assert np.allclose(outside.coef, inside.coef, rtol=0, atol=1e-3 * inside.se)
+    assert np.allclose(outside.se, inside.se, rtol=0.02)
+    assert not np.array_equal(outside.se, inside.se)
+
+
 @pytest.mark.parametrize("parts", [1, 2, 7])
 @pytest.mark.parametrize("dense", [True, False])
 def test_however_many_parts_and_whichever_sums(tmp_path, monkeypatch, parts, dense):
