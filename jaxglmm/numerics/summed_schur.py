@@ -1,10 +1,10 @@
 """S = I + Lam'G Lam where few columns of the sum G meet: sparse, and never factored.
 
 Conjugate gradients with S's diagonal solve with it (Hestenes and Stiefel 1952), in a
-few dozen products: columns of S are levels, which the identity keeps apart. log|S| and
-S^-1 itself are asked of ``packed``, which stands G in one dense array, or S^-1 is
-estimated by fixed random signs Z, S^-1 = E[S^-1 Z Z'] (Hutchinson 1990); as many signs
-as columns are unit vectors, which is exact.
+few dozen products: columns of S are levels, which the identity keeps apart. What takes
+S^-1 itself is asked of ``packed``, which stands S in one dense array, or estimated by
+fixed random signs Z, S^-1 = E[S^-1 Z Z'] (Hutchinson 1990); as many signs as columns
+are unit vectors, which is exact.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class SummedSchur:
         self._S: Any = None
 
     def add(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
-        """Entries of G, of which those above the diagonal are left out."""
-        lower = (rows >= columns) & (values != 0.0)
-        self._waiting.append((values[lower], rows[lower], columns[lower]))
+        """Entries of G, none above the diagonal; arrays of one shape."""
+        used = values != 0.0
+        self._waiting.append((values[used], rows[used], columns[used]))
         self._count += len(self._waiting[-1][0])
         if self._count > BUFFER:
             self._gather()
