@@ -26,6 +26,7 @@ from jaxglmm.numerics.probed_schur import PROBED, ProbedFactor
 from jaxglmm.numerics.system import Effects, scale
 from jaxglmm.structure.sparse_rows import RowForms, SparseRows
 
+NOISY = 1e-2  # decrement from which the probes' noise is looked at
 NEAR = 1e-6  # decrement of the effects at which they are at their mode
 NEAR_ZERO = 1e-3  # as in ``maximise``
 APART = 1e-3  # half the distance of two points whose scores are compared
@@ -33,15 +34,25 @@ APART = 1e-3  # half the distance of two points whose scores are compared
 
 @dataclass(frozen=True)
 class ProbedPoint(Judged):
-    """The criterion at theta, which is all of psi (k,); at: None where it is lost."""
+    """The criterion at theta, which is all of psi (k,); at: None where it is lost.
+
+    bound: the decrement to stop at, where it is known from another point.
+    """
 
     problem: GeneralisedProblem
     theta: np.ndarray
     value: float
     score: np.ndarray
-    H: np.ndarray
+    H: np.ndarray  # positive, in place of the Hessian
     at: Point | None
     u: Effects
+    bound: float | None = None
+
+    def enough(self, tol: float) -> float:
+        """The decrement to stop at; see ``Judged``."""
+        if abs(self.decrement) > NOISY:
+            return 0.0
+        return max(super().enough(tol) if self.bound is None else self.bound, tol)
 
     @property
     def factor(self) -> ProbedFactor:
@@ -70,7 +81,7 @@ class ProbedPoint(Judged):
         moved = self._weights_moved()
         forms, probed, said = RowForms(p.rows, factor), factor.probed, []
         for w, change in probed.kept[1:]:
-            said.append((forms.of(change) * forms.of(w)).T @ moved)
+            said.append(_summed(forms, change, w, moved))
         y = np.concatenate(said)
         out[:-1] += probed.mean.spread(y)
         out[-1] += PROBED * np.sqrt(np.mean(y**2, axis=0))
@@ -117,6 +128,18 @@ class ProbedPoint(Judged):
         gain = self.decrement if np.isfinite(self.value) else np.nan
         rest = np.float64(self.value), np.float64(gain), np.int64(steps)
         return GeneralisedFitted(psi, self.u, b, eta, *rest, np.int64(status))
+
+
+def _summed(forms: RowForms, a: np.ndarray, b: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """(K, k) sums over rows of (r a) (r b) g for g (n, k)."""
+    parts: dict[int, np.ndarray] = {}
+
+    def told(here: slice, products: np.ndarray) -> None:
+        parts[here.start] = products.T @ g[here]
+
+    forms.products(a, b, told)
+    # in the order of the rows, so that the sum has the same last digits each time
+    return np.sum([parts[start] for start in sorted(parts)], axis=0)
 
 
 def evaluate(

@@ -9,11 +9,12 @@ probes and ends with all of them.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from jaxglmm import _status
 from jaxglmm._errors import ModelError, NotApplicableError
 from jaxglmm.estimate import scoring
 from jaxglmm.estimate import scoring_generalised as probed
@@ -32,6 +33,7 @@ from jaxglmm.fitting.generalised import (
 from jaxglmm.fitting.held import Given
 from jaxglmm.fitting.large_crossed import PROBES
 from jaxglmm.fitting.large_plan import LargePlan
+from jaxglmm.fitting.linear import SAFETY
 from jaxglmm.formula.design import Design
 from jaxglmm.integrate import laplace
 from jaxglmm.integrate.base import AbstractMarginal
@@ -46,6 +48,8 @@ from jaxglmm.structure.moments_of_design import MOST_DENSE
 from jaxglmm.structure.rows_of_design import build_rows
 from jaxglmm.structure.sparse_rows import SparseRows, too_large
 
+ROUGH = 1e-6  # of the criterion that is left where few probes end
+CLOSE = 1e-3  # change of parameters by which a Hessian stays as it is
 FEWER = 4  # times fewer probes on the way, and for the Hessian
 LEAST = 16  # of these
 
@@ -92,33 +96,49 @@ class LargeGeneralisedEngine(GeneralisedEngine):
         probes, began = self.rows.probes, time.perf_counter()
         with on_host():
             psi, u = start(self.base, self.eta, self.phi)
-            steps = 0
+            psi, steps, H = np.asarray(psi), 0, None
             if self._few < probes:
-                point, steps, _ = self._search(
-                    self._few, np.asarray(psi), u, tol, max_steps
-                )
+                few = self._few, psi, u, max(tol, ROUGH), max_steps
+                point, steps, status = self._search(*few)
                 if np.isfinite(point.value):
                     psi, u = point.theta, point.u
-            point, n, status = self._search(
-                probes, np.asarray(psi), u, tol, max(max_steps - steps, 1)
-            )
+                if status == _status.CONVERGED:
+                    H = self._hessian(psi, u)
+            own = probes, psi, u, SAFETY * tol, max(max_steps - steps, 1), H
+            point, n, status = self._search(*own)
             steps += n
             seconds = time.perf_counter() - began
             self.facts = self._plan(steps, seconds) | self._noise(point)
             return point.as_fitted(steps, status)
 
     def _search(
-        self, probes: int, psi: np.ndarray, u: Effects, tol: float, max_steps: int
+        self,
+        probes: int,
+        psi: np.ndarray,
+        u: Effects,
+        tol: float,
+        max_steps: int,
+        H: np.ndarray | None = None,
     ) -> tuple[ProbedPoint, int, int]:
-        """The search, and once more where standard deviations are next to zero."""
+        """The search, and once more where standard deviations are next to zero.
+
+        H: the Hessian next to the end, in place of the average information.
+        """
         problem = probed.with_probes(self.base, probes)
         last: list[ProbedPoint] = []
 
         def at(x: np.ndarray) -> ProbedPoint:
             known = last[-1].followed(x) if last else u
             found = probed.evaluate(self.marginal, problem, x, known)
-            if np.isfinite(found.value):
-                last[:] = [found]
+            if not np.isfinite(found.value):
+                return found
+            if H is not None:
+                found = replace(found, H=H)
+            if last and "noise" in vars(last[-1]):  # it hardly changes
+                found = replace(found, bound=last[-1].enough(tol))
+            elif last:
+                found = replace(found, bound=last[-1].bound)
+            last[:] = [found]
             return found
 
         found, n, status = scoring.search(at, psi, tol, max_steps)
@@ -203,10 +223,27 @@ class LargeGeneralisedEngine(GeneralisedEngine):
         The Hessian by differences of the score of fewer probes.
         """
         held = self.pinned(psi)
-        problem = probed.with_probes(self.base, self._few)
+        known = self._known
+        near = known is not None and np.abs(known[0] - psi).max() < CLOSE
         with on_host():
-            H = probed.hessian(self.marginal, problem, psi, u, ~held)
+            H = known[1] if known is not None and near else self._differences(psi, u)
         return inverse_root(H, held, self.base.p)
+
+    _known: tuple[np.ndarray, np.ndarray] | None = None  # psi, and the Hessian there
+
+    def _differences(self, psi: np.ndarray, u: Modes) -> np.ndarray:
+        problem = probed.with_probes(self.base, self._few)
+        return probed.hessian(self.marginal, problem, psi, u, ~self.pinned(psi))
+
+    def _hessian(self, psi: np.ndarray, u: Modes) -> np.ndarray | None:
+        """The Hessian, kept for standard errors; None where it is not positive."""
+        if self.pinned(psi).any():
+            return None
+        H = self._differences(psi, u)
+        if not np.isfinite(H).all() or np.linalg.eigvalsh(H).min() <= 0:
+            return None
+        self._known = psi, H
+        return H
 
 
 _HELD = (

@@ -11,7 +11,9 @@ row by row, where only the last is by probes: the mean of (r (H^-1 - I) w) (r w)
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,15 @@ from jaxglmm._typing import Float
 from jaxglmm.numerics.probed_schur import ProbedFactor
 from jaxglmm.numerics.sparse_schur import blocks_times
 from jaxglmm.numerics.system import AbstractSystem
+from jaxglmm.runtime import executors
 from jaxglmm.runtime.arrays import is_host
 from jaxglmm.runtime.trees import field
 from jaxglmm.structure.crossproducts import RowCounts
 from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.rows import AbstractRows
 from jaxglmm.structure.sparse_cross import sparse_arrow
+
+PIECE = 8_192  # rows that are looked at together
 
 
 class SparseRows(AbstractRows):
@@ -71,12 +76,16 @@ class SparseRows(AbstractRows):
         forms = RowForms(self, factor)
         out = forms.known()
         probed, done = factor.probed, 0
-        (V, change), *kept = probed.kept
-        out += np.sum(forms.of(change) * forms.of(V), axis=1)
-        for w, change in kept:
-            weights = probed.mean.weights[done : done + w.shape[1]]
-            out += np.einsum("ik,ik,k->i", forms.of(change), forms.of(w), weights)
-            done += w.shape[1]
+        for k, (w, change) in enumerate(probed.kept):
+            weights = np.ones(w.shape[1])
+            if k:  # the first are V's, whose sum is exact
+                weights = probed.mean.weights[done : done + w.shape[1]]
+                done += w.shape[1]
+
+            def add(here: slice, products: np.ndarray, by: np.ndarray) -> None:
+                out[here] += products @ by
+
+            forms.products(change, w, partial(add, by=weights))
         return out
 
 
@@ -94,29 +103,52 @@ class RowForms:
             for inverse, x in zip(factor.parts[2], factor.lam[1:], strict=True)
         ]
 
-    def of(self, v: np.ndarray) -> np.ndarray:
-        """r v of all rows, (n, K), for v (m, K)."""
+    def products(
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        told: Callable[[slice, np.ndarray], None],
+    ) -> None:
+        """(r a) (r b) of each pair of columns of a, b (m, K): rows, (rows, K).
+
+        Piece by piece of rows, which stays in the cache; pieces in several threads.
+        """
+        n = len(self.rows.codes[0])
+        left, right = self._effects(a), self._effects(b)
+
+        def piece(start: int) -> None:
+            here = slice(start, min(start + PIECE, n))
+            told(here, self._at(left, here) * self._at(right, here))
+
+        starts = range(0, n, PIECE)
+        if len(starts) == 1:
+            piece(0)
+            return
+        with ThreadPoolExecutor(executors.threads()) as pool:
+            list(pool.map(piece, starts))
+
+    def _effects(self, v: np.ndarray) -> list[np.ndarray]:
+        """Effects of each factor whose sum over a row's levels is r v, (J q, K)."""
         inner = self.factor.products[0](v)
-        back = blocks_times(np.swapaxes(self.first, 1, 2), inner)
-        out = -self._at(0, back)
+        out = [-blocks_times(np.swapaxes(self.first, 1, 2), inner)]
         start = 0
         for k, scaled in enumerate(self.others):
-            q, J = scaled.shape[1], self.rows.sizes[k + 1]
-            own = v[start : start + J * q]
-            out += self._at(k + 1, blocks_times(np.swapaxes(scaled, 1, 2), own))
-            start += J * q
+            stop = start + scaled.shape[1] * self.rows.sizes[k + 1]
+            out.append(blocks_times(np.swapaxes(scaled, 1, 2), v[start:stop]))
+            start = stop
         return out
 
-    def _at(self, k: int, b: np.ndarray) -> np.ndarray:
-        """Z_k b for b (J q, K)."""
-        codes, z = self.rows.codes[k], self.rows.z[k]
-        q = len(z)
-        if self.rows.factors[k].values is None:
-            return b[codes]
-        out = 0.0
-        for i in range(q):
-            out = out + z[i][:, None] * b[i::q][codes]
-        return np.asarray(out)
+    def _at(self, effects: list[np.ndarray], here: slice) -> np.ndarray:
+        """Z b of some rows, (rows, K)."""
+        out: Any = 0.0
+        for k, b in enumerate(effects):
+            codes, z = self.rows.codes[k][here], self.rows.z[k]
+            if self.rows.factors[k].values is None:
+                out = out + b.take(codes, axis=0)
+                continue
+            for i in range(len(z)):
+                out = out + z[i][here, None] * b[i :: len(z)].take(codes, axis=0)
+        return out
 
     def known(self) -> np.ndarray:
         """z_1'F z_1 + r r', (n,)."""
