@@ -11,6 +11,7 @@ prints seconds, the peak of memory and their ratios to the goals (of two cores):
     events     1,000,000 rows of 0 and 1 in a Parquet file, 50,000 x 2,000 levels
     wide       400,000 rows of 0 and 1 in a Parquet file, 40,000 x 20,000 levels, whose
                20,000 shared effects take a dense matrix of 3.2 GB
+    memory     500,000 rows of 0 and 1 in memory, 50,000 x 30,000 levels, by probes
 
 ``--scale 100`` divides rows and levels, for a quick look without goals; ``--json FILE``
 keeps the numbers.
@@ -60,6 +61,7 @@ LINES = {
     "million": Line(10_000_000, (1_000_000, 1_000_000), 1200.0),
     "events": Line(1_000_000, (50_000, 2_000), 600.0),
     "wide": Line(400_000, (40_000, 20_000), 1800.0),
+    "memory": Line(500_000, (50_000, 30_000), 120.0),
 }
 
 
@@ -84,7 +86,7 @@ def fitted(name: str, line: Line) -> tuple[Any, float]:
     """The fit and its seconds."""
     import jaxglmm as jg
 
-    data = rows(line, name in EVENTS)
+    data = rows(line, name in (*EVENTS, "memory"))
     if name in EVENTS:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rows.parquet"
@@ -93,6 +95,11 @@ def fitted(name: str, line: Line) -> tuple[Any, float]:
             began = time.perf_counter()
             fit = jg.glmm(FORMULA, path, family="binomial")
             return fit, time.perf_counter() - began
+    if name == "memory":
+        began = time.perf_counter()
+        method = jg.Laplace(probes=PROBES)
+        fit = jg.glmm(FORMULA, data, family="binomial", method=method)
+        return fit, time.perf_counter() - began
     method = jg.REML(probes=0 if name == "exact" else PROBES)
     began = time.perf_counter()
     fit = jg.lmm(FORMULA, data, method=method)
@@ -103,16 +110,20 @@ def measured(name: str, line: Line) -> dict[str, Any]:
     """A line, in this process."""
     fit, seconds = fitted(name, line)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    began = time.perf_counter()
+    errors = fit.se.tolist()
+    se_seconds = time.perf_counter() - began
     sds = [float(fit.varcorr[label].sd.iloc[0]) for label in ("a", "b")]
     return {
         "line": name,
         **asdict(line),
         "seconds": round(seconds, 2),
+        "se_seconds": round(se_seconds, 2),
         "peak_GiB": round(peak, 2),
         "plan": repr(fit.plan),
         "criterion": fit.criterion,
         "beta": fit.coef.tolist(),
-        "beta_se": fit.se.tolist(),
+        "beta_se": errors,
         "sd": sds,
         "sigma": fit.sigma,
         "monte_carlo": fit.diagnostics.get("monte_carlo"),

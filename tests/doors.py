@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         empirical,
         fit_design,
         large_crossed,
+        large_generalised,
         sampled_levels,
         separation,
         storage,

@@ -79,7 +79,8 @@ def Laplace(
             says; 0: exactly, by a dense matrix. None: as the size of the factors asks.
 
     Raises:
-        ModelError: for other values, and for probes with ``order=2``.
+        ModelError: for other values, and for probes with ``order=2`` or the expected
+            information.
 
     >>> import jaxglmm as jg
     >>> cbpp = jg.datasets.load("cbpp")
@@ -97,6 +98,10 @@ def Laplace(
         raise ModelError(
             f"probes={probes} is for crossed factors, which order=2 does not take; "
             "leave one of the two out"
+        )
+    if probes and hessian != "observed":
+        raise ModelError(
+            f"probes={probes} take the observed information, hessian='observed'"
         )
     return integrator(hessian, order=terms, probes=_probes(probes))
 

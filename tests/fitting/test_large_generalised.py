@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from doors import large_generalised
 
 import jaxglmm as jg
 
@@ -81,3 +82,73 @@ def test_summary_and_plan_say_so(fits):
     assert "jg.Laplace(probes=256)" in text
     assert "64 fixed probes" in repr(probed.plan)
     assert fits[1].plan is None
+
+
+INTERCEPTS = CASES["intercepts"][0]
+
+
+def test_by_size(monkeypatch):
+    data = table(False)
+    monkeypatch.setattr(large_generalised, "MOST_DENSE", 30)
+    fit = jg.glmm(INTERCEPTS, data)
+    assert fit.plan.probes == large_generalised.PROBES
+    assert fit.plan.columns == 60
+    exact = jg.glmm(INTERCEPTS, data, method=jg.Laplace(probes=0))
+    assert exact.plan is None
+    np.testing.assert_allclose(sds(fit), sds(exact), atol=1e-4)
+    nested = data.assign(b=data.a % 45)
+    assert jg.glmm(INTERCEPTS, nested).plan is None
+
+
+def test_zero_variance():
+    rng = np.random.default_rng(5)
+    data = table(False)
+    y = rng.uniform(size=len(data)) < 0.3 + 0.4 * (data.a % 2)
+    plain = data.assign(y=y.astype(int))
+    for formula in (INTERCEPTS, "y ~ x + (1 | b) + (1 | c)"):
+        found = []
+        for method in (jg.Laplace(probes=32), jg.Laplace()):
+            with pytest.warns(jg.SingularFitWarning):
+                found.append(jg.glmm(formula, plain, method=method))
+        probed, exact = found
+        assert probed.converged
+        assert (sds(probed) == 0).sum() >= 1
+        np.testing.assert_allclose(sds(probed), sds(exact), atol=1e-5)
+        np.testing.assert_allclose(probed.criterion, exact.criterion, atol=1e-3)
+
+
+def test_units_do_not_matter():
+    data = table(False)
+    plain = jg.glmm(INTERCEPTS, data, method=jg.Laplace(probes=32))
+    moved = data.assign(x=1e6 * data.x + 3e6)
+    far = jg.glmm(INTERCEPTS, moved, method=jg.Laplace(probes=32))
+    np.testing.assert_allclose(far.criterion, plain.criterion, rtol=1e-9)
+    np.testing.assert_allclose(1e6 * far.coef[1], plain.coef[1], rtol=1e-6)
+    np.testing.assert_allclose(1e6 * far.se[1], plain.se[1], rtol=1e-4)
+
+
+def test_files_refits_and_draws(tmp_path):
+    fit = jg.glmm(INTERCEPTS, table(False), method=jg.Laplace(probes=16))
+    fit.save(tmp_path / "fit.jaxglmm")
+    back = jg.load(tmp_path / "fit.jaxglmm")
+    assert back.criterion == fit.criterion
+    assert back.diagnostics["monte_carlo"] == fit.diagnostics["monte_carlo"]
+    assert repr(back.marginal) == "jg.Laplace(probes=16)"
+    draws = fit.simulate(2, seed=1)
+    assert draws.shape == (2, 1500)
+    again = fit.refit(draws[0])
+    assert again.converged
+    assert np.abs(again.coef - fit.coef).max() < 6 * fit.se.max()
+
+
+def test_what_probes_do_not_take():
+    data = table(False)
+    with pytest.raises(jg.ModelError, match="order=2"):
+        jg.Laplace(order=2, probes=16)
+    with pytest.raises(jg.ModelError, match="probes"):
+        jg.Laplace(probes=-1)
+    method = jg.Laplace(probes=16)
+    with pytest.raises(jg.ModelError, match="leave them out"):
+        jg.glmm(INTERCEPTS, data, method=method, fixed={"sd_(Intercept)|a": 0.5})
+    with pytest.raises(jg.ModelError, match="observed"):
+        jg.Laplace("expected", probes=16)
