@@ -36,6 +36,7 @@ from benchmarks.measure import machine
 
 FORMULA = "y ~ x + (1 | a) + (1 | b)"
 BETA, SDS, SIGMA = (1.0, 0.5), (0.8, 0.5), 1.0
+EVENT = 6.0  # variance of a row of 0 or 1 about its effects: 1 / mean of p (1 - p)
 PROBES = 64
 EVENTS = ("events", "wide")  # streamed
 
@@ -146,7 +147,8 @@ def compared(found: dict[str, Any], earlier: dict[str, Any] | None) -> dict[str,
     out = []
     total = found["rows"]
     for sd, true, J in zip(found["sd"], SDS, found["levels"], strict=True):
-        own = true**2 + SIGMA**2 * J / total
+        row = EVENT if found["line"] in (*EVENTS, "memory") else SIGMA**2
+        own = true**2 + row * J / total
         out.append((sd - true) / (own / true / np.sqrt(2 * J)))
     return {"sd_from_truth_in_errors": out}
 

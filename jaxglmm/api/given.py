@@ -90,9 +90,10 @@ def integration_of(method: Any, reml: bool = False) -> AbstractMarginal:
     if reml:
         from jaxglmm.integrate.restricted import RestrictedLaplace
 
-        return RestrictedLaplace(
-            "observed" if _is_reml(method) else integration_of(method).hessian
-        )
+        if _is_reml(method):
+            return RestrictedLaplace("observed")
+        plain = integration_of(method)
+        return RestrictedLaplace(plain.hessian, plain.probes)
     named = {"laplace": Laplace, "ml": Laplace, "agq": AGQ}
     if isinstance(method, AbstractMarginal):
         return method

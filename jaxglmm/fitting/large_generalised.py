@@ -253,13 +253,22 @@ _HELD = (
 
 
 def probes_for(design: Design, marginal: AbstractMarginal) -> int:
-    """Random vectors for the crossed factors of a design; none for a dense matrix."""
+    """Random vectors for the crossed factors of a design; none for a dense matrix.
+
+    Raises:
+        ModelError: they are asked for where they cannot be.
+    """
     asked = marginal.probes
-    if marginal.hessian != "observed" or marginal.reml or design.parts:
+    columns = large_crossed.columns_left(design)[1]
+    if design.parts or marginal.reml or marginal.hessian != "observed":
+        if asked and columns:
+            raise ModelError(
+                f"probes={asked} of crossed factors is for models of one linear "
+                "predictor, by maximum likelihood and hessian='observed'; leave it out"
+            )
         return 0
     if asked is not None:
         return asked
-    columns = large_crossed.columns_left(design)[1]
     if columns <= MOST_DENSE or large_crossed.has_known(design):
         return 0
     return PROBES

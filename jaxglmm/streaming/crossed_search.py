@@ -46,11 +46,16 @@ ROUNDS = 4  # searches, each with the exact Hessian of the last one's end
 
 
 def refuse_crossed(groupings: Sequence[str], marginal: AbstractMarginal) -> None:
-    """Raise ``ModelError`` where crossed factors need Laplace's approximation."""
+    """Raise ``ModelError`` where crossed factors need Laplace's, exactly."""
     if marginal.beyond:
         raise ModelError(
             f"{len(groupings)} grouping factors, {', '.join(map(repr, groupings))}, of "
             "data in batches take Laplace's approximation, method='laplace'"
+        )
+    if marginal.probes:
+        raise ModelError(
+            f"probes={marginal.probes} of a generalised model is for rows in "
+            "memory; of data in batches log|M| is exact: leave it out"
         )
 
 

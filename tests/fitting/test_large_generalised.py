@@ -152,3 +152,34 @@ def test_what_probes_do_not_take():
         jg.glmm(INTERCEPTS, data, method=method, fixed={"sd_(Intercept)|a": 0.5})
     with pytest.raises(jg.ModelError, match="observed"):
         jg.Laplace("expected", probes=16)
+
+
+def test_probes_that_cannot_be_are_refused(tmp_path):
+    """By REML, of several predictors, of data in batches: not in silence."""
+    data = table(counts=True)
+    formula, own = CASES["intercepts"][0], {"family": "poisson"}
+    probes = jg.Laplace(probes=16)
+    with pytest.raises(jg.ModelError, match="probes=16 of crossed factors"):
+        jg.glmm(formula, data, method=probes, reml=True, **own)
+    with pytest.raises(jg.ModelError, match="probes=16 of crossed factors"):
+        jg.glmm(formula, data, method=probes, zi="~ 1", **own)
+    path = tmp_path / "rows.parquet"
+    data.to_parquet(path)
+    with pytest.raises(jg.ModelError, match="rows in memory; of data"):
+        jg.glmm(formula, path, method=probes, **own)
+
+
+def test_a_constant_response():
+    """Refused where it has no maximum; else no effects, as by a dense matrix."""
+    data, formula = table(counts=False).assign(y=1), "y ~ x + (1 | a) + (1 | b)"
+    with pytest.raises(jg.ModelError, match="all successes"):
+        jg.glmm(formula, data, method=jg.Laplace(probes=16))
+    data["y"] = 3
+    own = {"family": "poisson"}
+    with pytest.warns(jg.SingularFitWarning):
+        exact = jg.glmm(formula, data, **own)
+    with pytest.warns(jg.SingularFitWarning):
+        probed = jg.glmm(formula, data, method=jg.Laplace(probes=16), **own)
+    assert (sds(probed) == 0.0).all()
+    np.testing.assert_allclose(probed.coef, exact.coef, atol=1e-6)
+    assert abs(probed.criterion - exact.criterion) < 1e-6
