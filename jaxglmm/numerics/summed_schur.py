@@ -19,7 +19,7 @@ from jaxglmm.numerics.packed_schur import PackedSchur, Sides, scaled
 
 BUFFER = 8_000_000  # entries that wait until they are added up
 EXACT = 1e-12  # residual of a solution, of its right side's length
-LONGEST = 1_000  # products that a solution takes at most
+LONGEST = 1_000  # products that a solution takes at most; then S is factored
 SEED = 1
 
 
@@ -84,6 +84,7 @@ class SummedSchur:
         self._count = 0
         self._G: Any = _nothing(self.m)
         self._S: Any = None
+        self._lams: tuple[np.ndarray, ...] = ()
 
     def add(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
         """Entries of G, none above the diagonal; arrays of one shape."""
@@ -134,12 +135,15 @@ class SummedSchur:
         ]
         Lam = sparse.block_diag(blocks, format="csr")
         S = sparse.identity(self.m, format="csr") + Lam.T @ self._G @ Lam
-        self._S = sparse.csr_array(S)
+        self._S, self._lams = sparse.csr_array(S), tuple(lams)
         diagonal = self._S.diagonal()
         return bool(np.isfinite(diagonal).all() and (diagonal > 0).all())
 
     def solve(self, x: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
-        """S^-1 x of x (m, K), from start; NaN where S is not positive definite."""
+        """S^-1 x of x (m, K), from start; NaN where S is not positive definite.
+
+        Where conjugate gradients come to no end, by a factor.
+        """
         S, inverse = self._S, 1.0 / self._S.diagonal()[:, None]
         enough = EXACT * np.linalg.norm(x, axis=0)
         # nothing solves for nothing, from wherever it starts
@@ -163,7 +167,14 @@ class SummedSchur:
             new = np.sum(r * z, axis=0)
             p = z + np.where(left, new / np.where(rz > 0, rz, 1.0), 0.0) * p
             rz = new
-        return np.full_like(x, np.nan)
+        return self._factored(x)
+
+    def _factored(self, x: np.ndarray) -> np.ndarray:
+        """S^-1 x by one dense factor; NaN where there is none."""
+        dense = self.packed()
+        if not dense.factor(self._lams):
+            return np.full_like(x, np.nan)
+        return dense.solve(x)
 
     def packed(self) -> PackedSchur:
         """G in one dense array."""

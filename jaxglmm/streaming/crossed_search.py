@@ -28,7 +28,7 @@ from jaxglmm.runtime.ahead import ahead
 from jaxglmm.runtime.memory import available
 from jaxglmm.runtime.precision import double_precision
 from jaxglmm.streaming import searching
-from jaxglmm.streaming.crossed import SharedLikelihood, SharedSearch
+from jaxglmm.streaming.crossed import LARGE, SharedLikelihood, SharedSearch
 from jaxglmm.streaming.parts import LevelBlock, Parts
 from jaxglmm.streaming.searching import AllModes, SearchEnd, SearchPoint
 from jaxglmm.structure.factors import Factor
@@ -40,7 +40,7 @@ SAMPLE_ROWS, MUCH = 50_000, 2.0  # of a sample of levels; times this, none is ta
 SAMPLE_STEPS, GENTLE = 40, 1e-2  # of the search there, as without crossed factors
 LEAST_ROWS, GUESS = 200, 0.3  # of that fit; else a standard deviation to begin with
 LEAST_SCALE = 0.05  # a standard deviation where a search begins
-HELD = 2  # matrices that a search holds at a time
+HELD = 2  # matrices that a search holds at a time, one where G is sparse beside it
 ENOUGH = 0.8  # of the free memory
 ROUNDS = 4  # searches, each with the exact Hessian of the last one's end
 
@@ -82,10 +82,12 @@ def announced(sides: Sequence[tuple[int, int]]) -> None:
     """
     m = sum(J * q for J, q in sides)
     size, free = memory(sides), available()
-    if free is not None and HELD * size > ENOUGH * free:
+    held = 1 if m > LARGE else HELD
+    if free is not None and held * size > ENOUGH * free:
+        also = ", twice in a search" if held > 1 else ""
         raise ModelError(
             f"the factors after the largest have {m:,} random effects together, whose "
-            f"Schur complement takes {size / 1e9:.3g} GB, twice in a search; "
+            f"Schur complement takes {size / 1e9:.3g} GB{also}; "
             f"{free / 1e9:.3g} GB are free. Leave out the factor with so many levels, "
             "or use a machine with more memory"
         )

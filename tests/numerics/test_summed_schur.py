@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from doors import numerics_packed_schur as packed
 from doors import numerics_summed_schur as summed
 from scipy.linalg import block_diag
 
@@ -47,6 +48,22 @@ def test_products_and_solutions(monkeypatch, buffer):
     assert dense.factor(LAMS)
     assert dense.log_det == pytest.approx(np.linalg.slogdet(S)[1])
     assert np.allclose(dense.invert(LAMS)[1], trace(G @ LAM @ np.linalg.inv(S))[1])
+
+
+def test_a_factor_where_conjugate_gradients_come_to_no_end(monkeypatch):
+    monkeypatch.setattr(summed, "LONGEST", 2)
+    factors, factor = [], packed.PackedSchur.factor
+
+    def counted(self, lams):
+        factors.append(self.m)
+        return factor(self, lams)
+
+    monkeypatch.setattr(packed.PackedSchur, "factor", counted)
+    schur, _, S = made()
+    x = np.random.default_rng(1).normal(size=(schur.m, 3))
+    assert schur.factor(LAMS)
+    assert np.allclose(schur.solve(x), np.linalg.solve(S, x), rtol=1e-10, atol=1e-12)
+    assert factors == [schur.m]
 
 
 def test_as_many_signs_as_columns_are_exact():
