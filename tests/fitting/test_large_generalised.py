@@ -183,3 +183,14 @@ def test_a_constant_response():
     assert (sds(probed) == 0.0).all()
     np.testing.assert_allclose(probed.coef, exact.coef, atol=1e-6)
     assert abs(probed.criterion - exact.criterion) < 1e-6
+
+
+def test_conditional_errors_are_refused():
+    data = table(False)
+    fit = jg.glmm(INTERCEPTS, data, method=jg.Laplace(probes=16))
+    with pytest.raises(jg.NotApplicableError, match="60 random effects"):
+        fit.predict(data.iloc[:3], se=True)
+    with pytest.raises(jg.NotApplicableError, match="60 random effects"):
+        _ = fit.certificate
+    means = fit.predict(data.iloc[:3], re="population", se=True)
+    assert np.isfinite(means.to_numpy()).all()
