@@ -4,8 +4,9 @@
 ``jg.on_devices("all")`` on two devices of one process and on those of two processes
 that ``jax.distributed`` connects, all on the same cores. It prints the seconds of the
 whole call and of the search alone, beside one device's and the goal. ``--json`` keeps
-the numbers, adding to a file that is there. What a process does on its own, the
-formula and the cross-products, two processes both do.
+the numbers, adding to a file that is there. Each of two processes has half of the
+threads, as several on one machine should (``THREADS``); what a process takes to start,
+its interpreter and JAX, is not counted.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ MODELS = {
     "binomial-crossed": ("glmm", "event ~ x + (1 | g) + (1 | h)", "binomial"),
 }
 MODES = ("one device", "two devices", "two processes")
+THREADS = "OPENBLAS_NUM_THREADS", "NPROC"  # of NumPy, of XLA
 TIMES = 3
 LONGEST = 280.0  # seconds of a mode
 
@@ -103,6 +105,9 @@ def measured(mode: str, n: int, names: list[str]) -> list[dict[str, Any]]:
     devices = 2 if mode == "two devices" else 1
     flag = f"--xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
+    if mode == "two processes":
+        share = str(max((os.cpu_count() or 1) // 2, 1))
+        env |= dict.fromkeys(THREADS, share)
     own = [
         sys.executable,
         "-m",

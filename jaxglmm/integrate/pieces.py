@@ -22,6 +22,7 @@ from jaxglmm.structure.cut_rows import CutOneFactor
 from jaxglmm.structure.rows import AbstractRows, OneFactorRows, PaddedRows
 
 LEAST = 65_536  # rows of a piece
+LONG = 1_000_000  # likewise, where each piece costs a reduction over the devices
 A_LEVEL = 2  # and this many a level
 MOST = 16  # pieces
 
@@ -36,7 +37,8 @@ def count(problem: GeneralisedProblem) -> int:
         return 1
     D = _devices(rows)
     n = len(problem.y) // D
-    wanted = min(MOST, n // max(LEAST, A_LEVEL * rows.sizes[0] // D))
+    least = LEAST if D == 1 else LONG
+    wanted = min(MOST, n // max(least, A_LEVEL * rows.sizes[0] // D))
     return next((k for k in range(wanted, 1, -1) if n % k == 0), 1)
 
 
