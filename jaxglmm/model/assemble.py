@@ -15,6 +15,7 @@ from jaxglmm.model import covariances
 from jaxglmm.model.covariances import base
 from jaxglmm.model.linear_problem import Problem
 from jaxglmm.model.predictors import Predictors
+from jaxglmm.runtime import shares
 from jaxglmm.structure.factors import ColumnMaps, TermColumns
 from jaxglmm.structure.moments_of_design import Moments, build
 
@@ -77,7 +78,8 @@ def precise(design: Design, family: AbstractFamily) -> Design:
 def moments(design: Design, structure: str | None = None) -> Moments:
     """Cross-products of a linear mixed model."""
     y = design.y if design.offset is None else design.y - design.offset
-    return build(y, design.X, columns(design), design.weights, structure)
+    share = shares.of_rows(*design.X.shape)
+    return build(y, design.X, columns(design), design.weights, structure, share)
 
 
 def problem(m: Moments) -> Problem:

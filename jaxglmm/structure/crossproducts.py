@@ -10,9 +10,11 @@ from __future__ import annotations
 import abc
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from jaxglmm.runtime.shares import Share
 from jaxglmm.structure.alike import FEW
 from jaxglmm.structure.factors import Factor
 from jaxglmm.structure.fixed import Basis
@@ -175,14 +177,28 @@ class AbstractCounts(abc.ABC):
         """(q_fine, q_coarse, size) blocks of nested factors."""
 
 
-class RowCounts(AbstractCounts):
-    """Sums over the rows that the factors hold."""
+def of_rows(factor: Factor, rows: slice) -> Factor:
+    """The factor of some of the rows."""
+    values = None if factor.values is None else factor.values[rows]
+    return replace(factor, codes=factor.codes[rows], values=values)
 
-    def __init__(self, w: np.ndarray | None):
-        self.w = w
+
+class RowCounts(AbstractCounts):
+    """Sums over the rows that the factors hold.
+
+    share: the rows that are read here, where several processes add their sums; what
+    couples factors each makes of all rows.
+    """
+
+    def __init__(self, w: np.ndarray | None, share: Share | None = None):
+        self.w, self.share = w, share
 
     def gram(self, factor: Factor, size: int) -> np.ndarray:
-        return gram(factor, self.w, size)
+        if self.share is None:
+            return gram(factor, self.w, size)
+        rows = self.share.rows
+        w = None if self.w is None else self.w[rows]
+        return self.share.added([gram(of_rows(factor, rows), w, size)])[0]
 
     def pairs(self, one: Factor, two: Factor) -> Pairs:
         return pairs_of(one, two, self.w)

@@ -8,6 +8,7 @@ the origin and the units of the columns of X and of y; estimates go back by beta
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ import numpy as np
 
 from jaxglmm import _status
 from jaxglmm._errors import ModelError
+from jaxglmm.runtime.shares import Share
 
 ROWS = 65_536  # rows at a time
 SHORT = 512  # rows of which a triangle is taken at once
@@ -72,6 +74,13 @@ class Basis:
         self.X = X
         self.inverse = np.linalg.solve(R, np.eye(len(R)))
 
+    def of_rows(self, rows: slice) -> Basis:
+        """The basis in some of the rows."""
+        out = copy.copy(self)
+        out.__dict__.pop("whole", None)
+        out.X = self.X[rows]
+        return out
+
     @cached_property
     def whole(self) -> np.ndarray:
         """(n, p)."""
@@ -104,19 +113,23 @@ class Basis:
         return total
 
 
-def orthonormal(X: np.ndarray, w: np.ndarray | None) -> tuple[np.ndarray, Basis]:
-    """R and X~."""
+def orthonormal(
+    X: np.ndarray, w: np.ndarray | None, share: Share | None = None
+) -> tuple[np.ndarray, Basis]:
+    """R and X~; share: the rows that are read here, of several processes."""
     if X.shape[1] == 0:
         R = np.zeros((0, 0))
         return R, Basis(X, R)
-    R = triangle(_rooted(X[here], w, here) for here in slices(len(X)))
+    own = slice(0, len(X)) if share is None else share.rows
+    R = triangle((_rooted(X[here], w, here) for here in _within(own)), share)
     shift = _origin(X, R)
     if shift is not None:
-        R, basis = orthonormal(X - shift, w)
+        R, basis = orthonormal(X - shift, w, share)
         return R + np.outer(R[:, 0], shift), basis
     # once more: the first triangle is good to cond(X) eps, the second to eps
-    pieces = Basis(X, R).pieces()
-    R = triangle(_rooted(piece, w, here) for here, piece in pieces) @ R
+    inverse = np.linalg.solve(R, np.eye(len(R)))
+    pieces = (_rooted(X[here] @ inverse, w, here) for here in _within(own))
+    R = triangle(pieces, share) @ R
     return R, Basis(X, R)
 
 
@@ -140,8 +153,12 @@ def _origin(X: np.ndarray, R: np.ndarray) -> np.ndarray | None:
 
 def slices(n: int) -> Iterator[slice]:
     """Pieces of rows that fit the cache."""
-    for start in range(0, n, ROWS):
-        yield slice(start, min(start + ROWS, n))
+    return _within(slice(0, n))
+
+
+def _within(rows: slice) -> Iterator[slice]:
+    for start in range(rows.start, rows.stop, ROWS):
+        yield slice(start, min(start + ROWS, rows.stop))
 
 
 def _rooted(X: np.ndarray, w: np.ndarray | None, rows: slice) -> np.ndarray:
@@ -149,10 +166,12 @@ def _rooted(X: np.ndarray, w: np.ndarray | None, rows: slice) -> np.ndarray:
     return X if w is None else X * np.sqrt(w[rows, None])
 
 
-def triangle(pieces: Iterator[np.ndarray]) -> np.ndarray:
-    """R of X = QR with a positive diagonal, from pieces of rows."""
+def triangle(pieces: Iterator[np.ndarray], share: Share | None = None) -> np.ndarray:
+    """R of X = QR with a positive diagonal, from pieces of rows; of all processes'."""
     parts = [_triangle(piece) for piece in pieces]
     R = parts[0] if len(parts) == 1 else np.linalg.qr(np.concatenate(parts), mode="r")
+    if share is not None:
+        R = np.linalg.qr(np.concatenate(list(share.stacked(R))), mode="r")
     return R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
 
 

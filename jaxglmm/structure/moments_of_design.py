@@ -34,6 +34,7 @@ from jaxglmm.numerics.dense import DenseSystem
 from jaxglmm.numerics.nested import Nested
 from jaxglmm.numerics.system import AbstractSystem
 from jaxglmm.numerics.wide import Wide
+from jaxglmm.runtime.shares import Share
 from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure.alike import (
     chain_of,
@@ -140,36 +141,34 @@ def build(
     terms: list[TermColumns],
     weights: np.ndarray | None,
     structure: str | None = None,
+    share: Share | None = None,
 ) -> Moments:
     """Cross-products of a linear mixed model, by structure.
 
     y: (n,) with the offset taken off; X: (n, p) of full rank; weights: (n,) or None.
     structure: force "nested", "arrow", "arrow-sparse", "wide" or "dense" (for tests);
         "sparse": crossed factors that are too large for a device.
+    share: the rows that are read here, where several processes add their sums.
     """
     keep = None
     if weights is not None and not (weights > 0).all():
         keep = weights > 0
         y, X, weights = y[keep], X[keep], weights[keep]
         terms = [replace(t, codes=t.codes[keep], values=t.values[keep]) for t in terms]
+        share = None  # of all rows, whose number is another
     factors = join(terms, weights)
-    R, basis = orthonormal(X, weights)
+    R, basis = orthonormal(X, weights, share)
     y_new, coefficients, scale = residual(y, basis, weights)
-    system, factors, sizes = _system(factors, weights, structure)
-    column = y_new if weights is None else y_new * weights
-    Zy = [
-        cross.times(f, column[:, None], size)[:, 0]
-        for f, size in zip(factors, sizes, strict=True)
-    ]
-    ZX = cross.times_basis(factors, basis, weights, sizes)
+    system, factors, sizes = _system(factors, weights, structure, share)
+    ZX, XX, Zy, Xy, yy = _right_sides(factors, basis, weights, sizes, y_new, share)
     log_weights = 0.0 if weights is None else float(np.sum(np.log(weights)))
     return Moments(
         system,
-        tuple(ZX),
-        basis.gram(weights),
-        tuple(Zy),
-        basis.dot(column),
-        float(y_new @ column),
+        ZX,
+        XX,
+        Zy,
+        Xy,
+        yy,
         len(y),
         log_weights,
         tuple(factors),
@@ -181,8 +180,38 @@ def build(
     )
 
 
+def _right_sides(
+    factors: list[Factor],
+    basis: Basis,
+    w: np.ndarray | None,
+    sizes: list[int],
+    y: np.ndarray,
+    share: Share | None,
+) -> tuple[Any, np.ndarray, Any, np.ndarray, float]:
+    """Z'WX and Z'Wy a factor, X'WX, X'Wy and y'Wy."""
+    if share is not None:
+        factors = [cross.of_rows(f, share.rows) for f in factors]
+        basis, y = basis.of_rows(share.rows), y[share.rows]
+        w = None if w is None else w[share.rows]
+    column = y if w is None else y * w
+    Zy = [
+        cross.times(f, column[:, None], size)[:, 0]
+        for f, size in zip(factors, sizes, strict=True)
+    ]
+    ZX = cross.times_basis(factors, basis, w, sizes)
+    XX, Xy, yy = basis.gram(w), basis.dot(column), float(y @ column)
+    if share is not None:
+        k, parts = len(ZX), [*ZX, *Zy, XX, np.asarray(Xy), np.array(yy)]
+        own = share.added(parts)
+        ZX, Zy, XX, Xy, yy = own[:k], own[k : 2 * k], *own[2 * k :]
+    return tuple(ZX), XX, tuple(Zy), Xy, float(yy)
+
+
 def _system(
-    factors: list[Factor], w: np.ndarray | None, structure: str | None
+    factors: list[Factor],
+    w: np.ndarray | None,
+    structure: str | None,
+    share: Share | None = None,
 ) -> tuple[AbstractSystem, list[Factor], list[int]]:
     """The structured system, its factors in its order, and their padded levels."""
     if structure == "dense":
@@ -194,9 +223,10 @@ def _system(
             return _chains(factors[0], *chain, w, size), factors, [size]
         if structure is None and is_of_one_level(factors[0]):
             return _orthogonal(factors[0], w, size)
-        return _single(factors, cross.RowCounts(w), size, structure == "wide")
+        counts = cross.RowCounts(w, share)
+        return _single(factors, counts, size, structure == "wide")
     if structure in (None, "nested", "sparse"):
-        found = _nested(factors, cross.RowCounts(w))
+        found = _nested(factors, cross.RowCounts(w, share))
         if found is not None:
             return found
     others = factors[1:]
@@ -204,7 +234,7 @@ def _system(
         return sparse_arrow(factors, cross.RowCounts(w))
     if structure is None and any(map(is_of_all_rows, others)):
         return _beside_one_level(factors, w)
-    return _arrow(factors, cross.RowCounts(w), structure)
+    return _arrow(factors, cross.RowCounts(w, share), structure)
 
 
 def of_counts(

@@ -17,7 +17,7 @@ from jaxglmm.structure import crossproducts as cross
 from jaxglmm.structure import moments_of_design as _build
 from jaxglmm.structure.alike import is_of_all_rows
 from jaxglmm.structure.cut_rows import cut
-from jaxglmm.structure.factors import Factor
+from jaxglmm.structure.factors import Factor, by_level
 from jaxglmm.structure.padding import bucket, empty, pad
 from jaxglmm.structure.rows import (
     LARGE_ROWS,
@@ -40,7 +40,7 @@ def order(factors: list[Factor], n: int) -> np.ndarray:
     """(n,) rows sorted by the level of the largest factor."""
     if not factors:
         return np.arange(n)
-    return np.argsort(factors[0].codes, kind="stable")
+    return by_level(factors[0].codes)
 
 
 class Layout(Module):
