@@ -313,6 +313,7 @@ if TYPE_CHECKING:
         memory,
         placement,
         program,
+        shares,
         store,
     )
     from jaxglmm.runtime import stored as runtime_stored
@@ -325,6 +326,7 @@ if TYPE_CHECKING:
     from jaxglmm.runtime.precision import double_precision
     from jaxglmm.runtime.program import Unsuitable
     from jaxglmm.runtime.progress import bar
+    from jaxglmm.runtime.shares import Share
     from jaxglmm.runtime.stored import Stored
     from jaxglmm.runtime.trees import Module, field, filter_jit, tree_at
     from jaxglmm.spreadsheet import libreoffice, moments
@@ -367,7 +369,14 @@ if TYPE_CHECKING:
         shared_design,
     )
     from jaxglmm.structure import crossproducts as structure_crossproducts
-    from jaxglmm.structure.factors import ColumnMaps, Factor, TermColumns, join, to_user
+    from jaxglmm.structure.factors import (
+        ColumnMaps,
+        Factor,
+        TermColumns,
+        by_level,
+        join,
+        to_user,
+    )
     from jaxglmm.structure.fixed import FixedBasis, orthonormal, residual, triangle
     from jaxglmm.structure.moments_of_design import Moments, build
     from jaxglmm.structure.padding import bucket, pad

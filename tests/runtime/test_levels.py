@@ -64,6 +64,7 @@ SCRIPT = """
     for name in {names}:
         fit, formula, settings = models[name]
         pieces.LEAST, pieces.A_LEVEL = (64, 0) if name == "in_pieces" else (65_536, 2)
+        pieces.LONG = pieces.LEAST
         alone = fit(formula, data, **settings)
         with jg.on_devices("all"):
             shared = fit(formula, data, **settings)
@@ -90,6 +91,8 @@ TOGETHER = """
     import jax
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+    from jaxglmm.runtime import shares
+    shares.LEAST = 100
 """
 
 
