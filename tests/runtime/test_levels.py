@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from doors import shares
 
 import jaxglmm as jg
 
@@ -91,9 +92,9 @@ TOGETHER = """
     import jax
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-    from jaxglmm.runtime import shares
-    shares.LEAST = 100
-"""
+    import importlib
+    importlib.import_module("SHARES").LEAST = 100
+""".replace("SHARES", shares.__name__)
 
 
 def run(before, names, *each, devices=1, asks="True"):
