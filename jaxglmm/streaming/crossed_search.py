@@ -68,10 +68,10 @@ def words(sides: Sequence[tuple[int, int]]) -> str:
     """What the shared effects take, for ``PassPlan.method``."""
     m = sum(J * q for J, q in sides)
     size = numbers.general(memory(sides) / 1e6, 2)
-    return (
-        f"parts of levels in files, {m:,} shared effects by a dense Schur complement "
-        f"of {size} MB"
-    )
+    way = f"by a dense Schur complement of {size} MB"
+    if m > LARGE:
+        way = f"by conjugate gradients, a dense matrix of {size} MB at the end"
+    return f"parts of levels in files, {m:,} shared effects {way}"
 
 
 def announced(sides: Sequence[tuple[int, int]]) -> None:
@@ -88,8 +88,9 @@ def announced(sides: Sequence[tuple[int, int]]) -> None:
         raise ModelError(
             f"the factors after the largest have {m:,} random effects together, whose "
             f"Schur complement takes {size / 1e9:.3g} GB{also}; "
-            f"{free / 1e9:.3g} GB are free. Leave out the factor with so many levels, "
-            "or use a machine with more memory"
+            f"{free / 1e9:.3g} GB are free. Rows that fit in memory go on without it, "
+            "by fixed random vectors: jg.glmm(formula, table); else leave out the "
+            "factor with so many levels, or use a machine with more memory"
         )
     announce.tell(f"  crossed factors: {words(sides)}")
 
