@@ -258,5 +258,5 @@ def test_refusals(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="take Laplace's approximation"):
         jg.glmm(formula, source, method=jg.AGQ(5))
     monkeypatch.setattr(streaming_crossed_search, "available", lambda: 6000.0)
-    with pytest.raises(ModelError, match=r"25 random effects .* free\. Leave out"):
+    with pytest.raises(ModelError, match=r"25 random effects .* free\. Rows that fit"):
         jg.glmm(formula, source)
