@@ -327,8 +327,10 @@ class SharedLikelihood:
         The decrement falls by about the same factor each time; the visit that should
         find it below ``NEAR`` is left to the caller, who sums G there.
         """
-        best, last, trial = None, np.inf, v
-        for _ in range(MOST if self.held is not None else 0):
+        if self.held is None:
+            return v
+        best, last, trial, inverse = None, np.inf, v, self.held
+        for _ in range(MOST):
             at = self.point(psi, trial, sums=False)
             one = partial(self._reduced, at=at, keep=True)
             for rows in in_order(one, self.blocks(), self._width):
@@ -337,7 +339,7 @@ class SharedLikelihood:
             if best is not None and not at.height <= best.height + slack:
                 return best.v
             r = self._gradient(at)
-            step = -self.held @ r
+            step = -(inverse @ r)
             decrement = float(-r @ step)
             if not np.isfinite(decrement):
                 return v if best is None else best.v
