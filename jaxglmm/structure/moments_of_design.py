@@ -367,8 +367,8 @@ def check_size(factors: list[Factor], m: int) -> None:
             "known= and residual structures, jg.glmm where the model has one linear "
             "predictor, by method=jg.Laplace(); generalised models exactly where the "
             "rows come in files, table.to_parquet('rows.parquet') and jg.glmm(formula, "
-            "'rows.parquet', ...), which hold that matrix twice, "
-            f"{16e-9 * m * m:.3g} GB"
+            "'rows.parquet', ...), which hold that matrix once, "
+            f"{8e-9 * m * m:.3g} GB"
         )
 
 
